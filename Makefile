@@ -1,0 +1,63 @@
+# Needs Python 3.11 to 3.13 and make, nothing else: everything is installed into .venv.
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+INSTALLED := $(VENV)/.installed
+PIP_INSTALL := -m pip --disable-pip-version-check --no-input install --quiet
+LOCK_FLAGS ?=
+
+define supported-python
+@command -v $(PYTHON) >/dev/null \
+  || { echo "PYTHON=$(PYTHON) is not a command: covlab needs Python 3.11, 3.12 or 3.13" >&2; exit 1; }
+@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else \
+  "PYTHON=$(PYTHON) is Python %d.%d: covlab needs 3.11, 3.12 or 3.13 (make PYTHON=python3.12 ...)" % v)'
+endef
+
+.DEFAULT_GOAL := help
+.PHONY: help env reproduce test test-all check lock clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+env: $(INSTALLED)  ## create or update .venv from requirements.lock
+
+reproduce: $(INSTALLED)  ## Figure 1 at CPU scale, then the ledger of all claims
+	$(PY) -m experiments.figure1 scale=cpu
+	$(PY) -m experiments.ledger
+
+test: check  ## checks, then every test not marked slow
+	$(PY) -m pytest -m "not slow"
+
+test-all: check  ## checks, then every test
+	$(PY) -m pytest
+
+check: $(INSTALLED)  ## lint, format, types, import direction
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	$(VENV)/bin/lint-imports
+
+# Pins that still fit are kept; LOCK_FLAGS=--upgrade moves them all.
+lock:  ## resolve requirements.lock again (LOCK_FLAGS=--upgrade for newer versions)
+	$(supported-python)
+	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && $(PYTHON) -m venv "$$dir" \
+	  && "$$dir/bin/python" $(PIP_INSTALL) uv \
+	  && "$$dir/bin/uv" pip compile --quiet --universal --no-header --no-annotate --python-version 3.11 \
+	       pyproject.toml --extra dev -o requirements.lock $(LOCK_FLAGS) \
+	  && if grep -nE '://|file:|@' requirements.lock; then echo "requirements.lock names an address" >&2; exit 1; fi
+
+clean:  ## remove caches and build output; .venv and runs stay
+	rm -rf build dist .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
+	find $(wildcard tasks models decoding metrics training tracking experiments conf tests) \
+	  -type d -name __pycache__ -prune -exec rm -rf {} +
+
+# The last file that venv writes: an interrupted creation starts over.
+$(VENV)/bin/activate:
+	$(supported-python)
+	@$(PYTHON) -m venv $(VENV)
+
+$(INSTALLED): requirements.lock pyproject.toml | $(VENV)/bin/activate
+	@echo "installing requirements.lock into $(VENV) (about a minute)"
+	@$(PY) $(PIP_INSTALL) -r requirements.lock
+	@$(PY) $(PIP_INSTALL) --no-build-isolation --no-deps --editable .
+	@touch $@

@@ -1,0 +1,150 @@
+"""From a configuration to the objects of a run; every check that needs no compilation happens here."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from experiments.schema import check_fields
+from experiments.settings import EvaluationSettings, TrackingSettings
+from metrics.evaluators import Evaluator, HeldOut
+from models import Model
+from tasks import Task
+from training import CheckpointPolicy, Phase
+
+PHASE_KEYS = ("task", "objective", "optimizer", "steps", "batch_size", "dataset_size", "log_every", "evaluation")
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """All that a training run is made of, before anything is compiled."""
+
+    model: Model
+    phases: tuple[Phase, ...]
+    evaluation: tuple[EvaluationSettings, ...]
+    checkpoint: CheckpointPolicy
+    tracking: TrackingSettings
+    seeds: tuple[int, ...]
+
+    @property
+    def evaluators(self) -> tuple[Evaluator, ...]:
+        """What is measured; the last phase's settings decide."""
+        return self.evaluation[-1].evaluators()
+
+    def held_out(self) -> tuple[HeldOut, ...]:
+        """The held-out set of each phase, drawn now."""
+        return tuple(
+            settings.held_out(phase.task) for phase, settings in zip(self.phases, self.evaluation, strict=True)
+        )
+
+
+def build(config: DictConfig) -> Setup:
+    """Instantiate and check everything that `config` (composed from conf/train.yaml) describes.
+
+    Raises:
+        ValueError: one line that names the field, the value and what would be valid.
+    """
+    if not isinstance(config.phases, DictConfig):
+        raise ValueError(f"phases: {config.phases!r} is not a mapping from a phase's name to its overrides")
+    seeds = _seeds(config.seed, config.seeds)
+    phases, settings = [], []
+    for name, own in (config.phases or {"train": {}}).items():
+        phase, evaluation = _phase(config, str(name), own)
+        phases.append(phase)
+        settings.append(evaluation)
+    for phase, evaluation in zip(phases, settings, strict=True):
+        if evaluation.evaluators() != settings[-1].evaluators():
+            raise ValueError(
+                f"phases.{phase.name}.evaluation: coverage_ns, pass_ns, num_samples and seed must be the same in all phases"
+            )
+    model = _model(config, phases)
+    return Setup(
+        model=model,
+        phases=tuple(phases),
+        evaluation=tuple(settings),
+        checkpoint=make(config.checkpoint, "checkpoint"),
+        tracking=make(config.tracking, "tracking"),
+        seeds=seeds,
+    )
+
+
+def make(node: Any, path: str, **fields: Any) -> Any:
+    """Instantiate a config node, its own errors unwrapped to one line.
+
+    Raises:
+        ValueError: for an unknown field, or what the target itself refuses.
+    """
+    plain = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else node
+    check_fields(plain, path)
+    try:
+        return instantiate(plain, **fields, _convert_="all")
+    except Exception as error:
+        if isinstance(error.__cause__, TypeError | ValueError):
+            raise ValueError(_line(str(error.__cause__), path)) from None
+        raise
+
+
+def _line(text: str, path: str) -> str:
+    text = " ".join(text.split())
+    return text if text.startswith(path.split(".")[0]) else f"{path}: {text}"
+
+
+def _seeds(first: Any, count: Any) -> tuple[int, ...]:
+    for field, value, low in (("seed", first, 0), ("seeds", count, 1)):
+        if not isinstance(value, int) or isinstance(value, bool) or value < low:
+            raise ValueError(f"{field}: {value!r} is not an integer >= {low}")
+    if first + count > 2**31:
+        raise ValueError(f"seed: {first} + seeds = {count} exceeds 2^31")
+    return tuple(range(first, first + count))
+
+
+def _phase(config: DictConfig, name: str, own: Any) -> tuple[Phase, EvaluationSettings]:
+    if own and not isinstance(own, DictConfig):
+        raise ValueError(f"phases.{name}: {own!r} is not a mapping; valid keys are {', '.join(PHASE_KEYS)}")
+    for key in own or {}:
+        if key not in PHASE_KEYS:
+            raise ValueError(f"phases.{name}.{key}: no such field; valid are {', '.join(PHASE_KEYS)}")
+    base = OmegaConf.create({key: config[key] for key in PHASE_KEYS})
+    OmegaConf.set_struct(base, False)
+    merged = OmegaConf.merge(base, own or {})
+    path = f"phases.{name}"
+    steps = merged.steps
+    if not isinstance(steps, int) or isinstance(steps, bool) or steps < 0:
+        raise ValueError(f"{path}.steps: {steps!r} is not an integer >= 0")
+    evaluation: EvaluationSettings = make(merged.evaluation, f"{path}.evaluation")
+    task: Task = make(merged.task, f"{path}.task")
+    phase = Phase(
+        name=name,
+        task=task,
+        objective=make(merged.objective, f"{path}.objective"),
+        optimizer=make(merged.optimizer, f"{path}.optimizer", steps=steps),
+        steps=steps,
+        batch_size=merged.batch_size,
+        dataset_size=merged.dataset_size,
+        schedule=evaluation.schedule,
+        log_every=merged.log_every,
+    )
+    return phase, evaluation
+
+
+def _model(config: DictConfig, phases: list[Phase]) -> Model:
+    """The model fits the longest prompt of any phase; vocabularies and lengths must agree."""
+    shapes: dict[str, set[int]] = {}
+    for field in ("vocab_size", "prompt_length", "response_length"):
+        shapes[field] = {getattr(phase.task, field) for phase in phases}
+        if len(shapes[field]) > 1:
+            raise ValueError(f"phases: {field} differs between phases' tasks ({sorted(shapes[field])}); one model needs one")
+    model: Model = make(config.model, "model", **{field: next(iter(values)) for field, values in shapes.items()})
+    return model
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """The resolved configuration as plain containers."""
+    container = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    if not isinstance(container, Mapping):
+        raise ValueError("configuration: not a mapping")
+    return {str(key): value for key, value in container.items()}

@@ -1,0 +1,278 @@
+"""Ask a trained run again: python -m experiments.evaluate run=runs/train/demo checkpoint=finetune:480 coverage_ns=[2,8].
+
+Nothing is trained. Model and task are rebuilt from the run's `config.yaml`, the parameters come from its `checkpoints/`,
+and the held-out set is drawn from the stream "asked", so that it shares no example with what the run evaluated or
+selected a checkpoint on. Numbers go to the screen and, as strict JSON, to `evaluations/<name>.json` in the run directory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+
+from experiments import asking
+from experiments.cli import command
+from experiments.runtime import configure
+from experiments.settings import EvaluationSettings
+from experiments.tables import print_table
+from metrics import Interval, mean_interval, name_of_n
+from metrics.evaluators import DistributionEvaluator, HeldOut, SamplingEvaluator
+from tracking import LoadError, load_run
+from tracking.atomic import atomic_write
+
+Measured = dict[str, dict[str, Interval]]
+"""Metric -> class ("" for the mixture) -> estimate and interval."""
+
+
+def settings_of(config: DictConfig, run: asking.TrainedRun, phase: str) -> EvaluationSettings:
+    """The run's own evaluation settings with what the command line replaces.
+
+    Raises:
+        ValueError: a bad value.
+    """
+    names = [each.name for each in run.setup.phases]
+    own = run.setup.evaluation[names.index(phase)]
+    asked = {key: config[key] for key in ("coverage_ns", "pass_ns", "num_examples", "batch_size")}
+    plain = {key: OmegaConf.to_object(v) if OmegaConf.is_list(v) else v for key, v in asked.items()}
+    merged = {key: getattr(own, key) if value is None else value for key, value in plain.items()}
+    for key in ("coverage_ns", "pass_ns"):
+        merged[key] = merged[key] if isinstance(merged[key], list | tuple) else (merged[key],)
+    if isinstance(merged["num_examples"], int) and merged["num_examples"] < 2:
+        raise ValueError(
+            f"num_examples: {merged['num_examples']} of each class give no interval; valid: at least 2"
+        )
+    return EvaluationSettings(seed=config.evaluation_seed, num_samples=config.num_samples, **merged)
+
+
+def measure(
+    run: asking.TrainedRun, checkpoints: Sequence[tuple[str, int]], seeds: Any, config: DictConfig
+) -> list[dict[str, Any]]:
+    """Everything measured at each checkpoint: `phase`, `step`, `seeds` (seed -> Measured), `bounds`, `diverged`."""
+    found: list[dict[str, Any]] = []
+    previous: tuple[Any, ...] | None = None
+    for phase, step in checkpoints:
+        if previous is None or previous[0] != phase:
+            settings = settings_of(config, run, phase)
+            overrides = OmegaConf.to_container(config.task_overrides, resolve=True) or {}
+            if not isinstance(overrides, Mapping):
+                raise ValueError(f"task_overrides: {overrides!r} is not a mapping of the task's fields")
+            held_out = settings.held_out(run.task(phase, {str(k): v for k, v in overrides.items()}), "asked")
+            evaluators = settings.evaluators()
+            previous = (
+                phase,
+                settings,
+                held_out,
+                evaluators,
+                asking.make_scorer(run.setup.model, evaluators, held_out),
+            )
+        _, settings, held_out, evaluators, scorer = previous
+        params = run.parameters(phase, step)
+        alive = living_seeds(run, phase, step)
+        measured, limits = {}, {}
+        for seed in chosen_seeds(seeds, run.setup.seeds, alive):
+            index = run.setup.seeds.index(seed)
+            scores = scorer(jax.tree.map(lambda a, i=index: a[i], params))
+            measured[seed] = measure_seed(scores, held_out, evaluators)
+            limits[seed] = asking.bounds(scores["distribution"], held_out, settings.coverage_ns)
+        diverged = [seed for seed in run.setup.seeds if seed not in alive]
+        found.append(
+            {"phase": phase, "step": step, "seeds": measured, "bounds": limits, "diverged": diverged}
+        )
+    return found
+
+
+def measure_seed(
+    scores: Mapping[str, asking.Scores], held_out: HeldOut, evaluators: Sequence[Any]
+) -> Measured:
+    """All metrics of one seed, with intervals over held-out prompts."""
+    found: Measured = {}
+    for evaluator in evaluators:
+        arrays = scores[evaluator.name]
+        if isinstance(evaluator, DistributionEvaluator):
+            values = asking.exact_values(arrays, held_out, evaluator)
+        elif isinstance(evaluator, SamplingEvaluator):
+            values = asking.sampled_values(arrays, evaluator.num_samples, evaluator.pass_ns)
+        found |= {name: asking.intervals(array, name, held_out) for name, array in values}
+    return found
+
+
+def living_seeds(run: asking.TrainedRun, phase: str, step: int) -> tuple[int, ...]:
+    """Seeds whose loss was finite at that step: those with a record there; all if the step has no record yet."""
+    records = load_run(run.path)
+    there = set(records["seed"][(records["phase"] == phase) & (records["step"] == step)].tolist())
+    return tuple(seed for seed in run.setup.seeds if seed in there) or run.setup.seeds
+
+
+def chosen_seeds(asked: Any, seeds: Sequence[int], alive: Sequence[int]) -> list[int]:
+    """The seeds to evaluate: "all" means those that did not diverge.
+
+    Raises:
+        ValueError: a seed that the run does not have.
+    """
+    if asked == "all":
+        return list(alive)
+    wanted = list(asked) if OmegaConf.is_list(asked) or isinstance(asked, list) else [asked]
+    for seed in wanted:
+        if isinstance(seed, bool) or seed not in seeds:
+            raise ValueError(
+                f"seeds: {seed!r} is not in the run; valid are all, {', '.join(map(str, seeds))}"
+            )
+    if not wanted:
+        raise ValueError(f"seeds: none; valid are all, {', '.join(map(str, seeds))}")
+    return sorted(set(wanted))
+
+
+def over_seeds(measured: Mapping[int, Measured]) -> Measured:
+    """The mean over seeds with Student's interval over them; of one seed, its own interval over prompts."""
+    tables = list(measured.values())
+    if len(tables) == 1:
+        return tables[0]
+    return {
+        name: {group: _over([t[name][group] for t in tables]) for group in tables[0][name]}
+        for name in tables[0]
+    }
+
+
+def _over(values: Sequence[Interval]) -> Interval:
+    estimates = np.array([value.estimate for value in values])
+    if not np.isfinite(estimates).all():
+        return Interval(float(estimates.mean()), math.nan, math.nan)
+    return mean_interval(estimates)
+
+
+def document(config: DictConfig, results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The results as JSON values; null stands for what is not finite."""
+    asked = {
+        str(key): value
+        for key, value in OmegaConf.to_container(config, resolve=True).items()
+        if key not in ("run", "out")
+    }  # type: ignore[union-attr]
+    checkpoints = [
+        {
+            "phase": result["phase"],
+            "step": result["step"],
+            "diverged_seeds": result["diverged"],
+            "over_seeds": _plain(over_seeds(result["seeds"])),
+            "seeds": {
+                str(seed): _plain(measured)
+                | {
+                    name: {name_of_n(n): _finite(v) for n, v in by_n.items()}
+                    for name, by_n in result["bounds"][seed].items()
+                }
+                for seed, measured in result["seeds"].items()
+            },
+        }
+        for result in results
+    ]
+    return {"asked": asked, "confidence": 0.95, "checkpoints": checkpoints}
+
+
+def _plain(measured: Measured) -> dict[str, Any]:
+    """`<class>/<metric>` -> {estimate, low, high}."""
+    return {
+        f"{group}/{name}" if group else name: {
+            "estimate": _finite(value.estimate),
+            "low": _finite(value.low),
+            "high": _finite(value.high),
+        }
+        for name, groups in measured.items()
+        for group, value in groups.items()
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def result_path(config: DictConfig, run: Path, asked: Mapping[str, Any]) -> Path:
+    """`evaluations/<out>.json`; without `out`, a name that differs as soon as what is asked does.
+
+    Raises:
+        ValueError: `out` is not a plain file name.
+    """
+    name = config.out
+    if name is None:
+        digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:8]
+        name = f"{str(config.checkpoint).replace(':', '_')}-{digest}"
+    if not re.fullmatch(r"\w[\w.,=+-]*", str(name)):
+        raise ValueError(f"out: {name!r} is not a file name of letters, digits and . , = + - _")
+    return run / "evaluations" / f"{str(name).removesuffix('.json')}.json"
+
+
+def print_results(results: Sequence[Mapping[str, Any]]) -> None:
+    """All metrics of one checkpoint, or the mixture's main ones of several."""
+    for result in results:
+        for seed in result["diverged"]:
+            print(
+                f"{result['phase']}:{result['step']}: seed {seed} diverged; its parameters are its last good ones"
+            )
+    if len(results) > 1:
+        names = list(over_seeds(results[0]["seeds"]))
+        rows = [
+            (
+                f"{result['phase']}:{result['step']}",
+                *(over_seeds(result["seeds"])[name][""] for name in names),
+            )
+            for result in results
+        ]
+        print_table("Mixture, estimate [95 %]", ["checkpoint", *names], rows)
+        return
+    (result,) = results
+    where = f"{result['phase']}:{result['step']}"
+    if len(result["seeds"]) > 1:
+        title = f"{where}, mean over {len(result['seeds'])} seeds [95 % over seeds]"
+        print_table(title, *_table(over_seeds(result["seeds"]), {}))
+    for seed, measured in result["seeds"].items():
+        title = f"{where}, seed {seed}, estimate [95 % over held-out prompts]"
+        print_table(title, *_table(measured, result["bounds"][seed]))
+
+
+def _table(
+    measured: Measured, limits: Mapping[str, Mapping[float, float]]
+) -> tuple[list[str], list[list[Any]]]:
+    classes = list(next(iter(measured.values())))
+    by_name = {f"cov/{name_of_n(n)}": n for n in next(iter(limits.values()), {})}
+    rows = []
+    for name, groups in measured.items():
+        beside = [by_n[by_name[name]] if name in by_name else "" for by_n in limits.values()]
+        rows.append([name, *(groups[group] for group in classes), *beside])
+    return [
+        "metric",
+        *(group or "mixture" for group in classes),
+        *(key.replace("_", " ") for key in limits),
+    ], rows
+
+
+def evaluate(config: DictConfig) -> int:
+    """Evaluate, print and write."""
+    configure()
+    if config.run is None:
+        raise ValueError("run: none is named; valid: run=<run directory>, as runs/train/demo")
+    run = asking.open_run(config.run)
+    if not isinstance(config.num_samples, int) or config.num_samples < 0:
+        raise ValueError(f"num_samples: {config.num_samples!r} is not an integer >= 0")
+    results = measure(run, run.checkpoints(str(config.checkpoint)), config.seeds, config)
+    content = document(config, results)
+    path = result_path(config, run.path, content["asked"])
+    print_results(results)
+    try:
+        atomic_write(path, json.dumps(content, indent=1, allow_nan=False).encode() + b"\n")
+    except OSError as error:
+        raise LoadError(f"{path}: {error.strerror}: choose a run directory that can be written") from None
+    print(f"\n{path}")
+    return 0
+
+
+main = command("evaluate", evaluate)
+
+if __name__ == "__main__":
+    main()

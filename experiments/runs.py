@@ -1,0 +1,170 @@
+"""One training run on disk: its name, its directory, its sink, its end."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import pandas as pd
+from omegaconf import DictConfig
+
+from experiments import figures
+from experiments.build import Setup, build, plain
+from experiments.plotting import save
+from experiments.settings import TrackingSettings
+from metrics.evaluators import HeldOut
+from tracking import Progress, RunDirectory, RunSink, load_run
+from tracking.wandb_mirror import WandbMirror
+from tracking.wandb_options import WandbOptions
+from training import Checkpoints, Outcome, Trainer, TrainingDiverged
+
+VOLATILE = ("tracking", "resume", "checkpoint", "root", "group", "name", "devices")
+"""Settings in which a continued run may differ from how it began: none of them changes a number."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Finished:
+    """A run and how it ended: `complete` (`reason` names the seeds that diverged, if any), `stopped` (by the signal that
+    `reason` names) or `failed` (every seed diverged)."""
+
+    path: Path
+    state: str
+    reason: str
+    wall_seconds: float
+
+
+def run_name(overrides: str, limit: int = 120) -> str:
+    """A directory name from Hydra's `key=value,key=value`: readable, and unique where it had to be cut."""
+    ignored = re.compile(r"^\+*(name|group|root|resume|devices|tracking\.[^=]*|checkpoint\.[^=]*)=")
+    kept = [part for part in overrides.split(",") if part and not ignored.match(part)]
+    text = re.sub(r"[^\w.=+-]+", "-", ",".join(kept).replace(",", "__")) or "default"
+    if len(text) <= limit:
+        return text
+    return text[: limit - 9] + "-" + hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def run_path(config: DictConfig, overrides: str) -> Path:
+    """`<root>/<group>/<name>`.
+
+    Raises:
+        ValueError: for a name or group that is not a plain directory name.
+    """
+    name = str(config.name) if config.name is not None else run_name(overrides)
+    for field, value in (("name", name), ("group", str(config.group))):
+        if not re.fullmatch(r"[\w][\w.,=+-]*", value):
+            raise ValueError(f"{field}: {value!r} is not a directory name of letters, digits and . , = + - _")
+    return Path(config.root) / str(config.group) / name
+
+
+def train_run(
+    config: DictConfig, path: Path, stop: Callable[[], str | None] = lambda: None, setup: Setup | None = None
+) -> Finished:
+    """Train what `config` describes in the run directory `path`, continuing what is there.
+
+    A complete run is left as it is. A run that a signal stops is saved and marked; one whose seeds all diverge is marked
+    failed and keeps its last good checkpoint.
+
+    Raises:
+        ValueError: for a bad configuration or a directory that cannot serve it; nothing on disk is changed.
+    """
+    setup = setup or build(config)
+    began = time.monotonic()
+    identity = plain(config)
+    with RunDirectory.open(path, identity, resume=config.resume, volatile=VOLATILE) as directory:
+        if directory.is_complete:
+            reason = directory.status.reason if directory.status else ""
+            print(f"{path}: complete already; another name=... or other settings start a new run")
+            return Finished(path, "complete", reason, 0.0)
+        held_out = setup.held_out()
+        tracking = setup.tracking
+        mirror = WandbMirror(_options(tracking, config, path), path, identity)
+        progress = Progress(show=tracking.progress, interval=tracking.interval)
+        with RunSink(directory, mirror, progress) as sink:
+            _save_held_out(sink, setup, held_out)
+            checkpoints = Checkpoints(directory.checkpoints, setup.checkpoint)
+            trainer = Trainer(
+                setup.model,
+                setup.phases,
+                setup.seeds,
+                setup.evaluators,
+                held_out,
+                sink,
+                checkpoints,
+                stop,
+                setup.evaluation[-1].table_prompts,
+            )
+            try:
+                outcome = trainer.run()
+            except TrainingDiverged as error:
+                checkpoints.close()
+                directory.mark("failed", str(error))
+                return Finished(path, "failed", str(error), time.monotonic() - began)
+            sink.flush()
+            if tracking.figures and outcome.stopped is None:
+                sink.images(draw_figures(path))
+        finished = _finish(directory, outcome, path, began)
+    return finished
+
+
+def _finish(directory: RunDirectory, outcome: Outcome, path: Path, began: float) -> Finished:
+    seconds = time.monotonic() - began
+    if outcome.stopped:
+        directory.mark("stopped", outcome.stopped)
+        return Finished(path, "stopped", outcome.stopped, seconds)
+    reason = ", ".join(f"seed {seed} diverged at step {at} of {name}" for seed, (name, at) in outcome.failed.items())
+    directory.mark("complete", reason)
+    return Finished(path, "complete", reason, seconds)
+
+
+def _options(tracking: TrackingSettings, config: DictConfig, path: Path) -> WandbOptions:
+    return WandbOptions(
+        mode=tracking.wandb,
+        project=tracking.project,
+        entity=tracking.entity,
+        group=str(config.group),
+        job_type="train",
+        name=path.name,
+        tags=tuple(tracking.tags),
+        notes=tracking.notes,
+        per_seed=tracking.per_seed,
+    )
+
+
+def _save_held_out(sink: RunSink, setup: Setup, held_out: tuple[HeldOut, ...]) -> None:
+    """What the per-example log-probabilities refer to, once a phase."""
+    for phase, held in zip(setup.phases, held_out, strict=True):
+        example = jax.tree.map(
+            lambda a, n=held.num_examples: a.reshape(-1, *a.shape[2:])[:n], held.batches.example
+        )
+        sink.arrays(
+            f"{phase.name}_held_out",
+            {
+                "log_pi": held.log_pi,
+                "candidate_weight": held.candidate_weight,
+                "correct": held.correct,
+                "groups": held.groups,
+                "weights": held.weights,
+                "prompt": example.prompt,
+                "response": example.response,
+            },
+        )
+
+
+def draw_figures(path: Path) -> dict[str, Path]:
+    """Draw `figures/<phase>.png`, the curves of every phase, from the run's metrics file."""
+    frame = load_run(path)
+    drawn: dict[str, Path] = {}
+    for phase in pd.unique(frame["phase"]):
+        part = frame[frame["phase"] == phase]
+        wanted = [key for key in part.columns if re.fullmatch(r"train/loss|eval/(kl|ce|validity|accuracy|cov/.*|pass/.*)", key)]
+        wanted = [key for key in wanted if part[key].notna().any()]
+        if wanted and part["step"].nunique() > 1:
+            target = path / "figures" / f"{phase}.png"
+            save(figures.curves(part, wanted), target)
+            drawn[f"figures/{phase}"] = target
+    return drawn

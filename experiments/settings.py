@@ -1,0 +1,84 @@
+"""Settings that belong to a run as a whole, each one configuration group."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from metrics.evaluators import DistributionEvaluator, Evaluator, HeldOut, SamplingEvaluator, make_held_out
+from tasks import Task
+from training import EvaluationSchedule
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationSettings:
+    """What is measured, on what and when.
+
+    Attributes:
+        schedule: the steps at which the model is evaluated.
+        num_examples: held-out examples of each class.
+        batch_size: examples scored at a time.
+        seed: of the held-out stream, the same for every training seed.
+        coverage_ns: the N of the coverage profile.
+        pass_ns: the N of Pass@N.
+        num_samples: responses sampled for each held-out prompt for the sampling estimates; 0 for none.
+        table_prompts: held-out prompts whose sampled responses are tabulated at the end of every phase.
+    """
+
+    schedule: EvaluationSchedule = dataclasses.field(default_factory=EvaluationSchedule)
+    num_examples: int = 512
+    batch_size: int = 512
+    seed: int = 0
+    coverage_ns: Sequence[float] = (2, 3, 4, 4.6, 5.7)
+    pass_ns: Sequence[int] = (1, 4, 8, 12)
+    num_samples: int = 0
+    table_prompts: int = 8
+
+    def __post_init__(self) -> None:
+        for field in ("coverage_ns", "pass_ns"):
+            object.__setattr__(self, field, tuple(getattr(self, field)))
+        for field in ("num_samples", "table_prompts"):
+            value = getattr(self, field)
+            if not isinstance(value, int) or value < 0:
+                raise ValueError(f"evaluation.{field}: {value!r} is not an integer >= 0")
+
+    def evaluators(self) -> tuple[Evaluator, ...]:
+        """The exact evaluator, and the sampling one if asked for."""
+        exact = DistributionEvaluator(self.coverage_ns, self.pass_ns)
+        return (exact, SamplingEvaluator(self.num_samples, self.pass_ns, self.seed)) if self.num_samples else (exact,)
+
+    def held_out(self, task: Task, split: str = "held-out") -> HeldOut:
+        """The held-out set of a task."""
+        return make_held_out(task, self.num_examples, self.batch_size, self.seed, split)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrackingSettings:
+    """Where a run is mirrored and what it shows.
+
+    Attributes:
+        wandb: "auto" (online with a key, else offline), "online", "offline" or "disabled".
+        project, entity, tags, notes: of the W&B run.
+        per_seed: one W&B run a seed instead of one a program with medians and quantiles over its seeds.
+        progress: show a progress bar.
+        interval: seconds between progress lines where the output is no terminal.
+        figures: draw `figures/*.png` at the end.
+    """
+
+    wandb: str = "auto"
+    project: str = "covlab"
+    entity: str | None = None
+    tags: Sequence[str] = ()
+    notes: str | None = None
+    per_seed: bool = False
+    progress: bool = True
+    interval: float = 30.0
+    figures: bool = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tags", tuple(self.tags))
+        valid = ("auto", "online", "offline", "disabled")
+        if self.wandb not in valid:
+            raise ValueError(f"tracking.wandb: {self.wandb!r} is not one of {', '.join(valid)}")
+        if not self.interval > 0:
+            raise ValueError(f"tracking.interval: {self.interval!r} is not a positive number of seconds")

@@ -1,0 +1,114 @@
+"""Examples of a task as text: python -m experiments.show task=layered_graph task.depth=3 num=4 group=G1."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from omegaconf import DictConfig
+
+from experiments.build import make
+from experiments.cli import command
+from experiments.runtime import configure
+from experiments.tables import print_table
+from metrics import Interval, stratified_mean_interval
+from metrics.evaluators import make_held_out
+from tasks import Example, Task, stream
+
+ENTROPY_EXAMPLES = 256
+"""Prompts of each class that the entropy of pi_D is averaged over."""
+
+
+def draw_examples(task: Task, num: int, seed: int = 0, group: str | None = None) -> Example:
+    """`num` examples (a leading axis) from the stream (seed, "show"), of the mixture or of one class.
+
+    Raises:
+        ValueError: num < 1, a negative seed, or a class that the task's mixture does not have.
+    """
+    for field, value, low in (("num", num, 1), ("seed", seed, 0)):
+        if not isinstance(value, int) or isinstance(value, bool) or value < low:
+            raise ValueError(f"{field}: {value!r} is not an integer >= {low}")
+    keys = jax.random.split(stream(seed, "show"), num)
+    if group is None:
+        return jax.jit(jax.vmap(task.sample))(keys)
+    if group not in task.groups:
+        raise ValueError(f"group: {group!r} is no class of the mixture; valid are {', '.join(task.groups)}")
+    index = jnp.asarray(task.groups.index(group))
+    return jax.jit(jax.vmap(task.sample_group, in_axes=(0, None)))(keys, index)
+
+
+def entropy_of_task(task: Task, seed: int = 0) -> Interval:
+    """E_x[H(pi_D(.|x))] in nats, over fresh prompts of every class, with its 95 % interval.
+
+    The entropy of each prompt is exact where the valid responses are enumerated; else -ln pi_D(y|x) of one
+    draw stands for it, which has the same mean.
+    """
+    held_out = make_held_out(task, ENTROPY_EXAMPLES, ENTROPY_EXAMPLES, seed, "show")
+    surprise = np.where(held_out.candidate_weight > 0, -held_out.log_pi, 0.0)
+    # Adding 0 turns the -0 of a certain response into 0.
+    entropy = (held_out.candidate_weight * surprise).sum(axis=1) + 0.0
+    probabilities = np.asarray(task.group_probs) / math.fsum(task.group_probs)
+    return stratified_mean_interval(entropy, held_out.groups, probabilities.tolist())
+
+
+def summary(task: Task, seed: int = 0) -> list[tuple[str, Any]]:
+    """(property, value) pairs that describe the task as a whole."""
+    classes = ", ".join(f"{name} {p:.4g}" for name, p in zip(task.groups, task.group_probs, strict=True))
+    return [
+        ("task", repr(task)),
+        ("vocabulary", f"{task.vocab_size} tokens, padding included"),
+        ("prompt", f"at most {task.prompt_length} tokens"),
+        ("response", f"at most {task.response_length} tokens"),
+        ("classes", classes),
+        ("valid responses of a prompt", task.num_enumerated or "not enumerated"),
+        ("mean entropy of pi_D(.|x), nats [95 %]", entropy_of_task(task, seed)),
+    ]
+
+
+def answers(task: Task, latent: Any) -> list[tuple[str, float, int]]:
+    """(text, pi_D(y|x), reward) of every valid response of one prompt, the likeliest first.
+
+    Empty if the task does not enumerate them.
+    """
+    if not task.num_enumerated:
+        return []
+    found = task.enumerate(latent)
+    log_pi = np.asarray(jax.vmap(task.log_prob, in_axes=(None, 0))(latent, found.responses), np.float64)
+    rewards = np.asarray(jax.vmap(task.reward, in_axes=(None, 0))(latent, found.responses))
+    real = np.flatnonzero(np.asarray(found.mask))
+    rows = [(task.decode(found.responses[i]), float(np.exp(log_pi[i])), int(rewards[i])) for i in real]
+    return sorted(rows, key=lambda row: -row[1])
+
+
+def show(config: DictConfig) -> int:
+    """Print the task's summary and some of its examples."""
+    configure()
+    task: Task = make(config.task, "task")
+    examples = jax.tree.map(np.asarray, draw_examples(task, config.num, config.seed, config.group))
+    print_table("Task", ["property", "value"], summary(task, config.seed))
+    for i in range(config.num):
+        example: Example = jax.tree.map(lambda a, i=i: a[i], examples)
+        rows = [
+            ("class", task.groups[int(example.group)]),
+            ("prompt", task.decode(example.prompt)),
+            ("response of pi_D", task.decode(example.response)),
+            ("its pi_D(y|x)", float(np.exp(example.log_prob))),
+            ("its reward", int(task.reward(example.latent, example.response))),
+        ]
+        print_table(f"Example {i + 1}", ["", ""], rows)
+        if valid := answers(task, example.latent):
+            columns = ["valid response", "pi_D(y|x)", "reward", "drawn"]
+            drawn = task.decode(example.response)
+            print_table(
+                "Its valid responses", columns, [(*row, "*" if row[0] == drawn else "") for row in valid]
+            )
+    return 0
+
+
+main = command("show", show)
+
+if __name__ == "__main__":
+    main()

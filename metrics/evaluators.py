@@ -1,0 +1,289 @@
+"""Evaluators: per-example scores on the device first, reduction to named numbers on the host second.
+
+An evaluator is one class with two methods. The training loop calls `score` inside its compiled program for every seed and
+hands the arrays back to `reduce`; it knows no metric by name.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from decoding import sample_responses
+from metrics.coverage import check_ns, coverage_profile, log_density_ratio, name_of_n
+from metrics.divergence import check_coverage_bound, cross_entropy, kl
+from metrics.pass_at_n import pass_at_n, pass_at_n_unbiased
+from models import Model, Params, token_log_probs
+from tasks import Example, Task, stream
+
+BOUND_TOLERANCE = 1e-9
+"""How far rounding in float64 may push the sample-by-sample bound of coverage by KL; beyond it there is a bug."""
+
+
+class Candidates(NamedTuple):
+    """Responses whose probability is asked for at every evaluation, and what the task says of them.
+
+    With an enumerable task these are all valid responses of each prompt and `log_pi` is the exact ln pi_D, so that
+    expectations over y ~ pi_D(.|x) are sums; else the one response that was drawn, with weight 1.
+    """
+
+    responses: Array
+    mask: Array
+    log_pi: Array
+    weight: Array
+    correct: Array
+
+
+class Batch(NamedTuple):
+    """What an evaluator scores at a time; `index` numbers the examples within the held-out set."""
+
+    example: Example
+    candidates: Candidates
+    index: Array
+
+
+@dataclasses.dataclass(frozen=True)
+class HeldOut:
+    """A fixed stratified held-out set: `per_group` examples of every class, in the stream "evaluation".
+
+    Attributes:
+        task: where the examples come from.
+        batches: `Batch` pytrees with leading axes (batches, batch), on the device; the last batch is padded with repetitions
+            that `num_examples` cuts off again.
+        num_examples: examples in all.
+        groups: class of each example.
+        log_pi, candidate_weight, correct: (examples, candidates) host arrays: exact ln pi_D(y|x); pi_D-weight of each
+            candidate within its prompt (sums to 1); whether it earns the reward.
+        enumerated: whether the candidates are all valid responses.
+    """
+
+    task: Task
+    batches: Batch
+    num_examples: int
+    groups: np.ndarray
+    log_pi: np.ndarray
+    candidate_weight: np.ndarray
+    correct: np.ndarray
+    enumerated: bool
+
+    @property
+    def weights(self) -> np.ndarray:
+        """Weight of each example: its class's probability over the class's count; sums to 1."""
+        counts = np.bincount(self.groups, minlength=len(self.task.groups))
+        return np.asarray(self.task.group_probs)[self.groups] / counts[self.groups]
+
+    @property
+    def single(self) -> bool:
+        """Whether pi_D puts all its mass on one candidate of every prompt."""
+        return bool(np.all(np.max(self.candidate_weight, axis=1) > 1 - 1e-6))
+
+
+def make_held_out(task: Task, per_group: int, batch_size: int, seed: int, split: str = "held-out") -> HeldOut:
+    """Draw the held-out set of `task` from the stream (seed, "evaluation", split, class).
+
+    Raises:
+        ValueError: for sizes below 1 or a negative seed.
+    """
+    for field, value, low in (("num_examples", per_group, 1), ("batch_size", batch_size, 1), ("seed", seed, 0)):
+        if not isinstance(value, int) or isinstance(value, bool) or value < low:
+            raise ValueError(f"evaluation.{field}: {value!r} is not an integer >= {low}")
+
+    def draw(group: int, name: str) -> Example:
+        keys = jax.random.split(stream(seed, "evaluation", split, name), per_group)
+        return jax.vmap(task.sample_group, in_axes=(0, None))(keys, jnp.asarray(group))
+
+    def candidates(example: Example) -> Candidates:
+        if not task.num_enumerated:
+            one = jnp.ones((1,))
+            correct = jnp.ones((1,), bool)
+            return Candidates(example.response[None], example.response_mask[None], example.log_prob[None], one, correct)
+        found = task.enumerate(example.latent)
+        log_pi = jax.vmap(task.log_prob, in_axes=(None, 0))(example.latent, found.responses)
+        log_pi = jnp.where(found.mask, log_pi, -jnp.inf)
+        correct = jax.vmap(task.reward, in_axes=(None, 0))(example.latent, found.responses) > 0
+        mask = jnp.broadcast_to(found.mask[:, None], found.responses.shape)
+        return Candidates(found.responses, mask, log_pi, jnp.exp(log_pi), correct & found.mask)
+
+    @jax.jit
+    def build() -> tuple[Example, Candidates]:
+        drawn = [draw(group, name) for group, name in enumerate(task.groups)]
+        examples = jax.tree.map(lambda *parts: jnp.concatenate(parts), *drawn)
+        return examples, jax.vmap(candidates)(examples)
+
+    examples, found = build()
+    total = per_group * len(task.groups)
+    size = min(batch_size, total)
+    index = np.resize(np.arange(total), (-(-total // size), size))
+    return HeldOut(
+        task=task,
+        batches=Batch(*jax.tree.map(lambda a: a[index], (examples, found)), jnp.asarray(index)),
+        num_examples=total,
+        groups=np.asarray(examples.group),
+        log_pi=np.asarray(found.log_pi, np.float64),
+        candidate_weight=np.asarray(found.weight, np.float64),
+        correct=np.asarray(found.correct),
+        enumerated=bool(task.num_enumerated),
+    )
+
+
+class Evaluator(abc.ABC):
+    """One family of metrics. Implementations are frozen dataclasses."""
+
+    name: str
+
+    @abc.abstractmethod
+    def score(self, model: Model, task: Task, params: Params, batch: Batch) -> dict[str, Array]:
+        """Per-example arrays, leading axis = the batch's examples; traced inside the compiled program."""
+
+    @abc.abstractmethod
+    def reduce(self, scores: dict[str, np.ndarray], held_out: HeldOut) -> Iterator[tuple[str, float]]:
+        """(name, value) pairs from one seed's arrays over the whole held-out set."""
+
+    def histograms(
+        self, scores: dict[str, np.ndarray], held_out: HeldOut
+    ) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+        """(name, values, weights) of the distributions worth looking at, from the arrays of all seeds; none by default."""
+        return iter(())
+
+
+@dataclasses.dataclass(frozen=True)
+class DistributionEvaluator(Evaluator):
+    """Cross-entropy, KL, coverage profile, exact Pass@N, accuracy and validity, for the mixture and per class.
+
+    Attributes:
+        coverage_ns: the N of Cov_N (real, >= 1).
+        pass_ns: the N of Pass@N (integers, >= 1).
+
+    Names: `ce`, `kl` (nats), `cov/<N>`, `bound_excess` (the largest Cov_N minus its bound E[X + e^-X - 1]/(ln N - 1 + 1/N), never
+    above 0 but for rounding), `accuracy` (the greedy response earns the reward) and, where the valid responses are
+    enumerated, `pass/<N>` = E[1 - (1 - p)^N] with p the total probability of the correct ones, and `validity`, the total
+    probability of the valid ones. The same below `<class>/` for each class if there are several.
+    """
+
+    coverage_ns: Sequence[float] = (2, 3, 4, 4.6, 5.7)
+    pass_ns: Sequence[int] = (1, 4, 8, 12)
+    name: str = dataclasses.field(default="distribution", init=False)
+
+    def __post_init__(self) -> None:
+        for field in ("coverage_ns", "pass_ns"):
+            values = tuple(getattr(self, field))
+            try:
+                check_ns(values)
+            except ValueError:
+                raise ValueError(f"evaluation.{field}: {list(values)}; valid: numbers N >= 1, at least one") from None
+            object.__setattr__(self, field, values)
+        if any(n != int(n) for n in self.pass_ns):
+            raise ValueError(f"evaluation.pass_ns: {list(self.pass_ns)}; valid: whole numbers N >= 1")
+
+    def score(self, model: Model, task: Task, params: Params, batch: Batch) -> dict[str, Array]:
+        """`log_prob` (examples, candidates) in nats, and `greedy`: whether greedy decoding gives that candidate."""
+        example, found, _ = batch
+        logits = model.logits(params, example.prompt, example.prompt_mask, found.responses)
+        log_probs = jnp.sum(jnp.where(found.mask, token_log_probs(logits, found.responses), 0.0), axis=-1)
+        # Greedy decoding emits y exactly if every token of y is the most likely one after y's own earlier tokens.
+        hit = (jnp.argmax(logits, axis=-1) == found.responses) | ~found.mask
+        return {"log_prob": log_probs, "greedy": jnp.all(hit, axis=-1)}
+
+    def reduce(self, scores: dict[str, np.ndarray], held_out: HeldOut) -> Iterator[tuple[str, float]]:
+        """All metrics of the mixture, then of each class."""
+        log_prob = np.asarray(scores["log_prob"], np.float64)
+        greedy = np.asarray(scores["greedy"])
+        yield from self._metrics(log_prob, greedy, held_out, held_out.weights)
+        if len(held_out.task.groups) > 1:
+            for group, name in enumerate(held_out.task.groups):
+                weights = (held_out.groups == group).astype(np.float64)
+                for key, value in self._metrics(log_prob, greedy, held_out, weights):
+                    yield f"{name}/{key}", value
+
+    def histograms(
+        self, scores: dict[str, np.ndarray], held_out: HeldOut
+    ) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+        """The empirical distribution of X = ln(pi_D/pi_hat) under pi_D, over all seeds."""
+        joint = held_out.weights[:, None] * held_out.candidate_weight
+        values = log_ratios(scores["log_prob"], held_out)
+        weights = np.broadcast_to(joint / values.shape[0], values.shape)
+        kept = (weights > 0) & np.isfinite(values)
+        yield "log_ratio", values[kept], weights[kept]
+
+    def _metrics(
+        self,
+        log_prob: Float[np.ndarray, "examples candidates"],
+        greedy: np.ndarray,
+        held_out: HeldOut,
+        weights: Float[np.ndarray, " examples"],
+    ) -> Iterator[tuple[str, float]]:
+        joint = (weights[:, None] * held_out.candidate_weight).reshape(-1)
+        log_ratio = log_ratios(log_prob, held_out).reshape(-1)
+        yield "ce", float(cross_entropy(log_prob.reshape(-1), joint))
+        yield "kl", float(kl(log_ratio, joint))
+        for n, value in zip(self.coverage_ns, coverage_profile(log_ratio, self.coverage_ns, joint), strict=True):
+            yield f"cov/{name_of_n(n)}", float(value)
+        yield "bound_excess", check_coverage_bound(log_ratio, self.coverage_ns, joint)
+        yield "accuracy", float(np.average(np.any(greedy & held_out.correct, axis=1), weights=weights))
+        if held_out.enumerated:
+            passes = pass_at_n(correct_log_prob(log_prob, held_out), self.pass_ns)
+            for n, value in zip(self.pass_ns, np.average(passes, axis=0, weights=weights), strict=True):
+                yield f"pass/{name_of_n(n)}", float(value)
+            yield "validity", float(np.average(np.exp(log_prob).sum(axis=1), weights=weights))
+
+
+@dataclasses.dataclass(frozen=True)
+class SamplingEvaluator(Evaluator):
+    """The sampling estimates beside the exact numbers: responses drawn from the model and judged by the task.
+
+    Attributes:
+        num_samples: responses drawn for each held-out prompt, the same random numbers at every evaluation.
+        pass_ns: the N of Pass@N; those above `num_samples` have no unbiased estimate and are left out.
+        seed: of the sampling stream.
+
+    Names: `sampled_pass/<N>`, the unbiased 1 - C(n-c, N)/C(n, N), and `sampled_validity`.
+    """
+
+    num_samples: int = 16
+    pass_ns: Sequence[int] = (1, 4, 8, 12)
+    seed: int = 0
+    name: str = dataclasses.field(default="sampling", init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "pass_ns", tuple(n for n in self.pass_ns if n <= self.num_samples))
+        if not isinstance(self.num_samples, int) or self.num_samples < 1 or not self.pass_ns:
+            raise ValueError(f"evaluation.num_samples: {self.num_samples!r} is below every N of evaluation.pass_ns")
+
+    def score(self, model: Model, task: Task, params: Params, batch: Batch) -> dict[str, Array]:
+        """`num_correct` and `num_valid` among the samples of each prompt."""
+        example = batch.example
+        key = stream(self.seed, "evaluation", "samples", batch.index[0])
+        responses, _ = sample_responses(model, params, example.prompt, example.prompt_mask, key, self.num_samples)
+
+        def count(judge: Callable[[Any, Array], Array]) -> Array:
+            return jnp.sum(jax.vmap(jax.vmap(judge, (None, 0)))(example.latent, responses) > 0, axis=1)
+
+        return {"num_correct": count(task.reward), "num_valid": count(task.validity)}
+
+    def reduce(self, scores: dict[str, np.ndarray], held_out: HeldOut) -> Iterator[tuple[str, float]]:
+        """The stratified means over prompts."""
+        passes = pass_at_n_unbiased(self.num_samples, scores["num_correct"], self.pass_ns)
+        for n, value in zip(self.pass_ns, np.average(passes, axis=0, weights=held_out.weights), strict=True):
+            yield f"sampled_pass/{name_of_n(n)}", float(value)
+        yield "sampled_validity", float(np.average(scores["num_valid"] / self.num_samples, weights=held_out.weights))
+
+
+def log_ratios(
+    log_prob: Float[np.ndarray, "*seeds examples candidates"], held_out: HeldOut
+) -> Float[np.ndarray, "*seeds examples candidates"]:
+    """X = ln pi_D(y|x) - ln pi_hat(y|x) in nats; -inf where pi_D = 0, whose weight is 0."""
+    return log_density_ratio(held_out.log_pi, log_prob)
+
+
+def correct_log_prob(
+    log_prob: Float[np.ndarray, "*seeds examples candidates"], held_out: HeldOut
+) -> Float[np.ndarray, "*seeds examples"]:
+    """ln of the model's total probability of the prompt's correct responses."""
+    return np.logaddexp.reduce(np.where(held_out.correct, np.asarray(log_prob, np.float64), -np.inf), axis=-1)

@@ -1,0 +1,257 @@
+"""Choosing a checkpoint: the two tournaments, and the rules that they are compared with.
+
+Checkpoints are numbered along the first axis of every array, in the order of training. Every rule has a score
+for each of them, lower is better, and returns all that tie for the lowest with the one a visible tie-break
+takes. Log-probabilities are those of whole responses, in nats.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+from jaxtyping import Float
+
+from metrics.coverage import (
+    RATIO_TOLERANCE,
+    check_tolerance,
+    coverage_profile,
+    log_density_ratio,
+    weighted_mean,
+)
+from metrics.divergence import cross_entropy, kl
+from metrics.pass_at_n import LOG_PROB_SLACK, pass_at_n
+
+TieBreak = Literal["min_cross_entropy", "earliest", "latest", "middle"]
+"""Which of the tied checkpoints is taken: the one of least held-out cross-entropy (the earliest of those),
+the first, the last, or the middle one in the order of training (the earlier middle of an even number)."""
+TIE_BREAKS: tuple[TieBreak, ...] = get_args(TieBreak)
+TIE_TOLERANCE = 1e-12
+"""Scores this close are tied: equal weighted counts differ by rounding when summed in another order."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What a rule chose: `index` out of the `tied`, by `scores` (one a checkpoint, lower is better).
+
+    `note` is empty, or says in one sentence what to keep in mind about this choice.
+    """
+
+    rule: str
+    index: int
+    tied: tuple[int, ...]
+    scores: Float[np.ndarray, " checkpoints"]
+    note: str = ""
+
+
+def _check_log_probs(
+    name: str, log_probs: Float[np.ndarray, "*shape"], ndim: int
+) -> Float[np.ndarray, "*shape"]:
+    array = np.asarray(log_probs, dtype=np.float64)
+    if array.ndim != ndim or not array.size:
+        raise ValueError(f"{name}: shape {array.shape}; valid: {ndim} axes, none of them empty")
+    if np.isnan(array).any():
+        raise ValueError(f"{name}: contains NaN; valid: log-probabilities <= 0, or -inf")
+    if (array > LOG_PROB_SLACK).any():
+        raise ValueError(
+            f"{name}: contains {array.max()}; valid: log-probabilities <= 0 (a loss is minus that)"
+        )
+    return array
+
+
+def select_lowest(
+    rule: str,
+    scores: Float[np.ndarray, " checkpoints"],
+    tie_break: TieBreak = "earliest",
+    tie_tolerance: float = TIE_TOLERANCE,
+    cross_entropies: Float[np.ndarray, " checkpoints"] | None = None,
+    note: str = "",
+) -> Selection:
+    """The checkpoint of least score; those within `tie_tolerance` of it are tied (see `TieBreak`).
+
+    `cross_entropies` may be anything that orders checkpoints as the cross-entropy does, such as the KL.
+
+    Raises:
+        ValueError: a NaN score, an unknown tie-break, or "min_cross_entropy" without `cross_entropies`.
+    """
+    values = np.asarray(scores, dtype=np.float64)
+    if values.ndim != 1 or not values.size or np.isnan(values).any():
+        raise ValueError(f"scores: shape {values.shape}; valid: one number a checkpoint, no NaN")
+    tied = np.flatnonzero(values <= values.min() + check_tolerance(tie_tolerance))
+    if tie_break == "earliest":
+        index = tied[0]
+    elif tie_break == "latest":
+        index = tied[-1]
+    elif tie_break == "middle":
+        index = tied[(tied.size - 1) // 2]
+    elif tie_break != "min_cross_entropy":
+        raise ValueError(f"tie_break: {tie_break!r}; valid: one of {', '.join(TIE_BREAKS)}")
+    elif cross_entropies is None:
+        raise ValueError("cross_entropies: None; valid: one number a checkpoint for the tie-break by them")
+    else:
+        order = np.asarray(cross_entropies, dtype=np.float64)
+        if order.shape != values.shape:
+            raise ValueError(f"cross_entropies: shape {order.shape}; valid: as the scores, {values.shape}")
+        index = tied[np.argmin(order[tied])]
+    return Selection(rule, int(index), tuple(int(i) for i in tied), values, note)
+
+
+def tournament_matrix(
+    log_probs: Float[np.ndarray, "checkpoints examples"],
+    n: float,
+    weights: Float[np.ndarray, " examples"] | None = None,
+    tolerance: float = RATIO_TOLERANCE,
+) -> Float[np.ndarray, "chosen challenger"]:
+    """Cov^_N(pi' || pi): the weighted fraction of held-out examples with pi'(y_i|x_i)/pi(y_i|x_i) >= N.
+
+    Rows are the chosen pi, columns the challengers pi'. 0/0 counts as the ratio 1 (neither gives the response
+    any probability, so neither beats the other), and the tolerance (nats) as in `coverage_profile`. The
+    diagonal is 0: a checkpoint does not challenge itself, which the definition's maximum over all pi' agrees
+    with for N > 1, where its own ratio 1 never reaches N; at N = 1 that maximum is 1 for every checkpoint.
+
+    Source: Coverage Principle, arXiv 2510.15020, the simple tournament.
+
+    Raises:
+        ValueError: log-probabilities that are NaN or above 1e-4, N < 1, bad weights or tolerance.
+    """
+    array = _check_log_probs("log_probs", log_probs, 2)
+    matrix = np.zeros((array.shape[0], array.shape[0]))
+    # One chosen checkpoint at a time: all pairs of checkpoints by examples would not fit in memory.
+    for chosen, log_prob in enumerate(array):
+        matrix[chosen] = coverage_profile(log_density_ratio(array, log_prob), (n,), weights, tolerance)[:, 0]
+        matrix[chosen, chosen] = 0.0
+    return matrix
+
+
+def simple_tournament(
+    log_probs: Float[np.ndarray, "checkpoints examples"],
+    n: float,
+    weights: Float[np.ndarray, " examples"] | None = None,
+    tolerance: float = RATIO_TOLERANCE,
+    tie_break: TieBreak = "min_cross_entropy",
+    tie_tolerance: float = TIE_TOLERANCE,
+) -> Selection:
+    """argmin_pi max_pi' Cov^_N(pi' || pi) over the checkpoints, from held-out log-probabilities alone.
+
+    The score is the largest entry of pi's row in `tournament_matrix`. Ties at 0 are common: N and the
+    tie-break decide, so fix both beforehand and report them.
+
+    Source: Coverage Principle, arXiv 2510.15020, the simple tournament.
+
+    Raises:
+        ValueError: as `tournament_matrix` and `select_lowest`.
+    """
+    scores = tournament_matrix(log_probs, n, weights, tolerance).max(axis=1)
+    order = cross_entropy(log_probs, weights)
+    return select_lowest("simple_tournament", scores, tie_break, tie_tolerance, order)
+
+
+def offset_tournament(
+    log_probs: Float[np.ndarray, "checkpoints examples"],
+    sample_log_probs: Float[np.ndarray, "chosen challenger examples samples"],
+    n: float,
+    a: float,
+    weights: Float[np.ndarray, " examples"] | None = None,
+    tolerance: float = RATIO_TOLERANCE,
+    tie_break: TieBreak = "min_cross_entropy",
+    tie_tolerance: float = TIE_TOLERANCE,
+) -> Selection:
+    """argmin_pi max_pi' { Cov^_N(pi' || pi) - 2 N^a Cov^pi_N(pi' || pi) }.
+
+    Cov^pi_N is the mean over prompts x_i of P_{y ~ pi(.|x_i)}[pi'(y|x_i)/pi(y|x_i) >= N], estimated from
+    samples: `sample_log_probs[pi, pi', i, s]` is the log-probability under pi' of the s-th response that pi
+    drew for prompt i (under pi itself at pi' = pi). The term of pi' = pi is 0 (for N > 1 by definition, at
+    N = 1 by the convention of `tournament_matrix`), so scores are >= 0.
+
+    The guarantee asks for N^(1-2a) >= 8, which `note` says when it fails, and for some pi with
+    |ln pi_D - ln pi| <= a ln N everywhere, which the data cannot show. The computation needs neither.
+
+    Source: Coverage Principle, arXiv 2510.15020, the offset tournament.
+
+    Raises:
+        ValueError: as `simple_tournament`; a sample that pi cannot have drawn, a shape that does not match, a
+            negative a.
+    """
+    matrix = tournament_matrix(log_probs, n, weights, tolerance)
+    samples = _check_log_probs("sample_log_probs", sample_log_probs, 4)
+    examples = np.shape(log_probs)[1]
+    if samples.shape[:3] != (*matrix.shape, examples):
+        raise ValueError(
+            f"sample_log_probs: shape {samples.shape}; valid: {(*matrix.shape, examples, 'samples')}"
+        )
+    if not (math.isfinite(a) and a >= 0):
+        raise ValueError(f"a: {a}; valid: a finite number >= 0")
+    threshold = math.log(n) - tolerance
+    own = np.zeros_like(matrix)
+    for chosen, log_prob in enumerate(samples):
+        if np.isneginf(log_prob[chosen]).any():
+            raise ValueError(
+                f"sample_log_probs: -inf for a sample of checkpoint {chosen} under itself; valid: finite"
+            )
+        reached = log_density_ratio(log_prob, log_prob[chosen]) >= threshold
+        own[chosen] = weighted_mean(reached.mean(axis=-1), weights)
+    gaps = matrix - 2 * n**a * own
+    np.fill_diagonal(gaps, 0.0)
+    size = n ** (1 - 2 * a)
+    note = (
+        "" if size >= 8 else f"no guarantee: N^(1-2a) = {size:.3g} at N = {n:g}, a = {a:g}; it asks for >= 8"
+    )
+    order = cross_entropy(log_probs, weights)
+    return select_lowest("offset_tournament", gaps.max(axis=1), tie_break, tie_tolerance, order, note)
+
+
+def min_cross_entropy(
+    log_probs: Float[np.ndarray, "checkpoints examples"],
+    weights: Float[np.ndarray, " examples"] | None = None,
+    tie_break: TieBreak = "earliest",
+    tie_tolerance: float = TIE_TOLERANCE,
+) -> Selection:
+    """The least held-out cross-entropy in nats: the usual rule. ValueError as `cross_entropy`."""
+    scores = cross_entropy(_check_log_probs("log_probs", log_probs, 2), weights)
+    return select_lowest("min_cross_entropy", scores, tie_break, tie_tolerance, scores)
+
+
+def min_kl(
+    log_ratio: Float[np.ndarray, "checkpoints examples"],
+    weights: Float[np.ndarray, " examples"] | None = None,
+    tie_break: TieBreak = "earliest",
+    tie_tolerance: float = TIE_TOLERANCE,
+) -> Selection:
+    """The least KL in nats: the choice of `min_cross_entropy` on the same examples. ValueError as `kl`."""
+    scores = kl(log_ratio, weights)
+    return select_lowest("min_kl", scores, tie_break, tie_tolerance, scores)
+
+
+def oracle_coverage(
+    log_ratio: Float[np.ndarray, "checkpoints examples"],
+    n: float,
+    weights: Float[np.ndarray, " examples"] | None = None,
+    tolerance: float = RATIO_TOLERANCE,
+    tie_break: TieBreak = "min_cross_entropy",
+    tie_tolerance: float = TIE_TOLERANCE,
+) -> Selection:
+    """The least Cov_N(pi_D || pi): what no rule without pi_D can know. ValueError as `coverage_profile`."""
+    scores = coverage_profile(log_ratio, (n,), weights, tolerance)[:, 0]
+    return select_lowest("oracle_coverage", scores, tie_break, tie_tolerance, kl(log_ratio, weights))
+
+
+def oracle_pass_at_n(
+    log_prob_correct: Float[np.ndarray, "checkpoints examples"],
+    n: float,
+    weights: Float[np.ndarray, " examples"] | None = None,
+    tie_break: TieBreak = "earliest",
+    tie_tolerance: float = TIE_TOLERANCE,
+    cross_entropies: Float[np.ndarray, " checkpoints"] | None = None,
+) -> Selection:
+    """The least 1 - Pass@N: the best that any rule can do at this N. ValueError as `pass_at_n`."""
+    scores = 1 - weighted_mean(pass_at_n(log_prob_correct, (n,))[..., 0], weights)
+    return select_lowest("oracle_pass_at_n", scores, tie_break, tie_tolerance, cross_entropies)
+
+
+def last(num_checkpoints: int) -> Selection:
+    """The last checkpoint; its score is the number of checkpoints after it. ValueError if there is none."""
+    if num_checkpoints < 1:
+        raise ValueError(f"num_checkpoints: {num_checkpoints}; valid: a whole number >= 1")
+    return select_lowest("last", np.arange(num_checkpoints - 1.0, -1.0, -1.0))

@@ -1,0 +1,117 @@
+"""The `Task` seam: a data distribution that knows its own probabilities exactly."""
+
+from __future__ import annotations
+
+import abc
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+PAD = 0
+"""Token 0 is padding in every task; a padded position is masked out of every probability."""
+
+
+class Example(NamedTuple):
+    """One prompt with a response drawn from pi_D(.|prompt), as a pytree (batched by `vmap`).
+
+    Prompts are padded on the left, so that the response starts at one static position; responses are
+    padded on the right. `log_prob` is ln pi_D(response | prompt) in nats, `group` the index in
+    `Task.groups` of the mixture's class, and `latent` whatever the task needs to answer questions about
+    this prompt inside `jit` without parsing its tokens.
+    """
+
+    prompt: Int[Array, " prompt"]
+    prompt_mask: Bool[Array, " prompt"]
+    response: Int[Array, " response"]
+    response_mask: Bool[Array, " response"]
+    log_prob: Float[Array, ""]
+    group: Int[Array, ""]
+    latent: Any
+
+
+class Enumeration(NamedTuple):
+    """All valid responses of one prompt, padded to a static number; `mask` is False on the padding."""
+
+    responses: Int[Array, "candidates response"]
+    mask: Bool[Array, " candidates"]
+
+
+class Task(abc.ABC):
+    """A mixture of classes ("groups") of prompts with an exactly known conditional pi_D(y|x).
+
+    Implementations are frozen dataclasses, hashable, so that a task can be a static argument of `jit`.
+    Every method is pure JAX on ONE example and composes with `vmap`, `jit` and `scan`, except `encode` and
+    `decode`, which translate between text and tokens on the host.
+    """
+
+    @property
+    @abc.abstractmethod
+    def vocab_size(self) -> int:
+        """Number of tokens, padding included."""
+
+    @property
+    @abc.abstractmethod
+    def prompt_length(self) -> int:
+        """Static length P of a padded prompt."""
+
+    @property
+    @abc.abstractmethod
+    def response_length(self) -> int:
+        """Static length R of a padded response."""
+
+    @property
+    @abc.abstractmethod
+    def groups(self) -> tuple[str, ...]:
+        """Names of the mixture's classes."""
+
+    @property
+    @abc.abstractmethod
+    def group_probs(self) -> tuple[float, ...]:
+        """Probability of each class; sums to 1."""
+
+    @property
+    def num_enumerated(self) -> int:
+        """Static number of candidates of `enumerate`; 0 if the valid responses are not enumerated."""
+        return 0
+
+    @abc.abstractmethod
+    def sample_group(self, key: PRNGKeyArray, group: Int[Array, ""]) -> Example:
+        """Draw one example given its class."""
+
+    @abc.abstractmethod
+    def log_prob(self, latent: Any, response: Int[Array, " response"]) -> Float[Array, ""]:
+        """Exact ln pi_D(response | prompt) in nats, classes marginalised; -inf off the support."""
+
+    @abc.abstractmethod
+    def reward(self, latent: Any, response: Int[Array, " response"]) -> Float[Array, ""]:
+        """1 if the response is one that the example's own class can emit, else 0."""
+
+    @abc.abstractmethod
+    def validity(self, latent: Any, response: Int[Array, " response"]) -> Float[Array, ""]:
+        """1 if the response obeys the task's local rules (whatever the probability), else 0."""
+
+    def enumerate(self, latent: Any) -> Enumeration:
+        """All valid responses of the prompt, `num_enumerated` rows.
+
+        Raises:
+            ValueError: if this task does not enumerate its responses (`num_enumerated` is 0).
+        """
+        raise ValueError(f"task: {type(self).__name__} does not enumerate its valid responses")
+
+    @abc.abstractmethod
+    def encode(self, text: str) -> list[int]:
+        """Tokens of a prompt or response given as text, unpadded."""
+
+    @abc.abstractmethod
+    def decode(self, tokens: Any) -> str:
+        """Text of a token sequence, padding skipped."""
+
+    def sample(self, key: PRNGKeyArray) -> Example:
+        """Draw one example: its class from `group_probs`, then the example given the class."""
+        group_key, example_key = jax.random.split(key)
+        cumulative = jnp.cumsum(jnp.asarray(self.group_probs))
+        draw = jax.random.uniform(group_key) * cumulative[-1]
+        group = jnp.minimum(jnp.sum(draw >= cumulative), len(self.groups) - 1)
+        return self.sample_group(example_key, group)

@@ -1,0 +1,221 @@
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from metrics.coverage import coverage_profile
+from metrics.intervals import (
+    Interval,
+    auc_interval,
+    bootstrap_interval,
+    coverage_profile_interval,
+    mean_interval,
+    paired_difference_interval,
+    proportion_interval,
+    stratified_mean_interval,
+    stratified_proportion_interval,
+)
+
+
+def ends(interval: Interval) -> list[float]:
+    return [interval.low, interval.high]
+
+
+def test_mean_interval_against_the_printed_t_table() -> None:
+    interval = mean_interval(np.array([1.0, 2.0, 3.0, 4.0, 5.0]))
+    half = 2.776445 * math.sqrt(2.5 / 5)  # t_{4, 0.975}
+    assert interval.estimate == 3
+    assert ends(interval) == pytest.approx([3 - half, 3 + half], abs=1e-6)
+    narrow = mean_interval(np.array([1.0, 2.0, 3.0, 4.0, 5.0]), confidence=0.9)
+    assert narrow.high == pytest.approx(3 + 2.131847 * math.sqrt(0.5), abs=1e-6)
+
+
+def test_paired_difference_removes_what_a_seed_shares() -> None:
+    shared, change = np.array([0.0, 100.0, -50.0]), np.array([1.0, 1.1, 0.9])
+    paired = paired_difference_interval(shared + change, shared)
+    assert ends(paired) == pytest.approx(ends(mean_interval(change)))
+    assert paired.low > 0
+
+
+@pytest.mark.parametrize("values", [[1.0], [1.0, math.nan], [1.0, math.inf], [[1.0, 2.0]]])
+def test_seed_intervals_refuse(values: list[float]) -> None:
+    with pytest.raises(ValueError, match=r"^values: .*; valid: "):
+        mean_interval(np.array(values))
+
+
+def test_pairs_and_confidence_are_checked() -> None:
+    with pytest.raises(ValueError, match=r"^second: 3 values"):
+        paired_difference_interval(np.zeros(2), np.zeros(3))
+    with pytest.raises(ValueError, match=r"^confidence: 95"):
+        mean_interval(np.zeros(2), confidence=95)
+
+
+def test_percentile_bootstrap_has_the_quantiles_of_the_known_resampling_law() -> None:
+    # The resampled sum of n zeros and ones is binomial.
+    values = np.repeat([0.0, 1.0], [30, 10])
+    interval = bootstrap_interval(values, np.random.default_rng(0), num_resamples=4000, method="percentile")
+    expected = stats.binom.ppf([0.025, 0.975], 40, 0.25) / 40
+    assert interval.estimate == 0.25
+    assert ends(interval) == pytest.approx(expected, abs=0.026)
+    assert stats.binom.cdf([interval.low * 40, interval.high * 40], 40, 0.25) == pytest.approx(
+        stats.binom.cdf(expected * 40, 40, 0.25), abs=0.03
+    )
+
+
+def test_bca_bootstrap_agrees_with_scipy_where_it_differs_from_percentile() -> None:
+    values = np.random.default_rng(1).lognormal(0, 1.2, size=30)
+    ours = bootstrap_interval(values, np.random.default_rng(2), num_resamples=6000)
+    plain = bootstrap_interval(values, np.random.default_rng(2), num_resamples=6000, method="percentile")
+    scipy = stats.bootstrap((values,), np.mean, n_resamples=6000, method="BCa", rng=np.random.default_rng(3))
+    width = ours.high - ours.low
+    expected = [scipy.confidence_interval.low, scipy.confidence_interval.high]
+    assert ends(ours) == pytest.approx(expected, abs=0.04 * width)
+    assert plain.high < ours.high - 0.08 * width
+
+
+def test_bootstrap_resamples_rows_together_and_takes_a_constant_sample() -> None:
+    rows = np.column_stack([np.arange(20.0), 2 * np.arange(20.0)])
+    ratio = bootstrap_interval(rows, np.random.default_rng(0), lambda r: r[:, 1].sum() / r[:, 0].sum(), 200)
+    assert (ratio.estimate, *ends(ratio)) == pytest.approx((2, 2, 2))
+    constant = bootstrap_interval(np.ones(5), np.random.default_rng(0), num_resamples=50)
+    assert constant == Interval(1.0, 1.0, 1.0)
+
+
+def test_bootstrap_refuses() -> None:
+    rng = np.random.default_rng(0)
+    with pytest.raises(ValueError, match=r"^values"):
+        bootstrap_interval(np.ones(1), rng)
+    with pytest.raises(ValueError, match=r"^num_resamples"):
+        bootstrap_interval(np.ones(3), rng, num_resamples=0)
+    with pytest.raises(ValueError, match=r"^method: 'basic'"):
+        bootstrap_interval(np.ones(3), rng, method="basic")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"^statistic of a resample"):
+        bootstrap_interval(np.ones(3), rng, lambda _: math.nan)
+
+
+def test_stratified_mean_is_student_for_one_class_and_welch_for_two() -> None:
+    rng = np.random.default_rng(0)
+    one, two = rng.normal(1, 1, size=12), rng.normal(5, 3, size=7)
+    alone = stratified_mean_interval(one, np.zeros(12, int), (1.0,))
+    assert ends(alone) == pytest.approx(ends(mean_interval(one)))
+    both = stratified_mean_interval(np.append(one, -two), np.repeat([0, 1], [12, 7]), (0.5, 0.5))
+    welch = stats.ttest_ind(one, two, equal_var=False).confidence_interval()
+    assert ends(both) == pytest.approx([welch.low / 2, welch.high / 2])
+    assert both.estimate == pytest.approx((one.mean() - two.mean()) / 2)
+
+
+def test_stratified_mean_ignores_absent_classes_and_says_when_nothing_varies() -> None:
+    values, groups = np.array([1.0, 1.0, 3.0, 3.0]), np.array([0, 0, 2, 2])
+    assert stratified_mean_interval(values, groups, (0.75, 0.0, 0.25)) == Interval(1.5, 1.5, 1.5)
+
+
+@pytest.mark.parametrize(
+    ("groups", "probabilities", "field"),
+    [
+        ([0, 0, 0, 1], (0.5, 0.5), "groups: class 1 has 1 examples"),
+        ([0, 0, 1, 2], (0.5, 0.5), "groups: from 0 to 2"),
+        ([0, 0, 1], (0.5, 0.5), "groups: int64 of shape"),
+        ([0, 0, 1, 1], (0.5, 0.4), "class_probabilities"),
+        ([0, 0, 1, 1], (1.5, -0.5), "class_probabilities"),
+    ],
+)
+def test_strata_are_checked(groups: list[int], probabilities: tuple[float, ...], field: str) -> None:
+    with pytest.raises(ValueError, match=rf"^{field}.*; valid: "):
+        stratified_mean_interval(np.arange(4.0), np.array(groups, np.int64), probabilities)
+
+
+@pytest.mark.parametrize(("successes", "trials"), [(0, 10), (10, 10), (3, 10), (1, 1), (40, 4000)])
+def test_proportion_interval_is_the_exact_one(successes: int, trials: int) -> None:
+    exact = stats.binomtest(successes, trials).proportion_ci(method="exact")
+    interval = proportion_interval(successes, trials)
+    assert ends(interval) == pytest.approx([exact.low, exact.high], abs=1e-9)
+    assert interval.estimate == successes / trials
+
+
+def test_proportion_interval_refuses() -> None:
+    with pytest.raises(ValueError, match=r"^num_trials: 0"):
+        proportion_interval(0, 0)
+    with pytest.raises(ValueError, match=r"^num_successes: 4"):
+        proportion_interval(4, 3)
+
+
+def test_stratified_proportion_is_exact_for_one_class_and_never_collapses() -> None:
+    one = stratified_proportion_interval(np.arange(9) < 4, np.zeros(9, int), (1.0,))
+    assert ends(one) == pytest.approx(ends(proportion_interval(4, 9)))
+    groups = np.repeat([0, 1], 20)
+    none = stratified_proportion_interval(np.zeros(40, bool), groups, (0.9, 0.1))
+    both = math.hypot(0.9, 0.1) * (1 - 0.025 ** (1 / 20))
+    assert (none.estimate, *ends(none)) == pytest.approx((0, 0, both))
+    pure = stratified_proportion_interval(groups == 1, groups, (0.9, 0.1))
+    assert pure.estimate == pytest.approx(0.1)
+    assert pure.low < 0.1 < pure.high
+
+
+def test_stratified_proportion_covers_the_truth_at_least_as_often_as_it_says() -> None:
+    sizes, probabilities = (9, 6), (0.7, 0.3)
+    groups = np.repeat([0, 1], sizes)
+    intervals = {}
+    for counts in itertools.product(range(10), range(7)):
+        successes = np.concatenate([np.arange(n) < c for n, c in zip(sizes, counts, strict=True)])
+        intervals[counts] = stratified_proportion_interval(successes, groups, probabilities)
+    for rates in itertools.product((0.02, 0.1, 0.3, 0.5, 0.8, 0.97), repeat=2):
+        truth = float(np.dot(probabilities, rates))
+        pmfs = [stats.binom.pmf(range(n + 1), n, r) for n, r in zip(sizes, rates, strict=True)]
+        covered = sum(
+            pmfs[0][a] * pmfs[1][b]
+            for (a, b), i in intervals.items()
+            if i.low - 1e-12 <= truth <= i.high + 1e-12
+        )
+        assert covered >= 0.95
+
+
+def test_stratified_proportion_refuses_what_is_not_boolean() -> None:
+    with pytest.raises(ValueError, match=r"^successes: float64"):
+        stratified_proportion_interval(np.zeros(3), np.zeros(3, int), (1.0,))
+
+
+def test_coverage_profile_interval_estimates_the_stratified_profile() -> None:
+    rng = np.random.default_rng(0)
+    log_ratio, groups, ns = rng.normal(1, 1, size=60), np.repeat([0, 1], [40, 20]), (1, 2, 5.7, 1e6)
+    log_ratio[0] = np.inf
+    weights = np.where(groups == 0, 0.9 / 40, 0.1 / 20)
+    intervals = coverage_profile_interval(log_ratio, ns, groups, (0.9, 0.1))
+    np.testing.assert_allclose([i.estimate for i in intervals], coverage_profile(log_ratio, ns, weights))
+    assert all(i.low <= i.estimate <= i.high and i.low < i.high for i in intervals)
+    plain = coverage_profile_interval(np.full(10, np.log(2) - 5e-6), (2,))[0]
+    assert ends(plain) == pytest.approx(ends(proportion_interval(10, 10)))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_auc_and_its_variance_equal_loops_over_pairs(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    positive, negative = rng.integers(0, 5, size=13) + 0.5, rng.integers(0, 5, size=8) + 0.0
+    positive[:4] -= 0.5
+    wins = [[(x > y) + (x == y) / 2 for y in negative] for x in positive]
+    auc = float(np.mean(wins))
+    variance = np.var(np.mean(wins, axis=1), ddof=1) / 13 + np.var(np.mean(wins, axis=0), ddof=1) / 8
+    interval = auc_interval(positive, negative)
+    half = 1.959964 * math.sqrt(variance) / (auc * (1 - auc))
+    logits = [math.log(auc / (1 - auc)) + sign * half for sign in (-1, 1)]
+    assert interval.estimate == pytest.approx(auc)
+    assert ends(interval) == pytest.approx([1 / (1 + math.exp(-x)) for x in logits], rel=1e-6)
+
+
+def test_auc_interval_does_not_collapse_when_the_classes_are_apart_or_all_is_tied() -> None:
+    apart = auc_interval(np.array([2.0, np.inf, 3.0]), np.array([-np.inf, 1.0, 0.0, 1.0]))
+    wilson = stats.binomtest(3, 3).proportion_ci(method="wilson")
+    assert (apart.estimate, *ends(apart)) == pytest.approx((1, wilson.low, 1))
+    tied = auc_interval(np.zeros(4), np.zeros(6))
+    wilson = stats.binomtest(2, 4).proportion_ci(method="wilson")
+    assert (tied.estimate, *ends(tied)) == pytest.approx((0.5, wilson.low, wilson.high))
+
+
+def test_auc_refuses() -> None:
+    with pytest.raises(ValueError, match=r"^positive_scores"):
+        auc_interval(np.array([1.0]), np.zeros(3))
+    with pytest.raises(ValueError, match=r"^negative_scores"):
+        auc_interval(np.zeros(3), np.array([1.0, math.nan]))

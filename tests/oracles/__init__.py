@@ -1,0 +1,1 @@
+"""Slow, plain and independent answers that the tests compare the packages with."""

@@ -1,0 +1,135 @@
+"""The layered-graph task from the text of its prompt, in plain Python and exact fractions.
+
+Written from the paper's description (Coverage Principle, arXiv 2510.15020, appendix C), not from `tasks`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+
+import numpy as np
+
+RULES = {"G1": ("follow", 1), "G2": ("oppose", 0), "G3": ("uniform", None)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Graph:
+    """What a prompt says; layers are the intermediate ones, each a sorted tuple of ids."""
+
+    source: int
+    target: int
+    edges: tuple[tuple[int, int], ...]
+    layers: tuple[tuple[int, ...], ...]
+    passable: tuple[tuple[int, ...], ...]
+
+    @property
+    def labelled(self) -> tuple[object, ...]:
+        """The graph without the order of its edges."""
+        return self.source, self.target, self.layers, self.passable
+
+
+def parse(text: str, separators: bool) -> Graph:
+    """Read `u1 v1 | u2 v2 | ... / s t =`, checking the format and the layered shape on the way."""
+    body, tail = text.split(" / ")
+    source, target, equals = tail.split(" ")
+    assert equals == "=", text
+    if separators:
+        pairs = [edge.split(" ") for edge in body.split(" | ")]
+    else:
+        words = body.split(" ")
+        pairs = [words[i : i + 2] for i in range(0, len(words), 2)]
+    assert all(len(pair) == 2 for pair in pairs), text
+    edges = tuple((int(u), int(v)) for u, v in pairs)
+    joined = (" | " if separators else " ").join(f"{u} {v}" for u, v in edges)
+    assert text == f"{joined} / {source} {target} =", text
+    assert len(set(edges)) == len(edges), text
+    successors: dict[int, set[int]] = {}
+    for u, v in edges:
+        successors.setdefault(u, set()).add(v)
+    layers, passable = [], []
+    frontier = {int(source)}
+    while True:
+        going = sorted(node for node in frontier if node in successors)
+        reached = [successors.pop(node) for node in going]
+        assert reached and all(found == reached[0] for found in reached), (
+            f"not joined to the whole next layer: {text}"
+        )
+        if layers:
+            passable.append(tuple(going))
+        frontier = reached[0]
+        if frontier == {int(target)}:
+            break
+        layers.append(tuple(sorted(frontier)))
+    assert not successors, f"edges that no path from the source reaches: {text}"
+    nodes = [int(source), int(target), *itertools.chain(*layers)]
+    assert len(set(nodes)) == len(nodes), f"an id in two layers: {text}"
+    return Graph(int(source), int(target), edges, tuple(layers), tuple(passable))
+
+
+def bit(graph: Graph, subset: str, seed: int, num_ids: int) -> int:
+    """XOR of the parities of the nodes in V'."""
+    nodes = [graph.source, graph.target, *itertools.chain(*graph.layers)]
+    if subset == "rank":
+        chosen = np.random.default_rng(seed).permutation(len(nodes))[: len(nodes) // 2]
+        members = [nodes[i] for i in chosen]
+    else:
+        labels = {1 + int(i) for i in np.random.default_rng(seed).permutation(num_ids)[: num_ids // 2]}
+        members = [node for node in nodes if node in labels]
+    value = 0
+    for node in members:
+        value ^= node & 1
+    return value
+
+
+def class_prob(graph: Graph, name: str, path: Sequence[int]) -> Fraction:
+    """pi_c(path | graph)."""
+    if len(path) != len(graph.layers) + 2 or path[0] != graph.source or path[-1] != graph.target:
+        return Fraction(0)
+    probability = Fraction(1)
+    for number, (node, passable) in enumerate(zip(path[1:-1], graph.passable, strict=True), start=2):
+        if node not in passable:
+            return Fraction(0)
+        if len(passable) == 2:
+            follows = node % 2 == number % 2
+            rule = RULES[name][0]
+            probability *= Fraction(1, 2) if rule == "uniform" else Fraction(follows == (rule == "follow"))
+    return probability
+
+
+def posterior(value: int, mixture: Mapping[str, Fraction]) -> dict[str, Fraction]:
+    """P(class | XOR bit): the graph's law given its bit is the same in all classes."""
+    joint = {
+        name: prior * (Fraction(1, 2) if RULES[name][1] is None else Fraction(RULES[name][1] == value))
+        for name, prior in mixture.items()
+    }
+    total = sum(joint.values())
+    return {name: weight / total for name, weight in joint.items()}
+
+
+def pi_data(graph: Graph, value: int, mixture: Mapping[str, Fraction], path: Sequence[int]) -> Fraction:
+    """pi_D(path | prompt)."""
+    return sum(
+        (weight * class_prob(graph, name, path) for name, weight in posterior(value, mixture).items()),
+        Fraction(0),
+    )
+
+
+def valid_paths(graph: Graph) -> list[tuple[int, ...]]:
+    """Every path through passable nodes."""
+    return [(graph.source, *nodes, graph.target) for nodes in itertools.product(*graph.passable)]
+
+
+def all_graphs(depth: int, width: int, branching: int, num_ids: int) -> set[tuple[object, ...]]:
+    """Every labelled graph of a small instance, by brute force over all assignments of ids."""
+    found = set()
+    for nodes in itertools.permutations(range(1, num_ids + 1), 2 + depth * width):
+        rows = [nodes[2 + width * i : 2 + width * (i + 1)] for i in range(depth)]
+        for where in itertools.combinations(range(depth), branching):
+            passable = [row[:2] if i in where else row[:1] for i, row in enumerate(rows)]
+            if all(sum(passable[i]) % 2 == 1 for i in where):
+                layers = tuple(tuple(sorted(row)) for row in rows)
+                found.add((nodes[0], nodes[1], layers, tuple(tuple(sorted(p)) for p in passable)))
+    return found

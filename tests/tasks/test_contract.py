@@ -1,0 +1,180 @@
+"""What every registered task promises, on instances small enough to enumerate."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from oracles.drawing import draw, judge, listed, take
+from oracles.small import Small, described, instances
+from oracles.statistics import chi_square_p, uniform_p
+
+from tasks import PAD, stream
+
+DRAWS = 6000
+CASES = [
+    pytest.param(small, id=f"{name}-{i}")
+    for name, several in instances().items()
+    for i, small in enumerate(several)
+]
+every_task = pytest.mark.parametrize("small", CASES)
+
+
+def all_sequences(small: Small) -> np.ndarray:
+    task = small.task
+    return np.array(list(itertools.product(range(task.vocab_size), repeat=task.response_length)), np.int32)
+
+
+def test_every_registered_task_is_under_this_contract() -> None:
+    registered = {path.stem for path in (Path(__file__).parents[2] / "conf" / "task").glob("*.yaml")}
+    assert registered, "conf/task holds no task"
+    missing = registered - described()
+    assert not missing, (
+        f"add tests/oracles/small/<task>.py with small instances and an oracle of {sorted(missing)}"
+    )
+    assert described() <= registered, f"no file in conf/task for {sorted(described() - registered)}"
+
+
+@every_task
+def test_probabilities_of_all_sequences_are_the_oracles_and_sum_to_one(small: Small) -> None:
+    task = small.task
+    examples = take(draw(task, DRAWS), slice(4))
+    sequences = all_sequences(small)
+    repeated = np.broadcast_to(sequences, (4, *sequences.shape))
+    log_prob, reward, _ = judge(task, examples.latent, repeated)
+    np.testing.assert_allclose(np.exp(log_prob).sum(axis=1), 1, atol=1e-6)
+    for row in range(4):
+        prompt, group = task.decode(examples.prompt[row]), task.groups[examples.group[row]]
+        possible = np.flatnonzero((log_prob[row] > -np.inf) | (reward[row] > 0))
+        others = np.random.default_rng(row).choice(len(sequences), 200)
+        for i in {*possible.tolist(), *others.tolist()}:
+            response = sequences[i].tolist()
+            assert np.exp(log_prob[row, i]) == pytest.approx(
+                float(small.probability(prompt, response)), abs=1e-6
+            )
+            assert bool(reward[row, i]) == small.reward(prompt, group, response)
+
+
+@every_task
+def test_enumeration_lists_every_response_of_positive_probability_once(small: Small) -> None:
+    task = small.task
+    if not task.num_enumerated:
+        with pytest.raises(ValueError, match="does not enumerate"):
+            task.enumerate(None)
+        return
+    examples = take(draw(task, DRAWS), slice(4))
+    sequences = all_sequences(small)
+    log_prob, _, validity = judge(task, examples.latent, np.broadcast_to(sequences, (4, *sequences.shape)))
+    responses, mask = listed(task, examples.latent)
+    assert responses.shape == (4, task.num_enumerated, task.response_length)
+    for row in range(4):
+        found = [tuple(response) for response in responses[row][mask[row]].tolist()]
+        assert len(set(found)) == len(found)
+        assert set(found) == {tuple(response) for response in sequences[validity[row] > 0].tolist()}
+        assert {tuple(response) for response in sequences[log_prob[row] > -np.inf].tolist()} <= set(found)
+
+
+@every_task
+def test_sampled_responses_follow_log_prob(small: Small) -> None:
+    """With u uniform below the response's own mass, the distribution function of pi_D(.|x) at y is uniform on [0, 1)."""
+    task = small.task
+    examples = draw(task, DRAWS)
+    if task.num_enumerated:
+        responses, _ = listed(task, examples.latent)
+        log_prob, _, _ = judge(task, examples.latent, responses)
+    else:
+        examples = take(examples, slice(500))
+        sequences = all_sequences(small)
+        responses = np.broadcast_to(sequences, (500, *sequences.shape))
+        log_prob, _, _ = judge(task, examples.latent, responses)
+    drawn = np.all(responses == examples.response[:, None], axis=2)
+    assert np.array_equal(drawn.sum(axis=1), np.ones(len(drawn))), (
+        "a sampled response is not among the valid ones"
+    )
+    mass = np.exp(log_prob)
+    uniform = np.random.default_rng(0).uniform(size=len(drawn))
+
+    def transformed(law: np.ndarray) -> np.ndarray:
+        below = np.sum(np.where(np.cumsum(drawn, axis=1) == 0, law, 0), axis=1)
+        return np.minimum(below + uniform * law[drawn], 1 - 1e-9)
+
+    assert np.all(mass[drawn] > 0), "a response was drawn whose probability is 0"
+    np.testing.assert_allclose(examples.log_prob, log_prob[drawn], atol=1e-6)
+    assert uniform_p(transformed(mass)) > 1e-3
+    tilted = (mass + 1 / mass.shape[1]) / 2
+    assert uniform_p(transformed(tilted)) < 1e-6, "the test has no power against a wrong law"
+
+
+@every_task
+def test_sampled_classes_follow_the_mixture(small: Small) -> None:
+    task = small.task
+    assert sum(task.group_probs) == pytest.approx(1)
+    drawn = draw(task, DRAWS).group.tolist()
+    assert chi_square_p(drawn, dict(enumerate(np.asarray(task.group_probs) / sum(task.group_probs)))) > 1e-3
+    wrong = np.asarray(task.group_probs) + 0.05 * np.eye(len(task.groups))[0]
+    assert chi_square_p(drawn, dict(enumerate(wrong / wrong.sum()))) < 1e-4
+
+
+@every_task
+def test_every_sampled_response_earns_the_reward_and_is_valid(small: Small) -> None:
+    task = small.task
+    examples = draw(task, DRAWS)
+    log_prob, reward, validity = judge(task, examples.latent, examples.response[:, None])
+    assert reward.min() == validity.min() == 1
+    np.testing.assert_allclose(log_prob[:, 0], examples.log_prob, atol=1e-6)
+
+
+@every_task
+def test_padding_is_masked_left_in_prompts_and_right_in_responses(small: Small) -> None:
+    task = small.task
+    examples = draw(task, DRAWS)
+    assert examples.prompt.shape == (DRAWS, task.prompt_length)
+    assert examples.response.shape == (DRAWS, task.response_length)
+    assert np.array_equal(examples.prompt_mask, examples.prompt != PAD)
+    assert np.array_equal(examples.response_mask, examples.response != PAD)
+    assert np.all(np.diff(examples.prompt_mask.astype(int), axis=1) >= 0)
+    assert np.all(np.diff(examples.response_mask.astype(int), axis=1) <= 0)
+    assert examples.prompt_mask[:, -1].all() and examples.prompt_mask.any(axis=0)[0], (
+        "no prompt fills the length"
+    )
+    for tokens in (examples.prompt, examples.response):
+        assert tokens.min() >= 0 and tokens.max() < task.vocab_size
+
+
+@every_task
+def test_text_and_tokens_translate_both_ways(small: Small) -> None:
+    task = small.task
+    examples = draw(task, DRAWS)
+    for i in range(50):
+        for tokens in (examples.prompt[i], examples.response[i]):
+            text = task.decode(tokens)
+            assert task.encode(text) == tokens[tokens != PAD].tolist()
+            assert task.decode(task.encode(text)) == text
+
+
+@every_task
+def test_a_task_is_a_static_argument(small: Small) -> None:
+    again = type(small.task)(**{name: getattr(small.task, name) for name in small.task.__dataclass_fields__})
+    assert again == small.task and hash(again) == hash(small.task)
+
+
+@every_task
+def test_training_and_evaluation_share_no_example(small: Small) -> None:
+    """Streams differ by name, so that neighbouring seeds cannot overlap; draws of different streams are unrelated."""
+    task = small.task
+    train, evaluation = draw(task, DRAWS, "train"), draw(task, DRAWS, "evaluation")
+    same = np.all(train.prompt == evaluation.prompt, axis=1).mean()
+    shifted = np.all(train.prompt[1:] == evaluation.prompt[:-1], axis=1).mean()
+    chance = np.all(train.prompt == np.roll(train.prompt, 1, axis=0), axis=1).mean()
+    assert max(same, shifted) <= chance + 0.01
+    seeds = jax.vmap(lambda seed: jax.random.key_data(stream(seed, "train", "data")))(
+        np.arange(100, dtype=np.uint32)
+    )
+    others = jax.vmap(lambda seed: jax.random.key_data(stream(seed, "evaluation", "data")))(
+        np.arange(100, dtype=np.uint32)
+    )
+    keys = {tuple(key) for key in np.concatenate([seeds, others]).tolist()}
+    assert len(keys) == 200

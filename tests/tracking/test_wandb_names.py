@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tracking.wandb_names import over_seeds, quantile, wandb_name
+
+
+def step_records(step: int, seeds: int = 3, **more) -> list[dict]:
+    return [
+        {
+            "phase": "p",
+            "step": step,
+            "global_step": 100 + step,
+            "seed": k,
+            "eval/cov/5.7": float(k * k),
+            **more,
+        }
+        for k in range(seeds)
+    ]
+
+
+def test_names() -> None:
+    assert wandb_name("eval/G2/cov/5.7") == "eval/G2/cov/5p7"
+    assert wandb_name("eval/a.b/4") == "eval/a_b/4"
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=20), st.floats(0, 1))
+def test_quantile_is_numpy_s(values, q) -> None:
+    assert quantile(values, q) == pytest.approx(float(np.quantile(values, q)), rel=1e-9, abs=1e-9)
+
+
+def test_quantile_among_infinities_and_nans() -> None:
+    assert quantile([math.inf, math.inf, 1.0], 0.5) == math.inf
+    assert quantile([1.0, 2.0, math.inf], 0.5) == 2.0
+    assert quantile([-math.inf, -math.inf], 0.9) == -math.inf
+    assert quantile([math.nan, 3.0, 1.0], 0.5) == 2.0
+    assert math.isnan(quantile([math.nan], 0.5))
+
+
+def test_seeds_become_median_and_quantiles() -> None:
+    records = step_records(7, seeds=3, state="ok")
+    records[0]["only/one"] = 5
+    records[1]["state"] = "frozen"
+    records[2]["eval/cov/5.7"] = None
+    assert over_seeds(records) == {
+        "phase": "p",
+        "step": 7,
+        "global_step": 107,
+        "eval/cov/5p7/q10": 0.1,
+        "eval/cov/5p7/median": 0.5,
+        "eval/cov/5p7/q90": 0.9,
+        "only/one/q10": 5.0,
+        "only/one/median": 5.0,
+        "only/one/q90": 5.0,
+    }
+    assert over_seeds(step_records(1, state="ok"))["state"] == "ok"

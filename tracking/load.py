@@ -1,0 +1,150 @@
+"""Reading runs back: metrics as data frames, per-example log-probabilities as arrays."""
+
+from __future__ import annotations
+
+import difflib
+import glob
+import os
+import re
+import zipfile
+import zlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tracking.metrics_file import LEADING_KEYS, Record, read_records
+from tracking.run_config import flatten, read_config
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PathLike = str | os.PathLike[str]
+
+
+class LoadError(ValueError):
+    """A run that cannot be loaded, with its path in one message."""
+
+
+def load_run(path: PathLike) -> pd.DataFrame:
+    """The metrics of one run, a row for each (phase, step, seed) and a column for each key.
+
+    Args:
+        path: a run directory, or a `metrics.jsonl`. A run in progress and a torn last line are fine.
+
+    Returns:
+        `phase`, `step`, `global_step` and `seed` first, then the other keys in sorted order; NaN where a line
+        lacks a key.
+
+    Raises:
+        LoadError: there is no `metrics.jsonl`.
+        MetricsFileError: a line other than the last is corrupt.
+    """
+    return _frame(_records(Path(path)))
+
+
+def load_runs(paths: PathLike | Iterable[PathLike], config_keys: Sequence[str] = ()) -> pd.DataFrame:
+    """The metrics of several runs in one frame, each row with its run's name and values of its configuration.
+
+    Args:
+        paths: one path or pattern (`runs/figure1/*`, `runs/**`), or several. Whatever a pattern matches that
+            is no run directory is passed over; a path without wildcards must be one.
+        config_keys: dotted keys of `config.yaml`, for example `("task.depth", "model.width")`; each becomes
+            a column; lists become tuples; None in the runs that lack the key.
+
+    Returns:
+        `run` (path below the folder that all runs share), the config keys, then the columns of `load_run`.
+
+    Raises:
+        LoadError: no run matches, a path is no run, or no run has one of `config_keys`.
+        RunDirectoryError: `config_keys` are asked for and a run's `config.yaml` cannot be read.
+        MetricsFileError: a line other than the last is corrupt.
+    """
+    folders = _run_folders([paths] if isinstance(paths, str | os.PathLike) else list(paths))
+    shared = os.path.commonpath([folder.parent for folder in folders])
+    configs = [flatten(read_config(folder)) if config_keys else {} for folder in folders]
+    known = {key for config in configs for key in config}
+    for key in config_keys:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=3) or sorted(known)[:3]
+            raise LoadError(
+                f"config key {key!r} is in none of {len(folders)} runs: for example {', '.join(near)} is"
+            )
+    rows: list[dict[str, Any]] = []
+    for folder, config in zip(folders, configs, strict=True):
+        head = {"run": os.path.relpath(folder, shared)} | {
+            key: _hashable(config.get(key)) for key in config_keys
+        }
+        rows.extend(head | record for record in _records(folder))
+    return _frame(rows, ("run", *config_keys))
+
+
+def load_log_probs(path: PathLike, pattern: str = "*") -> dict[str, dict[str, np.ndarray]]:
+    """The arrays of `log_probs/<name>.npz` for every name that matches `pattern`.
+
+    Returns:
+        name -> key -> array, with numbers in names in numeric order (`step_90` before `step_100`).
+
+    Raises:
+        LoadError: no file matches, or one is not an npz file.
+    """
+    folder = Path(path) / "log_probs"
+    files = {
+        file.relative_to(folder).with_suffix("").as_posix(): file for file in folder.glob(f"{pattern}.npz")
+    }
+    if not files:
+        raise LoadError(f"{folder}: no file {pattern}.npz: a run writes one for each evaluated checkpoint")
+    loaded = {}
+    for name in sorted(files, key=_natural):
+        try:
+            with files[name].open("rb") as file, np.load(file, allow_pickle=False) as archive:
+                loaded[name] = {key: archive[key] for key in archive.files}
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+            raise LoadError(f"{files[name]}: not a readable npz file: {error}") from None
+    return loaded
+
+
+def _records(path: Path) -> list[Record]:
+    file = path if path.is_file() else path / "metrics.jsonl"
+    try:
+        return read_records(file)
+    except OSError as error:
+        raise LoadError(f"{file}: {error.strerror}: a run directory holds a metrics.jsonl") from None
+
+
+def _frame(records: Sequence[dict[str, Any]], first: Sequence[str] = ()) -> pd.DataFrame:
+    import pandas as pd
+
+    keys = dict.fromkeys(key for record in records for key in record)
+    leading = [*first, *LEADING_KEYS]
+    columns = leading + sorted(keys.keys() - set(leading))
+    # Column by column: pandas is several times slower on a list of dictionaries.
+    return pd.DataFrame({key: [record.get(key) for record in records] for key in columns}, columns=columns)
+
+
+def _run_folders(paths: Sequence[PathLike]) -> list[Path]:
+    folders: dict[Path, None] = {}
+    for path in (os.fspath(path) for path in paths):
+        if glob.has_magic(path) and not os.path.exists(path):
+            matches = (Path(match).absolute() for match in glob.iglob(path, recursive=True))
+            folders |= dict.fromkeys(
+                sorted(match for match in matches if (match / "metrics.jsonl").is_file())
+            )
+        elif os.path.isfile(os.path.join(path, "metrics.jsonl")):
+            folders[Path(path).absolute()] = None
+        else:
+            raise LoadError(
+                f"{path}: no metrics.jsonl there: a run directory, or a pattern that matches some, is valid"
+            )
+    if not folders:
+        raise LoadError(f"no run directory matches {', '.join(map(str, paths)) or 'an empty list'}")
+    return list(folders)
+
+
+def _hashable(value: Any) -> Any:
+    return tuple(map(_hashable, value)) if isinstance(value, list) else value
+
+
+def _natural(name: str) -> list[tuple[int, int, str]]:
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name)]

@@ -1,0 +1,215 @@
+"""`metrics.jsonl`: the truth about a run, one flat JSON object a line, append-only and torn-write safe.
+
+Strict JSON has no NaN and no infinities, and null would forget which of the three it was. They are written as
+the strings "NaN", "Infinity" and "-Infinity" and read back as floats; every finite float is written as its
+shortest repr, which reads back as the same 64 bits.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from tracking.atomic import atomic_write
+
+Value = float | int | str | bool | None
+Record = dict[str, Value]
+
+LEADING_KEYS = ("phase", "step", "global_step", "seed")
+NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+
+
+class MetricsFileError(ValueError):
+    """A metrics file that cannot be read, with the file and the line in one message."""
+
+
+def encode_value(key: str, value: Any) -> Value:
+    """A JSON scalar for `value`: non-finite floats become strings, NumPy and JAX scalars become Python ones.
+
+    Raises:
+        ValueError: `value` is not a scalar, or is one of the strings that stand for non-finite floats.
+    """
+    if hasattr(value, "item") and getattr(value, "ndim", None) == 0:
+        value = value.item()
+    if isinstance(value, float):
+        if math.isfinite(value):
+            return value
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, str) and value in NON_FINITE:
+        raise ValueError(
+            f"metric {key!r} is the string {value!r}, reserved for a float: give the float itself"
+        )
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    raise ValueError(f"metric {key!r} is a {type(value).__name__}: a float, int, str, bool or None is valid")
+
+
+def decode_value(value: Value) -> Value:
+    """The inverse of `encode_value`."""
+    return NON_FINITE.get(value, value) if isinstance(value, str) else value
+
+
+def encode_record(record: Mapping[str, Any]) -> bytes:
+    """One line: the keys of `LEADING_KEYS` first, the others sorted, so that equal records are equal bytes.
+
+    Raises:
+        ValueError: a key is not a non-empty string, or a value is not a scalar.
+    """
+    for key in record:
+        if not isinstance(key, str) or not key:
+            raise ValueError(f"metric name {key!r} is not valid: a non-empty string is")
+    leading = [key for key in LEADING_KEYS if key in record]
+    keys = leading + sorted(record.keys() - set(leading))
+    encoded = {key: encode_value(key, record[key]) for key in keys}
+    return json.dumps(encoded, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+
+
+def decode_line(line: bytes) -> Record:
+    """The record of one line. Raises ValueError where it is not a JSON object."""
+    record = json.loads(line)
+    if not isinstance(record, dict):
+        raise ValueError("not an object")
+    if b'"NaN"' in line or b'Infinity"' in line:
+        return {key: decode_value(value) for key, value in record.items()}
+    return record
+
+
+def _complete_lines(path: Path) -> tuple[list[bytes], list[Record]]:
+    """Every line that was written whole, with its newline. A torn or unreadable LAST line is left out."""
+    data = path.read_bytes()
+    # What follows the last newline was cut off in the middle of a write.
+    lines = [line + b"\n" for line in data.split(b"\n")[:-1]]
+    records: list[Record] = []
+    for index, line in enumerate(lines):
+        try:
+            records.append(decode_line(line))
+        except ValueError:
+            if index == len(lines) - 1:
+                return lines[:-1], records
+            raise MetricsFileError(
+                f"{path}, line {index + 1} of {len(lines)}: not a JSON object: nothing was changed; "
+                "repair or remove that line by hand"
+            ) from None
+    return lines, records
+
+
+def read_records(path: str | os.PathLike[str]) -> list[Record]:
+    """The records of a JSON lines file, but for a torn last line: another process may be writing it.
+
+    Raises:
+        MetricsFileError: a line other than the last is corrupt (names the file and the line).
+        FileNotFoundError: there is no such file.
+    """
+    return _complete_lines(Path(path))[1]
+
+
+class MetricsFile:
+    """An append-only JSON lines file: each `append` reaches the kernel in one write, each `flush` the disk.
+
+    Opening repairs what a kill in the middle of a write left behind: the torn last line is cut off, and all
+    bytes before it stay as they are.
+
+    Raises:
+        MetricsFileError: a line other than the last is corrupt; the file is then left untouched.
+        OSError: the file cannot be opened.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._file = self._open()
+        try:
+            lines, _ = _complete_lines(self.path)
+            self._lines = len(lines)
+            kept = sum(map(len, lines))
+            if kept < self.path.stat().st_size:
+                os.ftruncate(self._file, kept)
+                os.fsync(self._file)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self) -> int:
+        return os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+
+    def append(self, records: Iterable[Mapping[str, Any]]) -> None:
+        """Append one line a record. On any error nothing is appended.
+
+        Raises:
+            ValueError: a record is not valid.
+            OSError: the disk is full or gone.
+        """
+        lines = [encode_record(record) for record in records]
+        data = b"".join(lines)
+        size = os.fstat(self._file).st_size
+        try:
+            while data:
+                data = data[os.write(self._file, data) :]
+        except OSError:
+            # A caller that survives a full disk must not append to half a line.
+            os.ftruncate(self._file, size)
+            raise
+        self._lines += len(lines)
+
+    def flush(self) -> None:
+        """Return once everything appended so far survives a loss of power."""
+        os.fsync(self._file)
+
+    @property
+    def num_lines(self) -> int:
+        """Complete lines in the file."""
+        return self._lines
+
+    def truncate(self, num_lines: int) -> int:
+        """Keep the first `num_lines` lines, byte for byte; return how many were dropped.
+
+        Atomic: a crash leaves the old file or the new one. A line count, not a step, says where to cut: the
+        last step of a phase and step 0 of the next share a global step.
+
+        Raises:
+            MetricsFileError: the file has fewer lines; it is then left untouched.
+        """
+        if num_lines > self._lines:
+            raise MetricsFileError(
+                f"{self.path}: {self._lines} lines, but the checkpoint was saved after {num_lines}: "
+                "restore the lost lines, or start under another run name"
+            )
+        dropped = self._lines - num_lines
+        if dropped:
+            lines, _ = _complete_lines(self.path)
+            atomic_write(self.path, b"".join(lines[:num_lines]))
+            self.close()
+            self._file = self._open()
+            self._lines = num_lines
+        return dropped
+
+    def records(self) -> list[Record]:
+        """Everything in the file, decoded, in the order of writing."""
+        return read_records(self.path)
+
+    def close(self) -> None:
+        """Close the file; further calls raise."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def by_step(records: Iterable[Record]) -> list[Sequence[Record]]:
+    """The records grouped by phase, step and global_step, in order of first appearance."""
+    groups: dict[tuple[Value, Value, Value], list[Record]] = {}
+    for record in records:
+        key = (record.get("phase"), record.get("step"), record.get("global_step"))
+        groups.setdefault(key, []).append(record)
+    return list(groups.values())

@@ -1,0 +1,178 @@
+"""How far a run is: a bar on a terminal, a plain line now and then where there is none (CI, cluster logs)."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress as RichProgress
+    from rich.progress import TaskID
+
+_SECONDS_BETWEEN_DRAWINGS = 0.25
+
+
+def duration(seconds: float) -> str:
+    """Whole seconds as h:mm:ss, for example 0:01:30."""
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
+
+
+def numbers(info: Mapping[str, float]) -> str:
+    """A few metrics in one line, four digits each."""
+    return "  ".join(f"{name} {value:.4g}" for name, value in info.items())
+
+
+@dataclass
+class _Phase:
+    """Where a phase stood when this process first saw it, when it last printed, and where it stands now."""
+
+    first: tuple[int, float]
+    printed: tuple[int, float]
+    step: int
+
+
+class Progress:
+    """Progress of a run, phase by phase, on one stream (standard error by default).
+
+    The rate counts from the first update of a phase, which a loop gives when compilation is over or the
+    checkpoint is read, so neither distorts the time left. A stream that is gone (a closed terminal) silences
+    the display and never stops the run.
+
+    Args:
+        show: False for no display at all; messages are still printed.
+        interval: seconds between plain lines where the stream is no terminal; the first and the last update
+            of a phase are always printed.
+        stream: where to write.
+        clock: seconds, monotonic.
+
+    Raises:
+        ValueError: `interval` is negative.
+    """
+
+    def __init__(
+        self,
+        show: bool = True,
+        interval: float = 30.0,
+        stream: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        if not interval >= 0:
+            raise ValueError(f"interval is {interval}: zero or more seconds are valid")
+        self._stream = sys.stderr if stream is None else stream
+        self._show = show
+        self._interval = interval
+        self._clock = clock
+        self._phases: dict[str, _Phase] = {}
+        self._bar = _Bar(self._stream, clock) if show and self._stream.isatty() else None
+
+    def update(self, phase: str, step: int, total: int, info: Mapping[str, float] | None = None) -> None:
+        """The run has done `step` of the `total` steps of `phase`; `info` is shown beside it."""
+        if not self._show:
+            return
+        try:
+            if self._bar is not None:
+                self._bar.update(phase, step, total, numbers(info or {}))
+            else:
+                self._line(phase, step, total, numbers(info or {}))
+        except (OSError, ValueError):
+            # Writing to a closed file object is a ValueError.
+            self.close()
+
+    def message(self, text: str) -> None:
+        """One line that does not break the bar."""
+        try:
+            if self._bar is not None:
+                self._bar.message(text)
+            else:
+                print(text, file=self._stream, flush=True)
+        except (OSError, ValueError):
+            self.close()
+
+    def close(self) -> None:
+        """Leave the terminal as it was found. More than once is fine."""
+        bar, self._bar, self._show = self._bar, None, False
+        if bar is not None:
+            with contextlib.suppress(OSError, ValueError):
+                bar.close()
+
+    def _line(self, phase: str, step: int, total: int, text: str) -> None:
+        now = self._clock()
+        seen = self._phases.get(phase)
+        if seen is None:
+            seen = self._phases[phase] = _Phase((step, now), (step, now), step)
+        elif step == seen.step or (step < total and now - seen.printed[1] < self._interval):
+            return
+        # The rate since the last line follows a shared machine; the mean since the start would lag.
+        steps, seconds = step - seen.printed[0], now - seen.printed[1]
+        parts = [f"{phase} {step}/{total} ({step / max(total, 1):.1%})"]
+        if steps > 0 and seconds > 0:
+            rate = steps / seconds
+            parts.append(f"{rate:.3g} steps/s")
+            parts.append(f"elapsed {duration(now - seen.first[1])}")
+            parts.append(f"left {duration((total - step) / rate)}")
+        print("  ".join([*parts, text]).rstrip(), file=self._stream, flush=True)
+        seen.printed, seen.step = (step, now), step
+
+
+class _Bar:
+    """The terminal's display, one bar a phase."""
+
+    def __init__(self, stream: TextIO, clock: Callable[[], float]) -> None:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+        from rich.progress import Progress as RichProgress
+
+        self._console: Console = Console(file=stream)
+        self._progress: RichProgress = RichProgress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[info]}"),
+            console=self._console,
+            # No drawing thread: it would take time from the training and die loudly with the terminal.
+            auto_refresh=False,
+        )
+        self._tasks: dict[str, TaskID] = {}
+        self._clock = clock
+        self._drawn = -math.inf
+        self._progress.start()
+
+    def update(self, phase: str, step: int, total: int, info: str) -> None:
+        from rich.markup import escape
+
+        if phase not in self._tasks:
+            # `completed` at birth is not counted as speed: a resumed run begins in the middle.
+            self._tasks[phase] = self._progress.add_task(
+                escape(phase), completed=step, total=total, rate="", info=escape(info)
+            )
+        task = self._tasks[phase]
+        self._progress.update(task, completed=step, total=total, info=escape(info))
+        speed = self._progress.tasks[self._progress.task_ids.index(task)].speed
+        if speed:
+            self._progress.update(task, rate=f"{speed:.3g} steps/s")
+        if step >= total or self._clock() - self._drawn >= _SECONDS_BETWEEN_DRAWINGS:
+            self._progress.refresh()
+            self._drawn = self._clock()
+
+    def message(self, text: str) -> None:
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def close(self) -> None:
+        self._progress.stop()

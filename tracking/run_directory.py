@@ -1,0 +1,262 @@
+"""The directory that a run leaves behind: one process at a time, one configuration for ever, no torn file."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import io
+import json
+import os
+import socket
+import warnings
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from tracking.atomic import atomic_write
+from tracking.metrics_file import MetricsFile, encode_value
+from tracking.run_config import RunDirectoryError, differences, dump_config, plain_config, read_config
+
+VOLATILE = ("tracking", "resume")
+RESUME = ("auto", "never", "must")
+STATES = ("running", "complete", "stopped", "failed")
+_FOLDERS = ("log_probs", "checkpoints", "figures", "tables")
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """How a run stands: `state` is one of `STATES`, `reason` one line or empty."""
+
+    state: str
+    reason: str = ""
+
+
+def read_status(path: str | os.PathLike[str]) -> RunStatus | None:
+    """The status that the run directory `path` states, None where it states none.
+
+    A run that was killed cannot say so: it still states "running".
+    """
+    try:
+        status = json.loads((Path(path) / "status.json").read_bytes())
+        return RunStatus(str(status["state"]), str(status["reason"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+class RunDirectory:
+    """One run's files, locked until `close`: `config.yaml`, `metrics.jsonl`, `timings.jsonl`, `log_probs/`,
+    `checkpoints/`, `figures/`, `tables/`, `status.json`; others write `verdict.json` and `report.html`.
+
+    Use `RunDirectory.open`. As a context manager it closes at the end and, where an exception passes, marks
+    the run as stopped (KeyboardInterrupt) or failed (anything else).
+    """
+
+    def __init__(self, path: Path, lock: int, resumed: bool) -> None:
+        self.path = path
+        self.resumed = resumed
+        self._lock = lock
+        self.metrics = MetricsFile(path / "metrics.jsonl")
+        try:
+            self.timings = MetricsFile(path / "timings.jsonl")
+        except BaseException:
+            self.metrics.close()
+            raise
+        self.log_probs, self.checkpoints, self.figures, self.tables = (path / name for name in _FOLDERS)
+        self.config_path = path / "config.yaml"
+        self.verdict_path = path / "verdict.json"
+        self.report_path = path / "report.html"
+
+    @classmethod
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        config: Mapping[str, Any],
+        resume: str = "auto",
+        volatile: Sequence[str] = VOLATILE,
+    ) -> RunDirectory:
+        """Open, or make, the run directory `path` for the run that `config` describes.
+
+        Args:
+            path: the directory; parents are made.
+            config: the resolved configuration, nested mappings of lists and scalars.
+            resume: "auto" continues a run that is there and starts one that is not, "never" demands that none
+                is there, "must" demands that one is.
+            volatile: dotted prefixes of keys in which a continued run may differ from its beginning.
+
+        Raises:
+            RunDirectoryError: another process has it, it holds another configuration or results without one,
+                `resume` forbids it, or the file system refuses. One line; nothing there was changed.
+            ValueError: `resume` or `config` is not valid, or `metrics.jsonl` is corrupt.
+        """
+        if resume not in RESUME:
+            raise ValueError(f"resume is {resume!r}: one of {', '.join(RESUME)} is valid")
+        path = Path(path).absolute()
+        config = plain_config(config)
+        if resume == "must" and not (path / "config.yaml").is_file():
+            raise RunDirectoryError(
+                f"{path}: no run to resume: correct the name, or use resume=auto to start one"
+            )
+        lock = -1
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            lock = _lock(path)
+            resumed = _check_contents(path, config, resume, volatile)
+            for name in _FOLDERS:
+                (path / name).mkdir(exist_ok=True)
+            run = cls(path, lock, resumed)
+            if not resumed or plain_config(read_config(path)) != config:
+                atomic_write(run.config_path, dump_config(config))
+            if not run.is_complete:
+                run.mark("running")
+            return run
+        except BaseException as error:
+            if lock >= 0:
+                os.close(lock)
+            if isinstance(error, OSError):
+                reason = error.strerror or str(error)
+                raise RunDirectoryError(f"{path}: {reason}: choose a directory that can be written") from None
+            raise
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the run was marked complete: nothing is left to do but to read it."""
+        return self.status is not None and self.status.state == "complete"
+
+    @property
+    def status(self) -> RunStatus | None:
+        """What `status.json` states now."""
+        return read_status(self.path)
+
+    def mark(self, state: str, reason: str = "") -> None:
+        """State how the run stands, in `status.json`. Raises ValueError where `state` is not in `STATES`."""
+        if state not in STATES:
+            raise ValueError(f"state is {state!r}: one of {', '.join(STATES)} is valid")
+        status = {"state": state, "reason": " ".join(reason.split())}
+        atomic_write(self.path / "status.json", json.dumps(status, indent=1).encode() + b"\n")
+
+    def mark_complete(self) -> None:
+        """State that the run ended as planned."""
+        self.mark("complete")
+
+    def write_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> Path:
+        """Write `arrays` to `log_probs/<name>.npz`, for `numpy.load`; equal arrays give equal bytes.
+
+        Raises:
+            ValueError: `name` leaves the directory, or an array holds Python objects.
+        """
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w") as archive:
+            for key in sorted(arrays):
+                array = io.BytesIO()
+                np.lib.format.write_array(array, np.asanyarray(arrays[key]), allow_pickle=False)
+                # numpy.savez stamps entries with the time of day; a fixed date keeps runs comparable.
+                archive.writestr(zipfile.ZipInfo(f"{key}.npy"), array.getvalue())
+        file = self.log_probs / f"{_relative(name)}.npz"
+        atomic_write(file, buffer.getvalue())
+        return file
+
+    def write_table(
+        self, name: str, global_step: int, columns: Sequence[str], rows: Sequence[Sequence[Any]]
+    ) -> Path:
+        """Write a table to `tables/<name>_<global_step>.json` as {"name", "global_step", "columns", "rows"}.
+
+        Raises:
+            ValueError: `name` leaves the directory, a row's length is not that of `columns`, or a cell is no
+                scalar.
+        """
+        for row in rows:
+            if len(row) != len(columns):
+                raise ValueError(f"table {name!r} has a row of {len(row)} cells: {len(columns)} are valid")
+        table = {
+            "name": name,
+            "global_step": int(global_step),
+            "columns": list(columns),
+            "rows": [
+                [encode_value(key, cell) for key, cell in zip(columns, row, strict=True)] for row in rows
+            ],
+        }
+        file = self.tables / f"{_relative(name)}_{int(global_step)}.json"
+        atomic_write(file, json.dumps(table, allow_nan=False, indent=1).encode() + b"\n")
+        return file
+
+    def close(self) -> None:
+        """Close the files and let another process have the directory."""
+        self.metrics.close()
+        self.timings.close()
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # A full disk may be the very error that passes: it must not be hidden behind a second one.
+        with contextlib.suppress(OSError):
+            if isinstance(error, KeyboardInterrupt):
+                self.mark("stopped", "interrupted")
+            elif error is not None:
+                self.mark("failed", f"{type(error).__name__}: {error}")
+        self.close()
+
+
+def _relative(name: str) -> PurePosixPath:
+    path = PurePosixPath(name)
+    if not path.parts or path.is_absolute() or ".." in path.parts:
+        raise ValueError(f"file name {name!r} is not valid: a relative path without '..' is")
+    return path
+
+
+def _lock(path: Path) -> int:
+    """A file descriptor whose lock lasts until it is closed, at the latest when the process ends."""
+    lock = os.open(path / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(lock, 200, 0).decode(errors="replace").strip() or "another process"
+        os.close(lock)
+        raise RunDirectoryError(
+            f"{path}: in use by {holder}: wait for it to end, or choose another run name"
+        ) from None
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
+            os.close(lock)
+            raise
+        # Some cluster file systems have no locks at all: a run without one is better than no run.
+        warnings.warn(f"{path}: this file system has no locks: keep two runs from sharing it", stacklevel=3)
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+    return lock
+
+
+def _check_contents(path: Path, config: Mapping[str, Any], resume: str, volatile: Sequence[str]) -> bool:
+    """Whether `path` holds a run that `config` may continue. RunDirectoryError where it holds another."""
+    has_config = (path / "config.yaml").exists()
+    metrics, checkpoints = path / "metrics.jsonl", path / "checkpoints"
+    has_results = (metrics.exists() and metrics.stat().st_size > 0) or (
+        checkpoints.is_dir() and any(checkpoints.iterdir())
+    )
+    if resume == "never" and (has_config or has_results):
+        raise RunDirectoryError(
+            f"{path}: holds a run already: choose another name, or use resume=auto to continue"
+        )
+    if not has_config:
+        if has_results:
+            raise RunDirectoryError(f"{path}: holds results without a config.yaml: choose another run name")
+        return False
+    changed = differences(read_config(path), config, volatile)
+    if changed:
+        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+        raise RunDirectoryError(
+            f"{path}: holds a run with another configuration: {'; '.join(changed[:3])}{more}: "
+            "choose another run name, or restore these values"
+        )
+    return True

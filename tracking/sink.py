@@ -1,0 +1,189 @@
+"""What a training loop writes to.
+
+`RunSink` sends it to the run directory, W&B and the terminal; `ListSink` keeps it in memory.
+Both have the methods that `training` asks of a sink, and neither package imports the other.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from jaxtyping import Float
+
+from tracking.metrics_file import Record
+from tracking.progress import Progress
+from tracking.run_directory import RunDirectory
+
+if TYPE_CHECKING:
+    from tracking.wandb_mirror import WandbMirror
+
+
+class RunSink:
+    """Everything a run reports, written to disk first and only then mirrored and shown.
+
+    A context manager: at the end the metrics are on disk, the mirror has finished (with exit code 1 where an
+    exception passes) and the bar is gone. The run directory stays open: it belongs to the caller.
+    """
+
+    def __init__(
+        self, run_directory: RunDirectory, mirror: WandbMirror | None = None, progress: Progress | None = None
+    ) -> None:
+        self._run = run_directory
+        self._mirror = mirror
+        self._progress = Progress(show=False) if progress is None else progress
+
+    def metrics(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Append the records of one logged step, one a seed. ValueError where a value is not a scalar."""
+        self._run.metrics.append(records)
+        if self._mirror is not None:
+            self._mirror.metrics(records)
+
+    def timing(self, record: Mapping[str, Any]) -> None:
+        """Append wall-clock facts, which no repetition reproduces, to `timings.jsonl`."""
+        self._run.timings.append([record])
+        if self._mirror is not None:
+            self._mirror.timing(record)
+
+    def arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
+        """Write `log_probs/<name>.npz`, whole or not at all."""
+        self._run.write_arrays(name, arrays)
+
+    def histogram(
+        self,
+        name: str,
+        global_step: int,
+        values: Float[np.ndarray, "*seeds examples"],
+        weights: Float[np.ndarray, " examples"] | None = None,
+    ) -> None:
+        """A weighted histogram of per-example values, in W&B alone."""
+        if self._mirror is not None:
+            self._mirror.histogram(name, global_step, values, weights)
+
+    def table(
+        self, name: str, global_step: int, columns: Sequence[str], rows: Sequence[Sequence[Any]]
+    ) -> None:
+        """Write `tables/<name>_<global_step>.json` and show the same table in W&B."""
+        self._run.write_table(name, global_step, columns, rows)
+        if self._mirror is not None:
+            self._mirror.table(name, global_step, columns, rows)
+
+    def images(self, images: Mapping[str, str | os.PathLike[str]]) -> None:
+        """Show PNG files, by name, in W&B."""
+        if self._mirror is not None:
+            self._mirror.images(images)
+
+    def progress(self, phase: str, step: int, total: int, info: Mapping[str, float] | None = None) -> None:
+        """Show how far `phase` is, and a few numbers."""
+        self._progress.update(phase, step, total, info)
+
+    def message(self, text: str) -> None:
+        """One line to the terminal."""
+        self._progress.message(text)
+
+    def flush(self) -> None:
+        """Return once all metrics and timings so far are on disk."""
+        self._run.metrics.flush()
+        self._run.timings.flush()
+
+    def position(self) -> int:
+        """Number of lines in `metrics.jsonl`: what a checkpoint stores, and `rewind` takes."""
+        return self._run.metrics.num_lines
+
+    def rewind(self, position: int) -> None:
+        """Keep the first `position` lines of the metrics, and tell W&B what they say.
+
+        An offline W&B run cannot be resumed, so each process makes a new one: call this once, before the
+        first `metrics`, and the new one is whole.
+
+        Raises:
+            MetricsFileError: the file has fewer lines.
+        """
+        self._run.metrics.truncate(position)
+        if self._mirror is not None and position:
+            self._mirror.replay(self._run.metrics.records())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.flush()
+        finally:
+            self._progress.close()
+            if self._mirror is not None:
+                self._mirror.finish(exit_code=0 if error is None else 1)
+
+
+class ListSink:
+    """Keeps everything in memory, copied, in the order of arrival: for tests and notebooks."""
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+        self.timings: list[dict[str, Any]] = []
+        self.log_probs: dict[str, dict[str, np.ndarray]] = {}
+        self.histograms: list[tuple[str, int, np.ndarray, np.ndarray | None]] = []
+        self.tables: list[tuple[str, int, list[str], list[list[Any]]]] = []
+        self.image_files: dict[str, Path] = {}
+        self.updates: list[tuple[str, int, int, dict[str, float]]] = []
+        self.messages: list[str] = []
+        self.flushes = 0
+
+    def metrics(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Keep in `records`."""
+        self.records.extend(dict(record) for record in records)
+
+    def timing(self, record: Mapping[str, Any]) -> None:
+        """Keep in `timings`."""
+        self.timings.append(dict(record))
+
+    def arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
+        """Keep in `log_probs`."""
+        self.log_probs[name] = {key: np.array(value) for key, value in arrays.items()}
+
+    def histogram(
+        self,
+        name: str,
+        global_step: int,
+        values: Float[np.ndarray, "*seeds examples"],
+        weights: Float[np.ndarray, " examples"] | None = None,
+    ) -> None:
+        """Keep in `histograms`."""
+        copied = None if weights is None else np.array(weights)
+        self.histograms.append((name, global_step, np.array(values), copied))
+
+    def table(
+        self, name: str, global_step: int, columns: Sequence[str], rows: Sequence[Sequence[Any]]
+    ) -> None:
+        """Keep in `tables`."""
+        self.tables.append((name, global_step, list(columns), [list(row) for row in rows]))
+
+    def images(self, images: Mapping[str, str | os.PathLike[str]]) -> None:
+        """Keep in `image_files`."""
+        self.image_files.update({name: Path(path) for name, path in images.items()})
+
+    def progress(self, phase: str, step: int, total: int, info: Mapping[str, float] | None = None) -> None:
+        """Keep in `updates`."""
+        self.updates.append((phase, step, total, dict(info or {})))
+
+    def message(self, text: str) -> None:
+        """Keep in `messages`."""
+        self.messages.append(text)
+
+    def flush(self) -> None:
+        """Count in `flushes`."""
+        self.flushes += 1
+
+    def position(self) -> int:
+        """Number of records."""
+        return len(self.records)
+
+    def rewind(self, position: int) -> None:
+        """Drop the records after the first `position`."""
+        del self.records[position:]

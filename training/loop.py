@@ -1,0 +1,286 @@
+"""The host's side of training: dispatch, read back, report, save, stop."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from decoding import sample_responses
+from metrics.evaluators import Evaluator, HeldOut
+from models import Model
+from tasks import stream
+from training.checkpoints import Checkpoints, Position
+from training.program import Phase, Program, SeedBatching, TrainState, make_program, seed_devices
+from training.sink import Record, Sink
+
+
+class TrainingDiverged(RuntimeError):
+    """Every seed's loss or gradient stopped being finite; the message names the phase and the steps."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        params: final parameters with a leading axis of seeds.
+        failed: seed -> (phase, step) at which its loss stopped being finite.
+        stopped: why the run was stopped before its end, or None.
+    """
+
+    params: Any
+    failed: dict[int, tuple[str, int]]
+    stopped: str | None
+
+
+@dataclasses.dataclass
+class _Pending:
+    """What one boundary of the step grid still has to report; the device may still be computing it."""
+
+    step: int
+    log: Any
+    scores: Any
+    failed_at: Any
+
+
+class Trainer:
+    """Trains one model through a sequence of phases, all seeds at once.
+
+    Args:
+        model: the model.
+        phases: in order; parameters pass from one to the next, optimizers start afresh.
+        seeds: initialisation and data of seed s depend on s alone.
+        evaluators: what is measured.
+        held_out: the held-out set of each phase.
+        sink: where results go.
+        checkpoints: where states are saved; None saves nothing.
+        stop: asked at every boundary; a reason (text) makes the run save and leave.
+        table_prompts: prompts of the held-out set whose sampled responses are tabulated at the end of every phase.
+        batching: how the seeds of one device are computed, see `over_seeds`.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        phases: Sequence[Phase],
+        seeds: Sequence[int],
+        evaluators: Sequence[Evaluator],
+        held_out: Sequence[HeldOut],
+        sink: Sink,
+        checkpoints: Checkpoints | None = None,
+        stop: Callable[[], str | None] = lambda: None,
+        table_prompts: int = 0,
+        batching: SeedBatching = "auto",
+    ) -> None:
+        self.model, self.phases, self.seeds, self.sink = model, tuple(phases), tuple(seeds), sink
+        self.evaluators, self.held_out = tuple(evaluators), tuple(held_out)
+        self.checkpoints, self.stop, self.table_prompts = checkpoints, stop, table_prompts
+        self.failed: dict[int, tuple[str, int]] = {}
+        self._seeds = jnp.asarray(self.seeds, jnp.uint32)
+        self._saved_at = time.monotonic()
+        self._lines = 0
+        devices = seed_devices(len(self.seeds))
+        self.programs = [
+            make_program(model, phase, self.evaluators, held_out, devices, len(self.seeds), batching)
+            for phase, held_out in zip(self.phases, self.held_out, strict=True)
+        ]
+        self._offsets = np.concatenate([[0], np.cumsum([phase.steps for phase in self.phases])]).tolist()
+        self._parameter_steps: list[set[int]] = [set() for _ in self.phases]
+        if checkpoints is not None:
+            shapes = jax.eval_shape(self.programs[0].init, self._seeds)
+            size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
+            grids = [phase.schedule.steps(phase.steps) for phase in self.phases]
+            self._parameter_steps = checkpoints.policy.parameter_steps(grids, size)
+
+    def run(self) -> Outcome:
+        """Train from the newest checkpoint, or from the start, to the end.
+
+        Raises:
+            TrainingDiverged: once no seed is left whose loss is finite. What was saved before stays.
+        """
+        start = self._restore()
+        if start is None:
+            self.sink.rewind(0)
+            first, step, state = 0, -1, None
+            params = self.programs[0].init(self._seeds)
+        else:
+            position, state = start
+            first, step, params = position.phase, position.step, None
+            self.sink.rewind(position.lines)
+            self.sink.message(f"resuming in phase {self.phases[first].name} after step {step}")
+        stopped = None
+        for index in range(first, len(self.phases)):
+            program = self.programs[index]
+            if state is None:
+                state = program.begin(params)
+            state, stopped = self._run_phase(index, program, state, step)
+            params, state, step = state.params, None, -1
+            if stopped:
+                break
+        if self.checkpoints is not None:
+            self.checkpoints.close()
+        return Outcome(params, dict(self.failed), stopped)
+
+    def _restore(self) -> tuple[Position, TrainState] | None:
+        if self.checkpoints is None:
+            return None
+
+        def abstract(phase: int) -> TrainState:
+            params = jax.eval_shape(self.programs[0].init, self._seeds)
+            return jax.eval_shape(self.programs[phase].begin, params)
+
+        return self.checkpoints.restore(abstract, self.sink.message)
+
+    def _run_phase(
+        self, index: int, program: Program, state: TrainState, after: int
+    ) -> tuple[TrainState, str | None]:
+        """Run the phase's boundaries after step `after` (-1: from its very start)."""
+        phase = self.phases[index]
+        evaluations = set(phase.schedule.steps(phase.steps))
+        began = time.monotonic()
+        seconds = {"train": 0.0, "evaluation": 0.0, "save": 0.0}
+        pending: _Pending | None = None
+        done, stopped = max(after, 0), None
+        for boundary in (b for b in phase.boundaries if b > after):
+            mark = time.monotonic()
+            log = None
+            if boundary > done:
+                state, log = program.run(state, self._seeds, done, boundary)
+            scores = program.score(state.params) if boundary in evaluations else None
+            # While the device computes this boundary, the host reports the one before.
+            self._report(index, pending)
+            pending = _Pending(boundary, log, scores, jnp.copy(state.failed_at))
+            jax.block_until_ready(log)
+            trained = time.monotonic()
+            jax.block_until_ready(scores)
+            evaluated = time.monotonic()
+            seconds["train"] += trained - mark
+            seconds["evaluation"] += evaluated - trained
+            done = boundary
+            if boundary in self._parameter_steps[index] and self.checkpoints is not None:
+                self.checkpoints.save_parameters(phase.name, boundary, state.params)
+            stopped = self.stop()
+            if stopped or boundary == phase.steps or self._save_is_due():
+                self._report(index, pending)
+                pending = None
+                self._save(index, boundary, state)
+            seconds["save"] += time.monotonic() - evaluated
+            if stopped:
+                break
+        self._report(index, pending)
+        self.sink.timing(
+            {"event": "phase", "phase": phase.name, "from_step": max(after, 0), "to_step": done}
+            | {f"{name}_seconds": round(value, 3) for name, value in seconds.items()}
+            | {"wall_seconds": round(time.monotonic() - began, 3)}
+        )
+        if not stopped and self.table_prompts:
+            self._tabulate(index, state)
+        return state, stopped
+
+    def _report(self, index: int, pending: _Pending | None) -> None:
+        """Write the records of a boundary, the ones of failed seeds left out."""
+        if pending is None:
+            return
+        phase, held_out = self.phases[index], self.held_out[index]
+        failed_at = np.asarray(pending.failed_at)
+        self._note_failures(phase, failed_at)
+        alive = [i for i in range(len(self.seeds)) if failed_at[i] < 0]
+        heads: list[Record] = [
+            {"phase": phase.name, "step": pending.step, "global_step": self._offsets[index] + pending.step, "seed": seed}
+            for seed in self.seeds
+        ]
+        info: dict[str, float] = {}
+        if pending.log is not None:
+            loss, norm = np.asarray(pending.log.loss, np.float64), np.asarray(pending.log.gradient_norm, np.float64)
+            for i in alive:
+                heads[i] |= {"train/loss": float(loss[i]), "train/gradient_norm": float(norm[i])}
+            if alive:
+                info["loss"] = float(np.median(loss[alive]))
+        if pending.scores is not None:
+            info |= self._reduce(index, pending, heads, alive, held_out)
+        if alive and len(heads[alive[0]]) > 4:
+            self.sink.metrics([heads[i] for i in alive])
+        self.sink.timing(
+            {"event": "step", "phase": phase.name, "step": pending.step, "time": round(time.time(), 3)}
+        )
+        self.sink.progress(phase.name, pending.step, phase.steps, info)
+        if not alive:
+            where = ", ".join(f"seed {seed} at step {step} of {name}" for seed, (name, step) in self.failed.items())
+            raise TrainingDiverged(f"loss or gradient is not finite: {where}; lower optimizer.learning_rate")
+
+    def _reduce(
+        self, index: int, pending: _Pending, heads: list[Record], alive: Sequence[int], held_out: HeldOut
+    ) -> dict[str, float]:
+        phase = self.phases[index]
+        arrays: dict[str, np.ndarray] = {}
+        shown: dict[str, float] = {}
+        for evaluator in self.evaluators:
+            scores = {k: np.asarray(v)[:, : held_out.num_examples] for k, v in pending.scores[evaluator.name].items()}
+            arrays |= scores
+            for i in alive:
+                values = evaluator.reduce({k: v[i] for k, v in scores.items()}, held_out)
+                heads[i] |= {f"eval/{name}": value for name, value in values}
+            for name, values, weights in evaluator.histograms({k: v[list(alive)] for k, v in scores.items()}, held_out):
+                self.sink.histogram(f"eval/{name}", heads[0]["global_step"], values, weights)
+        self.sink.arrays(f"{phase.name}_{pending.step:08d}", arrays)
+        for key in [key for key in heads[alive[0]] if key.startswith("eval/")][:2] if alive else ():
+            shown[key.removeprefix("eval/")] = float(np.median([heads[i][key] for i in alive]))
+        return shown
+
+    def _note_failures(self, phase: Phase, failed_at: np.ndarray) -> None:
+        for seed, step in zip(self.seeds, failed_at.tolist(), strict=True):
+            if step >= 0 and seed not in self.failed:
+                self.failed[seed] = (phase.name, step)
+                self.sink.message(
+                    f"seed {seed}: loss or gradient not finite at step {step} of {phase.name}; frozen at its last good state"
+                )
+
+    def _save_is_due(self) -> bool:
+        return (
+            self.checkpoints is not None
+            and time.monotonic() - self._saved_at >= self.checkpoints.policy.every_seconds
+        )
+
+    def _save(self, index: int, step: int, state: TrainState) -> None:
+        if self.checkpoints is None:
+            return
+        self.sink.flush()
+        self.checkpoints.save(self._offsets[index] + step, Position(index, step, self.sink.position()), state)
+        self._saved_at = time.monotonic()
+
+    def _tabulate(self, index: int, state: TrainState) -> None:
+        """Sampled responses of the first seed for a few held-out prompts of every class."""
+        phase, held_out = self.phases[index], self.held_out[index]
+        batches = held_out.batches.example
+        flat = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[: held_out.num_examples], batches)
+        groups = len(phase.task.groups)
+        spread = np.linspace(0, held_out.num_examples - 1, max(self.table_prompts, groups)).astype(int)
+        chosen = jax.tree.map(lambda a: a[spread], flat)
+        params = jax.tree.map(lambda a: a[0], state.params)
+        params = jax.device_put(jax.tree.map(np.asarray, params))
+        key = stream(int(self.seeds[0]), "table", phase.name)
+        responses, log_probs = sample_responses(self.model, params, chosen.prompt, chosen.prompt_mask, key, 1)
+        rows = list(self._rows(phase, chosen, np.asarray(responses)[:, 0], np.asarray(log_probs)[:, 0]))
+        columns = ("class", "prompt", "pi_D's response", "sampled response", "reward", "valid", "ln pi_hat")
+        self.sink.table("samples", self._offsets[index + 1], columns, rows)
+
+    def _rows(self, phase: Phase, chosen: Any, responses: np.ndarray, log_probs: np.ndarray) -> Iterable[tuple[Any, ...]]:
+        task = phase.task
+        rewards = np.asarray(jax.vmap(task.reward)(chosen.latent, responses))
+        valid = np.asarray(jax.vmap(task.validity)(chosen.latent, responses))
+        for i, response in enumerate(responses):
+            yield (
+                task.groups[int(chosen.group[i])],
+                task.decode(chosen.prompt[i]),
+                task.decode(chosen.response[i]),
+                task.decode(response),
+                int(rewards[i]),
+                int(valid[i]),
+                round(float(log_probs[i]), 4),
+            )

@@ -1,0 +1,71 @@
+"""Training objectives: token log-probabilities in, one loss per sequence out."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from typing import Literal, NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+
+class Scores(NamedTuple):
+    """What the model says of a batch of examples, in nats. The prompt's part is None unless the objective asks for it."""
+
+    tokens: Float[Array, "batch response"]
+    mask: Bool[Array, "batch response"]
+    prompt_tokens: Float[Array, "batch prompt_1"] | None
+    prompt_mask: Bool[Array, "batch prompt_1"] | None
+
+    @property
+    def log_probs(self) -> Float[Array, " batch"]:
+        """ln pi(y|x) of each sequence."""
+        return jnp.sum(jnp.where(self.mask, self.tokens, 0.0), axis=-1)
+
+
+class Objective(abc.ABC):
+    """A rule that turns the scores of a batch into one loss per sequence; the program minimises their mean."""
+
+    @property
+    def needs_prompt(self) -> bool:
+        """Whether the prompt's own tokens are scored too."""
+        return False
+
+    @abc.abstractmethod
+    def __call__(self, scores: Scores) -> Float[Array, " batch"]:
+        """Loss of each sequence."""
+
+
+@dataclasses.dataclass(frozen=True)
+class CrossEntropy(Objective):
+    """Maximum likelihood, -ln pi(y|x) (Coverage Principle, arXiv 2510.15020, equation 1).
+
+    Attributes:
+        prompt_weight: weight of the prompt's own tokens, -ln pi(x), beside the response's; the paper leaves open whether it
+            trains on them (0: response only).
+        normalisation: "sequence" sums over tokens, "token" divides by the number of scored tokens.
+    """
+
+    prompt_weight: float = 0.0
+    normalisation: Literal["sequence", "token"] = "sequence"
+
+    def __post_init__(self) -> None:
+        if not self.prompt_weight >= 0:
+            raise ValueError(f"objective.prompt_weight: {self.prompt_weight!r} is not a number >= 0")
+        if self.normalisation not in ("sequence", "token"):
+            raise ValueError(f"objective.normalisation: {self.normalisation!r} is not one of sequence, token")
+
+    @property
+    def needs_prompt(self) -> bool:
+        """The prompt is scored if it has weight."""
+        return self.prompt_weight > 0
+
+    def __call__(self, scores: Scores) -> Float[Array, " batch"]:
+        """-sum_t ln pi(y_t|x, y_<t), plus the prompt's part by its weight."""
+        loss = -scores.log_probs
+        count = jnp.sum(scores.mask, axis=-1, dtype=loss.dtype)
+        if scores.prompt_tokens is not None:
+            loss -= self.prompt_weight * jnp.sum(jnp.where(scores.prompt_mask, scores.prompt_tokens, 0.0), axis=-1)
+            count += self.prompt_weight * jnp.sum(scores.prompt_mask, axis=-1, dtype=loss.dtype)
+        return loss / count if self.normalisation == "token" else loss

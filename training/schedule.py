@@ -1,0 +1,48 @@
+"""When a phase evaluates: linear or logarithmic grids of steps, always with the first and the last."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationSchedule:
+    """The steps of a phase at which its model is evaluated.
+
+    Attributes:
+        every: with linear spacing, the number of steps between evaluations (1: a per-step curve); 0 evaluates at the
+            phase's two ends only.
+        spacing: "linear", or "logarithmic": `per_decade` steps in each factor of ten.
+        per_decade: density of the logarithmic grid.
+        start: evaluate at step 0 too.
+    """
+
+    every: int = 100
+    spacing: Literal["linear", "logarithmic"] = "linear"
+    per_decade: int = 10
+    start: bool = True
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.every, int) or self.every < 0:
+            raise ValueError(f"evaluation.schedule.every: {self.every!r} is not an integer >= 0")
+        if self.spacing not in ("linear", "logarithmic"):
+            raise ValueError(f"evaluation.schedule.spacing: {self.spacing!r} is not one of linear, logarithmic")
+        if not isinstance(self.per_decade, int) or self.per_decade < 1:
+            raise ValueError(f"evaluation.schedule.per_decade: {self.per_decade!r} is not an integer >= 1")
+
+    def steps(self, total: int) -> tuple[int, ...]:
+        """The grid for a phase of `total` steps, ascending.
+
+        >>> EvaluationSchedule(every=4).steps(10)
+        (0, 4, 8, 10)
+        """
+        chosen = {total} | ({0} if self.start else set())
+        if self.spacing == "linear" and self.every:
+            chosen |= set(range(self.every, total, self.every))
+        elif self.spacing == "logarithmic":
+            points = np.arange(np.floor(np.log10(max(total, 1)) * self.per_decade) + 1) / self.per_decade
+            chosen |= {int(round(10**point)) for point in points}
+        return tuple(sorted(step for step in chosen if step <= total))
