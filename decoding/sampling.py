@@ -24,8 +24,8 @@ def sample_responses(
     """Draw `num_samples` responses of each prompt, y_t ~ softmax(logits / temperature).
 
     Returns:
-        The responses and ln pi_T(y|x) in nats under the distribution that they were drawn from (the model's own at
-        temperature 1).
+        The responses and ln pi_T(y|x) in nats under the distribution that they were drawn from (the model's
+        own at temperature 1).
     """
     shape = (prompt.shape[0], num_samples)
 

@@ -1,4 +1,4 @@
-"""What a trained model is asked again: its parts rebuilt from `config.yaml`, its scores on any held-out set."""
+"""A trained model asked again: rebuilt from `config.yaml`, scored on any held-out set, with intervals."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ class TrainedRun:
     config: Mapping[str, Any]
     setup: Setup
 
-    def checkpoints(self, asked: str) -> list[tuple[str, int]]:
-        """(phase, step) of `asked`: `<phase>:<step>`, "last", or "all", in order of training.
+    def checkpoints(self, asked: Sequence[str]) -> list[tuple[str, int]]:
+        """(phase, step) of each of `asked`, `<phase>:<step>`, "last" or "all", in order of training.
 
         Raises:
             ValueError: no such checkpoint; the line names those that there are.
@@ -53,17 +53,16 @@ class TrainedRun:
         order = [phase.name for phase in self.setup.phases]
         saved = [item for item in saved_parameters(self.path / "checkpoints") if item[0] in order]
         saved.sort(key=lambda item: (order.index(item[0]), item[1]))
-        there = ", ".join(f"{phase}:{step}" for phase, step in saved) or "none"
-        if asked == "all" and saved:
-            return saved
-        if asked == "last" and saved:
-            return saved[-1:]
-        phase, _, step = asked.rpartition(":")
-        if step.isdecimal() and (phase, int(step)) in saved:
-            return [(phase, int(step))]
-        raise LoadError(
-            f"checkpoint: {asked!r} is not in {self.path}; there are {there} (also valid: last, all)"
-        )
+        named = {f"{phase}:{step}": [(phase, step)] for phase, step in saved}
+        valid = named | ({"last": saved[-1:], "all": saved} if saved else {})
+        unknown = [name for name in asked if name not in valid]
+        if unknown or not asked:
+            there = ", ".join(valid) or "none yet"
+            raise LoadError(
+                f"checkpoints: {unknown[0] if unknown else 'none'} asked of {self.path}; there are {there}"
+            )
+        chosen = {item for name in asked for item in valid[name]}
+        return [item for item in saved if item in chosen]
 
     def task(self, phase: str, overrides: Mapping[str, Any]) -> Task:
         """The task of a phase, with some of its fields replaced.
@@ -71,7 +70,7 @@ class TrainedRun:
         Raises:
             ValueError: an unknown field, a bad value, or a task that the model cannot read.
         """
-        own = (self.config["phases"].get(phase) or {}).get("task") or {}
+        own = ((self.config["phases"] or {}).get(phase) or {}).get("task") or {}
         node = OmegaConf.merge(self.config["task"], own, dict(overrides))
         task: Task = make(node, "task_overrides")
         for field in ("vocab_size", "prompt_length", "response_length"):
@@ -123,7 +122,8 @@ def make_scorer(
 def exact_values(
     scores: Scores, held_out: HeldOut, evaluator: DistributionEvaluator
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """(name, one value a prompt) of every exact metric; their stratified means are what the evaluator reports.
+    """(name, one value a prompt) of every exact metric; their stratified means are what the evaluator
+    reports.
 
     Where responses are enumerated, a prompt's value is its expectation over y ~ pi_D(.|x).
     """
@@ -155,7 +155,7 @@ def sampled_values(
 
 
 def bounds(scores: Scores, held_out: HeldOut, ns: Sequence[float]) -> dict[str, dict[float, float]]:
-    """The upper bounds of Cov_N by the KL and by the Hellinger distance, both sample by sample, for the mixture."""
+    """The bounds of Cov_N by the KL and by the Hellinger distance, sample by sample, for the mixture."""
     ratio = log_ratios(scores["log_prob"], held_out).reshape(-1)
     joint = (held_out.weights[:, None] * held_out.candidate_weight).reshape(-1)
     by_kl = coverage_bound(ratio, ns, joint, RATIO_TOLERANCE)
@@ -180,8 +180,8 @@ def intervals(values: Float[np.ndarray, " prompts"], name: str, held_out: HeldOu
 def example_interval(
     values: Float[np.ndarray, " prompts"], name: str, groups: np.ndarray, probabilities: Sequence[float]
 ) -> Interval:
-    """Exact (Clopper-Pearson by class) where every value is 0 or 1, Student's otherwise, cut to [0, 1] where the
-    metric lives there. The limits are NaN where a value is infinite.
+    """Exact (Clopper-Pearson by class) where every value is 0 or 1, Student's otherwise, cut to [0, 1] where
+    the metric lives there. The limits are NaN where a value is infinite.
     """
     if not np.isfinite(values).all():
         counts = np.bincount(groups, minlength=len(probabilities))

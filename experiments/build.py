@@ -16,7 +16,16 @@ from models import Model
 from tasks import Task
 from training import CheckpointPolicy, Phase
 
-PHASE_KEYS = ("task", "objective", "optimizer", "steps", "batch_size", "dataset_size", "log_every", "evaluation")
+PHASE_KEYS = (
+    "task",
+    "objective",
+    "optimizer",
+    "steps",
+    "batch_size",
+    "dataset_size",
+    "log_every",
+    "evaluation",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +47,8 @@ class Setup:
     def held_out(self) -> tuple[HeldOut, ...]:
         """The held-out set of each phase, drawn now."""
         return tuple(
-            settings.held_out(phase.task) for phase, settings in zip(self.phases, self.evaluation, strict=True)
+            settings.held_out(phase.task)
+            for phase, settings in zip(self.phases, self.evaluation, strict=True)
         )
 
 
@@ -59,7 +69,8 @@ def build(config: DictConfig) -> Setup:
     for phase, evaluation in zip(phases, settings, strict=True):
         if evaluation.evaluators() != settings[-1].evaluators():
             raise ValueError(
-                f"phases.{phase.name}.evaluation: coverage_ns, pass_ns, num_samples and seed must be the same in all phases"
+                f"phases.{phase.name}.evaluation: coverage_ns, pass_ns, num_samples and seed must be the "
+                f"same in all phases"
             )
     model = _model(config, phases)
     return Setup(
@@ -78,7 +89,7 @@ def make(node: Any, path: str, **fields: Any) -> Any:
     Raises:
         ValueError: for an unknown field, or what the target itself refuses.
     """
-    plain = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else node
+    plain: Any = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else node
     check_fields(plain, path)
     try:
         return instantiate(plain, **fields, _convert_="all")
@@ -137,8 +148,13 @@ def _model(config: DictConfig, phases: list[Phase]) -> Model:
     for field in ("vocab_size", "prompt_length", "response_length"):
         shapes[field] = {getattr(phase.task, field) for phase in phases}
         if len(shapes[field]) > 1:
-            raise ValueError(f"phases: {field} differs between phases' tasks ({sorted(shapes[field])}); one model needs one")
-    model: Model = make(config.model, "model", **{field: next(iter(values)) for field, values in shapes.items()})
+            raise ValueError(
+                f"phases: {field} differs between phases' tasks ({sorted(shapes[field])}); one model needs "
+                f"one"
+            )
+    model: Model = make(
+        config.model, "model", **{field: next(iter(values)) for field, values in shapes.items()}
+    )
     return model
 
 

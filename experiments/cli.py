@@ -38,7 +38,10 @@ class StopRequest:
         if self.signal is not None:
             raise KeyboardInterrupt
         self.signal = number
-        print(f"{signal.Signals(number).name}: saving at the next boundary; once more stops at once", file=sys.stderr)
+        print(
+            f"{signal.Signals(number).name}: saving at the next boundary; once more stops at once",
+            file=sys.stderr,
+        )
 
     def __call__(self) -> str | None:
         """The reason, or None."""
@@ -46,9 +49,11 @@ class StopRequest:
 
 
 def command(config_name: str, run: Callable[[DictConfig], int]) -> Callable[[], None]:
-    """A `main()` that composes `conf/<config_name>.yaml` with the command line's overrides and exits with `run`'s status.
+    """A `main()` that composes `conf/<config_name>.yaml` with the command line's overrides and exits with
+    `run`'s status.
 
-    Errors of the user (an unknown key, a bad value, a directory of another run) print one line and exit with status 2.
+    Errors of the user (an unknown key, a bad value, a directory of another run) print one line and exit with
+    status 2.
     """
 
     def main() -> None:
@@ -87,7 +92,16 @@ def is_user_error(error: ValueError) -> bool:
     if trace is None:
         return False
     name = trace.tb_frame.f_globals.get("__name__", "")
-    return name.split(".")[0] in {"tasks", "models", "decoding", "metrics", "training", "tracking", "experiments", "__main__"}
+    return name.split(".")[0] in {
+        "tasks",
+        "models",
+        "decoding",
+        "metrics",
+        "training",
+        "tracking",
+        "experiments",
+        "__main__",
+    }
 
 
 def explain(error: Exception, config_name: str) -> str:

@@ -1,15 +1,20 @@
-"""Ask a trained run again: python -m experiments.evaluate run=runs/train/demo checkpoint=finetune:480 coverage_ns=[2,8].
+"""Ask a trained run again: python -m experiments.evaluate run=runs/train/demo checkpoint=finetune:480
+coverage_ns=[2,8].
 
-Nothing is trained. Model and task are rebuilt from the run's `config.yaml`, the parameters come from its `checkpoints/`,
-and the held-out set is drawn from the stream "asked", so that it shares no example with what the run evaluated or
-selected a checkpoint on. Numbers go to the screen and, as strict JSON, to `evaluations/<name>.json` in the run directory.
+Nothing is trained. Model and task are rebuilt from the run's `config.yaml`, the parameters come from its
+`checkpoints/`, and the held-out set is drawn from the stream "asked", so that it shares no example with what
+the run evaluated or selected a checkpoint on. Numbers go to the screen and, as strict JSON, to
+`evaluations/<name>.json` in the run directory.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import itertools
 import json
 import math
+import operator
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +25,7 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from experiments import asking
+from experiments.build import plain
 from experiments.cli import command
 from experiments.runtime import configure
 from experiments.settings import EvaluationSettings
@@ -31,6 +37,8 @@ from tracking.atomic import atomic_write
 
 Measured = dict[str, dict[str, Interval]]
 """Metric -> class ("" for the mixture) -> estimate and interval."""
+Bounds = dict[str, dict[float, float]]
+"""Name of the bound -> N -> its value for the mixture."""
 
 
 def settings_of(config: DictConfig, run: asking.TrainedRun, phase: str) -> EvaluationSettings:
@@ -42,8 +50,10 @@ def settings_of(config: DictConfig, run: asking.TrainedRun, phase: str) -> Evalu
     names = [each.name for each in run.setup.phases]
     own = run.setup.evaluation[names.index(phase)]
     asked = {key: config[key] for key in ("coverage_ns", "pass_ns", "num_examples", "batch_size")}
-    plain = {key: OmegaConf.to_object(v) if OmegaConf.is_list(v) else v for key, v in asked.items()}
-    merged = {key: getattr(own, key) if value is None else value for key, value in plain.items()}
+    lists = {key: list(v) if OmegaConf.is_list(v) else v for key, v in asked.items()}
+    merged: dict[str, Any] = {
+        key: getattr(own, key) if value is None else value for key, value in lists.items()
+    }
     for key in ("coverage_ns", "pass_ns"):
         merged[key] = merged[key] if isinstance(merged[key], list | tuple) else (merged[key],)
     if isinstance(merged["num_examples"], int) and merged["num_examples"] < 2:
@@ -53,40 +63,49 @@ def settings_of(config: DictConfig, run: asking.TrainedRun, phase: str) -> Evalu
     return EvaluationSettings(seed=config.evaluation_seed, num_samples=config.num_samples, **merged)
 
 
-def measure(
-    run: asking.TrainedRun, checkpoints: Sequence[tuple[str, int]], seeds: Any, config: DictConfig
-) -> list[dict[str, Any]]:
-    """Everything measured at each checkpoint: `phase`, `step`, `seeds` (seed -> Measured), `bounds`, `diverged`."""
-    found: list[dict[str, Any]] = []
-    previous: tuple[Any, ...] | None = None
-    for phase, step in checkpoints:
-        if previous is None or previous[0] != phase:
-            settings = settings_of(config, run, phase)
-            overrides = OmegaConf.to_container(config.task_overrides, resolve=True) or {}
-            if not isinstance(overrides, Mapping):
-                raise ValueError(f"task_overrides: {overrides!r} is not a mapping of the task's fields")
-            held_out = settings.held_out(run.task(phase, {str(k): v for k, v in overrides.items()}), "asked")
-            evaluators = settings.evaluators()
-            previous = (
-                phase,
-                settings,
-                held_out,
-                evaluators,
-                asking.make_scorer(run.setup.model, evaluators, held_out),
-            )
-        _, settings, held_out, evaluators, scorer = previous
-        params = run.parameters(phase, step)
-        alive = living_seeds(run, phase, step)
-        measured, limits = {}, {}
-        for seed in chosen_seeds(seeds, run.setup.seeds, alive):
-            index = run.setup.seeds.index(seed)
-            scores = scorer(jax.tree.map(lambda a, i=index: a[i], params))
-            measured[seed] = measure_seed(scores, held_out, evaluators)
-            limits[seed] = asking.bounds(scores["distribution"], held_out, settings.coverage_ns)
-        diverged = [seed for seed in run.setup.seeds if seed not in alive]
-        found.append(
-            {"phase": phase, "step": step, "seeds": measured, "bounds": limits, "diverged": diverged}
-        )
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """One checkpoint: `seeds` and `bounds` by seed, and the seeds that had diverged by then."""
+
+    phase: str
+    step: int
+    seeds: dict[int, Measured]
+    bounds: dict[int, Bounds]
+    diverged: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        """`<phase>:<step>`."""
+        return f"{self.phase}:{self.step}"
+
+
+def measure(config: DictConfig, run: asking.TrainedRun) -> list[Result]:
+    """Everything that `config` (conf/evaluate.yaml) asks of `run`, checkpoint by checkpoint.
+
+    Raises:
+        ValueError: a checkpoint, seed, setting or task override that is not valid; one line.
+    """
+    found = []
+    overrides = OmegaConf.to_container(config.task_overrides, resolve=True) if config.task_overrides else {}
+    if not isinstance(overrides, Mapping):
+        raise ValueError(f"task_overrides: {overrides!r} is not a mapping from the task's fields to values")
+    checkpoints = run.checkpoints(_texts(config.checkpoints))
+    for phase, members in itertools.groupby(checkpoints, key=lambda item: item[0]):
+        settings = settings_of(config, run, phase)
+        evaluators = settings.evaluators()
+        held_out = settings.held_out(run.task(phase, {str(k): v for k, v in overrides.items()}), "asked")
+        scorer = asking.make_scorer(run.setup.model, evaluators, held_out)
+        for _, step in members:
+            params = run.parameters(phase, step)
+            alive = living_seeds(run, phase, step)
+            seeds, limits = {}, {}
+            for seed in chosen_seeds(config.seeds, run.setup.seeds, alive):
+                index = run.setup.seeds.index(seed)
+                scores = scorer(jax.tree.map(operator.itemgetter(index), params))
+                seeds[seed] = measure_seed(scores, held_out, evaluators)
+                limits[seed] = asking.bounds(scores["distribution"], held_out, settings.coverage_ns)
+            diverged = tuple(seed for seed in run.setup.seeds if seed not in alive)
+            found.append(Result(phase, step, seeds, limits, diverged))
     return found
 
 
@@ -106,7 +125,7 @@ def measure_seed(
 
 
 def living_seeds(run: asking.TrainedRun, phase: str, step: int) -> tuple[int, ...]:
-    """Seeds whose loss was finite at that step: those with a record there; all if the step has no record yet."""
+    """Seeds whose loss was finite at that step: those with a record there, or all while there is none."""
     records = load_run(run.path)
     there = set(records["seed"][(records["phase"] == phase) & (records["step"] == step)].tolist())
     return tuple(seed for seed in run.setup.seeds if seed in there) or run.setup.seeds
@@ -149,31 +168,30 @@ def _over(values: Sequence[Interval]) -> Interval:
     return mean_interval(estimates)
 
 
-def document(config: DictConfig, results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def document(config: DictConfig, results: Sequence[Result]) -> dict[str, Any]:
     """The results as JSON values; null stands for what is not finite."""
-    asked = {
-        str(key): value
-        for key, value in OmegaConf.to_container(config, resolve=True).items()
-        if key not in ("run", "out")
-    }  # type: ignore[union-attr]
+    asked = plain(config)
     checkpoints = [
         {
-            "phase": result["phase"],
-            "step": result["step"],
-            "diverged_seeds": result["diverged"],
-            "over_seeds": _plain(over_seeds(result["seeds"])),
+            "phase": result.phase,
+            "step": result.step,
+            "diverged_seeds": list(result.diverged),
+            "over_seeds": _plain(over_seeds(result.seeds)),
             "seeds": {
-                str(seed): _plain(measured)
-                | {
-                    name: {name_of_n(n): _finite(v) for n, v in by_n.items()}
-                    for name, by_n in result["bounds"][seed].items()
-                }
-                for seed, measured in result["seeds"].items()
+                str(seed): _plain(measured) | _plain_bounds(result.bounds[seed])
+                for seed, measured in result.seeds.items()
             },
         }
         for result in results
     ]
-    return {"asked": asked, "confidence": 0.95, "checkpoints": checkpoints}
+    kept = {str(key): asked[key] for key in asked if key not in ("run", "out", "hydra")}
+    return {"asked": kept, "confidence": 0.95, "checkpoints": checkpoints}
+
+
+def _plain_bounds(limits: Bounds) -> dict[str, Any]:
+    return {
+        name: {name_of_n(n): _finite(value) for n, value in by_n.items()} for name, by_n in limits.items()
+    }
 
 
 def _plain(measured: Measured) -> dict[str, Any]:
@@ -202,54 +220,49 @@ def result_path(config: DictConfig, run: Path, asked: Mapping[str, Any]) -> Path
     name = config.out
     if name is None:
         digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:8]
-        name = f"{str(config.checkpoint).replace(':', '_')}-{digest}"
+        name = f"{'+'.join(_texts(config.checkpoints)).replace(':', '_')[:80]}-{digest}"
     if not re.fullmatch(r"\w[\w.,=+-]*", str(name)):
         raise ValueError(f"out: {name!r} is not a file name of letters, digits and . , = + - _")
     return run / "evaluations" / f"{str(name).removesuffix('.json')}.json"
 
 
-def print_results(results: Sequence[Mapping[str, Any]]) -> None:
-    """All metrics of one checkpoint, or the mixture's main ones of several."""
+def _texts(value: Any) -> list[str]:
+    return [str(item) for item in value] if OmegaConf.is_list(value) else [str(value)]
+
+
+def print_results(results: Sequence[Result]) -> None:
+    """All metrics of one checkpoint, or the mixture's alone of several."""
     for result in results:
-        for seed in result["diverged"]:
-            print(
-                f"{result['phase']}:{result['step']}: seed {seed} diverged; its parameters are its last good ones"
-            )
+        for seed in result.diverged:
+            print(f"{result.name}: seed {seed} has diverged; its parameters are its last good ones")
     if len(results) > 1:
-        names = list(over_seeds(results[0]["seeds"]))
-        rows = [
-            (
-                f"{result['phase']}:{result['step']}",
-                *(over_seeds(result["seeds"])[name][""] for name in names),
-            )
-            for result in results
-        ]
+        names = list(over_seeds(results[0].seeds))
+        rows = []
+        for result in results:
+            measured = over_seeds(result.seeds)
+            rows.append([result.name, *(measured[name][""] if name in measured else "" for name in names)])
         print_table("Mixture, estimate [95 %]", ["checkpoint", *names], rows)
         return
     (result,) = results
-    where = f"{result['phase']}:{result['step']}"
-    if len(result["seeds"]) > 1:
-        title = f"{where}, mean over {len(result['seeds'])} seeds [95 % over seeds]"
-        print_table(title, *_table(over_seeds(result["seeds"]), {}))
-    for seed, measured in result["seeds"].items():
-        title = f"{where}, seed {seed}, estimate [95 % over held-out prompts]"
-        print_table(title, *_table(measured, result["bounds"][seed]))
+    if len(result.seeds) > 1:
+        title = f"{result.name}, mean over {len(result.seeds)} seeds [95 % over seeds]"
+        print_table(title, *_table(over_seeds(result.seeds), {}))
+    for seed, measured in result.seeds.items():
+        title = f"{result.name}, seed {seed}, estimate [95 % over held-out prompts]"
+        print_table(title, *_table(measured, result.bounds[seed]))
 
 
 def _table(
     measured: Measured, limits: Mapping[str, Mapping[float, float]]
 ) -> tuple[list[str], list[list[Any]]]:
     classes = list(next(iter(measured.values())))
-    by_name = {f"cov/{name_of_n(n)}": n for n in next(iter(limits.values()), {})}
+    ns = {f"cov/{name_of_n(n)}": n for by_n in limits.values() for n in by_n}
     rows = []
     for name, groups in measured.items():
-        beside = [by_n[by_name[name]] if name in by_name else "" for by_n in limits.values()]
+        beside = [by_n[ns[name]] if name in ns else "" for by_n in limits.values()]
         rows.append([name, *(groups[group] for group in classes), *beside])
-    return [
-        "metric",
-        *(group or "mixture" for group in classes),
-        *(key.replace("_", " ") for key in limits),
-    ], rows
+    headings = [group or "mixture" for group in classes]
+    return ["metric", *headings, *(key.replace("_", " ") for key in limits)], rows
 
 
 def evaluate(config: DictConfig) -> int:
@@ -260,7 +273,7 @@ def evaluate(config: DictConfig) -> int:
     run = asking.open_run(config.run)
     if not isinstance(config.num_samples, int) or config.num_samples < 0:
         raise ValueError(f"num_samples: {config.num_samples!r} is not an integer >= 0")
-    results = measure(run, run.checkpoints(str(config.checkpoint)), config.seeds, config)
+    results = measure(config, run)
     content = document(config, results)
     path = result_path(config, run.path, content["asked"])
     print_results(results)

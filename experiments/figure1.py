@@ -1,16 +1,15 @@
-"""Figure 1 of the Coverage Principle (arXiv 2510.15020): cross-entropy improves while coverage, and Best-of-N, get worse.
+"""Figure 1 of the Coverage Principle (arXiv 2510.15020): cross-entropy improves while coverage gets worse.
 
     python -m experiments.figure1 scale=cpu|paper
 
-A model is pre-trained on the uniform mixture of the graph classes G1, G2 and G3 and fine-tuned on 0.9 G1 + 0.1 G2. It cannot
-tell the classes apart, so that lowering the cross-entropy means following the majority's rule: a shortcut that
-uncovers the minority. Trains over several seeds, draws both plots of the figure, writes `verdict.json` and `report.html`
-into the run directory.
+A model is pre-trained on the uniform mixture of the graph classes G1, G2 and G3 and fine-tuned on
+0.9 G1 + 0.1 G2. It cannot tell the classes apart, so that lowering the cross-entropy means following the
+majority's rule: a shortcut that uncovers the minority. Trains over several seeds, draws both plots of the
+figure, writes `verdict.json` and `report.html` into the run directory.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
 import json
 import sys
@@ -18,11 +17,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
+from rich.console import Console
+from rich.table import Table
 
 from experiments import figures
 from experiments.build import Setup, build
@@ -31,132 +30,21 @@ from experiments.plotting import save
 from experiments.report import write_report
 from experiments.runs import run_path, train_run
 from experiments.runtime import configure
-from experiments.selection_table import RunMatrices, Row, median_table, run_matrices, run_tables
-from experiments.verdict import Check, Verdict, check_interval, check_value, hardware, versions
-from metrics import TIE_BREAKS, Interval, auc_interval, mean_interval, name_of_n, paired_difference_interval
-from metrics.evaluators import BOUND_TOLERANCE, DistributionEvaluator
-from tracking import load_run
-from tracking.run_config import read_config
-from training import load_parameters
+from experiments.selection_table import median_table
+from experiments.shortcut import (
+    CLASS_BLIND_MIN_KL,
+    COVERAGE_NS,
+    PASS_NS,
+    Measurements,
+    checks,
+    measure,
+)
+from experiments.verdict import Verdict, hardware, versions
+from metrics import TIE_BREAKS, name_of_n
 
 SOURCE = "Coverage Principle, arXiv 2510.15020, section 1, Figure 1; appendix C.2"
-COVERAGE_NS = (2.0, 3.0, 4.0, 4.6, 5.7)
-PASS_NS = (4, 8, 12)
 PANELS = {4: 2.0, 8: 4.0, 12: 5.7}
 """The right plots' pairs: Pass@N against Cov_M, as the paper draws them."""
-CLASS_BLIND_MIN_KL = -0.9 * np.log(0.9) - 0.1 * np.log(0.1)
-"""KL of the best class-blind model, 0.325 nats."""
-SETTINGS = ("figure1.tournament", "figure1.blindness_examples")
-
-
-@dataclasses.dataclass(frozen=True)
-class Measurements:
-    """Everything that the checks, figures and tables are made of; arrays are (seeds, checkpoints)."""
-
-    matrices: RunMatrices
-    kl: np.ndarray
-    cov: dict[float, np.ndarray]
-    passes: dict[int, np.ndarray]
-    tables: dict[int, list[Row]]
-    chosen: np.ndarray
-    lowest: np.ndarray
-    blindness: dict[int, Interval]
-    log_odds: dict[str, np.ndarray]
-    bound_excess: float
-
-
-def measure(path: Path, setup: Setup, n: float, tie_break: str, blindness_examples: int) -> Measurements:
-    """Read the run at `path` and derive what the claim speaks of."""
-    matrices = run_matrices(path, "finetune")
-    tables = run_tables(matrices, COVERAGE_NS, TIE_BREAKS, PASS_NS)
-    chosen = [_pick(table, "simple_tournament", n, tie_break)["index"] for table in tables.values()]
-    lowest = [_pick(table, "min_kl")["index"] for table in tables.values()]
-    passes = matrices.pass_at_n(PASS_NS)
-    if passes is None:
-        raise ValueError("task: figure1 needs a task that enumerates its valid responses")
-    blindness, log_odds = class_blindness(path, setup, matrices, blindness_examples)
-    return Measurements(
-        matrices=matrices,
-        kl=matrices.kl(),
-        cov=matrices.coverage(COVERAGE_NS),
-        passes=passes,
-        tables=tables,
-        chosen=np.asarray(chosen),
-        lowest=np.asarray(lowest),
-        blindness=blindness,
-        log_odds=log_odds,
-        bound_excess=float(load_run(path)["eval/bound_excess"].max()),
-    )
-
-
-def class_blindness(
-    path: Path, setup: Setup, matrices: RunMatrices, per_group: int
-) -> tuple[dict[int, Interval], dict[str, np.ndarray]]:
-    """Whether the last fine-tuned model tells the two classes apart.
-
-    The log-odds ln pi_hat(majority rule's path|x) - ln pi_hat(minority rule's path|x) of fresh held-out prompts of G1 and G2
-    are compared by the area under the ROC curve, P[G1's is larger]: 0.5 if they carry no information on the class.
-
-    Returns:
-        Seed -> AUC with its 95 % interval, and the first seed's log-odds (nats) by class.
-    """
-    phase = setup.phases[-1]
-    held_out = dataclasses.replace(setup.evaluation[-1], num_examples=per_group).held_out(phase.task, "blindness")
-    evaluator = DistributionEvaluator()
-    abstract = jax.eval_shape(jax.vmap(setup.model.init), jax.random.split(jax.random.key(0), len(setup.seeds)))
-    params = load_parameters(path / "checkpoints", phase.name, phase.steps, abstract)
-
-    @jax.jit
-    def score(own: Any) -> Any:
-        return jax.lax.map(lambda batch: evaluator.score(setup.model, phase.task, own, batch)["log_prob"], held_out.batches)
-
-    blindness: dict[int, Interval] = {}
-    shown: dict[str, np.ndarray] = {}
-    for seed in matrices.seeds:
-        own = jax.tree.map(lambda a, i=setup.seeds.index(seed): jnp.asarray(a[i]), params)
-        log_prob = np.asarray(score(own), np.float64).reshape(-1, phase.task.num_enumerated)[: held_out.num_examples]
-        log_odds = log_prob[:, 0] - log_prob[:, -1]
-        by_class = {name: log_odds[held_out.groups == group] for group, name in enumerate(phase.task.groups)}
-        first, second = by_class.values()
-        blindness[seed] = auc_interval(first, second)
-        shown = shown or by_class
-    return blindness, shown
-
-
-def _pick(table: list[Row], rule: str, n: float | None = None, tie_break: str | None = None) -> Row:
-    return next(row for row in table if (row["rule"], row["n"], row["tie_break"]) == (rule, n, tie_break))
-
-
-def checks(found: Measurements) -> tuple[Check, ...]:
-    """The claim's checks, each with a 95 % Student interval over the seeds.
-
-    Raises:
-        ValueError: with fewer than two seeds, which have no interval.
-    """
-    kl, cov, passes = found.kl, found.cov, found.passes
-    rows = np.arange(len(kl))
-    excess = np.max(kl - np.minimum.accumulate(kl, axis=1), axis=1)
-    gain = paired_difference_interval(passes[8][rows, found.chosen], passes[8][rows, found.lowest])
-    aucs = list(found.blindness.values())
-    mean_auc = float(np.mean([auc.estimate for auc in aucs]))
-    # The prompts are shared by all seeds, so averaging over seeds does not shrink the prompts' part of the error.
-    half = float(np.mean([auc.high - auc.low for auc in aucs])) / 2
-    auc = Interval(mean_auc, mean_auc - half, mean_auc + half)
-    return (
-        check_interval("KL: largest rise above its running minimum (nats)", mean_interval(excess), "<=", 0.02, "high"),
-        check_interval("KL: fall from start to end (nats)", mean_interval(kl[:, 0] - kl[:, -1]), ">=", 0.3, "low"),
-        check_interval("Cov_2: fall from start to end", mean_interval(cov[2.0][:, 0] - cov[2.0][:, -1]), ">=", 0.3, "low"),
-        check_interval("Cov_4: minimum over the run", mean_interval(cov[4.0].min(axis=1)), "<=", 0.05, "high"),
-        check_interval("Cov_4: at the end", mean_interval(cov[4.0][:, -1]), ">=", 0.09, "low"),
-        check_interval("Pass@8 of the min-KL checkpoint", mean_interval(passes[8][rows, found.lowest]), "<=", 0.965, "high"),
-        check_interval("Pass@8 of the best checkpoint", mean_interval(passes[8].max(axis=1)), ">=", 0.98, "low"),
-        check_interval("Pass@8: tournament's choice over min-KL's", gain, ">=", 0.015),
-        check_interval("Pass@8: that gain excludes 0", gain, ">", 0.0, "low"),
-        check_interval("class-blindness: AUC of the log-odds between the rules, from below", auc, ">=", 0.45, "low"),
-        check_interval("class-blindness: the same AUC, from above", auc, "<=", 0.55, "high"),
-        check_interval("KL: minimum over the run (nats)", mean_interval(kl.min(axis=1)), ">", float(CLASS_BLIND_MIN_KL), "low"),
-        check_value("coverage bound by KL: largest excess at any evaluation", found.bound_excess, "<=", BOUND_TOLERANCE),
-    )
 
 
 def draw(path: Path, found: Measurements) -> list[tuple[str, Path]]:
@@ -174,34 +62,46 @@ def draw(path: Path, found: Measurements) -> list[tuple[str, Path]]:
     made = (
         (
             "curves",
-            "Figure 1, left: KL (nats) and the coverage profile against the fine-tuning step; median and range over the seeds. KL "
-            "keeps falling while coverage at large N first improves and then degrades. Dashed: the best class-blind KL, 0.325.",
+            "Figure 1, left: KL (nats) and the coverage profile against the fine-tuning step; median and "
+            "range over the seeds. KL "
+            "keeps falling while coverage at large N first improves and then degrades. Dashed: the best "
+            "class-blind KL, 0.325.",
             figures.learning_curves(steps, found.kl, found.cov, {"best class-blind KL": CLASS_BLIND_MIN_KL}),
         ),
         (
             "scatter",
-            "Figure 1, right: every checkpoint as a point, Pass@N against coverage (top) and against KL (bottom), with the "
+            "Figure 1, right: every checkpoint as a point, Pass@N against coverage (top) and against KL "
+            "(bottom), with the "
             "checkpoints that the tournament and the least KL pick for every seed.",
             figures.scatter_pass_at_n(
-                steps, {n: found.passes[n] for n in PANELS}, {m: found.cov[m] for m in PANELS.values()}, found.kl, marked
+                steps,
+                {n: found.passes[n] for n in PANELS},
+                {m: found.cov[m] for m in PANELS.values()},
+                found.kl,
+                marked,
             ),
         ),
         (
             "class_blind",
-            "Measured (KL, Pass@8) of every seed beside the closed form of a class-blind model with mass p on the majority's path.",
+            "Measured (KL, Pass@8) of every seed beside the closed form of a class-blind model with mass p "
+            "on the majority's path.",
             figures.class_blind_comparison(found.kl, found.passes[8], 8, chosen=marked),
         ),
         (
             "log_odds",
-            f"Seed {first}, end of fine-tuning: log-odds between the two rules' paths on fresh prompts of each class. If the "
+            f"Seed {first}, end of fine-tuning: log-odds between the two rules' paths on fresh prompts of "
+            f"each class. If the "
             "model could tell the classes apart, the histograms would differ and the AUC would leave 0.5.",
             figures.log_odds_by_class(found.log_odds, 1 - auc.estimate, (1 - auc.high, 1 - auc.low)),
         ),
         (
             "log_ratio",
-            f"Seed {first}: distribution of ln(pi_D/pi_hat) at three checkpoints; Cov_N is the mass right of ln N.",
+            f"Seed {first}: distribution of ln(pi_D/pi_hat) at three checkpoints; Cov_N is the mass right "
+            f"of ln N.",
             figures.log_ratio_histogram(
-                {name: log_ratio[index] for name, index in moments.items()}, (2, 4, 5.7), found.matrices.weights
+                {name: log_ratio[index] for name, index in moments.items()},
+                (2, 4, 5.7),
+                found.matrices.weights,
             ),
         ),
     )
@@ -213,11 +113,22 @@ def draw(path: Path, found: Measurements) -> list[tuple[str, Path]]:
     return drawn
 
 
-def report_tables(found: Measurements, n: float, tie_break: str) -> list[tuple[str, list[str], list[list[Any]]]]:
+def report_tables(
+    found: Measurements, n: float, tie_break: str
+) -> list[tuple[str, list[str], list[list[Any]]]]:
     """The tables of the report: selection rules, the curve, and the class-blind closed form."""
     rows = median_table(list(found.tables.values()))
     selection = [
-        [row["rule"], row["n"], row["tie_break"], row["step"], row["num_tied"], row["kl"], row["cov/2"], row["cov/4"]]
+        [
+            row["rule"],
+            row["n"],
+            row["tie_break"],
+            row["step"],
+            row["num_tied"],
+            row["kl"],
+            row["cov/2"],
+            row["cov/4"],
+        ]
         + [row[f"pass/{k}"] for k in PASS_NS]
         for row in rows
     ]
@@ -230,16 +141,30 @@ def report_tables(found: Measurements, n: float, tie_break: str) -> list[tuple[s
     ]
     picks = np.arange(len(found.kl))
     blind = []
-    for name, index, p in (("min KL", found.lowest, 0.9), ("best Pass@8", found.passes[8].argmax(axis=1), 0.5)):
+    for name, index, p in (
+        ("min KL", found.lowest, 0.9),
+        ("best Pass@8", found.passes[8].argmax(axis=1), 0.5),
+    ):
         theory = [figures.class_blind_theory(np.array([p]), k) for k in PASS_NS]
         blind.append([name, f"p = {p}", np.mean(found.kl[picks, index]), float(theory[0][0][0])])
         for k, (_, value) in zip(PASS_NS, theory, strict=True):
             blind[-1] += [float(np.mean(found.passes[k][picks, index])), float(value[0])]
     return [
         (
-            f"Every selection rule at every N and tie-break, median over the seeds. The verdict uses the simple tournament with "
+            f"Every selection rule at every N and tie-break, median over the seeds. The verdict uses the "
+            f"simple tournament with "
             f"N = {name_of_n(n)} and tie-break {tie_break}, fixed beforehand.",
-            ["rule", "N", "tie-break", "step", "tied", "KL", "Cov_2", "Cov_4", *(f"Pass@{k}" for k in PASS_NS)],
+            [
+                "rule",
+                "N",
+                "tie-break",
+                "step",
+                "tied",
+                "KL",
+                "Cov_2",
+                "Cov_4",
+                *(f"Pass@{k}" for k in PASS_NS),
+            ],
             selection,
         ),
         (
@@ -248,8 +173,10 @@ def report_tables(found: Measurements, n: float, tie_break: str) -> list[tuple[s
             curve,
         ),
         (
-            "Measured (mean over the seeds) beside the class-blind closed form, which puts no mass off the two rules' paths.",
-            ["checkpoint", "closed form", "KL", "theory"] + [x for k in PASS_NS for x in (f"Pass@{k}", "theory")],
+            "Measured (mean over the seeds) beside the class-blind closed form, which puts no mass off the "
+            "two rules' paths.",
+            ["checkpoint", "closed form", "KL", "theory"]
+            + [x for k in PASS_NS for x in (f"Pass@{k}", "theory")],
             blind,
         ),
     ]
@@ -288,7 +215,7 @@ def figure1(config: DictConfig) -> int:
     verdict = Verdict(
         claim="figure1",
         source=SOURCE,
-        scale=str(config.scale),
+        scale=_scale(config),
         checks=checks(found),
         seeds=found.matrices.seeds,
         wall_seconds=round(max(time.monotonic() - began, trained), 1),
@@ -314,11 +241,16 @@ def figure1(config: DictConfig) -> int:
 
 
 _INTRODUCTION = (
-    "A small transformer is pre-trained on paths through layered graphs that follow a parity rule (G1), oppose it (G2) or ignore it "
-    "(G3), then fine-tuned on nine parts G1 and one part G2. Which class a prompt belongs to is decided by an XOR over half of its "
-    "nodes, which the model cannot see, so the cheapest way to lower the cross-entropy is a shortcut: always follow the majority's rule.",
-    "The coverage profile Cov_N = P[pi_D(y|x)/pi_hat(y|x) >= N] (lower is better) says which answers Best-of-N with about N samples will "
-    "miss. As the shortcut is learned, cross-entropy and KL keep improving while coverage, and with it Pass@N, gets worse.",
+    "A small transformer is pre-trained on paths through layered graphs that follow a parity rule (G1), "
+    "oppose it (G2) or ignore it "
+    "(G3), then fine-tuned on nine parts G1 and one part G2. Which class a prompt belongs to is decided by "
+    "an XOR over half of its "
+    "nodes, which the model cannot see, so the cheapest way to lower the cross-entropy is a shortcut: "
+    "always follow the majority's rule.",
+    "The coverage profile Cov_N = P[pi_D(y|x)/pi_hat(y|x) >= N] (lower is better) says which answers "
+    "Best-of-N with about N samples will "
+    "miss. As the shortcut is learned, cross-entropy and KL keep improving while coverage, and with it "
+    "Pass@N, gets worse.",
 )
 
 
@@ -331,8 +263,10 @@ def _notes(found: Measurements, trained: float) -> tuple[str, ...]:
         inside = (kl >= theory_kl.min()) & (kl <= theory_kl.max())
         gap += (np.interp(kl[inside], theory_kl[order], theory_pass[order]) - passed[inside]).tolist()
     spread = (
-        f"At equal KL the measured Pass@8 lies {np.mean(gap):.3f} below the class-blind closed form on average (from "
-        f"{np.min(gap):+.3f} to {np.max(gap):+.3f}): the real model also leaves mass on mixed and invalid paths."
+        f"At equal KL the measured Pass@8 lies {np.mean(gap):.3f} below the class-blind closed form on "
+        f"average (from "
+        f"{np.min(gap):+.3f} to {np.max(gap):+.3f}): the real model also leaves mass on mixed and invalid "
+        f"paths."
         if gap
         else "No measured KL lies on the class-blind curve between p = 0.5 and p = 0.9."
     )
@@ -344,14 +278,25 @@ def _notes(found: Measurements, trained: float) -> tuple[str, ...]:
     )
 
 
+def _scale(config: DictConfig) -> str:
+    """The scale, and what was changed in it: a variant must not pass for the claim itself in the ledger."""
+    place = ("scale=", "name=", "root=", "group=", "resume=", "devices=", "tracking.", "checkpoint.")
+    changed = [text for text in HydraConfig.get().overrides.task if not text.lstrip("+").startswith(place)]
+    return f"{config.scale} with {' '.join(changed)}" if changed else str(config.scale)
+
+
 def _check(config: DictConfig, setup: Setup) -> None:
     """Refuse, before anything is compiled, a configuration that the claim cannot be judged on."""
     if len(setup.seeds) < 2:
         raise ValueError(f"seeds: {len(setup.seeds)}; figure1 needs at least 2 for intervals over seeds")
     if [phase.name for phase in setup.phases] != ["pretrain", "finetune"]:
-        raise ValueError(f"phases: {[phase.name for phase in setup.phases]}; figure1 needs pretrain, finetune")
+        raise ValueError(
+            f"phases: {[phase.name for phase in setup.phases]}; figure1 needs pretrain, finetune"
+        )
     if setup.phases[-1].task.groups != ("G1", "G2"):
-        raise ValueError(f"phases.finetune.task.mixture: {setup.phases[-1].task.groups}; figure1 needs G1 and G2")
+        raise ValueError(
+            f"phases.finetune.task.mixture: {setup.phases[-1].task.groups}; figure1 needs G1 and G2"
+        )
     if setup.checkpoint.parameters == "none":
         raise ValueError("checkpoint.parameters: none; figure1 needs ends or evaluations")
     n, tie_break = config.tournament.n, config.tournament.tie_break
@@ -365,9 +310,6 @@ def _check(config: DictConfig, setup: Setup) -> None:
 
 def print_verdict(verdict: Verdict, path: Path) -> None:
     """The verdict as a table on the terminal."""
-    from rich.console import Console
-    from rich.table import Table
-
     console = Console()
     table = Table(title=f"{verdict.claim} ({verdict.scale}): {'HOLDS' if verdict.holds else 'DOES NOT HOLD'}")
     for column in ("check", "measured", "95 % interval", "target", ""):

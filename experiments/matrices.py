@@ -66,9 +66,10 @@ def last_phase(path: str | Path, phase: str | None = None) -> str:
     Raises:
         ValueError: the run has no such phase; the line names those that it has.
     """
-    phases = list(read_config(path).get("phases") or {})
-    if not phases:
+    config = read_config(path)
+    if "phases" not in config:
         raise LoadError(f"run: {path}: its config.yaml names no phases; valid: a run of experiments.train")
+    phases = list(config["phases"] or ("train",))
     if phase is not None and phase not in phases:
         raise LoadError(f"phase: {phase!r} is not in {path}; valid are {', '.join(phases)}")
     return phase if phase is not None else str(phases[-1])

@@ -29,8 +29,8 @@ VOLATILE = ("tracking", "resume", "checkpoint", "root", "group", "name", "device
 
 @dataclasses.dataclass(frozen=True)
 class Finished:
-    """A run and how it ended: `complete` (`reason` names the seeds that diverged, if any), `stopped` (by the signal that
-    `reason` names) or `failed` (every seed diverged)."""
+    """A run and how it ended: `complete` (`reason` names the seeds that diverged, if any), `stopped` (by the
+    signal that `reason` names) or `failed` (every seed diverged)."""
 
     path: Path
     state: str
@@ -66,8 +66,8 @@ def train_run(
 ) -> Finished:
     """Train what `config` describes in the run directory `path`, continuing what is there.
 
-    A complete run is left as it is. A run that a signal stops is saved and marked; one whose seeds all diverge is marked
-    failed and keeps its last good checkpoint.
+    A complete run is left as it is. A run that a signal stops is saved and marked; one whose seeds all
+    diverge is marked failed and keeps its last good checkpoint.
 
     Raises:
         ValueError: for a bad configuration or a directory that cannot serve it; nothing on disk is changed.
@@ -107,8 +107,7 @@ def train_run(
             sink.flush()
             if tracking.figures and outcome.stopped is None:
                 sink.images(draw_figures(path))
-        finished = _finish(directory, outcome, path, began)
-    return finished
+        return _finish(directory, outcome, path, began)
 
 
 def _finish(directory: RunDirectory, outcome: Outcome, path: Path, began: float) -> Finished:
@@ -116,7 +115,9 @@ def _finish(directory: RunDirectory, outcome: Outcome, path: Path, began: float)
     if outcome.stopped:
         directory.mark("stopped", outcome.stopped)
         return Finished(path, "stopped", outcome.stopped, seconds)
-    reason = ", ".join(f"seed {seed} diverged at step {at} of {name}" for seed, (name, at) in outcome.failed.items())
+    reason = ", ".join(
+        f"seed {seed} diverged at step {at} of {name}" for seed, (name, at) in outcome.failed.items()
+    )
     directory.mark("complete", reason)
     return Finished(path, "complete", reason, seconds)
 
@@ -161,7 +162,11 @@ def draw_figures(path: Path) -> dict[str, Path]:
     drawn: dict[str, Path] = {}
     for phase in pd.unique(frame["phase"]):
         part = frame[frame["phase"] == phase]
-        wanted = [key for key in part.columns if re.fullmatch(r"train/loss|eval/(kl|ce|validity|accuracy|cov/.*|pass/.*)", key)]
+        wanted = [
+            key
+            for key in part.columns
+            if re.fullmatch(r"train/loss|eval/(kl|ce|validity|accuracy|cov/.*|pass/.*)", key)
+        ]
         wanted = [key for key in wanted if part[key].notna().any()]
         if wanted and part["step"].nunique() > 1:
             target = path / "figures" / f"{phase}.png"

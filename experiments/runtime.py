@@ -12,12 +12,13 @@ _SINGLE_THREADED = "--xla_cpu_multi_thread_eigen=false"
 
 
 def configure(num_seeds: int = 1, devices: int | str = "auto") -> None:
-    """Switch on the persistent compilation cache and, on CPU, give seeds a device each as far as there are cores.
+    """Switch on the persistent compilation cache and, on CPU, give seeds a device each as far as there are
+    cores.
 
-    The cache lies in `$COVLAB_CACHE`, by default `~/.cache/covlab`; an empty value switches it off. On CPU, several seeds of a
-    small model train fastest with one single-threaded XLA device a core: at `gpt_tiny` three times as fast as one
-    multi-threaded device that computes the seeds together. An accelerator's devices are what they are. Nothing happens
-    to the devices if JAX has started already.
+    The cache lies in `$COVLAB_CACHE`, by default `~/.cache/covlab`; an empty value switches it off. On CPU,
+    several seeds of a small model train fastest with one single-threaded XLA device a core: at `gpt_tiny`
+    three times as fast as one multi-threaded device that computes the seeds together. An accelerator's
+    devices are what they are. Nothing happens to the devices if JAX has started already.
 
     Args:
         num_seeds: seeds of the run.

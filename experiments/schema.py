@@ -1,8 +1,9 @@
-"""Config groups from signatures: a YAML file names a class or function, and gets all its fields with their defaults.
+"""Config groups from signatures: a YAML file names a class or function, and gets all its fields with their
+defaults.
 
-A file of `conf/` says `defaults: [/schema/tasks.LayeredGraph@_here_, _self_]`; `register_schemas` finds every such reference and
-stores the node that it stands for, so that defaults are stated once (in the signature), overrides of unknown fields are
-refused when the configuration is composed, and `--cfg job` shows every field.
+A file of `conf/` says `defaults: [/schema/tasks.LayeredGraph@_here_, _self_]`; `register_schemas` finds every
+such reference and stores the node that it stands for, so that defaults are stated once (in the signature),
+overrides of unknown fields are refused when the configuration is composed, and `--cfg job` shows every field.
 """
 
 from __future__ import annotations

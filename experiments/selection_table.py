@@ -50,8 +50,8 @@ def selection_table(
     sample_log_probs: Float[np.ndarray, "chosen challenger examples samples"] | None = None,
     a: float = 0.25,
 ) -> list[Row]:
-    """What every rule chooses: the tournaments for each N of `ns` and each tie-break, the least cross-entropy,
-    the least KL, the oracles, the last.
+    """What every rule chooses: the tournaments for each N of `ns` and each tie-break, the least
+    cross-entropy, the least KL, the oracles, the last.
 
     Args:
         log_probs: ln pi_hat(y_i|x_i) in nats, a row for each checkpoint in the order of training.

@@ -37,15 +37,20 @@ class EvaluationSettings:
     def __post_init__(self) -> None:
         for field in ("coverage_ns", "pass_ns"):
             object.__setattr__(self, field, tuple(getattr(self, field)))
-        for field in ("num_samples", "table_prompts"):
+        lowest = {"num_examples": 1, "batch_size": 1, "seed": 0, "num_samples": 0, "table_prompts": 0}
+        for field, low in lowest.items():
             value = getattr(self, field)
-            if not isinstance(value, int) or value < 0:
-                raise ValueError(f"evaluation.{field}: {value!r} is not an integer >= 0")
+            if not isinstance(value, int) or isinstance(value, bool) or value < low:
+                raise ValueError(f"evaluation.{field}: {value!r} is not an integer >= {low}")
 
     def evaluators(self) -> tuple[Evaluator, ...]:
         """The exact evaluator, and the sampling one if asked for."""
         exact = DistributionEvaluator(self.coverage_ns, self.pass_ns)
-        return (exact, SamplingEvaluator(self.num_samples, self.pass_ns, self.seed)) if self.num_samples else (exact,)
+        return (
+            (exact, SamplingEvaluator(self.num_samples, self.pass_ns, self.seed))
+            if self.num_samples
+            else (exact,)
+        )
 
     def held_out(self, task: Task, split: str = "held-out") -> HeldOut:
         """The held-out set of a task."""

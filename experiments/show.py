@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from experiments.build import make
 from experiments.cli import command
 from experiments.runtime import configure
-from experiments.tables import print_table
+from experiments.tables import print_fields, print_table
 from metrics import Interval, stratified_mean_interval
 from metrics.evaluators import make_held_out
 from tasks import Example, Task, stream
@@ -88,17 +88,17 @@ def show(config: DictConfig) -> int:
     configure()
     task: Task = make(config.task, "task")
     examples = jax.tree.map(np.asarray, draw_examples(task, config.num, config.seed, config.group))
-    print_table("Task", ["property", "value"], summary(task, config.seed))
+    print_fields("Task", summary(task, config.seed))
     for i in range(config.num):
         example: Example = jax.tree.map(lambda a, i=i: a[i], examples)
-        rows = [
+        fields: list[tuple[str, Any]] = [
             ("class", task.groups[int(example.group)]),
             ("prompt", task.decode(example.prompt)),
             ("response of pi_D", task.decode(example.response)),
             ("its pi_D(y|x)", float(np.exp(example.log_prob))),
             ("its reward", int(task.reward(example.latent, example.response))),
         ]
-        print_table(f"Example {i + 1}", ["", ""], rows)
+        print_fields(f"Example {i + 1}", fields)
         if valid := answers(task, example.latent):
             columns = ["valid response", "pi_D(y|x)", "reward", "drawn"]
             drawn = task.decode(example.response)

@@ -39,6 +39,14 @@ def markdown(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     return "\n".join([lines[0], "|" + "|".join("-" * (w + 2) for w in widths) + "|", *lines[1:]])
 
 
+def print_fields(title: str, fields: Sequence[tuple[str, Any]]) -> None:
+    """Print `name: value` lines below a title; nothing is escaped, so that prompts can be copied."""
+    console = Console(highlight=False)
+    console.print(f"\n{title}", style="bold", markup=False)
+    for name, value in fields:
+        console.print(f"  {name}: {cell(value)}", markup=False, soft_wrap=True)
+
+
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Print a table with its title to standard output."""
     console = Console(highlight=False)

@@ -13,7 +13,8 @@ from experiments.runtime import configure
 
 
 def train(config: DictConfig) -> int:
-    """Train one configuration; exit status 0 if all seeds are complete, 1 if a seed diverged, 130 after a signal."""
+    """Train one configuration; exit status 0 if all seeds are complete, 1 if a seed diverged, 130 after a
+    signal."""
     configure(config.seeds if isinstance(config.seeds, int) else 1, config.devices)
     overrides = HydraConfig.get().job.override_dirname
     path = run_path(config, overrides)

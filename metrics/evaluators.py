@@ -1,7 +1,7 @@
 """Evaluators: per-example scores on the device first, reduction to named numbers on the host second.
 
-An evaluator is one class with two methods. The training loop calls `score` inside its compiled program for every seed and
-hands the arrays back to `reduce`; it knows no metric by name.
+An evaluator is one class with two methods. The training loop calls `score` inside its compiled program for
+every seed and hands the arrays back to `reduce`; it knows no metric by name.
 """
 
 from __future__ import annotations
@@ -24,14 +24,15 @@ from models import Model, Params, token_log_probs
 from tasks import Example, Task, stream
 
 BOUND_TOLERANCE = 1e-9
-"""How far rounding in float64 may push the sample-by-sample bound of coverage by KL; beyond it there is a bug."""
+"""How far rounding in float64 may push the sample-by-sample bound of coverage by KL; beyond it there is a
+bug."""
 
 
 class Candidates(NamedTuple):
     """Responses whose probability is asked for at every evaluation, and what the task says of them.
 
-    With an enumerable task these are all valid responses of each prompt and `log_pi` is the exact ln pi_D, so that
-    expectations over y ~ pi_D(.|x) are sums; else the one response that was drawn, with weight 1.
+    With an enumerable task these are all valid responses of each prompt and `log_pi` is the exact ln pi_D, so
+    that expectations over y ~ pi_D(.|x) are sums; else the one response that was drawn, with weight 1.
     """
 
     responses: Array
@@ -42,11 +43,11 @@ class Candidates(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What an evaluator scores at a time; `index` numbers the examples within the held-out set."""
+    """What an evaluator scores at a time; `position` numbers the examples within the held-out set."""
 
     example: Example
     candidates: Candidates
-    index: Array
+    position: Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,12 +56,12 @@ class HeldOut:
 
     Attributes:
         task: where the examples come from.
-        batches: `Batch` pytrees with leading axes (batches, batch), on the device; the last batch is padded with repetitions
-            that `num_examples` cuts off again.
+        batches: `Batch` pytrees with leading axes (batches, batch), on the device; the last batch is padded
+            with repetitions that `num_examples` cuts off again.
         num_examples: examples in all.
         groups: class of each example.
-        log_pi, candidate_weight, correct: (examples, candidates) host arrays: exact ln pi_D(y|x); pi_D-weight of each
-            candidate within its prompt (sums to 1); whether it earns the reward.
+        log_pi, candidate_weight, correct: (examples, candidates) host arrays: exact ln pi_D(y|x); pi_D-weight
+            of each candidate within its prompt (sums to 1); whether it earns the reward.
         enumerated: whether the candidates are all valid responses.
     """
 
@@ -91,7 +92,11 @@ def make_held_out(task: Task, per_group: int, batch_size: int, seed: int, split:
     Raises:
         ValueError: for sizes below 1 or a negative seed.
     """
-    for field, value, low in (("num_examples", per_group, 1), ("batch_size", batch_size, 1), ("seed", seed, 0)):
+    for field, value, low in (
+        ("num_examples", per_group, 1),
+        ("batch_size", batch_size, 1),
+        ("seed", seed, 0),
+    ):
         if not isinstance(value, int) or isinstance(value, bool) or value < low:
             raise ValueError(f"evaluation.{field}: {value!r} is not an integer >= {low}")
 
@@ -103,7 +108,9 @@ def make_held_out(task: Task, per_group: int, batch_size: int, seed: int, split:
         if not task.num_enumerated:
             one = jnp.ones((1,))
             correct = jnp.ones((1,), bool)
-            return Candidates(example.response[None], example.response_mask[None], example.log_prob[None], one, correct)
+            return Candidates(
+                example.response[None], example.response_mask[None], example.log_prob[None], one, correct
+            )
         found = task.enumerate(example.latent)
         log_pi = jax.vmap(task.log_prob, in_axes=(None, 0))(example.latent, found.responses)
         log_pi = jnp.where(found.mask, log_pi, -jnp.inf)
@@ -123,7 +130,7 @@ def make_held_out(task: Task, per_group: int, batch_size: int, seed: int, split:
     index = np.resize(np.arange(total), (-(-total // size), size))
     return HeldOut(
         task=task,
-        batches=Batch(*jax.tree.map(lambda a: a[index], (examples, found)), jnp.asarray(index)),
+        batches=jax.tree.map(lambda a: a[index], Batch(examples, found, jnp.arange(total))),
         num_examples=total,
         groups=np.asarray(examples.group),
         log_pi=np.asarray(found.log_pi, np.float64),
@@ -149,22 +156,25 @@ class Evaluator(abc.ABC):
     def histograms(
         self, scores: dict[str, np.ndarray], held_out: HeldOut
     ) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-        """(name, values, weights) of the distributions worth looking at, from the arrays of all seeds; none by default."""
+        """(name, values, weights) of the distributions worth looking at, from the arrays of all seeds; none
+        by default."""
         return iter(())
 
 
 @dataclasses.dataclass(frozen=True)
 class DistributionEvaluator(Evaluator):
-    """Cross-entropy, KL, coverage profile, exact Pass@N, accuracy and validity, for the mixture and per class.
+    """Cross-entropy, KL, coverage profile, exact Pass@N, accuracy and validity, for the mixture and per
+    class.
 
     Attributes:
         coverage_ns: the N of Cov_N (real, >= 1).
         pass_ns: the N of Pass@N (integers, >= 1).
 
-    Names: `ce`, `kl` (nats), `cov/<N>`, `bound_excess` (the largest Cov_N minus its bound E[X + e^-X - 1]/(ln N - 1 + 1/N), never
-    above 0 but for rounding), `accuracy` (the greedy response earns the reward) and, where the valid responses are
-    enumerated, `pass/<N>` = E[1 - (1 - p)^N] with p the total probability of the correct ones, and `validity`, the total
-    probability of the valid ones. The same below `<class>/` for each class if there are several.
+    Names: `ce`, `kl` (nats), `cov/<N>`, `bound_excess` (the largest Cov_N minus its bound E[X + e^-X - 1]/(ln
+    N - 1 + 1/N), never above 0 but for rounding), `accuracy` (the greedy response earns the reward) and,
+    where the valid responses are enumerated, `pass/<N>` = E[1 - (1 - p)^N] with p the total probability of
+    the correct ones, and `validity`, the total probability of the valid ones. The same below `<class>/` for
+    each class if there are several.
     """
 
     coverage_ns: Sequence[float] = (2, 3, 4, 4.6, 5.7)
@@ -177,17 +187,23 @@ class DistributionEvaluator(Evaluator):
             try:
                 check_ns(values)
             except ValueError:
-                raise ValueError(f"evaluation.{field}: {list(values)}; valid: numbers N >= 1, at least one") from None
+                raise ValueError(
+                    f"evaluation.{field}: {list(values)}; valid: numbers N >= 1, at least one"
+                ) from None
             object.__setattr__(self, field, values)
         if any(n != int(n) for n in self.pass_ns):
             raise ValueError(f"evaluation.pass_ns: {list(self.pass_ns)}; valid: whole numbers N >= 1")
 
     def score(self, model: Model, task: Task, params: Params, batch: Batch) -> dict[str, Array]:
-        """`log_prob` (examples, candidates) in nats, and `greedy`: whether greedy decoding gives that candidate."""
+        """`log_prob` (examples, candidates) in nats, and `greedy`: whether greedy decoding gives that
+        candidate."""
         example, found, _ = batch
         logits = model.logits(params, example.prompt, example.prompt_mask, found.responses)
         log_probs = jnp.sum(jnp.where(found.mask, token_log_probs(logits, found.responses), 0.0), axis=-1)
-        # Greedy decoding emits y exactly if every token of y is the most likely one after y's own earlier tokens.
+        # A row that only fills the static number of candidates has no probability.
+        log_probs = jnp.where(jnp.any(found.mask, axis=-1), log_probs, -jnp.inf)
+        # Greedy decoding emits y exactly if every token of y is the most likely one after y's own earlier
+        # tokens.
         hit = (jnp.argmax(logits, axis=-1) == found.responses) | ~found.mask
         return {"log_prob": log_probs, "greedy": jnp.all(hit, axis=-1)}
 
@@ -223,7 +239,9 @@ class DistributionEvaluator(Evaluator):
         log_ratio = log_ratios(log_prob, held_out).reshape(-1)
         yield "ce", float(cross_entropy(log_prob.reshape(-1), joint))
         yield "kl", float(kl(log_ratio, joint))
-        for n, value in zip(self.coverage_ns, coverage_profile(log_ratio, self.coverage_ns, joint), strict=True):
+        for n, value in zip(
+            self.coverage_ns, coverage_profile(log_ratio, self.coverage_ns, joint), strict=True
+        ):
             yield f"cov/{name_of_n(n)}", float(value)
         yield "bound_excess", check_coverage_bound(log_ratio, self.coverage_ns, joint)
         yield "accuracy", float(np.average(np.any(greedy & held_out.correct, axis=1), weights=weights))
@@ -254,13 +272,17 @@ class SamplingEvaluator(Evaluator):
     def __post_init__(self) -> None:
         object.__setattr__(self, "pass_ns", tuple(n for n in self.pass_ns if n <= self.num_samples))
         if not isinstance(self.num_samples, int) or self.num_samples < 1 or not self.pass_ns:
-            raise ValueError(f"evaluation.num_samples: {self.num_samples!r} is below every N of evaluation.pass_ns")
+            raise ValueError(
+                f"evaluation.num_samples: {self.num_samples!r} is below every N of evaluation.pass_ns"
+            )
 
     def score(self, model: Model, task: Task, params: Params, batch: Batch) -> dict[str, Array]:
         """`num_correct` and `num_valid` among the samples of each prompt."""
         example = batch.example
-        key = stream(self.seed, "evaluation", "samples", batch.index[0])
-        responses, _ = sample_responses(model, params, example.prompt, example.prompt_mask, key, self.num_samples)
+        key = stream(self.seed, "evaluation", "samples", batch.position[0])
+        responses, _ = sample_responses(
+            model, params, example.prompt, example.prompt_mask, key, self.num_samples
+        )
 
         def count(judge: Callable[[Any, Array], Array]) -> Array:
             return jnp.sum(jax.vmap(jax.vmap(judge, (None, 0)))(example.latent, responses) > 0, axis=1)
@@ -272,7 +294,10 @@ class SamplingEvaluator(Evaluator):
         passes = pass_at_n_unbiased(self.num_samples, scores["num_correct"], self.pass_ns)
         for n, value in zip(self.pass_ns, np.average(passes, axis=0, weights=held_out.weights), strict=True):
             yield f"sampled_pass/{name_of_n(n)}", float(value)
-        yield "sampled_validity", float(np.average(scores["num_valid"] / self.num_samples, weights=held_out.weights))
+        yield (
+            "sampled_validity",
+            float(np.average(scores["num_valid"] / self.num_samples, weights=held_out.weights)),
+        )
 
 
 def log_ratios(

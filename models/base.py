@@ -17,9 +17,9 @@ class Model(abc.ABC):
     Implementations are frozen dataclasses, hashable, so that a model can be a static argument of `jit`; their
     parameters are plain pytrees. All methods are natively batched over prompts; seeds are added by `vmap`.
 
-    The prompt's part of a forward pass is computed once, by `prefill`, and shared by all responses of the prompt:
-    training scores one response a prompt, evaluation all its valid ones, sampling extends N of them token by token,
-    and the three share the code of `extend`.
+    The prompt's part of a forward pass is computed once, by `prefill`, and shared by all responses of the
+    prompt: training scores one response a prompt, evaluation all its valid ones, sampling extends N of them
+    token by token, and the three share the code of `extend`.
     """
 
     vocab_size: int
@@ -38,7 +38,8 @@ class Model(abc.ABC):
         prompt_mask: Bool[Array, "batch prompt"],
         responses: Int[Array, "batch candidates response"],
     ) -> Float[Array, "batch candidates response vocab"]:
-        """Logits of each response token given the prompt and the response's earlier tokens (teacher forcing)."""
+        """Logits of each response token given the prompt and the response's earlier tokens (teacher
+        forcing)."""
 
     @abc.abstractmethod
     def prompt_logits(
@@ -60,4 +61,5 @@ class Model(abc.ABC):
     def step(
         self, params: Params, cache: Cache, tokens: Int[Array, "batch samples"], position: Int[Array, ""]
     ) -> tuple[Float[Array, "batch samples vocab"], Cache]:
-        """Feed input `position` of the response (0: the prompt's last token) and return the next token's logits."""
+        """Feed input `position` of the response (0: the prompt's last token) and return the next token's
+        logits."""

@@ -16,7 +16,8 @@ Params = dict[str, Any]
 
 
 class PrefixCache(NamedTuple):
-    """Keys and values of the prompt without its last token, one per layer; shared by all responses of a prompt."""
+    """Keys and values of the prompt without its last token, one per layer; shared by all responses of a
+    prompt."""
 
     keys: tuple[Float[Array, "batch prefix heads head_dim"], ...]
     values: tuple[Float[Array, "batch prefix heads head_dim"], ...]
@@ -40,12 +41,13 @@ class GPT(Model):
         vocab_size, prompt_length, response_length: set from the task.
         num_layers, num_heads, width: the paper's model has 6, 4 and 384.
         mlp_ratio: hidden width of the feed-forward layers over `width`.
-        init_std: standard deviation of embeddings and weights (GPT-2: 0.02); matrices that write into the residual
-            stream are divided by sqrt(2 num_layers), biases start at 0, norms' gains at 1.
+        init_std: standard deviation of embeddings and weights (GPT-2: 0.02); matrices that write into the
+            residual stream are divided by sqrt(2 num_layers), biases start at 0, norms' gains at 1.
         tie_embeddings: the output layer is the transposed token embedding, as in GPT-2.
         dtype: of activations and matrix products; parameters, norms, softmax and logits stay float32.
 
-    Absolute positions count real tokens, so left padding changes no probability. Embeddings are looked up by a one-hot
+    Absolute positions count real tokens, so left padding changes no probability. Embeddings are looked up by
+    a one-hot
     matrix product: its gradient is a matrix product too, which on CPU is much faster than a gather's scatter.
     """
 
@@ -61,12 +63,22 @@ class GPT(Model):
     dtype: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
-        for field in ("vocab_size", "prompt_length", "response_length", "num_layers", "num_heads", "width", "mlp_ratio"):
+        for field in (
+            "vocab_size",
+            "prompt_length",
+            "response_length",
+            "num_layers",
+            "num_heads",
+            "width",
+            "mlp_ratio",
+        ):
             value = getattr(self, field)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"model.{field}: {value!r} is not an integer >= 1")
         if self.width % self.num_heads:
-            raise ValueError(f"model.width: {self.width} is not a multiple of model.num_heads = {self.num_heads}")
+            raise ValueError(
+                f"model.width: {self.width} is not a multiple of model.num_heads = {self.num_heads}"
+            )
         if self.dtype not in ("float32", "bfloat16"):
             raise ValueError(f"model.dtype: {self.dtype!r} is not one of float32, bfloat16")
         if not self.init_std > 0:
@@ -89,7 +101,10 @@ class GPT(Model):
         keys = iter(jax.random.split(key, 3 + 4 * self.num_layers))
 
         def linear(fan_in: int, fan_out: int, std: float) -> Params:
-            return {"kernel": std * jax.random.normal(next(keys), (fan_in, fan_out)), "bias": jnp.zeros((fan_out,))}
+            return {
+                "kernel": std * jax.random.normal(next(keys), (fan_in, fan_out)),
+                "bias": jnp.zeros((fan_out,)),
+            }
 
         def norm() -> Params:
             return {"scale": jnp.ones((self.width,)), "bias": jnp.zeros((self.width,))}
@@ -138,7 +153,8 @@ class GPT(Model):
     def prompt_logits(
         self, params: Params, prompt: Int[Array, "batch prompt"], prompt_mask: Bool[Array, "batch prompt"]
     ) -> Float[Array, "batch prompt_1 vocab"]:
-        """Logits of prompt tokens 1..P-1; those that follow padding are meaningless and to be masked by the caller."""
+        """Logits of prompt tokens 1..P-1; those that follow padding are meaningless and to be masked by the
+        caller."""
         _, x = self._prefill(params, prompt, prompt_mask, outputs=True)
         return self._unembed(params, x)
 
@@ -156,7 +172,11 @@ class GPT(Model):
         return DecodeCache(prefix, empty, empty)
 
     def step(
-        self, params: Params, cache: DecodeCache, tokens: Int[Array, "batch samples"], position: Int[Array, ""]
+        self,
+        params: Params,
+        cache: DecodeCache,
+        tokens: Int[Array, "batch samples"],
+        position: Int[Array, ""],
     ) -> tuple[Float[Array, "batch samples vocab"], DecodeCache]:
         """One incremental step for every sample of every prompt."""
         positions = jnp.broadcast_to(cache.prefix.length[:, None, None] + position, (*tokens.shape, 1))
@@ -178,7 +198,8 @@ class GPT(Model):
         prompt_mask: Bool[Array, "batch prompt"],
         outputs: bool,
     ) -> tuple[PrefixCache, Float[Array, "batch prefix width"]]:
-        """Keys and values of all prompt tokens but the last, and, if `outputs`, the last layer's outputs there.
+        """Keys and values of all prompt tokens but the last, and, if `outputs`, the last layer's outputs
+        there.
 
         Without `outputs` the last layer computes nothing but keys and values: nobody reads the rest.
         """
@@ -196,7 +217,9 @@ class GPT(Model):
                 query, key, value = self._query_key_value(block, x)
                 scores = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=jnp.float32)
                 weights = _softmax(jnp.where(allowed[:, None], scores, -jnp.inf))
-                x = self._finish_block(block, x, jnp.einsum("bhqk,bkhd->bqhd", weights.astype(self.dtype), value))
+                x = self._finish_block(
+                    block, x, jnp.einsum("bhqk,bkhd->bqhd", weights.astype(self.dtype), value)
+                )
             keys.append(key)
             values.append(value)
         return PrefixCache(tuple(keys), tuple(values), mask, jnp.sum(mask, axis=1)), x
@@ -211,7 +234,9 @@ class GPT(Model):
         visible: Bool[Array, "query key"],
     ) -> Float[Array, "batch candidates query heads head_dim"]:
         """Attention of response positions to the shared prefix and to their own response."""
-        to_prefix = jnp.einsum("bnqhd,bkhd->bnhqk", query, prefix.keys[layer], preferred_element_type=jnp.float32)
+        to_prefix = jnp.einsum(
+            "bnqhd,bkhd->bnhqk", query, prefix.keys[layer], preferred_element_type=jnp.float32
+        )
         to_self = jnp.einsum("bnqhd,bnkhd->bnhqk", query, key, preferred_element_type=jnp.float32)
         to_prefix = jnp.where(prefix.mask[:, None, None, None, :], to_prefix, -jnp.inf)
         to_self = jnp.where(visible, to_self, -jnp.inf)
@@ -275,7 +300,8 @@ def _mean(x: Float[Array, "*batch width"]) -> Float[Array, "*batch 1"]:
 def _standardise(x: Float[Array, "*batch width"]) -> Float[Array, "*batch width"]:
     """(x - mean) / sqrt(variance + 1e-5) over the last axis.
 
-    The gradient is written out because the derived one repeats the reductions: on CPU they took half of a step.
+    The gradient is written out because the derived one repeats the reductions: on CPU they took half of a
+    step.
     """
     return _standardise_forward(x)[0]
 
@@ -296,6 +322,8 @@ _standardise.defvjp(_standardise_forward, _standardise_backward)
 
 def _softmax(scores: Float[Array, "... keys"]) -> Float[Array, "... keys"]:
     """Softmax in which a row without any key gives zeros: the rows of left padding, which nobody reads."""
-    top = jax.lax.stop_gradient(jnp.maximum(jnp.max(scores, axis=-1, keepdims=True), jnp.finfo(jnp.float32).min))
+    top = jax.lax.stop_gradient(
+        jnp.maximum(jnp.max(scores, axis=-1, keepdims=True), jnp.finfo(jnp.float32).min)
+    )
     weights = jnp.exp(scores - top)
     return weights / jnp.maximum(jnp.sum(weights, axis=-1, keepdims=True), 1e-30)

@@ -29,6 +29,7 @@ def sequence_log_probs(
     responses: Int[Array, "batch candidates response"],
     response_mask: Bool[Array, "batch candidates response"],
 ) -> Float[Array, "batch candidates"]:
-    """ln pi(y|x) = sum_t ln pi(y_t | x, y_<t) over the response's real tokens, for several responses of each prompt."""
+    """ln pi(y|x) = sum_t ln pi(y_t | x, y_<t) over the response's real tokens, for several responses of each
+    prompt."""
     scores = token_log_probs(model.logits(params, prompt, prompt_mask, responses), responses)
     return jnp.sum(jnp.where(response_mask, scores, 0.0), axis=-1)

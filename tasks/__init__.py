@@ -4,4 +4,14 @@ from tasks.base import PAD, Enumeration, Example, Task
 from tasks.layered_graph import CLASSES, GraphClass, GraphLatent, LayeredGraph
 from tasks.streams import stream
 
-__all__ = ["CLASSES", "PAD", "Enumeration", "Example", "GraphClass", "GraphLatent", "LayeredGraph", "Task", "stream"]
+__all__ = [
+    "CLASSES",
+    "PAD",
+    "Enumeration",
+    "Example",
+    "GraphClass",
+    "GraphLatent",
+    "LayeredGraph",
+    "Task",
+    "stream",
+]

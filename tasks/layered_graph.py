@@ -29,9 +29,9 @@ class GraphClass:
     """A class of graphs and the law of its path.
 
     Attributes:
-        rule: which passable node pi_D takes in the branching layer i. "follow": the one with the layer's parity,
-            p(v) = p(i) with p(j) = j mod 2 and layers numbered from the source, 1; "oppose": the other one;
-            "uniform": either, with probability 1/2.
+        rule: which passable node pi_D takes in the branching layer i. "follow": the one with the layer's
+            parity, p(v) = p(i) with p(j) = j mod 2 and layers numbered from the source, 1; "oppose": the
+            other one; "uniform": either, with probability 1/2.
         bit: XOR of the parities of the nodes in the subset V'; None draws it fairly.
     """
 
@@ -61,8 +61,8 @@ class GraphLatent(NamedTuple):
 
 
 class _Draw(NamedTuple):
-    """One labelled graph: slots 0 and 1 of a branching layer are its even and odd passable nodes; slot 0 of any other
-    layer is its passable node."""
+    """One labelled graph: slots 0 and 1 of a branching layer are its even and odd passable nodes; slot 0 of
+    any other layer is its passable node."""
 
     ends: Int[Array, " 2"]
     nodes: Int[Array, "depth width"]
@@ -83,18 +83,19 @@ class LayeredGraph(Task):
         depth: number L of intermediate layers; responses have L + 2 nodes.
         width: nodes in an intermediate layer.
         branching: number of intermediate layers, placed at random, with two passable nodes.
-        num_ids: node ids are drawn without replacement from 1..num_ids (m; unstated in the paper, whose example
-            shows ids up to 86).
-        mixture: probability of each class of `CLASSES`; fine-tuning takes {G1: 0.9, G2: 0.1}, pre-training 1/3 each.
+        num_ids: node ids are drawn without replacement from 1..num_ids (m; unstated in the paper, whose
+            example shows ids up to 86).
+        mixture: probability of each class of `CLASSES`; fine-tuning takes {G1: 0.9, G2: 0.1}, pre-training
+            1/3 each.
         edge_order: "shuffled" or "by_layer" (nodes within a layer in random order); unstated in the paper.
         separators: write `|` between edges.
-        subset: how V', the half of the nodes whose XOR of parities names the class, is fixed: "rank" by (layer, rank
-            of the id within its layer), |V'| = floor(|V|/2); "label" by a fixed half of the ids.
+        subset: how V', the half of the nodes whose XOR of parities names the class, is fixed: "rank" by
+            (layer, rank of the id within its layer), |V'| = floor(|V|/2); "label" by a fixed half of the ids.
         subset_seed: which half.
 
     pi_D(y|x) is conditional on the prompt alone. Writing b(x) for the XOR bit, the posterior of class c is
-    proportional to P(c) P(b(x)|c), P(b|c) being 1, 0 or 1/2, because all classes share the law of the graph given
-    its bit; pi_D(y|x) = sum_c P(c|x) pi_c(y|x).
+    proportional to P(c) P(b(x)|c), P(b|c) being 1, 0 or 1/2, because all classes share the law of the graph
+    given its bit; pi_D(y|x) = sum_c P(c|x) pi_c(y|x).
     """
 
     depth: int = 8
@@ -129,16 +130,20 @@ class LayeredGraph(Task):
         if self.branching > self.depth:
             raise ValueError(f"task.branching: {self.branching} exceeds task.depth = {self.depth} layers")
         if self.branching and self.width < 2:
-            raise ValueError(f"task.width: {self.width} leaves no even and odd node in a branching layer; need >= 2")
+            raise ValueError(
+                f"task.width: {self.width} leaves no even and odd node in a branching layer; need >= 2"
+            )
         spare = 1 if self.subset == "label" else 0
         if self.num_ids < self.num_nodes + spare:
             raise ValueError(
                 f"task.num_ids: {self.num_ids} ids are too few for {self.num_nodes} nodes (2 + depth x width)"
-                f"{' and one spare, which subset=label needs' if spare else ''}; need >= {self.num_nodes + spare}"
+                f"{' and one spare, which subset=label needs' if spare else ''}; need >= "
+                f"{self.num_nodes + spare}"
             )
         if self.num_ids // 2 < self.branching:
             raise ValueError(
-                f"task.num_ids: {self.num_ids} leaves no even or odd id for one of {self.branching} branching layers;"
+                f"task.num_ids: {self.num_ids} leaves no even or odd id for one of {self.branching} "
+                f"branching layers;"
                 f" need >= {2 * self.branching}"
             )
 
@@ -154,7 +159,8 @@ class LayeredGraph(Task):
 
     @property
     def max_edges(self) -> int:
-        """Edges of the largest graph: the branching layers are those whose nodes have `width` successors first."""
+        """Edges of the largest graph: the branching layers are those whose nodes have `width` successors
+        first."""
         inner = min(self.branching, self.depth - 1)
         return self.width + (self.depth - 1 + inner) * self.width + 1 + (self.branching - inner)
 
@@ -210,30 +216,28 @@ class LayeredGraph(Task):
         return jnp.sum(jnp.where(member, values % 2, 0)) % 2
 
     def _draw(self, key: PRNGKeyArray) -> _Draw:
-        """A graph uniform over all labelled ones whose branching layers have an even and an odd passable node."""
-        layers_key, ids_key = jax.random.split(key)
-        order = jnp.argsort(jax.random.uniform(layers_key, (self.depth,)))
-        rank = jnp.argsort(order)
+        """A graph uniform over all labelled ones whose branching layers have an even and an odd passable
+        node."""
+        layers_key, chosen_key, ids_key = jax.random.split(key, 3)
+        rank = jnp.argsort(jax.random.uniform(layers_key, (self.depth,)))
         branching = rank < self.branching
-        ids = 1 + jnp.argsort(jax.random.uniform(ids_key, (self.num_ids,)))
-        odd = ids % 2 == 1
-        # The first `branching` even and odd ids of a uniform permutation go to the constrained slots; what is left of the
-        # permutation, in its order, is uniform on the others.
-        needed_even = ~odd & (jnp.cumsum(~odd) <= self.branching)
-        needed_odd = odd & (jnp.cumsum(odd) <= self.branching)
-        part = jnp.where(needed_even, 0, jnp.where(needed_odd, 1, 2))
-        ids = ids[jnp.argsort(part * self.num_ids + jnp.arange(self.num_ids))]
-        constrained = jnp.zeros((self.depth, self.width), bool).at[:, :2].set(branching[:, None])
-        free = ~constrained.reshape(-1)
-        index = 2 * self.branching + 2 + jnp.cumsum(free) - 1
-        slot = jnp.arange(2)
-        fixed = jnp.zeros((self.depth, self.width), int).at[:, :2].set(slot * self.branching + rank[:, None])
-        nodes = ids[jnp.where(constrained, fixed, index.reshape(self.depth, self.width))]
-        ends = ids[2 * self.branching : 2 * self.branching + 2]
+        # The constrained slots' ids are drawn on their own: were they taken off a permutation by parity, the parities of
+        # what is left would not be exchangeable any more.
+        draws = jax.random.uniform(chosen_key, (2, (self.num_ids + 1) // 2)).at[0, self.num_ids // 2 :].set(-1.0)
+        chosen = 2 * jax.lax.top_k(draws, self.branching)[1] + jnp.asarray([[2], [1]])
+        priority = jax.random.uniform(ids_key, (self.num_ids,)).at[chosen.reshape(-1) - 1].set(2.0)
+        rest = 1 + jnp.argsort(priority)
+        constrained = branching[:, None] & (jnp.arange(self.width) < 2)
+        free = jnp.cumsum(~constrained.reshape(-1)).reshape(self.depth, self.width)
+        ends, nodes = rest[:2], rest[1 + free]
+        if self.branching:
+            own = chosen[:, jnp.minimum(rank, self.branching - 1)].T
+            nodes = nodes.at[:, :2].set(jnp.where(branching[:, None], own, nodes[:, :2]))
         return _Draw(ends, nodes, branching, self._bit(ends, nodes))
 
     def sample_group(self, key: PRNGKeyArray, group: Int[Array, ""]) -> Example:
-        """Draw the graph given the class's XOR bit (by rejection, exactly), then the path by the class's rule."""
+        """Draw the graph given the class's XOR bit (by rejection, exactly), then the path by the class's
+        rule."""
         bit_key, graph_key, path_key, edge_key = jax.random.split(key, 4)
         bits = jnp.asarray([-1 if CLASSES[name].bit is None else CLASSES[name].bit for name in self.groups])
         wanted = bits[group]
@@ -262,7 +266,9 @@ class LayeredGraph(Task):
 
     def _latent(self, draw: _Draw, group: Int[Array, ""]) -> GraphLatent:
         first = draw.nodes[:, 0]
-        single = jnp.stack([jnp.where(first % 2 == 0, first, -1), jnp.where(first % 2 == 1, first, -1)], axis=1)
+        single = jnp.stack(
+            [jnp.where(first % 2 == 0, first, -1), jnp.where(first % 2 == 1, first, -1)], axis=1
+        )
         both = draw.nodes[:, :2] if self.width > 1 else single
         passable = jnp.where(draw.branching[:, None], both, single)
         return GraphLatent(draw.ends[0], draw.ends[1], passable, draw.bit, group.astype(jnp.int32))
@@ -285,13 +291,26 @@ class LayeredGraph(Task):
         passable = jnp.zeros((self.depth, self.width), bool).at[:, 0].set(True)
         if self.branching:
             passable = passable.at[:, 1].set(draw.branching)
-        # Slots are shuffled within their layer: in layer order, position would otherwise tell passable from dead.
+        # Slots are shuffled within their layer: in layer order, position would otherwise tell passable from
+        # dead.
         shuffle = jnp.argsort(jax.random.uniform(slot_key, (self.depth, self.width)), axis=1)
         nodes = jnp.take_along_axis(draw.nodes, shuffle, axis=1)
         passable = jnp.take_along_axis(passable, shuffle, axis=1)
-        sources = [jnp.repeat(draw.ends[:1], self.width), jnp.repeat(nodes[:-1].reshape(-1), self.width), nodes[-1]]
-        targets = [nodes[0], jnp.repeat(nodes[1:], self.width, axis=0).reshape(-1), jnp.repeat(draw.ends[1:], self.width)]
-        exists = [jnp.ones((self.width,), bool), jnp.repeat(passable[:-1].reshape(-1), self.width), passable[-1]]
+        sources = [
+            jnp.repeat(draw.ends[:1], self.width),
+            jnp.repeat(nodes[:-1].reshape(-1), self.width),
+            nodes[-1],
+        ]
+        targets = [
+            nodes[0],
+            jnp.repeat(nodes[1:], self.width, axis=0).reshape(-1),
+            jnp.repeat(draw.ends[1:], self.width),
+        ]
+        exists = [
+            jnp.ones((self.width,), bool),
+            jnp.repeat(passable[:-1].reshape(-1), self.width),
+            passable[-1],
+        ]
         source, target, exist = (jnp.concatenate(parts) for parts in (sources, targets, exists))
         if self.edge_order == "shuffled":
             priority = jax.random.uniform(edge_key, exist.shape)
@@ -304,33 +323,44 @@ class LayeredGraph(Task):
         edges = jnp.stack(columns, axis=1)
         edge_mask = jnp.broadcast_to(exist[order][:, None], edges.shape).reshape(-1)
         tokens = edges.reshape(-1)[: -1 if self.separators else None]
-        tail = jnp.stack([jnp.asarray(self.num_ids + 2), draw.ends[0], draw.ends[1], jnp.asarray(self.num_ids + 3)])
+        tail = jnp.stack(
+            [jnp.asarray(self.num_ids + 2), draw.ends[0], draw.ends[1], jnp.asarray(self.num_ids + 3)]
+        )
         mask = jnp.concatenate([edge_mask[: tokens.shape[0]], jnp.ones((4,), bool)])
         return jnp.where(mask, jnp.concatenate([tokens, tail]), PAD).astype(jnp.int32), mask
 
     def _opposition(
         self, latent: GraphLatent, response: Int[Array, " response"]
     ) -> tuple[Bool[Array, ""], Bool[Array, " depth"], Bool[Array, " depth"]]:
-        """(valid, branching, oppose): whether the response is a valid path, and how it goes through the graph."""
+        """(valid, branching, oppose): whether the response is a valid path, and how it goes through the
+        graph."""
         inner = response[1:-1]
         member = jnp.any(inner[:, None] == latent.passable, axis=1)
         valid = jnp.all(member) & (response[0] == latent.source) & (response[-1] == latent.target)
         branching = jnp.all(latent.passable >= 0, axis=1)
         return valid, branching, inner % 2 != jnp.asarray(self._layer_parity)
 
-    def _class_log_probs(self, latent: GraphLatent, response: Int[Array, " response"]) -> Float[Array, " groups"]:
+    def _class_log_probs(
+        self, latent: GraphLatent, response: Int[Array, " response"]
+    ) -> Float[Array, " groups"]:
         """ln pi_c(y|x) for every class c."""
         valid, branching, oppose = self._opposition(latent, response)
         follows = jnp.where(jnp.any(branching & oppose), -jnp.inf, 0.0)
         opposes = jnp.where(jnp.any(branching & ~oppose), -jnp.inf, 0.0)
-        by_rule = {"follow": follows, "oppose": opposes, "uniform": -math.log(2.0) * jnp.sum(branching, dtype=float)}
+        by_rule = {
+            "follow": follows,
+            "oppose": opposes,
+            "uniform": -math.log(2.0) * jnp.sum(branching, dtype=float),
+        }
         return jnp.where(valid, jnp.stack([by_rule[CLASSES[name].rule] for name in self.groups]), -jnp.inf)
 
     def _class_posterior(self, latent: GraphLatent) -> Float[Array, " groups"]:
         """ln P(c|x)."""
         log_prior = jnp.log(jnp.asarray(self.group_probs))
         bits = [CLASSES[name].bit for name in self.groups]
-        likelihood = [jnp.asarray(0.5) if bit is None else (latent.bit == bit).astype(jnp.float32) for bit in bits]
+        likelihood = [
+            jnp.asarray(0.5) if bit is None else (latent.bit == bit).astype(jnp.float32) for bit in bits
+        ]
         return jax.nn.log_softmax(log_prior + jnp.log(jnp.stack(likelihood)))
 
     def log_prob(self, latent: GraphLatent, response: Int[Array, " response"]) -> Float[Array, ""]:
@@ -346,17 +376,20 @@ class LayeredGraph(Task):
         return self._opposition(latent, response)[0].astype(jnp.float32)
 
     def enumerate(self, latent: GraphLatent) -> Enumeration:
-        """All 2^branching valid paths; candidate 0 follows the parity rule everywhere, the last opposes it everywhere.
+        """All 2^branching valid paths; candidate 0 follows the parity rule everywhere, the last opposes it
+        everywhere.
 
-        The k-th binary digit of a candidate's index, most significant first, says whether it opposes the rule in the
-        k-th branching layer.
+        The k-th binary digit of a candidate's index, most significant first, says whether it opposes the rule
+        in the k-th branching layer.
         """
         choices = np.asarray(list(itertools.product((False, True), repeat=self.branching)), bool)
         choices = choices.reshape(self.num_enumerated, self.branching)
         branching = jnp.all(latent.passable >= 0, axis=1)
         digit = jnp.cumsum(branching) - 1
-        oppose = jnp.where(branching, jnp.take(jnp.asarray(choices), digit, axis=1, mode="clip"), False) if self.branching else (
-            jnp.zeros((1, self.depth), bool)
+        oppose = (
+            jnp.where(branching, jnp.take(jnp.asarray(choices), digit, axis=1, mode="clip"), False)
+            if self.branching
+            else (jnp.zeros((1, self.depth), bool))
         )
         responses = jax.vmap(self._path, in_axes=(None, 0))(latent, oppose)
         return Enumeration(responses, jnp.ones((self.num_enumerated,), bool))
@@ -384,4 +417,6 @@ class LayeredGraph(Task):
     def decode(self, tokens: Any) -> str:
         """Text of a prompt or response; padding is skipped."""
         names = {token: text for text, token in self._specials.items()}
-        return " ".join(names.get(int(token), str(int(token))) for token in np.asarray(tokens) if int(token) != PAD)
+        return " ".join(
+            names.get(int(token), str(int(token))) for token in np.asarray(tokens) if int(token) != PAD
+        )

@@ -22,6 +22,6 @@ STRICT = ("tasks", "models", "decoding")
 
 @pytest.fixture(scope="module", autouse=True)
 def dtype_promotion(request: pytest.FixtureRequest) -> Iterator[None]:
-    """No implicit promotion of dtypes where the code is ours alone: optax's Adam itself mixes integers and floats."""
+    """No implicit promotion of dtypes where the code is ours alone: optax's Adam itself relies on it."""
     with jax.numpy_dtype_promotion("strict" if request.path.parent.name in STRICT else "standard"):
         yield

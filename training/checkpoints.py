@@ -18,11 +18,11 @@ class CheckpointPolicy:
     """What is kept on disk.
 
     Attributes:
-        every_seconds: least wall time between two saves of the full state (at boundaries of the step grid, at the end of a
-            phase and on a signal in any case); 0 saves at every boundary.
+        every_seconds: least wall time between two saves of the full state (at boundaries of the step grid, at
+            the end of a phase and on a signal in any case); 0 saves at every boundary.
         keep: full states kept.
-        parameters: "evaluations" keeps the parameters of every evaluation, thinned evenly to the budget; "ends" of every
-            phase's last step only; "none".
+        parameters: "evaluations" keeps the parameters of every evaluation, thinned evenly to the budget;
+            "ends" of every phase's last step only; "none".
         budget_mb: disk budget in MB of all parameter checkpoints of a run.
     """
 
@@ -37,12 +37,15 @@ class CheckpointPolicy:
         if not isinstance(self.keep, int) or self.keep < 1:
             raise ValueError(f"checkpoint.keep: {self.keep!r} is not an integer >= 1")
         if self.parameters not in ("evaluations", "ends", "none"):
-            raise ValueError(f"checkpoint.parameters: {self.parameters!r} is not one of evaluations, ends, none")
+            raise ValueError(
+                f"checkpoint.parameters: {self.parameters!r} is not one of evaluations, ends, none"
+            )
         if not self.budget_mb > 0:
             raise ValueError(f"checkpoint.budget_mb: {self.budget_mb!r} is not a positive number")
 
     def parameter_steps(self, grids: Sequence[Sequence[int]], bytes_each: int) -> list[set[int]]:
-        """For each phase, given its evaluation steps, the steps whose parameters are kept within the budget."""
+        """For each phase, given its evaluation steps, the steps whose parameters are kept within the
+        budget."""
         if self.parameters == "none":
             return [set() for _ in grids]
         ends = [{max(grid)} for grid in grids]
@@ -55,11 +58,13 @@ class CheckpointPolicy:
 
 @dataclasses.dataclass(frozen=True)
 class Position:
-    """Where a saved state stands: the phase's index, the step within it, and the metric lines written so far."""
+    """Where a saved state stands: the phase's index, the step within it, the metric lines written so far, and
+    (seed, phase's name, step) of every seed that has diverged."""
 
     phase: int
     step: int
     lines: int
+    failed: Sequence[tuple[int, str, int]] = ()
 
 
 class Checkpoints:
@@ -71,7 +76,10 @@ class Checkpoints:
         self._states = ocp.CheckpointManager(
             (directory / "state").absolute(),
             options=ocp.CheckpointManagerOptions(
-                max_to_keep=policy.keep, create=True, enable_async_checkpointing=False, cleanup_tmp_directories=True
+                max_to_keep=policy.keep,
+                create=True,
+                enable_async_checkpointing=False,
+                cleanup_tmp_directories=True,
             ),
             item_names=("state", "position"),
         )
@@ -99,7 +107,9 @@ class Checkpoints:
         """
         for global_step in sorted(self._states.all_steps(), reverse=True):
             try:
-                found = self._states.restore(global_step, args=ocp.args.Composite(position=ocp.args.JsonRestore()))
+                found = self._states.restore(
+                    global_step, args=ocp.args.Composite(position=ocp.args.JsonRestore())
+                )
                 position = Position(**found["position"])
                 abstract = abstract_state(position.phase)
                 restored = self._states.restore(
@@ -108,7 +118,10 @@ class Checkpoints:
                 return position, jax.tree.map(np.asarray, restored["state"])
             except (OSError, ValueError, KeyError, TypeError) as error:
                 reason = " ".join(str(error).split())[:160]
-                warn(f"checkpoint at global step {global_step} cannot be read ({reason}); trying the one before")
+                warn(
+                    f"checkpoint at global step {global_step} cannot be read ({reason}); trying the one "
+                    f"before"
+                )
         return None
 
     def save_parameters(self, phase: str, step: int, params: Any) -> None:
@@ -127,7 +140,8 @@ class Checkpoints:
 
 
 def saved_parameters(directory: Path) -> list[tuple[str, int]]:
-    """(phase, step) of the parameter checkpoints below a run's `checkpoints/`, in order of phase name and step."""
+    """(phase, step) of the parameter checkpoints below a run's `checkpoints/`, in order of phase name and
+    step."""
     found = []
     for path in sorted((directory / "parameters").glob("*/*")):
         if path.is_dir() and path.name.isdecimal():

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 from decoding import sample_responses
 from metrics.evaluators import Evaluator, HeldOut
@@ -61,7 +62,8 @@ class Trainer:
         sink: where results go.
         checkpoints: where states are saved; None saves nothing.
         stop: asked at every boundary; a reason (text) makes the run save and leave.
-        table_prompts: prompts of the held-out set whose sampled responses are tabulated at the end of every phase.
+        table_prompts: prompts of the held-out set whose sampled responses are tabulated at the end of every
+            phase.
         batching: how the seeds of one device are computed, see `over_seeds`.
     """
 
@@ -112,13 +114,16 @@ class Trainer:
         else:
             position, state = start
             first, step, params = position.phase, position.step, None
+            self.failed = {seed: (name, at) for seed, name, at in position.failed}
             self.sink.rewind(position.lines)
             self.sink.message(f"resuming in phase {self.phases[first].name} after step {step}")
         stopped = None
         for index in range(first, len(self.phases)):
             program = self.programs[index]
             if state is None:
-                state = program.begin(params)
+                # A seed that failed in an earlier phase stays frozen.
+                failed_at = [self.failed[seed][1] if seed in self.failed else -1 for seed in self.seeds]
+                state = program.begin(params, jnp.asarray(failed_at, jnp.int32))
             state, stopped = self._run_phase(index, program, state, step)
             params, state, step = state.params, None, -1
             if stopped:
@@ -133,7 +138,8 @@ class Trainer:
 
         def abstract(phase: int) -> TrainState:
             params = jax.eval_shape(self.programs[0].init, self._seeds)
-            return jax.eval_shape(self.programs[phase].begin, params)
+            failed_at = jax.ShapeDtypeStruct((len(self.seeds),), jnp.int32)
+            return jax.eval_shape(self.programs[phase].begin, params, failed_at)
 
         return self.checkpoints.restore(abstract, self.sink.message)
 
@@ -192,12 +198,20 @@ class Trainer:
         self._note_failures(phase, failed_at)
         alive = [i for i in range(len(self.seeds)) if failed_at[i] < 0]
         heads: list[Record] = [
-            {"phase": phase.name, "step": pending.step, "global_step": self._offsets[index] + pending.step, "seed": seed}
+            {
+                "phase": phase.name,
+                "step": pending.step,
+                "global_step": self._offsets[index] + pending.step,
+                "seed": seed,
+            }
             for seed in self.seeds
         ]
         info: dict[str, float] = {}
         if pending.log is not None:
-            loss, norm = np.asarray(pending.log.loss, np.float64), np.asarray(pending.log.gradient_norm, np.float64)
+            loss, norm = (
+                np.asarray(pending.log.loss, np.float64),
+                np.asarray(pending.log.gradient_norm, np.float64),
+            )
             for i in alive:
                 heads[i] |= {"train/loss": float(loss[i]), "train/gradient_norm": float(norm[i])}
             if alive:
@@ -211,7 +225,9 @@ class Trainer:
         )
         self.sink.progress(phase.name, pending.step, phase.steps, info)
         if not alive:
-            where = ", ".join(f"seed {seed} at step {step} of {name}" for seed, (name, step) in self.failed.items())
+            where = ", ".join(
+                f"seed {seed} at step {step} of {name}" for seed, (name, step) in self.failed.items()
+            )
             raise TrainingDiverged(f"loss or gradient is not finite: {where}; lower optimizer.learning_rate")
 
     def _reduce(
@@ -221,13 +237,17 @@ class Trainer:
         arrays: dict[str, np.ndarray] = {}
         shown: dict[str, float] = {}
         for evaluator in self.evaluators:
-            scores = {k: np.asarray(v)[:, : held_out.num_examples] for k, v in pending.scores[evaluator.name].items()}
+            scores = {
+                k: np.asarray(v)[:, : held_out.num_examples]
+                for k, v in pending.scores[evaluator.name].items()
+            }
             arrays |= scores
             for i in alive:
                 values = evaluator.reduce({k: v[i] for k, v in scores.items()}, held_out)
                 heads[i] |= {f"eval/{name}": value for name, value in values}
-            for name, values, weights in evaluator.histograms({k: v[list(alive)] for k, v in scores.items()}, held_out):
-                self.sink.histogram(f"eval/{name}", heads[0]["global_step"], values, weights)
+            living = {k: v[list(alive)] for k, v in scores.items()}
+            for name, sample, weights in evaluator.histograms(living, held_out) if alive else ():
+                self.sink.histogram(f"eval/{name}", heads[0]["global_step"], sample, weights)
         self.sink.arrays(f"{phase.name}_{pending.step:08d}", arrays)
         for key in [key for key in heads[alive[0]] if key.startswith("eval/")][:2] if alive else ():
             shown[key.removeprefix("eval/")] = float(np.median([heads[i][key] for i in alive]))
@@ -238,7 +258,8 @@ class Trainer:
             if step >= 0 and seed not in self.failed:
                 self.failed[seed] = (phase.name, step)
                 self.sink.message(
-                    f"seed {seed}: loss or gradient not finite at step {step} of {phase.name}; frozen at its last good state"
+                    f"seed {seed}: loss or gradient not finite at step {step} of {phase.name}; frozen at "
+                    f"its last good state"
                 )
 
     def _save_is_due(self) -> bool:
@@ -251,7 +272,9 @@ class Trainer:
         if self.checkpoints is None:
             return
         self.sink.flush()
-        self.checkpoints.save(self._offsets[index] + step, Position(index, step, self.sink.position()), state)
+        failed = [(seed, name, at) for seed, (name, at) in self.failed.items()]
+        position = Position(index, step, self.sink.position(), failed)
+        self.checkpoints.save(self._offsets[index] + step, position, state)
         self._saved_at = time.monotonic()
 
     def _tabulate(self, index: int, state: TrainState) -> None:
@@ -266,11 +289,13 @@ class Trainer:
         params = jax.device_put(jax.tree.map(np.asarray, params))
         key = stream(int(self.seeds[0]), "table", phase.name)
         responses, log_probs = sample_responses(self.model, params, chosen.prompt, chosen.prompt_mask, key, 1)
-        rows = list(self._rows(phase, chosen, np.asarray(responses)[:, 0], np.asarray(log_probs)[:, 0]))
+        rows = list(self._rows(phase, chosen, responses[:, 0], np.asarray(log_probs)[:, 0]))
         columns = ("class", "prompt", "pi_D's response", "sampled response", "reward", "valid", "ln pi_hat")
         self.sink.table("samples", self._offsets[index + 1], columns, rows)
 
-    def _rows(self, phase: Phase, chosen: Any, responses: np.ndarray, log_probs: np.ndarray) -> Iterable[tuple[Any, ...]]:
+    def _rows(
+        self, phase: Phase, chosen: Any, responses: Array, log_probs: np.ndarray
+    ) -> Iterable[tuple[Any, ...]]:
         task = phase.task
         rewards = np.asarray(jax.vmap(task.reward)(chosen.latent, responses))
         valid = np.asarray(jax.vmap(task.validity)(chosen.latent, responses))

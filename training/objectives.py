@@ -11,7 +11,8 @@ from jaxtyping import Array, Bool, Float
 
 
 class Scores(NamedTuple):
-    """What the model says of a batch of examples, in nats. The prompt's part is None unless the objective asks for it."""
+    """What the model says of a batch of examples, in nats. The prompt's part is None unless the objective
+    asks for it."""
 
     tokens: Float[Array, "batch response"]
     mask: Bool[Array, "batch response"]
@@ -25,7 +26,8 @@ class Scores(NamedTuple):
 
 
 class Objective(abc.ABC):
-    """A rule that turns the scores of a batch into one loss per sequence; the program minimises their mean."""
+    """A rule that turns the scores of a batch into one loss per sequence; the program minimises their
+    mean."""
 
     @property
     def needs_prompt(self) -> bool:
@@ -42,8 +44,8 @@ class CrossEntropy(Objective):
     """Maximum likelihood, -ln pi(y|x) (Coverage Principle, arXiv 2510.15020, equation 1).
 
     Attributes:
-        prompt_weight: weight of the prompt's own tokens, -ln pi(x), beside the response's; the paper leaves open whether it
-            trains on them (0: response only).
+        prompt_weight: weight of the prompt's own tokens, -ln pi(x), beside the response's; the paper leaves
+            open whether it trains on them (0: response only).
         normalisation: "sequence" sums over tokens, "token" divides by the number of scored tokens.
     """
 
@@ -65,7 +67,9 @@ class CrossEntropy(Objective):
         """-sum_t ln pi(y_t|x, y_<t), plus the prompt's part by its weight."""
         loss = -scores.log_probs
         count = jnp.sum(scores.mask, axis=-1, dtype=loss.dtype)
-        if scores.prompt_tokens is not None:
-            loss -= self.prompt_weight * jnp.sum(jnp.where(scores.prompt_mask, scores.prompt_tokens, 0.0), axis=-1)
+        if scores.prompt_tokens is not None and scores.prompt_mask is not None:
+            loss -= self.prompt_weight * jnp.sum(
+                jnp.where(scores.prompt_mask, scores.prompt_tokens, 0.0), axis=-1
+            )
             count += self.prompt_weight * jnp.sum(scores.prompt_mask, axis=-1, dtype=loss.dtype)
         return loss / count if self.normalisation == "token" else loss

@@ -21,10 +21,15 @@ def decay_mask(params: Any) -> Any:
 def learning_rate_schedule(
     learning_rate: float, steps: int, schedule: str, warmup: int, final_fraction: float
 ) -> optax.Schedule:
-    """Linear warm-up over `warmup` steps, then constant, or cosine decay to `final_fraction` of the peak at `steps`."""
+    """Linear warm-up over `warmup` steps, then constant, or cosine decay to `final_fraction` of the peak at
+    `steps`."""
     if schedule == "cosine":
         return optax.warmup_cosine_decay_schedule(
-            0.0 if warmup else learning_rate, learning_rate, warmup, max(steps, warmup + 1), learning_rate * final_fraction
+            0.0 if warmup else learning_rate,
+            learning_rate,
+            warmup,
+            max(steps, warmup + 1),
+            learning_rate * final_fraction,
         )
     if warmup:
         return optax.schedules.linear_schedule(learning_rate / warmup, learning_rate, warmup - 1 or 1)
@@ -46,8 +51,8 @@ def adamw(
 ) -> optax.GradientTransformation:
     """AdamW (Loshchilov and Hutter 2019) with the decay mask of `decay_mask`.
 
-    The paper says "Adam with a fixed learning rate" and weight decay 0.01; whether decoupled or not is unstated, and
-    `optimizer=adam` takes the other reading.
+    The paper says "Adam with a fixed learning rate" and weight decay 0.01; whether decoupled or not is
+    unstated, and `optimizer=adam` takes the other reading.
 
     Args:
         steps: length of the phase, for the schedule.

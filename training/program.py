@@ -1,4 +1,5 @@
-"""The device program of one phase: data, loss, update and evaluation, jitted together for all seeds at once."""
+"""The device program of one phase: data, loss, update and evaluation, jitted together for all seeds at
+once."""
 
 from __future__ import annotations
 
@@ -28,8 +29,8 @@ class Phase:
         steps, batch_size: length and batch of the phase.
         dataset_size: number of fixed prompts, drawn from with replacement; None draws fresh samples for ever.
         schedule: when to evaluate.
-        log_every: largest number of steps between two records of the training loss, which is also how long a signal
-            may wait to be obeyed.
+        log_every: largest number of steps between two records of the training loss, which is also how long a
+            signal may wait to be obeyed.
     """
 
     name: str
@@ -47,20 +48,27 @@ class Phase:
             value = getattr(self, field)
             if not isinstance(value, int) or isinstance(value, bool) or value < low:
                 raise ValueError(f"phases.{self.name}.{field}: {value!r} is not an integer >= {low}")
-        if self.dataset_size is not None and (not isinstance(self.dataset_size, int) or self.dataset_size < 1):
-            raise ValueError(f"phases.{self.name}.dataset_size: {self.dataset_size!r} is not an integer >= 1 or null")
+        if self.dataset_size is not None and (
+            not isinstance(self.dataset_size, int) or self.dataset_size < 1
+        ):
+            raise ValueError(
+                f"phases.{self.name}.dataset_size: {self.dataset_size!r} is not an integer >= 1 or null"
+            )
 
     @property
     def boundaries(self) -> tuple[int, ...]:
         """Steps after which the host looks at the run: evaluations and records, on an absolute grid."""
-        return tuple(sorted({*self.schedule.steps(self.steps), *range(0, self.steps, self.log_every), self.steps}))
+        return tuple(
+            sorted({*self.schedule.steps(self.steps), *range(0, self.steps, self.log_every), self.steps})
+        )
 
 
 class TrainState(NamedTuple):
-    """All that a seed carries from step to step; random keys are functions of (seed, phase, step), never state.
+    """All that a seed carries from step to step; random keys are functions of (seed, phase, step), never
+    state.
 
-    `failed_at` is the step at which the loss or the gradient stopped being finite, -1 while all is well; from then on
-    parameters stay at their last good value.
+    `failed_at` is the step at which the loss or the gradient stopped being finite, -1 while all is well; from
+    then on parameters stay at their last good value.
     """
 
     params: Params
@@ -80,7 +88,7 @@ class Program:
     """The compiled functions of a phase. Arrays of a `TrainState` have a leading axis of seeds."""
 
     init: Callable[[Int[Array, " seeds"]], Params]
-    begin: Callable[[Params], TrainState]
+    begin: Callable[[Params, Int[Array, " seeds"]], TrainState]
     run: Callable[[TrainState, Int[Array, " seeds"], int, int], tuple[TrainState, ChunkLog]]
     score: Callable[[Params], dict[str, dict[str, Array]]]
 
@@ -88,7 +96,8 @@ class Program:
 def batch_of_step(phase: Phase, seed: Int[Array, ""], step: Int[Array, ""]) -> Example:
     """The batch of `step`: fresh examples, or examples of the fixed data set drawn with replacement.
 
-    Example i of a data set is `sample` of the key (seed, "train", phase, "data", i): the set is fixed and never stored.
+    Example i of a data set is `sample` of the key (seed, "train", phase, "data", i): the set is fixed and
+    never stored.
     """
     if phase.dataset_size is None:
         keys = jax.random.split(stream(seed, "train", phase.name, "fresh", step), phase.batch_size)
@@ -105,7 +114,9 @@ def batch_loss(model: Model, objective: Objective, params: Params, batch: Exampl
     logits = model.logits(params, batch.prompt, batch.prompt_mask, batch.response[:, None])[:, 0]
     prompt_scores = prompt_mask = None
     if objective.needs_prompt:
-        prompt_scores = token_log_probs(model.prompt_logits(params, batch.prompt, batch.prompt_mask), batch.prompt[:, 1:])
+        prompt_scores = token_log_probs(
+            model.prompt_logits(params, batch.prompt, batch.prompt_mask), batch.prompt[:, 1:]
+        )
         prompt_mask = batch.prompt_mask[:, :-1] & batch.prompt_mask[:, 1:]
     scores = Scores(token_log_probs(logits, batch.response), batch.response_mask, prompt_scores, prompt_mask)
     return jnp.mean(objective(scores))
@@ -115,10 +126,12 @@ SeedBatching = Literal["auto", "vmap", "map"]
 
 
 def over_seeds(function: Callable[..., Any], batching: SeedBatching, mapped: int) -> Callable[..., Any]:
-    """`function` for all seeds of a device; its first `mapped` arguments have an axis of seeds, the others have none.
+    """`function` for all seeds of a device; its first `mapped` arguments have an axis of seeds, the others
+    have none.
 
-    "vmap" computes them together, "map" one after the other in the same program. "auto" takes "map" on CPU, where a seed's
-    working set then stays in the cache (a third of the time of "vmap" at `gpt_tiny`), and "vmap" elsewhere.
+    "vmap" computes them together, "map" one after the other in the same program. "auto" takes "map" on CPU,
+    where a seed's working set then stays in the cache (a third of the time of "vmap" at `gpt_tiny`), and
+    "vmap" elsewhere.
     """
     if batching == "map" or (batching == "auto" and jax.default_backend() == "cpu"):
         return lambda *args: jax.lax.map(lambda own: function(*own, *args[mapped:]), args[:mapped])
@@ -136,14 +149,16 @@ def make_program(
 ) -> Program:
     """Compile-ready functions of a phase for `num_seeds` seeds, spread over `devices` devices.
 
-    `shard_map` gives every device its share of the seeds, with no communication between them. The number of steps of a chunk
-    is a traced bound, so one compilation serves every interval between evaluations.
+    `shard_map` gives every device its share of the seeds, with no communication between them. The number of
+    steps of a chunk is a traced bound, so one compilation serves every interval between evaluations.
     """
 
     def step(carry: tuple[TrainState, ChunkLog], seed: Array, index: Array) -> tuple[TrainState, ChunkLog]:
         state, log = carry
         batch = batch_of_step(phase, seed, index)
-        loss, gradient = jax.value_and_grad(lambda p: batch_loss(model, phase.objective, p, batch))(state.params)
+        loss, gradient = jax.value_and_grad(lambda p: batch_loss(model, phase.objective, p, batch))(
+            state.params
+        )
         norm = optax.tree.norm(gradient)
         updates, opt_state = phase.optimizer.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
@@ -160,21 +175,22 @@ def make_program(
         return state, jax.tree.map(lambda value: value / (stop - start), total)
 
     def run(state: TrainState, seeds: Array, start: Array, stop: Array) -> tuple[TrainState, ChunkLog]:
-        return over_seeds(run_one, batching, 2)(state, seeds, start, stop)  # type: ignore[no-any-return]
+        return over_seeds(run_one, batching, 2)(state, seeds, start, stop)
 
-    def begin(params: Params) -> TrainState:
-        failed_at = jnp.full((num_seeds,), -1, jnp.int32)
+    def begin(params: Params, failed_at: Array) -> TrainState:
         return TrainState(params, jax.vmap(phase.optimizer.init)(params), failed_at)
 
     def score_one(params: Params, batches: Batch) -> dict[str, dict[str, Array]]:
         def score(batch: Batch) -> dict[str, dict[str, Array]]:
-            return {evaluator.name: evaluator.score(model, phase.task, params, batch) for evaluator in evaluators}
+            return {
+                evaluator.name: evaluator.score(model, phase.task, params, batch) for evaluator in evaluators
+            }
 
         scores = jax.lax.map(score, batches)
         return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), scores)
 
     def score_seeds(params: Params, batches: Batch) -> dict[str, dict[str, Array]]:
-        return over_seeds(score_one, batching, 1)(params, batches)  # type: ignore[no-any-return]
+        return over_seeds(score_one, batching, 1)(params, batches)
 
     init = jax.vmap(lambda seed: model.init(stream(seed, "init")))
     if devices > 1:
@@ -187,16 +203,20 @@ def make_program(
         run = shard(run, (per_seed, per_seed, same, same))
         score_seeds = shard(score_seeds, (per_seed, same))
         init = shard(init, (per_seed,))
-    compiled_score = jax.jit(score_seeds)
+    # One thread a CPU device: with a device a core, XLA's own threads would only wait for each other.
+    cpu = jax.default_backend() == "cpu"
+    options = {"xla_cpu_multi_thread_eigen": False} if cpu and devices > 1 else None
+    compiled_score = jax.jit(score_seeds, compiler_options=options)
     return Program(
         init=jax.jit(init),
         begin=jax.jit(begin),
-        run=jax.jit(run, donate_argnums=0),
+        run=jax.jit(run, donate_argnums=0, compiler_options=options),
         score=lambda params: compiled_score(params, held_out.batches),
     )
 
 
 def seed_devices(num_seeds: int) -> int:
-    """How many of this process's devices the seeds are spread over: the largest number that divides them evenly."""
+    """How many of this process's devices the seeds are spread over: the largest number that divides them
+    evenly."""
     available = jax.local_device_count()
     return max(count for count in range(1, available + 1) if num_seeds % count == 0)

@@ -13,8 +13,8 @@ class EvaluationSchedule:
     """The steps of a phase at which its model is evaluated.
 
     Attributes:
-        every: with linear spacing, the number of steps between evaluations (1: a per-step curve); 0 evaluates at the
-            phase's two ends only.
+        every: with linear spacing, the number of steps between evaluations (1: a per-step curve); 0 evaluates
+            at the phase's two ends only.
         spacing: "linear", or "logarithmic": `per_decade` steps in each factor of ten.
         per_decade: density of the logarithmic grid.
         start: evaluate at step 0 too.
@@ -29,7 +29,9 @@ class EvaluationSchedule:
         if not isinstance(self.every, int) or self.every < 0:
             raise ValueError(f"evaluation.schedule.every: {self.every!r} is not an integer >= 0")
         if self.spacing not in ("linear", "logarithmic"):
-            raise ValueError(f"evaluation.schedule.spacing: {self.spacing!r} is not one of linear, logarithmic")
+            raise ValueError(
+                f"evaluation.schedule.spacing: {self.spacing!r} is not one of linear, logarithmic"
+            )
         if not isinstance(self.per_decade, int) or self.per_decade < 1:
             raise ValueError(f"evaluation.schedule.per_decade: {self.per_decade!r} is not an integer >= 1")
 
@@ -44,5 +46,5 @@ class EvaluationSchedule:
             chosen |= set(range(self.every, total, self.every))
         elif self.spacing == "logarithmic":
             points = np.arange(np.floor(np.log10(max(total, 1)) * self.per_decade) + 1) / self.per_decade
-            chosen |= {int(round(10**point)) for point in points}
+            chosen |= {round(10**point) for point in points}
         return tuple(sorted(step for step in chosen if step <= total))

@@ -13,8 +13,8 @@ Record = dict[str, Any]
 class Sink(Protocol):
     """Receives what a run produces; `tracking` implements it, `experiments` injects it.
 
-    Records of `metrics` hold deterministic content only, so that a resumed run writes the same bytes; wall-clock facts go
-    to `timing`.
+    Records of `metrics` hold deterministic content only, so that a resumed run writes the same bytes;
+    wall-clock facts go to `timing`.
     """
 
     def metrics(self, records: Sequence[Record]) -> None:
@@ -29,7 +29,9 @@ class Sink(Protocol):
     def histogram(self, name: str, global_step: int, values: np.ndarray, weights: np.ndarray) -> None:
         """Show a weighted distribution."""
 
-    def table(self, name: str, global_step: int, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    def table(
+        self, name: str, global_step: int, columns: Sequence[str], rows: Sequence[Sequence[Any]]
+    ) -> None:
         """Show a table, for example of sampled responses."""
 
     def progress(self, phase: str, step: int, total: int, info: Mapping[str, float]) -> None:

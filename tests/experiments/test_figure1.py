@@ -1,4 +1,5 @@
-"""The verdict of Figure 1: its checks on curves whose answer is known, and the whole command on a tiny run."""
+"""The verdict of Figure 1: its checks on curves whose answer is known, and the whole command on a tiny
+run."""
 
 from __future__ import annotations
 
@@ -12,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.figure1 import COVERAGE_NS, PASS_NS, Measurements, checks
 from experiments.selection_table import RunMatrices, run_tables
+from experiments.shortcut import COVERAGE_NS, PASS_NS, Measurements, checks
 from experiments.verdict import Verdict
 from metrics import Interval
 
@@ -77,7 +78,8 @@ def failing(found: Measurements) -> list[str]:
 
 
 def test_checks_pass_where_the_shortcut_is_learned() -> None:
-    # From (0.24, 0.24) on the two paths, as a pre-trained model has with mixed paths, to the class-blind optimum.
+    # From (0.24, 0.24) on the two paths, as a pre-trained model has with mixed paths, to the class-blind
+    # optimum.
     found = measured(ideal())
     start = np.log([0.3, 0.3, 0.3])
     log_probs = found.matrices.log_probs.copy()
@@ -92,7 +94,8 @@ def test_checks_pass_where_the_shortcut_is_learned() -> None:
 
 
 def test_checks_fail_without_a_shortcut() -> None:
-    # A model that stops half way never loses the minority: coverage does not degrade and nothing is gained by selecting.
+    # A model that stops half way never loses the minority: coverage does not degrade and nothing is gained by
+    # selecting.
     names = failing(measured(ideal(end=0.6)))
     assert "Cov_4: at the end" in names
     assert "Pass@8: tournament's choice over min-KL's" in names

@@ -1,4 +1,4 @@
-"""GPT-2's forward pass (Radford et al. 2019) in plain NumPy float64: one sequence at a time, no padding, no cache."""
+"""GPT-2's forward pass (Radford et al. 2019) in NumPy float64: one sequence, no padding, no cache."""
 
 from __future__ import annotations
 

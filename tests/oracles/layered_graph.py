@@ -54,9 +54,8 @@ def parse(text: str, separators: bool) -> Graph:
     while True:
         going = sorted(node for node in frontier if node in successors)
         reached = [successors.pop(node) for node in going]
-        assert reached and all(found == reached[0] for found in reached), (
-            f"not joined to the whole next layer: {text}"
-        )
+        assert reached, f"a layer without a passable node: {text}"
+        assert all(found == reached[0] for found in reached), f"not joined to the whole next layer: {text}"
         if layers:
             passable.append(tuple(going))
         frontier = reached[0]

@@ -9,7 +9,7 @@ from scipy import stats
 
 
 def chi_square_p(observed: Iterable[Hashable], law: Mapping[Hashable, float]) -> float:
-    """p-value of Pearson's test that `observed` are independent draws from `law`; 0 for an outcome outside the law."""
+    """p-value of Pearson's test that `observed` are independent draws from `law`; 0 outside its support."""
     counts = dict.fromkeys((outcome for outcome, probability in law.items() if probability > 0), 0)
     for outcome in observed:
         if outcome not in counts:

@@ -24,7 +24,8 @@ class ToyLatent(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class ToyTask(Task):
-    """Prompt `[filler] class word`, word in {1, 2}; response `word end`: end = word if the class is easy, 3 - word if hard.
+    """Prompt `[filler] class word`, word in {1, 2}; response `word end`: end = word (easy) or 3 - word
+    (hard).
 
     The prompt shows the class to whoever reads it; half of the prompts lack the filler and are padded.
     """
@@ -81,7 +82,7 @@ class ToyTask(Task):
 
 @dataclasses.dataclass(frozen=True)
 class TabularModel(Model):
-    """pi(y_t | x, y_<t) = softmax(table[last token of x, t]): blind to everything but the word, so blind to the class.
+    """pi(y_t | x, y_<t) = softmax(table[last token of x, t]): sees the word only, so blind to the class.
 
     The seeds in `poisoned` light a fuse: their logits are NaN once `fuse_step` has added 3 to it.
     """
@@ -121,7 +122,7 @@ class TabularModel(Model):
 
 
 def class_blind_params(p: float, q: float, model: TabularModel) -> Any:
-    """Parameters of the model that puts mass p on the easy response, q on the hard one, the rest elsewhere."""
+    """Mass p on the easy response, q on the hard one, the rest elsewhere."""
     table = np.full((model.vocab_size, model.response_length, model.vocab_size), -60.0)
     for word in (1, 2):
         table[word, 0, word] = 0.0

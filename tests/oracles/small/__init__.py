@@ -1,6 +1,7 @@
-"""For every registered task (conf/task/*.yaml): instances small enough to enumerate, and an independent answer.
+"""For every registered task (conf/task/*.yaml): small instances and an independent answer.
 
-A new task `x` brings `oracles/small/x.py` with `INSTANCES`, a tuple of `Small`; the contract test asks for it.
+A new task `x` brings `oracles/small/x.py` with `INSTANCES`, a tuple of `Small`, small enough to enumerate
+all sequences over the vocabulary; the contract test asks for it.
 """
 
 from __future__ import annotations

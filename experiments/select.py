@@ -1,0 +1,211 @@
+"""Which checkpoint? Tournaments and the rules they compete with, on a run or on a file of any origin.
+
+    python -m experiments.select run=runs/train/demo n=2 tie_break=middle
+    python -m experiments.select file=log_probs.npz
+
+`file` holds natural logarithms of the probabilities that several models (checkpoints, in the order of
+training) give to whole held-out responses: entry (m, i) is ln pi_m(y_i|x_i), the sum over the tokens of
+response y_i to prompt x_i. Minus the summed token loss is exactly that; the mean token loss is not. It is
+either
+
+*   an `.npz` file (`numpy.savez`) with
+
+    `log_probs`          (models, examples), required
+    `weights`            (examples,), how much each example counts; default: all the same
+    `names`              (models,), texts or numbers such as steps; default: 0, 1, 2, ...
+    `log_pi`             (examples,), ln of the true probability, if known: adds KL, coverage, their oracles
+    `correct`            (examples,), 1 where y_i is THE correct response to x_i, else 0: adds Pass@N, exact
+                         with one correct response a prompt, a lower bound with several
+    `sample_log_probs`   (models, models, examples, samples): entry (m, k, i, s) is ln pi_k(y|x_i) of the s-th
+                         response y that model m itself drew for x_i: adds the offset tournament
+
+*   or a `.csv` file: a header line, then one line a model: its name, then one log-probability an example.
+    `-inf` is a valid entry. The header names the examples; its texts are free.
+
+The table says for every rule, N and tie-break which checkpoint is chosen, how many tie, and what is known of
+the chosen one: ce (held-out cross-entropy), kl, cov/<N> (Cov_N), pass/<N> (Pass@N). Ties are common, so N and
+tie-break have to be fixed before one looks. The same as JSON: `selection.json` in the run directory,
+`<file>.selection.json` beside a file.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from omegaconf import DictConfig, OmegaConf
+
+from experiments import figures
+from experiments.cli import command
+from experiments.log_prob_file import read_file
+from experiments.matrices import last_phase
+from experiments.plotting import save
+from experiments.selection_table import (
+    Row,
+    RunMatrices,
+    median_table,
+    run_matrices,
+    run_tables,
+    selection_table,
+)
+from experiments.tables import print_table
+from metrics import TIE_BREAKS, coverage_profile, kl, log_density_ratio, pass_at_n, weighted_mean
+from tracking import LoadError, read_config
+from tracking.atomic import atomic_write
+
+FILE_NS = (2.0, 4.0, 8.0)
+FILE_PASS_NS = (1, 4, 8, 12)
+SHOWN_SEEDS = 4
+
+
+def file_table(
+    arrays: Mapping[str, np.ndarray],
+    ns: Sequence[float] = FILE_NS,
+    tie_breaks: Sequence[Any] = TIE_BREAKS,
+    pass_ns: Sequence[int] = FILE_PASS_NS,
+    rules: Sequence[str] | None = None,
+    a: float = 0.25,
+) -> list[Row]:
+    """`selection_table` of a file's arrays. ValueError as there."""
+    log_probs: Float[np.ndarray, "models examples"] = np.asarray(arrays["log_probs"], np.float64)
+    weights = arrays.get("weights")
+    divergence = profile = passes = None
+    if "log_pi" in arrays:
+        ratio = log_density_ratio(arrays["log_pi"], log_probs)
+        divergence = kl(ratio, weights)
+        tails = coverage_profile(ratio, ns, weights)
+        profile = {float(n): tails[:, i] for i, n in enumerate(ns)}
+    if "correct" in arrays:
+        found = pass_at_n(np.where(arrays["correct"] > 0, log_probs, -np.inf), pass_ns)
+        passes = {int(n): weighted_mean(found[..., i], weights) for i, n in enumerate(pass_ns)}
+    names = arrays["names"].tolist() if "names" in arrays else list(range(len(log_probs)))
+    samples = arrays.get("sample_log_probs")
+    return selection_table(
+        log_probs, weights, names, ns, tie_breaks, divergence, profile, passes, rules, samples, a
+    )
+
+
+def print_rows(title: str, rows: Sequence[Row]) -> None:
+    """The table on the screen, with the notes of the rules below it."""
+    facts = [key for key in rows[0] if key in ("ce", "kl") or key.startswith(("cov/", "pass/"))]
+    cells = [
+        [
+            row["rule"],
+            "" if row["n"] is None else row["n"],
+            row["tie_break"] or "",
+            row["step"],
+            row["num_tied"],
+            *(row[key] for key in facts),
+        ]
+        for row in rows
+    ]
+    print_table(title, ["rule", "N", "tie-break", "chosen", "tied", *facts], cells)
+    for note in sorted({f"{row['rule']}: {row['note']}" for row in rows if row["note"]}):
+        print(note)
+
+
+def draw(path: Path, matrices: RunMatrices, tables: Mapping[int, Sequence[Row]], ns: Sequence[float]) -> Path:
+    """`figures/selection.png`: every checkpoint, and those that the tournament (first N and tie-break), the
+    least cross-entropy and the last step choose.
+    """
+    chosen = {}
+    for rule, label in (
+        ("simple_tournament", f"tournament, N = {ns[0]:g}"),
+        ("min_cross_entropy", "least cross-entropy"),
+        ("last", "last"),
+    ):
+        picks = [
+            next((row["index"] for row in table if row["rule"] == rule), None) for table in tables.values()
+        ]
+        if None not in picks:
+            chosen[label] = np.array(picks)
+    pairs = ((4, 2.0), (8, 4.0), (12, 5.7))
+    passes = matrices.pass_at_n([n for n, _ in pairs])
+    target = path / "figures" / "selection.png"
+    fig = figures.scatter_pass_at_n(
+        np.array(matrices.steps),
+        passes or {},
+        matrices.coverage([n for _, n in pairs]),
+        matrices.kl(),
+        chosen,
+    )
+    save(fig, target)
+    return target
+
+
+def select(config: DictConfig) -> int:
+    """Select, print and write."""
+    if (config.run is None) == (config.file is None):
+        raise ValueError(
+            "run, file: exactly one of them is needed: run=<run directory> or file=<.npz or .csv>"
+        )
+    tie_breaks = TIE_BREAKS if config.tie_break == "all" else tuple(_many(config.tie_break) or ())
+    rules = _many(config.rules)
+    if config.file is not None:
+        arrays = read_file(config.file)
+        ns, pass_ns = _many(config.n) or FILE_NS, _many(config.pass_ns) or FILE_PASS_NS
+        rows = file_table(arrays, ns, tie_breaks, pass_ns, rules, config.a)
+        print_rows(str(config.file), rows)
+        _write(Path(config.out or f"{config.file}.selection.json"), {"file": str(config.file), "table": rows})
+        return 0
+    path, phase = Path(config.run), last_phase(config.run, config.phase)
+    own = _evaluation(path, phase)
+    ns, pass_ns = _many(config.n) or own["coverage_ns"], _many(config.pass_ns) or own["pass_ns"]
+    matrices = run_matrices(path, phase)
+    tables = run_tables(matrices, ns, tie_breaks, pass_ns, rules)
+    for seed in matrices.diverged:
+        print(f"seed {seed} diverged and is left out")
+    # Of many seeds the median says more than a screen full of tables; the file has them all.
+    for seed, rows in tables.items() if len(tables) <= SHOWN_SEEDS else ():
+        print_rows(f"{path}, phase {phase}, seed {seed}, {len(matrices.steps)} checkpoints", rows)
+    medians = median_table(list(tables.values()))
+    if len(tables) > 1:
+        print_rows(f"Median over {len(tables)} seeds", medians)
+    content = {"phase": phase, "seeds": {str(k): v for k, v in tables.items()}, "median": medians}
+    _write(Path(config.out or path / "selection.json"), content)
+    if matrices.log_prob_correct is not None:
+        print(draw(path, matrices, tables, ns))
+    return 0
+
+
+def _evaluation(path: Path, phase: str) -> dict[str, Any]:
+    """The evaluation settings of a phase: the run's, with the phase's own on top."""
+    config = read_config(path)
+    return dict(config["evaluation"]) | dict(
+        ((config["phases"] or {}).get(phase) or {}).get("evaluation") or {}
+    )
+
+
+def _many(value: Any) -> list[Any] | None:
+    """A scalar as a list of one; None stays None."""
+    if value is None:
+        return None
+    return list(value) if OmegaConf.is_list(value) else [value]
+
+
+def _write(path: Path, content: Mapping[str, Any]) -> None:
+    """Strict JSON; null stands for what is not finite."""
+    try:
+        atomic_write(path, json.dumps(_strict(content), indent=1, allow_nan=False).encode() + b"\n")
+    except OSError as error:
+        raise LoadError(f"{path}: {error.strerror}: choose out=<a file that can be written>") from None
+    print(f"\n{path}")
+
+
+def _strict(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _strict(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_strict(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+main = command("select", select)
+
+if __name__ == "__main__":
+    main()

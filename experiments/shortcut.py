@@ -1,0 +1,177 @@
+"""What Figure 1's claim measures on a finished run, and the checks that it is judged by."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.build import Setup
+from experiments.selection_table import Row, RunMatrices, run_matrices, run_tables
+from experiments.verdict import Check, check_interval, check_value
+from metrics import TIE_BREAKS, Interval, auc_interval, mean_interval, paired_difference_interval
+from metrics.evaluators import BOUND_TOLERANCE, DistributionEvaluator
+from tracking import load_run
+from training import load_parameters
+
+COVERAGE_NS = (2.0, 3.0, 4.0, 4.6, 5.7)
+PASS_NS = (4, 8, 12)
+CLASS_BLIND_MIN_KL = -0.9 * np.log(0.9) - 0.1 * np.log(0.1)
+"""KL of the best class-blind model, 0.325 nats."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurements:
+    """Everything that the checks, figures and tables are made of; arrays are (seeds, checkpoints)."""
+
+    matrices: RunMatrices
+    kl: np.ndarray
+    cov: dict[float, np.ndarray]
+    passes: dict[int, np.ndarray]
+    tables: dict[int, list[Row]]
+    chosen: np.ndarray
+    lowest: np.ndarray
+    blindness: dict[int, Interval]
+    log_odds: dict[str, np.ndarray]
+    bound_excess: float
+
+
+def measure(path: Path, setup: Setup, n: float, tie_break: str, blindness_examples: int) -> Measurements:
+    """Read the run at `path` and derive what the claim speaks of."""
+    matrices = run_matrices(path, "finetune")
+    tables = run_tables(matrices, COVERAGE_NS, TIE_BREAKS, PASS_NS)
+    chosen = [_pick(table, "simple_tournament", n, tie_break)["index"] for table in tables.values()]
+    lowest = [_pick(table, "min_kl")["index"] for table in tables.values()]
+    passes = matrices.pass_at_n(PASS_NS)
+    if passes is None:
+        raise ValueError("task: figure1 needs a task that enumerates its valid responses")
+    blindness, log_odds = class_blindness(path, setup, matrices, blindness_examples)
+    return Measurements(
+        matrices=matrices,
+        kl=matrices.kl(),
+        cov=matrices.coverage(COVERAGE_NS),
+        passes=passes,
+        tables=tables,
+        chosen=np.asarray(chosen),
+        lowest=np.asarray(lowest),
+        blindness=blindness,
+        log_odds=log_odds,
+        bound_excess=float(load_run(path)["eval/bound_excess"].max()),
+    )
+
+
+def class_blindness(
+    path: Path, setup: Setup, matrices: RunMatrices, per_group: int
+) -> tuple[dict[int, Interval], dict[str, np.ndarray]]:
+    """Whether the last fine-tuned model tells the two classes apart.
+
+    The log-odds ln pi_hat(majority rule's path|x) - ln pi_hat(minority rule's path|x) of fresh held-out
+    prompts of G1 and G2 are compared by the area under the ROC curve, P[G1's is larger]: 0.5 if they carry no
+    information on the class.
+
+    Returns:
+        Seed -> AUC with its 95 % interval, and the first seed's log-odds (nats) by class.
+    """
+    phase = setup.phases[-1]
+    held_out = dataclasses.replace(setup.evaluation[-1], num_examples=per_group).held_out(
+        phase.task, "blindness"
+    )
+    evaluator = DistributionEvaluator()
+    abstract = jax.eval_shape(
+        jax.vmap(setup.model.init), jax.random.split(jax.random.key(0), len(setup.seeds))
+    )
+    params = load_parameters(path / "checkpoints", phase.name, phase.steps, abstract)
+
+    @jax.jit
+    def score(own: Any) -> Any:
+        return jax.lax.map(
+            lambda batch: evaluator.score(setup.model, phase.task, own, batch)["log_prob"], held_out.batches
+        )
+
+    blindness: dict[int, Interval] = {}
+    shown: dict[str, np.ndarray] = {}
+    for seed in matrices.seeds:
+        own = _row(params, setup.seeds.index(seed))
+        log_prob = np.asarray(score(own), np.float64).reshape(-1, phase.task.num_enumerated)[
+            : held_out.num_examples
+        ]
+        log_odds = log_prob[:, 0] - log_prob[:, -1]
+        by_class = {name: log_odds[held_out.groups == group] for group, name in enumerate(phase.task.groups)}
+        first, second = by_class.values()
+        blindness[seed] = auc_interval(first, second)
+        shown = shown or by_class
+    return blindness, shown
+
+
+def _pick(table: list[Row], rule: str, n: float | None = None, tie_break: str | None = None) -> Row:
+    return next(row for row in table if (row["rule"], row["n"], row["tie_break"]) == (rule, n, tie_break))
+
+
+def checks(found: Measurements) -> tuple[Check, ...]:
+    """The claim's checks, each with a 95 % Student interval over the seeds.
+
+    Raises:
+        ValueError: with fewer than two seeds, which have no interval.
+    """
+    kl, cov, passes = found.kl, found.cov, found.passes
+    rows = np.arange(len(kl))
+    excess = np.max(kl - np.minimum.accumulate(kl, axis=1), axis=1)
+    gain = paired_difference_interval(passes[8][rows, found.chosen], passes[8][rows, found.lowest])
+    aucs = list(found.blindness.values())
+    mean_auc = float(np.mean([auc.estimate for auc in aucs]))
+    # The prompts are shared by all seeds, so averaging over seeds does not shrink the prompts' part of the
+    # error.
+    half = float(np.mean([auc.high - auc.low for auc in aucs])) / 2
+    auc = Interval(mean_auc, mean_auc - half, mean_auc + half)
+    return (
+        check_interval(
+            "KL: largest rise above its running minimum (nats)", mean_interval(excess), "<=", 0.02, "high"
+        ),
+        check_interval(
+            "KL: fall from start to end (nats)", mean_interval(kl[:, 0] - kl[:, -1]), ">=", 0.3, "low"
+        ),
+        check_interval(
+            "Cov_2: fall from start to end", mean_interval(cov[2.0][:, 0] - cov[2.0][:, -1]), ">=", 0.3, "low"
+        ),
+        check_interval(
+            "Cov_4: minimum over the run", mean_interval(cov[4.0].min(axis=1)), "<=", 0.05, "high"
+        ),
+        check_interval("Cov_4: at the end", mean_interval(cov[4.0][:, -1]), ">=", 0.09, "low"),
+        check_interval(
+            "Pass@8 of the min-KL checkpoint",
+            mean_interval(passes[8][rows, found.lowest]),
+            "<=",
+            0.965,
+            "high",
+        ),
+        check_interval(
+            "Pass@8 of the best checkpoint", mean_interval(passes[8].max(axis=1)), ">=", 0.98, "low"
+        ),
+        check_interval("Pass@8: tournament's choice over min-KL's", gain, ">=", 0.015),
+        check_interval("Pass@8: that gain excludes 0", gain, ">", 0.0, "low"),
+        check_interval(
+            "class-blindness: AUC of the log-odds between the rules, from below", auc, ">=", 0.45, "low"
+        ),
+        check_interval("class-blindness: the same AUC, from above", auc, "<=", 0.55, "high"),
+        check_interval(
+            "KL: minimum over the run (nats)",
+            mean_interval(kl.min(axis=1)),
+            ">",
+            float(CLASS_BLIND_MIN_KL),
+            "low",
+        ),
+        check_value(
+            "coverage bound by KL: largest excess at any evaluation",
+            found.bound_excess,
+            "<=",
+            BOUND_TOLERANCE,
+        ),
+    )
+
+
+def _row(params: Any, index: int) -> Any:
+    return jax.tree.map(lambda stacked: jnp.asarray(stacked[index]), params)

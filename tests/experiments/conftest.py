@@ -1,0 +1,110 @@
+"""A tiny configuration, one trained run of it, and command lines called in this process."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig
+
+from experiments.runs import train_run
+from experiments.schema import register_schemas
+
+TINY = (
+    "task.depth=2", "task.width=2", "task.num_ids=8",
+    "model.width=16", "model.num_layers=1", "model.num_heads=2", "steps=40", "batch_size=8",
+    "evaluation.schedule.every=5", "evaluation.num_examples=16", "tracking.wandb=disabled",
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Ended:
+    """How a command ended."""
+
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture(scope="session")
+def tiny() -> tuple[str, ...]:
+    """Overrides that make a run of experiments.train take a moment."""
+    return TINY
+
+
+@pytest.fixture(scope="session")
+def compose_config() -> Callable[..., DictConfig]:
+    """`compose_config("train", "steps=3")`: the configuration that a command line would give."""
+
+    def composed(name: str, *overrides: str) -> DictConfig:
+        register_schemas()
+        GlobalHydra.instance().clear()
+        with initialize_config_module("conf", version_base="1.3"):
+            return compose(name, overrides=list(overrides))
+
+    return composed
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory, compose_config: Callable[..., DictConfig]) -> Path:
+    """A complete run of two phases and two seeds; the second phase has a stochastic pi_D. Read only."""
+    path = tmp_path_factory.mktemp("runs") / "train" / "tiny"
+    config = compose_config(
+        "train",
+        *TINY,
+        "seeds=2",
+        "steps=20",
+        "optimizer.learning_rate=0.01",
+        "checkpoint.parameters=evaluations",
+        "evaluation.table_prompts=0",
+        "tracking.progress=false",
+        "tracking.figures=false",
+        "+phases.pretrain={}",
+        "+phases.finetune={task:{mixture:{G1:0.5,G2:0.2,G3:0.3}}}",
+    )
+    assert train_run(config, path).state == "complete"
+    return path
+
+
+@pytest.fixture
+def call(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Callable[..., Ended]:
+    """`call(main, "key=value", ...)`: a command's `main` in this process, below `tmp_path`."""
+
+    def called(main: Callable[[], None], *arguments: str) -> Ended:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["command", *arguments])
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        GlobalHydra.instance().clear()
+        capsys.readouterr()
+        try:
+            with pytest.raises(SystemExit) as exit_:
+                main()
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+        text = capsys.readouterr()
+        return Ended(int(exit_.value.code or 0), text.out, text.err)
+
+    return called
+
+
+@pytest.fixture(scope="session")
+def command_line() -> Callable[[str, Sequence[str]], tuple[list[str], dict[str, str]]]:
+    """`command_line("train", overrides)`: arguments and environment of a process of its own."""
+    root = Path(__file__).parents[2]
+
+    def line(module: str, arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("WANDB_")}
+        environment |= {"PYTHONPATH": str(root), "JAX_PLATFORMS": "cpu"}
+        return [sys.executable, "-m", f"experiments.{module}", *arguments], environment
+
+    return line

@@ -1,0 +1,85 @@
+"""Every configuration file composes, instantiates, and refuses what it does not know."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.resources
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hydra.errors import ConfigCompositionException
+from omegaconf import DictConfig, OmegaConf
+
+from experiments.build import build
+from experiments.schema import accepted, check_fields, schema
+from tasks import LayeredGraph
+from training import CheckpointPolicy, Phase
+
+CONF = Path(str(importlib.resources.files("conf")))
+TOP = sorted(file.stem for file in CONF.glob("*.yaml"))
+OPTIONS = sorted((file.parent.name, file.stem) for file in CONF.glob("*/*.yaml"))
+GROUPS = ("checkpoint", "evaluation", "experiment", "model", "objective", "optimizer", "task", "tracking")
+
+
+def fields_of(node: DictConfig) -> set[str]:
+    return {str(key) for key in node if key != "_target_"}
+
+
+@pytest.mark.parametrize("name", TOP)
+def test_every_top_level_file_composes(name: str, compose_config: Callable[..., DictConfig]) -> None:
+    config = compose_config(name)
+    assert OmegaConf.to_container(config, resolve=True)
+    with pytest.raises(ConfigCompositionException):
+        compose_config(name, "no_such_key=1")
+
+
+@pytest.mark.parametrize(("group", "option"), [pair for pair in OPTIONS if pair[0] in GROUPS])
+def test_every_option_of_a_group_builds_a_run(
+    group: str, option: str, compose_config: Callable[..., DictConfig]
+) -> None:
+    config = compose_config("train", f"{group}={option}")
+    setup = build(config)
+    assert all(isinstance(phase, Phase) for phase in setup.phases)
+    # A typo must be refused in whatever group it is made.
+    if group != "experiment":
+        with pytest.raises(ConfigCompositionException, match="no_such_field"):
+            compose_config("train", f"{group}={option}", f"{group}.no_such_field=1")
+
+
+def test_no_group_is_left_untested() -> None:
+    # "scale" overlays a claim, which tests of that claim compose.
+    assert {group for group, _ in OPTIONS} - {*GROUPS, "scale"} == set()
+
+
+def test_schema_states_every_default_of_the_signature() -> None:
+    node = schema("training.CheckpointPolicy")
+    assert node.pop("_target_") == "training.CheckpointPolicy"
+    assert node == dataclasses.asdict(CheckpointPolicy())
+
+
+def test_schema_leaves_out_parameters_without_a_plain_default() -> None:
+    assert "mixture" not in schema("tasks.LayeredGraph")
+    assert "steps" not in schema("training.optimizers.adamw")
+    assert "steps" in accepted("training.optimizers.adamw")
+
+
+def test_groups_show_all_fields(compose_config: Callable[..., DictConfig]) -> None:
+    config = compose_config("train")
+    assert fields_of(config.task) == {field.name for field in dataclasses.fields(LayeredGraph)}
+    assert fields_of(config.checkpoint) == {field.name for field in dataclasses.fields(CheckpointPolicy)}
+
+
+def test_check_fields_names_the_field_and_the_valid_ones() -> None:
+    node = {"_target_": "training.CheckpointPolicy", "keeep": 3}
+    with pytest.raises(
+        ValueError, match=r"checkpoint\.keeep: no such field; valid are budget_mb, every_seconds, keep"
+    ):
+        check_fields(node, "checkpoint")
+
+
+def test_an_unknown_field_of_a_phase_is_refused(compose_config: Callable[..., DictConfig]) -> None:
+    with pytest.raises(ValueError, match=r"phases\.train\.task\.dpeth: no such field; valid are .*depth"):
+        build(compose_config("train", "+phases.train.task={dpeth:3}"))
+    with pytest.raises(ValueError, match=r"phases\.train\.stepps: no such field; valid are .*steps"):
+        build(compose_config("train", "+phases.train.stepps=3"))

@@ -1,0 +1,208 @@
+"""The layered-graph task against the oracle that reads its prompts."""
+
+from __future__ import annotations
+
+import itertools
+from fractions import Fraction
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from oracles import layered_graph as oracle
+from oracles.drawing import draw, judge, listed, take
+from oracles.small.layered_graph import THIRDS, exact
+from oracles.statistics import chi_square_p
+
+from tasks import LayeredGraph, stream
+
+OPTIONS = [
+    {"depth": 2, "width": 4, "branching": 0, "num_ids": 11, "subset": "label", "edge_order": "by_layer"},
+    {"depth": 3, "width": 3, "branching": 3, "num_ids": 24, "mixture": THIRDS},
+    {
+        "depth": 3,
+        "width": 2,
+        "branching": 2,
+        "num_ids": 9,
+        "subset": "label",
+        "separators": False,
+        "mixture": THIRDS,
+    },
+    {"depth": 4, "width": 2, "branching": 1, "num_ids": 40, "separators": False, "edge_order": "by_layer"},
+    {"depth": 1, "width": 1, "branching": 0, "num_ids": 3, "subset_seed": 4, "mixture": {"G3": 1.0}},
+]
+every_option = pytest.mark.parametrize(
+    "options", OPTIONS, ids=lambda options: "-".join(map(str, options.values()))
+)
+DRAWS = 120
+GOLDEN = ("1 10 | 1 9 | 1 4 | 1 8 | 8 7 | 8 11 | 8 2 | 8 3 | 3 6 / 1 6 =", "1 8 3 6")
+
+
+def bit_of(task: LayeredGraph, graph: oracle.Graph) -> int:
+    return oracle.bit(graph, task.subset, task.subset_seed, task.num_ids)
+
+
+@every_option
+def test_prompts_say_what_the_latent_knows(options: dict[str, Any]) -> None:
+    task = LayeredGraph(**options)
+    examples = draw(task, DRAWS)
+    for i in range(DRAWS):
+        graph = oracle.parse(task.decode(examples.prompt[i]), task.separators)
+        latent = take(examples.latent, i)
+        assert (graph.source, graph.target) == (latent.source, latent.target)
+        assert [len(layer) for layer in graph.layers] == [task.width] * task.depth
+        assert sum(len(passable) == 2 for passable in graph.passable) == task.branching
+        for passable, known in zip(graph.passable, latent.passable, strict=True):
+            assert set(passable) == {int(node) for node in known if node >= 0}
+            assert len(passable) == 1 or sum(passable) % 2 == 1
+        assert bit_of(task, graph) == latent.bit
+        assert task.groups[latent.group] == task.groups[examples.group[i]]
+        wanted = oracle.RULES[task.groups[latent.group]][1]
+        assert wanted is None or wanted == latent.bit
+        if task.edge_order == "by_layer":
+            order = {graph.source: 0} | {
+                node: n + 1 for n, layer in enumerate(graph.layers) for node in layer
+            }
+            assert [order[u] for u, _ in graph.edges] == sorted(order[u] for u, _ in graph.edges)
+
+
+@every_option
+def test_probabilities_and_rewards_are_the_oracles(options: dict[str, Any]) -> None:
+    task = LayeredGraph(**options)
+    examples = draw(task, DRAWS)
+    valid, _ = listed(task, examples.latent)
+    # Of each valid path: itself, a wrong source, a wrong target, and a wrong inner node.
+    corrupted = np.repeat(valid, 4, axis=1)
+    shift = 1 + np.arange(corrupted.shape[1]) // 4 % (task.num_ids - 1)
+    for kind, place in ((1, 0), (2, -1), (3, 1)):
+        column = corrupted[:, kind::4, place]
+        corrupted[:, kind::4, place] = 1 + (column - 1 + shift[kind::4]) % task.num_ids
+    log_prob, reward, validity = judge(task, examples.latent, corrupted)
+    for i in range(DRAWS):
+        graph = oracle.parse(task.decode(examples.prompt[i]), task.separators)
+        group = task.groups[examples.group[i]]
+        paths = oracle.valid_paths(graph)
+        assert {tuple(path) for path in valid[i].tolist()} == set(paths)
+        for j, response in enumerate(map(tuple, corrupted[i].tolist())):
+            exactly = oracle.pi_data(graph, bit_of(task, graph), exact(task), response)
+            assert np.exp(log_prob[i, j]) == pytest.approx(float(exactly), rel=1e-5)
+            assert bool(validity[i, j]) == (response in paths)
+            assert bool(reward[i, j]) == (oracle.class_prob(graph, group, response) > 0)
+
+
+@every_option
+def test_candidates_go_from_always_following_the_parity_rule_to_always_opposing_it(
+    options: dict[str, Any],
+) -> None:
+    task = LayeredGraph(**options)
+    examples = draw(task, DRAWS)
+    valid, _ = listed(task, examples.latent)
+    for i in range(20):
+        graph = oracle.parse(task.decode(examples.prompt[i]), task.separators)
+        assert oracle.class_prob(graph, "G1", valid[i, 0].tolist()) == 1
+        assert oracle.class_prob(graph, "G2", valid[i, -1].tolist()) == 1
+        for k, path in enumerate(valid[i].tolist()):
+            opposing = [
+                path[n - 1] % 2 != n % 2
+                for n, passable in enumerate(graph.passable, start=2)
+                if len(passable) == 2
+            ]
+            assert int("0" + "".join(str(int(o)) for o in opposing), 2) == k
+
+
+@every_option
+def test_lengths_are_those_of_the_longest_prompt(options: dict[str, Any]) -> None:
+    """Brute force over the places of the branching layers."""
+    task = LayeredGraph(**options)
+    lengths = []
+    for where in itertools.combinations(range(task.depth), task.branching):
+        going = [1, *(2 if layer in where else 1 for layer in range(task.depth))]
+        edges = sum(n * (task.width if i < task.depth else 1) for i, n in enumerate(going))
+        lengths.append((3 * edges - 1 if task.separators else 2 * edges) + 4)
+    assert task.prompt_length == max(lengths)
+    seen = draw(task, DRAWS).prompt_mask.sum(axis=1)
+    assert set(seen.tolist()) == set(lengths)
+
+
+def test_each_class_draws_uniformly_from_the_graphs_with_its_bit() -> None:
+    task = LayeredGraph(depth=2, width=2, branching=1, num_ids=6, mixture=THIRDS)
+    count = 6000
+    groups = np.repeat(np.arange(3), count)
+    sample = jax.jit(jax.vmap(task.sample_group))
+    examples = jax.tree.map(np.asarray, sample(jax.random.split(stream(0, "law"), 3 * count), groups))
+    graphs = [oracle.parse(task.decode(prompt), task.separators) for prompt in examples.prompt]
+    every = oracle.all_graphs(task.depth, task.width, task.branching, task.num_ids)
+    with_bit: dict[int, list[Any]] = {0: [], 1: []}
+    for labelled in every:
+        source, target, layers, passable = labelled
+        with_bit[bit_of(task, oracle.Graph(source, target, (), layers, passable))].append(labelled)
+    assert len(every) == 432
+
+    def law(weights: dict[int, float]) -> dict[Any, float]:
+        return {graph: weights[bit] / len(with_bit[bit]) for bit in with_bit for graph in with_bit[bit]}
+
+    laws = {0: law({0: 0.0, 1: 1.0}), 1: law({0: 1.0, 1: 0.0}), 2: law({0: 0.5, 1: 0.5})}
+    for group, expected in laws.items():
+        drawn = [graph.labelled for graph in graphs[group * count : (group + 1) * count]]
+        assert chi_square_p(drawn, expected) > 1e-3
+    tilted = {graph: (1.5 if graph[2][0][0] == 1 else 1.0) for graph in every}
+    wrong = {graph: weight / sum(tilted.values()) for graph, weight in tilted.items()}
+    assert chi_square_p([graph.labelled for graph in graphs[2 * count :]], wrong) < 1e-4
+
+
+def test_prompts_betray_nothing_by_position() -> None:
+    """Shuffled edges take every order; by layer, passable nodes stand anywhere within theirs."""
+    shuffled = LayeredGraph(depth=1, width=2, branching=0, num_ids=5)
+    orders = []
+    for prompt in draw(shuffled, 3000).prompt:
+        graph = oracle.parse(shuffled.decode(prompt), separators=True)
+        (passable,) = graph.passable[0]
+        orders.append(tuple("out" if u == passable else v == passable for u, v in graph.edges))
+    assert chi_square_p(orders, dict.fromkeys(itertools.permutations(("out", True, False)), 1 / 6)) > 1e-3
+    by_layer = LayeredGraph(**OPTIONS[3])
+    first = []
+    for prompt in draw(by_layer, 3000).prompt:
+        graph = oracle.parse(by_layer.decode(prompt), separators=False)
+        first.append(graph.edges[0][1] in graph.passable[0] and len(graph.passable[0]) == 1)
+    # A layer of two nodes branches with probability 1/4; else its passable node comes first half the time.
+    assert chi_square_p(first, {True: 3 / 8, False: 5 / 8}) > 1e-3
+
+
+def test_pretraining_mixture_has_posterior_two_thirds_and_the_papers_path_law() -> None:
+    """P(G3|bit) = 1/3: with two branching layers the rule's own path has 2/3 + 1/12 = 3/4, the others 1/12
+    each."""
+    task = LayeredGraph(**OPTIONS[2])
+    assert oracle.posterior(1, exact(task)) == {"G1": Fraction(2, 3), "G2": 0, "G3": Fraction(1, 3)}
+    examples = draw(task, 6000)
+    candidates, _ = listed(task, examples.latent)
+    mass = np.exp(judge(task, examples.latent, candidates)[0])
+    law = {0: [1 / 12, 1 / 12, 1 / 12, 3 / 4], 1: [3 / 4, 1 / 12, 1 / 12, 1 / 12]}
+    np.testing.assert_allclose(mass, [law[bit] for bit in examples.latent.bit.tolist()], rtol=1e-5)
+    index = np.argmax(np.all(candidates == examples.response[:, None], axis=2), axis=1)
+    observed = list(zip(examples.latent.bit.tolist(), index.tolist(), strict=True))
+    exactly = {(bit, k): p / 2 for bit, row in law.items() for k, p in enumerate(row)}
+    assert chi_square_p(observed, exactly) > 1e-3
+    prior = {(bit, k): p / 2 for bit in law for k, p in enumerate([5 / 12, 1 / 12, 1 / 12, 5 / 12])}
+    assert chi_square_p(observed, prior) < 1e-6, "the test has no power against the class prior"
+
+
+def test_the_papers_mixture_gives_one_path_of_probability_one() -> None:
+    task = LayeredGraph(depth=8, width=4, branching=2, num_ids=100)
+    examples = draw(task, 64)
+    candidates, _ = listed(task, examples.latent)
+    mass = np.exp(judge(task, examples.latent, candidates)[0])
+    wanted = np.where(examples.group[:, None] == 0, np.eye(4)[0], np.eye(4)[3])
+    np.testing.assert_array_equal(mass, wanted)
+    assert (task.response_length, task.vocab_size, task.num_nodes) == (10, 104, 34)
+
+
+def test_golden_example_of_one_key() -> None:
+    task = LayeredGraph(depth=2, width=4, branching=0, num_ids=11, subset="label", edge_order="by_layer")
+    example = jax.tree.map(lambda a: a[0], draw(task, DRAWS))
+    why = (
+        "the example of a fixed key has changed: runs made before cannot be continued or compared seed by "
+        "seed; "
+        "if that is intended, say so in the changelog and pin the new example here"
+    )
+    assert task.decode(example.prompt) == GOLDEN[0], why
+    assert task.decode(example.response) == GOLDEN[1], why

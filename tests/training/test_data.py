@@ -1,0 +1,87 @@
+"""What a step of training is fed with."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from tasks import LayeredGraph, stream
+from training import CrossEntropy, EvaluationSchedule, Phase
+from training.optimizers import sgd
+from training.program import batch_of_step
+
+TASK = LayeredGraph(depth=1, width=2, branching=1, num_ids=60)
+FRESH = Phase(
+    name="fresh",
+    task=TASK,
+    objective=CrossEntropy(),
+    optimizer=sgd(steps=10),
+    steps=10,
+    batch_size=16,
+    dataset_size=None,
+    schedule=EvaluationSchedule(),
+    log_every=5,
+)
+FIXED = dataclasses.replace(FRESH, name="fixed", dataset_size=7)
+
+
+def batches(phase: Phase, seed: int, steps: int) -> Any:
+    """All examples of the first steps, flat."""
+    feed = jax.jit(jax.vmap(lambda step: batch_of_step(phase, np.uint32(seed), step)))
+    return jax.tree.map(lambda a: np.asarray(a).reshape(-1, *a.shape[2:]), feed(np.arange(steps)))
+
+
+def prompts(examples: Any) -> set[tuple[int, ...]]:
+    return {tuple(prompt) for prompt in examples.prompt.tolist()}
+
+
+def test_a_data_set_is_fixed_and_all_of_it_is_reached() -> None:
+    data = stream(3, "train", "fixed", "data")
+    own = jax.jit(jax.vmap(lambda i: TASK.sample(jax.random.fold_in(data, i))))(np.arange(7))
+    seen = batches(FIXED, 3, 20)
+    assert len(seen.prompt) == 320
+    expected = {(tuple(p), tuple(r)) for p, r in zip(own.prompt.tolist(), own.response.tolist(), strict=True)}
+    assert len(expected) == 7
+    assert {
+        (tuple(p), tuple(r)) for p, r in zip(seen.prompt.tolist(), seen.response.tolist(), strict=True)
+    } == expected
+
+
+def test_fresh_examples_never_repeat_between_steps_seeds_and_phases() -> None:
+    streams = [
+        batches(FRESH, 0, 4),
+        batches(FRESH, 1, 4),
+        batches(dataclasses.replace(FRESH, name="other"), 0, 4),
+    ]
+    found = [prompts(examples) for examples in streams]
+    assert [len(one) for one in found] == [64, 64, 64]
+    assert len(set.union(*found)) == 192
+
+
+def test_a_step_has_its_batch_whatever_came_before() -> None:
+    all_steps, again = batches(FRESH, 0, 4), batches(FRESH, 0, 2)
+    np.testing.assert_array_equal(all_steps.prompt[:32], again.prompt)
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"steps": -1}, "phases.fresh.steps: -1 is not an integer >= 0"),
+        ({"batch_size": 0}, "phases.fresh.batch_size: 0 is not an integer >= 1"),
+        ({"log_every": 2.5}, "phases.fresh.log_every: 2.5 is not an integer >= 1"),
+        ({"dataset_size": 0}, "phases.fresh.dataset_size: 0 is not an integer >= 1 or null"),
+    ],
+)
+def test_bad_phases_are_refused_in_one_line(options: dict[str, Any], line: str) -> None:
+    with pytest.raises(ValueError, match="phases") as refused:
+        dataclasses.replace(FRESH, **options)
+    assert str(refused.value) == line
+
+
+def test_boundaries_are_evaluations_and_records_on_an_absolute_grid() -> None:
+    phase = dataclasses.replace(FRESH, steps=11, log_every=5, schedule=EvaluationSchedule(every=4))
+    assert phase.boundaries == (0, 4, 5, 8, 10, 11)

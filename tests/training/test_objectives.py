@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from training import CrossEntropy, Scores
+
+TOKENS = np.array([[-1.0, -2.0, -4.0], [-0.5, -8.0, -100.0]], np.float32)
+MASK = np.array([[True, True, True], [True, True, False]])
+PROMPT = np.array([[-100.0, -3.0], [-1.0, -1.0]], np.float32)
+PROMPT_MASK = np.array([[False, True], [True, True]])
+ALONE = Scores(TOKENS, MASK, None, None)
+WITH_PROMPT = Scores(TOKENS, MASK, PROMPT, PROMPT_MASK)
+
+
+def test_sequence_log_probs_skip_padding() -> None:
+    np.testing.assert_allclose(ALONE.log_probs, [-7.0, -8.5])
+
+
+@pytest.mark.parametrize(
+    ("objective", "scores", "by_hand"),
+    [
+        (CrossEntropy(), ALONE, [7.0, 8.5]),
+        (CrossEntropy(normalisation="token"), ALONE, [7 / 3, 8.5 / 2]),
+        (CrossEntropy(prompt_weight=0.5), WITH_PROMPT, [7 + 1.5, 8.5 + 1.0]),
+        (CrossEntropy(prompt_weight=0.5, normalisation="token"), WITH_PROMPT, [8.5 / 3.5, 9.5 / 3.0]),
+    ],
+)
+def test_cross_entropy_by_hand(objective: CrossEntropy, scores: Scores, by_hand: list[float]) -> None:
+    np.testing.assert_allclose(objective(scores), by_hand, rtol=1e-6)
+
+
+def test_the_prompt_is_scored_only_if_it_has_weight() -> None:
+    assert not CrossEntropy().needs_prompt
+    assert CrossEntropy(prompt_weight=0.1).needs_prompt
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"prompt_weight": -1.0}, "objective.prompt_weight: -1.0 is not a number >= 0"),
+        ({"prompt_weight": float("nan")}, "objective.prompt_weight: nan is not a number >= 0"),
+        ({"normalisation": "batch"}, "objective.normalisation: 'batch' is not one of sequence, token"),
+    ],
+)
+def test_bad_settings_are_refused_in_one_line(options: dict, line: str) -> None:
+    with pytest.raises(ValueError, match="objective") as refused:
+        CrossEntropy(**options)
+    assert str(refused.value) == line
