@@ -86,14 +86,14 @@ def measure(config: DictConfig, run: asking.TrainedRun) -> list[Result]:
         ValueError: a checkpoint, seed, setting or task override that is not valid; one line.
     """
     found = []
-    overrides = OmegaConf.to_container(config.task_overrides, resolve=True) if config.task_overrides else {}
+    overrides = plain(config)["task_overrides"] or {}
     if not isinstance(overrides, Mapping):
         raise ValueError(f"task_overrides: {overrides!r} is not a mapping from the task's fields to values")
     checkpoints = run.checkpoints(_texts(config.checkpoints))
     for phase, members in itertools.groupby(checkpoints, key=lambda item: item[0]):
         settings = settings_of(config, run, phase)
         evaluators = settings.evaluators()
-        held_out = settings.held_out(run.task(phase, {str(k): v for k, v in overrides.items()}), "asked")
+        held_out = settings.held_out(run.task(phase, overrides), "asked")
         scorer = asking.make_scorer(run.setup.model, evaluators, held_out)
         for _, step in members:
             params = run.parameters(phase, step)

@@ -311,6 +311,8 @@ def _check(config: DictConfig, setup: Setup) -> None:
 def print_verdict(verdict: Verdict, path: Path) -> None:
     """The verdict as a table on the terminal."""
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=140)
     table = Table(title=f"{verdict.claim} ({verdict.scale}): {'HOLDS' if verdict.holds else 'DOES NOT HOLD'}")
     for column in ("check", "measured", "95 % interval", "target", ""):
         table.add_column(column)

@@ -20,7 +20,7 @@ from training import load_parameters
 
 COVERAGE_NS = (2.0, 3.0, 4.0, 4.6, 5.7)
 PASS_NS = (4, 8, 12)
-CLASS_BLIND_MIN_KL = -0.9 * np.log(0.9) - 0.1 * np.log(0.1)
+CLASS_BLIND_MIN_KL = round(float(-0.9 * np.log(0.9) - 0.1 * np.log(0.1)), 4)
 """KL of the best class-blind model, 0.325 nats."""
 
 
@@ -128,8 +128,8 @@ def checks(found: Measurements) -> tuple[Check, ...]:
     half = float(np.mean([auc.high - auc.low for auc in aucs])) / 2
     auc = Interval(mean_auc, mean_auc - half, mean_auc + half)
     return (
-        check_interval(
-            "KL: largest rise above its running minimum (nats)", mean_interval(excess), "<=", 0.02, "high"
+        check_value(
+            "KL: largest rise above its running minimum, worst seed (nats)", float(excess.max()), "<=", 0.02
         ),
         check_interval(
             "KL: fall from start to end (nats)", mean_interval(kl[:, 0] - kl[:, -1]), ">=", 0.3, "low"
@@ -161,7 +161,7 @@ def checks(found: Measurements) -> tuple[Check, ...]:
             "KL: minimum over the run (nats)",
             mean_interval(kl.min(axis=1)),
             ">",
-            float(CLASS_BLIND_MIN_KL),
+            CLASS_BLIND_MIN_KL,
             "low",
         ),
         check_value(

@@ -223,7 +223,9 @@ class LayeredGraph(Task):
         branching = rank < self.branching
         # The constrained slots' ids are drawn on their own: were they taken off a permutation by parity, the parities of
         # what is left would not be exchangeable any more.
-        draws = jax.random.uniform(chosen_key, (2, (self.num_ids + 1) // 2)).at[0, self.num_ids // 2 :].set(-1.0)
+        draws = (
+            jax.random.uniform(chosen_key, (2, (self.num_ids + 1) // 2)).at[0, self.num_ids // 2 :].set(-1.0)
+        )
         chosen = 2 * jax.lax.top_k(draws, self.branching)[1] + jnp.asarray([[2], [1]])
         priority = jax.random.uniform(ids_key, (self.num_ids,)).at[chosen.reshape(-1) - 1].set(2.0)
         rest = 1 + jnp.argsort(priority)

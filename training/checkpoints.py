@@ -51,9 +51,12 @@ class CheckpointPolicy:
         ends = [{max(grid)} for grid in grids]
         if self.parameters == "ends":
             return ends
-        room = max(0, int(self.budget_mb * 1e6 / max(bytes_each, 1)) - len(grids))
-        stride = max(1, math.ceil(sum(len(grid) for grid in grids) / room)) if room else max(map(len, grids))
-        return [set(sorted(grid)[::stride]) | end for grid, end in zip(grids, ends, strict=True)]
+        room = int(self.budget_mb * 1e6 / max(bytes_each, 1)) - len(grids)
+        others = [sorted(set(grid) - end) for grid, end in zip(grids, ends, strict=True)]
+        for stride in range(1, max(map(len, others)) + 1):
+            if sum(math.ceil(len(steps) / stride) for steps in others) <= room:
+                return [set(steps[::stride]) | end for steps, end in zip(others, ends, strict=True)]
+        return ends
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,6 +114,8 @@ class Checkpoints:
                     global_step, args=ocp.args.Composite(position=ocp.args.JsonRestore())
                 )
                 position = Position(**found["position"])
+                failed = tuple((seed, name, at) for seed, name, at in position.failed)
+                position = dataclasses.replace(position, failed=failed)
                 abstract = abstract_state(position.phase)
                 restored = self._states.restore(
                     global_step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract))

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Bool
 
 from decoding import sample_responses
 from metrics.evaluators import Evaluator, HeldOut
@@ -89,7 +89,7 @@ class Trainer:
         self._lines = 0
         devices = seed_devices(len(self.seeds))
         self.programs = [
-            make_program(model, phase, self.evaluators, held_out, devices, len(self.seeds), batching)
+            make_program(model, phase, self.evaluators, held_out, devices, batching)
             for phase, held_out in zip(self.phases, self.held_out, strict=True)
         ]
         self._offsets = np.concatenate([[0], np.cumsum([phase.steps for phase in self.phases])]).tolist()
@@ -195,8 +195,11 @@ class Trainer:
             return
         phase, held_out = self.phases[index], self.held_out[index]
         failed_at = np.asarray(pending.failed_at)
+        if pending.scores is not None:
+            # An update may break a model after the last finite loss: the evaluation is the first to see it.
+            failed_at = np.where((failed_at < 0) & _any_nan(pending.scores), pending.step, failed_at)
         self._note_failures(phase, failed_at)
-        alive = [i for i in range(len(self.seeds)) if failed_at[i] < 0]
+        alive = [i for i, seed in enumerate(self.seeds) if seed not in self.failed]
         heads: list[Record] = [
             {
                 "phase": phase.name,
@@ -309,3 +312,9 @@ class Trainer:
                 int(valid[i]),
                 round(float(log_probs[i]), 4),
             )
+
+
+def _any_nan(scores: Any) -> Bool[np.ndarray, " seeds"]:
+    """Whether a seed has a NaN among its per-example scores."""
+    leaves = [np.asarray(leaf, np.float64) for leaf in jax.tree.leaves(scores)]
+    return np.any([np.isnan(leaf).reshape(leaf.shape[0], -1).any(axis=1) for leaf in leaves], axis=0)

@@ -144,10 +144,9 @@ def make_program(
     evaluators: tuple[Evaluator, ...],
     held_out: HeldOut,
     devices: int,
-    num_seeds: int,
     batching: SeedBatching = "auto",
 ) -> Program:
-    """Compile-ready functions of a phase for `num_seeds` seeds, spread over `devices` devices.
+    """Compile-ready functions of a phase, its seeds spread over `devices` devices.
 
     `shard_map` gives every device its share of the seeds, with no communication between them. The number of
     steps of a chunk is a traced bound, so one compilation serves every interval between evaluations.

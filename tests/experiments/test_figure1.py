@@ -109,7 +109,7 @@ def test_checks_fail_where_the_model_sees_the_class() -> None:
 def test_checks_fail_where_kl_rises() -> None:
     paths = ideal()
     paths[:, -5:] = 0.99
-    assert "KL: largest rise above its running minimum (nats)" in failing(measured(paths))
+    assert "KL: largest rise above its running minimum, worst seed (nats)" in failing(measured(paths))
 
 
 def test_command_writes_verdict_and_report(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -145,14 +146,14 @@ def test_a_stochastic_pi_d_gives_every_answer_its_weight(tiny_run: Path) -> None
 
 
 def test_command_on_a_run(tiny_run: Path, call: Callable[..., object], tmp_path: Path) -> None:
-    out = tmp_path / "chosen.json"
-    ended = call(select.main, f"run={tiny_run}", "n=2", "tie_break=middle", "pass_ns=[4,8]", f"out={out}")
+    path = Path(shutil.copytree(tiny_run, tmp_path / "tiny"))
+    ended = call(select.main, f"run={path}", "n=2", "tie_break=middle", "pass_ns=[4,8]")
     assert (ended.status, ended.err) == (0, "")
-    content = json.loads(out.read_text())
+    content = json.loads((path / "selection.json").read_text())
     assert content["phase"] == "finetune"
     expected = run_tables(run_matrices(tiny_run), (2,), ("middle",), (4, 8))
     assert content["seeds"] == {str(seed): json.loads(json.dumps(table)) for seed, table in expected.items()}
-    assert (tiny_run / "figures" / "selection.png").stat().st_size > 1000
+    assert (path / "figures" / "selection.png").stat().st_size > 1000
     assert "Median over 2 seeds" in ended.out
 
 

@@ -1,0 +1,232 @@
+"""Held-out sets and evaluators against closed forms and brute force."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from oracles import layered_graph as oracle
+from oracles.small.layered_graph import THIRDS, exact
+from oracles.toy import TabularModel, ToyTask, class_blind_params
+
+from metrics import stratified_mean_interval
+from metrics.evaluators import DistributionEvaluator, HeldOut, SamplingEvaluator, make_held_out
+from tasks import LayeredGraph, stream
+
+MODEL = TabularModel()
+TOY = ToyTask()
+GRAPH = LayeredGraph(depth=2, width=2, branching=2, num_ids=30, mixture=THIRDS)
+EXACT = DistributionEvaluator(coverage_ns=(2, 4, 5.7), pass_ns=(4, 8, 12))
+
+
+@pytest.fixture(scope="module")
+def toy() -> HeldOut:
+    return make_held_out(TOY, 40, 32, 0)
+
+
+@pytest.fixture(scope="module")
+def graph() -> HeldOut:
+    return make_held_out(GRAPH, 30, 32, 0)
+
+
+def flat(held_out: HeldOut) -> Any:
+    return jax.tree.map(
+        lambda a: np.asarray(a).reshape(-1, *a.shape[2:])[: held_out.num_examples], held_out.batches
+    )
+
+
+def scores_of(evaluator: Any, held_out: HeldOut, params: Any) -> dict[str, np.ndarray]:
+    score = jax.jit(lambda batch: evaluator.score(MODEL, held_out.task, params, batch))
+    found = [
+        score(jax.tree.map(lambda a, i=i: a[i], held_out.batches))
+        for i in range(len(held_out.batches.position))
+    ]
+    return {key: np.concatenate([part[key] for part in found])[: held_out.num_examples] for key in found[0]}
+
+
+def test_the_held_out_set_is_stratified(graph: HeldOut) -> None:
+    assert graph.num_examples == 90
+    assert np.bincount(graph.groups).tolist() == [30, 30, 30]
+    batch = flat(graph)
+    assert batch.position.tolist() == list(range(90))
+    np.testing.assert_array_equal(batch.example.group, graph.groups)
+    assert graph.weights.sum() == pytest.approx(1)
+    uneven = make_held_out(TOY, 3, 10, 0)
+    np.testing.assert_allclose(uneven.weights, [0.9 / 3] * 3 + [0.1 / 3] * 3)
+
+
+def test_a_ragged_last_batch_repeats_and_is_cut_off(graph: HeldOut) -> None:
+    assert graph.batches.position.shape == (3, 32)
+    assert sorted(set(np.asarray(graph.batches.position).reshape(-1).tolist())) == list(range(90))
+
+
+def test_candidates_carry_the_oracles_law(graph: HeldOut) -> None:
+    batch = flat(graph)
+    assert graph.enumerated
+    assert not graph.single
+    np.testing.assert_allclose(graph.candidate_weight.sum(axis=1), 1, rtol=1e-5)
+    np.testing.assert_allclose(np.exp(graph.log_pi), graph.candidate_weight, rtol=1e-5)
+    for i in range(graph.num_examples):
+        text = GRAPH.decode(batch.example.prompt[i])
+        found = oracle.parse(text, GRAPH.separators)
+        bit = oracle.bit(found, GRAPH.subset, GRAPH.subset_seed, GRAPH.num_ids)
+        for k, path in enumerate(batch.candidates.responses[i].tolist()):
+            law = float(oracle.pi_data(found, bit, exact(GRAPH), path))
+            assert graph.candidate_weight[i, k] == pytest.approx(law, rel=1e-5)
+            assert graph.correct[i, k] == (oracle.class_prob(found, GRAPH.groups[graph.groups[i]], path) > 0)
+
+
+def test_evaluation_shares_no_prompt_with_training_or_another_split(graph: HeldOut) -> None:
+    def prompts(examples: Any) -> set[tuple[int, ...]]:
+        return {tuple(prompt) for prompt in np.asarray(examples.prompt).tolist()}
+
+    own = prompts(flat(graph).example)
+    assert len(own) == 90
+    for other in (make_held_out(GRAPH, 30, 32, 1), make_held_out(GRAPH, 30, 32, 0, "asked")):
+        assert not own & prompts(flat(other).example)
+    sample = jax.jit(jax.vmap(GRAPH.sample))
+    for seed in range(3):
+        assert not own & prompts(sample(jax.random.split(stream(seed, "train", "p", "fresh", 0), 90)))
+    again = make_held_out(GRAPH, 30, 32, 0)
+    np.testing.assert_array_equal(flat(again).example.prompt, flat(graph).example.prompt)
+
+
+@pytest.mark.parametrize(
+    ("p", "q", "printed", "passes", "coverages"),
+    [
+        (0.9, 0.1, 0.325, (0.934, 0.957, 0.972), (0.1, 0.1, 0.1)),
+        (0.6, 0.4, 0.551, (0.964, 0.998, 0.9998), (0.1, 0, 0)),
+        (0.5, 0.5, 0.693, (0.938, 0.996, 0.9998), (1, 0, 0)),
+        (5 / 12, 5 / 12, 0.875, (0.884, 0.987, 0.998), (1, 0, 0)),
+    ],
+)
+def test_class_blind_models_have_the_derived_numbers(
+    toy: HeldOut, p: float, q: float, printed: float, passes: tuple[float, ...], coverages: tuple[float, ...]
+) -> None:
+    """Scored and reduced from a real model that cannot see the class (derived from arXiv 2510.15020)."""
+    found = dict(EXACT.reduce(scores_of(EXACT, toy, class_blind_params(p, q, MODEL)), toy))
+    assert found["kl"] == pytest.approx(-0.9 * math.log(p) - 0.1 * math.log(q), rel=1e-5)
+    assert found["kl"] == pytest.approx(printed, abs=6e-4)
+    assert found["ce"] == pytest.approx(found["kl"], rel=1e-6)
+    for n, value, shown in zip((4, 8, 12), passes, (3, 3, 3 if p in (0.9, 5 / 12) else 4), strict=True):
+        assert found[f"pass/{n}"] == pytest.approx(1 - 0.9 * (1 - p) ** n - 0.1 * (1 - q) ** n, rel=1e-5)
+        assert found[f"pass/{n}"] == pytest.approx(value, abs=0.6 * 10.0**-shown)
+    assert [found[f"cov/{n}"] for n in ("2", "4", "5.7")] == pytest.approx(coverages)
+    assert found["validity"] == pytest.approx(p + q, rel=1e-5)
+    assert p == q or found["accuracy"] == pytest.approx(0.9)
+    assert found["easy/kl"] == pytest.approx(-math.log(p), rel=1e-5)
+    assert found["hard/kl"] == pytest.approx(-math.log(q), rel=1e-5)
+    assert found["hard/pass/4"] == pytest.approx(1 - (1 - q) ** 4, rel=1e-5)
+    assert found["bound_excess"] <= 1e-9
+
+
+def test_the_enumerated_mixture_is_reduced_like_brute_force(graph: HeldOut) -> None:
+    """pi_D = 3/4, 1/12, 1/12, 1/12 by the bit: every metric again, example by example."""
+    rng = np.random.default_rng(0)
+    model = rng.dirichlet([1, 1, 1, 1], graph.num_examples) * rng.uniform(0.5, 1, (graph.num_examples, 1))
+    greedy = np.eye(4, dtype=bool)[rng.integers(0, 4, graph.num_examples)]
+    found = dict(EXACT.reduce({"log_prob": np.log(model), "greedy": greedy}, graph))
+    names = {"": range(90)} | {
+        f"{name}/": np.flatnonzero(graph.groups == g) for g, name in enumerate(GRAPH.groups)
+    }
+    for prefix, members in names.items():
+        total: dict[str, float] = {}
+        for i in members:
+            bit = int(flat(graph).example.latent.bit[i])
+            pi = [3 / 4, 1 / 12, 1 / 12, 1 / 12] if bit == 1 else [1 / 12, 1 / 12, 1 / 12, 3 / 4]
+            part = {"ce": -sum(pi[k] * math.log(model[i, k]) for k in range(4))}
+            part["kl"] = sum(pi[k] * math.log(pi[k] / model[i, k]) for k in range(4))
+            for n in (2, 4, 5.7):
+                part[f"cov/{n}"] = sum(pi[k] for k in range(4) if pi[k] / model[i, k] >= n)
+            group = GRAPH.groups[graph.groups[i]]
+            correct = {"G1": [0], "G2": [3], "G3": [0, 1, 2, 3]}[group]
+            for n in (4, 8, 12):
+                part[f"pass/{n}"] = 1 - (1 - sum(model[i, k] for k in correct)) ** n
+            part["validity"] = float(model[i].sum())
+            part["accuracy"] = float(np.argmax(greedy[i]) in correct)
+            total = {key: total.get(key, 0.0) + value / len(members) for key, value in part.items()}
+        for key, value in total.items():
+            assert found[prefix + key] == pytest.approx(value, rel=1e-5), prefix + key
+        assert found[f"{prefix}bound_excess"] <= 1e-9
+
+
+def test_a_perfect_model_has_no_divergence(graph: HeldOut) -> None:
+    scores = {"log_prob": graph.log_pi, "greedy": graph.correct}
+    found = dict(DistributionEvaluator(coverage_ns=(1, 1.01, 2)).reduce(scores, graph))
+    assert found["kl"] == pytest.approx(0, abs=1e-6)
+    entropy = -(0.75 * math.log(0.75) + 0.25 * math.log(1 / 12))
+    assert found["ce"] == pytest.approx(entropy, rel=1e-5)
+    assert (found["cov/1"], found["cov/1.01"], found["cov/2"]) == (pytest.approx(1), 0, 0)
+
+
+def test_a_model_without_support_has_infinite_divergence_and_no_pass(toy: HeldOut) -> None:
+    scores = {"log_prob": np.full((80, 2), -np.inf), "greedy": np.zeros((80, 2), bool)}
+    found = dict(EXACT.reduce(scores, toy))
+    assert found["kl"] == found["ce"] == math.inf
+    assert found["cov/5.7"] == pytest.approx(1)
+    assert (found["pass/12"], found["accuracy"], found["validity"]) == (0, 0, 0)
+
+
+def test_the_histogram_is_the_law_of_the_log_ratio(graph: HeldOut) -> None:
+    rng = np.random.default_rng(1)
+    log_prob = np.log(rng.dirichlet([1, 1, 1, 1], (2, graph.num_examples)))
+    ((name, values, weights),) = EXACT.histograms({"log_prob": log_prob}, graph)
+    assert name == "log_ratio"
+    assert weights.sum() == pytest.approx(1, rel=1e-5)
+    kls = [dict(EXACT.reduce({"log_prob": one, "greedy": graph.correct}, graph))["kl"] for one in log_prob]
+    assert values @ weights == pytest.approx(np.mean(kls), rel=1e-4)
+
+
+def test_sampling_agrees_with_the_exact_numbers(toy: HeldOut) -> None:
+    evaluator = SamplingEvaluator(num_samples=64, pass_ns=(1, 4, 8, 100), seed=3)
+    assert evaluator.pass_ns == (1, 4, 8)
+    params = class_blind_params(0.5, 0.3, MODEL)
+    scores = scores_of(evaluator, toy, params)
+    assert scores["num_correct"].shape == scores["num_valid"].shape == (80,)
+    found = dict(evaluator.reduce(scores, toy))
+    truth = dict(DistributionEvaluator(pass_ns=(1, 4, 8)).reduce(scores_of(EXACT, toy, params), toy))
+    for n in (1, 4, 8):
+        per_prompt = [1 - math.comb(64 - c, n) / math.comb(64, n) for c in scores["num_correct"].tolist()]
+        assert found[f"sampled_pass/{n}"] == pytest.approx(
+            np.average(per_prompt, weights=toy.weights), rel=1e-6
+        )
+        interval = stratified_mean_interval(np.array(per_prompt), toy.groups, np.array(TOY.group_probs))
+        assert interval.low <= truth[f"pass/{n}"] <= interval.high
+        assert interval.high - interval.low < 0.1
+    assert found["sampled_validity"] == pytest.approx(truth["validity"], abs=0.03)
+    again = scores_of(evaluator, toy, params)
+    np.testing.assert_array_equal(again["num_correct"], scores["num_correct"])
+    assert len(set(scores["num_correct"][:40].tolist())) > 3, "prompts share their samples"
+
+
+@pytest.mark.parametrize(
+    ("make", "line"),
+    [
+        (lambda: make_held_out(TOY, 0, 4, 0), "evaluation.num_examples: 0 is not an integer >= 1"),
+        (lambda: make_held_out(TOY, 4, 0, 0), "evaluation.batch_size: 0 is not an integer >= 1"),
+        (lambda: make_held_out(TOY, 4, 4, -1), "evaluation.seed: -1 is not an integer >= 0"),
+        (
+            lambda: DistributionEvaluator(coverage_ns=(0.5,)),
+            "evaluation.coverage_ns: [0.5]; valid: numbers N >= 1, at least one",
+        ),
+        (
+            lambda: DistributionEvaluator(pass_ns=()),
+            "evaluation.pass_ns: []; valid: numbers N >= 1, at least one",
+        ),
+        (
+            lambda: DistributionEvaluator(pass_ns=(1.5,)),
+            "evaluation.pass_ns: [1.5]; valid: whole numbers N >= 1",
+        ),
+        (
+            lambda: SamplingEvaluator(num_samples=2, pass_ns=(4,)),
+            "evaluation.num_samples: 2 is below every N of evaluation.pass_ns",
+        ),
+    ],
+)
+def test_bad_settings_are_refused_in_one_line(make: Any, line: str) -> None:
+    with pytest.raises(ValueError, match="evaluation") as refused:
+        make()
+    assert str(refused.value) == line
