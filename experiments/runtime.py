@@ -8,16 +8,13 @@ from pathlib import Path
 import jax
 from jax._src import xla_bridge
 
-_SINGLE_THREADED = "--xla_cpu_multi_thread_eigen=false"
-
 
 def configure(num_seeds: int = 1, devices: int | str = "auto") -> None:
     """Switch on the persistent compilation cache and, on CPU, give seeds a device each as far as there are
     cores.
 
     The cache lies in `$COVLAB_CACHE`, by default `~/.cache/covlab`; an empty value switches it off. On CPU,
-    several seeds of a small model train fastest with one single-threaded XLA device a core: at `gpt_tiny`
-    three times as fast as one multi-threaded device that computes the seeds together. An accelerator's
+    several seeds of a small model train fastest with one single-threaded XLA device a core. An accelerator's
     devices are what they are. Nothing happens to the devices if JAX has started already.
 
     Args:
@@ -39,5 +36,3 @@ def configure(num_seeds: int = 1, devices: int | str = "auto") -> None:
         devices = max(count for count in range(1, cores + 1) if num_seeds % count == 0)
     if devices > 1 and not xla_bridge.backends_are_initialized():
         jax.config.update("jax_num_cpu_devices", devices)
-        if _SINGLE_THREADED not in os.environ.get("XLA_FLAGS", ""):
-            os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_SINGLE_THREADED}".strip()

@@ -140,12 +140,6 @@ class LayeredGraph(Task):
                 f"{' and one spare, which subset=label needs' if spare else ''}; need >= "
                 f"{self.num_nodes + spare}"
             )
-        if self.num_ids // 2 < self.branching:
-            raise ValueError(
-                f"task.num_ids: {self.num_ids} leaves no even or odd id for one of {self.branching} "
-                f"branching layers;"
-                f" need >= {2 * self.branching}"
-            )
 
     @property
     def num_nodes(self) -> int:
@@ -221,8 +215,8 @@ class LayeredGraph(Task):
         layers_key, chosen_key, ids_key = jax.random.split(key, 3)
         rank = jnp.argsort(jax.random.uniform(layers_key, (self.depth,)))
         branching = rank < self.branching
-        # The constrained slots' ids are drawn on their own: were they taken off a permutation by parity, the parities of
-        # what is left would not be exchangeable any more.
+        # The constrained slots' ids are drawn on their own: were they taken off a permutation by parity, the
+        # parities of what is left would not be exchangeable any more.
         draws = (
             jax.random.uniform(chosen_key, (2, (self.num_ids + 1) // 2)).at[0, self.num_ids // 2 :].set(-1.0)
         )

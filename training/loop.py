@@ -86,7 +86,6 @@ class Trainer:
         self.failed: dict[int, tuple[str, int]] = {}
         self._seeds = jnp.asarray(self.seeds, jnp.uint32)
         self._saved_at = time.monotonic()
-        self._lines = 0
         devices = seed_devices(len(self.seeds))
         self.programs = [
             make_program(model, phase, self.evaluators, held_out, devices, batching)
