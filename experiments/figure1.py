@@ -271,7 +271,11 @@ def _notes(found: Measurements, trained: float) -> tuple[str, ...]:
         else "No measured KL lies on the class-blind curve between p = 0.5 and p = 0.9."
     )
     diverged = found.matrices.diverged
+    missed = [check.name for check in checks(found, whole_interval=True) if not check.passed]
     return (
+        "Each target is also met by the whole 95 % interval over the seeds."
+        if not missed
+        else f"Not met by the whole 95 % interval over the seeds: {'; '.join(missed)}.",
         spread,
         f"Training and evaluation took {trained:.0f} s for all seeds together.",
         *((f"Seeds {', '.join(map(str, diverged))} diverged and are left out.",) if diverged else ()),

@@ -18,6 +18,7 @@ configure(devices=4)
 sys.path.append(str(Path(__file__).parent))
 
 STRICT = ("tasks", "models", "decoding")
+HASTY = ("tasks", "metrics")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -25,3 +26,11 @@ def dtype_promotion(request: pytest.FixtureRequest) -> Iterator[None]:
     """No implicit promotion of dtypes where the code is ours alone: optax's Adam itself relies on it."""
     with jax.numpy_dtype_promotion("strict" if request.path.parent.name in STRICT else "standard"):
         yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compilation(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Half the compilation time where there is nothing to train: integers do not care how they are optimised."""
+    jax.config.update("jax_disable_most_optimizations", request.path.parent.name in HASTY)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
