@@ -30,7 +30,7 @@ def dtype_promotion(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture(scope="module", autouse=True)
 def compilation(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Half the compilation time where there is nothing to train: integers do not care how they are optimised."""
+    """Half the compilation time where nothing is trained: these answers do not depend on optimisation."""
     jax.config.update("jax_disable_most_optimizations", request.path.parent.name in HASTY)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
