@@ -1,7 +1,8 @@
 """Data distributions that are known exactly."""
 
 from tasks.base import PAD, Enumeration, Example, Task
-from tasks.layered_graph import CLASSES, GraphClass, GraphLatent, LayeredGraph
+from tasks.graph_classes import CLASSES, GraphClass, GraphLatent
+from tasks.layered_graph import LayeredGraph
 from tasks.streams import stream
 
 __all__ = [
