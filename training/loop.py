@@ -111,8 +111,9 @@ class Trainer:
             first, step, state = 0, -1, None
             params = self.programs[0].init(self._seeds)
         else:
-            position, state = start
+            position, restored = start
             first, step, params = position.phase, position.step, None
+            state = self.programs[first].place(restored)
             self.failed = {seed: (name, at) for seed, name, at in position.failed}
             self.sink.rewind(position.lines)
             self.sink.message(f"resuming in phase {self.phases[first].name} after step {step}")

@@ -85,10 +85,19 @@ class ChunkLog(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """The compiled functions of a phase. Arrays of a `TrainState` have a leading axis of seeds."""
+    """The compiled functions of a phase. Arrays of a `TrainState` have a leading axis of seeds.
+
+    Attributes:
+        init: parameters from seeds.
+        begin: the state at the start of the phase, from parameters and the steps at which seeds have failed.
+        place: a state that was read from disk, moved to where `run` keeps it.
+        run: the state after the steps from `start` to `stop`, and their means; the old state is donated.
+        score: every evaluator's per-example arrays on the held-out set.
+    """
 
     init: Callable[[Int[Array, " seeds"]], Params]
     begin: Callable[[Params, Int[Array, " seeds"]], TrainState]
+    place: Callable[[TrainState], TrainState]
     run: Callable[[TrainState, Int[Array, " seeds"], int, int], tuple[TrainState, ChunkLog]]
     score: Callable[[Params], dict[str, dict[str, Array]]]
 
@@ -190,6 +199,9 @@ def make_program(
     def score_seeds(params: Params, batches: Batch) -> dict[str, dict[str, Array]]:
         return over_seeds(score_one, batching, 1)(params, batches)
 
+    def place(state: TrainState) -> TrainState:
+        return state
+
     init = jax.vmap(lambda seed: model.init(stream(seed, "init")))
     if devices > 1:
         mesh = jax.make_mesh((devices,), ("seed",), axis_types=(jax.sharding.AxisType.Auto,))
@@ -201,6 +213,9 @@ def make_program(
         run = shard(run, (per_seed, per_seed, same, same))
         score_seeds = shard(score_seeds, (per_seed, same))
         init = shard(init, (per_seed,))
+        # A state that begins where it stays: on one device, its first chunk would be compiled for that alone.
+        begin = shard(begin, (per_seed, per_seed))
+        place = shard(place, (per_seed,))
     # One thread a CPU device: with a device a core, XLA's own threads would only wait for each other.
     cpu = jax.default_backend() == "cpu"
     options = {"xla_cpu_multi_thread_eigen": False} if cpu and devices > 1 else None
@@ -208,6 +223,7 @@ def make_program(
     return Program(
         init=jax.jit(init),
         begin=jax.jit(begin),
+        place=jax.jit(place),
         run=jax.jit(run, donate_argnums=0, compiler_options=options),
         score=lambda params: compiled_score(params, held_out.batches),
     )
