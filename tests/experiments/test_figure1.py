@@ -114,6 +114,7 @@ def test_checks_fail_where_kl_rises() -> None:
 
 def test_command_writes_verdict_and_report(tmp_path: Path) -> None:
     overrides = [
+        "seed=0",
         "seeds=2",
         f"root={tmp_path}",
         "name=tiny",
