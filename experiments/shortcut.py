@@ -9,6 +9,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Int
 
 from experiments.build import Setup
 from experiments.selection_table import Row, RunMatrices, run_matrices, run_tables
@@ -44,8 +45,6 @@ def measure(path: Path, setup: Setup, n: float, tie_break: str, blindness_exampl
     """Read the run at `path` and derive what the claim speaks of."""
     matrices = run_matrices(path, "finetune")
     tables = run_tables(matrices, COVERAGE_NS, TIE_BREAKS, PASS_NS)
-    chosen = [_pick(table, "simple_tournament", n, tie_break)["index"] for table in tables.values()]
-    lowest = [_pick(table, "min_kl")["index"] for table in tables.values()]
     passes = matrices.pass_at_n(PASS_NS)
     if passes is None:
         raise ValueError("task: figure1 needs a task that enumerates its valid responses")
@@ -56,8 +55,8 @@ def measure(path: Path, setup: Setup, n: float, tie_break: str, blindness_exampl
         cov=matrices.coverage(COVERAGE_NS),
         passes=passes,
         tables=tables,
-        chosen=np.asarray(chosen),
-        lowest=np.asarray(lowest),
+        chosen=picks(tables, "simple_tournament", n, tie_break),
+        lowest=picks(tables, "min_kl"),
         blindness=blindness,
         log_odds=log_odds,
         bound_excess=float(load_run(path)["eval/bound_excess"].max()),
@@ -107,8 +106,17 @@ def class_blindness(
     return blindness, shown
 
 
-def _pick(table: list[Row], rule: str, n: float | None = None, tie_break: str | None = None) -> Row:
-    return next(row for row in table if (row["rule"], row["n"], row["tie_break"]) == (rule, n, tie_break))
+def picks(
+    tables: dict[int, list[Row]], rule: str, n: float | None = None, tie_break: str | None = None
+) -> Int[np.ndarray, " seeds"]:
+    """Index of the checkpoint that a rule chooses, for every seed."""
+    wanted = (rule, n, tie_break)
+    return np.array(
+        [
+            next(row["index"] for row in table if (row["rule"], row["n"], row["tie_break"]) == wanted)
+            for table in tables.values()
+        ]
+    )
 
 
 def checks(found: Measurements, whole_interval: bool = False) -> tuple[Check, ...]:

@@ -17,9 +17,9 @@ class Model(abc.ABC):
     Implementations are frozen dataclasses, hashable, so that a model can be a static argument of `jit`; their
     parameters are plain pytrees. All methods are natively batched over prompts; seeds are added by `vmap`.
 
-    The prompt's part of a forward pass is computed once, by `prefill`, and shared by all responses of the
-    prompt: training scores one response a prompt, evaluation all its valid ones, sampling extends N of them
-    token by token, and the three share the code of `extend`.
+    The prompt's part of a forward pass is computed once and shared by all responses of the prompt: `logits`
+    scores one response a prompt in training and all its valid ones in evaluation, `start` and `step` extend N
+    of them token by token in sampling.
     """
 
     vocab_size: int

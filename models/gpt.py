@@ -300,8 +300,7 @@ def _mean(x: Float[Array, "*batch width"]) -> Float[Array, "*batch 1"]:
 def _standardise(x: Float[Array, "*batch width"]) -> Float[Array, "*batch width"]:
     """(x - mean) / sqrt(variance + 1e-5) over the last axis.
 
-    The gradient is written out because the derived one repeats the reductions: on CPU they took half of a
-    step.
+    The gradient is written out because the derived one repeats the reductions, which are slow on CPU.
     """
     return _standardise_forward(x)[0]
 

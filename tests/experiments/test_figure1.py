@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from experiments.selection_table import RunMatrices, run_tables
-from experiments.shortcut import COVERAGE_NS, PASS_NS, Measurements, checks
+from experiments.shortcut import COVERAGE_NS, PASS_NS, Measurements, checks, picks
 from experiments.verdict import Verdict
 from metrics import Interval
 
@@ -42,15 +42,6 @@ def measured(paths: np.ndarray, auc: float = 0.5) -> Measurements:
     matrices = class_blind_matrices(paths)
     tables = run_tables(matrices, COVERAGE_NS, pass_ns=PASS_NS)
 
-    def pick(rule: str, n: float | None, tie_break: str | None) -> np.ndarray:
-        wanted = (rule, n, tie_break)
-        return np.array(
-            [
-                next(row["index"] for row in table if (row["rule"], row["n"], row["tie_break"]) == wanted)
-                for table in tables.values()
-            ]
-        )
-
     passes = matrices.pass_at_n(PASS_NS)
     assert passes is not None
     return Measurements(
@@ -59,8 +50,8 @@ def measured(paths: np.ndarray, auc: float = 0.5) -> Measurements:
         cov=matrices.coverage(COVERAGE_NS),
         passes=passes,
         tables=tables,
-        chosen=pick("simple_tournament", 2.0, "min_cross_entropy"),
-        lowest=pick("min_kl", None, None),
+        chosen=picks(tables, "simple_tournament", 2.0, "min_cross_entropy"),
+        lowest=picks(tables, "min_kl"),
         blindness={seed: Interval(auc, auc - 0.01, auc + 0.01) for seed in matrices.seeds},
         log_odds={},
         bound_excess=0.0,
