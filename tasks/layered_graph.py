@@ -12,25 +12,17 @@ import functools
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from tasks.base import PAD, Enumeration, Example, Task
+from tasks import edge_list
+from tasks.base import Enumeration, Example, Task
 from tasks.graph_classes import CLASSES, GraphLatent
-
-
-class _Draw(NamedTuple):
-    """One labelled graph: slots 0 and 1 of a branching layer are its even and odd passable nodes; slot 0 of
-    any other layer is its passable node."""
-
-    ends: Int[Array, " 2"]
-    nodes: Int[Array, "depth width"]
-    branching: Bool[Array, " depth"]
-    bit: Int[Array, ""]
+from tasks.graph_drawing import Drawing, draw_graph
 
 
 def _choice(field: str, value: object, valid: Sequence[str]) -> None:
@@ -45,20 +37,28 @@ class LayeredGraph(Task):
     Attributes:
         depth: number L of intermediate layers; responses have L + 2 nodes.
         width: nodes in an intermediate layer.
-        branching: number of intermediate layers, placed at random, with two passable nodes.
+        branching: number of intermediate layers, placed at random, with two passable nodes, of the classes
+            that do not state their own (`CLASSES`).
         num_ids: node ids are drawn without replacement from 1..num_ids (m; unstated in the paper, whose
             example shows ids up to 86).
-        mixture: probability of each class of `CLASSES`; fine-tuning takes {G1: 0.9, G2: 0.1}, pre-training
-            1/3 each.
+        mixture: probability of each class of `CLASSES`. Figure 1: fine-tuning takes {G1: 0.9, G2: 0.1},
+            pre-training 1/3 each of G1, G2, G3. Figure 2: {chain: 0.94, xor: 0.05, uniform: 0.01}.
         edge_order: "shuffled" or "by_layer" (nodes within a layer in random order); unstated in the paper.
         separators: write `|` between edges.
         subset: how V', the half of the nodes whose XOR of parities names the class, is fixed: "rank" by
             (layer, rank of the id within its layer), |V'| = floor(|V|/2); "label" by a fixed half of the ids.
         subset_seed: which half.
+        max_enumerated: valid responses are enumerated where there are at most this many of them.
 
-    pi_D(y|x) is conditional on the prompt alone. Writing b(x) for the XOR bit, the posterior of class c is
-    proportional to P(c) P(b(x)|c), P(b|c) being 1, 0 or 1/2, because all classes share the law of the graph
-    given its bit; pi_D(y|x) = sum_c P(c|x) pi_c(y|x).
+    pi_D(y|x) is conditional on the prompt alone. Writing k(x) for the number of branching layers and b(x) for
+    the XOR bit, the posterior of class c is proportional to P(c) 1{k(x) = k_c} P(b(x)|c), P(b|c) being 1, 0
+    or 1/2, because all classes share the law of the graph given these two; pi_D(y|x) = sum_c P(c|x)
+    pi_c(y|x). Classes with `bit="any"` share the law given k alone.
+
+    Raises:
+        ValueError: one line for a field out of range, for a mixture that is no distribution, and for one that
+            mixes classes with and without a prescribed bit at the same k: their posterior would need the
+            bit's own probability.
     """
 
     depth: int = 8
@@ -70,12 +70,14 @@ class LayeredGraph(Task):
     separators: bool = True
     subset: Literal["rank", "label"] = "rank"
     subset_seed: int = 0
+    max_enumerated: int = 64
 
     def __post_init__(self) -> None:
         if isinstance(self.mixture, Mapping):
             object.__setattr__(self, "mixture", tuple(self.mixture.items()))
         object.__setattr__(self, "mixture", tuple((str(name), float(p)) for name, p in self.mixture))
-        for field, low in (("depth", 1), ("width", 1), ("branching", 0), ("num_ids", 1), ("subset_seed", 0)):
+        lowest = {"depth": 1, "width": 1, "branching": 0, "num_ids": 1, "subset_seed": 0, "max_enumerated": 0}
+        for field, low in lowest.items():
             value = getattr(self, field)
             if not isinstance(value, int) or isinstance(value, bool) or value < low:
                 raise ValueError(f"task.{field}: {value!r} is not an integer >= {low}")
@@ -90,9 +92,8 @@ class LayeredGraph(Task):
         total = math.fsum(p for _, p in self.mixture)
         if abs(total - 1) > 1e-6:
             raise ValueError(f"task.mixture: probabilities {dict(self.mixture)} sum to {total:.6g}, not to 1")
-        if self.branching > self.depth:
-            raise ValueError(f"task.branching: {self.branching} exceeds task.depth = {self.depth} layers")
-        if self.branching and self.width < 2:
+        self._check_classes()
+        if self.max_branching and self.width < 2:
             raise ValueError(
                 f"task.width: {self.width} leaves no even and odd node in a branching layer; need >= 2"
             )
@@ -104,6 +105,21 @@ class LayeredGraph(Task):
                 f"{self.num_nodes + spare}"
             )
 
+    def _check_classes(self) -> None:
+        if self.branching > self.depth:
+            raise ValueError(f"task.branching: {self.branching} exceeds task.depth = {self.depth} layers")
+        for name, count in zip(self.groups, self._branching_counts, strict=True):
+            if count > self.depth:
+                raise ValueError(f"task.depth: {self.depth}; class {name} needs {count} branching layers")
+        for one, other in itertools.combinations(range(len(self.groups)), 2):
+            free = [CLASSES[self.groups[c]].bit == "any" for c in (one, other)]
+            if self._branching_counts[one] == self._branching_counts[other] and free[0] != free[1]:
+                raise ValueError(
+                    f"task.mixture: {self.groups[one]} and {self.groups[other]} both have "
+                    f"{self._branching_counts[one]} branching layers, and one of them prescribes the bit of "
+                    f"V': valid are mixtures of G1, G2, G3 or of chain, xor, uniform"
+                )
+
     @property
     def num_nodes(self) -> int:
         """|V| = 2 + depth x width."""
@@ -114,17 +130,26 @@ class LayeredGraph(Task):
         """Padding (0), the ids 1..m, and `|`, `/`, `=` as m+1, m+2, m+3."""
         return self.num_ids + 4
 
+    @functools.cached_property
+    def _branching_counts(self) -> tuple[int, ...]:
+        """k_c of each class."""
+        named = {"task": self.branching, "half": self.depth // 2}
+        counts = (CLASSES[name].branching for name in self.groups)
+        return tuple(named[count] if isinstance(count, str) else count for count in counts)
+
     @property
-    def max_edges(self) -> int:
-        """Edges of the largest graph: the branching layers are those whose nodes have `width` successors
-        first."""
-        inner = min(self.branching, self.depth - 1)
-        return self.width + (self.depth - 1 + inner) * self.width + 1 + (self.branching - inner)
+    def max_branching(self) -> int:
+        """Branching layers of the class that has most."""
+        return max(self._branching_counts)
+
+    @property
+    def _max_edges(self) -> int:
+        return edge_list.max_edges(self.depth, self.width, self.max_branching)
 
     @property
     def prompt_length(self) -> int:
         """Tokens of the longest prompt: `u v` for each edge, the separators, and `/ s t =`."""
-        return (3 * self.max_edges - 1 if self.separators else 2 * self.max_edges) + 4
+        return edge_list.prompt_length(self._max_edges, self.separators)
 
     @property
     def response_length(self) -> int:
@@ -143,8 +168,9 @@ class LayeredGraph(Task):
 
     @property
     def num_enumerated(self) -> int:
-        """2^branching valid paths."""
-        return 2**self.branching
+        """2^k valid paths for the class with most branching layers, 0 if these exceed `max_enumerated`."""
+        most = 2**self.max_branching
+        return most if most <= self.max_enumerated else 0
 
     @functools.cached_property
     def _subset_positions(self) -> np.ndarray:
@@ -172,47 +198,41 @@ class LayeredGraph(Task):
             member = jnp.asarray(self._subset_labels)[values]
         return jnp.sum(jnp.where(member, values % 2, 0)) % 2
 
-    def _draw(self, key: PRNGKeyArray) -> _Draw:
-        """A graph uniform over all labelled ones whose branching layers have an even and an odd passable
-        node."""
-        layers_key, chosen_key, ids_key = jax.random.split(key, 3)
-        rank = jnp.argsort(jax.random.uniform(layers_key, (self.depth,)))
-        branching = rank < self.branching
-        # The constrained slots' ids are drawn on their own: were they taken off a permutation by parity, the
-        # parities of what is left would not be exchangeable any more.
-        draws = (
-            jax.random.uniform(chosen_key, (2, (self.num_ids + 1) // 2)).at[0, self.num_ids // 2 :].set(-1.0)
-        )
-        chosen = 2 * jax.lax.top_k(draws, self.branching)[1] + jnp.asarray([[2], [1]])
-        priority = jax.random.uniform(ids_key, (self.num_ids,)).at[chosen.reshape(-1) - 1].set(2.0)
-        rest = 1 + jnp.argsort(priority)
-        constrained = branching[:, None] & (jnp.arange(self.width) < 2)
-        free = jnp.cumsum(~constrained.reshape(-1)).reshape(self.depth, self.width)
-        ends, nodes = rest[:2], rest[1 + free]
-        if self.branching:
-            own = chosen[:, jnp.minimum(rank, self.branching - 1)].T
-            nodes = nodes.at[:, :2].set(jnp.where(branching[:, None], own, nodes[:, :2]))
-        return _Draw(ends, nodes, branching, self._bit(ends, nodes))
-
     def sample_group(self, key: PRNGKeyArray, group: Int[Array, ""]) -> Example:
         """Draw the graph given the class's XOR bit (by rejection, exactly), then the path by the class's
         rule."""
         bit_key, graph_key, path_key, edge_key = jax.random.split(key, 4)
-        bits = jnp.asarray([-1 if CLASSES[name].bit is None else CLASSES[name].bit for name in self.groups])
-        wanted = bits[group]
-        wanted = jnp.where(wanted < 0, jax.random.bernoulli(bit_key).astype(wanted.dtype), wanted)
+        count = jnp.asarray(self._branching_counts)[group]
 
-        def redraw(carry: tuple[Array, _Draw]) -> tuple[Array, _Draw]:
-            attempt, _ = carry
-            return attempt + 1, self._draw(jax.random.fold_in(graph_key, attempt))
+        def drawn(attempt: Int[Array, ""] | int) -> tuple[Drawing, Int[Array, ""]]:
+            own = jax.random.fold_in(graph_key, attempt)
+            graph = draw_graph(own, self.depth, self.width, self.num_ids, count, self.max_branching)
+            return graph, self._bit(graph.ends, graph.nodes)
 
-        first = (jnp.asarray(1), self._draw(jax.random.fold_in(graph_key, 0)))
-        _, draw = jax.lax.while_loop(lambda carry: carry[1].bit != wanted, redraw, first)
+        graph, bit = drawn(0)
+        if any(CLASSES[name].bit != "any" for name in self.groups):
+            codes = {"fair": 2, "any": 3}
+            bits = [CLASSES[name].bit for name in self.groups]
+            code = jnp.asarray([codes[own] if isinstance(own, str) else own for own in bits])[group]
+            wanted = jnp.where(code == 2, jax.random.bernoulli(bit_key).astype(code.dtype), code)
+            _, graph, bit = jax.lax.while_loop(
+                lambda carry: (carry[2] != wanted) & (wanted < 2),
+                lambda carry: (carry[0] + 1, *drawn(carry[0])),
+                (jnp.asarray(1), graph, bit),
+            )
 
-        latent = self._latent(draw, group)
-        oppose = self._sample_opposition(path_key, group)
-        response = self._path(latent, oppose)
-        prompt, prompt_mask = self._prompt(edge_key, draw)
+        latent = self._latent(graph, bit, group)
+        response = self._path(latent, self._sample_opposition(path_key, latent))
+        prompt, prompt_mask = edge_list.edge_list_prompt(
+            edge_key,
+            graph.ends,
+            graph.nodes,
+            graph.passable,
+            self._max_edges,
+            self.num_ids,
+            self.edge_order == "shuffled",
+            self.separators,
+        )
         return Example(
             prompt=prompt,
             prompt_mask=prompt_mask,
@@ -223,70 +243,33 @@ class LayeredGraph(Task):
             latent=latent,
         )
 
-    def _latent(self, draw: _Draw, group: Int[Array, ""]) -> GraphLatent:
-        first = draw.nodes[:, 0]
+    def _latent(self, graph: Drawing, bit: Int[Array, ""], group: Int[Array, ""]) -> GraphLatent:
+        first = graph.nodes[:, 0]
         single = jnp.stack(
             [jnp.where(first % 2 == 0, first, -1), jnp.where(first % 2 == 1, first, -1)], axis=1
         )
-        both = draw.nodes[:, :2] if self.width > 1 else single
-        passable = jnp.where(draw.branching[:, None], both, single)
-        return GraphLatent(draw.ends[0], draw.ends[1], passable, draw.bit, group.astype(jnp.int32))
+        both = graph.nodes[:, :2] if self.width > 1 else single
+        passable = jnp.where(graph.branching[:, None], both, single)
+        parity = jnp.sum(passable[:, 1] >= 0) % 2
+        return GraphLatent(graph.ends[0], graph.ends[1], passable, bit, parity, group.astype(jnp.int32))
 
-    def _sample_opposition(self, key: PRNGKeyArray, group: Int[Array, ""]) -> Bool[Array, " depth"]:
+    def _sample_opposition(self, key: PRNGKeyArray, latent: GraphLatent) -> Bool[Array, " depth"]:
         """For each layer, whether the path would take the node of the other parity if the layer branches."""
-        rules = [CLASSES[name].rule for name in self.groups]
-        always = jnp.asarray([rule == "oppose" for rule in rules])[group]
-        uniform = jnp.asarray([rule == "uniform" for rule in rules])[group]
-        return jnp.where(uniform, jax.random.bernoulli(key, shape=(self.depth,)), always)
+        fair = jax.random.bernoulli(key, shape=(self.depth,))
+        same = jnp.zeros((self.depth,), bool)
+        by_rule = {
+            "follow": same,
+            "oppose": ~same,
+            "uniform": fair,
+            "global": same | (latent.parity == 1),
+        }
+        return jnp.stack([by_rule[CLASSES[name].rule] for name in self.groups])[latent.group]
 
     def _path(self, latent: GraphLatent, oppose: Bool[Array, " depth"]) -> Int[Array, " response"]:
         side = jnp.asarray(self._layer_parity) ^ oppose.astype(int)
         chosen = jnp.take_along_axis(latent.passable, side[:, None], axis=1)[:, 0]
         nodes = jnp.where(jnp.all(latent.passable >= 0, axis=1), chosen, jnp.max(latent.passable, axis=1))
         return jnp.concatenate([latent.source[None], nodes, latent.target[None]]).astype(jnp.int32)
-
-    def _prompt(self, key: PRNGKeyArray, draw: _Draw) -> tuple[Int[Array, " prompt"], Bool[Array, " prompt"]]:
-        slot_key, edge_key = jax.random.split(key)
-        passable = jnp.zeros((self.depth, self.width), bool).at[:, 0].set(True)
-        if self.branching:
-            passable = passable.at[:, 1].set(draw.branching)
-        # Slots are shuffled within their layer: in layer order, position would otherwise tell passable from
-        # dead.
-        shuffle = jnp.argsort(jax.random.uniform(slot_key, (self.depth, self.width)), axis=1)
-        nodes = jnp.take_along_axis(draw.nodes, shuffle, axis=1)
-        passable = jnp.take_along_axis(passable, shuffle, axis=1)
-        sources = [
-            jnp.repeat(draw.ends[:1], self.width),
-            jnp.repeat(nodes[:-1].reshape(-1), self.width),
-            nodes[-1],
-        ]
-        targets = [
-            nodes[0],
-            jnp.repeat(nodes[1:], self.width, axis=0).reshape(-1),
-            jnp.repeat(draw.ends[1:], self.width),
-        ]
-        exists = [
-            jnp.ones((self.width,), bool),
-            jnp.repeat(passable[:-1].reshape(-1), self.width),
-            passable[-1],
-        ]
-        source, target, exist = (jnp.concatenate(parts) for parts in (sources, targets, exists))
-        if self.edge_order == "shuffled":
-            priority = jax.random.uniform(edge_key, exist.shape)
-        else:
-            priority = jnp.arange(exist.shape[0]) / exist.shape[0]
-        order = jnp.argsort(jnp.where(exist, priority, -1.0))[-self.max_edges :]
-        columns = [source[order], target[order]]
-        if self.separators:
-            columns.append(jnp.full_like(order, self.num_ids + 1))
-        edges = jnp.stack(columns, axis=1)
-        edge_mask = jnp.broadcast_to(exist[order][:, None], edges.shape).reshape(-1)
-        tokens = edges.reshape(-1)[: -1 if self.separators else None]
-        tail = jnp.stack(
-            [jnp.asarray(self.num_ids + 2), draw.ends[0], draw.ends[1], jnp.asarray(self.num_ids + 3)]
-        )
-        mask = jnp.concatenate([edge_mask[: tokens.shape[0]], jnp.ones((4,), bool)])
-        return jnp.where(mask, jnp.concatenate([tokens, tail]), PAD).astype(jnp.int32), mask
 
     def _opposition(
         self, latent: GraphLatent, response: Int[Array, " response"]
@@ -310,16 +293,19 @@ class LayeredGraph(Task):
             "follow": follows,
             "oppose": opposes,
             "uniform": -math.log(2.0) * jnp.sum(branching, dtype=float),
+            "global": jnp.where(latent.parity == 1, opposes, follows),
         }
         return jnp.where(valid, jnp.stack([by_rule[CLASSES[name].rule] for name in self.groups]), -jnp.inf)
 
     def _class_posterior(self, latent: GraphLatent) -> Float[Array, " groups"]:
         """ln P(c|x)."""
         log_prior = jnp.log(jnp.asarray(self.group_probs))
-        bits = [CLASSES[name].bit for name in self.groups]
-        likelihood = [
-            jnp.asarray(0.5) if bit is None else (latent.bit == bit).astype(jnp.float32) for bit in bits
-        ]
+        count = jnp.sum(jnp.all(latent.passable >= 0, axis=1))
+        likelihood = []
+        for name, own in zip(self.groups, self._branching_counts, strict=True):
+            bit = CLASSES[name].bit
+            given = 0.5 if isinstance(bit, str) else (latent.bit == bit).astype(jnp.float32)
+            likelihood.append(jnp.where(count == own, given, 0.0))
         return jax.nn.log_softmax(log_prior + jnp.log(jnp.stack(likelihood)))
 
     def log_prob(self, latent: GraphLatent, response: Int[Array, " response"]) -> Float[Array, ""]:
@@ -327,7 +313,8 @@ class LayeredGraph(Task):
         return jax.nn.logsumexp(self._class_posterior(latent) + self._class_log_probs(latent, response))
 
     def reward(self, latent: GraphLatent, response: Int[Array, " response"]) -> Float[Array, ""]:
-        """1 if the example's own class can emit the path: THE path for G1 and G2, any valid path for G3."""
+        """1 if the example's own class can emit the path: THE path for a deterministic class, any valid path
+        for a uniform one."""
         return jnp.isfinite(self._class_log_probs(latent, response)[latent.group]).astype(jnp.float32)
 
     def validity(self, latent: GraphLatent, response: Int[Array, " response"]) -> Float[Array, ""]:
@@ -335,27 +322,30 @@ class LayeredGraph(Task):
         return self._opposition(latent, response)[0].astype(jnp.float32)
 
     def enumerate(self, latent: GraphLatent) -> Enumeration:
-        """All 2^branching valid paths; candidate 0 follows the parity rule everywhere, the last opposes it
-        everywhere.
+        """All 2^k valid paths of a graph with k branching layers, padded to `num_enumerated` rows; candidate
+        0 follows the parity rule everywhere, the last one opposes it everywhere.
 
-        The k-th binary digit of a candidate's index, most significant first, says whether it opposes the rule
-        in the k-th branching layer.
+        The j-th of the last k binary digits of a candidate's index, most significant first, says whether it
+        opposes the rule in the j-th branching layer.
+
+        Raises:
+            ValueError: if there may be more than `max_enumerated`.
         """
-        choices = np.asarray(list(itertools.product((False, True), repeat=self.branching)), bool)
-        choices = choices.reshape(self.num_enumerated, self.branching)
+        if not self.num_enumerated:
+            return super().enumerate(latent)
+        most = self.max_branching
         branching = jnp.all(latent.passable >= 0, axis=1)
-        digit = jnp.cumsum(branching) - 1
+        count = jnp.sum(branching)
+        index = np.arange(self.num_enumerated)
+        digits = (index[:, None] >> np.arange(most)[::-1]) % 2 == 1
+        digit = most - count + jnp.cumsum(branching) - 1
         oppose = (
-            jnp.where(branching, jnp.take(jnp.asarray(choices), digit, axis=1, mode="clip"), False)
-            if self.branching
-            else (jnp.zeros((1, self.depth), bool))
+            jnp.where(branching, jnp.take(jnp.asarray(digits), digit, axis=1, mode="clip"), False)
+            if most
+            else jnp.zeros((1, self.depth), bool)
         )
         responses = jax.vmap(self._path, in_axes=(None, 0))(latent, oppose)
-        return Enumeration(responses, jnp.ones((self.num_enumerated,), bool))
-
-    @functools.cached_property
-    def _specials(self) -> dict[str, int]:
-        return {"|": self.num_ids + 1, "/": self.num_ids + 2, "=": self.num_ids + 3}
+        return Enumeration(responses, jnp.asarray(index) < 2**count)
 
     def encode(self, text: str) -> list[int]:
         """Tokens of `u1 v1 | u2 v2 | ... / s t =` or of a path.
@@ -363,19 +353,8 @@ class LayeredGraph(Task):
         Raises:
             ValueError: for a word that is neither an id in 1..num_ids nor one of `|`, `/`, `=`.
         """
-        tokens = []
-        for word in text.split():
-            if word in self._specials:
-                tokens.append(self._specials[word])
-            elif word.isdecimal() and 1 <= int(word) <= self.num_ids:
-                tokens.append(int(word))
-            else:
-                raise ValueError(f"text: {word!r} is neither an id in 1..{self.num_ids} nor one of | / =")
-        return tokens
+        return edge_list.encode(text, self.num_ids)
 
     def decode(self, tokens: Any) -> str:
         """Text of a prompt or response; padding is skipped."""
-        names = {token: text for text, token in self._specials.items()}
-        return " ".join(
-            names.get(int(token), str(int(token))) for token in np.asarray(tokens) if int(token) != PAD
-        )
+        return edge_list.decode(tokens, self.num_ids)

@@ -75,7 +75,7 @@ def test_candidates_carry_the_oracles_law(graph: HeldOut) -> None:
         found = oracle.parse(text, GRAPH.separators)
         bit = oracle.bit(found, GRAPH.subset, GRAPH.subset_seed, GRAPH.num_ids)
         for k, path in enumerate(batch.candidates.responses[i].tolist()):
-            law = float(oracle.pi_data(found, bit, exact(GRAPH), path))
+            law = float(oracle.pi_data(found, bit, exact(GRAPH), path, GRAPH.branching))
             assert graph.candidate_weight[i, k] == pytest.approx(law, rel=1e-5)
             assert graph.correct[i, k] == (oracle.class_prob(found, GRAPH.groups[graph.groups[i]], path) > 0)
 

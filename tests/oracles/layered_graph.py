@@ -7,12 +7,24 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 
 import numpy as np
 
-RULES = {"G1": ("follow", 1), "G2": ("oppose", 0), "G3": ("uniform", None)}
+RULES = {
+    "G1": ("follow", 1),
+    "G2": ("oppose", 0),
+    "G3": ("uniform", None),
+    "chain": ("follow", None),
+    "xor": ("global", None),
+    "uniform": ("uniform", None),
+}
+
+
+def branching_layers(name: str, depth: int, branching: int) -> int:
+    """How many layers of a graph of the class have two passable nodes."""
+    return {"chain": 0, "xor": depth // 2, "uniform": 4}.get(name, branching)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,26 +106,35 @@ def class_prob(graph: Graph, name: str, path: Sequence[int]) -> Fraction:
         if len(passable) == 2:
             follows = node % 2 == number % 2
             rule = RULES[name][0]
+            if rule == "global":
+                odd = sum(node % 2 for layer in graph.passable for node in layer)
+                rule = "oppose" if odd % 2 else "follow"
             probability *= Fraction(1, 2) if rule == "uniform" else Fraction(follows == (rule == "follow"))
     return probability
 
 
-def posterior(value: int, mixture: Mapping[str, Fraction]) -> dict[str, Fraction]:
-    """P(class | XOR bit): the graph's law given its bit is the same in all classes."""
+def posterior(
+    value: int, mixture: Mapping[str, Fraction], possible: Callable[[str], bool] = lambda name: True
+) -> dict[str, Fraction]:
+    """P(class | graph): its law given its bit is the same in all classes that are `possible` for it."""
     joint = {
         name: prior * (Fraction(1, 2) if RULES[name][1] is None else Fraction(RULES[name][1] == value))
         for name, prior in mixture.items()
+        if possible(name)
     }
     total = sum(joint.values())
     return {name: weight / total for name, weight in joint.items()}
 
 
-def pi_data(graph: Graph, value: int, mixture: Mapping[str, Fraction], path: Sequence[int]) -> Fraction:
+def pi_data(
+    graph: Graph, value: int, mixture: Mapping[str, Fraction], path: Sequence[int], branching: int
+) -> Fraction:
     """pi_D(path | prompt)."""
-    return sum(
-        (weight * class_prob(graph, name, path) for name, weight in posterior(value, mixture).items()),
-        Fraction(0),
+    seen = sum(len(passable) == 2 for passable in graph.passable)
+    weights = posterior(
+        value, mixture, lambda name: branching_layers(name, len(graph.layers), branching) == seen
     )
+    return sum((weight * class_prob(graph, name, path) for name, weight in weights.items()), Fraction(0))
 
 
 def valid_paths(graph: Graph) -> list[tuple[int, ...]]:

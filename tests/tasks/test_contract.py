@@ -83,14 +83,16 @@ def test_sampled_responses_follow_log_prob(small: Small) -> None:
     task = small.task
     examples = draw(task, DRAWS)
     if task.num_enumerated:
-        responses, _ = listed(task, examples.latent)
+        responses, mask = listed(task, examples.latent)
         log_prob, _, _ = judge(task, examples.latent, responses)
+        log_prob = np.where(mask, log_prob, -np.inf)
     else:
         examples = take(examples, slice(500))
         sequences = all_sequences(small)
         responses = np.broadcast_to(sequences, (500, *sequences.shape))
         log_prob, _, _ = judge(task, examples.latent, responses)
-    drawn = np.all(responses == examples.response[:, None], axis=2)
+        mask = np.ones(log_prob.shape, bool)
+    drawn = np.all(responses == examples.response[:, None], axis=2) & mask
     assert np.array_equal(drawn.sum(axis=1), np.ones(len(drawn))), (
         "a sampled response is not among the valid ones"
     )

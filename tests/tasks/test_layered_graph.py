@@ -16,6 +16,7 @@ from oracles.statistics import chi_square_p
 
 from tasks import LayeredGraph, stream
 
+HORIZON = {"chain": 0.3, "xor": 0.4, "uniform": 0.3}
 OPTIONS = [
     {"depth": 2, "width": 4, "branching": 0, "num_ids": 11, "subset": "label", "edge_order": "by_layer"},
     {"depth": 3, "width": 3, "branching": 3, "num_ids": 24, "mixture": THIRDS},
@@ -30,6 +31,8 @@ OPTIONS = [
     },
     {"depth": 4, "width": 2, "branching": 1, "num_ids": 40, "separators": False, "edge_order": "by_layer"},
     {"depth": 1, "width": 1, "branching": 0, "num_ids": 3, "subset_seed": 4, "mixture": {"G3": 1.0}},
+    {"depth": 6, "width": 2, "num_ids": 20, "mixture": HORIZON, "separators": False},
+    {"depth": 8, "width": 2, "num_ids": 18, "mixture": HORIZON, "edge_order": "by_layer"},
 ]
 every_option = pytest.mark.parametrize(
     "options", OPTIONS, ids=lambda options: "-".join(map(str, options.values()))
@@ -42,6 +45,10 @@ def bit_of(task: LayeredGraph, graph: oracle.Graph) -> int:
     return oracle.bit(graph, task.subset, task.subset_seed, task.num_ids)
 
 
+def branching_of(task: LayeredGraph, name: str) -> int:
+    return oracle.branching_layers(name, task.depth, task.branching)
+
+
 @every_option
 def test_prompts_say_what_the_latent_knows(options: dict[str, Any]) -> None:
     task = LayeredGraph(**options)
@@ -51,7 +58,8 @@ def test_prompts_say_what_the_latent_knows(options: dict[str, Any]) -> None:
         latent = take(examples.latent, i)
         assert (graph.source, graph.target) == (latent.source, latent.target)
         assert [len(layer) for layer in graph.layers] == [task.width] * task.depth
-        assert sum(len(passable) == 2 for passable in graph.passable) == task.branching
+        name = task.groups[latent.group]
+        assert sum(len(passable) == 2 for passable in graph.passable) == branching_of(task, name)
         for passable, known in zip(graph.passable, latent.passable, strict=True):
             assert set(passable) == {int(node) for node in known if node >= 0}
             assert len(passable) == 1 or sum(passable) % 2 == 1
@@ -70,7 +78,7 @@ def test_prompts_say_what_the_latent_knows(options: dict[str, Any]) -> None:
 def test_probabilities_and_rewards_are_the_oracles(options: dict[str, Any]) -> None:
     task = LayeredGraph(**options)
     examples = draw(task, DRAWS)
-    valid, _ = listed(task, examples.latent)
+    valid, mask = listed(task, examples.latent)
     # Of each valid path: itself, a wrong source, a wrong target, and a wrong inner node.
     corrupted = np.repeat(valid, 4, axis=1)
     shift = 1 + np.arange(corrupted.shape[1]) // 4 % (task.num_ids - 1)
@@ -82,9 +90,10 @@ def test_probabilities_and_rewards_are_the_oracles(options: dict[str, Any]) -> N
         graph = oracle.parse(task.decode(examples.prompt[i]), task.separators)
         group = task.groups[examples.group[i]]
         paths = oracle.valid_paths(graph)
-        assert {tuple(path) for path in valid[i].tolist()} == set(paths)
+        assert {tuple(path) for path in valid[i][mask[i]].tolist()} == set(paths)
+        assert mask[i].sum() == len(paths)
         for j, response in enumerate(map(tuple, corrupted[i].tolist())):
-            exactly = oracle.pi_data(graph, bit_of(task, graph), exact(task), response)
+            exactly = oracle.pi_data(graph, bit_of(task, graph), exact(task), response, task.branching)
             assert np.exp(log_prob[i, j]) == pytest.approx(float(exactly), rel=1e-5)
             assert bool(validity[i, j]) == (response in paths)
             assert bool(reward[i, j]) == (oracle.class_prob(graph, group, response) > 0)
@@ -96,12 +105,13 @@ def test_candidates_go_from_always_following_the_parity_rule_to_always_opposing_
 ) -> None:
     task = LayeredGraph(**options)
     examples = draw(task, DRAWS)
-    valid, _ = listed(task, examples.latent)
+    listing, mask = listed(task, examples.latent)
     for i in range(20):
         graph = oracle.parse(task.decode(examples.prompt[i]), task.separators)
-        assert oracle.class_prob(graph, "G1", valid[i, 0].tolist()) == 1
-        assert oracle.class_prob(graph, "G2", valid[i, -1].tolist()) == 1
-        for k, path in enumerate(valid[i].tolist()):
+        valid = listing[i][mask[i]]
+        assert oracle.class_prob(graph, "G1", valid[0].tolist()) == 1
+        assert oracle.class_prob(graph, "G2", valid[-1].tolist()) == 1
+        for k, path in enumerate(valid.tolist()):
             opposing = [
                 path[n - 1] % 2 != n % 2
                 for n, passable in enumerate(graph.passable, start=2)
@@ -115,13 +125,18 @@ def test_lengths_are_those_of_the_longest_prompt(options: dict[str, Any]) -> Non
     """Brute force over the places of the branching layers."""
     task = LayeredGraph(**options)
     lengths = []
-    for where in itertools.combinations(range(task.depth), task.branching):
+    places = [
+        where
+        for count in {branching_of(task, name) for name in task.groups}
+        for where in itertools.combinations(range(task.depth), count)
+    ]
+    for where in places:
         going = [1, *(2 if layer in where else 1 for layer in range(task.depth))]
         edges = sum(n * (task.width if i < task.depth else 1) for i, n in enumerate(going))
         lengths.append((3 * edges - 1 if task.separators else 2 * edges) + 4)
     assert task.prompt_length == max(lengths)
     seen = draw(task, DRAWS).prompt_mask.sum(axis=1)
-    assert set(seen.tolist()) == set(lengths)
+    assert set(seen.tolist()) == set(lengths) if len(set(lengths)) < 4 else set(seen.tolist()) <= set(lengths)
 
 
 def test_each_class_draws_uniformly_from_the_graphs_with_its_bit() -> None:
@@ -194,6 +209,37 @@ def test_the_papers_mixture_gives_one_path_of_probability_one() -> None:
     wanted = np.where(examples.group[:, None] == 0, np.eye(4)[0], np.eye(4)[3])
     np.testing.assert_array_equal(mass, wanted)
     assert (task.response_length, task.vocab_size, task.num_nodes) == (10, 104, 34)
+
+
+def test_the_global_rule_is_a_fair_bit_that_the_first_branching_layer_reveals() -> None:
+    task = LayeredGraph(depth=6, width=2, num_ids=30, mixture={"xor": 1.0})
+    examples = draw(task, 3000)
+    opposing = []
+    for i in range(3000):
+        graph = oracle.parse(task.decode(examples.prompt[i]), task.separators)
+        path = examples.response[i].tolist()
+        branching = [n for n, passable in enumerate(graph.passable, start=2) if len(passable) == 2]
+        sides = {path[n - 1] % 2 != n % 2 for n in branching}
+        assert len(branching) == 3
+        assert len(sides) == 1, "all branching layers of one path are on the same side of the rule"
+        opposing.append(sides.pop())
+    assert chi_square_p(opposing, {True: 0.5, False: 0.5}) > 1e-3
+    assert np.array_equal(opposing, examples.latent.parity == 1)
+
+
+def test_at_horizon_eight_two_classes_share_their_prompts_law() -> None:
+    """P(xor | four branching layers) = .05/.06, so that guessing uniformly has ratio 13.5, not 16."""
+    mixture = {"chain": 0.94, "xor": 0.05, "uniform": 0.01}
+    task = LayeredGraph(depth=8, width=2, num_ids=18, mixture=mixture)
+    examples = draw(LayeredGraph(depth=8, width=2, num_ids=18, mixture=HORIZON), 60)
+    candidates, mask = listed(task, examples.latent)
+    mass = np.exp(judge(task, examples.latent, candidates)[0])
+    chain = examples.group == 0
+    assert mass[chain].max(axis=1) == pytest.approx(1)
+    assert mask.sum(axis=1)[chain].max() == 1
+    others = np.sort(mass[~chain], axis=1)
+    np.testing.assert_allclose(others[:, -1], 5 / 6 + 1 / 96, rtol=1e-5)
+    np.testing.assert_allclose(others[:, :-1], 1 / 96, rtol=1e-5)
 
 
 def test_golden_example_of_one_key() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -40,9 +41,16 @@ SMALL = {"depth": 2, "width": 2, "branching": 1, "num_ids": 8}
             {"mixture": {"G1": 0.9, "G2": 0.2}},
             "task.mixture: probabilities {'G1': 0.9, 'G2': 0.2} sum to 1.1, not to 1",
         ),
-        ({"mixture": {"G9": 1.0}}, "task.mixture: no class 'G9'; valid are G1, G2, G3"),
+        ({"mixture": {"G9": 1.0}}, "task.mixture: no class 'G9'; valid are G1, G2, G3, chain, xor, uniform"),
         ({"mixture": {"G1": 1.5, "G2": -0.5}}, "task.mixture.G1: 1.5 is not a probability in [0, 1]"),
         ({"mixture": {}}, "task.mixture: probabilities {} sum to 0, not to 1"),
+        ({"mixture": {"uniform": 1.0}}, "task.depth: 2; class uniform needs 4 branching layers"),
+        (
+            {"mixture": {"G1": 0.5, "xor": 0.5}},
+            "task.mixture: G1 and xor both have 1 branching layers, and one of them prescribes the bit of "
+            "V': valid are mixtures of G1, G2, G3 or of chain, xor, uniform",
+        ),
+        ({"max_enumerated": -1}, "task.max_enumerated: -1 is not an integer >= 0"),
     ],
 )
 def test_bad_options_are_refused_in_one_line(options: dict[str, Any], line: str) -> None:
@@ -99,6 +107,8 @@ OPTIONS = st.integers(1, 6).flatmap(
 def test_options_agree_with_each_other(options: dict[str, Any], data: st.DataObject) -> None:
     task = LayeredGraph(**options)
     assert task.num_enumerated == 2**task.branching
+    few = dataclasses.replace(task, max_enumerated=3)
+    assert few.num_enumerated == (2**task.branching if task.branching < 2 else 0)
     assert task.response_length == task.depth + 2
     assert len(task._subset_positions) == task.num_nodes
     assert task._subset_positions.sum() == task.num_nodes // 2

@@ -23,7 +23,7 @@ def layered(**options: Any) -> Small:
     def probability(prompt: str, response: Sequence[int]) -> Fraction:
         graph = layered_graph.parse(prompt, task.separators)
         value = layered_graph.bit(graph, task.subset, task.subset_seed, task.num_ids)
-        return layered_graph.pi_data(graph, value, mixture, response)
+        return layered_graph.pi_data(graph, value, mixture, response, task.branching)
 
     def reward(prompt: str, group: str, response: Sequence[int]) -> bool:
         return layered_graph.class_prob(layered_graph.parse(prompt, task.separators), group, response) > 0

@@ -1,0 +1,93 @@
+"""Edge lists of layered graphs as prompts: `u1 v1 | u2 v2 | ... / s t =`, in tokens and as text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Int, PRNGKeyArray
+
+from tasks.base import PAD
+
+
+def max_edges(depth: int, width: int, branching: int) -> int:
+    """Edges of the largest graph, whose branching layers are, as far as possible, not the last one."""
+    inner = min(branching, depth - 1)
+    return width + (depth - 1 + inner) * width + 1 + (branching - inner)
+
+
+def prompt_length(num_edges: int, separators: bool) -> int:
+    """Tokens of a prompt: `u v` for each edge, the separators, and `/ s t =`."""
+    return (3 * num_edges - 1 if separators else 2 * num_edges) + 4
+
+
+def edge_list_prompt(
+    key: PRNGKeyArray,
+    ends: Int[Array, " 2"],
+    nodes: Int[Array, "depth width"],
+    passable: Bool[Array, "depth width"],
+    num_edges: int,
+    num_ids: int,
+    shuffled: bool,
+    separators: bool,
+) -> tuple[Int[Array, " prompt"], Bool[Array, " prompt"]]:
+    """The prompt of a graph and its mask, padded on the left to the length of `num_edges` edges.
+
+    Passable nodes are joined to all nodes of the next layer. The nodes of a layer are listed in random order;
+    the edges in layer order, or shuffled as a whole.
+    """
+    depth, width = nodes.shape
+    slot_key, edge_key = jax.random.split(key)
+    # Slots are shuffled within their layer: in layer order, position would otherwise tell passable from dead.
+    shuffle = jnp.argsort(jax.random.uniform(slot_key, (depth, width)), axis=1)
+    nodes = jnp.take_along_axis(nodes, shuffle, axis=1)
+    passable = jnp.take_along_axis(passable, shuffle, axis=1)
+    sources = [jnp.repeat(ends[:1], width), jnp.repeat(nodes[:-1].reshape(-1), width), nodes[-1]]
+    targets = [nodes[0], jnp.repeat(nodes[1:], width, axis=0).reshape(-1), jnp.repeat(ends[1:], width)]
+    exists = [jnp.ones((width,), bool), jnp.repeat(passable[:-1].reshape(-1), width), passable[-1]]
+    source, target, exist = (jnp.concatenate(parts) for parts in (sources, targets, exists))
+    if shuffled:
+        priority = jax.random.uniform(edge_key, exist.shape)
+    else:
+        priority = jnp.arange(exist.shape[0]) / exist.shape[0]
+    order = jnp.argsort(jnp.where(exist, priority, -1.0))[-num_edges:]
+    columns = [source[order], target[order]]
+    if separators:
+        columns.append(jnp.full_like(order, num_ids + 1))
+    edges = jnp.stack(columns, axis=1)
+    edge_mask = jnp.broadcast_to(exist[order][:, None], edges.shape).reshape(-1)
+    tokens = edges.reshape(-1)[: -1 if separators else None]
+    tail = jnp.stack([jnp.asarray(num_ids + 2), ends[0], ends[1], jnp.asarray(num_ids + 3)])
+    mask = jnp.concatenate([edge_mask[: tokens.shape[0]], jnp.ones((4,), bool)])
+    return jnp.where(mask, jnp.concatenate([tokens, tail]), PAD).astype(jnp.int32), mask
+
+
+def _specials(num_ids: int) -> dict[str, int]:
+    return {"|": num_ids + 1, "/": num_ids + 2, "=": num_ids + 3}
+
+
+def encode(text: str, num_ids: int) -> list[int]:
+    """Tokens of an edge list or a path.
+
+    Raises:
+        ValueError: for a word that is neither an id in 1..num_ids nor one of `|`, `/`, `=`.
+    """
+    specials, tokens = _specials(num_ids), []
+    for word in text.split():
+        if word in specials:
+            tokens.append(specials[word])
+        elif word.isdecimal() and 1 <= int(word) <= num_ids:
+            tokens.append(int(word))
+        else:
+            raise ValueError(f"text: {word!r} is neither an id in 1..{num_ids} nor one of | / =")
+    return tokens
+
+
+def decode(tokens: Any, num_ids: int) -> str:
+    """Text of tokens; padding is skipped."""
+    names = {token: text for text, token in _specials(num_ids).items()}
+    return " ".join(
+        names.get(int(token), str(int(token))) for token in np.asarray(tokens) if int(token) != PAD
+    )

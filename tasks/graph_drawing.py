@@ -1,0 +1,48 @@
+"""Uniform labelled layered graphs whose branching layers have an even and an odd passable node."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Int, PRNGKeyArray
+
+
+class Drawing(NamedTuple):
+    """One labelled graph: slots 0 and 1 of a branching layer are its even and odd passable nodes; slot 0 of
+    any other layer is its passable node."""
+
+    ends: Int[Array, " 2"]
+    nodes: Int[Array, "depth width"]
+    branching: Bool[Array, " depth"]
+
+    @property
+    def passable(self) -> Bool[Array, "depth width"]:
+        """Which slots hold a passable node."""
+        slot = jnp.arange(self.nodes.shape[1])
+        return (slot == 0) | ((slot == 1) & self.branching[:, None])
+
+
+def draw_graph(
+    key: PRNGKeyArray, depth: int, width: int, num_ids: int, count: Int[Array, ""] | int, most: int
+) -> Drawing:
+    """A graph uniform over all labelled ones with `count` <= `most` branching layers, ids from 1..num_ids."""
+    layers_key, chosen_key, ids_key = jax.random.split(key, 3)
+    rank = jnp.argsort(jax.random.uniform(layers_key, (depth,)))
+    branching = rank < count
+    # The constrained slots' ids are drawn on their own: were they taken off a permutation by parity, the
+    # parities of what is left would not be exchangeable any more.
+    draws = jax.random.uniform(chosen_key, (2, (num_ids + 1) // 2)).at[0, num_ids // 2 :].set(-1.0)
+    chosen = 2 * jax.lax.top_k(draws, most)[1] + jnp.asarray([[2], [1]])
+    used = jnp.where(jnp.arange(most) < count, 2.0, -1.0)
+    priority = jax.random.uniform(ids_key, (num_ids,))
+    priority = priority.at[chosen - 1].max(jnp.broadcast_to(used, chosen.shape))
+    rest = 1 + jnp.argsort(priority)
+    constrained = branching[:, None] & (jnp.arange(width) < 2)
+    free = jnp.cumsum(~constrained.reshape(-1)).reshape(depth, width)
+    ends, nodes = rest[:2], rest[1 + free]
+    if most:
+        own = chosen[:, jnp.minimum(rank, most - 1)].T
+        nodes = nodes.at[:, :2].set(jnp.where(branching[:, None], own, nodes[:, :2]))
+    return Drawing(ends, nodes, branching)
