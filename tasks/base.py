@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -108,10 +109,11 @@ class Task(abc.ABC):
     def decode(self, tokens: Any) -> str:
         """Text of a token sequence, padding skipped."""
 
-    def sample(self, key: PRNGKeyArray) -> Example:
-        """Draw one example: its class from `group_probs`, then the example given the class."""
+    def sample(self, key: PRNGKeyArray, probs: Sequence[float] | None = None) -> Example:
+        """Draw one example: its class from `probs` (`group_probs` if None), then the example given the
+        class."""
         group_key, example_key = jax.random.split(key)
-        cumulative = jnp.cumsum(jnp.asarray(self.group_probs))
+        cumulative = jnp.cumsum(jnp.asarray(self.group_probs if probs is None else probs))
         draw = jax.random.uniform(group_key) * cumulative[-1]
         group = jnp.minimum(jnp.sum(draw >= cumulative), len(self.groups) - 1)
         return self.sample_group(example_key, group)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Int, PRNGKeyArray
 
 from tasks.base import PAD
+
+EdgeOrder = Literal["shuffled", "by_layer", "depth_first"]
 
 
 def max_edges(depth: int, width: int, branching: int) -> int:
@@ -30,13 +32,14 @@ def edge_list_prompt(
     passable: Bool[Array, "depth width"],
     num_edges: int,
     num_ids: int,
-    shuffled: bool,
+    edge_order: EdgeOrder,
     separators: bool,
 ) -> tuple[Int[Array, " prompt"], Bool[Array, " prompt"]]:
     """The prompt of a graph and its mask, padded on the left to the length of `num_edges` edges.
 
     Passable nodes are joined to all nodes of the next layer. The nodes of a layer are listed in random order;
-    the edges in layer order, or shuffled as a whole.
+    the edges in layer order, or shuffled as a whole, or as a depth-first search from the source meets them:
+    down one path first, then the other passable nodes from the last layer back to the first.
     """
     depth, width = nodes.shape
     slot_key, edge_key = jax.random.split(key)
@@ -48,10 +51,19 @@ def edge_list_prompt(
     targets = [nodes[0], jnp.repeat(nodes[1:], width, axis=0).reshape(-1), jnp.repeat(ends[1:], width)]
     exists = [jnp.ones((width,), bool), jnp.repeat(passable[:-1].reshape(-1), width), passable[-1]]
     source, target, exist = (jnp.concatenate(parts) for parts in (sources, targets, exists))
-    if shuffled:
+    listed = np.arange(exist.shape[0])
+    if edge_order == "shuffled":
         priority = jax.random.uniform(edge_key, exist.shape)
+    elif edge_order == "by_layer":
+        priority = jnp.asarray(listed, jnp.float32)
     else:
-        priority = jnp.arange(exist.shape[0]) / exist.shape[0]
+        from_layer = (listed + width * (width - 1)) // width**2
+        first = passable & (jnp.cumsum(passable, axis=1) == 1)
+        down = jnp.concatenate(
+            [jnp.ones((width,), bool), jnp.repeat(first[:-1].reshape(-1), width), first[-1]]
+        )
+        visit = jnp.where(down, from_layer, 2 * depth + 1 - from_layer)
+        priority = (visit * len(listed) + listed).astype(jnp.float32)
     order = jnp.argsort(jnp.where(exist, priority, -1.0))[-num_edges:]
     columns = [source[order], target[order]]
     if separators:

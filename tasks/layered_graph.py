@@ -12,7 +12,7 @@ import functools
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -43,7 +43,8 @@ class LayeredGraph(Task):
             example shows ids up to 86).
         mixture: probability of each class of `CLASSES`. Figure 1: fine-tuning takes {G1: 0.9, G2: 0.1},
             pre-training 1/3 each of G1, G2, G3. Figure 2: {chain: 0.94, xor: 0.05, uniform: 0.01}.
-        edge_order: "shuffled" or "by_layer" (nodes within a layer in random order); unstated in the paper.
+        edge_order: "shuffled", "by_layer" (nodes within a layer in random order) or "depth_first" (as a
+            depth-first search from the source meets them); unstated in the paper.
         separators: write `|` between edges.
         subset: how V', the half of the nodes whose XOR of parities names the class, is fixed: "rank" by
             (layer, rank of the id within its layer), |V'| = floor(|V|/2); "label" by a fixed half of the ids.
@@ -66,7 +67,7 @@ class LayeredGraph(Task):
     branching: int = 2
     num_ids: int = 100
     mixture: Any = (("G1", 0.9), ("G2", 0.1))
-    edge_order: Literal["shuffled", "by_layer"] = "shuffled"
+    edge_order: edge_list.EdgeOrder = "shuffled"
     separators: bool = True
     subset: Literal["rank", "label"] = "rank"
     subset_seed: int = 0
@@ -81,7 +82,7 @@ class LayeredGraph(Task):
             value = getattr(self, field)
             if not isinstance(value, int) or isinstance(value, bool) or value < low:
                 raise ValueError(f"task.{field}: {value!r} is not an integer >= {low}")
-        _choice("edge_order", self.edge_order, ("shuffled", "by_layer"))
+        _choice("edge_order", self.edge_order, get_args(edge_list.EdgeOrder))
         _choice("subset", self.subset, ("rank", "label"))
         for name, p in self.mixture:
             if name not in CLASSES:
@@ -230,7 +231,7 @@ class LayeredGraph(Task):
             graph.passable,
             self._max_edges,
             self.num_ids,
-            self.edge_order == "shuffled",
+            self.edge_order,
             self.separators,
         )
         return Example(

@@ -33,6 +33,7 @@ OPTIONS = [
     {"depth": 1, "width": 1, "branching": 0, "num_ids": 3, "subset_seed": 4, "mixture": {"G3": 1.0}},
     {"depth": 6, "width": 2, "num_ids": 20, "mixture": HORIZON, "separators": False},
     {"depth": 8, "width": 2, "num_ids": 18, "mixture": HORIZON, "edge_order": "by_layer"},
+    {"depth": 4, "width": 3, "num_ids": 20, "mixture": HORIZON, "edge_order": "depth_first"},
 ]
 every_option = pytest.mark.parametrize(
     "options", OPTIONS, ids=lambda options: "-".join(map(str, options.values()))
@@ -43,6 +44,25 @@ GOLDEN = ("1 10 | 1 9 | 1 4 | 1 8 | 8 7 | 8 11 | 8 2 | 8 3 | 3 6 / 1 6 =", "1 8 
 
 def bit_of(task: LayeredGraph, graph: oracle.Graph) -> int:
     return oracle.bit(graph, task.subset, task.subset_seed, task.num_ids)
+
+
+def depth_first(graph: oracle.Graph) -> list[tuple[int, int]]:
+    """Edges as a recursive search lists them that takes up nodes in the order of its first list of edges."""
+    edges, seen = [], set()
+
+    def visit(node: int) -> None:
+        if node in seen:
+            return
+        seen.add(node)
+        own = [edge for edge in graph.edges if edge[0] == node]
+        edges.extend(own)
+        going = [v for _, v in own if any(edge[0] == v for edge in graph.edges)]
+        # Of two passable nodes the search takes up the one whose own edges the prompt lists first.
+        for v in sorted(going, key=lambda v: [edge[0] for edge in graph.edges].index(v)):
+            visit(v)
+
+    visit(graph.source)
+    return edges
 
 
 def branching_of(task: LayeredGraph, name: str) -> int:
@@ -72,6 +92,8 @@ def test_prompts_say_what_the_latent_knows(options: dict[str, Any]) -> None:
                 node: n + 1 for n, layer in enumerate(graph.layers) for node in layer
             }
             assert [order[u] for u, _ in graph.edges] == sorted(order[u] for u, _ in graph.edges)
+        if task.edge_order == "depth_first":
+            assert graph.edges == tuple(depth_first(graph))
 
 
 @every_option
