@@ -11,26 +11,34 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from models.base import Model
+from models.layers import Memory, attend, layer_norm, lookup
 
 Params = dict[str, Any]
+
+CAUSAL_BLOCK = 64
+"""Queries of a prompt that attend together on CPU."""
 
 
 class PrefixCache(NamedTuple):
     """Keys and values of the prompt without its last token, one per layer; shared by all responses of a
     prompt."""
 
-    keys: tuple[Float[Array, "batch prefix heads head_dim"], ...]
-    values: tuple[Float[Array, "batch prefix heads head_dim"], ...]
+    keys: tuple[Float[Array, "batch heads prefix head_dim"], ...]
+    values: tuple[Float[Array, "batch heads prefix head_dim"], ...]
     mask: Bool[Array, "batch prefix"]
     length: Int[Array, " batch"]
+
+    def memory(self, layer: int) -> Memory:
+        """What a layer's response positions attend to."""
+        return Memory(self.keys[layer], self.values[layer], self.mask[:, None, None, None, :])
 
 
 class DecodeCache(NamedTuple):
     """A `PrefixCache` and, for every sample, the keys and values of what follows the prefix."""
 
     prefix: PrefixCache
-    keys: tuple[Float[Array, "batch samples response heads head_dim"], ...]
-    values: tuple[Float[Array, "batch samples response heads head_dim"], ...]
+    keys: tuple[Float[Array, "batch heads samples response head_dim"], ...]
+    values: tuple[Float[Array, "batch heads samples response head_dim"], ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,9 +54,7 @@ class GPT(Model):
         tie_embeddings: the output layer is the transposed token embedding, as in GPT-2.
         dtype: of activations and matrix products; parameters, norms, softmax and logits stay float32.
 
-    Absolute positions count real tokens, so left padding changes no probability. Embeddings are looked up by
-    a one-hot
-    matrix product: its gradient is a matrix product too, which on CPU is much faster than a gather's scatter.
+    Absolute positions count real tokens, so left padding changes no probability.
     """
 
     vocab_size: int
@@ -143,10 +149,10 @@ class GPT(Model):
         steps = jnp.arange(tokens.shape[2])
         positions = jnp.broadcast_to(prefix.length[:, None, None] + steps, tokens.shape)
         x = self._embed(params, tokens, positions)
-        causal = steps[:, None] >= steps[None, :]
+        causal = _leading(steps[:, None] >= steps[None, :])
         for layer, block in enumerate(params["blocks"]):
             query, key, value = self._query_key_value(block, x)
-            attended = self._attend(query, prefix, layer, key, value, causal)
+            attended = attend(query, (prefix.memory(layer), Memory(key, value, causal)))
             x = self._finish_block(block, x, attended)
         return self._unembed(params, x)
 
@@ -167,7 +173,7 @@ class GPT(Model):
     ) -> DecodeCache:
         """Prefill the prompt and make room for `num_samples` responses of each."""
         prefix, _ = self._prefill(params, prompt, prompt_mask, outputs=False)
-        shape = (prompt.shape[0], num_samples, self.response_length, self.num_heads, self.head_dim)
+        shape = (prompt.shape[0], self.num_heads, num_samples, self.response_length, self.head_dim)
         empty = tuple(jnp.zeros(shape, self.dtype) for _ in range(self.num_layers))
         return DecodeCache(prefix, empty, empty)
 
@@ -181,13 +187,13 @@ class GPT(Model):
         """One incremental step for every sample of every prompt."""
         positions = jnp.broadcast_to(cache.prefix.length[:, None, None] + position, (*tokens.shape, 1))
         x = self._embed(params, tokens[:, :, None], positions)
-        visible = (jnp.arange(self.response_length) <= position)[None, :]
+        visible = _leading(jnp.arange(self.response_length)[None, :] <= position)
         keys, values = [], []
         for layer, block in enumerate(params["blocks"]):
             query, key, value = self._query_key_value(block, x)
-            keys.append(jax.lax.dynamic_update_slice_in_dim(cache.keys[layer], key, position, axis=2))
-            values.append(jax.lax.dynamic_update_slice_in_dim(cache.values[layer], value, position, axis=2))
-            attended = self._attend(query, cache.prefix, layer, keys[-1], values[-1], visible)
+            keys.append(jax.lax.dynamic_update_slice_in_dim(cache.keys[layer], key, position, axis=3))
+            values.append(jax.lax.dynamic_update_slice_in_dim(cache.values[layer], value, position, axis=3))
+            attended = attend(query, (cache.prefix.memory(layer), Memory(keys[-1], values[-1], visible)))
             x = self._finish_block(block, x, attended)
         return self._unembed(params, x)[:, :, 0], DecodeCache(cache.prefix, tuple(keys), tuple(values))
 
@@ -205,124 +211,85 @@ class GPT(Model):
         """
         tokens, mask = prompt[:, :-1], prompt_mask[:, :-1]
         positions = jnp.maximum(jnp.cumsum(mask, axis=1) - 1, 0)
-        x = self._embed(params, tokens, positions)
+        # Prompts are sequences with one candidate each.
+        x = self._embed(params, tokens, positions)[:, None]
         index = jnp.arange(tokens.shape[1])
-        allowed = (index[:, None] >= index[None, :]) & mask[:, None, :]
+        visible = _leading(index[:, None] >= index[None, :]) & mask[:, None, None, None, :]
         keys, values = [], []
         for layer, block in enumerate(params["blocks"]):
             last = layer == self.num_layers - 1
             if last and not outputs:
-                key, value = self._key_value(block, x)
+                key, value = self._project(block, x, first=1)
             else:
                 query, key, value = self._query_key_value(block, x)
-                scores = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=jnp.float32)
-                weights = _softmax(jnp.where(allowed[:, None], scores, -jnp.inf))
-                x = self._finish_block(
-                    block, x, jnp.einsum("bhqk,bkhd->bqhd", weights.astype(self.dtype), value)
-                )
-            keys.append(key)
-            values.append(value)
-        return PrefixCache(tuple(keys), tuple(values), mask, jnp.sum(mask, axis=1)), x
-
-    def _attend(
-        self,
-        query: Float[Array, "batch candidates query heads head_dim"],
-        prefix: PrefixCache,
-        layer: int,
-        key: Float[Array, "batch candidates key heads head_dim"],
-        value: Float[Array, "batch candidates key heads head_dim"],
-        visible: Bool[Array, "query key"],
-    ) -> Float[Array, "batch candidates query heads head_dim"]:
-        """Attention of response positions to the shared prefix and to their own response."""
-        to_prefix = jnp.einsum(
-            "bnqhd,bkhd->bnhqk", query, prefix.keys[layer], preferred_element_type=jnp.float32
-        )
-        to_self = jnp.einsum("bnqhd,bnkhd->bnhqk", query, key, preferred_element_type=jnp.float32)
-        to_prefix = jnp.where(prefix.mask[:, None, None, None, :], to_prefix, -jnp.inf)
-        to_self = jnp.where(visible, to_self, -jnp.inf)
-        weights = _softmax(jnp.concatenate([to_prefix, to_self], axis=-1)).astype(self.dtype)
-        split = prefix.mask.shape[1]
-        from_prefix = jnp.einsum("bnhqk,bkhd->bnqhd", weights[..., :split], prefix.values[layer])
-        return from_prefix + jnp.einsum("bnhqk,bnkhd->bnqhd", weights[..., split:], value)
+                x = self._finish_block(block, x, _attend_causally(query, Memory(key, value, visible)))
+            keys.append(key[:, :, 0])
+            values.append(value[:, :, 0])
+        return PrefixCache(tuple(keys), tuple(values), mask, jnp.sum(mask, axis=1)), x[:, 0]
 
     def _embed(self, params: Params, tokens: Int[Array, "*shape"], positions: Int[Array, "*shape"]) -> Array:
-        one_hot = jnp.concatenate(
-            [
-                jax.nn.one_hot(tokens, self.vocab_size, dtype=self.dtype),
-                jax.nn.one_hot(positions, self.max_length, dtype=self.dtype),
-            ],
-            axis=-1,
-        )
-        table = jnp.concatenate([params["token"], params["position"]]).astype(self.dtype)
-        return one_hot @ table
+        token, position = params["token"].astype(self.dtype), params["position"].astype(self.dtype)
+        return lookup(token, tokens) + lookup(position, positions)
 
     def _unembed(self, params: Params, x: Float[Array, "*batch width"]) -> Float[Array, "*batch vocab"]:
         table = params["token"] if self.tie_embeddings else params["output"]
-        x = _layer_norm(params["final_norm"], x).astype(self.dtype)
-        return jnp.einsum("...d,vd->...v", x, table.astype(self.dtype), preferred_element_type=jnp.float32)
+        rows = layer_norm(params["final_norm"], x).astype(self.dtype).reshape(-1, self.width)
+        logits = jnp.einsum("nd,vd->nv", rows, table.astype(self.dtype), preferred_element_type=jnp.float32)
+        return logits.reshape(*x.shape[:-1], self.vocab_size)
 
     def _linear(self, layer: Params, x: Array) -> Array:
-        return x @ layer["kernel"].astype(self.dtype) + layer["bias"].astype(self.dtype)
+        # In rows: the kernel's gradient then contracts one axis, for which XLA on CPU copies no operand.
+        kernel, bias = layer["kernel"].astype(self.dtype), layer["bias"].astype(self.dtype)
+        return (x.reshape(-1, x.shape[-1]) @ kernel + bias).reshape(*x.shape[:-1], kernel.shape[1])
 
-    def _query_key_value(self, block: Params, x: Array) -> tuple[Array, Array, Array]:
+    def _query_key_value(
+        self, block: Params, x: Float[Array, "batch candidates length width"]
+    ) -> tuple[Float[Array, "batch heads candidates length head_dim"], ...]:
         """Heads of queries (scaled by 1/sqrt(head_dim)), keys and values."""
-        normed = _layer_norm(block["attention_norm"], x).astype(self.dtype)
-        query, key, value = jnp.split(self._linear(block["query_key_value"], normed), 3, axis=-1)
-        return self._heads(query * (1 / math.sqrt(self.head_dim))), self._heads(key), self._heads(value)
+        query, key, value = self._project(block, x, first=0)
+        return query * (1 / math.sqrt(self.head_dim)), key, value
 
-    def _key_value(self, block: Params, x: Array) -> tuple[Array, Array]:
-        normed = _layer_norm(block["attention_norm"], x).astype(self.dtype)
-        layer = {name: weight[..., self.width :] for name, weight in block["query_key_value"].items()}
-        key, value = jnp.split(self._linear(layer, normed), 2, axis=-1)
-        return self._heads(key), self._heads(value)
-
-    def _heads(self, x: Array) -> Array:
-        return x.reshape(*x.shape[:-1], self.num_heads, self.head_dim)
+    def _project(
+        self, block: Params, x: Float[Array, "batch candidates length width"], first: int
+    ) -> tuple[Float[Array, "batch heads candidates length head_dim"], ...]:
+        """Heads of the projections from `first` on, of queries (0), keys (1) and values (2)."""
+        layer = {name: weight[..., first * self.width :] for name, weight in block["query_key_value"].items()}
+        projected = self._linear(layer, layer_norm(block["attention_norm"], x).astype(self.dtype))
+        shape = (*x.shape[:-1], self.num_heads, self.head_dim)
+        return tuple(
+            jnp.transpose(part.reshape(shape), (0, 3, 1, 2, 4))
+            for part in jnp.split(projected, 3 - first, axis=-1)
+        )
 
     def _finish_block(self, block: Params, x: Array, attended: Array) -> Array:
         """The residual additions after attention: output projection, then the feed-forward layer."""
-        x = x + self._linear(block["attention_out"], attended.reshape(x.shape))
-        hidden = self._linear(block["mlp_in"], _layer_norm(block["mlp_norm"], x).astype(self.dtype))
+        joined = jnp.transpose(attended, (0, 2, 3, 1, 4)).reshape(x.shape)
+        x = x + self._linear(block["attention_out"], joined)
+        hidden = self._linear(block["mlp_in"], layer_norm(block["mlp_norm"], x).astype(self.dtype))
         return x + self._linear(block["mlp_out"], jax.nn.gelu(hidden, approximate=True))
 
 
-def _layer_norm(norm: Params, x: Array) -> Array:
-    """Layer normalisation in float32 with GPT-2's epsilon, 1e-5."""
-    return _standardise(x.astype(jnp.float32)) * norm["scale"] + norm["bias"]
+def _leading(visible: Bool[Array, "query key"]) -> Bool[Array, "1 1 1 query key"]:
+    """With the axes of batch, heads and candidates."""
+    return visible[None, None, None]
 
 
-def _mean(x: Float[Array, "*batch width"]) -> Float[Array, "*batch 1"]:
-    """Mean over the last axis as a matrix product, several times as fast as a reduction on CPU."""
-    return x @ jnp.full((x.shape[-1], 1), 1 / x.shape[-1], x.dtype)
+def _attend_causally(
+    query: Float[Array, "batch heads candidates query head_dim"], memory: Memory
+) -> Float[Array, "batch heads candidates query head_dim"]:
+    """Attention of positions to themselves and those before.
 
-
-@jax.custom_vjp
-def _standardise(x: Float[Array, "*batch width"]) -> Float[Array, "*batch width"]:
-    """(x - mean) / sqrt(variance + 1e-5) over the last axis.
-
-    The gradient is written out because the derived one repeats the reductions, which are slow on CPU.
+    On CPU queries go in blocks, each with the keys up to its end: many scores after the diagonal are then
+    never computed. Accelerators prefer one large product.
     """
-    return _standardise_forward(x)[0]
-
-
-def _standardise_forward(x: Array) -> tuple[Array, tuple[Array, Array]]:
-    centred = x - _mean(x)
-    rate = jax.lax.rsqrt(_mean(jnp.square(centred)) + 1e-5)
-    return centred * rate, (centred * rate, rate)
-
-
-def _standardise_backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array]:
-    y, rate = saved
-    return (rate * (gradient - _mean(gradient) - y * _mean(gradient * y)),)
-
-
-_standardise.defvjp(_standardise_forward, _standardise_backward)
-
-
-def _softmax(scores: Float[Array, "... keys"]) -> Float[Array, "... keys"]:
-    """Softmax in which a row without any key gives zeros: the rows of left padding, which nobody reads."""
-    top = jax.lax.stop_gradient(
-        jnp.maximum(jnp.max(scores, axis=-1, keepdims=True), jnp.finfo(jnp.float32).min)
-    )
-    weights = jnp.exp(scores - top)
-    return weights / jnp.maximum(jnp.sum(weights, axis=-1, keepdims=True), 1e-30)
+    length = query.shape[3]
+    if length <= CAUSAL_BLOCK or jax.default_backend() != "cpu":
+        return attend(query, (memory,))
+    parts = []
+    for start in range(0, length, CAUSAL_BLOCK):
+        end = min(start + CAUSAL_BLOCK, length)
+        seen = Memory(
+            memory.keys[..., :end, :], memory.values[..., :end, :], memory.visible[..., start:end, :end]
+        )
+        parts.append(attend(query[..., start:end, :], (seen,)))
+    return jnp.concatenate(parts, axis=3)

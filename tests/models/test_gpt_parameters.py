@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from oracles import gpt2
 
 from models import GPT
-from models.gpt import _standardise
+from models.layers import standardise
 
 SIZES = {"vocab_size": 50, "prompt_length": 20, "response_length": 5}
 MODEL = GPT(**SIZES, num_layers=3, num_heads=4, width=64)
@@ -69,8 +69,8 @@ def test_the_layer_norms_own_gradient_is_the_derivative() -> None:
         centred = v - jnp.mean(v, axis=-1, keepdims=True)
         return centred * jax.lax.rsqrt(jnp.mean(centred**2, axis=-1, keepdims=True) + 1e-5)
 
-    np.testing.assert_allclose(_standardise(x), plain(x), rtol=1e-5, atol=1e-6)
-    ours = jax.grad(lambda v: jnp.sum(weight * _standardise(v)))(x)
+    np.testing.assert_allclose(standardise(x), plain(x), rtol=1e-5, atol=1e-6)
+    ours = jax.grad(lambda v: jnp.sum(weight * standardise(v)))(x)
     np.testing.assert_allclose(ours, jax.grad(lambda v: jnp.sum(weight * plain(v)))(x), rtol=1e-4, atol=1e-5)
     unit = {"scale": np.ones(8), "bias": np.zeros(8)}
     exact, small = x.astype(np.float64), 1e-6
@@ -83,8 +83,8 @@ def test_the_layer_norms_own_gradient_is_the_derivative() -> None:
 
 def test_the_layer_norm_of_a_constant_is_zero_with_a_finite_gradient() -> None:
     x = np.full((1, 8), 3.0, "f")
-    np.testing.assert_allclose(_standardise(x), 0, atol=1e-4)
-    gradient = jax.grad(lambda v: jnp.sum(_standardise(v) * jnp.arange(8.0)[None]))(x)
+    np.testing.assert_allclose(standardise(x), 0, atol=1e-4)
+    gradient = jax.grad(lambda v: jnp.sum(standardise(v) * jnp.arange(8.0)[None]))(x)
     assert np.isfinite(gradient).all()
 
 
