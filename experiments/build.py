@@ -14,7 +14,7 @@ from experiments.settings import EvaluationSettings, TrackingSettings
 from metrics.evaluators import Evaluator, HeldOut
 from models import Model
 from tasks import Task
-from training import CheckpointPolicy, Phase
+from training import CheckpointPolicy, Layout, Phase, choose_layout
 
 PHASE_KEYS = (
     "task",
@@ -24,6 +24,7 @@ PHASE_KEYS = (
     "batch_size",
     "dataset_size",
     "log_every",
+    "class_proposal",
     "evaluation",
 )
 
@@ -43,6 +44,11 @@ class Setup:
     def evaluators(self) -> tuple[Evaluator, ...]:
         """What is measured; the last phase's settings decide."""
         return self.evaluation[-1].evaluators()
+
+    def layout(self, config: DictConfig) -> Layout:
+        """The devices that `config` asks for; ValueError where they cannot be had."""
+        sizes = {phase.name: phase.batch_size for phase in self.phases}
+        return choose_layout(len(self.seeds), sizes, config.devices, config.data_parallel)
 
     def held_out(self) -> tuple[HeldOut, ...]:
         """The held-out set of each phase, drawn now."""
@@ -138,6 +144,7 @@ def _phase(config: DictConfig, name: str, own: Any) -> tuple[Phase, EvaluationSe
         dataset_size=merged.dataset_size,
         schedule=evaluation.schedule,
         log_every=merged.log_every,
+        class_proposal=_plain(merged.class_proposal),
     )
     return phase, evaluation
 
@@ -156,6 +163,10 @@ def _model(config: DictConfig, phases: list[Phase]) -> Model:
         config.model, "model", **{field: next(iter(values)) for field, values in shapes.items()}
     )
     return model
+
+
+def _plain(node: Any) -> Any:
+    return OmegaConf.to_container(node) if isinstance(node, DictConfig) else node
 
 
 def plain(config: DictConfig) -> dict[str, Any]:

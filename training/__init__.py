@@ -2,6 +2,7 @@
 
 from training.checkpoints import CheckpointPolicy, Checkpoints, load_parameters, saved_parameters
 from training.loop import Outcome, Trainer, TrainingDiverged
+from training.mesh import Grid, Layout, choose_layout
 from training.objectives import CrossEntropy, Objective, Scores
 from training.program import Phase, Program, TrainState, make_program
 from training.schedule import EvaluationSchedule
@@ -12,6 +13,8 @@ __all__ = [
     "Checkpoints",
     "CrossEntropy",
     "EvaluationSchedule",
+    "Grid",
+    "Layout",
     "Objective",
     "Outcome",
     "Phase",
@@ -22,6 +25,7 @@ __all__ = [
     "TrainState",
     "Trainer",
     "TrainingDiverged",
+    "choose_layout",
     "load_parameters",
     "make_program",
     "saved_parameters",

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import hashlib
+import json
+import logging
 import math
-from collections.abc import Callable, Sequence
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+
+from training.processes import several
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,78 +79,180 @@ class Position:
     failed: Sequence[tuple[int, str, int]] = ()
 
 
+class CheckpointError(ValueError):
+    """Checkpoints that cannot be read, in one line that says what to do."""
+
+
 class Checkpoints:
-    """The checkpoints below one directory."""
+    """The checkpoints below one directory.
+
+    Every save carries a SHA-256 of what was saved: a flipped bit in an array's file would otherwise come back
+    as another number.
+    """
 
     def __init__(self, directory: Path, policy: CheckpointPolicy) -> None:
+        # Orbax logs a traceback a thread for what is raised here as one error.
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
         self.policy = policy
+        self._directory = directory
         self._parameters = directory / "parameters"
+        self._unreadable = directory / "unreadable"
+        # What a killed process was writing. Orbax clears its own away below `state`.
+        for leftover in self._parameters.glob("*/*.orbax-checkpoint-tmp*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        states = (directory / "state").absolute()
+        states.mkdir(parents=True, exist_ok=True)
         self._states = ocp.CheckpointManager(
-            (directory / "state").absolute(),
+            states,
             options=ocp.CheckpointManagerOptions(
                 max_to_keep=policy.keep,
-                create=True,
+                create=False,
                 enable_async_checkpointing=False,
                 cleanup_tmp_directories=True,
+                multiprocessing_options=_by_itself(),
             ),
             item_names=("state", "position"),
         )
-        self._writer = ocp.StandardCheckpointer()
+        self._writer = ocp.StandardCheckpointer(multiprocessing_options=_by_itself())
 
     def save(self, global_step: int, position: Position, state: Any) -> None:
-        """Save the full state; the write is atomic, and nothing happens if that step is saved already."""
-        if global_step in self._states.all_steps():
-            return
-        self._states.save(
-            global_step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(jax.tree.map(np.asarray, state)),
-                position=ocp.args.JsonSave(dataclasses.asdict(position)),
-            ),
-        )
-        self._states.wait_until_finished()
+        """Save the full state; the write is atomic, and nothing happens if that step is saved already.
+
+        Raises:
+            OSError: the disk refuses; the checkpoints that there were stay.
+        """
+        with _writing(self._directory):
+            # Resuming from this state does not come back to parameters that were still being written.
+            self._writer.wait_until_finished()
+            if global_step in self._states.all_steps():
+                return
+            host = jax.tree.map(np.asarray, state)
+            entry = dataclasses.asdict(position)
+            self._states.save(
+                global_step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardSave(host),
+                    position=ocp.args.JsonSave(entry | {"sha256": digest(host, entry)}),
+                ),
+            )
+            self._states.wait_until_finished()
 
     def restore(
-        self, abstract_state: Callable[[int], Any], warn: Callable[[str], None]
+        self, abstract_state: Callable[[int], Any], warn: Callable[[str], None], lines: int | None = None
     ) -> tuple[Position, Any] | None:
-        """The newest readable state, or None; `abstract_state(phase)` gives its shapes.
+        """The newest usable state, None where none was ever saved; `abstract_state(phase)` gives its shapes.
 
-        An unreadable checkpoint is named through `warn`, and the one before it is tried.
+        A checkpoint that cannot be read, or was saved after more than `lines` lines of metrics, is named
+        through `warn`, and the one before it is tried. Those passed over move to `unreadable/`, because the
+        run saves these steps again.
+
+        Raises:
+            CheckpointError: there are checkpoints, and none is usable. Nothing was changed.
         """
-        for global_step in sorted(self._states.all_steps(), reverse=True):
+        steps = sorted(self._states.all_steps(), reverse=True)
+        reasons: list[str] = []
+        for passed, global_step in enumerate(steps):
+            # Damage surfaces as whatever the library that stumbles over it raises.
             try:
-                found = self._states.restore(
-                    global_step, args=ocp.args.Composite(position=ocp.args.JsonRestore())
+                position, state = self._read(global_step, abstract_state)
+            except Exception as error:
+                reasons.append(f"cannot be read ({_brief(error)})")
+            else:
+                if lines is None or position.lines <= lines:
+                    self._set_aside(steps[:passed])
+                    return position, state
+                reasons.append(
+                    f"was saved after {position.lines} lines of metrics, of which {lines} are left"
                 )
-                position = Position(**found["position"])
-                failed = tuple((seed, name, at) for seed, name, at in position.failed)
-                position = dataclasses.replace(position, failed=failed)
-                abstract = abstract_state(position.phase)
-                restored = self._states.restore(
-                    global_step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
-                )
-                return position, jax.tree.map(np.asarray, restored["state"])
-            except (OSError, ValueError, KeyError, TypeError) as error:
-                reason = " ".join(str(error).split())[:160]
-                warn(
-                    f"checkpoint at global step {global_step} cannot be read ({reason}); trying the one "
-                    f"before"
-                )
-        return None
+            if passed < len(steps) - 1:
+                warn(f"checkpoint at global step {global_step} {reasons[-1]}; trying the one before")
+        if not steps:
+            return None
+        raise CheckpointError(
+            f"{self._states.directory}: none of {len(steps)} checkpoints can be used; the one at global step "
+            f"{steps[-1]} {reasons[-1]}: nothing was changed; put back what is damaged or, to train again "
+            "from the start, delete this folder: the lines of metrics.jsonl stay and are compared"
+        )
+
+    def _read(self, global_step: int, abstract_state: Callable[[int], Any]) -> tuple[Position, Any]:
+        found = self._states.restore(global_step, args=ocp.args.Composite(position=ocp.args.JsonRestore()))
+        entry = dict(found["position"])
+        saved = entry.pop("sha256", None)
+        failed = tuple((seed, name, at) for seed, name, at in entry["failed"])
+        position = Position(**(entry | {"failed": failed}))
+        restored = self._states.restore(
+            global_step,
+            args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state(position.phase))),
+        )
+        state = jax.tree.map(np.asarray, restored["state"])
+        if saved not in (None, digest(state, entry)):
+            raise ValueError("its contents differ from what was saved")
+        return position, state
+
+    def _set_aside(self, steps: Sequence[int]) -> None:
+        for step in steps:
+            target = self._unreadable / str(step)
+            shutil.rmtree(target, ignore_errors=True)
+            target.parent.mkdir(exist_ok=True)
+            (Path(self._states.directory) / str(step)).rename(target)
+        if steps:
+            self._states.reload()
 
     def save_parameters(self, phase: str, step: int, params: Any) -> None:
-        """Save parameters alone, in the background."""
+        """Save parameters alone, in the background.
+
+        Raises:
+            OSError: the disk refuses.
+        """
         path = self._parameter_path(phase, step)
-        if not path.exists():
-            self._writer.save(path, jax.tree.map(np.asarray, params))
+        with _writing(self._directory):
+            if not path.exists():
+                host = jax.tree.map(np.asarray, params)
+                self._writer.save(path, host, custom_metadata={"sha256": digest(host)})
 
     def close(self) -> None:
-        """Wait for what is being written."""
-        self._writer.wait_until_finished()
-        self._states.close()
+        """Wait for what is being written. Raises OSError where the disk refuses it."""
+        with _writing(self._directory):
+            self._writer.wait_until_finished()
+            self._states.close()
 
     def _parameter_path(self, phase: str, step: int) -> Path:
         return (self._parameters / phase / f"{step:08d}").absolute()
+
+
+def _by_itself() -> ocp.options.MultiprocessingOptions:
+    """Of several processes the first reads and writes, and has nothing to say to the others meanwhile."""
+    return ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0} if several() else None)
+
+
+def digest(tree: Any, entry: dict[str, Any] | None = None) -> str:
+    """SHA-256, in hexadecimal, of a tree's names, types, shapes and bytes and of a JSON object."""
+    whole = hashlib.sha256(json.dumps(entry, sort_keys=True).encode())
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        array = np.ascontiguousarray(leaf)
+        whole.update(f"{jax.tree_util.keystr(path)} {array.dtype} {np.shape(leaf)}".encode())
+        whole.update(array.reshape(-1).view(np.uint8).data)
+    return whole.hexdigest()
+
+
+def _brief(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:160]
+
+
+@contextlib.contextmanager
+def _writing(directory: Path) -> Iterator[None]:
+    """The disk's refusals, which libraries wrap in several layers, as one line of OSError."""
+    try:
+        yield
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, OSError):
+            cause = cause.__cause__ or cause.__context__
+        named = re.search(r"os_error_code='(\d+)'", str(error))
+        number = cause.errno if isinstance(cause, OSError) else int(named.group(1)) if named else None
+        if number is None:
+            raise
+        raise OSError(number, os.strerror(number), str(directory)) from error
 
 
 def saved_parameters(directory: Path) -> list[tuple[str, int]]:
@@ -158,11 +269,19 @@ def load_parameters(directory: Path, phase: str, step: int, abstract: Any) -> An
     """Parameters saved below a run's `checkpoints/`, with a leading axis of seeds.
 
     Raises:
-        ValueError: if there is no such checkpoint; the line names those that there are.
+        ValueError: if there is no such checkpoint, and the line names those that there are, or if it is
+            damaged.
     """
     path = directory / "parameters" / phase / f"{step:08d}"
     if not path.is_dir():
         there = ", ".join(f"{name}:{number}" for name, number in saved_parameters(directory)) or "none"
         raise ValueError(f"checkpoint: no parameters of phase {phase} at step {step}; there are {there}")
-    restored = ocp.StandardCheckpointer().restore(path.absolute(), abstract)
-    return jax.tree.map(np.asarray, restored)
+    checkpointer = ocp.StandardCheckpointer(multiprocessing_options=_by_itself())
+    try:
+        metadata = checkpointer.metadata(path.absolute()).custom_metadata or {}
+        params = jax.tree.map(np.asarray, checkpointer.restore(path.absolute(), abstract))
+    except Exception as error:
+        raise CheckpointError(f"checkpoint: {path}: cannot be read ({_brief(error)})") from None
+    if metadata.get("sha256", digest(params)) != digest(params):
+        raise CheckpointError(f"checkpoint: {path}: its contents differ from what was saved: it is damaged")
+    return params

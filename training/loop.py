@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool
+from jaxtyping import Bool
 
-from decoding import sample_responses
 from metrics.evaluators import Evaluator, HeldOut
 from models import Model
-from tasks import stream
 from training.checkpoints import Checkpoints, Position
-from training.program import Phase, Program, SeedBatching, TrainState, make_program, seed_devices
+from training.mesh import Grid, Layout, choose_layout
+from training.processes import broadcast, leads, several, share
+from training.program import Phase, Program, SeedBatching, TrainState, make_program
 from training.sink import Record, Sink
+from training.table import COLUMNS, sample_table
 
 
 class TrainingDiverged(RuntimeError):
@@ -53,18 +54,22 @@ class _Pending:
 class Trainer:
     """Trains one model through a sequence of phases, all seeds at once.
 
+    Of several processes, each runs a trainer of the same run. They stop at the same boundary, as soon as one
+    of them is asked to; the first decides when to save, and what to resume from.
+
     Args:
         model: the model.
         phases: in order; parameters pass from one to the next, optimizers start afresh.
         seeds: initialisation and data of seed s depend on s alone.
         evaluators: what is measured.
         held_out: the held-out set of each phase.
-        sink: where results go.
-        checkpoints: where states are saved; None saves nothing.
+        sink: where results go; of several processes, the first one's gets them all.
+        checkpoints: where states are saved; None saves nothing. A state fits every layout.
         stop: asked at every boundary; a reason (text) makes the run save and leave.
         table_prompts: prompts of the held-out set whose sampled responses are tabulated at the end of every
             phase.
         batching: how the seeds of one device are computed, see `over_seeds`.
+        layout: the devices, see `choose_layout`; None chooses.
     """
 
     def __init__(
@@ -79,16 +84,18 @@ class Trainer:
         stop: Callable[[], str | None] = lambda: None,
         table_prompts: int = 0,
         batching: SeedBatching = "auto",
+        layout: Layout | None = None,
     ) -> None:
         self.model, self.phases, self.seeds, self.sink = model, tuple(phases), tuple(seeds), sink
         self.evaluators, self.held_out = tuple(evaluators), tuple(held_out)
         self.checkpoints, self.stop, self.table_prompts = checkpoints, stop, table_prompts
         self.failed: dict[int, tuple[str, int]] = {}
-        self._seeds = jnp.asarray(self.seeds, jnp.uint32)
         self._saved_at = time.monotonic()
-        devices = seed_devices(len(self.seeds))
+        sizes = {phase.name: phase.batch_size for phase in self.phases}
+        self._grid = Grid(layout or choose_layout(len(self.seeds), sizes))
+        self._seeds = self._grid.place(np.asarray(self.seeds, np.uint32))
         self.programs = [
-            make_program(model, phase, self.evaluators, held_out, devices, batching)
+            make_program(model, phase, self.evaluators, held_out, self._grid, batching)
             for phase, held_out in zip(self.phases, self.held_out, strict=True)
         ]
         self._offsets = np.concatenate([[0], np.cumsum([phase.steps for phase in self.phases])]).tolist()
@@ -123,7 +130,7 @@ class Trainer:
             if state is None:
                 # A seed that failed in an earlier phase stays frozen.
                 failed_at = [self.failed[seed][1] if seed in self.failed else -1 for seed in self.seeds]
-                state = program.begin(params, jnp.asarray(failed_at, jnp.int32))
+                state = program.begin(params, self._grid.place(np.asarray(failed_at, np.int32)))
             state, stopped = self._run_phase(index, program, state, step)
             params, state, step = state.params, None, -1
             if stopped:
@@ -141,7 +148,16 @@ class Trainer:
             failed_at = jax.ShapeDtypeStruct((len(self.seeds),), jnp.int32)
             return jax.eval_shape(self.programs[phase].begin, params, failed_at)
 
-        return self.checkpoints.restore(abstract, self.sink.message)
+        found = self.checkpoints.restore(abstract, self.sink.message, self.sink.position())
+        if not several():
+            return found
+        # The files are the first process's: the others are told.
+        said = share(None if found is None else dataclasses.asdict(found[0]))[0]
+        if said is None:
+            return None
+        position = Position(**said)
+        empty = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), abstract(position.phase))
+        return position, broadcast(empty if found is None else found[1])
 
     def _run_phase(
         self, index: int, program: Program, state: TrainState, after: int
@@ -161,7 +177,7 @@ class Trainer:
             scores = program.score(state.params) if boundary in evaluations else None
             # While the device computes this boundary, the host reports the one before.
             self._report(index, pending)
-            pending = _Pending(boundary, log, scores, jnp.copy(state.failed_at))
+            pending = _Pending(boundary, log, scores, self._grid.copy(state.failed_at))
             jax.block_until_ready(log)
             trained = time.monotonic()
             jax.block_until_ready(scores)
@@ -170,9 +186,9 @@ class Trainer:
             seconds["evaluation"] += evaluated - trained
             done = boundary
             if boundary in self._parameter_steps[index] and self.checkpoints is not None:
-                self.checkpoints.save_parameters(phase.name, boundary, state.params)
-            stopped = self.stop()
-            if stopped or boundary == phase.steps or self._save_is_due():
+                self.checkpoints.save_parameters(phase.name, boundary, self._grid.read(state.params))
+            stopped, save_is_due = self._agree()
+            if stopped or boundary == phase.steps or save_is_due:
                 self._report(index, pending)
                 pending = None
                 self._save(index, boundary, state)
@@ -219,7 +235,7 @@ class Trainer:
                 heads[i] |= {"train/loss": float(loss[i]), "train/gradient_norm": float(norm[i])}
             if alive:
                 info["loss"] = float(np.median(loss[alive]))
-        if pending.scores is not None:
+        if pending.scores is not None and leads():
             info |= self._reduce(index, pending, heads, alive, held_out)
         if alive and len(heads[alive[0]]) > 4:
             self.sink.metrics([heads[i] for i in alive])
@@ -265,11 +281,15 @@ class Trainer:
                     f"its last good state"
                 )
 
-    def _save_is_due(self) -> bool:
-        return (
+    def _agree(self) -> tuple[str | None, bool]:
+        """Why to stop, if one of the processes has a reason, and whether the first finds that a save is
+        due."""
+        due = (
             self.checkpoints is not None
             and time.monotonic() - self._saved_at >= self.checkpoints.policy.every_seconds
         )
+        answers = share([self.stop(), due])
+        return next((reason for reason, _ in answers if reason), None), answers[0][1]
 
     def _save(self, index: int, step: int, state: TrainState) -> None:
         if self.checkpoints is None:
@@ -277,41 +297,18 @@ class Trainer:
         self.sink.flush()
         failed = [(seed, name, at) for seed, (name, at) in self.failed.items()]
         position = Position(index, step, self.sink.position(), failed)
-        self.checkpoints.save(self._offsets[index] + step, position, state)
+        self.checkpoints.save(self._offsets[index] + step, position, self._grid.read(state))
         self._saved_at = time.monotonic()
 
     def _tabulate(self, index: int, state: TrainState) -> None:
         """Sampled responses of the first seed for a few held-out prompts of every class."""
-        phase, held_out = self.phases[index], self.held_out[index]
-        batches = held_out.batches.example
-        flat = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[: held_out.num_examples], batches)
-        groups = len(phase.task.groups)
-        spread = np.linspace(0, held_out.num_examples - 1, max(self.table_prompts, groups)).astype(int)
-        chosen = jax.tree.map(lambda a: a[spread], flat)
-        params = jax.tree.map(lambda a: a[0], state.params)
-        params = jax.device_put(jax.tree.map(np.asarray, params))
-        key = stream(int(self.seeds[0]), "table", phase.name)
-        responses, log_probs = sample_responses(self.model, params, chosen.prompt, chosen.prompt_mask, key, 1)
-        rows = list(self._rows(phase, chosen, responses[:, 0], np.asarray(log_probs)[:, 0]))
-        columns = ("class", "prompt", "pi_D's response", "sampled response", "reward", "valid", "ln pi_hat")
-        self.sink.table("samples", self._offsets[index + 1], columns, rows)
-
-    def _rows(
-        self, phase: Phase, chosen: Any, responses: Array, log_probs: np.ndarray
-    ) -> Iterable[tuple[Any, ...]]:
-        task = phase.task
-        rewards = np.asarray(jax.vmap(task.reward)(chosen.latent, responses))
-        valid = np.asarray(jax.vmap(task.validity)(chosen.latent, responses))
-        for i, response in enumerate(responses):
-            yield (
-                task.groups[int(chosen.group[i])],
-                task.decode(chosen.prompt[i]),
-                task.decode(chosen.response[i]),
-                task.decode(response),
-                int(rewards[i]),
-                int(valid[i]),
-                round(float(log_probs[i]), 4),
+        params = jax.tree.map(lambda a: a[0], self._grid.read(state.params))
+        if leads():
+            held_out, first = self.held_out[index], self.seeds[0]
+            rows = sample_table(
+                self.model, self.phases[index], jax.device_put(params), first, held_out, self.table_prompts
             )
+            self.sink.table("samples", self._offsets[index + 1], COLUMNS, list(rows))
 
 
 def _any_nan(scores: Any) -> Bool[np.ndarray, " seeds"]:

@@ -4,19 +4,24 @@ once."""
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from metrics.evaluators import Batch, Evaluator, HeldOut
 from models import Model, Params, token_log_probs
 from tasks import Example, Task, stream
+from training.mesh import DATA, EVERYWHERE, PER_EXAMPLE, PER_SEED, SEED, Grid, Layout
 from training.objectives import Objective, Scores
 from training.schedule import EvaluationSchedule
+from training.step import mean_gradient, parts_of_batch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +36,9 @@ class Phase:
         schedule: when to evaluate.
         log_every: largest number of steps between two records of the training loss, which is also how long a
             signal may wait to be obeyed.
+        class_proposal: class -> probability q(c) with which training examples are drawn from it; None takes
+            the task's own p(c). A loss then weighs p(c)/q(c), so that its expectation, and with it the
+            objective, stays the mixture's; a rare class is seen more often, with less variance.
     """
 
     name: str
@@ -42,6 +50,7 @@ class Phase:
     dataset_size: int | None
     schedule: EvaluationSchedule
     log_every: int
+    class_proposal: Mapping[str, float] | tuple[tuple[str, float], ...] | None = None
 
     def __post_init__(self) -> None:
         for field, low in (("steps", 0), ("batch_size", 1), ("log_every", 1)):
@@ -54,6 +63,39 @@ class Phase:
             raise ValueError(
                 f"phases.{self.name}.dataset_size: {self.dataset_size!r} is not an integer >= 1 or null"
             )
+        if self.class_proposal is not None:
+            self._check_proposal(self.class_proposal)
+            # A phase is hashable.
+            object.__setattr__(self, "class_proposal", tuple(dict(self.class_proposal).items()))
+
+    def _check_proposal(self, given: Any) -> None:
+        where, groups = f"phases.{self.name}.class_proposal", self.task.groups
+        proposal = dict(given) if isinstance(given, tuple | Mapping) else given
+        if not isinstance(proposal, dict) or set(proposal) != set(groups):
+            raise ValueError(
+                f"{where}: {proposal!r} is neither null nor a probability for each of {', '.join(groups)}"
+            )
+        for name, q in proposal.items():
+            if not isinstance(q, float | int) or not 0 < q <= 1:
+                raise ValueError(f"{where}.{name}: {q!r} is not a probability in (0, 1]")
+        total = math.fsum(proposal.values())
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"{where}: probabilities {dict(proposal)} sum to {total:.6g}, not to 1")
+
+    @property
+    def proposal(self) -> tuple[float, ...]:
+        """q(c), in the order of the task's classes."""
+        if self.class_proposal is None:
+            return self.task.group_probs
+        own = dict(self.class_proposal)
+        return tuple(float(own[name]) for name in self.task.groups)
+
+    @property
+    def class_weights(self) -> tuple[float, ...] | None:
+        """p(c)/q(c) in the order of the task's classes; None where all are 1."""
+        if self.class_proposal is None:
+            return None
+        return tuple(p / q for p, q in zip(self.task.group_probs, self.proposal, strict=True))
 
     @property
     def boundaries(self) -> tuple[int, ...]:
@@ -87,12 +129,14 @@ class ChunkLog(NamedTuple):
 class Program:
     """The compiled functions of a phase. Arrays of a `TrainState` have a leading axis of seeds.
 
+    Of several processes, all must call the same functions in the same order.
+
     Attributes:
         init: parameters from seeds.
         begin: the state at the start of the phase, from parameters and the steps at which seeds have failed.
         place: a state that was read from disk, moved to where `run` keeps it.
         run: the state after the steps from `start` to `stop`, and their means; the old state is donated.
-        score: every evaluator's per-example arrays on the held-out set.
+        score: every evaluator's per-example arrays on the held-out set, at least `num_examples` of them.
     """
 
     init: Callable[[Int[Array, " seeds"]], Params]
@@ -102,24 +146,38 @@ class Program:
     score: Callable[[Params], dict[str, dict[str, Array]]]
 
 
-def batch_of_step(phase: Phase, seed: Int[Array, ""], step: Int[Array, ""]) -> Example:
+def batch_of_step(
+    phase: Phase, seed: Int[Array, ""], step: Int[Array, ""], part: int | Int[Array, ""] = 0, parts: int = 1
+) -> Example:
     """The batch of `step`: fresh examples, or examples of the fixed data set drawn with replacement.
 
     Example i of a data set is `sample` of the key (seed, "train", phase, "data", i): the set is fixed and
-    never stored.
+    never stored. Every example has a key of its own, so that share `part` of `parts` equal ones holds the
+    same examples whoever makes it.
     """
+    share = phase.batch_size // parts
+
+    def own(drawn: Array) -> Array:
+        return drawn if parts == 1 else jax.lax.dynamic_slice_in_dim(drawn, part * share, share)
+
     if phase.dataset_size is None:
-        keys = jax.random.split(stream(seed, "train", phase.name, "fresh", step), phase.batch_size)
+        keys = own(jax.random.split(stream(seed, "train", phase.name, "fresh", step), phase.batch_size))
     else:
         index_key = stream(seed, "train", phase.name, "index", step)
-        index = jax.random.randint(index_key, (phase.batch_size,), 0, phase.dataset_size)
+        index = own(jax.random.randint(index_key, (phase.batch_size,), 0, phase.dataset_size))
         data = stream(seed, "train", phase.name, "data")
         keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(data, index)
-    return jax.vmap(phase.task.sample)(keys)
+    return jax.vmap(lambda key: phase.task.sample(key, phase.proposal))(keys)
 
 
-def batch_loss(model: Model, objective: Objective, params: Params, batch: Example) -> Float[Array, ""]:
-    """Mean over the batch of the objective's losses."""
+def batch_loss(
+    model: Model,
+    objective: Objective,
+    params: Params,
+    batch: Example,
+    class_weights: Sequence[float] | None = None,
+) -> Float[Array, ""]:
+    """Mean over the batch of the objective's losses, each times the weight of its class."""
     logits = model.logits(params, batch.prompt, batch.prompt_mask, batch.response[:, None])[:, 0]
     prompt_scores = prompt_mask = None
     if objective.needs_prompt:
@@ -128,9 +186,11 @@ def batch_loss(model: Model, objective: Objective, params: Params, batch: Exampl
         )
         prompt_mask = batch.prompt_mask[:, :-1] & batch.prompt_mask[:, 1:]
     scores = Scores(token_log_probs(logits, batch.response), batch.response_mask, prompt_scores, prompt_mask)
-    return jnp.mean(objective(scores))
+    losses = objective(scores)
+    return jnp.mean(losses if class_weights is None else jnp.asarray(class_weights)[batch.group] * losses)
 
 
+SCORED = PartitionSpec(SEED, DATA)
 SeedBatching = Literal["auto", "vmap", "map"]
 
 
@@ -151,20 +211,36 @@ def make_program(
     phase: Phase,
     evaluators: tuple[Evaluator, ...],
     held_out: HeldOut,
-    devices: int,
+    devices: int | Grid = 1,
     batching: SeedBatching = "auto",
 ) -> Program:
-    """Compile-ready functions of a phase, its seeds spread over `devices` devices.
+    """Compile-ready functions of a phase.
 
-    `shard_map` gives every device its share of the seeds, with no communication between them. The number of
+    `shard_map` gives every device its share of the seeds and of each batch. Seeds need no communication; the
+    devices that share a batch average loss and gradient over equal shares, and so agree on the update and on
+    whether the seed diverged. An evaluation is shared in whole batches of the held-out set. The number of
     steps of a chunk is a traced bound, so one compilation serves every interval between evaluations.
+
+    Args:
+        model, phase, evaluators, held_out: what is trained, how, and measured on what.
+        devices: what computes; a number stands for so many of this process's devices, seeds spread over
+            them.
+        batching: how the seeds of one device are computed, see `over_seeds`.
     """
+    grid = Grid(Layout(devices), local=True) if isinstance(devices, int) else devices
+    parts = grid.layout.data
+    turns = parts_of_batch(phase.batch_size // parts, phase.task.prompt_length + phase.task.response_length)
 
     def step(carry: tuple[TrainState, ChunkLog], seed: Array, index: Array) -> tuple[TrainState, ChunkLog]:
         state, log = carry
-        batch = batch_of_step(phase, seed, index)
-        loss, gradient = jax.value_and_grad(lambda p: batch_loss(model, phase.objective, p, batch))(
-            state.params
+        batch = batch_of_step(phase, seed, index, grid.part(), parts)
+        loss, gradient = grid.mean_over_data(
+            mean_gradient(
+                lambda params, own: batch_loss(model, phase.objective, params, own, phase.class_weights),
+                state.params,
+                batch,
+                turns,
+            )
         )
         norm = optax.tree.norm(gradient)
         updates, opt_state = phase.optimizer.update(gradient, state.opt_state, state.params)
@@ -199,34 +275,37 @@ def make_program(
     def score_seeds(params: Params, batches: Batch) -> dict[str, dict[str, Array]]:
         return over_seeds(score_one, batching, 1)(params, batches)
 
-    def place(state: TrainState) -> TrainState:
+    def same(state: TrainState) -> TrainState:
         return state
 
-    init = jax.vmap(lambda seed: model.init(stream(seed, "init")))
-    if devices > 1:
-        mesh = jax.make_mesh((devices,), ("seed",), axis_types=(jax.sharding.AxisType.Auto,))
-        per_seed, same = jax.sharding.PartitionSpec("seed"), jax.sharding.PartitionSpec()
-
-        def shard(function: Callable[..., Any], inputs: tuple[Any, ...]) -> Callable[..., Any]:
-            return jax.shard_map(function, mesh=mesh, in_specs=inputs, out_specs=per_seed, check_vma=False)
-
-        run = shard(run, (per_seed, per_seed, same, same))
-        score_seeds = shard(score_seeds, (per_seed, same))
-        init = shard(init, (per_seed,))
-        # A state that begins where it stays: on one device, its first chunk would be compiled for that alone.
-        begin = shard(begin, (per_seed, per_seed))
-        place = shard(place, (per_seed,))
+    run = grid.shard(run, (PER_SEED, PER_SEED, EVERYWHERE, EVERYWHERE))
+    # A state that begins where it stays: on one device, its first chunk would be compiled for that alone.
+    begin = grid.shard(begin, (PER_SEED, PER_SEED))
+    place = jax.jit(grid.shard(same, (PER_SEED,)))
+    score_seeds = grid.shard(score_seeds, (PER_SEED, PER_EXAMPLE), SCORED)
+    init = grid.shard(jax.vmap(lambda seed: model.init(stream(seed, "init"))), (PER_SEED,))
     # One thread a CPU device: with a device a core, XLA's own threads would only wait for each other.
-    cpu = jax.default_backend() == "cpu"
-    options = {"xla_cpu_multi_thread_eigen": False} if cpu and devices > 1 else None
-    compiled_score = jax.jit(score_seeds, compiler_options=options)
+    alone = grid.mesh is None or jax.default_backend() != "cpu"
+    options = None if alone else {"xla_cpu_multi_thread_eigen": False}
+    compiled_score = jax.jit(score_seeds, compiler_options=options, out_shardings=grid.replicated)
+    batches = _spread(held_out.batches, grid)
     return Program(
         init=jax.jit(init),
         begin=jax.jit(begin),
-        place=jax.jit(place),
-        run=jax.jit(run, donate_argnums=0, compiler_options=options),
-        score=lambda params: compiled_score(params, held_out.batches),
+        place=lambda state: place(grid.place(state)),
+        run=jax.jit(run, donate_argnums=0, compiler_options=options, out_shardings=(None, grid.replicated)),
+        score=lambda params: compiled_score(params, batches),
     )
+
+
+def _spread(batches: Batch, grid: Grid) -> Batch:
+    """The batches of a held-out set, an equal number for every share of the data axis; what fills the last
+    share comes after all examples."""
+    if grid.mesh is None:
+        return batches
+    count = len(batches.position)
+    index = np.resize(np.arange(count), -(-count // grid.layout.data) * grid.layout.data)
+    return grid.place(jax.tree.map(lambda leaf: np.asarray(leaf)[index], batches), PER_EXAMPLE)
 
 
 def seed_devices(num_seeds: int) -> int:

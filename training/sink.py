@@ -47,4 +47,4 @@ class Sink(Protocol):
         """Number of metric lines written so far; stored with a checkpoint."""
 
     def rewind(self, position: int) -> None:
-        """Drop the metric lines after the first `position`: those that a resumed run writes again."""
+        """Go on after the first `position` metric lines: a resumed run writes those after them again."""

@@ -131,17 +131,6 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
     assert "\n" not in warning
 
 
-@of_a_failed_read
-@pytest.mark.usefixtures("leftovers")
-def test_with_every_checkpoint_damaged_the_run_starts_over(tmp_path: Path) -> None:
-    filled(tmp_path)
-    for step in (20, 30):
-        garble_files(tmp_path / "state" / str(step))
-    warnings: list[str] = []
-    assert Checkpoints(tmp_path, CheckpointPolicy()).restore(shapes, warnings.append) is None
-    assert len(warnings) == 2
-
-
 def test_parameters_are_found_by_phase_and_step(tmp_path: Path) -> None:
     assert saved_parameters(tmp_path) == []
     checkpoints = Checkpoints(tmp_path, CheckpointPolicy())

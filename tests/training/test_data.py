@@ -9,11 +9,14 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from oracles.statistics import chi_square_p
+from oracles.toy import ToyTask
 
+from models import GPT
 from tasks import LayeredGraph, stream
 from training import CrossEntropy, EvaluationSchedule, Phase
 from training.optimizers import sgd
-from training.program import batch_of_step
+from training.program import batch_loss, batch_of_step
 
 TASK = LayeredGraph(depth=1, width=2, branching=1, num_ids=60)
 FRESH = Phase(
@@ -93,3 +96,53 @@ def test_bad_phases_are_refused_in_one_line(options: dict[str, Any], line: str) 
 def test_boundaries_are_evaluations_and_records_on_an_absolute_grid() -> None:
     phase = dataclasses.replace(FRESH, steps=11, log_every=5, schedule=EvaluationSchedule(every=4))
     assert phase.boundaries == (0, 4, 5, 8, 10, 11)
+
+
+MIXED = ToyTask(easy=0.9)
+RARE_OFTEN = dataclasses.replace(FRESH, name="rare", task=MIXED, class_proposal={"hard": 0.75, "easy": 0.25})
+
+
+def test_a_proposal_draws_rare_classes_more_often_and_weighs_them_less() -> None:
+    drawn = batches(RARE_OFTEN, 0, tuple(range(250))).group
+    assert chi_square_p(drawn.tolist(), {0: 0.25, 1: 0.75}) > 1e-3
+    assert chi_square_p(drawn.tolist(), {0: 0.9, 1: 0.1}) < 1e-6
+    assert RARE_OFTEN.class_weights == pytest.approx((0.9 / 0.25, 0.1 / 0.75))
+    assert FRESH.class_weights is None
+
+
+def test_weighted_losses_have_the_mixtures_expectation() -> None:
+    """E over q of p/q times a class's loss is E over p: by class means of one large batch, exactly."""
+    model = GPT(vocab_size=6, prompt_length=3, response_length=2, num_layers=1, num_heads=1, width=8)
+    params = model.init(stream(0, "init"))
+    examples = jax.vmap(MIXED.sample)(jax.random.split(stream(0, "batch"), 64))
+
+    def loss(keep: np.ndarray, weights: tuple[float, ...] | None) -> float:
+        own = jax.tree.map(lambda leaf: leaf[keep], examples)
+        return float(batch_loss(model, CrossEntropy(), params, own, weights))
+
+    classes = np.asarray(examples.group)
+    easy, hard = (np.flatnonzero(classes == group) for group in (0, 1))
+    assert min(len(easy), len(hard)) >= 3
+    by_class = np.array([loss(easy, None), loss(hard, None)])
+    chosen = np.concatenate([easy[:1], hard[:3]])  # a batch in the proposal's proportions
+    weighted = loss(chosen, RARE_OFTEN.class_weights)
+    expected = 0.9 * loss(easy[:1], None) + 0.1 * loss(hard[:3], None)
+    assert weighted == pytest.approx(expected, rel=1e-5)
+    assert abs(by_class[0] - by_class[1]) > 1e-4, (
+        "the classes' losses must differ for this test to see anything"
+    )
+
+
+@pytest.mark.parametrize(
+    ("proposal", "line"),
+    [
+        ({"easy": 1.0}, " is neither null nor a probability for each of easy, hard"),
+        ("uniform", "'uniform' is neither null nor a probability for each of easy, hard"),
+        ({"easy": 1.0, "hard": 0.0}, "phases.rare.class_proposal.hard: 0.0 is not a probability in"),
+        ({"easy": 0.5, "hard": 0.6}, "sum to 1.1, not to 1"),
+    ],
+)
+def test_a_proposal_that_is_no_distribution_over_the_classes_is_refused(proposal: Any, line: str) -> None:
+    with pytest.raises(ValueError, match=r"phases\.rare\.class_proposal") as refused:
+        dataclasses.replace(RARE_OFTEN, class_proposal=proposal)
+    assert line in str(refused.value)

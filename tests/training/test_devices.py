@@ -1,0 +1,258 @@
+"""Meshes of seeds and data: the same numbers as one device, whatever the shape, and who may ask for which."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from oracles.toy import TabularModel, ToyTask, fuse_step
+
+from experiments.runtime import cpu_devices
+from metrics.evaluators import DistributionEvaluator, HeldOut, SamplingEvaluator, make_held_out
+from tracking import ListSink
+from training import (
+    CheckpointPolicy,
+    Checkpoints,
+    CrossEntropy,
+    EvaluationSchedule,
+    Grid,
+    Layout,
+    Phase,
+    Program,
+    Trainer,
+    choose_layout,
+    make_program,
+)
+from training.mesh import Hardware
+from training.program import batch_of_step
+
+TASK = ToyTask()
+SEEDS = (3, 4, 5, 6)
+SHAPES = (Layout(4, 1), Layout(2, 2), Layout(1, 4))
+EVALUATORS = (
+    DistributionEvaluator(coverage_ns=(2,), pass_ns=(1,)),
+    SamplingEvaluator(num_samples=4, pass_ns=(1, 4)),
+)
+# What an average gets wrong when it is a sum: momentum, and clipping at a norm that is reached.
+OPTIMIZER = optax.chain(optax.clip_by_global_norm(0.3), optax.sgd(0.5, momentum=0.9))
+
+
+def phase_of(dataset_size: int | None = None, optimizer: Any = OPTIMIZER, steps: int = 20) -> Phase:
+    schedule = EvaluationSchedule(every=10)
+    return Phase("p", TASK, CrossEntropy(), optimizer, steps, 8, dataset_size, schedule, 5)
+
+
+@functools.cache
+def held_out() -> HeldOut:
+    """Ten examples in four batches, the last one half padding."""
+    return make_held_out(TASK, 5, 3, 0)
+
+
+@functools.cache
+def program(layout: Layout, dataset_size: int | None = None) -> Program:
+    return make_program(TabularModel(), phase_of(dataset_size), EVALUATORS, held_out(), Grid(layout))
+
+
+def host(tree: Any) -> Any:
+    return jax.tree.map(np.asarray, tree)
+
+
+@functools.cache
+def trained(layout: Layout, dataset_size: int | None = None) -> tuple[Any, Any, Any]:
+    """The state after 20 steps, the log of the last 13, the scores of all examples."""
+    made, seeds = program(layout, dataset_size), jnp.asarray(SEEDS, jnp.uint32)
+    state = made.begin(made.init(seeds), jnp.full(len(SEEDS), -1, jnp.int32))
+    state, _ = made.run(state, seeds, 0, 7)
+    state, log = made.run(state, seeds, 7, 20)
+    scores = jax.tree.map(lambda a: a[:, :10], host(made.score(state.params)))
+    return host(state), host(log), scores
+
+
+def close(mine: Any, other: Any) -> None:
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-7), mine, other)
+
+
+@pytest.mark.parametrize("dataset_size", [None, 6])
+@pytest.mark.parametrize("layout", SHAPES, ids=str)
+def test_a_mesh_computes_what_one_device_computes(layout: Layout, dataset_size: int | None) -> None:
+    assert jax.local_device_count() == 4, "tests/conftest.py did not get its virtual devices"
+    mine, one = trained(layout, dataset_size), trained(Layout(), dataset_size)
+    close(mine, one)
+    np.testing.assert_array_equal(mine[2]["sampling"]["num_correct"], one[2]["sampling"]["num_correct"])
+    assert not np.allclose(one[0].params["table"][0], one[0].params["table"][1])
+
+
+@pytest.mark.parametrize("layout", SHAPES, ids=str)
+def test_every_device_has_its_share(layout: Layout) -> None:
+    made, seeds = program(layout), jnp.asarray(SEEDS, jnp.uint32)
+    params = made.init(seeds)
+    scores = made.score(params)["distribution"]["log_prob"]
+    for array, share in ((params["table"], 4 // layout.seed), (scores, 4 // layout.seed)):
+        assert len(array.sharding.device_set) == 4
+        assert {shard.data.shape[0] for shard in array.addressable_shards} == {share}
+    assert {shard.data.shape[1] for shard in scores.addressable_shards} == {12 // layout.data}
+
+
+@pytest.mark.parametrize("dataset_size", [None, 6])
+def test_the_shares_of_a_batch_are_the_batch(dataset_size: int | None) -> None:
+    phase = phase_of(dataset_size)
+    whole = batch_of_step(phase, jnp.uint32(3), jnp.int32(5))
+    shares = [batch_of_step(phase, jnp.uint32(3), jnp.int32(5), part, 4) for part in range(4)]
+    together = jax.tree.map(lambda *parts: np.concatenate(parts), *shares)
+    jax.tree.map(np.testing.assert_array_equal, together, host(whole))
+
+
+def test_divergence_is_agreed_on_by_all_devices_of_a_seed() -> None:
+    """One device's share of a batch goes wrong: the seed stops on every device of the data axis."""
+    model, runs = TabularModel(poisoned=(4,)), []
+    for layout in (Layout(), Layout(2, 2)):
+        made = make_program(model, phase_of(optimizer=fuse_step(0.5)), (), held_out(), Grid(layout))
+        seeds = jnp.asarray(SEEDS, jnp.uint32)
+        state = made.begin(made.init(seeds), jnp.full(4, -1, jnp.int32))
+        state, _ = made.run(state, seeds, 0, 10)
+        assert np.asarray(state.failed_at).tolist() == [-1, 4, -1, -1]
+        for leaf in jax.tree.leaves(state):
+            copies = {shard.index[0].start: np.asarray(shard.data) for shard in leaf.addressable_shards}
+            for shard in leaf.addressable_shards:
+                np.testing.assert_array_equal(shard.data, copies[shard.index[0].start])
+        runs.append(host(state))
+    close(*runs)
+
+
+def run(layout: Layout, sink: ListSink, directory: Path | None = None, stop_at: int = 99) -> Any:
+    """A trainer on a mesh, from the checkpoints in `directory`, to its end or `stop_at` boundaries."""
+    calls = iter(range(1, 100))
+    policy = CheckpointPolicy(every_seconds=0.0, parameters="ends")
+    trainer = Trainer(
+        TabularModel(), (phase_of(),), SEEDS, EVALUATORS, (held_out(),), sink,
+        None if directory is None else Checkpoints(directory, policy),
+        lambda: "asked to" if next(calls) >= stop_at else None,
+        table_prompts=2, layout=layout,
+    )  # fmt: skip
+    return trainer.run()
+
+
+def same_records(mine: ListSink, other: ListSink) -> None:
+    heads = ("phase", "step", "global_step", "seed")
+    assert [[r[k] for k in heads] for r in mine.records] == [[r[k] for k in heads] for r in other.records]
+    for record, expected in zip(mine.records, other.records, strict=True):
+        assert record.keys() == expected.keys()
+        for key in expected.keys() - set(heads):
+            assert record[key] == pytest.approx(expected[key], rel=1e-4, abs=1e-6), key
+
+
+@pytest.fixture(scope="module")
+def whole() -> ListSink:
+    sink = ListSink()
+    run(Layout(), sink)
+    return sink
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        (Layout(), Layout(2, 2)),
+        (Layout(4, 1), Layout(2, 1)),
+        (Layout(1, 4), Layout(4, 1)),
+        (Layout(2, 2), Layout()),
+    ],
+    ids=str,
+)
+def test_a_checkpoint_restores_on_another_mesh(
+    whole: ListSink, tmp_path: Path, first: Layout, then: Layout
+) -> None:
+    sink = ListSink()
+    assert run(first, sink, tmp_path, stop_at=3).stopped == "asked to"
+    assert sink.records[-1]["step"] == 10
+    outcome = run(then, sink, tmp_path)
+    assert sink.messages[-1] == "resuming in phase p after step 10"
+    assert outcome.stopped is None
+    assert len(outcome.params["table"].sharding.device_set) == then.size
+    same_records(sink, whole)
+    assert sink.tables == whole.tables
+
+
+def hardware(platform: str, processes: int, devices: int) -> Hardware:
+    return Hardware(platform, processes, devices)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "batch", "where", "expected"),
+    [
+        # One CPU process: seeds alone.
+        (4, 64, hardware("cpu", 1, 4), (4, 1)),
+        (6, 64, hardware("cpu", 1, 4), (3, 1)),
+        (1, 64, hardware("cpu", 1, 4), (1, 1)),
+        # Accelerators: seeds first, then the data as far as it divides evenly.
+        (1, 64, hardware("gpu", 1, 8), (1, 8)),
+        (16, 64, hardware("gpu", 1, 8), (8, 1)),
+        (4, 64, hardware("gpu", 1, 8), (4, 2)),
+        (3, 64, hardware("gpu", 1, 8), (3, 2)),
+        (1, 63, hardware("gpu", 1, 8), (1, 7)),
+        (7, 64, hardware("gpu", 1, 4), (1, 4)),
+        # Several processes: an equal number of devices of each.
+        (2, 64, hardware("cpu", 2, 1), (2, 1)),
+        (1, 64, hardware("cpu", 2, 1), (1, 2)),
+        (3, 64, hardware("gpu", 2, 4), (3, 2)),
+        (16, 64, hardware("gpu", 4, 8), (16, 2)),
+    ],
+)
+def test_auto_gives_seeds_devices_first(
+    seeds: int, batch: int, where: Hardware, expected: tuple[int, int]
+) -> None:
+    assert choose_layout(seeds, {"p": batch}, hardware=where) == Layout(*expected)
+
+
+def test_what_is_asked_for_is_given() -> None:
+    gpus = hardware("gpu", 1, 8)
+    assert choose_layout(4, {"p": 64}, 4, "auto", gpus) == Layout(4, 1)
+    assert choose_layout(4, {"p": 64}, 4, 2, gpus) == Layout(2, 2)
+    assert choose_layout(4, {"p": 64}, "auto", 1, gpus) == Layout(4, 1)
+    assert choose_layout(4, {"p": 64}, "auto", 2, hardware("cpu", 1, 4)) == Layout(2, 2)
+    assert choose_layout(3, {"p": 64, "q": 6}, "auto", 2, hardware("cpu", 2, 4)) == Layout(3, 2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "where", "line"),
+    [
+        ((1, 9, "auto"), hardware("gpu", 1, 8), "devices: 9 is more than the 8 gpu device(s)"),
+        (
+            (1, 9, "auto"), hardware("gpu", 2, 8),
+            "devices: 9 is more than the 8 gpu device(s) of each process",
+        ),
+        ((1, "auto", 16), hardware("gpu", 1, 8), "data_parallel: 16 is more than the 8 gpu device(s) in use"),
+        ((1, 2, 4), hardware("gpu", 1, 8), "data_parallel: 4 is more than the 2 gpu device(s) in use"),
+        ((1, "auto", 3), hardware("gpu", 1, 8), "data_parallel: 3 does not divide batch_size 64 of phase p"),
+        ((1, "auto", 0), hardware("gpu", 1, 8), "data_parallel: 0 is neither auto nor an integer >= 1"),
+        ((1, "some", 1), hardware("gpu", 1, 8), "devices: 'some' is neither auto nor an integer >= 1"),
+        (
+            (3, "auto", 1), hardware("gpu", 2, 1),
+            "data_parallel: 1 with seeds 3 and batch_size 64 gives 2 processes no equal shares; choose seeds "
+            "or batch_size divisible by 2",
+        ),
+    ],
+)  # fmt: skip
+def test_impossible_values_are_refused_in_one_line(
+    arguments: tuple[int, Any, Any], where: Hardware, line: str
+) -> None:
+    seeds, devices, data_parallel = arguments
+    with pytest.raises(ValueError, match=r"devices|data_parallel") as refused:
+        choose_layout(seeds, {"p": 64}, devices, data_parallel, where)
+    assert str(refused.value) == line
+
+
+@pytest.mark.parametrize(
+    ("seeds", "data_parallel", "processes", "cores", "expected"),
+    [(4, 1, 1, 2, 2), (3, 1, 1, 2, 1), (1, 1, 1, 8, 1), (1, 2, 1, 1, 2), (2, 2, 1, 8, 4), (2, 1, 2, 8, 1),
+     (1, 1, 2, 8, 1), (8, 1, 2, 2, 2), (1, 2, 2, 4, 1), (2, 2, 2, 4, 2)],
+)  # fmt: skip
+def test_cpu_devices_are_made_for_the_seeds(
+    seeds: int, data_parallel: int, processes: int, cores: int, expected: int
+) -> None:
+    assert cpu_devices(seeds, data_parallel, processes, cores) == expected

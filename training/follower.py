@@ -1,0 +1,78 @@
+"""What a process trains with that leaves files and terminal to the first one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from training.checkpoints import CheckpointPolicy, Checkpoints, Position
+from training.sink import Record, Sink
+
+
+class SilentSink(Sink):
+    """A sink that keeps nothing."""
+
+    def metrics(self, records: Sequence[Record]) -> None:
+        """Nothing."""
+        return
+
+    def timing(self, record: Record) -> None:
+        """Nothing."""
+        return
+
+    def arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
+        """Nothing."""
+        return
+
+    def histogram(self, name: str, global_step: int, values: np.ndarray, weights: np.ndarray) -> None:
+        """Nothing."""
+        return
+
+    def table(
+        self, name: str, global_step: int, columns: Sequence[str], rows: Sequence[Sequence[Any]]
+    ) -> None:
+        """Nothing."""
+        return
+
+    def progress(self, phase: str, step: int, total: int, info: Mapping[str, float]) -> None:
+        """Nothing."""
+        return
+
+    def message(self, text: str) -> None:
+        """Nothing."""
+        return
+
+    def flush(self) -> None:
+        """Nothing."""
+        return
+
+    def rewind(self, position: int) -> None:
+        """Nothing."""
+        return
+
+    def position(self) -> int:
+        """No lines."""
+        return 0
+
+
+class SilentCheckpoints(Checkpoints):
+    """Checkpoints that another process writes and reads: only the policy is the same."""
+
+    def __init__(self, policy: CheckpointPolicy) -> None:
+        self.policy = policy
+
+    def save(self, global_step: int, position: Position, state: Any) -> None:
+        """Nothing."""
+
+    def restore(
+        self, abstract_state: Callable[[int], Any], warn: Callable[[str], None], lines: int | None = None
+    ) -> None:
+        """Nothing: the first process says what it found."""
+
+    def save_parameters(self, phase: str, step: int, params: Any) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""

@@ -1,0 +1,183 @@
+"""Which devices compute what: a mesh with one axis for seeds and one for the examples of a batch."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from training.processes import several
+
+SEED, DATA = "seed", "data"
+PER_SEED, EVERYWHERE, PER_EXAMPLE = PartitionSpec(SEED), PartitionSpec(), PartitionSpec(DATA)
+
+
+class Hardware(NamedTuple):
+    """What there is to compute on: the platform's name, the processes, and the devices of each."""
+
+    platform: str
+    processes: int
+    devices: int
+
+    @classmethod
+    def found(cls) -> Hardware:
+        """What all processes have in common; starts JAX's devices."""
+        owners = collections.Counter(device.process_index for device in jax.devices())
+        return cls(jax.default_backend(), len(owners), min(owners.values()))
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """Shape of the mesh: `seed` groups of devices with an equal share of the seeds each, and within a group
+    `data` devices with an equal share of every batch each."""
+
+    seed: int = 1
+    data: int = 1
+
+    @property
+    def size(self) -> int:
+        """Devices in all."""
+        return self.seed * self.data
+
+
+def choose_layout(
+    num_seeds: int,
+    batch_sizes: Mapping[str, int],
+    devices: int | str = "auto",
+    data_parallel: int | str = "auto",
+    hardware: Hardware | None = None,
+) -> Layout:
+    """The mesh for `num_seeds` seeds and, by phase, `batch_sizes`: as many devices for the seeds as divide
+    them evenly, then as many of the rest for the data as divide every batch evenly.
+
+    Seeds come first, because they need no communication. Every process takes part with the same number of
+    devices. On one CPU process "auto" leaves the data axis at 1: there, a step is too short to be worth
+    sharing.
+
+    Args:
+        num_seeds: seeds of the run.
+        batch_sizes: by the phase's name.
+        devices: the most devices of each process to use; "auto": all.
+        data_parallel: devices that share a seed's batch, or "auto".
+        hardware: what there is; None looks.
+
+    Raises:
+        ValueError: one line, if the values are impossible on this hardware.
+    """
+    for field, value in (("devices", devices), ("data_parallel", data_parallel)):
+        if value != "auto" and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+            raise ValueError(f"{field}: {value!r} is neither auto nor an integer >= 1")
+    platform, processes, available = hardware or Hardware.found()
+    if isinstance(devices, int) and devices > available:
+        of = " of each process" if processes > 1 else ""
+        raise ValueError(f"devices: {devices} is more than the {available} {platform} device(s){of}")
+    limit = devices if isinstance(devices, int) else available
+    if isinstance(data_parallel, int):
+        if data_parallel > limit * processes:
+            raise ValueError(
+                f"data_parallel: {data_parallel} is more than the {limit * processes} {platform} device(s) "
+                f"in use"
+            )
+        for phase, size in batch_sizes.items():
+            if size % data_parallel:
+                raise ValueError(
+                    f"data_parallel: {data_parallel} does not divide batch_size {size} of phase {phase}"
+                )
+    seeds_only = platform == "cpu" and processes == 1
+
+    def fits(data: int) -> bool:
+        if data_parallel != "auto":
+            return data == data_parallel
+        return data == 1 if seeds_only else all(size % data == 0 for size in batch_sizes.values())
+
+    possible = [
+        Layout(seed, count * processes // seed)
+        for count in range(1, limit + 1)
+        for seed in range(1, num_seeds + 1)
+        if num_seeds % seed == 0 and count * processes % seed == 0 and fits(count * processes // seed)
+    ]
+    if not possible:
+        sizes = ", ".join(str(size) for size in sorted(set(batch_sizes.values())))
+        raise ValueError(
+            f"data_parallel: {data_parallel} with seeds {num_seeds} and batch_size {sizes} gives {processes} "
+            f"processes no equal shares; choose seeds or batch_size divisible by {processes}"
+        )
+    return max(possible, key=lambda layout: (layout.seed, layout.data))
+
+
+class Grid:
+    """The devices of a layout, how functions are spread over them and how arrays get there and back.
+
+    Args:
+        layout: the mesh's shape. Devices that share a batch are neighbours, as far as possible of one
+            process.
+        local: use this process's devices alone, whatever other processes there are.
+    """
+
+    def __init__(self, layout: Layout, local: bool = False) -> None:
+        self.layout = layout
+        self.global_ = several() and not local
+        self.mesh: Mesh | None = None
+        processes = jax.process_count() if self.global_ else 1
+        each = layout.size // processes
+        if layout.size > 1:
+            found = [
+                [device for device in jax.devices() if device.process_index == process][:each]
+                for process in (range(processes) if self.global_ else (jax.process_index(),))
+            ]
+            shape = (layout.seed, layout.data)
+            self.mesh = Mesh(np.array(found).reshape(shape), (SEED, DATA), axis_types=(AxisType.Auto,) * 2)
+        replicated = NamedSharding(self.mesh, EVERYWHERE) if self.mesh and self.global_ else None
+        self.replicated: Any = replicated
+        """`out_shardings` of what the host reads: on several processes, each needs all of it."""
+        self._copy = jax.jit(jnp.copy, out_shardings=replicated)
+
+    def shard(
+        self, function: Callable[..., Any], inputs: tuple[PartitionSpec, ...], output: Any = PER_SEED
+    ) -> Callable[..., Any]:
+        """`function` with every device at work on its share; unchanged on one device.
+
+        Replication is not tracked (`check_vma=False`): a gradient taken inside is that of the device's own
+        share, and averaging it is left to `mean_over_data`. Tracked, JAX would sum it over the data axis of
+        its own accord.
+        """
+        if self.mesh is None:
+            return function
+        return jax.shard_map(function, mesh=self.mesh, in_specs=inputs, out_specs=output, check_vma=False)
+
+    def mean_over_data(self, tree: Any) -> Any:
+        """The mean over the devices that share a batch; to be called inside a sharded function."""
+        return tree if self.layout.data == 1 else jax.lax.pmean(tree, DATA)
+
+    def part(self) -> Any:
+        """Which share of a batch is this device's, from 0; to be called inside a sharded function."""
+        return 0 if self.layout.data == 1 else jax.lax.axis_index(DATA)
+
+    def place(self, tree: Any, spec: PartitionSpec = PER_SEED) -> Any:
+        """Host arrays, the same on every process, spread over the mesh."""
+        if self.mesh is None:
+            return jax.tree.map(jnp.asarray, tree)
+        sharding = NamedSharding(self.mesh, spec)
+
+        def put(leaf: Any) -> jax.Array:
+            host = np.asarray(leaf)
+            return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
+
+        return jax.tree.map(put, tree)
+
+    def copy(self, array: jax.Array) -> jax.Array:
+        """A copy that the host can read, whatever becomes of the original. All processes must call it."""
+        return self._copy(array)
+
+    def read(self, tree: Any) -> Any:
+        """The arrays on the host, whole, on every process; all processes must call it.
+
+        One array at a time, so that no device holds more than one of them in addition.
+        """
+        return jax.tree.map(lambda leaf: np.asarray(self._copy(leaf) if self.global_ else leaf), tree)
