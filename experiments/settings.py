@@ -17,7 +17,7 @@ class EvaluationSettings:
     Attributes:
         schedule: the steps at which the model is evaluated.
         num_examples: held-out examples of each class.
-        batch_size: examples scored at a time.
+        batch_size: examples scored at a time: few enough for a CPU's cache, and for memory with many seeds.
         seed: of the held-out stream, the same for every training seed.
         coverage_ns: the N of the coverage profile.
         pass_ns: the N of Pass@N.
@@ -27,7 +27,7 @@ class EvaluationSettings:
 
     schedule: EvaluationSchedule = dataclasses.field(default_factory=EvaluationSchedule)
     num_examples: int = 512
-    batch_size: int = 512
+    batch_size: int = 64
     seed: int = 0
     coverage_ns: Sequence[float] = (2, 3, 4, 4.6, 5.7)
     pass_ns: Sequence[int] = (1, 4, 8, 12)

@@ -34,6 +34,7 @@ from metrics.intervals import (
     stratified_mean_interval,
     stratified_proportion_interval,
 )
+from metrics.lines import chord_deviation, line_fit
 from metrics.pass_at_n import pass_at_n, pass_at_n_unbiased
 from metrics.selection import (
     TIE_BREAKS,
@@ -62,6 +63,7 @@ __all__ = [
     "bootstrap_interval",
     "bound_violations",
     "check_coverage_bound",
+    "chord_deviation",
     "coverage_bound",
     "coverage_profile",
     "coverage_profile_interval",
@@ -72,6 +74,7 @@ __all__ = [
     "kl",
     "kl_converse_bound",
     "last",
+    "line_fit",
     "log_density_ratio",
     "log_ratio_histogram",
     "mean_interval",

@@ -100,10 +100,6 @@ def make_held_out(task: Task, per_group: int, batch_size: int, seed: int, split:
         if not isinstance(value, int) or isinstance(value, bool) or value < low:
             raise ValueError(f"evaluation.{field}: {value!r} is not an integer >= {low}")
 
-    def draw(group: int, name: str) -> Example:
-        keys = jax.random.split(stream(seed, "evaluation", split, name), per_group)
-        return jax.vmap(task.sample_group, in_axes=(0, None))(keys, jnp.asarray(group))
-
     def candidates(example: Example) -> Candidates:
         if not task.num_enumerated:
             one = jnp.ones((1,))
@@ -120,8 +116,10 @@ def make_held_out(task: Task, per_group: int, batch_size: int, seed: int, split:
 
     @jax.jit
     def build() -> tuple[Example, Candidates]:
-        drawn = [draw(group, name) for group, name in enumerate(task.groups)]
-        examples = jax.tree.map(lambda *parts: jnp.concatenate(parts), *drawn)
+        keys = [jax.random.split(stream(seed, "evaluation", split, name), per_group) for name in task.groups]
+        # All classes at once: a call for each would be traced and compiled as often.
+        groups = jnp.repeat(jnp.arange(len(task.groups)), per_group)
+        examples = jax.vmap(task.sample_group)(jnp.concatenate(keys), groups)
         return examples, jax.vmap(candidates)(examples)
 
     examples, found = build()
@@ -130,7 +128,10 @@ def make_held_out(task: Task, per_group: int, batch_size: int, seed: int, split:
     index = np.resize(np.arange(total), (-(-total // size), size))
     return HeldOut(
         task=task,
-        batches=jax.tree.map(lambda a: a[index], Batch(examples, found, jnp.arange(total))),
+        batches=jax.tree.map(
+            lambda a: jnp.asarray(np.asarray(a)[index]),
+            Batch(examples, found, jnp.arange(total)),
+        ),
         num_examples=total,
         groups=np.asarray(examples.group),
         log_pi=np.asarray(found.log_pi, np.float64),

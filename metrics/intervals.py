@@ -3,6 +3,9 @@
 Two sources of chance are kept apart: seeds (`mean_interval`, `paired_difference_interval`) and held-out
 examples (`stratified_mean_interval`, `coverage_profile_interval`, ...). In a stratified held-out set
 `groups[i]` is the class of example i and `class_probabilities[g]` the probability of class g in the data.
+
+SciPy is imported where it is used: its statistics take longer to load than a small run takes to start, and
+training needs no interval.
 """
 
 from __future__ import annotations
@@ -14,7 +17,6 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
-from scipy import special, stats
 
 from metrics.coverage import RATIO_TOLERANCE, check_ns, check_tolerance, check_values
 
@@ -51,6 +53,8 @@ def mean_interval(values: Float[np.ndarray, " seeds"], confidence: float = 0.95)
     Raises:
         ValueError: fewer than two values, or one that is not finite.
     """
+    from scipy import stats
+
     array = _check_finite("values", values, 2)
     quantile = stats.t.ppf((1 + _check_confidence(confidence)) / 2, array.size - 1)
     estimate = float(array.mean())
@@ -104,6 +108,8 @@ def bootstrap_interval(
     tail = (1 - _check_confidence(confidence)) / 2
     levels = np.array([tail, 1 - tail])
     if method == "bca":
+        from scipy import special
+
         below = np.mean(resampled < estimate) + np.mean(resampled == estimate) / 2
         # Kept off 0 and 1, where the bias would be infinite: half a resample is what the draws can resolve.
         bias = special.ndtri(np.clip(below, 0.5 / num_resamples, 1 - 0.5 / num_resamples))
@@ -160,6 +166,8 @@ def stratified_mean_interval(
         ValueError: a class of positive probability with fewer than two examples, a value that is not finite,
             probabilities that do not sum to 1, groups that are not their indices.
     """
+    from scipy import stats
+
     array = _check_finite("values", values, 2)
     strata = _strata(array, groups, class_probabilities, at_least=2)
     level = (1 + _check_confidence(confidence)) / 2
@@ -182,6 +190,8 @@ def proportion_interval(num_successes: int, num_trials: int, confidence: float =
     Raises:
         ValueError: num_trials < 1, or num_successes outside [0, num_trials].
     """
+    from scipy import stats
+
     if num_trials < 1:
         raise ValueError(f"num_trials: {num_trials}; valid: a whole number >= 1")
     if not 0 <= num_successes <= num_trials:
@@ -264,6 +274,8 @@ def auc_interval(
     Raises:
         ValueError: fewer than two scores in a class, or a NaN.
     """
+    from scipy import special, stats
+
     positive, negative = np.asarray(positive_scores, np.float64), np.asarray(negative_scores, np.float64)
     for name, scores in (("positive_scores", positive), ("negative_scores", negative)):
         if scores.ndim != 1 or scores.size < 2 or np.isnan(scores).any():

@@ -15,8 +15,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tracking.atomic import atomic_write
-
 Value = float | int | str | bool | None
 Record = dict[str, Value]
 
@@ -125,6 +123,7 @@ class MetricsFile:
         try:
             lines, _ = _complete_lines(self.path)
             self._lines = len(lines)
+            self._ahead: list[bytes] = []
             kept = sum(map(len, lines))
             if kept < self.path.stat().st_size:
                 os.ftruncate(self._file, kept)
@@ -136,24 +135,36 @@ class MetricsFile:
     def _open(self) -> int:
         return os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
 
-    def append(self, records: Iterable[Mapping[str, Any]]) -> None:
-        """Append one line a record. On any error nothing is appended.
+    def append(self, records: Iterable[Mapping[str, Any]]) -> int:
+        """Append one line a record; return how many lines on disk were replaced.
+
+        After `rewind`, a line that is on disk already is left as it is. At the first that differs, the ones
+        still ahead are replaced. On any error nothing is appended.
 
         Raises:
             ValueError: a record is not valid.
             OSError: the disk is full or gone.
         """
         lines = [encode_record(record) for record in records]
-        data = b"".join(lines)
-        size = os.fstat(self._file).st_size
+        known = 0
+        while known < min(len(lines), len(self._ahead)) and lines[known] == self._ahead[known]:
+            known += 1
+        replaced = len(self._ahead) - known if known < len(lines) else 0
+        data = b"".join(lines[known:])
+        size = os.fstat(self._file).st_size - sum(map(len, self._ahead[known:] if replaced else ()))
+        if replaced:
+            os.ftruncate(self._file, size)
         try:
             while data:
                 data = data[os.write(self._file, data) :]
         except OSError:
             # A caller that survives a full disk must not append to half a line.
             os.ftruncate(self._file, size)
+            self._ahead = self._ahead[:known]
             raise
+        self._ahead = [] if replaced else self._ahead[known:]
         self._lines += len(lines)
+        return replaced
 
     def flush(self) -> None:
         """Return once everything appended so far survives a loss of power."""
@@ -161,35 +172,44 @@ class MetricsFile:
 
     @property
     def num_lines(self) -> int:
-        """Complete lines in the file."""
+        """Complete lines in the file, up to where `append` stands after a `rewind`."""
         return self._lines
 
-    def truncate(self, num_lines: int) -> int:
-        """Keep the first `num_lines` lines, byte for byte; return how many were dropped.
+    def rewind(self, num_lines: int) -> int:
+        """Let the next `append` stand after the first `num_lines` lines; return how many lie ahead.
 
-        Atomic: a crash leaves the old file or the new one. A line count, not a step, says where to cut: the
-        last step of a phase and step 0 of the next share a global step.
+        The lines ahead stay on disk until `append` reaches them: a run that resumes and is killed again
+        before it came that far has lost none. A line count, not a step, says where to stand: the last step of
+        a phase and step 0 of the next share a global step.
 
         Raises:
-            MetricsFileError: the file has fewer lines; it is then left untouched.
+            MetricsFileError: the file has fewer lines.
         """
-        if num_lines > self._lines:
+        lines, _ = _complete_lines(self.path)
+        if num_lines > len(lines):
             raise MetricsFileError(
-                f"{self.path}: {self._lines} lines, but the checkpoint was saved after {num_lines}: "
+                f"{self.path}: {len(lines)} lines, but the checkpoint was saved after {num_lines}: "
                 "restore the lost lines, or start under another run name"
             )
-        dropped = self._lines - num_lines
+        self._ahead = lines[num_lines:]
+        self._lines = num_lines
+        return len(self._ahead)
+
+    def settle(self) -> int:
+        """Drop the lines that `append` never came back to; return how many.
+
+        Nothing is left to drop where a run repeats its numbers.
+        """
+        dropped, self._ahead = len(self._ahead), []
         if dropped:
             lines, _ = _complete_lines(self.path)
-            atomic_write(self.path, b"".join(lines[:num_lines]))
-            self.close()
-            self._file = self._open()
-            self._lines = num_lines
+            os.ftruncate(self._file, sum(map(len, lines[: self._lines])))
+            self.flush()
         return dropped
 
     def records(self) -> list[Record]:
-        """Everything in the file, decoded, in the order of writing."""
-        return read_records(self.path)
+        """The first `num_lines` lines, decoded, in the order of writing."""
+        return read_records(self.path)[: self._lines]
 
     def close(self) -> None:
         """Close the file; further calls raise."""

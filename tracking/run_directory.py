@@ -109,6 +109,7 @@ class RunDirectory:
             resumed = _check_contents(path, config, resume, volatile)
             for name in _FOLDERS:
                 (path / name).mkdir(exist_ok=True)
+            _clear_temporary(path)
             run = cls(path, lock, resumed)
             if not resumed or plain_config(read_config(path)) != config:
                 atomic_write(run.config_path, dump_config(config))
@@ -137,6 +138,8 @@ class RunDirectory:
         """State how the run stands, in `status.json`. Raises ValueError where `state` is not in `STATES`."""
         if state not in STATES:
             raise ValueError(f"state is {state!r}: one of {', '.join(STATES)} is valid")
+        if state == "complete":
+            self.metrics.settle()
         status = {"state": state, "reason": " ".join(reason.split())}
         atomic_write(self.path / "status.json", json.dumps(status, indent=1).encode() + b"\n")
 
@@ -232,9 +235,30 @@ def _lock(path: Path) -> int:
             raise
         # Some cluster file systems have no locks at all: a run without one is better than no run.
         warnings.warn(f"{path}: this file system has no locks: keep two runs from sharing it", stacklevel=3)
-    os.ftruncate(lock, 0)
-    os.pwrite(lock, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+    # Who holds it is a courtesy, which a full disk may refuse.
+    with contextlib.suppress(OSError):
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
     return lock
+
+
+def _clear_temporary(path: Path) -> None:
+    """Remove the temporary files of processes that were killed in the middle of a write."""
+    for folder in (path, *(path / name for name in _FOLDERS if name != "checkpoints")):
+        for file in folder.glob(".*.tmp"):
+            writer = file.name.split(".")[-2]
+            if writer.isdecimal() and not _is_running(int(writer)):
+                file.unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _check_contents(path: Path, config: Mapping[str, Any], resume: str, volatile: Sequence[str]) -> bool:

@@ -7,7 +7,8 @@ Both have the methods that `training` asks of a sink, and neither package import
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from jaxtyping import Float
 
+from tracking.background import Background
 from tracking.metrics_file import Record
 from tracking.progress import Progress
 from tracking.run_directory import RunDirectory
@@ -26,7 +28,14 @@ if TYPE_CHECKING:
 class RunSink:
     """Everything a run reports, written to disk first and only then mirrored and shown.
 
-    A context manager: at the end the metrics are on disk, the mirror has finished (with exit code 1 where an
+    Lines of metrics and timings are in the kernel's hands when their call returns, so that killing the
+    process loses none of them; `flush` puts them on the disk, where a loss of power does not reach them.
+    Arrays are written, and W&B is told, by a thread each, beside the training. `flush` waits for the arrays:
+    a checkpoint never counts lines whose arrays a kill may still lose. What W&B has not been told by then
+    is in the files. An error of either thread is raised by a later call, at the latest by `flush` or at the
+    end.
+
+    A context manager: at the end everything is on disk, the mirror has finished (with exit code 1 where an
     exception passes) and the bar is gone. The run directory stays open: it belongs to the caller.
     """
 
@@ -36,22 +45,25 @@ class RunSink:
         self._run = run_directory
         self._mirror = mirror
         self._progress = Progress(show=False) if progress is None else progress
+        self._files = Background("arrays")
+        # Two threads, because a W&B that waits for the network must not hold up a checkpoint.
+        self._mirroring = Background("mirror", limit=64)
 
     def metrics(self, records: Sequence[Mapping[str, Any]]) -> None:
         """Append the records of one logged step, one a seed. ValueError where a value is not a scalar."""
-        self._run.metrics.append(records)
-        if self._mirror is not None:
-            self._mirror.metrics(records)
+        replaced = self._run.metrics.append(records)
+        if replaced:
+            self.message(f"metrics.jsonl: {replaced} lines after the checkpoint differ this time: replaced")
+        self._tell(lambda mirror: mirror.metrics(records))
 
     def timing(self, record: Mapping[str, Any]) -> None:
         """Append wall-clock facts, which no repetition reproduces, to `timings.jsonl`."""
         self._run.timings.append([record])
-        if self._mirror is not None:
-            self._mirror.timing(record)
+        self._tell(lambda mirror: mirror.timing(record))
 
     def arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
-        """Write `log_probs/<name>.npz`, whole or not at all."""
-        self._run.write_arrays(name, arrays)
+        """Write `log_probs/<name>.npz`, whole or not at all, in the background: do not change the arrays."""
+        self._files.submit(partial(self._run.write_arrays, name, arrays))
 
     def histogram(
         self,
@@ -61,21 +73,18 @@ class RunSink:
         weights: Float[np.ndarray, " examples"] | None = None,
     ) -> None:
         """A weighted histogram of per-example values, in W&B alone."""
-        if self._mirror is not None:
-            self._mirror.histogram(name, global_step, values, weights)
+        self._tell(lambda mirror: mirror.histogram(name, global_step, values, weights))
 
     def table(
         self, name: str, global_step: int, columns: Sequence[str], rows: Sequence[Sequence[Any]]
     ) -> None:
         """Write `tables/<name>_<global_step>.json` and show the same table in W&B."""
         self._run.write_table(name, global_step, columns, rows)
-        if self._mirror is not None:
-            self._mirror.table(name, global_step, columns, rows)
+        self._tell(lambda mirror: mirror.table(name, global_step, columns, rows))
 
     def images(self, images: Mapping[str, str | os.PathLike[str]]) -> None:
         """Show PNG files, by name, in W&B."""
-        if self._mirror is not None:
-            self._mirror.images(images)
+        self._tell(lambda mirror: mirror.images(images))
 
     def progress(self, phase: str, step: int, total: int, info: Mapping[str, float] | None = None) -> None:
         """Show how far `phase` is, and a few numbers."""
@@ -86,7 +95,8 @@ class RunSink:
         self._progress.message(text)
 
     def flush(self) -> None:
-        """Return once all metrics and timings so far are on disk."""
+        """Return once all metrics, timings and arrays so far are on disk."""
+        self._files.wait()
         self._run.metrics.flush()
         self._run.timings.flush()
 
@@ -95,7 +105,9 @@ class RunSink:
         return self._run.metrics.num_lines
 
     def rewind(self, position: int) -> None:
-        """Keep the first `position` lines of the metrics, and tell W&B what they say.
+        """Go on after the first `position` lines of the metrics, and tell W&B what they say.
+
+        The lines after them stay on disk until `metrics` comes to them again.
 
         An offline W&B run cannot be resumed, so each process makes a new one: call this once, before the
         first `metrics`, and the new one is whole.
@@ -103,9 +115,10 @@ class RunSink:
         Raises:
             MetricsFileError: the file has fewer lines.
         """
-        self._run.metrics.truncate(position)
+        self._run.metrics.rewind(position)
         if self._mirror is not None and position:
-            self._mirror.replay(self._run.metrics.records())
+            records = self._run.metrics.records()
+            self._tell(lambda mirror: mirror.replay(records))
 
     def __enter__(self) -> Self:
         return self
@@ -113,12 +126,31 @@ class RunSink:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        code = 0 if error is None else 1
         try:
             self.flush()
+            self._files.close()
+        except BaseException:
+            code = 1
+            raise
         finally:
             self._progress.close()
-            if self._mirror is not None:
-                self._mirror.finish(exit_code=0 if error is None else 1)
+            self._finish(code)
+
+    def _tell(self, action: Callable[[WandbMirror], object]) -> None:
+        """Have the mirror do `action`, after all that it was asked before."""
+        if self._mirror is not None:
+            self._mirroring.submit(partial(action, self._mirror))
+
+    def _finish(self, code: int) -> None:
+        try:
+            self._mirroring.wait()
+        except BaseException:
+            code = 1
+            raise
+        finally:
+            self._tell(lambda mirror: mirror.finish(exit_code=code))
+            self._mirroring.close()
 
 
 class ListSink:

@@ -119,41 +119,71 @@ def test_a_corrupt_line_in_the_middle_is_named_and_nothing_is_lost(tmp_path) -> 
     assert path.read_bytes() == data
 
 
-def test_truncation_keeps_the_first_lines_byte_for_byte(tmp_path) -> None:
+def test_after_a_rewind_lines_that_repeat_stay_as_they_are(tmp_path) -> None:
     path = tmp_path / "m.jsonl"
     # A foreign writer's spacing must survive: kept lines are bytes, not re-encoded records.
-    lines = [b'{ "global_step": 1 }\n', b'{"global_step":10}\n', b'{"global_step":10}\n']
-    path.write_bytes(b"".join(lines) + b"torn")
+    foreign = b'{ "global_step": 1 }\n'
+    path.write_bytes(foreign + b"".join(map(encode_record, RECORDS)) + b"torn")
+    whole = path.read_bytes().removesuffix(b"torn")
     with MetricsFile(path) as file:
-        assert file.num_lines == 3
-        assert file.truncate(2) == 1
-        assert path.read_bytes() == lines[0] + lines[1]
-        assert file.truncate(2) == 0
-        file.append([{"global_step": 12}])
-        assert file.num_lines == 3
-        assert path.read_bytes() == lines[0] + lines[1] + b'{"global_step":12}\n'
-        with pytest.raises(MetricsFileError, match="3 lines, but the checkpoint was saved after 4"):
-            file.truncate(4)
-        assert file.truncate(0) == 3
-        assert path.read_bytes() == b""
+        assert file.num_lines == 7
+        assert file.rewind(2) == 5
+        assert (file.num_lines, path.read_bytes()) == (2, whole)
+        assert len(file.records()) == 2
+        for start, stop in ((1, 3), (3, 4)):
+            assert file.append(RECORDS[start:stop]) == 0
+            assert (file.num_lines, path.read_bytes()) == (1 + stop, whole)
+        with pytest.raises(MetricsFileError, match="7 lines, but the checkpoint was saved after 8"):
+            file.rewind(8)
+    # Killed here, in the middle of what it did again: nothing is gone.
+    with MetricsFile(path) as file:
+        assert (file.num_lines, path.read_bytes()) == (7, whole)
+        assert file.rewind(2) == 5
+        assert file.append([*RECORDS[1:], RECORDS[0]]) == 0
+        assert file.records() == [{"global_step": 1}, *RECORDS, RECORDS[0]]
+        assert path.read_bytes() == whole + encode_record(RECORDS[0])
 
 
-def test_truncation_that_fails_leaves_the_file_whole(tmp_path, monkeypatch) -> None:
+def test_after_a_rewind_lines_that_differ_are_replaced_from_there(tmp_path) -> None:
     with MetricsFile(tmp_path / "m.jsonl") as file:
         file.append(RECORDS)
-        before = file.path.read_bytes()
+        assert file.rewind(1) == 5
+        other = {**RECORDS[2], "eval/cov/5.7": 9.0}
+        assert file.append([RECORDS[1], other]) == 4
+        assert file.path.read_bytes() == b"".join(map(encode_record, [*RECORDS[:2], other]))
+        assert file.append(RECORDS[3:4]) == 0
+        assert file.records() == [*RECORDS[:2], other, RECORDS[3]]
 
-        def full(*_: object) -> None:
+
+def test_what_is_never_reached_again_goes_when_the_file_is_settled(tmp_path) -> None:
+    with MetricsFile(tmp_path / "m.jsonl") as file:
+        file.append(RECORDS)
+        assert file.settle() == 0
+        file.rewind(2)
+        file.append(RECORDS[2:4])
+        assert file.path.read_bytes() == b"".join(map(encode_record, RECORDS))
+        assert file.settle() == 2
+        assert file.path.read_bytes() == b"".join(map(encode_record, RECORDS[:4]))
+        file.append(RECORDS[4:])
+        assert file.records() == RECORDS
+
+
+def test_a_replacement_that_fails_can_be_made_again(tmp_path, monkeypatch) -> None:
+    with MetricsFile(tmp_path / "m.jsonl") as file:
+        file.append(RECORDS)
+        file.rewind(1)
+        wanted = [RECORDS[1], RECORDS[0]]
+
+        def full(*_: object) -> int:
             raise OSError("disk full")
 
-        monkeypatch.setattr(os, "replace", full)
+        monkeypatch.setattr(os, "write", full)
         with pytest.raises(OSError, match="disk full"):
-            file.truncate(1)
+            file.append(wanted)
         monkeypatch.undo()
-        assert file.path.read_bytes() == before
-        assert [entry.name for entry in tmp_path.iterdir()] == ["m.jsonl"]
-        file.append(RECORDS[:1])
-        assert file.records() == [*RECORDS, RECORDS[0]]
+        assert file.num_lines == 1
+        file.append(wanted)
+        assert file.path.read_bytes() == b"".join(map(encode_record, [RECORDS[0], *wanted]))
 
 
 def test_an_append_that_fails_half_way_leaves_no_half_line(tmp_path, monkeypatch) -> None:

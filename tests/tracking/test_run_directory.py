@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tracking.metrics_file import MetricsFileError
+from tracking.metrics_file import MetricsFileError, read_records
 from tracking.run_directory import RunDirectory, RunDirectoryError, RunStatus, read_config, read_status
 
 CONFIG = {
@@ -236,3 +236,26 @@ def test_tables(tmp_path) -> None:
         }
         with pytest.raises(ValueError, match="table 'samples' has a row of 1 cells: 2 are valid"):
             run.write_table("samples", 240, ["prompt", "log_prob"], [["x"]])
+
+
+def test_a_complete_run_keeps_no_line_that_it_did_not_repeat(tmp_path) -> None:
+    with RunDirectory.open(tmp_path, CONFIG) as run:
+        run.metrics.append([{"global_step": step} for step in range(3)])
+        run.metrics.rewind(1)
+        run.mark("stopped")
+        assert len(read_records(tmp_path / "metrics.jsonl")) == 3
+        run.mark_complete()
+    assert read_records(tmp_path / "metrics.jsonl") == [{"global_step": 0}]
+
+
+def test_temporary_files_of_dead_processes_are_cleared_away(tmp_path) -> None:
+    RunDirectory.open(tmp_path, CONFIG).close()
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    theirs = [tmp_path / f".status.json.{dead.pid}.tmp", tmp_path / "log_probs" / f".a.npz.{dead.pid}.tmp"]
+    # One that a living process is writing, and one of somebody else's.
+    kept = [tmp_path / f".report.html.{os.getpid()}.tmp", tmp_path / ".notes.tmp"]
+    for file in theirs + kept:
+        file.write_text("half")
+    RunDirectory.open(tmp_path, CONFIG).close()
+    assert [file.exists() for file in theirs + kept] == [False, False, True, True]

@@ -74,8 +74,11 @@ def test_rewind_goes_back_to_a_position(tmp_path) -> None:
         sink.rewind(position)
         assert sink.position() == 2
         assert run.metrics.records() == RECORDS * 2
-        with pytest.raises(MetricsFileError, match="2 lines, but the checkpoint was saved after 3: restore"):
-            sink.rewind(3)
+        assert load_run(tmp_path)["kl"].tolist() == [0.5] * 3
+        sink.metrics(RECORDS)
+        assert load_run(tmp_path)["kl"].tolist() == [0.5] * 3
+        with pytest.raises(MetricsFileError, match="3 lines, but the checkpoint was saved after 4: restore"):
+            sink.rewind(4)
 
 
 def test_flush_and_exit_make_metrics_durable(tmp_path, monkeypatch) -> None:
