@@ -1,0 +1,98 @@
+"""A toy run in this process, what it leaves undisturbed, and a disk that can be filled."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig
+
+from experiments.schema import register_schemas
+from tests.faults.processes import snapshot
+from tests.faults.toy import toy_train
+
+Train = Callable[..., object]
+
+
+@pytest.fixture(scope="session")
+def config() -> DictConfig:
+    """Of the toy run: no W&B, no bar, no figures."""
+    register_schemas()
+    GlobalHydra.instance().clear()
+    with initialize_config_module("conf", version_base="1.3"):
+        return compose(
+            "train", ["tracking.wandb=disabled", "tracking.progress=false", "tracking.figures=false"]
+        )
+
+
+@pytest.fixture(scope="session")
+def train(config: DictConfig) -> Train:
+    """`train(path, stop=...)`: the toy run in the run directory `path`, continuing what is there."""
+
+    def trained(path: Path, **options: object) -> object:
+        return toy_train(config, path, **options)  # type: ignore[arg-type]
+
+    return trained
+
+
+@pytest.fixture(scope="session")
+def undisturbed(train: Train, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A toy run that nothing disturbed. Read only."""
+    path = tmp_path_factory.mktemp("undisturbed") / "run"
+    train(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def expected(undisturbed: Path) -> dict[str, str]:
+    """What every toy run has to end with."""
+    return snapshot(undisturbed)
+
+
+class Disk:
+    """A file system of its own, of 32 MB."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._ballast = path / "ballast"
+
+    def fill(self) -> None:
+        """Leave not one block."""
+        with self._ballast.open("ab", buffering=0) as file:
+            for size in (1 << 20, 4096):
+                block = bytes(size)
+                try:
+                    while file.write(block) == size:
+                        pass
+                except OSError:
+                    pass
+
+    def empty(self) -> None:
+        """Make room again."""
+        self._ballast.unlink()
+
+    def remount(self, mode: str) -> None:
+        """`ro` or `rw`."""
+        subprocess.run(["mount", "-o", f"remount,{mode}", str(self.path)], check=True)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    """A small tmpfs; skips where this user may not mount one."""
+    path = tmp_path / "disk"
+    path.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", str(path)]
+    try:
+        mounted = subprocess.run(command, capture_output=True, text=True)
+    except FileNotFoundError:
+        pytest.skip("there is no mount command")
+    if mounted.returncode != 0:
+        pytest.skip(f"a file system of its own needs root: {mounted.stderr.strip()}")
+    try:
+        yield Disk(path)
+    finally:
+        subprocess.run(["umount", "-l", str(path)], check=False)
