@@ -10,21 +10,24 @@ figure, writes `verdict.json` and `report.html` into the run directory.
 
 from __future__ import annotations
 
-import datetime
-import json
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
-from rich.console import Console
-from rich.table import Table
 
 from experiments import figures
 from experiments.build import Setup, build
+from experiments.claim import (
+    Began,
+    exit_status,
+    make_verdict,
+    print_verdict,
+    require_seeds,
+    timing_facts,
+    worked_seconds,
+)
 from experiments.cli import StopRequest, command
 from experiments.plotting import save
 from experiments.report import write_report
@@ -39,7 +42,6 @@ from experiments.shortcut import (
     checks,
     measure,
 )
-from experiments.verdict import Verdict, hardware, versions
 from metrics import TIE_BREAKS, name_of_n
 
 SOURCE = "Coverage Principle, arXiv 2510.15020, section 1, Figure 1; appendix C.2"
@@ -182,48 +184,29 @@ def report_tables(
     ]
 
 
-def timing_facts(path: Path) -> dict[str, Any]:
-    """Seconds by phase, from `timings.jsonl`, over all the processes that worked on the run."""
-    facts: dict[str, Any] = {}
-    for line in (path / "timings.jsonl").read_text().splitlines():
-        record = json.loads(line)
-        if record.get("event") == "phase":
-            for part in ("train", "evaluation", "save", "wall"):
-                key = f"{record['phase']}: {part} (s)"
-                facts[key] = round(facts.get(key, 0.0) + record[f"{part}_seconds"], 1)
-    return facts
-
-
 def figure1(config: DictConfig) -> int:
     """Train (or continue, or reuse) the run, and judge it; exit status 0 whether or not the claim holds."""
-    began, started = time.monotonic(), datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    configure(config.seeds if isinstance(config.seeds, int) else 1, config.devices)
+    began = Began.now()
+    configure(config.seeds if isinstance(config.seeds, int) else 1, config.devices, config.data_parallel)
     setup = build(config)
     _check(config, setup)
     path = run_path(config, HydraConfig.get().job.override_dirname)
-    finished = train_run(config, path, StopRequest().install(), setup)
-    if finished.state == "stopped":
-        print(f"{path}: stopped by {finished.reason}; the same command continues", file=sys.stderr)
-        return 130
-    if finished.state == "failed":
-        print(f"{path}: {finished.reason}", file=sys.stderr)
-        return 1
+    status = exit_status(train_run(config, path, StopRequest().install(), setup))
+    if status is not None:
+        return status
     n, tie_break = float(config.tournament.n), str(config.tournament.tie_break)
     found = measure(path, setup, n, tie_break, config.blindness_examples)
     timings = timing_facts(path)
-    trained = sum(value for key, value in timings.items() if key.endswith("wall (s)"))
-    verdict = Verdict(
-        claim="figure1",
-        source=SOURCE,
-        scale=_scale(config),
-        checks=checks(found),
-        seeds=found.matrices.seeds,
-        wall_seconds=round(max(time.monotonic() - began, trained), 1),
-        hardware=hardware(),
-        command="python -m experiments.figure1 " + " ".join(HydraConfig.get().overrides.task),
-        started=started,
-        versions=versions(),
-        notes=_notes(found, trained),
+    worked = worked_seconds(timings)
+    verdict = make_verdict(
+        "figure1",
+        SOURCE,
+        config,
+        began,
+        worked,
+        checks(found),
+        found.matrices.seeds,
+        _notes(found, worked),
     )
     verdict.write(path / "verdict.json")
     write_report(
@@ -282,17 +265,9 @@ def _notes(found: Measurements, trained: float) -> tuple[str, ...]:
     )
 
 
-def _scale(config: DictConfig) -> str:
-    """The scale, and what was changed in it: a variant must not pass for the claim itself in the ledger."""
-    place = ("scale=", "name=", "root=", "group=", "resume=", "devices=", "tracking.", "checkpoint.")
-    changed = [text for text in HydraConfig.get().overrides.task if not text.lstrip("+").startswith(place)]
-    return f"{config.scale} with {' '.join(changed)}" if changed else str(config.scale)
-
-
 def _check(config: DictConfig, setup: Setup) -> None:
     """Refuse, before anything is compiled, a configuration that the claim cannot be judged on."""
-    if len(setup.seeds) < 2:
-        raise ValueError(f"seeds: {len(setup.seeds)}; figure1 needs at least 2 for intervals over seeds")
+    require_seeds("figure1", setup.seeds)
     if [phase.name for phase in setup.phases] != ["pretrain", "finetune"]:
         raise ValueError(
             f"phases: {[phase.name for phase in setup.phases]}; figure1 needs pretrain, finetune"
@@ -310,22 +285,6 @@ def _check(config: DictConfig, setup: Setup) -> None:
         raise ValueError(f"tournament.tie_break: {tie_break!r} is not one of {', '.join(TIE_BREAKS)}")
     if not isinstance(config.blindness_examples, int) or config.blindness_examples < 2:
         raise ValueError(f"blindness_examples: {config.blindness_examples!r} is not an integer >= 2")
-
-
-def print_verdict(verdict: Verdict, path: Path) -> None:
-    """The verdict as a table on the terminal."""
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=140)
-    table = Table(title=f"{verdict.claim} ({verdict.scale}): {'HOLDS' if verdict.holds else 'DOES NOT HOLD'}")
-    for column in ("check", "measured", "95 % interval", "target", ""):
-        table.add_column(column)
-    for check in verdict.checks:
-        measured = "-" if check.measured is None else f"{check.measured:.4g}"
-        interval = "-" if check.interval is None else f"[{check.interval[0]:.4g}, {check.interval[1]:.4g}]"
-        table.add_row(check.name, measured, interval, check.target, "pass" if check.passed else "FAIL")
-    console.print(table)
-    console.print(f"report: {path / 'report.html'}", soft_wrap=True)
 
 
 main = command("figure1", figure1)

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Int
 
 from experiments.build import Setup
+from experiments.claim import interval_over_shared_prompts
 from experiments.selection_table import Row, RunMatrices, run_matrices, run_tables
 from experiments.verdict import Check, check_interval, check_value
 from metrics import TIE_BREAKS, Interval, auc_interval, mean_interval, paired_difference_interval
@@ -133,12 +134,7 @@ def checks(found: Measurements, whole_interval: bool = False) -> tuple[Check, ..
     rows = np.arange(len(kl))
     excess = np.max(kl - np.minimum.accumulate(kl, axis=1), axis=1)
     gain = paired_difference_interval(passes[8][rows, found.chosen], passes[8][rows, found.lowest])
-    aucs = list(found.blindness.values())
-    mean_auc = float(np.mean([auc.estimate for auc in aucs]))
-    # The prompts are shared by all seeds, so averaging over seeds does not shrink the prompts' part of the
-    # error.
-    half = float(np.mean([auc.high - auc.low for auc in aucs])) / 2
-    auc = Interval(mean_auc, mean_auc - half, mean_auc + half)
+    auc = interval_over_shared_prompts(list(found.blindness.values()))
 
     def over_seeds(name: str, interval: Interval, target_op: str, threshold: float) -> Check:
         end: Literal["low", "high"] = "high" if target_op.startswith("<") else "low"

@@ -1,0 +1,219 @@
+"""Figure 2 of the Coverage Principle (arXiv 2510.15020): KL grows with the horizon, coverage does not.
+
+    python -m experiments.figure2 scale=cpu|paper
+
+Models are trained on paths through layered graphs with H intermediate layers, for several H. One prompt in
+twenty (class "xor") has H/2 branching layers that follow a rule too hard to learn; a model guesses there. Its
+converged KL grows linearly with H, its converged Cov_N does not. Trains one run of all seeds for each
+horizon, draws the figure, writes `verdict.json` and `report.html` above the runs' directories.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from experiments.build import PHASE_KEYS, Setup, build, plain
+from experiments.claim import (
+    Began,
+    exit_status,
+    make_verdict,
+    print_verdict,
+    require_seeds,
+    timing_facts,
+    worked_seconds,
+)
+from experiments.cli import StopRequest, command
+from experiments.horizon import CLASSES, Measurements, measure, window
+from experiments.horizon_checks import checks, notes
+from experiments.horizon_figures import draw_all
+from experiments.horizon_tables import tables
+from experiments.report import write_report
+from experiments.runs import run_path, train_run
+from experiments.runtime import configure
+from metrics.coverage import check_ns
+from tracking.atomic import atomic_write
+from tracking.progress import duration
+
+SOURCE = "Coverage Principle, arXiv 2510.15020, Figure 2; appendix C.3"
+OWN_KEYS = ("horizons", "per_horizon", "n", "branching_examples", "branching_checkpoints", "scale")
+"""Settings of the claim that no run depends on: a run's `config.yaml` is one of experiments.train."""
+_INTRODUCTION = (
+    "A small transformer is trained on paths through layered graphs with H intermediate layers. Nineteen "
+    "prompts in twenty have one valid path. In one of twenty (class xor) H/2 layers branch, and an XOR over "
+    "the parities of all passable nodes decides which of the 2^(H/2) valid paths is right. The model learns "
+    "to stay on valid paths, not to compute the XOR, and guesses.",
+    "Each guess adds ln 2 to the cross-entropy, so that the converged KL grows linearly with H. Whether the "
+    "right path's ratio pi_D/pi_hat is 2^2 or 2^5, it is above N: the coverage profile Cov_N is the share of "
+    "such prompts at every H. KL / Cov_N shows how loose the bound of coverage by KL becomes.",
+)
+
+
+def figure2(config: DictConfig) -> int:
+    """Train (or continue, or reuse) a run for each horizon, and judge them; exit status 0 whether or not the
+    claim holds."""
+    began = Began.now()
+    _check(config)
+    configure(config.seeds if isinstance(config.seeds, int) else 1, config.devices, config.data_parallel)
+    path = run_path(config, HydraConfig.get().job.override_dirname)
+    configs = {horizon: horizon_config(config, path, horizon) for horizon in sorted(config.horizons)}
+    setups = {horizon: _build(horizon, own) for horizon, own in configs.items()}
+    directories = {horizon: path / f"H{horizon}" for horizon in configs}
+    status = train_all(configs, setups, directories)
+    if status is not None:
+        return status
+    found = measure(
+        {horizon: (directories[horizon], setup) for horizon, setup in setups.items()},
+        float(config.n),
+        config.branching_examples,
+        config.branching_checkpoints,
+    )
+    timings: dict[str, float] = {}
+    for horizon, directory in directories.items():
+        timings |= timing_facts(directory, f"H = {horizon}, ")
+    worked = worked_seconds(timings)
+    verdict = make_verdict(
+        "figure2", SOURCE, config, began, worked, checks(found), found.seeds, notes(found, worked)
+    )
+    _write(path, config, found, verdict, timings)
+    return 0
+
+
+def horizon_config(config: DictConfig, path: Path, horizon: int) -> DictConfig:
+    """The run of one horizon as a configuration of experiments.train: its depth, then `per_horizon`'s own."""
+    own = OmegaConf.create({key: value for key, value in config.items() if key not in OWN_KEYS})
+    changes = dict(config.per_horizon.get(f"H{horizon}") or {})
+    OmegaConf.set_struct(own, False)
+    task = {"task": {"depth": horizon}}
+    place = {"group": config.group, "name": f"{path.name}-H{horizon}"}
+    merged = OmegaConf.merge(own, task, changes, place)
+    assert isinstance(merged, DictConfig)
+    return merged
+
+
+def train_all(
+    configs: Mapping[int, DictConfig], setups: Mapping[int, Setup], directories: Mapping[int, Path]
+) -> int | None:
+    """Train the horizons in turn, with a line before and after each; None, or why to stop (an exit status).
+
+    The time left is estimated from the tokens that are still to be trained on.
+    """
+    stop = StopRequest().install()
+    tokens = {horizon: _tokens(setup) for horizon, setup in setups.items()}
+    spent = done = 0.0
+    for index, (horizon, own) in enumerate(configs.items(), start=1):
+        _say(f"figure2: horizon {horizon}, {index} of {len(configs)}: {directories[horizon]}")
+        began = time.monotonic()
+        status = exit_status(train_run(own, directories[horizon], stop, setups[horizon]))
+        if status is not None:
+            return status
+        spent, done = spent + time.monotonic() - began, done + tokens[horizon]
+        left = sum(tokens.values()) - done
+        if left > 0:
+            _say(f"figure2: {duration(spent)} so far, about {duration(spent * left / done)} left")
+        if (reason := stop()) is not None and left > 0:
+            _say(f"figure2: stopped by {reason}; the same command continues")
+            return 130
+    return None
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _tokens(setup: Setup) -> float:
+    return float(
+        sum(
+            phase.steps * phase.batch_size * (phase.task.prompt_length + phase.task.response_length)
+            for phase in setup.phases
+        )
+    )
+
+
+def _build(horizon: int, config: DictConfig) -> Setup:
+    """Build a horizon's run, and refuse before compiling one that the claim cannot be judged on."""
+    try:
+        setup = build(config)
+        _check_setup(setup)
+    except ValueError as error:
+        raise ValueError(f"horizon {horizon}: {error}") from None
+    return setup
+
+
+def _check_setup(setup: Setup) -> None:
+    require_seeds("figure2", setup.seeds)
+    phase = setup.phases[-1]
+    if len(setup.phases) != 1:
+        raise ValueError(f"phases: {[each.name for each in setup.phases]}; figure2 needs a single phase")
+    if set(phase.task.groups) != set(CLASSES):
+        raise ValueError(f"task.mixture: {phase.task.groups}; figure2 needs {', '.join(CLASSES)}")
+    if setup.checkpoint.parameters == "none":
+        raise ValueError("checkpoint.parameters: none; figure2 needs ends or evaluations")
+    steps = np.asarray(phase.schedule.steps(phase.steps))
+    if 0 not in steps or not (window(steps).any() and window(steps, 1).any()):
+        raise ValueError(
+            f"evaluation.schedule: {len(steps)} evaluations in {phase.steps} steps; figure2 needs one at "
+            f"step 0, one in the last eighth and one in the eighth before it"
+        )
+
+
+def _check(config: DictConfig) -> None:
+    """Refuse bad settings of the claim itself."""
+    horizons: Any = OmegaConf.to_container(config.horizons) if OmegaConf.is_list(config.horizons) else None
+    if (
+        horizons is None
+        or len(set(horizons)) < 3
+        or len(set(horizons)) != len(horizons)
+        or not all(isinstance(each, int) and not isinstance(each, bool) and each >= 2 for each in horizons)
+    ):
+        raise ValueError(f"horizons: {config.horizons}; valid: at least 3 different integers >= 2")
+    if not isinstance(config.per_horizon, DictConfig):
+        raise ValueError(f"per_horizon: {config.per_horizon!r} is not a mapping from H<horizon> to overrides")
+    valid = [f"H{each}" for each in horizons]
+    for name, changes in config.per_horizon.items():
+        if name not in valid:
+            raise ValueError(f"per_horizon: {name!r} is not one of {', '.join(valid)}")
+        for key in changes or {}:
+            if key not in PHASE_KEYS:
+                raise ValueError(
+                    f"per_horizon.{name}.{key}: no such field; valid are {', '.join(PHASE_KEYS)}"
+                )
+    if isinstance(config.n, bool) or not isinstance(config.n, int | float):
+        raise ValueError(f"n: {config.n!r} is not a number >= 1")
+    check_ns((config.n,))
+    for field, low in (("branching_examples", 16), ("branching_checkpoints", 1)):
+        value = config[field]
+        if not isinstance(value, int) or isinstance(value, bool) or value < low:
+            raise ValueError(f"{field}: {value!r} is not an integer >= {low}")
+
+
+def _write(
+    path: Path, config: DictConfig, found: Measurements, verdict: Any, timings: Mapping[str, float]
+) -> None:
+    text = OmegaConf.to_yaml(OmegaConf.create(plain(config)))
+    atomic_write(path / "claim.yaml", text.encode())
+    verdict.write(path / "verdict.json")
+    write_report(
+        path / "report.html",
+        "Figure 2: KL grows with the horizon, coverage does not",
+        verdict,
+        draw_all(path, found),
+        tables(found),
+        text,
+        timings,
+        _INTRODUCTION,
+    )
+    print_verdict(verdict, path)
+
+
+main = command("figure2", figure2)
+
+if __name__ == "__main__":
+    main()
