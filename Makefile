@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
+BENCH_VENV := .venv-bench
+BENCH_INSTALLED := $(BENCH_VENV)/.installed
+BENCH_FLAGS ?=
 PIP_INSTALL := -m pip --disable-pip-version-check --no-input install --quiet
 LOCK_FLAGS ?=
 
@@ -14,7 +17,7 @@ define supported-python
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help env reproduce test test-all check lock clean
+.PHONY: help env reproduce test test-all check bench lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -37,6 +40,10 @@ check: $(INSTALLED)  ## lint, format, types, import direction
 	$(PY) -m mypy
 	$(VENV)/bin/lint-imports
 
+# An environment of its own: PyTorch and Flax are not needed for anything else.
+bench: $(BENCH_INSTALLED)  ## run all benchmarks (BENCH_FLAGS="--cores 2"); records in results/benchmarks
+	$(BENCH_VENV)/bin/python -m benchmarks --out results/benchmarks $(BENCH_FLAGS)
+
 # Pins that still fit are kept; LOCK_FLAGS=--upgrade moves them all.
 lock:  ## resolve requirements.lock again (LOCK_FLAGS=--upgrade for newer versions)
 	$(supported-python)
@@ -46,9 +53,9 @@ lock:  ## resolve requirements.lock again (LOCK_FLAGS=--upgrade for newer versio
 	       pyproject.toml --extra dev -o requirements.lock $(LOCK_FLAGS) \
 	  && if grep -nE '://|file:|@' requirements.lock; then echo "requirements.lock names an address" >&2; exit 1; fi
 
-clean:  ## remove caches and build output; .venv and runs stay
+clean:  ## remove caches and build output; environments and runs stay
 	rm -rf build dist .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
-	find $(wildcard tasks models decoding metrics training tracking experiments conf tests) \
+	find $(wildcard tasks models decoding metrics training tracking experiments conf benchmarks tests) \
 	  -type d -name __pycache__ -prune -exec rm -rf {} +
 
 # The last file that venv writes: an interrupted creation starts over.
@@ -60,4 +67,14 @@ $(INSTALLED): requirements.lock pyproject.toml | $(VENV)/bin/activate
 	@echo "installing requirements.lock into $(VENV) (about a minute)"
 	@$(PY) $(PIP_INSTALL) -r requirements.lock
 	@$(PY) $(PIP_INSTALL) --no-build-isolation --no-deps --editable .
+	@touch $@
+
+$(BENCH_VENV)/bin/activate:
+	$(supported-python)
+	@$(PYTHON) -m venv $(BENCH_VENV)
+
+$(BENCH_INSTALLED): requirements.lock benchmarks/requirements.txt pyproject.toml | $(BENCH_VENV)/bin/activate
+	@echo "installing requirements.lock and benchmarks/requirements.txt into $(BENCH_VENV) (a few minutes)"
+	@$(BENCH_VENV)/bin/python $(PIP_INSTALL) -r requirements.lock -r benchmarks/requirements.txt
+	@$(BENCH_VENV)/bin/python $(PIP_INSTALL) --no-build-isolation --no-deps --editable .
 	@touch $@

@@ -1,0 +1,127 @@
+"""Share of the floating-point rate of a large float32 matrix product that training reaches.
+
+    python -m benchmarks.flops --cores 2
+
+The product is NumPy's on CPU, with as many threads as there are cores, and JAX's on an accelerator. Both run
+in turn in one run. Only the multiplications and additions of matrix products that cannot be avoided are
+counted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from benchmarks import common
+from benchmarks.problem import Problem
+from benchmarks.worker import Worker, steps_in_turn
+
+COVLAB = "benchmarks.program:Covlab"
+
+
+def necessary_flops(problem: Problem, full_attention: bool = False) -> float:
+    """Floating-point operations of the matrix products that one training step needs.
+
+    With B sequences, R response tokens, Q = P - 1 prompt tokens before the last, T = Q + R inputs, width d,
+    hidden width m d, vocabulary V and L layers, and 2 operations for a multiplication and addition, the
+    forward pass is
+
+        L - 1 layers:  2 T (4 + 2 m) d^2  +  4 d T (T + 1) / 2
+        last layer:    2 Q 2 d^2  +  2 R (4 + 2 m) d^2  +  4 d (R Q + R (R + 1) / 2)
+        logits:        2 R d V
+
+    The first term of a layer is queries, keys, values, output and feed-forward; the second is scores and
+    weighted values of the pairs that causality leaves (with `full_attention` of all T^2, which plain
+    implementations compute). The last layer computes outputs for the response only, and keys and values
+    everywhere. Embeddings are look-ups and count nothing. The backward pass needs twice the forward: a
+    product for the weights' or keys' gradient and one for the inputs'. So the step needs 3 B times the sum.
+    """
+    before, response, width = problem.prompt_length - 1, problem.response_length, problem.width
+    length = before + response
+    dense = (4 + 2 * problem.mlp_ratio) * width**2
+    pairs = length**2 if full_attention else length * (length + 1) / 2
+    last_pairs = response * length if full_attention else response * before + response * (response + 1) / 2
+    layer = 2 * length * dense + 4 * width * pairs
+    last = 2 * before * 2 * width**2 + 2 * response * dense + 4 * width * last_pairs
+    logits = 2 * response * width * problem.vocab_size
+    return 3 * len(problem.batches[0]["prompt"]) * ((problem.num_layers - 1) * layer + last + logits)
+
+
+class Product:
+    """A product of two square float32 matrices, as often as asked for."""
+
+    def __init__(self, size: int, accelerator: bool) -> None:
+        left, right = np.random.default_rng(0).standard_normal((2, size, size), np.float32)
+        if accelerator:
+            import jax
+            import jax.numpy as jnp
+
+            arrays = jax.device_put((left, right))
+            product = jax.jit(jnp.matmul)
+            self.multiply = lambda: product(*arrays)
+            self.wait = jax.block_until_ready
+        else:
+            out = np.empty_like(left)
+            self.multiply = lambda: np.matmul(left, right, out=out)
+            self.wait = lambda value: value
+
+    def steps(self, count: int) -> None:
+        """Multiply."""
+        for _ in range(count):
+            done = self.multiply()
+        self.wait(done)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Time, print, write."""
+    parser = common.parser("flops", "share of the rate of a large float32 matrix product", repeats=15)
+    parser.add_argument("--size", type=common.positive, default=2048, help="rows and columns of the matrices")
+    parser.add_argument("--seeds", type=common.positive, help="seeds of the second row (default: 4 a core)")
+    options = parser.parse_args(arguments)
+    cores = common.keep_to(options.cores)
+    seeds = options.seeds or 4 * cores
+    overrides = [*(common.TINY if options.tiny else ()), *options.overrides]
+    size, seconds = (64, 0.01) if options.tiny else (options.size, 1.0)
+    threads = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(cores))
+    with contextlib.ExitStack() as stack:
+        one = stack.enter_context(Worker(COVLAB, overrides=[*overrides, "seeds=1"]))
+        problem, cost, device = one.call("problem", 1), one.call("cost"), one.call("device")
+        accelerator = device["platform"] != "cpu"
+        many = stack.enter_context(Worker(COVLAB, overrides=[*overrides, f"seeds={seeds}"]))
+        devices = many.call("device")["count"]
+        product = stack.enter_context(
+            Worker("benchmarks.flops:Product", threads, size=size, accelerator=accelerator)
+        )
+        needed = necessary_flops(problem)
+        work = {"one seed": needed, f"{seeds} seeds": seeds * needed, "product": 2 * size**3}
+        workers = dict(zip(work, (one, many, product), strict=True))
+        times, _ = steps_in_turn(workers, seconds, options.repeats)
+    rates = {name: [work[name] / value for value in values] for name, values in times.items()}
+    shares = {name: common.ratio(rates[name], rates["product"]) for name in work if name != "product"}
+    whole = necessary_flops(problem, full_attention=True)
+    print(
+        f"{needed / 1e9:.3f} GFLOP a step and seed are necessary, {whole / 1e9:.3f} with the masked half of "
+        f"attention; XLA counts {cost['flops'] / 1e9:.3f} for everything in its program"
+    )
+    print(f"{'':12}{'GFLOP/s':>28}{'share of the product':>28}")
+    for name, values in rates.items():
+        rate = common.summary([value / 1e9 for value in values])
+        print(f"{name:12}{rate!s:>28}{shares.get(name, '')!s:>28}")
+    results = {
+        "share_of_product": shares,
+        "gflop_per_second": {
+            name: common.summary([v / 1e9 for v in values]) for name, values in rates.items()
+        },
+        "necessary_gflop_a_step_and_seed": needed / 1e9,
+        "with_masked_attention_gflop": whole / 1e9,
+        "xla_gflop": cost["flops"] / 1e9,
+        "product": {"size": size, "threads": cores, "library": "jax" if accelerator else "numpy"},
+        "devices_of_many_seeds": devices,
+    }
+    common.write(options.out, "flops", arguments, cores, results)
+
+
+if __name__ == "__main__":
+    common.run(main)
