@@ -22,12 +22,13 @@ class GraphClass:
             parities of all passable nodes of all intermediate layers.
         bit: XOR of the parities of the nodes in the subset V': 0 or 1; "fair" tosses a coin and then draws a
             graph with that bit; "any" draws any graph.
-        branching: number of branching layers: "task" takes the task's, "half" is depth // 2.
+        branching: number of branching layers, the name of the task's field that states it, or "half" for
+            depth // 2.
     """
 
     rule: Rule
     bit: Bit = "any"
-    branching: int | Literal["task", "half"] = "task"
+    branching: int | Literal["branching", "uniform_branching", "half"] = "branching"
 
 
 CLASSES: dict[str, GraphClass] = {
@@ -36,7 +37,7 @@ CLASSES: dict[str, GraphClass] = {
     "G3": GraphClass("uniform", bit="fair"),
     "chain": GraphClass("follow", branching=0),
     "xor": GraphClass("global", branching="half"),
-    "uniform": GraphClass("uniform", branching=4),
+    "uniform": GraphClass("uniform", branching="uniform_branching"),
 }
 """G1, G2, G3 are the classes of Figure 1 (appendix C.2); chain, xor, uniform those of Figure 2 (C.3)."""
 

@@ -39,6 +39,7 @@ class LayeredGraph(Task):
         width: nodes in an intermediate layer.
         branching: number of intermediate layers, placed at random, with two passable nodes, of the classes
             that do not state their own (`CLASSES`).
+        uniform_branching: the same of class "uniform"; the paper has 4.
         num_ids: node ids are drawn without replacement from 1..num_ids (m; unstated in the paper, whose
             example shows ids up to 86).
         mixture: probability of each class of `CLASSES`. Figure 1: fine-tuning takes {G1: 0.9, G2: 0.1},
@@ -65,6 +66,7 @@ class LayeredGraph(Task):
     depth: int = 8
     width: int = 4
     branching: int = 2
+    uniform_branching: int = 4
     num_ids: int = 100
     mixture: Any = (("G1", 0.9), ("G2", 0.1))
     edge_order: edge_list.EdgeOrder = "shuffled"
@@ -77,7 +79,8 @@ class LayeredGraph(Task):
         if isinstance(self.mixture, Mapping):
             object.__setattr__(self, "mixture", tuple(self.mixture.items()))
         object.__setattr__(self, "mixture", tuple((str(name), float(p)) for name, p in self.mixture))
-        lowest = {"depth": 1, "width": 1, "branching": 0, "num_ids": 1, "subset_seed": 0, "max_enumerated": 0}
+        lowest = {"depth": 1, "width": 1, "branching": 0, "uniform_branching": 0, "num_ids": 1}
+        lowest |= {"subset_seed": 0, "max_enumerated": 0}
         for field, low in lowest.items():
             value = getattr(self, field)
             if not isinstance(value, int) or isinstance(value, bool) or value < low:
@@ -134,7 +137,8 @@ class LayeredGraph(Task):
     @functools.cached_property
     def _branching_counts(self) -> tuple[int, ...]:
         """k_c of each class."""
-        named = {"task": self.branching, "half": self.depth // 2}
+        named = {"branching": self.branching, "uniform_branching": self.uniform_branching}
+        named["half"] = self.depth // 2
         counts = (CLASSES[name].branching for name in self.groups)
         return tuple(named[count] if isinstance(count, str) else count for count in counts)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -69,6 +70,17 @@ def test_bad_options_are_refused_in_one_line(options: dict[str, Any], line: str)
 )
 def test_the_smallest_number_of_ids_is_accepted(options: dict[str, Any], ok: bool) -> None:
     assert (LayeredGraph(**(SMALL | options)).num_ids == options["num_ids"]) is ok
+
+
+def test_each_class_has_its_own_number_of_branching_layers() -> None:
+    mixture = {"chain": 0.5, "xor": 0.3, "uniform": 0.2}
+    task = LayeredGraph(depth=10, width=2, num_ids=30, uniform_branching=2, mixture=mixture)
+    assert (task.max_branching, task.num_enumerated) == (5, 32)
+    keys = jax.random.split(jax.random.key(0), 8)
+    for group, layers in enumerate((0, 5, 2)):
+        drawn = jax.vmap(task.sample_group, in_axes=(0, None))(keys, np.asarray(group))
+        seen = np.asarray(drawn.latent.passable >= 0).all(axis=-1).sum(axis=-1)
+        assert seen.tolist() == [layers] * 8
 
 
 def test_a_class_of_probability_zero_is_no_class() -> None:
