@@ -2,50 +2,79 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 import re
 import signal
 import sys
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import FrameType
 
 import hydra
 from hydra import compose, initialize_config_module
+from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from experiments.processes import led
 from experiments.schema import register_schemas
+from experiments.stopping import STOP_SIGNALS
+from experiments.sweep_jobs import JOB_VARIABLE, STOPPED, Outcome, one_line, write_outcome
 
 EXIT_USER_ERROR = 2
+_ONE_REQUEST = 1.0
+"""Seconds within which two signals are one request."""
 
 
 class StopRequest:
-    """Turns SIGINT and SIGTERM into a reason to stop at the next boundary; a second one stops at once."""
+    """Turns SIGINT, SIGTERM and a scheduler's SIGUSR1 and SIGUSR2 into a reason to stop at the next boundary.
+
+    A second one stops at once, unless it comes within a second of the first: a terminal, a shell and a
+    scheduler each send their own. Slurm warns more than once before it kills, so that there, and in a job of
+    a sweep, only a second SIGINT does. A job of a sweep is also asked on its standard input, whose end says
+    that the sweep is gone.
+    """
 
     def __init__(self) -> None:
-        self.signal: int | None = None
+        self.reason: str | None = None
+        self._since = 0.0
 
     def install(self) -> StopRequest:
-        """Take over the two signals."""
-        for number in (signal.SIGINT, signal.SIGTERM):
+        """Take over the signals."""
+        for number in STOP_SIGNALS:
             signal.signal(number, self._handle)
+        # A sweep starts its jobs with these blocked, so that none is lost before this line.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+        if JOB_VARIABLE in os.environ:
+            threading.Thread(target=self._listen, daemon=True).start()
         return self
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.signal is not None:
+        name = signal.Signals(number).name
+        if self.reason is None:
+            self.reason, self._since = name, time.monotonic()
+            # Not `print`: the signal may have come in the middle of one, which must not be entered again.
+            with contextlib.suppress(OSError):
+                os.write(2, f"{name}: saving at the next boundary; once more stops at once\n".encode())
+        elif time.monotonic() - self._since < _ONE_REQUEST:
+            return
+        elif number == signal.SIGINT or not ({JOB_VARIABLE, "SLURM_JOB_ID"} & os.environ.keys()):
             raise KeyboardInterrupt
-        self.signal = number
-        print(
-            f"{signal.Signals(number).name}: saving at the next boundary; once more stops at once",
-            file=sys.stderr,
-        )
+
+    def _listen(self) -> None:
+        text = os.read(0, 100).decode(errors="replace").strip()
+        if self.reason is None:
+            self.reason, self._since = text or "the sweep was killed", time.monotonic()
 
     def __call__(self) -> str | None:
         """The reason, or None."""
-        return None if self.signal is None else signal.Signals(self.signal).name
+        return self.reason
 
 
 def command(config_name: str, run: Callable[[DictConfig], int]) -> Callable[[], None]:
@@ -53,7 +82,7 @@ def command(config_name: str, run: Callable[[DictConfig], int]) -> Callable[[], 
     `run`'s status.
 
     Errors of the user (an unknown key, a bad value, a directory of another run) print one line and exit with
-    status 2.
+    status 2. With `--multirun` every combination of values is a job of its own, see `sweeps.Sweeper`.
     """
 
     def main() -> None:
@@ -61,6 +90,12 @@ def command(config_name: str, run: Callable[[DictConfig], int]) -> Callable[[], 
         os.environ["HYDRA_FULL_ERROR"] = "1"
         register_schemas()
         status: list[int] = []
+        if _is_sweep(sys.argv[1:]):
+            # Imported here, because the commands that train nothing do without what it imports.
+            from experiments.sweeps import register_sweeper
+
+            register_sweeper(_module(config_name, run), status.append, lambda e: explain(e, config_name))
+        sys.argv[1:] = flags_last(sys.argv[1:])
 
         @hydra.main(version_base="1.3", config_path="pkg://conf", config_name=config_name)
         def job(config: DictConfig) -> int:
@@ -70,18 +105,73 @@ def command(config_name: str, run: Callable[[DictConfig], int]) -> Callable[[], 
                 # Caught here, because Hydra would print a line of its own before handing the error on.
                 if "\n" in str(error) or not is_user_error(error):
                     raise
-                print(f"error: {error}", file=sys.stderr)
-                status.append(EXIT_USER_ERROR)
+                status.append(_refuse(str(error)))
             return status[-1]
 
         try:
             job()
         except (HydraException, OmegaConfBaseException) as error:
-            print(f"error: {explain(error, config_name)}", file=sys.stderr)
-            sys.exit(EXIT_USER_ERROR)
+            sys.exit(_refuse(explain(error, config_name)))
+        except BaseException as error:
+            if isinstance(error, ValueError) and "\n" not in str(error) and is_user_error(error):
+                sys.exit(_refuse(str(error)))
+            _report(STOPPED if isinstance(error, KeyboardInterrupt) else 1, one_line(error))
+            if isinstance(error, KeyboardInterrupt):
+                print("stopped at once: the same command continues from what is saved", file=sys.stderr)
+                sys.exit(STOPPED)
+            raise
+        _report(max(status, default=0))
         sys.exit(max(status, default=0))
 
-    return main
+    return led(main, lambda: StopRequest().install())
+
+
+def _is_sweep(arguments: Sequence[str]) -> bool:
+    """Whether the command line asks for several runs."""
+    parsed = get_args_parser().parse_known_intermixed_args(list(arguments))[0]
+    return bool(parsed.multirun) or any(text.startswith("hydra.mode=") for text in parsed.overrides)
+
+
+def _module(config_name: str, run: Callable[[DictConfig], int]) -> str:
+    """The module that `python -m` starts this command with."""
+    spec = run.__globals__.get("__spec__") if hasattr(run, "__globals__") else None
+    return getattr(spec, "name", f"experiments.{config_name}")
+
+
+def _refuse(message: str) -> int:
+    """Say what is wrong: a job of a sweep says it to the sweep, which names the job."""
+    if not _report(EXIT_USER_ERROR, message):
+        print(f"error: {message}", file=sys.stderr)
+    return EXIT_USER_ERROR
+
+
+def _report(status: int, reason: str = "") -> bool:
+    """Leave the outcome of a sweep's job where the sweep looks for it; whether there is a sweep.
+
+    The first report stands: an error's own words come before the status that it ends in.
+    """
+    file = os.environ.pop(JOB_VARIABLE, "-")
+    if file != "-":
+        write_outcome(Path(file), Outcome(status, reason))
+    return file != "-"
+
+
+def flags_last(arguments: Sequence[str]) -> list[str]:
+    """The arguments with the overrides first: Hydra's parser does not take flags among them.
+
+    Example:
+        >>> flags_last(["steps=3", "--multirun", "seed=0,1"])
+        ['steps=3', 'seed=0,1', '--multirun']
+    """
+    overrides = list(get_args_parser().parse_known_intermixed_args(list(arguments))[0].overrides)
+    rest = list(overrides)
+    flags = []
+    for argument in arguments:
+        if argument in rest:
+            rest.remove(argument)
+        else:
+            flags.append(argument)
+    return overrides + flags
 
 
 def is_user_error(error: ValueError) -> bool:
@@ -107,6 +197,10 @@ def is_user_error(error: ValueError) -> bool:
 def explain(error: Exception, config_name: str) -> str:
     """Hydra's message in one line, with the valid keys where a key is unknown."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    missing = re.search(r"Could not (?:find|load) 'hydra/launcher/(joblib|submitit)", str(error))
+    if missing is not None:
+        plugin = f"hydra-{missing.group(1)}-launcher"
+        return f"{plugin} is not installed, which this launcher needs: pip install -e '.[sweep]'"
     match = re.match(r"Could not override '([^']+)'", lines[0]) if lines else None
     if match is None:
         cause = error.__cause__
@@ -121,7 +215,12 @@ def explain(error: Exception, config_name: str) -> str:
 
 
 def _valid_keys(config_name: str, parent: str) -> list[str]:
+    current = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
-    with initialize_config_module("conf", version_base="1.3"):
-        node = OmegaConf.select(compose(config_name), parent) if parent else compose(config_name)
+    try:
+        with initialize_config_module("conf", version_base="1.3"):
+            node = OmegaConf.select(compose(config_name), parent) if parent else compose(config_name)
+    finally:
+        # A sweep asks in the middle of its work.
+        GlobalHydra.instance().hydra = current
     return sorted(str(key) for key in node if key != "_target_") if isinstance(node, DictConfig) else []

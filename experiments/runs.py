@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import errno
 import hashlib
+import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import jax
-import pandas as pd
-from omegaconf import DictConfig
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
 
-from experiments import figures
 from experiments.build import Setup, build, plain
-from experiments.plotting import save
+from experiments.processes import order
 from experiments.settings import TrackingSettings
 from metrics.evaluators import HeldOut
 from tracking import Progress, RunDirectory, RunSink, load_run
@@ -23,8 +24,16 @@ from tracking.wandb_mirror import WandbMirror
 from tracking.wandb_options import WandbOptions
 from training import Checkpoints, Outcome, Trainer, TrainingDiverged
 
-VOLATILE = ("tracking", "resume", "checkpoint", "root", "group", "name", "devices")
+VOLATILE = ("tracking", "resume", "checkpoint", "root", "group", "name", "devices", "data_parallel")
 """Settings in which a continued run may differ from how it began: none of them changes a number."""
+
+_AGENT = "WANDB_SWEEP_ID"
+"""Environment variable that the agent of a W&B sweep sets for the program that it starts."""
+_REFUSALS = {
+    getattr(errno, name)
+    for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES", "EPERM", "EIO", "ESTALE", "EMFILE", "ENFILE")
+    if hasattr(errno, name)
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +49,9 @@ class Finished:
 
 def run_name(overrides: str, limit: int = 120) -> str:
     """A directory name from Hydra's `key=value,key=value`: readable, and unique where it had to be cut."""
-    ignored = re.compile(r"^\+*(name|group|root|resume|devices|tracking\.[^=]*|checkpoint\.[^=]*)=")
+    ignored = re.compile(
+        r"^\+*(name|group|root|resume|devices|data_parallel|launcher|tracking\.[^=]*|checkpoint\.[^=]*)="
+    )
     kept = [part for part in overrides.split(",") if part and not ignored.match(part)]
     text = re.sub(r"[^\w.=+-]+", "-", ",".join(kept).replace(",", "__")) or "default"
     if len(text) <= limit:
@@ -70,15 +81,28 @@ def train_run(
     diverge is marked failed and keeps its last good checkpoint.
 
     Raises:
-        ValueError: for a bad configuration or a directory that cannot serve it; nothing on disk is changed.
+        ValueError: for a bad configuration or a directory that cannot serve it, with nothing on disk changed;
+            for a disk that refuses on the way, with all that was written kept; for checkpoints that are all
+            damaged.
     """
     setup = setup or build(config)
+    layout = setup.layout(config)
     began = time.monotonic()
     identity = plain(config)
-    with RunDirectory.open(path, identity, resume=config.resume, volatile=VOLATILE) as directory:
+    if setup.tracking.per_seed and _AGENT in os.environ:
+        raise ValueError("tracking.per_seed: True; an agent of a W&B sweep has one W&B run for all seeds")
+    with (
+        _refusals(path),
+        RunDirectory.open(path, identity, resume=config.resume, volatile=VOLATILE) as directory,
+    ):
         if directory.is_complete:
             reason = directory.status.reason if directory.status else ""
             print(f"{path}: complete already; another name=... or other settings start a new run")
+            if _AGENT in os.environ:
+                # W&B proposed the same values again, and waits for their result in a new W&B run.
+                mirror = WandbMirror(_options(setup.tracking, config, path), path, identity)
+                mirror.replay(directory.metrics.records())
+                mirror.finish()
             return Finished(path, "complete", reason, 0.0)
         held_out = setup.held_out()
         tracking = setup.tracking
@@ -87,6 +111,7 @@ def train_run(
         with RunSink(directory, mirror, progress) as sink:
             _save_held_out(sink, setup, held_out)
             checkpoints = Checkpoints(directory.checkpoints, setup.checkpoint)
+            order(train=OmegaConf.to_yaml(config, resolve=True))
             trainer = Trainer(
                 setup.model,
                 setup.phases,
@@ -97,6 +122,7 @@ def train_run(
                 checkpoints,
                 stop,
                 setup.evaluation[-1].table_prompts,
+                layout=layout,
             )
             try:
                 outcome = trainer.run()
@@ -104,10 +130,29 @@ def train_run(
                 checkpoints.close()
                 directory.mark("failed", str(error))
                 return Finished(path, "failed", str(error), time.monotonic() - began)
+            except BaseException:
+                # The error that passes says more than the one that a broken writer adds.
+                with contextlib.suppress(Exception):
+                    checkpoints.close()
+                raise
             sink.flush()
             if tracking.figures and outcome.stopped is None:
                 sink.images(draw_figures(path))
         return _finish(directory, outcome, path, began)
+
+
+@contextlib.contextmanager
+def _refusals(path: Path) -> Iterator[None]:
+    """A disk that refuses, in one line: the run can go on from where it stands."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _REFUSALS:
+            raise
+        raise ValueError(
+            f"{error.filename or path}: {error.strerror}: what the run has written stays; see to the disk, "
+            "then the same command continues"
+        ) from error
 
 
 def _finish(directory: RunDirectory, outcome: Outcome, path: Path, began: float) -> Finished:
@@ -139,8 +184,10 @@ def _options(tracking: TrackingSettings, config: DictConfig, path: Path) -> Wand
 def _save_held_out(sink: RunSink, setup: Setup, held_out: tuple[HeldOut, ...]) -> None:
     """What the per-example log-probabilities refer to, once a phase."""
     for phase, held in zip(setup.phases, held_out, strict=True):
-        example = jax.tree.map(
-            lambda a, n=held.num_examples: a.reshape(-1, *a.shape[2:])[:n], held.batches.example
+        # On the host, because every new shape of an array operation on the device is a compilation.
+        prompt, response = (
+            np.asarray(a).reshape(-1, a.shape[-1])[: held.num_examples]
+            for a in (held.batches.example.prompt, held.batches.example.response)
         )
         sink.arrays(
             f"{phase.name}_held_out",
@@ -150,14 +197,20 @@ def _save_held_out(sink: RunSink, setup: Setup, held_out: tuple[HeldOut, ...]) -
                 "correct": held.correct,
                 "groups": held.groups,
                 "weights": held.weights,
-                "prompt": example.prompt,
-                "response": example.response,
+                "prompt": prompt,
+                "response": response,
             },
         )
 
 
 def draw_figures(path: Path) -> dict[str, Path]:
     """Draw `figures/<phase>.png`, the curves of every phase, from the run's metrics file."""
+    # Imported at the end of a run, because a run should not wait for them at its start.
+    import pandas as pd
+
+    from experiments import figures
+    from experiments.plotting import save
+
     frame = load_run(path)
     drawn: dict[str, Path] = {}
     for phase in pd.unique(frame["phase"]):

@@ -15,7 +15,7 @@ from experiments.runtime import configure
 def train(config: DictConfig) -> int:
     """Train one configuration; exit status 0 if all seeds are complete, 1 if a seed diverged, 130 after a
     signal."""
-    configure(config.seeds if isinstance(config.seeds, int) else 1, config.devices)
+    configure(config.seeds if isinstance(config.seeds, int) else 1, config.devices, config.data_parallel)
     overrides = HydraConfig.get().job.override_dirname
     path = run_path(config, overrides)
     finished = train_run(config, path, StopRequest().install())

@@ -276,7 +276,7 @@ def test_an_unreachable_wandb_costs_one_warning(reference: Path, run: Run, tmp_p
 def test_multirun_trains_every_combination(reference: Path, run: Run, tmp_path: Path) -> None:
     ended = run(tmp_path, "--multirun", "seed=0,1")
     assert ended.returncode == 0, ended.stderr
-    paths = sorted((tmp_path / "runs" / "train").iterdir())
+    paths = sorted((tmp_path / "runs" / "train").glob("[!.]*"))
     assert len(paths) == 2
     assert [read_status(path).state for path in paths] == ["complete", "complete"]
     assert metrics(paths[0]) == metrics(reference)

@@ -98,7 +98,9 @@ def slurm(folder: Path) -> Iterator[dict[str, str]]:
             ["slurmctld", "-D", "-f", str(config)],
             ["slurmd", "-D", "-f", str(config), "-N", host],
         ):
-            daemons.append(subprocess.Popen(command, env=variables, stdout=log, stderr=log))
+            # In a session of its own, so that a Ctrl-C on the tests leaves the teardown something to talk to.
+            daemon = subprocess.Popen(command, env=variables, stdout=log, stderr=log, start_new_session=True)
+            daemons.append(daemon)
             if command is munged:
                 _until(lambda: (folder / "munge.socket").exists(), folder, daemons)
         _until(lambda: _idle(variables), folder, daemons)

@@ -1,0 +1,97 @@
+"""How the jobs of a sweep share one machine: a slot is what a job has for itself."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import importlib.util
+import os
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+BYTES_OF_A_JOB = 2 * 2**30
+"""Memory that a job is expected to need at most."""
+_POLL_SECONDS = 0.2
+
+
+@dataclasses.dataclass(frozen=True)
+class Slot:
+    """What one of several jobs at once has for itself: cores, and the accelerator that it may see."""
+
+    cores: tuple[int, ...] = ()
+    accelerator: str | None = None
+
+
+def share(
+    jobs: int, at_once: int, cores: Sequence[int] | None = None, accelerators: Sequence[str] | None = None
+) -> tuple[Slot, ...]:
+    """The slots of `jobs` jobs on this machine: every slot has cores and an accelerator of its own.
+
+    Args:
+        jobs: how many there are to do.
+        at_once: how many may run at a time; -1: one an accelerator, else one a core as far as memory goes.
+        cores: that may be used; by default those of this process.
+        accelerators: that may be used, as in CUDA_VISIBLE_DEVICES; by default those that JAX would take.
+
+    Raises:
+        ValueError: for a number of jobs that is neither -1 nor a positive integer.
+    """
+    if at_once != -1 and at_once < 1:
+        raise ValueError(f"hydra.launcher.n_jobs: {at_once} is neither -1 nor an integer >= 1")
+    cores = _cores() if cores is None else cores
+    accelerators = _accelerators() if accelerators is None else accelerators
+    if at_once == -1:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        at_once = len(accelerators) or min(len(cores), memory // BYTES_OF_A_JOB)
+    count = max(1, min(at_once, jobs))
+    each = max(1, len(cores) // count)
+    slots = []
+    for index in range(count):
+        own = tuple(cores[(index * each + i) % len(cores)] for i in range(each))
+        slots.append(Slot(own, accelerators[index % len(accelerators)] if accelerators else None))
+    return tuple(slots)
+
+
+def _cores() -> list[int]:
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def _accelerators(gpus: Path = Path("/proc/driver/nvidia/gpus")) -> list[str]:
+    """GPUs that JAX would take. JAX itself is not asked, because its answer takes hold of their memory."""
+    if os.environ.get("JAX_PLATFORMS") == "cpu":
+        return []
+    plugins = ("jax_cuda12_plugin", "jax_cuda13_plugin")
+    if not any(importlib.util.find_spec(plugin) for plugin in plugins):
+        return []
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [part.strip() for part in visible.split(",") if part.strip()]
+    return [str(index) for index, _ in enumerate(gpus.iterdir())] if gpus.is_dir() else []
+
+
+@contextlib.contextmanager
+def take_slot(folder: Path, slots: Sequence[Slot]) -> Iterator[Slot]:
+    """A slot that no other worker has, with this process on the slot's cores; its children inherit them."""
+    if not slots:
+        yield Slot()
+        return
+    while True:
+        for index, slot in enumerate(slots):
+            lock = os.open(folder / f"slot-{index}", os.O_RDWR | os.O_CREAT, 0o666)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(lock)
+                continue
+            try:
+                if slot.cores and hasattr(os, "sched_setaffinity"):
+                    os.sched_setaffinity(0, slot.cores)
+                yield slot
+            finally:
+                os.close(lock)
+            return
+        time.sleep(_POLL_SECONDS)
