@@ -52,9 +52,7 @@ def _checked(x: Sequence[float], y: np.ndarray, at_least: int) -> tuple[np.ndarr
     if position.ndim != 1 or np.unique(position).size < at_least or not np.isfinite(position).all():
         raise ValueError(f"x: {position.tolist()}; valid: finite, at least {at_least} different numbers")
     if value.ndim == 0 or value.shape[-1] != position.size:
-        raise ValueError(
-            f"y: shape {value.shape}; valid: a last axis of {position.size}, one for each x"
-        )
+        raise ValueError(f"y: shape {value.shape}; valid: a last axis of {position.size}, one for each x")
     if not np.isfinite(value).all():
         raise ValueError("y: contains NaN or an infinity; valid: finite numbers")
     return position, value
