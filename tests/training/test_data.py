@@ -113,12 +113,12 @@ def test_a_proposal_draws_rare_classes_more_often_and_weighs_them_less() -> None
 def test_weighted_losses_have_the_mixtures_expectation() -> None:
     """E over q of p/q times a class's loss is E over p: by class means of one large batch, exactly."""
     model = GPT(vocab_size=6, prompt_length=3, response_length=2, num_layers=1, num_heads=1, width=8)
-    params = model.init(stream(0, "init"))
-    examples = jax.vmap(MIXED.sample)(jax.random.split(stream(0, "batch"), 64))
+    params = jax.jit(model.init)(stream(0, "init"))
+    examples = jax.jit(jax.vmap(MIXED.sample))(jax.random.split(stream(0, "batch"), 64))
+    scored = jax.jit(lambda own, weights: batch_loss(model, CrossEntropy(), params, own, weights))
 
     def loss(keep: np.ndarray, weights: tuple[float, ...] | None) -> float:
-        own = jax.tree.map(lambda leaf: leaf[keep], examples)
-        return float(batch_loss(model, CrossEntropy(), params, own, weights))
+        return float(scored(jax.tree.map(lambda leaf: leaf[keep], examples), weights))
 
     classes = np.asarray(examples.group)
     easy, hard = (np.flatnonzero(classes == group) for group in (0, 1))
