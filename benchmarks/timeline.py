@@ -59,11 +59,11 @@ class Timeline:
 
     def after(self, owner: type, method: str, name: str) -> None:
         """Mark `name` when `owner.method` returns."""
-        self._wrap(owner, method, lambda *_: None, lambda *_: self.mark(name))
+        self._wrap(owner, method, _nothing, lambda *_, **__: self.mark(name))
 
     def before(self, owner: type, method: str, name: str) -> None:
         """Mark `name` when `owner.method` is called."""
-        self._wrap(owner, method, lambda *_: self.mark(name), lambda *_: None)
+        self._wrap(owner, method, lambda *_, **__: self.mark(name), _nothing)
 
     def steps(self, owner: type, method: str) -> None:
         """Mark each recorded training step when `owner.method` gets its timing."""
@@ -72,7 +72,7 @@ class Timeline:
             if record.get("event") == "step":
                 self.mark(f"step {record['step']}")
 
-        self._wrap(owner, method, note, lambda *_: None)
+        self._wrap(owner, method, note, _nothing)
 
     def _wrap(self, owner: type, method: str, first: Callable[..., None], then: Callable[..., None]) -> None:
         original = getattr(owner, method)
@@ -93,6 +93,10 @@ class Timeline:
             for mark, until in self.marks.items()
         }
         return {"marks": self.marks, "compilation": compilation}
+
+
+def _nothing(*_: Any, **__: Any) -> None:
+    """No mark."""
 
 
 def main() -> None:

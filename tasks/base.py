@@ -77,6 +77,40 @@ class Task(abc.ABC):
         """Static number of candidates of `enumerate`; 0 if the valid responses are not enumerated."""
         return 0
 
+    @property
+    def end_token(self) -> int | None:
+        """The token that ends a response before its largest depth; None if all responses of a prompt are of
+        length `max_tokens`."""
+        return None
+
+    @property
+    def response_tokens(self) -> tuple[int, ...]:
+        """Tokens that a response can be made of; padding is none of them."""
+        return tuple(range(PAD + 1, self.vocab_size))
+
+    def max_tokens(self, latent: Any) -> Int[Array, ""]:
+        """Largest number of tokens of a response of this prompt, at most `response_length`."""
+        return jnp.asarray(self.response_length)
+
+    def reference_log_probs(
+        self, latent: Any, prefix: Int[Array, " response"], length: Int[Array, ""]
+    ) -> Float[Array, " vocab"]:
+        """ln pi_ref(a | x, y_1:h) of every token a, in nats, for a base model pi_ref that the task knows
+        exactly; `length` h tokens of `prefix` count.
+
+        Raises:
+            ValueError: if this task knows no base model.
+        """
+        raise ValueError(f"task: {type(self).__name__} knows no base model exactly")
+
+    def value(self, latent: Any, prefix: Int[Array, " response"], length: Int[Array, ""]) -> Float[Array, ""]:
+        """V(x, y_1:h) = E_{y ~ pi_ref(.|x, y_1:h)}[tau(x, y)], exactly; tau is `reward`, h is `length`.
+
+        Raises:
+            ValueError: if this task knows no base model.
+        """
+        raise ValueError(f"task: {type(self).__name__} knows no value function exactly")
+
     @abc.abstractmethod
     def sample_group(self, key: PRNGKeyArray, group: Int[Array, ""]) -> Example:
         """Draw one example given its class."""
