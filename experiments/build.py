@@ -48,7 +48,13 @@ class Setup:
     def layout(self, config: DictConfig) -> Layout:
         """The devices that `config` asks for; ValueError where they cannot be had."""
         sizes = {phase.name: phase.batch_size for phase in self.phases}
-        return choose_layout(len(self.seeds), sizes, config.devices, config.data_parallel)
+        tokens = {
+            phase.name: phase.batch_size * (phase.task.prompt_length + phase.task.response_length)
+            for phase in self.phases
+        }
+        return choose_layout(
+            len(self.seeds), sizes, config.devices, config.data_parallel, batch_tokens=tokens
+        )
 
     def held_out(self) -> tuple[HeldOut, ...]:
         """The held-out set of each phase, drawn now."""

@@ -16,13 +16,13 @@ _put = LRUCache.put
 
 
 def configure(num_seeds: int = 1, devices: int | str = "auto", data_parallel: int | str = "auto") -> None:
-    """Switch on the persistent compilation cache and, on CPU, make devices: for seeds, as far as there are
-    cores.
+    """Switch on the persistent compilation cache and, on CPU, make devices.
 
     The cache lies in `$COVLAB_CACHE`, by default `~/.cache/covlab`; an empty value switches it off. On CPU,
-    several seeds of a small model train fastest with one single-threaded XLA device a core. An accelerator's
-    devices are what they are. Nothing happens to the devices if JAX has started already. The first of several
-    processes does this for all of them, and starts their devices.
+    small models train fastest with one single-threaded XLA device a core; how many of them a run uses is
+    `training.choose_layout`'s choice. An accelerator's devices are what they are. Nothing happens to the
+    devices if JAX has started already. The first of several processes does this for all of them, and starts
+    their devices.
 
     Args:
         num_seeds: seeds of the run.
@@ -45,8 +45,11 @@ def configure(num_seeds: int = 1, devices: int | str = "auto", data_parallel: in
         setattr(LRUCache, "put", _put_whole)  # noqa: B010
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if not isinstance(devices, int):
-        together = data_parallel if isinstance(data_parallel, int) else 1
-        devices = cpu_devices(num_seeds, together, global_state.num_processes, cores)
+        if global_state.num_processes == 1 and data_parallel == "auto":
+            devices = cores
+        else:
+            together = data_parallel if isinstance(data_parallel, int) else 1
+            devices = cpu_devices(num_seeds, together, global_state.num_processes, cores)
     if devices > 1 and not xla_bridge.backends_are_initialized():
         jax.config.update("jax_num_cpu_devices", devices)
     if global_state.num_processes > 1:

@@ -13,6 +13,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from training.processes import several
+from training.step import TOKENS_OF_A_PART
 
 SEED, DATA = "seed", "data"
 PER_SEED, EVERYWHERE, PER_EXAMPLE = PartitionSpec(SEED), PartitionSpec(), PartitionSpec(DATA)
@@ -52,13 +53,14 @@ def choose_layout(
     devices: int | str = "auto",
     data_parallel: int | str = "auto",
     hardware: Hardware | None = None,
+    batch_tokens: Mapping[str, int] | None = None,
 ) -> Layout:
     """The mesh for `num_seeds` seeds and, by phase, `batch_sizes`: as many devices for the seeds as divide
     them evenly, then as many of the rest for the data as divide every batch evenly.
 
     Seeds come first, because they need no communication. Every process takes part with the same number of
-    devices. On one CPU process "auto" leaves the data axis at 1: there, a step is too short to be worth
-    sharing.
+    devices. On one CPU process "auto" gives a device of the data axis at least `TOKENS_OF_A_PART` tokens of
+    every batch: shorter steps are not worth sharing.
 
     Args:
         num_seeds: seeds of the run.
@@ -66,6 +68,7 @@ def choose_layout(
         devices: the most devices of each process to use; "auto": all.
         data_parallel: devices that share a seed's batch, or "auto".
         hardware: what there is; None looks.
+        batch_tokens: tokens of each phase's batch, prompts included; None: too few to share on a CPU.
 
     Raises:
         ValueError: one line, if the values are impossible on this hardware.
@@ -89,12 +92,14 @@ def choose_layout(
                 raise ValueError(
                     f"data_parallel: {data_parallel} does not divide batch_size {size} of phase {phase}"
                 )
-    seeds_only = platform == "cpu" and processes == 1
+    most = limit * processes
+    if platform == "cpu" and processes == 1:
+        most = max(min((batch_tokens or {"": 0}).values()) // TOKENS_OF_A_PART, 1)
 
     def fits(data: int) -> bool:
         if data_parallel != "auto":
             return data == data_parallel
-        return data == 1 if seeds_only else all(size % data == 0 for size in batch_sizes.values())
+        return data <= most and all(size % data == 0 for size in batch_sizes.values())
 
     possible = [
         Layout(seed, count * processes // seed)

@@ -4,8 +4,10 @@
 
 A run is killed and resumed until it completes; then the next begins. Moment k is uniform over [0, T], drawn
 from (seed, k), where T is the wall time of an uninterrupted run; a run that ends before its moment is not
-killed. The first attempts find an empty compilation cache, so kills also meet compilation and the writing of
-the cache. The same command again continues a campaign that was itself interrupted.
+killed. After each kill the next attempt is left alone with probability 1/4: a run that is always killed
+before it has come further than the last time would never reach its later stages and its end. The first
+attempts find an empty compilation cache, so kills also meet compilation and the writing of the cache. The
+same command again continues a campaign that was itself interrupted.
 
 The verdict holds where, for every run: no line that was complete on disk at a kill was missing or different
 at the next kill or at the end; the end equals the uninterrupted run byte for byte (metrics,
@@ -34,18 +36,21 @@ from tests.faults.processes import complete_lines, finish, kill, run_path, snaps
 from tracking import Progress, read_status
 from tracking.atomic import atomic_write
 
+LEFT_ALONE = 0.25
+"""Probability that an attempt after a kill is not killed."""
+
 _BAD = re.compile(r"Traceback|Warning|[Ee]rror|cannot|differ")
 
 
 @dataclasses.dataclass
 class Attempt:
-    """One process: `moment` drawn and `seconds` lived; `killed`, and where (`stage`); `lines` complete on
-    disk at its end, `lost` and `changed` against those that the run had before; `problem`, one line or
-    empty."""
+    """One process: `moment` drawn (None: left alone) and `seconds` lived; `killed`, and where (`stage`);
+    `lines` complete on disk at its end, `lost` and `changed` against those that the run had before;
+    `problem`, one line or empty."""
 
     index: int
     run: int
-    moment: float
+    moment: float | None
     seconds: float
     killed: bool
     stage: str
@@ -68,7 +73,7 @@ def campaign(folder: Path, kills: int, seed: int = 0, show: bool = True) -> dict
     seen: list[bytes] = []
     while done < kills:
         index = len(attempts)
-        moment = random.Random(f"{seed}/{index}").uniform(0.0, whole["seconds"])
+        moment = _moment(seed, index, whole["seconds"], bool(attempts) and attempts[-1].run == run)
         place = folder / f"run{run:04d}"
         attempt, seen = _attempt(place, folder, index, run, moment, seen, whole["files"])
         attempts.append(attempt)
@@ -82,6 +87,12 @@ def campaign(folder: Path, kills: int, seed: int = 0, show: bool = True) -> dict
         progress.update("kills", done, kills, {"runs": float(run), **_totals(attempts)})
     progress.close()
     return result(attempts, seed, whole["seconds"])
+
+
+def _moment(seed: int, index: int, seconds: float, resumed: bool) -> float | None:
+    draw = random.Random(f"{seed}/{index}")
+    moment = draw.uniform(0.0, seconds)
+    return None if resumed and draw.random() < LEFT_ALONE else moment
 
 
 def _uninterrupted(folder: Path) -> dict[str, Any]:
@@ -105,7 +116,13 @@ def _uninterrupted(folder: Path) -> dict[str, Any]:
 
 
 def _attempt(
-    place: Path, folder: Path, index: int, run: int, moment: float, seen: list[bytes], files: dict[str, str]
+    place: Path,
+    folder: Path,
+    index: int,
+    run: int,
+    moment: float | None,
+    seen: list[bytes],
+    files: dict[str, str],
 ) -> tuple[Attempt, list[bytes]]:
     output = folder / "attempt.log"
     began = time.monotonic()
@@ -121,7 +138,8 @@ def _attempt(
     seconds = time.monotonic() - began
     path = run_path(place)
     lines = complete_lines(path)
-    attempt = Attempt(index, run, round(moment, 3), round(seconds, 3), killed, stage(path), len(lines))
+    drawn = None if moment is None else round(moment, 3)
+    attempt = Attempt(index, run, drawn, round(seconds, 3), killed, stage(path), len(lines))
     attempt.lost = max(len(seen) - len(lines), 0)
     attempt.changed = sum(old != new for old, new in zip(seen, lines, strict=False))
     said = output.read_text(errors="replace")

@@ -209,6 +209,22 @@ def test_auto_gives_seeds_devices_first(
     assert choose_layout(seeds, {"p": batch}, hardware=where) == Layout(*expected)
 
 
+@pytest.mark.parametrize(
+    ("seeds", "batch", "tokens", "expected"),
+    [
+        (1, 64, 64 * 136, (1, 4)), (1, 64, 4 * 1536 - 1, (1, 2)), (1, 64, 2 * 1536 - 1, (1, 1)),
+        (1, 63, 63 * 136, (1, 3)), (3, 64, 64 * 136, (3, 1)), (2, 64, 64 * 136, (2, 2)),
+        (4, 64, 64 * 136, (4, 1)),
+    ],
+)  # fmt: skip
+def test_on_a_cpu_a_batch_is_shared_where_every_share_is_long_enough(
+    seeds: int, batch: int, tokens: int, expected: tuple[int, int]
+) -> None:
+    where = hardware("cpu", 1, 4)
+    assert choose_layout(seeds, {"p": batch}, "auto", "auto", where, {"p": tokens}) == Layout(*expected)
+    assert choose_layout(seeds, {"p": batch}, "auto", 1, where, {"p": tokens}).data == 1
+
+
 def test_what_is_asked_for_is_given() -> None:
     gpus = hardware("gpu", 1, 8)
     assert choose_layout(4, {"p": 64}, 4, "auto", gpus) == Layout(4, 1)
