@@ -8,6 +8,8 @@ BENCH_INSTALLED := $(BENCH_VENV)/.installed
 BENCH_FLAGS ?=
 PIP_INSTALL := -m pip --disable-pip-version-check --no-input install --quiet
 LOCK_FLAGS ?=
+# A file's tests stay together: they share what they compile.
+PARALLEL ?= --numprocesses auto --maxprocesses 8 --dist loadfile
 
 define supported-python
 @command -v $(PYTHON) >/dev/null \
@@ -29,7 +31,7 @@ reproduce: $(INSTALLED)  ## Figure 1 at CPU scale, then the ledger of all claims
 	$(PY) -m experiments.ledger
 
 test: check  ## checks, then every test not marked slow
-	$(PY) -m pytest -m "not slow"
+	$(PY) -m pytest -m "not slow" $(PARALLEL)
 
 test-all: check  ## checks, then every test
 	$(PY) -m pytest
