@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 from metrics.evaluators import DistributionEvaluator, Evaluator, HeldOut, SamplingEvaluator, make_held_out
 from tasks import Task
@@ -23,6 +24,7 @@ class EvaluationSettings:
         pass_ns: the N of Pass@N.
         num_samples: responses sampled for each held-out prompt for the sampling estimates; 0 for none.
         table_prompts: held-out prompts whose sampled responses are tabulated at the end of every phase.
+        extra: further evaluators, as nodes with a `_target_`; their names are their own.
     """
 
     schedule: EvaluationSchedule = dataclasses.field(default_factory=EvaluationSchedule)
@@ -33,10 +35,17 @@ class EvaluationSettings:
     pass_ns: Sequence[int] = (1, 4, 8, 12)
     num_samples: int = 0
     table_prompts: int = 8
+    extra: Sequence[Any] = ()
 
     def __post_init__(self) -> None:
         for field in ("coverage_ns", "pass_ns"):
             object.__setattr__(self, field, tuple(getattr(self, field)))
+        object.__setattr__(self, "extra", tuple(self.extra))
+        for each in self.extra:
+            if not isinstance(each, Evaluator):
+                raise ValueError(
+                    f"evaluation.extra: {each!r} is no evaluator; valid: [{{_target_: a class}}]"
+                )
         lowest = {"num_examples": 1, "batch_size": 1, "seed": 0, "num_samples": 0, "table_prompts": 0}
         for field, low in lowest.items():
             value = getattr(self, field)
@@ -44,13 +53,19 @@ class EvaluationSettings:
                 raise ValueError(f"evaluation.{field}: {value!r} is not an integer >= {low}")
 
     def evaluators(self) -> tuple[Evaluator, ...]:
-        """The exact evaluator, and the sampling one if asked for."""
-        exact = DistributionEvaluator(self.coverage_ns, self.pass_ns)
-        return (
-            (exact, SamplingEvaluator(self.num_samples, self.pass_ns, self.seed))
-            if self.num_samples
-            else (exact,)
-        )
+        """The exact evaluator, the sampling one if asked for, and those in `extra`.
+
+        Raises:
+            ValueError: if two have the same name.
+        """
+        found: list[Evaluator] = [DistributionEvaluator(self.coverage_ns, self.pass_ns)]
+        if self.num_samples:
+            found.append(SamplingEvaluator(self.num_samples, self.pass_ns, self.seed))
+        found += self.extra
+        names = [each.name for each in found]
+        if len(set(names)) < len(names):
+            raise ValueError(f"evaluation.extra: two evaluators have the same name, of {', '.join(names)}")
+        return tuple(found)
 
     def held_out(self, task: Task, split: str = "held-out") -> HeldOut:
         """The held-out set of a task."""

@@ -65,6 +65,7 @@ def summary(task: Task, seed: int = 0) -> list[tuple[str, Any]]:
         ("classes", classes),
         ("valid responses of a prompt", task.num_enumerated or "not enumerated"),
         ("mean entropy of pi_D(.|x), nats [95 %]", entropy_of_task(task, seed)),
+        *task.facts(),
     ]
 
 

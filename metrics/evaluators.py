@@ -146,6 +146,18 @@ class Evaluator(abc.ABC):
 
     name: str
 
+    def check(self, task: Task) -> None:  # noqa: B027
+        """Refuse a task that this evaluator cannot measure; called before anything is compiled.
+
+        Raises:
+            ValueError: one line that says why.
+        """
+
+    def given(self, base: Params) -> Evaluator:
+        """This evaluator with the parameters of the run's base model, for one that draws from it; called
+        inside the compiled program."""
+        return self
+
     @abc.abstractmethod
     def score(self, model: Model, task: Task, params: Params, batch: Batch) -> dict[str, Array]:
         """Per-example arrays, leading axis = the batch's examples; traced inside the compiled program."""
@@ -284,6 +296,7 @@ class SamplingEvaluator(Evaluator):
         responses, _ = sample_responses(
             model, params, example.prompt, example.prompt_mask, key, self.num_samples
         )
+        responses = jax.vmap(jax.vmap(task.trimmed, (None, 0)))(example.latent, responses)
 
         def count(judge: Callable[[Any, Array], Array]) -> Array:
             return jnp.sum(jax.vmap(jax.vmap(judge, (None, 0)))(example.latent, responses) > 0, axis=1)

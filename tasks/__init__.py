@@ -1,18 +1,29 @@
 """Data distributions that are known exactly."""
 
 from tasks.base import PAD, Enumeration, Example, Task
+from tasks.bracket_state import BracketLatent
+from tasks.brackets import BracketTask
+from tasks.dyck import Dyck
+from tasks.fixed_dyck import FixedDyck
 from tasks.graph_classes import CLASSES, GraphClass, GraphLatent
 from tasks.layered_graph import LayeredGraph
+from tasks.path_star import PathStar, PathStarLatent
 from tasks.streams import stream
 
 __all__ = [
     "CLASSES",
     "PAD",
+    "BracketLatent",
+    "BracketTask",
+    "Dyck",
     "Enumeration",
     "Example",
+    "FixedDyck",
     "GraphClass",
     "GraphLatent",
     "LayeredGraph",
+    "PathStar",
+    "PathStarLatent",
     "Task",
     "stream",
 ]

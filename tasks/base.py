@@ -44,7 +44,7 @@ class Task(abc.ABC):
 
     Implementations are frozen dataclasses, hashable, so that a task can be a static argument of `jit`.
     Every method is pure JAX on ONE example and composes with `vmap`, `jit` and `scan`, except `encode` and
-    `decode`, which translate between text and tokens on the host.
+    `decode`, which translate between text and tokens on the host, and `facts`.
     """
 
     @property
@@ -92,6 +92,16 @@ class Task(abc.ABC):
         """Largest number of tokens of a response of this prompt, at most `response_length`."""
         return jnp.asarray(self.response_length)
 
+    def trimmed(self, latent: Any, response: Int[Array, " response"]) -> Int[Array, " response"]:
+        """The response up to its end (`end_token`, or `max_tokens` tokens), padding after it: what counts of
+        `response_length` sampled tokens."""
+        place = jnp.arange(response.size)
+        kept = place < self.max_tokens(latent)
+        if self.end_token is not None:
+            ends = (response == self.end_token).astype(jnp.int32)
+            kept &= jnp.cumsum(ends) - ends == 0
+        return jnp.where(kept, response, PAD)
+
     def reference_log_probs(
         self, latent: Any, prefix: Int[Array, " response"], length: Int[Array, ""]
     ) -> Float[Array, " vocab"]:
@@ -134,6 +144,11 @@ class Task(abc.ABC):
             ValueError: if this task does not enumerate its responses (`num_enumerated` is 0).
         """
         raise ValueError(f"task: {type(self).__name__} does not enumerate its valid responses")
+
+    def facts(self) -> list[tuple[str, Any]]:
+        """(name, value) of what is known exactly of pi_D beyond this seam, for people; computed on the
+        host."""
+        return []
 
     @abc.abstractmethod
     def encode(self, text: str) -> list[int]:

@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from decoding import sample_responses
 from metrics.evaluators import HeldOut
-from models import Model, Params
-from tasks import stream
-from training.program import Phase
+from models import Model, Params, token_log_probs
+from tasks import PAD, stream
+from training.phase import Phase
 
 COLUMNS = ("class", "prompt", "pi_D's response", "sampled response", "reward", "valid", "ln pi_hat")
 
@@ -28,7 +29,13 @@ def sample_table(
     chosen = jax.tree.map(lambda a: a[spread], flat)
     key = stream(seed, "table", phase.name)
     samples, found = sample_responses(model, params, chosen.prompt, chosen.prompt_mask, key, 1)
-    responses, log_probs = samples[:, 0], np.asarray(found)[:, 0]
+    responses = jax.vmap(task.trimmed)(chosen.latent, samples[:, 0])
+    log_probs = np.asarray(found)[:, 0]
+    if bool(jnp.any(responses != samples[:, 0])):
+        # What was drawn beyond the end is no part of the response.
+        logits = jax.jit(model.logits)(params, chosen.prompt, chosen.prompt_mask, responses[:, None])[:, 0]
+        kept = jnp.where(responses != PAD, token_log_probs(logits, responses), 0.0)
+        log_probs = np.asarray(jnp.sum(kept, axis=-1))
     rewards = np.asarray(jax.vmap(task.reward)(chosen.latent, responses))
     valid = np.asarray(jax.vmap(task.validity)(chosen.latent, responses))
     for i, response in enumerate(responses):

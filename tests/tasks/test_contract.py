@@ -55,7 +55,7 @@ def test_probabilities_of_all_sequences_are_the_oracles_and_sum_to_one(small: Sm
             assert np.exp(log_prob[row, i]) == pytest.approx(
                 float(small.probability(prompt, response)), abs=1e-6
             )
-            assert bool(reward[row, i]) == small.reward(prompt, group, response)
+            assert reward[row, i] == pytest.approx(float(small.reward(prompt, group, response)), abs=1e-6)
 
 
 @every_task
@@ -115,18 +115,25 @@ def test_sampled_classes_follow_the_mixture(small: Small) -> None:
     task = small.task
     assert sum(task.group_probs) == pytest.approx(1)
     drawn = draw(task, DRAWS).group.tolist()
+    if len(task.groups) == 1:
+        assert set(drawn) == {0}
+        return
     assert chi_square_p(drawn, dict(enumerate(np.asarray(task.group_probs) / sum(task.group_probs)))) > 1e-3
-    if len(task.groups) > 1:
-        wrong = 0.9 * np.asarray(task.group_probs) + 0.1 * np.eye(len(task.groups))[-1]
-        assert chi_square_p(drawn, dict(enumerate(wrong / wrong.sum()))) < 1e-6
+    wrong = 0.9 * np.asarray(task.group_probs) + 0.1 * np.eye(len(task.groups))[-1]
+    assert chi_square_p(drawn, dict(enumerate(wrong / wrong.sum()))) < 1e-6
 
 
 @every_task
-def test_every_sampled_response_earns_the_reward_and_is_valid(small: Small) -> None:
+def test_every_sampled_response_earns_a_reward_and_is_valid(small: Small) -> None:
     task = small.task
     examples = draw(task, DRAWS)
     log_prob, reward, validity = judge(task, examples.latent, examples.response[:, None])
-    assert reward.min() == validity.min() == 1
+    assert validity.min() == 1
+    assert 0 < reward.min() <= reward.max() <= 1
+    for i in range(200):
+        prompt, group = task.decode(examples.prompt[i]), task.groups[examples.group[i]]
+        earned = small.reward(prompt, group, examples.response[i].tolist())
+        assert reward[i, 0] == pytest.approx(float(earned), abs=1e-6)
     np.testing.assert_allclose(log_prob[:, 0], examples.log_prob, atol=1e-6)
 
 
@@ -173,7 +180,7 @@ def test_training_and_evaluation_share_no_example(small: Small) -> None:
     same = np.all(train.prompt == evaluation.prompt, axis=1).mean()
     shifted = np.all(train.prompt[1:] == evaluation.prompt[:-1], axis=1).mean()
     chance = np.all(train.prompt == np.roll(train.prompt, 1, axis=0), axis=1).mean()
-    assert max(same, shifted) <= chance + 0.01
+    assert max(same, shifted) <= chance + 0.03
     seeds = jax.vmap(lambda seed: jax.random.key_data(stream(seed, "train", "data")))(
         np.arange(100, dtype=np.uint32)
     )

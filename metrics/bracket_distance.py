@@ -1,0 +1,109 @@
+"""Whether a model knows which bracket to close, by how far away it was opened (Hewitt et al. 2020)."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from metrics.evaluators import Batch, Evaluator, HeldOut
+from models import Model, Params
+from tasks import BracketTask, Task
+
+
+@dataclasses.dataclass(frozen=True)
+class BracketDistance(Evaluator):
+    """Share of states in which P(correct close) / P(any close) > threshold, by distance.
+
+    Attributes:
+        threshold: strictly between 0 and 1; 0.8 in Hewitt et al. 2020, "RNNs can generate bounded
+            hierarchical languages with optimal memory".
+
+    A state is a token of a held-out response before which a bracket is open, whatever that token is; its
+    distance d is the number of positions since the innermost open bracket, which may stand in the prompt.
+    The correct close bracket is the one of that bracket's type. Distances are odd, because what lies between
+    is balanced. Names, for the mixture and below `<class>/` for each of several classes:
+    `close_confidence/<d>` by distances 1, 3, 5-7, 9-15, ... (ranges that double; those without a state are
+    left out), and `close_confidence/mean`, the mean over single distances with each counted once.
+    """
+
+    threshold: float = 0.8
+    name: str = dataclasses.field(default="bracket_distance", init=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.threshold, float) or not 0 < self.threshold < 1:
+            raise ValueError(
+                f"evaluation.extra.threshold: {self.threshold!r} is not strictly between 0 and 1"
+            )
+
+    def check(self, task: Task) -> None:
+        """Refuse a task without brackets.
+
+        Raises:
+            ValueError: naming the task.
+        """
+        if not isinstance(task, BracketTask):
+            raise ValueError(
+                f"evaluation.extra: BracketDistance needs a task on brackets (dyck, fixed_dyck), not "
+                f"{type(task).__name__}"
+            )
+
+    def score(self, model: Model, task: Task, params: Params, batch: Batch) -> dict[str, Array]:
+        """`states` and `confident`, (examples, distances): how many states each example has at distance
+        2 i + 1, and in how many of them the model is confident of the right bracket."""
+        assert isinstance(task, BracketTask)
+        example = batch.example
+        # The array that the exact evaluator scores, where that is the same response: one forward pass then
+        # serves both.
+        responses = example.response[:, None] if task.num_enumerated else batch.candidates.responses
+        logits = model.logits(params, example.prompt, example.prompt_mask, responses)[:, 0]
+        distance, close = jax.vmap(task.innermost)(example.latent, example.response)
+        closes = task.text.close_token(jnp.arange(task.num_types))
+        correct = jnp.take_along_axis(logits, close[..., None], axis=-1)[..., 0]
+        share = correct - jax.nn.logsumexp(logits[..., closes], axis=-1)
+        # The last of the response's positions is the farthest from the first of the string.
+        places = jnp.arange(1, task.prompt_length + task.response_length, 2)
+        states = distance[..., None] == places
+        confident = states & (share > math.log(self.threshold))[..., None]
+        return {"states": jnp.sum(states, axis=1), "confident": jnp.sum(confident, axis=1)}
+
+    def reduce(self, scores: dict[str, np.ndarray], held_out: HeldOut) -> Iterator[tuple[str, float]]:
+        """Shares of the mixture, then of each class."""
+        yield from self._shares(scores, held_out.weights)
+        if len(held_out.task.groups) > 1:
+            for group, name in enumerate(held_out.task.groups):
+                weights = (held_out.groups == group).astype(np.float64)
+                for key, value in self._shares(scores, weights):
+                    yield f"{name}/{key}", value
+
+    def _shares(
+        self, scores: dict[str, np.ndarray], weights: Float[np.ndarray, " examples"]
+    ) -> Iterator[tuple[str, float]]:
+        states = weights @ np.asarray(scores["states"], np.float64)
+        confident = weights @ np.asarray(scores["confident"], np.float64)
+        distances = 2 * np.arange(states.size) + 1
+        for low, high in ranges(int(distances[-1])):
+            inside = (distances >= low) & (distances <= high)
+            if states[inside].sum() > 0:
+                label = str(low) if low == high else f"{low}-{high}"
+                yield f"close_confidence/{label}", float(confident[inside].sum() / states[inside].sum())
+        there = states > 0
+        if there.any():
+            yield "close_confidence/mean", float(np.mean(confident[there] / states[there]))
+
+
+def ranges(longest: int) -> Iterator[tuple[int, int]]:
+    """(1, 1), (3, 3), (5, 7), (9, 15), ...: odd distances up to `longest` in ranges that double.
+
+    >>> list(ranges(20))
+    [(1, 1), (3, 3), (5, 7), (9, 15), (17, 31)]
+    """
+    low, high = 1, 1
+    while low <= longest:
+        yield low, high
+        low, high = high + 2, 2 * high + 1

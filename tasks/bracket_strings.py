@@ -1,0 +1,291 @@
+"""Strings of brackets with an exactly known law: tokens, sizes, probabilities."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import functools
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from tasks import bracket_law
+from tasks.base import PAD, Task
+from tasks.bracket_law import CLOSE, END, OPEN, Law
+from tasks.bracket_state import BracketLatent, Parsed, parse
+from tasks.bracket_text import BracketText
+
+KINDS = ("drawn", "cap", "given")
+"""Kinds of prompts, which are the classes of the mixture."""
+
+
+@dataclasses.dataclass(frozen=True)
+class BracketStrings(Task):
+    """Balanced strings of brackets of k types; the prompt is a prefix of the string, the response the rest.
+
+    Attributes:
+        num_types: k.
+        max_depth: most brackets that are open at a time under pi_D (m).
+        mixture: probability of each kind of prompt. "drawn": the first p brackets of a string of pi_D, p
+            uniform on `prefix_lengths` and the string known to have at least p brackets; "cap": `max_depth`
+            open brackets, of types drawn as pi_D draws them; "given": `prefix`. A kind that is named with
+            probability 0 is never drawn, but prompt and response have room for it: one model then goes
+            through tasks that differ in these probabilities alone.
+        prefix_lengths: fewest and most brackets of a drawn prefix.
+        prefix: the given prefix, for example `( [ (`.
+        reward_depth: whether the reward asks for depths of at most `max_depth`, too.
+        noise: of the base model that is known exactly: with this probability a token is uniform over the
+            response tokens, else pi_D's. 0.1 leaves a third of the strings of 32 brackets balanced: a base
+            model that fails often, and that rejection sampling still gets an answer from.
+        max_enumerated: valid responses are enumerated where there are at most this many strings.
+
+    A prompt is a start token and the prefix. The types of open brackets are independent of each other and of
+    all depths. pi_D(y|x) = pi_D(xy) / sum over y' of pi_D(xy'), whatever kind of prompt x is.
+
+    `reward`: the string is balanced, of an accepted length and, if `reward_depth`, nowhere deeper than
+    `max_depth`. `validity`: the same whatever the depth, so that the valid responses can be enumerated.
+    What follows the end of the string must be padding for both.
+    """
+
+    num_types: int = 2
+    max_depth: int = 3
+    mixture: Any = (("drawn", 1.0),)
+    prefix_lengths: Sequence[int] = (0, 0)
+    prefix: str = ""
+    reward_depth: bool = False
+    noise: float = 0.1
+    max_enumerated: int = 64
+
+    def __post_init__(self) -> None:
+        if isinstance(self.mixture, Mapping):
+            object.__setattr__(self, "mixture", tuple(self.mixture.items()))
+        object.__setattr__(self, "mixture", tuple((str(name), float(p)) for name, p in self.mixture))
+        for field, low in {"num_types": 1, "max_depth": 1, "max_enumerated": 0}.items():
+            check_integer(field, getattr(self, field), low)
+        if not isinstance(self.reward_depth, bool):
+            raise ValueError(f"task.reward_depth: {self.reward_depth!r} is not true or false")
+        if not isinstance(self.noise, int | float) or not 0 <= self.noise < 1:
+            raise ValueError(f"task.noise: {self.noise!r} is not a probability in [0, 1)")
+        self._check_mixture()
+        self._check_sizes()
+        self._check_prefixes()
+
+    def _check_mixture(self) -> None:
+        for name, p in self.mixture:
+            if name not in KINDS:
+                raise ValueError(f"task.mixture: no class {name!r}; valid are {', '.join(KINDS)}")
+            if not 0 <= p <= 1:
+                raise ValueError(f"task.mixture.{name}: {p} is not a probability in [0, 1]")
+        total = math.fsum(p for _, p in self.mixture)
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"task.mixture: probabilities {dict(self.mixture)} sum to {total:.6g}, not to 1")
+
+    def _check_sizes(self) -> None:
+        """Refuse what admits no string; comes before anything asks for the law."""
+
+    def _check_prefixes(self) -> None:
+        bounds = self.prefix_lengths
+        if not isinstance(bounds, Sequence) or len(bounds) != 2:
+            raise ValueError(f"task.prefix_lengths: {bounds!r} is not [fewest, most]")
+        object.__setattr__(self, "prefix_lengths", tuple(bounds))
+        first, last = self.prefix_lengths
+        most = self._num_tokens - 1
+        if not all(isinstance(b, int) for b in (first, last)) or not 0 <= first <= last <= most:
+            raise ValueError(
+                f"task.prefix_lengths: {list(self.prefix_lengths)}; valid: 0 <= fewest <= most <= {most}"
+            )
+        named = [name for name, _ in self.mixture]
+        if "cap" in named and not self._law.supported[min(self.max_depth, self._law.total), self._cap_level]:
+            raise ValueError(
+                f"task.mixture.cap: {self.max_depth} open brackets (task.max_depth) cannot be closed within "
+                f"{self._law.total} brackets"
+            )
+        if self.prefix and "given" not in named:
+            raise ValueError("task.prefix: is used by class given alone, which task.mixture does not name")
+        self.text.check_prefix(self.prefix, self.max_depth, self._law)
+
+    @property
+    def _cap_level(self) -> int:
+        return min(self.max_depth, bracket_law.num_levels(self._law.total) - 1)
+
+    @property
+    @abc.abstractmethod
+    def _law(self) -> Law:
+        """The law of the string's depths."""
+
+    def _prefix_steps(self, length: int) -> np.ndarray:
+        """`Law.steps` for a string known to have at least `length` brackets, from which a prefix of that
+        length is drawn."""
+        return self._law.steps
+
+    @functools.cached_property
+    def _starts(self) -> np.ndarray:
+        """`_prefix_steps` of all drawn prefixes."""
+        first, last = self.prefix_lengths
+        return np.stack([self._prefix_steps(length) for length in range(first, last + 1)])
+
+    @property
+    def _type_probs(self) -> tuple[float, ...]:
+        """Probability of each type of an open bracket."""
+        return (1 / self.num_types,) * self.num_types
+
+    @property
+    def _num_tokens(self) -> int:
+        """Tokens of the longest string, END counted."""
+        return self._law.total + self._law.has_end
+
+    @functools.cached_property
+    def text(self) -> BracketText:
+        """The vocabulary: padding (0), k open brackets, k close ones, END where strings have one, START."""
+        return BracketText(self.num_types, self._law.has_end)
+
+    @property
+    def vocab_size(self) -> int:
+        """2k + 3 with an END token, else 2k + 2."""
+        return self.text.vocab_size
+
+    @property
+    def end_token(self) -> int | None:
+        """END, or None if all strings have the same length."""
+        return self.text.end
+
+    @property
+    def response_tokens(self) -> tuple[int, ...]:
+        """The brackets, and END where strings have one."""
+        return tuple(range(1, self.text.start))
+
+    @functools.cached_property
+    def _given(self) -> np.ndarray:
+        return np.array(self.text.encode(self.prefix), np.int32)
+
+    @functools.cached_property
+    def _prefix_range(self) -> tuple[int, int]:
+        """Fewest and most brackets of a prefix of any kind that the mixture names."""
+        sizes = {"drawn": self.prefix_lengths, "cap": (self.max_depth,), "given": (len(self._given),)}
+        named = [size for name, _ in self.mixture for size in sizes[name]]
+        return min(named), max(named)
+
+    @property
+    def prompt_length(self) -> int:
+        """START and the longest prefix."""
+        return 1 + self._prefix_range[1]
+
+    @property
+    def response_length(self) -> int:
+        """What the longest string has after the shortest prefix, END counted."""
+        return self._num_tokens - self._prefix_range[0]
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Kinds of prompts with positive probability."""
+        return tuple(name for name, p in self.mixture if p > 0)
+
+    @property
+    def group_probs(self) -> tuple[float, ...]:
+        """Their probabilities."""
+        return tuple(p for _, p in self.mixture if p > 0)
+
+    def max_tokens(self, latent: BracketLatent) -> Int[Array, ""]:
+        """What the longest string has after the prefix, END counted."""
+        return self._num_tokens - latent.length
+
+    @property
+    def _max_stack(self) -> int:
+        return max(1, min(self.max_depth, self._prefix_range[1]))
+
+    @functools.cached_property
+    def _log_steps(self) -> np.ndarray:
+        """ln P(token class | state) with the type of an open bracket left out."""
+        with np.errstate(divide="ignore"):
+            return np.log(self._law.steps).astype(np.float32)
+
+    def _level(self, depth: Int[Array, "*shape"]) -> Int[Array, "*shape"]:
+        """Column of the law's tables."""
+        return jnp.clip(depth, 0, self._law.steps.shape[1] - 1)
+
+    def _time(self, brackets: Int[Array, "*shape"]) -> Int[Array, "*shape"]:
+        """Row of the law's tables."""
+        return jnp.minimum(brackets, self._law.total)
+
+    def _parse(self, latent: BracketLatent, response: Int[Array, " response"]) -> Parsed:
+        return parse(self.text, latent, response)
+
+    def _judge(
+        self, latent: BracketLatent, response: Int[Array, " response"]
+    ) -> tuple[Parsed, Bool[Array, ""]]:
+        """The parsed response, and whether the string is then balanced and of an accepted length."""
+        parsed = self._parse(latent, response)
+        padded = jnp.cumsum((response != PAD)[::-1])[::-1] == 0
+        padded = jnp.append(padded, True)
+        brackets = latent.length + jnp.arange(parsed.depth.size)
+        accepts = jnp.asarray(self._law.accepts)[self._time(brackets)] & (brackets <= self._law.total)
+        balanced = parsed.legal & (parsed.depth == 0) & accepts
+        if self.end_token is None:
+            return parsed, jnp.any(balanced & padded)
+        return parsed, jnp.any(balanced[:-1] & (response == self.end_token) & padded[1:])
+
+    def _shallow(self, parsed: Parsed) -> Bool[Array, ""]:
+        """Whether the response stays as shallow as the reward asks for."""
+        return jnp.all(parsed.depth <= self.max_depth) if self.reward_depth else jnp.asarray(True)
+
+    def log_prob(self, latent: BracketLatent, response: Int[Array, " response"]) -> Float[Array, ""]:
+        """Exact ln pi_D(y|x) in nats: the sum of the conditioned process's steps and of ln P(type) over the
+        open brackets; -inf off the support."""
+        parsed, valid = self._judge(latent, response)
+        is_open, is_close, types = self.text.kinds(response)
+        action = jnp.where(is_open, OPEN, jnp.where(is_close, CLOSE, END))
+        time = self._time(latent.length + jnp.arange(response.size))
+        steps = jnp.asarray(self._log_steps)[time, self._level(parsed.depth[:-1]), action]
+        kind = jnp.log(jnp.asarray(self._type_probs, dtype=jnp.float32))[types]
+        terms = jnp.where(response == PAD, 0.0, steps) + jnp.where(is_open, kind, 0.0)
+        return jnp.where(valid, jnp.sum(terms), -jnp.inf)
+
+    def reward(self, latent: BracketLatent, response: Int[Array, " response"]) -> Float[Array, ""]:
+        """1 if the string is balanced, of an accepted length and, if `reward_depth`, within `max_depth`."""
+        parsed, valid = self._judge(latent, response)
+        return (valid & self._shallow(parsed)).astype(jnp.float32)
+
+    def validity(self, latent: BracketLatent, response: Int[Array, " response"]) -> Float[Array, ""]:
+        """1 if the string is balanced and of an accepted length, whatever its depth."""
+        return self._judge(latent, response)[1].astype(jnp.float32)
+
+    def innermost(
+        self, latent: BracketLatent, response: Int[Array, " response"]
+    ) -> tuple[Int[Array, " response"], Int[Array, " response"]]:
+        """(distance, close token) at each token of a response: how many positions before it the innermost
+        open bracket stands, in the response or in the prompt, and the token that closes it.
+
+        The distance is odd, because what lies between is balanced; it is 0 where the stack is empty, after a
+        bracket that does not fit, and on padding. The close token means nothing there.
+        """
+        parsed = self._parse(latent, response)
+        held = parsed.legal[:-1] & (parsed.opened[:-1] >= 0) & (response != PAD)
+        place = latent.length + jnp.arange(response.size)
+        distance = jnp.where(held, place - parsed.opened[:-1], 0)
+        return distance, self.text.close_token(jnp.maximum(parsed.top[:-1], 0))
+
+    def encode(self, text: str) -> list[int]:
+        """Tokens of a prompt such as `^ ( [` or a response such as `] ) $`.
+
+        Raises:
+            ValueError: for a word that is no token.
+        """
+        return self.text.encode(text)
+
+    def decode(self, tokens: Any) -> str:
+        """Text of a prompt or response; padding is skipped."""
+        return self.text.decode(tokens)
+
+
+def check_integer(field: str, value: object, low: int) -> None:
+    """Refuse what is no integer of at least `low`.
+
+    Raises:
+        ValueError: naming `task.field`.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < low:
+        raise ValueError(f"task.{field}: {value!r} is not an integer >= {low}")

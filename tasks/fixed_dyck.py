@@ -1,0 +1,66 @@
+"""Balanced strings of a fixed length (Botta et al. 2025, arXiv 2502.12123)."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from tasks.bracket_law import Law, fixed_length_law
+from tasks.bracket_strings import check_integer
+from tasks.brackets import BracketTask
+
+
+@dataclasses.dataclass(frozen=True)
+class FixedDyck(BracketTask):
+    """The fixed-length sampler with unequal type probabilities and forced closing.
+
+    Attributes:
+        length: brackets of a string; there is no END token.
+        type_probs: probability of each type of an open bracket.
+
+    The sampler: an open bracket if the stack is empty; a close bracket if the remaining length equals the
+    depth, or the depth is `max_depth`; else a close bracket with probability 1/2. This is pi_D, without a
+    condition. The defaults are those of the VGB paper (arXiv 2510.03149). The other fields are those of
+    `BracketTask`.
+
+    Raises:
+        ValueError: one line for a field out of range, an odd length, type probabilities that are no
+            distribution over the types, a prefix that cannot be completed.
+
+    >>> round(FixedDyck().string_entropy, 4)
+    23.9788
+    """
+
+    num_types: int = 2
+    max_depth: int = 12
+    mixture: Any = (("drawn", 1.0),)
+    length: int = 32
+    type_probs: Sequence[float] = (0.2, 0.8)
+
+    def _check_sizes(self) -> None:
+        check_integer("length", self.length, 2)
+        if self.length % 2:
+            raise ValueError(f"task.length: {self.length} is odd; a balanced string has an even number")
+        if not isinstance(self.type_probs, Sequence) or not all(
+            isinstance(p, int | float) and 0 < p <= 1 for p in self.type_probs
+        ):
+            raise ValueError(f"task.type_probs: {self.type_probs!r} is not a list of probabilities > 0")
+        object.__setattr__(self, "type_probs", tuple(float(p) for p in self.type_probs))
+        if len(self.type_probs) != self.num_types:
+            raise ValueError(
+                f"task.type_probs: {list(self.type_probs)} has {len(self.type_probs)} probabilities for "
+                f"task.num_types = {self.num_types}"
+            )
+        total = math.fsum(self.type_probs)
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"task.type_probs: {list(self.type_probs)} sum to {total:.6g}, not to 1")
+
+    @property
+    def _type_probs(self) -> tuple[float, ...]:
+        return tuple(self.type_probs)
+
+    @property
+    def _law(self) -> Law:
+        return fixed_length_law(self.max_depth, self.length)
