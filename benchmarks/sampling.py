@@ -109,8 +109,8 @@ class Sampling:
 def main(arguments: Sequence[str]) -> None:
     """Time, print, write."""
     parser = common.parser("sampling", "sampling with a cache against recomputing", repeats=11)
-    parser.add_argument("--prompts", type=common.positive, default=64)
-    parser.add_argument("--samples", type=common.positive, default=16, help="responses of each prompt")
+    parser.add_argument("--prompts", type=common.positive, default=8)
+    parser.add_argument("--samples", type=common.positive, default=64, help="responses of each prompt")
     options = parser.parse_args(arguments)
     cores = common.keep_to(options.cores)
     prompts, samples = (4, 3) if options.tiny else (options.prompts, options.samples)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -36,7 +37,8 @@ class Decoded(NamedTuple):
             one).
         reward: the verifier's tau(x, y) of the returned leaf; 0 where not finished.
         queries: evaluations of the value function or of the verifier: one for each node whose value was asked
-            for and not yet known.
+            for and not yet known. Known are the children of the nodes on the path last fed, also below a node
+            that the chain has gone back to, until another way is fed.
         tokens: tokens that the base model was fed to produce this response.
     """
 
@@ -95,3 +97,11 @@ def problem_of(task: Task, example: Example) -> Problem:
     return Problem(
         example.prompt, example.prompt_mask, example.latent, jax.vmap(task.max_tokens)(example.latent)
     )
+
+
+@functools.partial(jax.jit, static_argnames=("decoder", "task", "chains"))
+def decode(
+    decoder: Decoder, task: Task, policy: Walk, values: Walk, problem: Problem, key: PRNGKeyArray, chains: int
+) -> Decoded:
+    """`decoder(...)`, compiled: a program for each decoder, task, number of chains and shape of the rest."""
+    return decoder(task, policy, values, problem, key, chains)

@@ -13,7 +13,12 @@ LOG_PROB_SLACK = 1e-4
 """How far above 0 (nats) the rounding of float32 sums may carry the log-probability of a certain event."""
 
 
-def _check_whole_ns(ns: Sequence[float]) -> tuple[int, ...]:
+def check_whole_ns(ns: Sequence[float]) -> tuple[int, ...]:
+    """`ns` as integers.
+
+    Raises:
+        ValueError: an N that is not a whole number >= 1, or none at all.
+    """
     checked = check_ns(ns)
     for n in checked:
         if not n.is_integer():
@@ -43,7 +48,7 @@ def pass_at_n(
     log_prob = np.minimum(log_prob, 0.0)
     with np.errstate(divide="ignore", under="ignore"):
         log_miss = np.log1p(-np.exp(log_prob))
-    return np.stack([0.0 - np.expm1(n * log_miss) for n in _check_whole_ns(ns)], axis=-1)
+    return np.stack([0.0 - np.expm1(n * log_miss) for n in check_whole_ns(ns)], axis=-1)
 
 
 def pass_at_n_unbiased(
@@ -68,7 +73,7 @@ def pass_at_n_unbiased(
             f"num_correct: from {correct.min()} to {correct.max()}; valid: 0 to num_samples = {num_samples}"
         )
     columns = []
-    for n in _check_whole_ns(ns):
+    for n in check_whole_ns(ns):
         if n > num_samples:
             raise ValueError(f"ns: contains {n}; valid: at most num_samples = {num_samples}")
         # C(n-c, N)/C(n, N) as the product of 1 - N/i over i = n-c+1..n: no factorial ever overflows, and the

@@ -59,7 +59,16 @@ class Model(abc.ABC):
 
     @abc.abstractmethod
     def step(
-        self, params: Params, cache: Cache, tokens: Int[Array, "batch samples"], position: Int[Array, ""]
+        self,
+        params: Params,
+        cache: Cache,
+        tokens: Int[Array, "batch samples"],
+        position: Int[Array, "*batch_samples"],
     ) -> tuple[Float[Array, "batch samples vocab"], Cache]:
         """Feed input `position` of the response (0: the prompt's last token) and return the next token's
-        logits."""
+        logits.
+
+        `position` is one number for all samples, or each sample's own (batch, samples). A sample may go back:
+        what it fed at its position and beyond counts no more, what it fed before stays and is not computed
+        again. So every position before its own must have been fed.
+        """

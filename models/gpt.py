@@ -4,41 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from models.base import Model
+from models.cache import DecodeCache, PrefixCache, visible_until, write
 from models.layers import Memory, attend, layer_norm, lookup
 
 Params = dict[str, Any]
 
 CAUSAL_BLOCK = 64
 """Queries of a prompt that attend together on CPU."""
-
-
-class PrefixCache(NamedTuple):
-    """Keys and values of the prompt without its last token, one per layer; shared by all responses of a
-    prompt."""
-
-    keys: tuple[Float[Array, "batch heads prefix head_dim"], ...]
-    values: tuple[Float[Array, "batch heads prefix head_dim"], ...]
-    mask: Bool[Array, "batch prefix"]
-    length: Int[Array, " batch"]
-
-    def memory(self, layer: int) -> Memory:
-        """What a layer's response positions attend to."""
-        return Memory(self.keys[layer], self.values[layer], self.mask[:, None, None, None, :])
-
-
-class DecodeCache(NamedTuple):
-    """A `PrefixCache` and, for every sample, the keys and values of what follows the prefix."""
-
-    prefix: PrefixCache
-    keys: tuple[Float[Array, "batch heads samples response head_dim"], ...]
-    values: tuple[Float[Array, "batch heads samples response head_dim"], ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,17 +161,18 @@ class GPT(Model):
         params: Params,
         cache: DecodeCache,
         tokens: Int[Array, "batch samples"],
-        position: Int[Array, ""],
+        position: Int[Array, "*batch_samples"],
     ) -> tuple[Float[Array, "batch samples vocab"], DecodeCache]:
         """One incremental step for every sample of every prompt."""
-        positions = jnp.broadcast_to(cache.prefix.length[:, None, None] + position, (*tokens.shape, 1))
-        x = self._embed(params, tokens[:, :, None], positions)
-        visible = _leading(jnp.arange(self.response_length)[None, :] <= position)
+        position = jnp.asarray(position)
+        index = cache.prefix.length[:, None] + position
+        x = self._embed(params, tokens[:, :, None], jnp.broadcast_to(index, tokens.shape)[:, :, None])
+        visible = visible_until(position, self.response_length)
         keys, values = [], []
         for layer, block in enumerate(params["blocks"]):
             query, key, value = self._query_key_value(block, x)
-            keys.append(jax.lax.dynamic_update_slice_in_dim(cache.keys[layer], key, position, axis=3))
-            values.append(jax.lax.dynamic_update_slice_in_dim(cache.values[layer], value, position, axis=3))
+            keys.append(write(cache.keys[layer], key, position))
+            values.append(write(cache.values[layer], value, position))
             attended = attend(query, (cache.prefix.memory(layer), Memory(keys[-1], values[-1], visible)))
             x = self._finish_block(block, x, attended)
         return self._unembed(params, x)[:, :, 0], DecodeCache(cache.prefix, tuple(keys), tuple(values))

@@ -9,16 +9,22 @@ from jaxtyping import Array, Bool, Float, Int
 from models.base import Model, Params
 
 
+def token_logits(
+    logits: Float[Array, "*batch length vocab"], tokens: Int[Array, "*batch length"]
+) -> Float[Array, "*batch length"]:
+    """The token's own logit.
+
+    It is picked by a one-hot product, whose gradient is cheap where a gather's is not.
+    """
+    one_hot = jax.nn.one_hot(tokens, logits.shape[-1], dtype=logits.dtype)
+    return jnp.sum(jnp.where(one_hot > 0, logits, 0.0), axis=-1)
+
+
 def token_log_probs(
     logits: Float[Array, "*batch length vocab"], tokens: Int[Array, "*batch length"]
 ) -> Float[Array, "*batch length"]:
-    """ln softmax(logits)[token], in nats.
-
-    The chosen logit is picked by a one-hot product, whose gradient is cheap where a gather's is not.
-    """
-    one_hot = jax.nn.one_hot(tokens, logits.shape[-1], dtype=logits.dtype)
-    chosen = jnp.sum(jnp.where(one_hot > 0, logits, 0.0), axis=-1)
-    return chosen - jax.nn.logsumexp(logits, axis=-1)
+    """ln softmax(logits)[token], in nats."""
+    return token_logits(logits, tokens) - jax.nn.logsumexp(logits, axis=-1)
 
 
 def sequence_log_probs(

@@ -1,0 +1,37 @@
+"""Action-level rejection sampling: guided by values at every token, never back."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax.numpy as jnp
+
+from decoding.explore import Chains, Explorer, Flags, Tree, Uniforms, at_leaf, pick
+from decoding.paths import PerChain
+
+
+@dataclasses.dataclass(frozen=True)
+class ActionRejection(Explorer):
+    """At each node go to child a with probability prop. to pi_ref(a|x, y_1:h) V^(x, y_1:h a), tau at leaves.
+
+    Law: prod_h pi_ref V^(child) / sum_a pi_ref V^(child a): pi* if V^ is exact; errors multiply over the
+    horizon if it is not. Cost: a query a child of positive base probability, a token a depth. Where all
+    children have weight 0 the chain gives up, unfinished.
+
+    Source: arXiv 2510.03149, section 2 (ActionLevelRS).
+    """
+
+    def act(
+        self, tree: Tree, state: Chains, own: Any, which: Flags, uniforms: Uniforms
+    ) -> tuple[Chains, Any]:
+        """Draw a child by its weight, stop at a leaf or where there is none to draw."""
+        leaf = which & at_leaf(tree, state)
+        weights = state.at(state.log_probs) + state.at(state.values)
+        stuck = which & ~leaf & (jnp.max(weights, axis=-1) == -jnp.inf)
+        state = state.descend(pick(weights, uniforms[0]), which & ~leaf & ~stuck)
+        return state.stop(leaf | stuck, leaf), own
+
+    def pay_for_children(self, state: Chains, which: Flags, number: PerChain) -> Chains:
+        """A query a child."""
+        return self.pay(state, which, number)[0]

@@ -1,0 +1,100 @@
+"""Value functions that are wrong in a known way: late, or too fond of one action."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from decoding.base import Cache, Problem, Walk
+from decoding.paths import empty_paths, prefix_of, put, walk
+from decoding.walks import TaskValues
+from tasks import Task
+
+
+@walk(data_fields=[], meta_fields=["task", "delay"])
+@dataclasses.dataclass(frozen=True)
+class Delayed(Walk):
+    """V^(x, y_1:h) = V(x, y_1:h-d), the exact value of d tokens ago; V(x) for h <= d.
+
+    Siblings have equal values. Decoders ask the verifier at leaves, so that the delay ends there.
+
+    Attributes:
+        task: knows its values exactly.
+        delay: d >= 1.
+
+    Source: Taming Imperfect Process Verifiers, arXiv 2510.03149, Example 3.2 (d = 1).
+
+    Raises:
+        ValueError: a delay < 1.
+    """
+
+    task: Task
+    delay: int = 1
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.delay, int) or isinstance(self.delay, bool) or self.delay < 1:
+            raise ValueError(f"delay: {self.delay!r} is not an integer >= 1")
+
+    def start(self, problem: Problem, chains: int) -> Cache:
+        """Empty paths."""
+        return empty_paths(self.task, problem, chains)
+
+    def step(
+        self,
+        problem: Problem,
+        cache: Cache,
+        tokens: Int[Array, "batch chains"],
+        depth: Int[Array, "batch chains"],
+    ) -> tuple[Float[Array, "batch chains vocab"], Cache]:
+        """ln V of the ancestor d tokens above the children, the same number for all of them."""
+        path = put(cache, depth - 1, tokens)
+        seen = jnp.maximum(depth + 1 - self.delay, 0)
+        one = jax.vmap(self.task.value, in_axes=(None, 0, 0))
+        values = jnp.log(jax.vmap(one)(problem.latent, prefix_of(path, seen), seen))
+        table = jnp.full((*depth.shape, self.task.vocab_size), -jnp.inf, values.dtype)
+        return table.at[..., jnp.asarray(self.task.response_tokens)].set(values[..., None]), path
+
+
+@walk(data_fields=["epsilon"], meta_fields=["task", "token"])
+@dataclasses.dataclass(frozen=True)
+class Overrated(Walk):
+    """V^(x, y_1:h) = (1 + epsilon 1{y_h = token}) V(x, y_1:h).
+
+    Attributes:
+        task: knows its values exactly.
+        token: the overrated action.
+        epsilon: > -1.
+
+    Source: Taming Imperfect Process Verifiers, arXiv 2510.03149, Example 3.1.
+
+    Raises:
+        ValueError: a token that is no response token, an epsilon <= -1.
+    """
+
+    task: Task
+    token: int = 1
+    epsilon: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.token not in self.task.response_tokens:
+            raise ValueError(f"token: {self.token!r}; valid: one of {self.task.response_tokens}")
+        if isinstance(self.epsilon, int | float) and not -1 < self.epsilon < float("inf"):
+            raise ValueError(f"epsilon: {self.epsilon!r} is not a finite number > -1")
+
+    def start(self, problem: Problem, chains: int) -> Cache:
+        """Those of the exact values."""
+        return TaskValues(self.task).start(problem, chains)
+
+    def step(
+        self,
+        problem: Problem,
+        cache: Cache,
+        tokens: Int[Array, "batch chains"],
+        depth: Int[Array, "batch chains"],
+    ) -> tuple[Float[Array, "batch chains vocab"], Cache]:
+        """The exact values, with ln(1 + epsilon) added at the token."""
+        values, cache = TaskValues(self.task).step(problem, cache, tokens, depth)
+        return values.at[..., self.token].add(jnp.log1p(self.epsilon)), cache

@@ -1,0 +1,218 @@
+"""Values that are wrong on purpose, and values estimated by rollouts: fixed functions of the node."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, UInt32
+
+from decoding.base import Cache, Problem, Walk
+from decoding.paths import empty_paths, ends, prefix_of, put, rewards, token_before, walk
+from tasks import Task
+
+Keys = UInt32[Array, "batch chains depths key"]
+NodeKeys = UInt32[Array, "batch chains key"]
+
+
+def _per_chain(function: Callable[..., Array], keys: NodeKeys, *arguments: Array) -> Array:
+    """`function(key, ...)` of every chain, with the chain's own key."""
+
+    def one(data: Array, *rest: Array) -> Array:
+        return function(jax.random.wrap_key_data(data), *rest)
+
+    return jax.vmap(jax.vmap(one))(keys, *arguments)
+
+
+def _fold(keys: NodeKeys, numbers: Int[Array, "batch chains"]) -> NodeKeys:
+    """Every chain's key with a number of its own folded in."""
+    return _per_chain(lambda key, number: jax.random.key_data(jax.random.fold_in(key, number)), keys, numbers)
+
+
+def _root_keys(problem: Problem, seed: int, task: Task, chains: int) -> Keys:
+    """Room for the keys of the nodes on every chain's path; the root's is a function of the seed and of the
+    prompt's real tokens."""
+
+    def of_prompt(prompt: Array, mask: Array) -> Array:
+        def fold(data: Array, place: tuple[Array, Array]) -> tuple[Array, None]:
+            token, real = place
+            folded = jax.random.fold_in(jax.random.wrap_key_data(data), token)
+            return jnp.where(real, jax.random.key_data(folded), data), None
+
+        return jax.lax.scan(fold, jax.random.key_data(jax.random.key(seed)), (prompt, mask))[0]
+
+    root = jax.vmap(of_prompt)(problem.prompt, problem.prompt_mask)[:, None, None]
+    return jnp.broadcast_to(root, (root.shape[0], chains, task.response_length, root.shape[-1]))
+
+
+def _descend(
+    keys: Keys, tokens: Int[Array, "batch chains"], depth: Int[Array, "batch chains"]
+) -> tuple[NodeKeys, Keys]:
+    """The key of each chain's node, its parent's with the node's last token folded in, and all of them."""
+    parent = jnp.take_along_axis(keys, jnp.maximum(depth - 1, 0)[..., None, None], axis=2)[:, :, 0]
+    key = jnp.where((depth == 0)[..., None], keys[:, :, 0], _fold(parent, tokens))
+    here = jnp.arange(keys.shape[2]) == depth[..., None]
+    return key, jnp.where(here[..., None], key[:, :, None], keys)
+
+
+class _CorruptedCache(NamedTuple):
+    inner: Cache
+    keys: UInt32[Array, "batch chains depths key"]
+
+
+@walk(data_fields=["values", "error"], meta_fields=["task", "seed", "kind", "action"])
+@dataclasses.dataclass(frozen=True)
+class Corrupted(Walk):
+    """Values with a multiplicative error at every node: V^ = V exp(u), |u| <= ln(1 + error).
+
+    The error is a function of (seed, prompt, node): a node asked twice, by whichever chain and in whichever
+    batch, has the same one. At leaves every decoder asks the verifier, which has no error.
+
+    Attributes:
+        values: the values that are damaged.
+        task: whose responses they are of.
+        error: size eps >= 0; the guarantees of VGB are in 1 + eps (arXiv 2510.03149, assumption 4.1).
+        seed: of the errors.
+        kind: `uniform`: u is uniform on [-ln(1+eps), ln(1+eps)]; `two_valued`: it is one of the ends, each
+            with probability 1/2; `action`: u = ln(1+eps) at the nodes whose last token is `action`, 0
+            elsewhere (the paper's example 3.1: perturbation).
+        action: a token, for `action` only.
+    """
+
+    values: Walk
+    task: Task
+    error: float
+    seed: int = 0
+    kind: Literal["uniform", "two_valued", "action"] = "uniform"
+    action: int | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.error, int | float) and not 0 <= self.error < math.inf:
+            raise ValueError(f"error: {self.error!r} is not a number >= 0")
+        if self.kind not in ("uniform", "two_valued", "action"):
+            raise ValueError(f"kind: {self.kind!r} is not one of uniform, two_valued, action")
+        if (self.kind == "action") != (self.action is not None):
+            raise ValueError(f"action: {self.action!r}; valid: a token with kind action, None without")
+
+    def start(self, problem: Problem, chains: int) -> _CorruptedCache:
+        """The values' own cache, and every node's key by depth."""
+        keys = _root_keys(problem, self.seed, self.task, chains)
+        return _CorruptedCache(self.values.start(problem, chains), keys)
+
+    def step(
+        self,
+        problem: Problem,
+        cache: _CorruptedCache,
+        tokens: Int[Array, "batch chains"],
+        depth: Int[Array, "batch chains"],
+    ) -> tuple[Float[Array, "batch chains vocab"], _CorruptedCache]:
+        """ln V^ of every child."""
+        exact, inner = self.values.step(problem, cache.inner, tokens, depth)
+        key, keys = _descend(cache.keys, tokens, depth)
+        children = jnp.arange(exact.shape[-1])
+        size = jnp.log1p(jnp.asarray(self.error, exact.dtype))
+        if self.kind == "action":
+            shift = jnp.broadcast_to(jnp.where(children == self.action, size, 0.0), exact.shape)
+        else:
+            unit = _per_chain(lambda k: jax.random.uniform(k, children.shape, exact.dtype), key)
+            shift = size * (jnp.where(unit < 0.5, -1.0, 1.0) if self.kind == "two_valued" else 2 * unit - 1)
+        return exact + shift, _CorruptedCache(inner, keys)
+
+
+class _RolloutsCache(NamedTuple):
+    policy: Cache
+    keys: UInt32[Array, "batch chains depths key"]
+    path: Int[Array, "batch chains response"]
+
+
+@walk(data_fields=["policy"], meta_fields=["task", "num", "seed"])
+@dataclasses.dataclass(frozen=True)
+class Rollouts(Walk):
+    """V^ = mean reward of `num` responses drawn from the base model below each child: unbiased for V.
+
+    The draws are a function of (seed, prompt, node), so a node asked twice has the same estimate. A child
+    that is a leaf gets its own reward.
+
+    A step draws `num` responses below every response token's child: len(response_tokens) x num x (steps to
+    the end) steps of the policy for all chains together, `tokens_per_step` at most for a chain. They are
+    beside a decoder's `tokens`, which counts what the decoder itself feeds.
+
+    Attributes:
+        policy: the base model.
+        task: whose reward is averaged.
+        num: responses below a child.
+        seed: of the draws.
+    """
+
+    policy: Walk
+    task: Task
+    num: int = 8
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.num, int) or isinstance(self.num, bool) or self.num < 1:
+            raise ValueError(f"num: {self.num!r} is not an integer >= 1")
+
+    def tokens_per_step(self, depth: int, horizon: int) -> int:
+        """Tokens that the policy is fed for all children of one node at `depth`, none of them a leaf that
+        ends early, where responses have `horizon` tokens."""
+        return len(self.task.response_tokens) * self.num * max(horizon - depth - 1, 0) + 1
+
+    def start(self, problem: Problem, chains: int) -> _RolloutsCache:
+        """The policy's cache, every node's key by depth, and empty paths."""
+        return _RolloutsCache(
+            self.policy.start(problem, chains),
+            _root_keys(problem, self.seed, self.task, chains),
+            empty_paths(self.task, problem, chains),
+        )
+
+    def step(
+        self,
+        problem: Problem,
+        cache: _RolloutsCache,
+        tokens: Int[Array, "batch chains"],
+        depth: Int[Array, "batch chains"],
+    ) -> tuple[Float[Array, "batch chains vocab"], _RolloutsCache]:
+        """ln of the mean reward below every child; -inf where no response earned any."""
+        path = put(cache.path, depth - 1, tokens)
+        key, keys = _descend(cache.keys, tokens, depth)
+        _, policy = self.policy.step(problem, cache.policy, tokens, depth)
+        allowed = jnp.asarray(self.task.response_tokens)
+
+        def of_draw(pair: tuple[Array, Array]) -> Array:
+            child, draw = pair
+            first = jnp.broadcast_to(child, depth.shape)
+            own = _fold(_fold(key, first), jnp.broadcast_to(draw, depth.shape))
+            below = put(prefix_of(path, depth), depth, first)
+            return self._reward(problem, policy, below, depth + 1, own)
+
+        pairs = jnp.repeat(allowed, self.num), jnp.tile(jnp.arange(self.num), len(allowed))
+        drawn = jax.lax.map(of_draw, pairs).reshape(len(allowed), self.num, *depth.shape)
+        mean = jnp.moveaxis(jnp.mean(drawn, axis=1), 0, -1)
+        empty = jnp.full((*depth.shape, self.task.vocab_size), -jnp.inf, mean.dtype)
+        return empty.at[..., allowed].set(jnp.log(mean)), _RolloutsCache(policy, keys, path)
+
+    def _reward(self, problem: Problem, cache: Cache, path: Array, depth: Array, key: Array) -> Array:
+        """tau of one response drawn below each chain's node."""
+
+        def walking(carry: tuple[Cache, Array, Array]) -> Bool[Array, ""]:
+            _, path, depth = carry
+            return ~jnp.all(ends(self.task, problem, path, depth))
+
+        def further(carry: tuple[Cache, Array, Array]) -> tuple[Cache, Array, Array]:
+            cache, path, depth = carry
+            done = ends(self.task, problem, path, depth)
+            # A finished chain feeds a token of its own again and ignores what comes.
+            at = jnp.minimum(depth, self.task.response_length - 1)
+            last = token_before(path, at)
+            log_probs, cache = self.policy.step(problem, cache, last, at)
+            drawn = _per_chain(jax.random.categorical, _fold(key, depth), log_probs)
+            path = jnp.where(done[..., None], path, put(path, depth, drawn.astype(path.dtype)))
+            return cache, path, jnp.where(done, depth, depth + 1)
+
+        _, path, depth = jax.lax.while_loop(walking, further, (cache, path, depth))
+        return rewards(self.task, problem, path, depth)

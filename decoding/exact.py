@@ -1,0 +1,194 @@
+"""Exact output laws of decoders on trees that can be enumerated, in float64 on the host.
+
+Independent of the decoders themselves: what they sample is compared with these.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from decoding.base import Problem, Walk
+from tasks import Task
+
+Law = Float[np.ndarray, " leaves"]
+Levels = tuple[Float[np.ndarray, " nodes"], ...]
+
+
+class Tree(NamedTuple):
+    """One prompt's tree, all responses of H tokens, the nodes of a level in lexicographic order.
+
+    Attributes:
+        reference: for each level h < H the probabilities pi_ref(a | x, y_1:h), (A^h, A).
+        values: for each level h <= H the numbers V^(x, y_1:h), (A^h,): the verifier's tau at level H; at the
+            root any positive number.
+    """
+
+    reference: tuple[Float[np.ndarray, "nodes symbols"], ...]
+    values: Levels
+
+    @property
+    def depth(self) -> int:
+        """H."""
+        return len(self.reference)
+
+    def weights(self, h: int) -> Float[np.ndarray, "nodes symbols"]:
+        """pi_ref(a | x, y_1:h) V^(x, y_1:h a) of the children of level h."""
+        return self.reference[h] * self.values[h + 1].reshape(self.reference[h].shape)
+
+
+def enumerate_tree(task: Task, policy: Walk, values: Walk, problem: Problem) -> Tree:
+    """The tree of a single prompt, its tables asked of the walks as a decoder asks them.
+
+    Raises:
+        ValueError: more than one prompt, or a task with an end token.
+    """
+    if problem.depth.shape != (1,):
+        raise ValueError(f"problem: {problem.depth.shape[0]} prompts; valid: one")
+    if task.end_token is not None:
+        raise ValueError(f"task: {type(task).__name__} has an end token; valid: responses of one length")
+    length, symbols = int(problem.depth[0]), np.asarray(task.response_tokens, np.int32)
+    size = len(symbols)
+    chains = size ** (length - 1)
+    numbers = np.arange(chains)
+    reference, found = [], [np.ones(1)]
+    caches = policy.start(problem, chains), values.start(problem, chains)
+    ask = [jax.jit(functools.partial(walk.step, problem)) for walk in (policy, values)]
+    tokens = np.full(chains, symbols[0])
+    for h in range(length):
+        where = jnp.asarray(tokens)[None], jnp.full((1, chains), h, jnp.int32)
+        log_ref, one = ask[0](caches[0], *where)
+        log_value, two = ask[1](caches[1], *where)
+        caches = one, two
+        # Chains in lexicographic order: those below one node of level h are neighbours.
+        first = numbers[:: size ** (length - 1 - h)]
+        reference.append(np.exp(np.asarray(log_ref, np.float64)[0, first][:, symbols]))
+        found.append(np.exp(np.asarray(log_value, np.float64)[0, first][:, symbols]).ravel())
+        tokens = symbols[numbers // size ** max(length - 2 - h, 0) % size]
+    leaves = np.stack(np.meshgrid(*[symbols] * length, indexing="ij"), axis=-1).reshape(-1, length)
+    padded = np.zeros((len(leaves), task.response_length), np.int32)
+    padded[:, :length] = leaves
+    latent = jax.tree.map(lambda leaf: leaf[0], problem.latent)
+    tau = jax.jit(jax.vmap(task.reward, (None, 0)))(latent, jnp.asarray(padded))
+    found[-1] = np.asarray(tau, np.float64)
+    return Tree(tuple(reference), tuple(found))
+
+
+def reference_law(tree: Tree) -> Law:
+    """pi_ref of every leaf."""
+    law = np.ones(1)
+    for table in tree.reference:
+        law = (law[:, None] * table).ravel()
+    return law
+
+
+def target_law(tree: Tree) -> Law:
+    """pi* of every leaf, pi_ref tau normalised."""
+    weight = reference_law(tree) * tree.values[-1]
+    return weight / weight.sum()
+
+
+def action_level_law(tree: Tree) -> Law:
+    """Action-level rejection sampling, one attempt: a child with probability prop. to pi_ref V^, never back.
+
+    What is missing to 1 is the probability of a dead end, a node whose children all have V^ = 0.
+    """
+    law = np.ones(1)
+    for h in range(tree.depth):
+        law = (law[:, None] * _share(tree.weights(h))).ravel()
+    return law
+
+
+def first_leaf_law(tree: Tree) -> Law:
+    """VGB stopped at its first leaf: the harmonic measure of the leaves from the root.
+
+    The chain is the random walk on an electrical network in which the edge above v conducts pi_ref(v) V^(v)
+    (lazy steps change nothing). A unit current from the root to the grounded leaves splits at every node in
+    proportion to the conductance below: V^ is replaced by E(v) = V^(v) S(v)/(V^(v) + S(v)),
+    S(v) = sum_a pi_ref(a|v) E(va), E = tau at leaves (derived).
+    """
+    below = tree.values[-1]
+    tables = []
+    for h in reversed(range(tree.depth)):
+        weights = tree.reference[h] * below.reshape(tree.reference[h].shape)
+        tables.append(_share(weights))
+        total, value = weights.sum(axis=1), tree.values[h]
+        below = np.divide(value * total, value + total, out=np.zeros_like(total), where=total > 0)
+    law = np.ones(1)
+    for table in reversed(tables):
+        law = (law[:, None] * table).ravel()
+    return law
+
+
+def stationary_law(tree: Tree) -> Levels:
+    """VGB's stationary law on the nodes reachable from the root, level by level: proportional to the summed
+    weight of a node's edges, pi_ref(v) (V^(v) + sum_a pi_ref(a|v) V^(va)); by reversibility."""
+    reached = np.ones(1)
+    law = []
+    for h in range(tree.depth + 1):
+        law.append(reached * _totals(tree, h))
+        if h < tree.depth:
+            edges = reached[:, None] * tree.reference[h]
+            reached = (edges * (tree.weights(h) > 0)).ravel()
+    mass = sum(float(level.sum()) for level in law)
+    return tuple(level / mass for level in law)
+
+
+def chain_law(tree: Tree, steps: int) -> Levels:
+    """VGB's law after `steps` steps (half of them lazy) from the root, level by level."""
+    law = [np.zeros_like(level) for level in tree.values]
+    law[0][:] = 1.0
+    totals = [_totals(tree, h) for h in range(tree.depth + 1)]
+    rates = [np.divide(0.5, total, out=np.zeros_like(total), where=total > 0) for total in totals]
+    down = [tree.weights(h) * rates[h][:, None] for h in range(tree.depth)]
+    up = [np.zeros(1), *(value * rate for value, rate in zip(tree.values[1:], rates[1:], strict=True))]
+    stay = [np.where(total > 0, 0.5, 1.0) for total in totals]
+    for _ in range(steps):
+        new = [level * rest for level, rest in zip(law, stay, strict=True)]
+        for h in range(tree.depth):
+            new[h + 1] += (law[h][:, None] * down[h]).ravel()
+            new[h] += (law[h + 1] * up[h + 1]).reshape(down[h].shape).sum(axis=1)
+        law = new
+    return tuple(law)
+
+
+def transition_matrix(tree: Tree) -> Float[np.ndarray, "nodes nodes"]:
+    """VGB's transition matrix, nodes numbered level by level; for small trees."""
+    sizes = [len(level) for level in tree.values]
+    first = np.concatenate([[0], np.cumsum(sizes)])
+    matrix = np.zeros((first[-1], first[-1]))
+    for h, size in enumerate(sizes):
+        total = _totals(tree, h)
+        for i in range(size):
+            node = first[h] + i
+            matrix[node, node] = 0.5 if total[i] > 0 else 1.0
+            if total[i] > 0 and h > 0:
+                matrix[node, first[h - 1] + i // tree.reference[h - 1].shape[1]] = tree.values[h][i] / (
+                    2 * total[i]
+                )
+            if total[i] > 0 and h < tree.depth:
+                width = tree.reference[h].shape[1]
+                children = first[h + 1] + width * i + np.arange(width)
+                matrix[node, children] = tree.weights(h)[i] / (2 * total[i])
+    return matrix
+
+
+def total_variation(first: Law, second: Law) -> float:
+    """sum |p - q|/2 of two laws on the same leaves."""
+    return float(np.abs(np.asarray(first) - np.asarray(second)).sum() / 2)
+
+
+def _totals(tree: Tree, h: int) -> Float[np.ndarray, " nodes"]:
+    """Summed weight of each node's moves: to its parent (none at the root) and to its children."""
+    total = np.zeros_like(tree.values[h]) if h == 0 else tree.values[h].copy()
+    return total if h == tree.depth else total + tree.weights(h).sum(axis=1)
+
+
+def _share(weights: Float[np.ndarray, "nodes symbols"]) -> Float[np.ndarray, "nodes symbols"]:
+    total = weights.sum(axis=1, keepdims=True)
+    return np.divide(weights, total, out=np.zeros_like(weights), where=total > 0)

@@ -1,0 +1,291 @@
+"""What all decoders share: chains that explore their trees together, one step of the networks for all."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from decoding.base import Cache, Decoded, Decoder, Problem, Walk
+from decoding.paths import Paths, PerChain, empty_paths, ends, prefix_of, put, rewards, token_before
+from tasks import Task
+
+Flags = Bool[Array, "batch chains"]
+Uniforms = Float[Array, "numbers batch chains"]
+"""Independent uniform numbers in [0, 1) of an act."""
+
+
+class Tree(NamedTuple):
+    """What is explored: the task with its verifier, and the walks that give every node's numbers."""
+
+    task: Task
+    policy: Walk
+    values: Walk | None
+    problem: Problem
+
+
+class Chains(NamedTuple):
+    """Chains on their trees. The state of each is where it is, and the path whose nodes were last expanded.
+
+    Attributes:
+        path: tokens of the chain's node; those after `depth` mean nothing.
+        depth: of the node that the chain is at.
+        fed: tokens of the path whose first `filled` nodes, from the root on, were expanded: their children's
+            numbers are in `log_probs` and `values`, their keys and values in the walks' caches.
+        filled: see `fed`.
+        known: number of nodes, from the root on, that `path` shares with those of `fed`.
+        log_probs: ln pi_ref of the children, by depth of the parent.
+        values: ln V^ of the children, ln tau where they are leaves, -inf where pi_ref is 0; empty without
+            values.
+        policy, guide: caches of the policy's and the values' walks.
+        queries, tokens: what was spent so far (`Decoded`).
+        done: the chain moves no more. `finished`: it returns the leaf that it is at.
+    """
+
+    path: Paths
+    depth: PerChain
+    fed: Paths
+    filled: PerChain
+    known: PerChain
+    log_probs: Float[Array, "batch chains response vocab"]
+    values: Float[Array, "batch chains response vocab"]
+    policy: Cache
+    guide: Cache
+    queries: PerChain
+    tokens: PerChain
+    done: Flags
+    finished: Flags
+
+    def at(self, numbers: Float[Array, "batch chains response vocab"]) -> Float[Array, "batch chains vocab"]:
+        """Numbers of the children of each chain's node; anything at a leaf or a node not expanded."""
+        depth = jnp.minimum(self.depth, numbers.shape[2] - 1)
+        return jnp.take_along_axis(numbers, depth[..., None, None], axis=2)[:, :, 0]
+
+    def own_value(self) -> Float[Array, "batch chains"]:
+        """ln V^ (ln tau at a leaf) of each chain's node; -inf at the root, whose value nobody asks for."""
+        above = self._replace(depth=jnp.maximum(self.depth - 1, 0))
+        last = token_before(self.path, self.depth)
+        value = jnp.take_along_axis(above.at(self.values), last[..., None], axis=-1)[..., 0]
+        return jnp.where(self.depth == 0, -jnp.inf, value)
+
+    def descend(self, tokens: PerChain, which: Flags) -> Chains:
+        """Those of `which` move to the child that `tokens` leads to."""
+        return self.move(put(self.path, self.depth, tokens), self.depth + 1, which)
+
+    def move(self, path: Paths, depth: PerChain, which: Flags) -> Chains:
+        """Those of `which` move to the node that is `depth` tokens of `path`; what it shares with the path
+        whose nodes were last expanded is known."""
+        shared = jnp.sum(jnp.cumprod((path == self.fed).astype(jnp.int32), axis=-1), axis=-1, dtype=jnp.int32)
+        return self._replace(
+            path=jnp.where(which[..., None], path, self.path),
+            depth=jnp.where(which, depth, self.depth),
+            known=jnp.where(which, jnp.minimum(self.filled, shared + 1), self.known),
+        )
+
+    def stop(self, which: Flags, finished: Flags) -> Chains:
+        """Those of `which` move no more."""
+        return self._replace(done=self.done | which, finished=self.finished | (which & finished))
+
+
+@dataclasses.dataclass(frozen=True)
+class Explorer(Decoder):
+    """A decoder that is a rule for what a chain does at a node whose children's numbers are known.
+
+    All chains of all prompts run as one program: a step of the networks for every chain that stands at a node
+    not yet expanded, then as many acts as every chain can do without a further step of them.
+
+    Attributes:
+        budget: largest number of queries of a chain. A chain that would have to go beyond it ends unfinished.
+    """
+
+    budget: int = 1024
+
+    needs_values: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check_whole("budget", self.budget)
+
+    def __call__(
+        self, task: Task, policy: Walk, values: Walk, problem: Problem, key: PRNGKeyArray, chains: int
+    ) -> Decoded:
+        """Explore until every chain is done."""
+        tree = Tree(task, policy, values if self.needs_values else None, problem)
+        state, own, clock = self.begin(tree, chains)
+
+        def running(carry: tuple[Chains, Any, Array]) -> Bool[Array, ""]:
+            return ~jnp.all(carry[0].done)
+
+        def advance(carry: tuple[Chains, Any, Array]) -> tuple[Chains, Any, Array]:
+            state, own, clock = carry
+            return jax.lax.while_loop(
+                lambda carry: jnp.any(self.ready(tree, carry[0])),
+                lambda carry: self.turn(tree, *carry, key),
+                (self.expand(tree, state), own, clock),
+            )
+
+        state, _, _ = jax.lax.while_loop(running, advance, (state, own, clock))
+        return result(tree, state)
+
+    def begin(self, tree: Tree, chains: int) -> tuple[Chains, Any, Int[Array, ""]]:
+        """Every chain at its root, the method's own state, and the number of turns so far."""
+        path = empty_paths(tree.task, tree.problem, chains)
+        zero = jnp.zeros(path.shape[:2], jnp.int32)
+        numbers = jnp.full((*path.shape, tree.task.vocab_size), -jnp.inf, jnp.float32)
+        state = Chains(
+            path=path,
+            depth=zero,
+            fed=path,
+            filled=zero,
+            known=zero,
+            log_probs=numbers,
+            values=numbers if tree.values is not None else numbers[:, :, :0],
+            policy=tree.policy.start(tree.problem, chains),
+            guide=() if tree.values is None else tree.values.start(tree.problem, chains),
+            queries=zero,
+            tokens=zero,
+            done=zero > 0,
+            finished=zero > 0,
+        )
+        empty = tree.problem.depth[:, None] <= 0
+        return state.stop(empty, empty), self.own_state(tree, state), jnp.zeros((), jnp.int32)
+
+    def own_state(self, tree: Tree, state: Chains) -> Any:
+        """What the method remembers of each chain besides its path."""
+        return ()
+
+    @property
+    def num_uniforms(self) -> int:
+        """Random numbers of an act."""
+        return 1
+
+    @abc.abstractmethod
+    def act(
+        self, tree: Tree, state: Chains, own: Any, which: Flags, uniforms: Uniforms
+    ) -> tuple[Chains, Any]:
+        """What the chains of `which`, each at a leaf or at a node whose children's numbers are known, do
+        next. It must bring a chain nearer to its end, whatever the numbers."""
+
+    def turn(
+        self, tree: Tree, state: Chains, own: Any, clock: Int[Array, ""], key: PRNGKeyArray
+    ) -> tuple[Chains, Any, Int[Array, ""]]:
+        """One act of every chain that can act."""
+        which = self.ready(tree, state)
+        uniforms = jax.random.uniform(jax.random.fold_in(key, clock), (self.num_uniforms, *which.shape))
+        state, own = self.act(tree, state, own, which, uniforms)
+        return state, own, clock + 1
+
+    def ready(self, tree: Tree, state: Chains) -> Flags:
+        """Chains at a leaf or at an expanded node, not done."""
+        return ~state.done & ((state.depth < state.known) | at_leaf(tree, state))
+
+    def expand(self, tree: Tree, state: Chains) -> Chains:
+        """Ask the networks for the children's numbers of each chain's first node that is not known.
+
+        Chains that need nothing feed their last known node again, which changes nothing.
+        """
+        need = ~state.done & (state.depth >= state.known) & ~at_leaf(tree, state)
+        where = jnp.where(need, state.known, jnp.maximum(state.known - 1, 0))
+        last = token_before(state.path, where)
+        log_probs, policy = tree.policy.step(tree.problem, state.policy, last, where)
+        here = (jnp.arange(state.path.shape[-1]) == where[..., None]) & need[..., None]
+        # What lay below in the cache is overwritten, node by node, on the way down.
+        state = state._replace(
+            fed=jnp.where(need[..., None], put(state.fed, where - 1, last), state.fed),
+            filled=jnp.where(need, where + 1, state.filled),
+            known=jnp.where(need, where + 1, state.known),
+            tokens=jnp.where(need, state.tokens + 1, state.tokens),
+            log_probs=jnp.where(here[..., None], log_probs[:, :, None], state.log_probs),
+            policy=policy,
+        )
+        if tree.values is None:
+            return state
+        values, guide = tree.values.step(tree.problem, state.guide, last, where)
+        values = with_rewards(tree, state.path, where, values)
+        values = jnp.where(log_probs > -jnp.inf, values, -jnp.inf)
+        state = state._replace(
+            values=jnp.where(here[..., None], values[:, :, None], state.values), guide=guide
+        )
+        return self.pay_for_children(state, need, jnp.sum(log_probs > -jnp.inf, axis=-1, dtype=jnp.int32))
+
+    def pay_for_children(self, state: Chains, which: Flags, number: PerChain) -> Chains:
+        """What an expansion costs: nothing, unless the method looks at all children."""
+        return state
+
+    def pay(self, state: Chains, which: Flags, number: PerChain | int) -> tuple[Chains, Flags]:
+        """Those of `which` ask `number` queries, or end unfinished if they have not so many left; who could
+        pay."""
+        cost = jnp.where(which, number, 0)
+        able = which & (state.queries + cost <= self.budget)
+        state = state._replace(queries=jnp.where(able, state.queries + cost, state.queries))
+        return state.stop(which & ~able, jnp.zeros_like(which)), able
+
+
+def pick(
+    log_weights: Float[Array, "batch chains choices"], uniform: Float[Array, "*numbers batch chains"]
+) -> Int[Array, "*numbers batch chains"]:
+    """Draw an index with probability prop. to exp(log_weights) from one uniform number in [0, 1); anything
+    where all weights are 0. An index of weight 0 is never drawn."""
+    top = jnp.max(log_weights, axis=-1, keepdims=True)
+    heap = jnp.cumsum(jnp.exp(log_weights - jnp.maximum(top, jnp.finfo(jnp.float32).min)), axis=-1)
+    below = heap <= (uniform * heap[..., -1])[..., None]
+    return jnp.minimum(jnp.sum(below, axis=-1, dtype=jnp.int32), log_weights.shape[-1] - 1)
+
+
+def at_leaf(tree: Tree, state: Chains) -> Flags:
+    """Whether each chain is at a leaf."""
+    return ends(tree.task, tree.problem, state.path, state.depth)
+
+
+def verify(tree: Tree, state: Chains, which: Flags) -> Float[Array, "batch chains"]:
+    """tau of the leaf that each chain of `which` is at; 0 elsewhere."""
+    return jax.lax.cond(
+        jnp.any(which),
+        lambda: jnp.where(which, rewards(tree.task, tree.problem, state.path, state.depth), 0.0),
+        lambda: jnp.zeros(which.shape, jnp.float32),
+    )
+
+
+def with_rewards(
+    tree: Tree, path: Paths, depth: PerChain, values: Float[Array, "batch chains vocab"]
+) -> Float[Array, "batch chains vocab"]:
+    """`values` of the children of the nodes at `depth`, with ln tau where a child is a leaf."""
+    task, problem = tree.task, tree.problem
+
+    def of_child(token: Array) -> Array:
+        child = put(prefix_of(path, depth), depth, jnp.broadcast_to(token, depth.shape))
+        return jnp.log(rewards(task, problem, child, depth + 1)).astype(values.dtype)
+
+    def of_all() -> Array:
+        allowed = jnp.asarray(task.response_tokens)
+        found = jnp.moveaxis(jax.vmap(of_child)(allowed), 0, -1)
+        return jnp.where(last[..., None], values.at[..., allowed].set(found), values)
+
+    last = depth + 1 >= problem.depth[:, None]
+    if task.end_token is not None:
+        values = values.at[..., task.end_token].set(of_child(jnp.asarray(task.end_token)))
+    return jax.lax.cond(jnp.any(last), of_all, lambda: values)
+
+
+def result(tree: Tree, state: Chains) -> Decoded:
+    """What the chains return."""
+    return Decoded(
+        responses=prefix_of(state.path, state.depth),
+        finished=state.finished,
+        reward=verify(tree, state, state.finished),
+        queries=state.queries,
+        tokens=state.tokens,
+    )
+
+
+def check_whole(field: str, value: Any, least: int = 1) -> None:
+    """Refuse what is not an integer of at least `least`.
+
+    Raises:
+        ValueError: naming the field and the value.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{field}: {value!r} is not an integer >= {least}")

@@ -1,0 +1,181 @@
+"""VGB against its transition matrix, which NumPy builds from the tree."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from oracles import trees
+from oracles.trees import Node, TreeTask
+
+from decoding import VGB, Decoded, Problem, TaskPolicy, TaskValues, decode
+from decoding.explore import Chains, Tree
+
+# Unequal depths, children that are never drawn, values that have nothing to do with the rewards.
+TASK = TreeTask(depth=3, symbols=3, ends=True, seed=34, reward_rate=0.6, guide_seed=35)
+TREE = trees.Tree(TASK)
+EXACT = TreeTask(depth=4, symbols=2, ends=False, seed=3)
+CHAINS = 1500
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_compilation() -> Iterator[None]:
+    """No answer here depends on optimisation, and there is much to compile."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+def problem(task: TreeTask, prompts: int = 1) -> Problem:
+    return Problem(
+        jnp.ones((prompts, 1), jnp.int32), jnp.ones((prompts, 1), bool), (), jnp.full((prompts,), task.depth)
+    )
+
+
+def run(decoder: VGB, task: TreeTask = TASK, chains: int = CHAINS) -> Decoded:
+    decoded = decode(
+        decoder, task, TaskPolicy(task), TaskValues(task), problem(task), jax.random.key(3), chains
+    )
+    return jax.tree.map(lambda a: np.asarray(a)[0], decoded)
+
+
+def responses(decoded: Decoded) -> list[Node]:
+    return [
+        tuple(row[row > 0].tolist()) if finished else ()
+        for row, finished in zip(decoded.responses, decoded.finished, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("ends", [True, False])
+@pytest.mark.parametrize("seed", range(4))
+def test_the_walk_is_reversible_and_its_leaves_are_the_tilted_law(ends: bool, seed: int) -> None:
+    tree = trees.Tree(TreeTask(ends=ends, seed=seed, guide_seed=seed + 10, graded=True))
+    matrix = trees.transition(tree)
+    np.testing.assert_allclose(matrix.sum(axis=1), 1)
+    law = trees.stationary(matrix)
+    flow = law[:, None] * matrix
+    np.testing.assert_allclose(flow, flow.T, atol=1e-12)
+    for i, node in enumerate(tree.nodes):
+        for child in tree.children(node):
+            j = tree.nodes.index(child)
+            # The edge from v to its child has weight pi_ref(child) V^(child).
+            weight = tree.mass[child] * tree.value[child]
+            np.testing.assert_allclose(flow[i, j] / flow[0].sum(), weight / root_weight(tree) / 2, atol=1e-12)
+    leaves = trees.normalised({node: law[i] for i, node in enumerate(tree.nodes) if tree.leaf(node)})
+    tilted = tree.tilted()
+    assert sum(abs(leaves.get(node, 0) - tilted.get(node, 0)) for node in tree.leaves) / 2 < 1e-9
+
+
+def root_weight(tree: trees.Tree) -> float:
+    return sum(tree.mass[child] * tree.value[child] for child in tree.children(()))
+
+
+@pytest.mark.parametrize("depth", [2, 3, 4])
+def test_exact_values_put_one_in_2h_on_the_leaves(depth: int) -> None:
+    tree = trees.Tree(TreeTask(depth=depth, symbols=2, ends=False, seed=1))
+    law = trees.stationary(trees.transition(tree))
+    mass = sum(law[i] for i, node in enumerate(tree.nodes) if tree.leaf(node))
+    np.testing.assert_allclose(mass, 1 / (2 * depth))
+
+
+@pytest.mark.parametrize("chi", [0.0, 0.5, 1.0])
+def test_the_lifted_walk_has_the_tilted_law_too(chi: float) -> None:
+    states, matrix = trees.lifted(TREE, chi)
+    np.testing.assert_allclose(matrix.sum(axis=1), 1)
+    law = trees.stationary((np.eye(len(states)) + matrix) / 2)
+    leaves: dict[Node, float] = {}
+    for (node, _), mass in zip(states, law, strict=True):
+        if TREE.leaf(node):
+            leaves[node] = leaves.get(node, 0.0) + mass
+    leaves, tilted = trees.normalised(leaves), TREE.tilted()
+    assert sum(abs(leaves.get(node, 0) - tilted.get(node, 0)) for node in TREE.leaves) / 2 < 1e-9
+
+
+@pytest.mark.parametrize("children", ["all", pytest.param(2, marks=pytest.mark.slow)])
+def test_one_step_has_the_matrix_frequencies(children: int | str) -> None:
+    decoder = VGB(children=children)  # type: ignore[arg-type]
+    num = None if children == "all" else 2
+    starts = [node for node in TREE.nodes if TREE.mass[node] > 0 and TREE.value[node] > 0]
+    tree = Tree(TASK, TaskPolicy(TASK), TaskValues(TASK), problem(TASK, len(starts)))
+    depths = np.array([[len(node)] for node in starts], np.int32)
+    paths = np.zeros((len(starts), 1, TASK.depth), np.int32)
+    for row, node in enumerate(starts):
+        paths[row, 0, : len(node)] = node
+
+    @jax.jit
+    def step(paths: jax.Array, depths: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        state, own, _ = decoder.begin(tree, CHAINS)
+
+        def down(h: jax.Array, state: Chains) -> Chains:
+            tokens = jnp.broadcast_to(paths[:, :, h], state.depth.shape)
+            return decoder.expand(tree, state.descend(tokens, h < depths))
+
+        state = jax.lax.fori_loop(0, TASK.depth, down, decoder.expand(tree, state))
+        uniforms = jax.random.uniform(key, (decoder.num_uniforms, *state.depth.shape))
+        state, _ = decoder._move(tree, state, own, ~state.done, uniforms[1:])
+        return state.path, state.depth
+
+    path, depth = (np.asarray(a) for a in step(paths, depths, jax.random.key(1)))
+    fits, misfits = [], []
+    wrong = trees.Tree(dataclasses.replace(TASK, guide_seed=2))
+    for row, node in enumerate(starts):
+        reached = [tuple(p[:d].tolist()) for p, d in zip(path[row], depth[row], strict=True)]
+        law = trees.moves(TREE, node, num)
+        if len(law) == 1:
+            assert set(reached) == set(law)
+        else:
+            fits.append(trees.fit_p(reached, law))
+            misfits.append(trees.fit_p(reached, trees.moves(wrong, node, num)))
+    assert len(fits) > 5
+    assert min(fits) > 1e-3 / len(fits)
+    assert np.median(misfits) < 1e-6
+
+
+@pytest.mark.parametrize("children", ["all", pytest.param(2, marks=pytest.mark.slow)])
+def test_fixed_steps(children: int | str) -> None:
+    num = None if children == "all" else 2
+    decoder = VGB(steps=9, children=children, budget=10**6, runs=10**6)  # type: ignore[arg-type]
+    drawn = responses(run(decoder))
+    assert trees.fit_p(drawn, trees.vgb_fixed(TREE, 9, num)) > 1e-3
+    # Nine steps are not yet mixed: other numbers of them have other laws.
+    assert trees.fit_p(drawn, trees.vgb_fixed(TREE, 4, num)) < 1e-6
+
+
+@pytest.mark.slow
+def test_many_steps_reach_the_tilted_law_however_wrong_the_values() -> None:
+    drawn = responses(run(VGB(steps=80, budget=10**6)))
+    assert trees.fit_p(drawn, TREE.tilted()) > 1e-3
+    assert trees.fit_p(drawn, trees.vgb_first_leaf(TREE)) < 1e-6
+
+
+@pytest.mark.slow
+def test_the_first_leaf() -> None:
+    decoder = VGB(steps=10**6, stop="first_leaf", budget=10**6, laziness=0)
+    drawn = responses(run(decoder))
+    assert trees.fit_p(drawn, trees.vgb_first_leaf(TREE)) > 1e-3
+    assert trees.fit_p(drawn, TREE.tilted()) < 1e-6
+
+
+@pytest.mark.slow
+def test_momentum_with_a_fixed_number_of_steps() -> None:
+    states, matrix = trees.lifted(TREE, 0.75)
+    after = np.linalg.matrix_power((np.eye(len(states)) + matrix) / 2, 12)[0]
+    leaves: dict[Node, float] = {}
+    for (node, _), mass in zip(states, after, strict=True):
+        if TREE.leaf(node):
+            leaves[node] = leaves.get(node, 0.0) + mass
+    drawn = responses(run(VGB(steps=12, momentum=0.75, budget=10**6, runs=10**6), chains=8000))
+    assert trees.fit_p(drawn, trees.normalised(leaves)) > 1e-3
+    assert trees.fit_p(drawn, trees.vgb_fixed(TREE, 12)) < 1e-6
+
+
+def test_momentum_with_exact_values_never_turns_back() -> None:
+    # Down to a leaf without a step back: a query a child on the way.
+    decoded = run(VGB(stop="first_leaf", momentum=1.0, laziness=0), EXACT, chains=500)
+    assert np.all(decoded.finished)
+    np.testing.assert_array_equal(decoded.tokens, EXACT.depth)
+    assert trees.fit_p(responses(decoded), trees.Tree(EXACT).tilted()) > 1e-3

@@ -1,0 +1,220 @@
+"""Walks up and down their trees, against what is computed from the whole prefix."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from oracles import trees
+from oracles.statistics import uniform_p
+from oracles.trees import TreeTask
+
+from decoding import (
+    Constant,
+    Corrupted,
+    ModelPolicy,
+    ModelValues,
+    Problem,
+    Rollouts,
+    TaskPolicy,
+    TaskValues,
+    Walk,
+)
+from models import GPT
+
+TASK = TreeTask(depth=4, symbols=3, ends=True, seed=0)
+MODEL = GPT(
+    vocab_size=6, prompt_length=3, response_length=4, num_layers=1, num_heads=2, width=8, init_std=0.3
+)
+PROMPTS = np.array([[1, 2, 3], [0, 0, 3], [4, 2, 3]], np.int32)
+TOKENS = (1, 2, 4)
+CHAINS = 5
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_compilation() -> Iterator[None]:
+    """No answer here depends on optimisation, and there is much to compile."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture(scope="module")
+def params() -> Any:
+    return MODEL.init(jax.random.key(1))
+
+
+def problem(prompts: np.ndarray = PROMPTS, depth: int = 4) -> Problem:
+    return Problem(jnp.asarray(prompts), jnp.asarray(prompts > 0), (), jnp.full((len(prompts),), depth))
+
+
+def wander(
+    walk: Walk, asked: Problem, symbols: tuple[int, ...], turns: int = 12, seed: int = 0
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """(paths, depths, numbers) of chains that each go on by a token, or back by any number of them and on."""
+    rng = np.random.default_rng(seed)
+    step = jax.jit(walk.step)
+    cache = walk.start(asked, CHAINS)
+    shape = (asked.prompt.shape[0], CHAINS)
+    paths, depths = np.zeros((*shape, 4), np.int32), np.zeros(shape, np.int32)
+    for turn in range(turns):
+        last = np.take_along_axis(paths, np.maximum(depths - 1, 0)[..., None], axis=2)[..., 0]
+        numbers, cache = step(asked, cache, jnp.asarray(last), jnp.asarray(depths))
+        yield np.where(np.arange(4) < depths[..., None], paths, 0), depths.copy(), np.asarray(numbers)
+        # The node that numbers were asked of has depth 3 at most: a model is never fed its last token.
+        back = rng.integers(0, depths + 1)
+        depths = np.where((rng.random(shape) < 0.4) & (turn > 2) | (depths == 3), back, depths)
+        new = rng.choice(symbols, shape).astype(np.int32)
+        paths = np.where(np.arange(4) == depths[..., None], new[..., None], paths)
+        depths = np.minimum(depths + 1, 3)
+
+
+def forced(params: Any, paths: np.ndarray, depths: np.ndarray) -> np.ndarray:
+    """Teacher-forced logits at every chain's node."""
+    logits = jax.jit(MODEL.logits)(params, PROMPTS, PROMPTS > 0, paths)
+    return np.take_along_axis(np.asarray(logits), depths[..., None, None], axis=2)[:, :, 0]
+
+
+def test_a_model_that_goes_back_and_forth_has_the_teacher_forced_numbers(params: Any) -> None:
+    policy, values = ModelPolicy(MODEL, params, TOKENS, 1.5), ModelValues(MODEL, params)
+    depths_seen = set()
+    went_back = False
+    before = np.zeros((3, CHAINS), np.int32)
+    for own, guided in zip(wander(policy, problem(), TOKENS), wander(values, problem(), TOKENS), strict=True):
+        paths, depths, log_probs = own
+        logits = forced(params, paths, depths)
+        kept = np.where(np.isin(np.arange(6), TOKENS), logits / 1.5, -np.inf)
+        expected = kept - np.log(np.sum(np.exp(kept), axis=-1, keepdims=True))
+        np.testing.assert_allclose(log_probs, expected, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(guided[2], -np.log1p(np.exp(-logits)), rtol=1e-5, atol=1e-6)
+        went_back |= bool(np.any(depths < before))
+        before = depths
+        depths_seen |= set(depths.ravel().tolist())
+    assert went_back
+    assert depths_seen == {0, 1, 2, 3}
+
+
+@pytest.mark.slow
+def test_one_position_for_all_is_each_ones_own(params: Any) -> None:
+    cache = MODEL.start(params, PROMPTS, PROMPTS > 0, 2)
+    step = jax.jit(MODEL.step)
+    one, own = cache, cache
+    for position in range(3):
+        tokens = jnp.full((3, 2), 1 + position, jnp.int32)
+        first, one = step(params, one, tokens, jnp.asarray(position))
+        second, own = step(params, own, tokens, jnp.full((3, 2), position))
+        np.testing.assert_allclose(first, second, rtol=1e-6, atol=1e-6)
+
+
+def single(depth: int = 4) -> Problem:
+    return problem(np.ones((1, 1), np.int32), depth)
+
+
+def test_a_tasks_own_numbers_are_those_of_its_tables() -> None:
+    tree = trees.Tree(TASK)
+    # Token 1 ends a response, so nobody asks for its children.
+    for paths, depths, log_probs in wander(TaskPolicy(TASK), single(), (2, 3)):
+        for path, depth, row in zip(paths[0], depths[0], log_probs[0], strict=True):
+            node = tuple(path[:depth].tolist())
+            np.testing.assert_allclose(
+                np.exp(row[1:]), [tree.chance[(*node, a)] for a in (1, 2, 3)], rtol=1e-5
+            )
+            assert row[0] == -np.inf
+    for paths, depths, values in wander(TaskValues(TASK), single(), (2, 3)):
+        for path, depth, row in zip(paths[0], depths[0], values[0], strict=True):
+            node = tuple(path[:depth].tolist())
+            np.testing.assert_allclose(
+                np.exp(row[1:]), [tree.value[(*node, a)] for a in (1, 2, 3)], rtol=1e-5
+            )
+
+
+def errors(walk: Corrupted, asked: Problem, seed: int) -> dict[tuple[int, ...], np.ndarray]:
+    """ln V^ - ln 1/2 of the children of every node met; the same whenever it is met."""
+    found: dict[tuple[int, ...], np.ndarray] = {}
+    for paths, depths, values in wander(walk, asked, (2, 3), seed=seed):
+        for row in range(len(paths)):
+            for path, depth, shift in zip(paths[row], depths[row], values[row], strict=True):
+                node = (row, *path[:depth].tolist())
+                np.testing.assert_array_equal(found.setdefault(node, shift), shift)
+    return {node: shift - math.log(0.5) for node, shift in found.items()}
+
+
+def test_an_error_belongs_to_its_node() -> None:
+    twins = problem(np.array([[1, 2], [1, 3], [1, 2]], np.int32))
+    corrupted = Corrupted(Constant(TASK), TASK, error=0.5, seed=3)
+    first, second = errors(corrupted, twins, seed=0), errors(corrupted, twins, seed=1)
+    common = set(first) & set(second)
+    assert len(common) > 20
+    for node in common:
+        np.testing.assert_array_equal(first[node], second[node])
+    np.testing.assert_array_equal(first[(0,)], first[(2,)])
+    assert np.all(first[(0,)] != first[(1,)])
+    every = np.concatenate([shift for node, shift in first.items() if node[0] < 2])
+    assert len(np.unique(every)) == len(every)
+    assert np.abs(every).max() <= math.log(1.5) * (1 + 1e-5)
+    assert uniform_p((every[:100] / math.log(1.5) + 1) / 2, bins=10) > 1e-3
+    other = errors(Corrupted(Constant(TASK), TASK, error=0.5, seed=4), twins, seed=0)
+    assert np.all(other[(0,)] != first[(0,)])
+
+
+def test_two_valued_errors_and_errors_of_one_action() -> None:
+    # The same program but for the kind: a step at the root is enough.
+    def root(walk: Walk) -> np.ndarray:
+        asked = problem(np.arange(1, 41, dtype=np.int32)[:, None])
+        zero = jnp.zeros((40, 1), jnp.int32)
+        return np.asarray(
+            jax.jit(lambda: walk.step(asked, walk.start(asked, 1), zero, zero)[0][:, 0])()
+        ) - math.log(0.5)
+
+    ends = root(Corrupted(Constant(TASK), TASK, 0.5, kind="two_valued"))
+    np.testing.assert_allclose(np.abs(ends), math.log(1.5), rtol=1e-5)
+    assert 0.3 < np.mean(ends > 0) < 0.7
+    action = root(Corrupted(Constant(TASK), TASK, 0.5, kind="action", action=2))
+    np.testing.assert_allclose(action, np.broadcast_to([0, 0, math.log(1.5), 0], action.shape), atol=1e-6)
+    np.testing.assert_array_equal(root(Corrupted(Constant(TASK), TASK, 0.0)), 0)
+
+
+@pytest.mark.slow
+def test_rollouts_estimate_the_value_of_every_child() -> None:
+    small = TreeTask(depth=3, symbols=3, ends=True, seed=2)
+    tree, num = trees.Tree(small), 400
+    asked = single(depth=3)
+    walk = Rollouts(TaskPolicy(small), small, num)
+    step = jax.jit(walk.step)
+    cache = walk.start(asked, 2)
+    zero = jnp.zeros((1, 2), jnp.int32)
+    worst = []
+    seen = []
+    for tokens, depth, node in ((0, 0, ()), (2, 1, (2,)), (3, 1, (3,)), (2, 1, (2,))):
+        values, cache = step(asked, cache, zero + tokens, zero + depth)
+        row = np.exp(np.asarray(values)[0])
+        # Chains at the same node have the same estimate.
+        np.testing.assert_array_equal(row[0], row[1])
+        seen.append(row[0])
+        for action in (1, 2, 3):
+            exact = tree.value[(*node, action)]
+            spread = math.sqrt(max(exact * (1 - exact), 1e-12) / num)
+            worst.append(abs(row[0, action] - exact) / spread if spread > 1e-4 else row[0, action] - exact)
+    np.testing.assert_array_equal(seen[1], seen[3])
+    assert max(worst) < 4.5
+    assert walk.tokens_per_step(0, 3) == 3 * num * 2 + 1
+
+
+def test_bad_walks_are_refused(params: Any) -> None:
+    with pytest.raises(ValueError, match="temperature: 0"):
+        ModelPolicy(MODEL, params, TOKENS, 0)
+    with pytest.raises(ValueError, match=r"tokens: \[6\]; valid: at least one of 0..5"):
+        ModelPolicy(MODEL, params, (1, 6))
+    with pytest.raises(ValueError, match="error: -1"):
+        Corrupted(Constant(TASK), TASK, -1)
+    with pytest.raises(ValueError, match="kind: 'both'"):
+        Corrupted(Constant(TASK), TASK, 0.1, kind="both")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="action: None"):
+        Corrupted(Constant(TASK), TASK, 0.1, kind="action")
+    with pytest.raises(ValueError, match="num: 0"):
+        Rollouts(TaskPolicy(TASK), TASK, 0)
