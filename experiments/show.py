@@ -69,7 +69,7 @@ def summary(task: Task, seed: int = 0) -> list[tuple[str, Any]]:
     ]
 
 
-def answers(task: Task, latent: Any) -> list[tuple[str, float, int]]:
+def answers(task: Task, latent: Any) -> list[tuple[str, float, float]]:
     """(text, pi_D(y|x), reward) of every valid response of one prompt, the likeliest first.
 
     Empty if the task does not enumerate them.
@@ -80,7 +80,7 @@ def answers(task: Task, latent: Any) -> list[tuple[str, float, int]]:
     log_pi = np.asarray(jax.vmap(task.log_prob, in_axes=(None, 0))(latent, found.responses), np.float64)
     rewards = np.asarray(jax.vmap(task.reward, in_axes=(None, 0))(latent, found.responses))
     real = np.flatnonzero(np.asarray(found.mask))
-    rows = [(task.decode(found.responses[i]), float(np.exp(log_pi[i])), int(rewards[i])) for i in real]
+    rows = [(task.decode(found.responses[i]), float(np.exp(log_pi[i])), float(rewards[i])) for i in real]
     return sorted(rows, key=lambda row: -row[1])
 
 
@@ -97,7 +97,7 @@ def show(config: DictConfig) -> int:
             ("prompt", task.decode(example.prompt)),
             ("response of pi_D", task.decode(example.response)),
             ("its pi_D(y|x)", float(np.exp(example.log_prob))),
-            ("its reward", int(task.reward(example.latent, example.response))),
+            ("its reward", float(task.reward(example.latent, example.response))),
         ]
         print_fields(f"Example {i + 1}", fields)
         if valid := answers(task, example.latent):

@@ -21,12 +21,13 @@ class Small:
 
     Attributes:
         probability: exact pi_D(response | prompt).
-        reward: (prompt, class, response) -> whether that class can emit the response.
+        reward: (prompt, class, response) -> the reward in [0, 1]: for tasks with a 0/1 reward, whether that
+            class can emit the response.
     """
 
     task: Task
     probability: Callable[[str, Sequence[int]], Fraction]
-    reward: Callable[[str, str, Sequence[int]], bool]
+    reward: Callable[[str, str, Sequence[int]], bool | Fraction]
 
 
 def described() -> set[str]:

@@ -1,0 +1,170 @@
+"""The shape of a claim that trains nothing: compute, judge, draw, write.
+
+Such a claim has a configuration of its own, from which it makes settings (every bad value refused before
+anything is computed), a function from settings to `Findings`, and a module that ends in
+
+    main = command("<claim>", lambda config: run_direct_claim(CLAIM, config, settings(config), measure))
+
+It writes claim.yaml, figures/, verdict.json and report.html to <root>/<group>/<name>. The same command again
+computes them again; other settings need another name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import yaml
+from hydra.core.hydra_config import HydraConfig
+from matplotlib.figure import Figure
+from omegaconf import DictConfig, OmegaConf
+
+from experiments.build import plain
+from experiments.claim import Began, make_verdict, print_verdict
+from experiments.plotting import save
+from experiments.report import Tables, write_report
+from experiments.runs import run_path
+from experiments.runtime import configure
+from experiments.verdict import Check
+from tracking import Progress
+from tracking.atomic import atomic_write
+
+_PLACE = ("root", "group", "name")
+"""Settings that change no number."""
+
+Settings = TypeVar("Settings")
+
+
+class Claim(NamedTuple):
+    """What does not depend on a run.
+
+    Attributes:
+        name: of the module and of its configuration.
+        source: paper and section.
+        title, introduction: of the report; one text a paragraph.
+    """
+
+    name: str
+    source: str
+    title: str
+    introduction: tuple[str, ...]
+
+
+class Drawing(NamedTuple):
+    """A figure of the report; `name` is that of its file."""
+
+    name: str
+    caption: str
+    figure: Figure
+
+
+class Findings(NamedTuple):
+    """What a claim found.
+
+    Attributes:
+        checks: with targets that were fixed before.
+        seeds: those that the checks were computed on.
+        notes: sentences for the verdict.
+        drawings, tables: of the report, in its order.
+    """
+
+    checks: Sequence[Check]
+    seeds: Sequence[int]
+    notes: Sequence[str]
+    drawings: Sequence[Drawing]
+    tables: Tables
+
+
+def run_direct_claim(
+    claim: Claim,
+    config: DictConfig,
+    settings: Settings,
+    measure: Callable[[Settings, Progress], Findings],
+) -> int:
+    """Compute, judge and write; exit status 0 whether or not the claim holds.
+
+    Raises:
+        ValueError: a name that is no directory name, or a directory with the results of other settings.
+    """
+    began = Began.now()
+    path = run_path(config, HydraConfig.get().job.override_dirname)
+    _refuse_other_settings(path, config)
+    configure()
+    progress = Progress()
+    try:
+        found = measure(settings, progress)
+    finally:
+        progress.close()
+    verdict = make_verdict(
+        claim.name, claim.source, config, began, 0.0, found.checks, found.seeds, found.notes
+    )
+    text = OmegaConf.to_yaml(OmegaConf.create(plain(config)))
+    figures = []
+    for drawing in found.drawings:
+        target = path / "figures" / f"{drawing.name}.png"
+        save(drawing.figure, target)
+        figures.append((drawing.caption, target))
+    atomic_write(path / "claim.yaml", text.encode())
+    verdict.write(path / "verdict.json")
+    write_report(
+        path / "report.html",
+        claim.title,
+        verdict,
+        figures,
+        found.tables,
+        text,
+        {"whole command (s)": verdict.wall_seconds},
+        claim.introduction,
+    )
+    print_verdict(verdict, path)
+    return 0
+
+
+def whole_numbers(name: str, value: Any, low: int, at_least: int = 1) -> tuple[int, ...]:
+    """A list of different integers >= low, in increasing order.
+
+    Raises:
+        ValueError: anything else, or fewer than `at_least` of them.
+    """
+    items = list(value) if OmegaConf.is_list(value) or isinstance(value, list | tuple) else []
+    whole = all(isinstance(each, int) and not isinstance(each, bool) and each >= low for each in items)
+    if not whole or len(set(items)) != len(items) or len(items) < at_least:
+        raise ValueError(f"{name}: {value}; valid: at least {at_least} different integers >= {low}")
+    return tuple(sorted(items))
+
+
+def whole_number(name: str, value: Any, low: int) -> int:
+    """An integer >= low.
+
+    Raises:
+        ValueError: anything else.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < low:
+        raise ValueError(f"{name}: {value!r} is not an integer >= {low}")
+    return value
+
+
+def number_in(name: str, value: Any, low: float, high: float) -> float:
+    """A number strictly between low and high.
+
+    Raises:
+        ValueError: anything else.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low < value < high:
+        raise ValueError(f"{name}: {value!r} is not a number strictly between {low:g} and {high:g}")
+    return float(value)
+
+
+def _refuse_other_settings(path: Path, config: DictConfig) -> None:
+    file = path / "claim.yaml"
+    if not file.exists():
+        return
+    there: Any = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    now = plain(config)
+    for key in sorted({*there, *now} - set(_PLACE)):
+        if there.get(key) != now.get(key):
+            raise ValueError(
+                f"{path}: holds results with {key} {there.get(key)!r}, not {now.get(key)!r}; "
+                f"another name=... keeps both"
+            )

@@ -1,0 +1,111 @@
+"""Claims that train nothing: what they write, and what they refuse."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from matplotlib.figure import Figure
+from omegaconf import OmegaConf
+
+from experiments import direct_claim
+from experiments.cli import command
+from experiments.direct_claim import (
+    Claim,
+    Drawing,
+    Findings,
+    number_in,
+    run_direct_claim,
+    whole_number,
+    whole_numbers,
+)
+from experiments.verdict import Verdict, check_value
+
+CLAIM = Claim("vgb_delay", "Some paper, section 1", "A title", ("A paragraph.",))
+
+
+@pytest.fixture
+def main(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """A claim on the configuration of vgb_delay, which measures its tilt."""
+    monkeypatch.setattr(direct_claim, "configure", lambda: None)
+
+    def measure(settings: float, progress: Any) -> Findings:
+        progress.update("measuring", 1, 1)
+        return Findings(
+            checks=[check_value("the tilt", settings, ">=", 1)],
+            seeds=(7,),
+            notes=("A note.",),
+            drawings=[Drawing("picture", "A caption.", Figure())],
+            tables=[("Numbers.", ["tilt"], [[settings]])],
+        )
+
+    return command("vgb_delay", lambda config: run_direct_claim(CLAIM, config, config.tilt, measure))
+
+
+def test_a_claim_writes_verdict_report_figures_and_settings(
+    main: Callable[[], None], call: Callable[..., Any], tmp_path: Path
+) -> None:
+    ended = call(main, "name=one", "tilt=2.0")
+    assert ended.status == 0, ended.err
+    path = tmp_path / "runs" / "vgb_delay" / "one"
+    verdict = Verdict.read(path / "verdict.json")
+    assert verdict.holds
+    assert (verdict.claim, verdict.seeds, verdict.notes) == ("vgb_delay", (7,), ("A note.",))
+    assert verdict.scale == "cpu with tilt=2.0"
+    assert OmegaConf.load(path / "claim.yaml").tilt == 2.0
+    assert (path / "figures" / "picture.png").read_bytes().startswith(b"\x89PNG")
+    report = (path / "report.html").read_text()
+    for text in ("A title", "A paragraph.", "the tilt", "A caption.", "Numbers.", "whole command (s)"):
+        assert text in report
+    assert "HOLDS" in ended.out
+
+
+def test_a_claim_that_does_not_hold_says_so_and_ends_well(
+    main: Callable[[], None], call: Callable[..., Any], tmp_path: Path
+) -> None:
+    ended = call(main, "name=one", "tilt=0.5")
+    assert ended.status == 0
+    assert "DOES NOT HOLD" in ended.out
+    assert not Verdict.read(tmp_path / "runs/vgb_delay/one/verdict.json").holds
+
+
+def test_the_results_of_other_settings_are_not_overwritten(
+    main: Callable[[], None], call: Callable[..., Any], tmp_path: Path
+) -> None:
+    assert call(main, "name=one", "tilt=2.0").status == 0
+    path = tmp_path / "runs" / "vgb_delay" / "one"
+    before = {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
+    ended = call(main, "name=one", "tilt=3.0")
+    assert ended.status == 2
+    assert ended.err == (
+        "error: runs/vgb_delay/one: holds results with tilt 2.0, not 3.0; another name=... keeps both\n"
+    )
+    assert {file: file.read_bytes() for file in path.rglob("*") if file.is_file()} == before
+    again = call(main, "name=one", "tilt=2.0")
+    assert again.status == 0
+    assert Verdict.read(path / "verdict.json").holds
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: whole_numbers("xs", [4, 4], 1), r"xs: \[4, 4\]; valid: at least 1 different integers >= 1"),
+        (lambda: whole_numbers("xs", 4, 1), "xs: 4; valid"),
+        (lambda: whole_numbers("xs", [4, True], 1), r"xs: \[4, True\]; valid"),
+        (lambda: whole_numbers("xs", [4], 1, at_least=2), r"xs: \[4\]; valid: at least 2"),
+        (lambda: whole_number("x", 2.0, 1), "x: 2.0 is not an integer >= 1"),
+        (lambda: number_in("x", float("nan"), 0, 1), "x: nan is not a number strictly between 0 and 1"),
+        (lambda: number_in("x", "1", 0, 2), "x: '1' is not a number strictly between 0 and 2"),
+    ],
+)
+def test_bad_values_are_one_line(make: Callable[[], Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{message}"):
+        make()
+
+
+def test_good_values_come_back_in_order() -> None:
+    assert whole_numbers("xs", [8, 4], 1) == (4, 8)
+    assert whole_numbers("xs", OmegaConf.create([3]), 3) == (3,)
+    assert number_in("x", 1, 0, 2) == 1.0
