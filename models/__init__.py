@@ -2,6 +2,16 @@
 
 from models.base import Cache, Model, Params
 from models.gpt import GPT
-from models.scoring import sequence_log_probs, token_log_probs
+from models.scoring import sequence_log_probs, token_log_probs, token_logits
+from models.teacherless import TeacherlessGPT
 
-__all__ = ["GPT", "Cache", "Model", "Params", "sequence_log_probs", "token_log_probs"]
+__all__ = [
+    "GPT",
+    "Cache",
+    "Model",
+    "Params",
+    "TeacherlessGPT",
+    "sequence_log_probs",
+    "token_log_probs",
+    "token_logits",
+]

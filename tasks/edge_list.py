@@ -1,4 +1,4 @@
-"""Edge lists of layered graphs as prompts: `u1 v1 | u2 v2 | ... / s t =`, in tokens and as text."""
+"""Edge lists of graphs as prompts: `u1 v1 | u2 v2 | ... / s t =`, in tokens and as text."""
 
 from __future__ import annotations
 
@@ -34,8 +34,10 @@ def edge_list_prompt(
     num_ids: int,
     edge_order: EdgeOrder,
     separators: bool,
+    fill: bool = False,
 ) -> tuple[Int[Array, " prompt"], Bool[Array, " prompt"]]:
-    """The prompt of a graph and its mask, padded on the left to the length of `num_edges` edges.
+    """The prompt of a graph and its mask, padded on the left to the length of `num_edges` edges; with `fill`
+    instead filled up to it with `|`, between the edges and `/ s t =`.
 
     Passable nodes are joined to all nodes of the next layer. The nodes of a layer are listed in random order;
     the edges in layer order, or shuffled as a whole, or as a depth-first search from the source meets them:
@@ -64,12 +66,28 @@ def edge_list_prompt(
         )
         visit = jnp.where(down, from_layer, 2 * depth + 1 - from_layer)
         priority = (visit * len(listed) + listed).astype(jnp.float32)
-    order = jnp.argsort(jnp.where(exist, priority, -1.0))[-num_edges:]
-    columns = [source[order], target[order]]
+    if fill:
+        order = jnp.argsort(jnp.where(exist, priority, jnp.inf))[:num_edges]
+    else:
+        order = jnp.argsort(jnp.where(exist, priority, -1.0))[-num_edges:]
+    tokens, mask = edge_tokens(source[order], target[order], exist[order], ends, num_ids, separators)
+    return (jnp.where(mask, tokens, num_ids + 1), jnp.ones_like(mask)) if fill else (tokens, mask)
+
+
+def edge_tokens(
+    source: Int[Array, " edges"],
+    target: Int[Array, " edges"],
+    exist: Bool[Array, " edges"],
+    ends: Int[Array, " 2"],
+    num_ids: int,
+    separators: bool,
+) -> tuple[Int[Array, " prompt"], Bool[Array, " prompt"]]:
+    """The prompt that lists these edges in this order, and its mask; edges that do not exist are padding."""
+    columns = [source, target]
     if separators:
-        columns.append(jnp.full_like(order, num_ids + 1))
+        columns.append(jnp.full_like(source, num_ids + 1))
     edges = jnp.stack(columns, axis=1)
-    edge_mask = jnp.broadcast_to(exist[order][:, None], edges.shape).reshape(-1)
+    edge_mask = jnp.broadcast_to(exist[:, None], edges.shape).reshape(-1)
     tokens = edges.reshape(-1)[: -1 if separators else None]
     tail = jnp.stack([jnp.asarray(num_ids + 2), ends[0], ends[1], jnp.asarray(num_ids + 3)])
     mask = jnp.concatenate([edge_mask[: tokens.shape[0]], jnp.ones((4,), bool)])

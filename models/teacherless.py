@@ -1,0 +1,49 @@
+"""Teacherless training: a transformer that never reads its response (arXiv 2403.06963, section 5)."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from models.base import Cache
+from models.gpt import GPT, Params
+from tasks import PAD
+
+DUMMY = PAD
+"""The input that stands for every response token. Padding's embedding serves: padding is masked wherever it
+is an input, and is no target, so that nothing else uses that row."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TeacherlessGPT(GPT):
+    """`GPT` whose response inputs are all one dummy token: pi(y|x) = prod_t pi_t(y_t | x).
+
+    The prompt's last token is followed by dummies in place of y_1, y_2, ..., so that every token has to be
+    predicted from the prompt and its position. Training, scoring and sampling see the same inputs: the
+    tokens of a response are independent given the prompt, and `log_prob` is exact for the law that is sampled
+    from. Positions attend causally to one another, as in the paper.
+    """
+
+    def logits(
+        self,
+        params: Params,
+        prompt: Int[Array, "batch prompt"],
+        prompt_mask: Bool[Array, "batch prompt"],
+        responses: Int[Array, "batch candidates response"],
+    ) -> Float[Array, "batch candidates response vocab"]:
+        """Logits of every response token; computed once a prompt, because all candidates share them."""
+        dummies = jnp.full_like(responses[:, :1], DUMMY)
+        shared = super().logits(params, prompt, prompt_mask, dummies)
+        return jnp.broadcast_to(shared, (*responses.shape, self.vocab_size))
+
+    def step(
+        self,
+        params: Params,
+        cache: Cache,
+        tokens: Int[Array, "batch samples"],
+        position: Int[Array, "*batch_samples"],
+    ) -> tuple[Float[Array, "batch samples vocab"], Cache]:
+        """One incremental step; after the prompt's last token every input is the dummy."""
+        return super().step(params, cache, jnp.where(position == 0, tokens, DUMMY), position)

@@ -1,0 +1,167 @@
+"""Path-star graphs: one choice at the start, then a path to follow (Bachmann, Nagarajan, arXiv 2403.06963).
+
+G(d, l) has d arms that leave one start node; every arm is a path of l nodes, the start included. The prompt
+is the shuffled edge list and `/ start goal =`, the goal being the last node of one arm; the response is that
+arm.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from tasks import edge_list
+from tasks.base import Enumeration, Example, Task
+
+
+class PathStarLatent(NamedTuple):
+    """A graph: its arms as responses, and which of them ends in the goal."""
+
+    arms: Int[Array, "arms path_length"]
+    goal: Int[Array, ""]
+
+
+@dataclasses.dataclass(frozen=True)
+class PathStar(Task):
+    """G(d, l) with one class of prompts and a deterministic pi_D: the arm to the goal has probability 1.
+
+    Attributes:
+        arms: d, how many arms leave the start.
+        path_length: l, nodes of a path from the start to an arm's end, both counted.
+        num_ids: node ids are drawn without replacement from 1..num_ids.
+        separators: write `|` between edges.
+        reversed: write the response from the goal to the start. Each token is then a look-up of the edge into
+            the token before; from the start to the goal, the token after the start needs the whole arm.
+
+    The valid responses of a prompt are its d arms. "Clever Hans" (the same paper, section 4): a model that
+    follows edges and takes an arm at random puts 1/d on each, so that its cross-entropy is ln d nats, Cov_N
+    is 1 for N <= d and 0 beyond, and Pass@N = 1 - (1 - 1/d)^N (derived).
+
+    Raises:
+        ValueError: one line for a field out of range.
+    """
+
+    arms: int = 2
+    path_length: int = 5
+    num_ids: int = 50
+    separators: bool = True
+    reversed: bool = False
+
+    def __post_init__(self) -> None:
+        for field, low in (("arms", 2), ("path_length", 2), ("num_ids", 1)):
+            value = getattr(self, field)
+            if not isinstance(value, int) or isinstance(value, bool) or value < low:
+                raise ValueError(f"task.{field}: {value!r} is not an integer >= {low}")
+        for field in ("separators", "reversed"):
+            if not isinstance(getattr(self, field), bool):
+                raise ValueError(f"task.{field}: {getattr(self, field)!r} is neither true nor false")
+        if self.num_ids < self.num_nodes:
+            raise ValueError(
+                f"task.num_ids: {self.num_ids} ids are too few for {self.num_nodes} nodes (1 + arms x "
+                f"(path_length - 1)); need >= {self.num_nodes}"
+            )
+
+    @property
+    def num_nodes(self) -> int:
+        """|V| = 1 + d (l - 1)."""
+        return 1 + self.arms * (self.path_length - 1)
+
+    @property
+    def vocab_size(self) -> int:
+        """Padding (0), the ids 1..m, and `|`, `/`, `=` as m+1, m+2, m+3."""
+        return self.num_ids + 4
+
+    @property
+    def prompt_length(self) -> int:
+        """`u v` for each of the d (l - 1) edges, the separators, and `/ start goal =`."""
+        return edge_list.prompt_length(self.num_nodes - 1, self.separators)
+
+    @property
+    def response_length(self) -> int:
+        """The l nodes of an arm, the start included."""
+        return self.path_length
+
+    @property
+    def response_tokens(self) -> tuple[int, ...]:
+        """The node ids."""
+        return tuple(range(1, self.num_ids + 1))
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """One class."""
+        return ("path_star",)
+
+    @property
+    def group_probs(self) -> tuple[float, ...]:
+        """Its probability."""
+        return (1.0,)
+
+    @property
+    def num_enumerated(self) -> int:
+        """The d arms."""
+        return self.arms
+
+    def sample_group(self, key: PRNGKeyArray, group: Int[Array, ""]) -> Example:
+        """Draw the ids, the arm of the goal, and the order of the edges, each uniformly."""
+        ids_key, goal_key, edge_key = jax.random.split(key, 3)
+        ids = 1 + jnp.argsort(jax.random.uniform(ids_key, (self.num_ids,)))[: self.num_nodes]
+        start = jnp.broadcast_to(ids[0], (self.arms, 1))
+        paths = jnp.concatenate([start, ids[1:].reshape(self.arms, -1)], axis=1).astype(jnp.int32)
+        goal = jax.random.randint(goal_key, (), 0, self.arms)
+        order = jnp.argsort(jax.random.uniform(edge_key, (self.num_nodes - 1,)))
+        source, target = paths[:, :-1].reshape(-1)[order], paths[:, 1:].reshape(-1)[order]
+        prompt, prompt_mask = edge_list.edge_tokens(
+            source,
+            target,
+            jnp.ones(source.shape, bool),
+            jnp.stack([paths[goal, 0], paths[goal, -1]]),
+            self.num_ids,
+            self.separators,
+        )
+        latent = PathStarLatent(paths[:, ::-1] if self.reversed else paths, goal)
+        response = latent.arms[goal]
+        return Example(
+            prompt=prompt,
+            prompt_mask=prompt_mask,
+            response=response,
+            response_mask=jnp.ones((self.response_length,), bool),
+            log_prob=self.log_prob(latent, response),
+            group=jnp.asarray(group, jnp.int32),
+            latent=latent,
+        )
+
+    def _is_arm(self, latent: PathStarLatent, response: Int[Array, " response"]) -> Bool[Array, " arms"]:
+        """Which arm the response is."""
+        return jnp.all(latent.arms == response, axis=1)
+
+    def log_prob(self, latent: PathStarLatent, response: Int[Array, " response"]) -> Float[Array, ""]:
+        """0 for the arm to the goal, -inf for anything else, in nats."""
+        return jnp.where(self._is_arm(latent, response)[latent.goal], 0.0, -jnp.inf)
+
+    def reward(self, latent: PathStarLatent, response: Int[Array, " response"]) -> Float[Array, ""]:
+        """1 for the arm to the goal."""
+        return self._is_arm(latent, response)[latent.goal].astype(jnp.float32)
+
+    def validity(self, latent: PathStarLatent, response: Int[Array, " response"]) -> Float[Array, ""]:
+        """1 for any arm: a path along edges between the start and the end of an arm."""
+        return jnp.any(self._is_arm(latent, response)).astype(jnp.float32)
+
+    def enumerate(self, latent: PathStarLatent) -> Enumeration:
+        """The d arms, in an order that tells nothing of the goal."""
+        return Enumeration(latent.arms, jnp.ones((self.arms,), bool))
+
+    def encode(self, text: str) -> list[int]:
+        """Tokens of `u1 v1 | u2 v2 | ... / start goal =` or of a path.
+
+        Raises:
+            ValueError: for a word that is neither an id in 1..num_ids nor one of `|`, `/`, `=`.
+        """
+        return edge_list.encode(text, self.num_ids)
+
+    def decode(self, tokens: Any) -> str:
+        """Text of a prompt or response; padding is skipped."""
+        return edge_list.decode(tokens, self.num_ids)
