@@ -47,6 +47,8 @@ class LayeredGraph(Task):
         edge_order: "shuffled", "by_layer" (nodes within a layer in random order) or "depth_first" (as a
             depth-first search from the source meets them); unstated in the paper.
         separators: write `|` between edges.
+        fill: write `|` after the edges until the prompt is as long as the longest one, so that how many
+            layers branch moves neither the edges nor the response.
         subset: how V', the half of the nodes whose XOR of parities names the class, is fixed: "rank" by
             (layer, rank of the id within its layer), |V'| = floor(|V|/2); "label" by a fixed half of the ids.
         subset_seed: which half.
@@ -71,6 +73,7 @@ class LayeredGraph(Task):
     mixture: Any = (("G1", 0.9), ("G2", 0.1))
     edge_order: edge_list.EdgeOrder = "shuffled"
     separators: bool = True
+    fill: bool = False
     subset: Literal["rank", "label"] = "rank"
     subset_seed: int = 0
     max_enumerated: int = 64
@@ -237,6 +240,7 @@ class LayeredGraph(Task):
             self.num_ids,
             self.edge_order,
             self.separators,
+            self.fill,
         )
         return Example(
             prompt=prompt,

@@ -44,8 +44,14 @@ class Graph:
 
 
 def parse(text: str, separators: bool) -> Graph:
-    """Read `u1 v1 | u2 v2 | ... / s t =`, checking the format and the layered shape on the way."""
-    body, tail = text.split(" / ")
+    """Read `u1 v1 | u2 v2 | ... / s t =`, checking the format and the layered shape on the way.
+
+    `|` that fill the prompt after its last edge say nothing.
+    """
+    filled, tail = text.split(" / ")
+    body = filled.rstrip(" |")
+    fill = filled.removeprefix(body)
+    assert fill == " |" * (len(fill) // 2), text
     source, target, equals = tail.split(" ")
     assert equals == "=", text
     if separators:
@@ -56,7 +62,7 @@ def parse(text: str, separators: bool) -> Graph:
     assert all(len(pair) == 2 for pair in pairs), text
     edges = tuple((int(u), int(v)) for u, v in pairs)
     joined = (" | " if separators else " ").join(f"{u} {v}" for u, v in edges)
-    assert text == f"{joined} / {source} {target} =", text
+    assert text == f"{joined}{fill} / {source} {target} =", text
     assert len(set(edges)) == len(edges), text
     successors: dict[int, set[int]] = {}
     for u, v in edges:

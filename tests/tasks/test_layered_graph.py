@@ -31,7 +31,15 @@ OPTIONS = [
     },
     {"depth": 4, "width": 2, "branching": 1, "num_ids": 40, "separators": False, "edge_order": "by_layer"},
     {"depth": 1, "width": 1, "branching": 0, "num_ids": 3, "subset_seed": 4, "mixture": {"G3": 1.0}},
-    {"depth": 6, "width": 2, "num_ids": 20, "mixture": HORIZON, "separators": False},
+    {
+        "depth": 6,
+        "width": 2,
+        "num_ids": 20,
+        "mixture": HORIZON,
+        "separators": False,
+        "edge_order": "depth_first",
+        "fill": True,
+    },
     {"depth": 8, "width": 2, "num_ids": 18, "mixture": HORIZON, "edge_order": "by_layer"},
     {"depth": 4, "width": 3, "num_ids": 20, "mixture": HORIZON, "edge_order": "depth_first"},
 ]
@@ -157,8 +165,22 @@ def test_lengths_are_those_of_the_longest_prompt(options: dict[str, Any]) -> Non
         edges = sum(n * (task.width if i < task.depth else 1) for i, n in enumerate(going))
         lengths.append((3 * edges - 1 if task.separators else 2 * edges) + 4)
     assert task.prompt_length == max(lengths)
+    if task.fill:
+        lengths = [max(lengths)]
     seen = draw(task, DRAWS).prompt_mask.sum(axis=1)
     assert set(seen.tolist()) == set(lengths) if len(set(lengths)) < 4 else set(seen.tolist()) <= set(lengths)
+
+
+def test_a_filled_prompt_is_the_same_graph_at_the_same_places_whatever_branches() -> None:
+    options: dict[str, Any] = OPTIONS[5] | {"separators": True}
+    task, plain = (LayeredGraph(**(options | {"fill": fill})) for fill in (True, False))
+    filled, padded = draw(task, DRAWS), draw(plain, DRAWS)
+    assert filled.prompt_mask.all()
+    assert not padded.prompt_mask.all()
+    for own, other, mask in zip(filled.prompt, padded.prompt, padded.prompt_mask, strict=True):
+        body, _, ends = task.decode(other).partition(" / ")
+        fill = " |" * int((~mask).sum())
+        assert task.decode(own) == f"{body}{fill} / {ends}"
 
 
 def test_each_class_draws_uniformly_from_the_graphs_with_its_bit() -> None:
