@@ -12,9 +12,10 @@ from omegaconf import DictConfig, OmegaConf
 from experiments.schema import check_fields
 from experiments.settings import EvaluationSettings, TrackingSettings
 from metrics.evaluators import Evaluator, HeldOut
+from metrics.values import ValueEvaluator
 from models import Model
 from tasks import Task
-from training import CheckpointPolicy, Layout, Phase, choose_layout
+from training import CheckpointPolicy, Layout, Phase, ValueRegression, choose_layout
 
 PHASE_KEYS = (
     "task",
@@ -26,6 +27,7 @@ PHASE_KEYS = (
     "log_every",
     "class_proposal",
     "evaluation",
+    "source",
 )
 
 
@@ -39,11 +41,16 @@ class Setup:
     checkpoint: CheckpointPolicy
     tracking: TrackingSettings
     seeds: tuple[int, ...]
+    start_from_base: bool = False
 
     @property
     def evaluators(self) -> tuple[Evaluator, ...]:
-        """What is measured; the last phase's settings decide."""
-        return self.evaluation[-1].evaluators()
+        """What is measured; the last phase's settings decide, and whether it trains a value function."""
+        last, settings = self.phases[-1], self.evaluation[-1]
+        if isinstance(last.objective, ValueRegression):
+            base, samples = last.source.model, max(settings.num_samples, 1)
+            return (ValueEvaluator(base, samples, settings.seed),)
+        return settings.evaluators()
 
     def layout(self, config: DictConfig) -> Layout:
         """The devices that `config` asks for; ValueError where they cannot be had."""
@@ -81,9 +88,13 @@ def build(config: DictConfig) -> Setup:
     for phase, evaluation in zip(phases, settings, strict=True):
         if evaluation.evaluators() != settings[-1].evaluators():
             raise ValueError(
-                f"phases.{phase.name}.evaluation: coverage_ns, pass_ns, num_samples and seed must be the "
-                f"same in all phases"
+                f"phases.{phase.name}.evaluation: coverage_ns, pass_ns, num_samples, seed and extra must be "
+                f"the same in all phases"
             )
+        for evaluator in evaluation.evaluators():
+            evaluator.check(phase.task)
+    if len({isinstance(phase.objective, ValueRegression) for phase in phases}) > 1:
+        raise ValueError("phases: some train a value function and some do not; a run does one or the other")
     model = _model(config, phases)
     return Setup(
         model=model,
@@ -92,6 +103,7 @@ def build(config: DictConfig) -> Setup:
         checkpoint=make(config.checkpoint, "checkpoint"),
         tracking=make(config.tracking, "tracking"),
         seeds=seeds,
+        start_from_base=config.get("initial") == "base",
     )
 
 
@@ -106,7 +118,7 @@ def make(node: Any, path: str, **fields: Any) -> Any:
     try:
         return instantiate(plain, **fields, _convert_="all")
     except Exception as error:
-        if isinstance(error.__cause__, TypeError | ValueError):
+        if isinstance(error.__cause__, TypeError | ValueError | ImportError):
             raise ValueError(_line(str(error.__cause__), path)) from None
         raise
 
@@ -131,7 +143,7 @@ def _phase(config: DictConfig, name: str, own: Any) -> tuple[Phase, EvaluationSe
     for key in own or {}:
         if key not in PHASE_KEYS:
             raise ValueError(f"phases.{name}.{key}: no such field; valid are {', '.join(PHASE_KEYS)}")
-    base = OmegaConf.create({key: config[key] for key in PHASE_KEYS})
+    base = OmegaConf.create({key: config[key] for key in PHASE_KEYS if key in config})
     OmegaConf.set_struct(base, False)
     merged = OmegaConf.merge(base, own or {})
     path = f"phases.{name}"
@@ -140,6 +152,7 @@ def _phase(config: DictConfig, name: str, own: Any) -> tuple[Phase, EvaluationSe
         raise ValueError(f"{path}.steps: {steps!r} is not an integer >= 0")
     evaluation: EvaluationSettings = make(merged.evaluation, f"{path}.evaluation")
     task: Task = make(merged.task, f"{path}.task")
+    source = {"source": make(merged.source, f"{path}.source")} if "source" in merged else {}
     phase = Phase(
         name=name,
         task=task,
@@ -151,6 +164,7 @@ def _phase(config: DictConfig, name: str, own: Any) -> tuple[Phase, EvaluationSe
         schedule=evaluation.schedule,
         log_every=merged.log_every,
         class_proposal=_plain(merged.class_proposal),
+        **source,
     )
     return phase, evaluation
 

@@ -271,6 +271,8 @@ def evaluate(config: DictConfig) -> int:
     if config.run is None:
         raise ValueError("run: none is named; valid: run=<run directory>, as runs/train/demo")
     run = asking.open_run(config.run)
+    if any(phase.objective.needs_rewards for phase in run.setup.phases):
+        raise ValueError(f"run: {config.run}: holds a value function; valid: a run of experiments.train")
     if not isinstance(config.num_samples, int) or config.num_samples < 0:
         raise ValueError(f"num_samples: {config.num_samples!r} is not an integer >= 0")
     results = measure(config, run)

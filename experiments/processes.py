@@ -191,6 +191,7 @@ def _train(text: str, stop: Stop) -> None:
         stop,
         setup.evaluation[-1].table_prompts,
         layout=setup.layout(config),
+        start_from_fixed=setup.start_from_base,
     )
     try:
         trainer.run()

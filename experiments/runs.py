@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
+from experiments.base_model import base_parameters
 from experiments.build import Setup, build, plain
 from experiments.processes import order
 from experiments.settings import TrackingSettings
@@ -87,6 +88,7 @@ def train_run(
     """
     setup = setup or build(config)
     layout = setup.layout(config)
+    fixed = base_parameters(config, setup)
     began = time.monotonic()
     identity = plain(config)
     if setup.tracking.per_seed and _AGENT in os.environ:
@@ -123,6 +125,8 @@ def train_run(
                 stop,
                 setup.evaluation[-1].table_prompts,
                 layout=layout,
+                fixed=fixed,
+                start_from_fixed=setup.start_from_base,
             )
             try:
                 outcome = trainer.run()
@@ -218,7 +222,11 @@ def draw_figures(path: Path) -> dict[str, Path]:
         wanted = [
             key
             for key in part.columns
-            if re.fullmatch(r"train/loss|eval/(kl|ce|validity|accuracy|cov/.*|pass/.*)", key)
+            if re.fullmatch(
+                r"train/loss|eval/(kl|ce|validity|accuracy|cov/.*|pass/.*|squared_error|excess|rmse"
+                r"|calibration_error)",
+                key,
+            )
         ]
         wanted = [key for key in wanted if part[key].notna().any()]
         if wanted and part["step"].nunique() > 1:

@@ -1,5 +1,6 @@
 """Coverage, divergences, Pass@N, confidence intervals and checkpoint selection, on the host in float64."""
 
+from metrics.best_of_n import best_of_n, best_of_n_interval
 from metrics.coverage import (
     RATIO_TOLERANCE,
     LogRatioSummary,
@@ -60,6 +61,8 @@ __all__ = [
     "TieBreak",
     "answer_level_log_ratio",
     "auc_interval",
+    "best_of_n",
+    "best_of_n_interval",
     "bootstrap_interval",
     "bound_violations",
     "check_coverage_bound",

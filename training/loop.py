@@ -10,15 +10,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool
 
 from metrics.evaluators import Evaluator, HeldOut
-from models import Model
+from models import Model, Params
 from training.checkpoints import Checkpoints, Position
 from training.mesh import Grid, Layout, choose_layout
+from training.phase import Phase
 from training.processes import broadcast, leads, several, share
-from training.program import Phase, Program, SeedBatching, TrainState, make_program
+from training.program import Program, SeedBatching, TrainState, make_program
+from training.reduction import any_nan, reduce_scores
 from training.sink import Record, Sink
+from training.sources import base_of, of_base
 from training.table import COLUMNS, sample_table
 
 
@@ -70,6 +72,9 @@ class Trainer:
             phase.
         batching: how the seeds of one device are computed, see `over_seeds`.
         layout: the devices, see `choose_layout`; None chooses.
+        fixed: parameters of the base model that the phases' sources and evaluators need, with a leading axis
+            of seeds; of several processes, the first one's.
+        start_from_fixed: whether training starts from `fixed` too, and not from fresh parameters.
     """
 
     def __init__(
@@ -85,6 +90,8 @@ class Trainer:
         table_prompts: int = 0,
         batching: SeedBatching = "auto",
         layout: Layout | None = None,
+        fixed: Params | None = None,
+        start_from_fixed: bool = False,
     ) -> None:
         self.model, self.phases, self.seeds, self.sink = model, tuple(phases), tuple(seeds), sink
         self.evaluators, self.held_out = tuple(evaluators), tuple(held_out)
@@ -94,6 +101,9 @@ class Trainer:
         sizes = {phase.name: phase.batch_size for phase in self.phases}
         self._grid = Grid(layout or choose_layout(len(self.seeds), sizes))
         self._seeds = self._grid.place(np.asarray(self.seeds, np.uint32))
+        base = base_of([phase.source for phase in self.phases])
+        self._fixed: Params = () if base is None else self._grid.place(of_base(base, self.seeds, fixed))
+        self._start_from_fixed = start_from_fixed
         self.programs = [
             make_program(model, phase, self.evaluators, held_out, self._grid, batching)
             for phase, held_out in zip(self.phases, self.held_out, strict=True)
@@ -106,6 +116,12 @@ class Trainer:
             grids = [phase.schedule.steps(phase.steps) for phase in self.phases]
             self._parameter_steps = checkpoints.policy.parameter_steps(grids, size)
 
+    def _first_parameters(self) -> Params:
+        if not self._start_from_fixed:
+            return self.programs[0].init(self._seeds)
+        # A copy, because the state's memory is given away at the first step.
+        return jax.tree.map(jnp.copy, self._fixed)
+
     def run(self) -> Outcome:
         """Train from the newest checkpoint, or from the start, to the end.
 
@@ -116,7 +132,7 @@ class Trainer:
         if start is None:
             self.sink.rewind(0)
             first, step, state = 0, -1, None
-            params = self.programs[0].init(self._seeds)
+            params = self._first_parameters()
         else:
             position, restored = start
             first, step, params = position.phase, position.step, None
@@ -173,8 +189,8 @@ class Trainer:
             mark = time.monotonic()
             log = None
             if boundary > done:
-                state, log = program.run(state, self._seeds, done, boundary)
-            scores = program.score(state.params) if boundary in evaluations else None
+                state, log = program.run(state, self._seeds, done, boundary, self._fixed)
+            scores = program.score(state.params, self._fixed) if boundary in evaluations else None
             # While the device computes this boundary, the host reports the one before.
             self._report(index, pending)
             pending = _Pending(boundary, log, scores, self._grid.copy(state.failed_at))
@@ -213,30 +229,21 @@ class Trainer:
         failed_at = np.asarray(pending.failed_at)
         if pending.scores is not None:
             # An update may break a model after the last finite loss: the evaluation is the first to see it.
-            failed_at = np.where((failed_at < 0) & _any_nan(pending.scores), pending.step, failed_at)
+            failed_at = np.where((failed_at < 0) & any_nan(pending.scores), pending.step, failed_at)
         self._note_failures(phase, failed_at)
         alive = [i for i, seed in enumerate(self.seeds) if seed not in self.failed]
-        heads: list[Record] = [
-            {
-                "phase": phase.name,
-                "step": pending.step,
-                "global_step": self._offsets[index] + pending.step,
-                "seed": seed,
-            }
-            for seed in self.seeds
-        ]
+        place = {"step": pending.step, "global_step": self._offsets[index] + pending.step}
+        heads: list[Record] = [{"phase": phase.name, **place, "seed": seed} for seed in self.seeds]
         info: dict[str, float] = {}
         if pending.log is not None:
-            loss, norm = (
-                np.asarray(pending.log.loss, np.float64),
-                np.asarray(pending.log.gradient_norm, np.float64),
-            )
+            loss, norm = (np.asarray(means, np.float64) for means in pending.log)
             for i in alive:
                 heads[i] |= {"train/loss": float(loss[i]), "train/gradient_norm": float(norm[i])}
             if alive:
                 info["loss"] = float(np.median(loss[alive]))
         if pending.scores is not None and leads():
-            info |= self._reduce(index, pending, heads, alive, held_out)
+            name = f"{phase.name}_{pending.step:08d}"
+            info |= reduce_scores(self.evaluators, pending.scores, held_out, heads, alive, self.sink, name)
         if alive and len(heads[alive[0]]) > 4:
             self.sink.metrics([heads[i] for i in alive])
         self.sink.timing(
@@ -248,29 +255,6 @@ class Trainer:
                 f"seed {seed} at step {step} of {name}" for seed, (name, step) in self.failed.items()
             )
             raise TrainingDiverged(f"loss or gradient is not finite: {where}; lower optimizer.learning_rate")
-
-    def _reduce(
-        self, index: int, pending: _Pending, heads: list[Record], alive: Sequence[int], held_out: HeldOut
-    ) -> dict[str, float]:
-        phase = self.phases[index]
-        arrays: dict[str, np.ndarray] = {}
-        shown: dict[str, float] = {}
-        for evaluator in self.evaluators:
-            scores = {
-                k: np.asarray(v)[:, : held_out.num_examples]
-                for k, v in pending.scores[evaluator.name].items()
-            }
-            arrays |= scores
-            for i in alive:
-                values = evaluator.reduce({k: v[i] for k, v in scores.items()}, held_out)
-                heads[i] |= {f"eval/{name}": value for name, value in values}
-            living = {k: v[list(alive)] for k, v in scores.items()}
-            for name, sample, weights in evaluator.histograms(living, held_out) if alive else ():
-                self.sink.histogram(f"eval/{name}", heads[0]["global_step"], sample, weights)
-        self.sink.arrays(f"{phase.name}_{pending.step:08d}", arrays)
-        for key in [key for key in heads[alive[0]] if key.startswith("eval/")][:2] if alive else ():
-            shown[key.removeprefix("eval/")] = float(np.median([heads[i][key] for i in alive]))
-        return shown
 
     def _note_failures(self, phase: Phase, failed_at: np.ndarray) -> None:
         for seed, step in zip(self.seeds, failed_at.tolist(), strict=True):
@@ -309,9 +293,3 @@ class Trainer:
                 self.model, self.phases[index], jax.device_put(params), first, held_out, self.table_prompts
             )
             self.sink.table("samples", self._offsets[index + 1], COLUMNS, list(rows))
-
-
-def _any_nan(scores: Any) -> Bool[np.ndarray, " seeds"]:
-    """Whether a seed has a NaN among its per-example scores."""
-    leaves = [np.asarray(leaf, np.float64) for leaf in jax.tree.leaves(scores)]
-    return np.any([np.isnan(leaf).reshape(leaf.shape[0], -1).any(axis=1) for leaf in leaves], axis=0)

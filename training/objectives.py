@@ -1,4 +1,4 @@
-"""Training objectives: token log-probabilities in, one loss per sequence out."""
+"""Training objectives: what the model says of each token in, one loss per sequence out."""
 
 from __future__ import annotations
 
@@ -6,21 +6,29 @@ import abc
 import dataclasses
 from typing import Literal, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 
 class Scores(NamedTuple):
-    """What the model says of a batch of examples, in nats. The prompt's part is None unless the objective
-    asks for it."""
+    """What the model says of a batch of responses; `batch` stands for the axes of prompts and of each
+    prompt's responses.
 
-    tokens: Float[Array, "batch response"]
-    mask: Bool[Array, "batch response"]
-    prompt_tokens: Float[Array, "batch prompt_1"] | None
-    prompt_mask: Bool[Array, "batch prompt_1"] | None
+    `tokens` is ln pi(y_t|x, y_<t) in nats, `logits` what it was normalised from: the raw logit of y_t. The
+    prompt's part is None unless the objective asks for it, `rewards` unless the source judges its responses.
+    What an objective leaves alone is not computed.
+    """
+
+    tokens: Float[Array, "*batch response"]
+    mask: Bool[Array, "*batch response"]
+    prompt_tokens: Float[Array, "*#batch prompt_1"] | None = None
+    prompt_mask: Bool[Array, "*#batch prompt_1"] | None = None
+    logits: Float[Array, "*batch response"] | None = None
+    rewards: Float[Array, "*batch"] | None = None
 
     @property
-    def log_probs(self) -> Float[Array, " batch"]:
+    def log_probs(self) -> Float[Array, "*batch"]:
         """ln pi(y|x) of each sequence."""
         return jnp.sum(jnp.where(self.mask, self.tokens, 0.0), axis=-1)
 
@@ -34,8 +42,13 @@ class Objective(abc.ABC):
         """Whether the prompt's own tokens are scored too."""
         return False
 
+    @property
+    def needs_rewards(self) -> bool:
+        """Whether the responses' rewards are needed."""
+        return False
+
     @abc.abstractmethod
-    def __call__(self, scores: Scores) -> Float[Array, " batch"]:
+    def __call__(self, scores: Scores) -> Float[Array, "*batch"]:
         """Loss of each sequence."""
 
 
@@ -63,7 +76,7 @@ class CrossEntropy(Objective):
         """The prompt is scored if it has weight."""
         return self.prompt_weight > 0
 
-    def __call__(self, scores: Scores) -> Float[Array, " batch"]:
+    def __call__(self, scores: Scores) -> Float[Array, "*batch"]:
         """-sum_t ln pi(y_t|x, y_<t), plus the prompt's part by its weight."""
         loss = -scores.log_probs
         count = jnp.sum(scores.mask, axis=-1, dtype=loss.dtype)
@@ -73,3 +86,44 @@ class CrossEntropy(Objective):
             )
             count += self.prompt_weight * jnp.sum(scores.prompt_mask, axis=-1, dtype=loss.dtype)
         return loss / count if self.normalisation == "token" else loss
+
+
+@dataclasses.dataclass(frozen=True)
+class ValueRegression(Objective):
+    """Regression of a value function on the final reward of rollouts, at every position.
+
+    The network's logit of the token y_h after the prefix y_1:h-1 is the logit of V^(x, y_1:h), so one forward
+    pass values all children of a node. With squared error the loss of a rollout with reward tau is the mean
+    over h = 1..|y| of (V^(x, y_1:h) - tau)^2, whose minimiser is V = E_ref[tau | y_1:h] (VGB, arXiv
+    2510.03149, section 5).
+
+    Attributes:
+        loss: "squared", or "log": -tau ln V^ - (1 - tau) ln(1 - V^), in nats, which has the same minimiser.
+    """
+
+    loss: Literal["squared", "log"] = "squared"
+
+    def __post_init__(self) -> None:
+        if self.loss not in ("squared", "log"):
+            raise ValueError(f"objective.loss: {self.loss!r} is not one of squared, log")
+
+    @property
+    def needs_rewards(self) -> bool:
+        """The final reward is the target."""
+        return True
+
+    def __call__(self, scores: Scores) -> Float[Array, "*batch"]:
+        """The mean error over the response's tokens.
+
+        Raises:
+            ValueError: scores without logits or rewards.
+        """
+        if scores.logits is None or scores.rewards is None:
+            raise ValueError("scores: without logits or rewards; a value function is regressed on both")
+        target = scores.rewards[..., None]
+        if self.loss == "squared":
+            errors = jnp.square(jax.nn.sigmoid(scores.logits) - target)
+        else:
+            errors = jax.nn.softplus(scores.logits) - target * scores.logits
+        count = jnp.maximum(jnp.sum(scores.mask, axis=-1, dtype=errors.dtype), 1.0)
+        return jnp.sum(jnp.where(scores.mask, errors, 0.0), axis=-1) / count

@@ -83,6 +83,18 @@ def broadcast(tree: Any) -> Any:
     return jax.tree.map(_broadcast, tree) if several() else tree
 
 
+def from_leader(tree: Any, like: Any) -> Any:
+    """The leader's arrays on every process. The others give None, and only the structure and the types of
+    `like`: its shapes need not be the leader's."""
+    if not several():
+        return tree
+    leaves, structure = jax.tree.flatten(like)
+    sizes = share(None if tree is None else [np.shape(leaf) for leaf in jax.tree.leaves(tree)])[0]
+    empty = [np.zeros(size, leaf.dtype) for size, leaf in zip(sizes, leaves, strict=True)]
+    own = empty if tree is None else [np.asarray(leaf) for leaf in jax.tree.leaves(tree)]
+    return jax.tree.unflatten(structure, broadcast(own))
+
+
 def _broadcast(own: np.ndarray) -> np.ndarray:
     # As bytes, because a sum with the others' zeros would lose the sign of a zero.
     sent = multihost_utils.broadcast_one_to_all(np.ascontiguousarray(own).reshape(-1).view(np.uint8))

@@ -4,8 +4,7 @@ once."""
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -16,93 +15,13 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from metrics.evaluators import Batch, Evaluator, HeldOut
-from models import Model, Params, token_log_probs
-from tasks import Example, Task, stream
+from models import Model, Params, token_log_probs, token_logits
+from tasks import Example, stream
 from training.mesh import DATA, EVERYWHERE, PER_EXAMPLE, PER_SEED, SEED, Grid, Layout
 from training.objectives import Objective, Scores
-from training.schedule import EvaluationSchedule
+from training.phase import Phase
+from training.sources import TrainingBatch
 from training.step import mean_gradient, parts_of_batch
-
-
-@dataclasses.dataclass(frozen=True)
-class Phase:
-    """One stretch of training on one data distribution.
-
-    Attributes:
-        name: names the phase's random streams and its records.
-        task, objective, optimizer: what is learned and how; the optimizer starts afresh.
-        steps, batch_size: length and batch of the phase.
-        dataset_size: number of fixed prompts, drawn from with replacement; None draws fresh samples for ever.
-        schedule: when to evaluate.
-        log_every: largest number of steps between two records of the training loss, which is also how long a
-            signal may wait to be obeyed.
-        class_proposal: class -> probability q(c) with which training examples are drawn from it; None takes
-            the task's own p(c). A loss then weighs p(c)/q(c), so that its expectation, and with it the
-            objective, stays the mixture's; a rare class is seen more often, with less variance.
-    """
-
-    name: str
-    task: Task
-    objective: Objective
-    optimizer: optax.GradientTransformation
-    steps: int
-    batch_size: int
-    dataset_size: int | None
-    schedule: EvaluationSchedule
-    log_every: int
-    class_proposal: Mapping[str, float] | tuple[tuple[str, float], ...] | None = None
-
-    def __post_init__(self) -> None:
-        for field, low in (("steps", 0), ("batch_size", 1), ("log_every", 1)):
-            value = getattr(self, field)
-            if not isinstance(value, int) or isinstance(value, bool) or value < low:
-                raise ValueError(f"phases.{self.name}.{field}: {value!r} is not an integer >= {low}")
-        if self.dataset_size is not None and (
-            not isinstance(self.dataset_size, int) or self.dataset_size < 1
-        ):
-            raise ValueError(
-                f"phases.{self.name}.dataset_size: {self.dataset_size!r} is not an integer >= 1 or null"
-            )
-        if self.class_proposal is not None:
-            self._check_proposal(self.class_proposal)
-            # A phase is hashable.
-            object.__setattr__(self, "class_proposal", tuple(dict(self.class_proposal).items()))
-
-    def _check_proposal(self, given: Any) -> None:
-        where, groups = f"phases.{self.name}.class_proposal", self.task.groups
-        proposal = dict(given) if isinstance(given, tuple | Mapping) else given
-        if not isinstance(proposal, dict) or set(proposal) != set(groups):
-            raise ValueError(
-                f"{where}: {proposal!r} is neither null nor a probability for each of {', '.join(groups)}"
-            )
-        for name, q in proposal.items():
-            if not isinstance(q, float | int) or not 0 < q <= 1:
-                raise ValueError(f"{where}.{name}: {q!r} is not a probability in (0, 1]")
-        total = math.fsum(proposal.values())
-        if abs(total - 1) > 1e-6:
-            raise ValueError(f"{where}: probabilities {dict(proposal)} sum to {total:.6g}, not to 1")
-
-    @property
-    def proposal(self) -> tuple[float, ...]:
-        """q(c), in the order of the task's classes."""
-        if self.class_proposal is None:
-            return self.task.group_probs
-        own = dict(self.class_proposal)
-        return tuple(float(own[name]) for name in self.task.groups)
-
-    @property
-    def class_weights(self) -> tuple[float, ...] | None:
-        """p(c)/q(c) in the order of the task's classes; None where all are 1."""
-        if self.class_proposal is None:
-            return None
-        return tuple(p / q for p, q in zip(self.task.group_probs, self.proposal, strict=True))
-
-    @property
-    def boundaries(self) -> tuple[int, ...]:
-        """Steps after which the host looks at the run: evaluations and records, on an absolute grid."""
-        return tuple(
-            sorted({*self.schedule.steps(self.steps), *range(0, self.steps, self.log_every), self.steps})
-        )
 
 
 class TrainState(NamedTuple):
@@ -137,13 +56,16 @@ class Program:
         place: a state that was read from disk, moved to where `run` keeps it.
         run: the state after the steps from `start` to `stop`, and their means; the old state is donated.
         score: every evaluator's per-example arrays on the held-out set, at least `num_examples` of them.
+
+    The last argument of `run` and `score` are the fixed parameters of the base model, with an axis of seeds
+    too, where the phase's source or an evaluator needs them.
     """
 
     init: Callable[[Int[Array, " seeds"]], Params]
     begin: Callable[[Params, Int[Array, " seeds"]], TrainState]
     place: Callable[[TrainState], TrainState]
-    run: Callable[[TrainState, Int[Array, " seeds"], int, int], tuple[TrainState, ChunkLog]]
-    score: Callable[[Params], dict[str, dict[str, Array]]]
+    run: Callable[..., tuple[TrainState, ChunkLog]]
+    score: Callable[..., dict[str, dict[str, Array]]]
 
 
 def batch_of_step(
@@ -155,10 +77,9 @@ def batch_of_step(
     never stored. Every example has a key of its own, so that share `part` of `parts` equal ones holds the
     same examples whoever makes it.
     """
-    share = phase.batch_size // parts
 
     def own(drawn: Array) -> Array:
-        return drawn if parts == 1 else jax.lax.dynamic_slice_in_dim(drawn, part * share, share)
+        return _share(drawn, part, parts)
 
     if phase.dataset_size is None:
         keys = own(jax.random.split(stream(seed, "train", phase.name, "fresh", step), phase.batch_size))
@@ -170,24 +91,55 @@ def batch_of_step(
     return jax.vmap(lambda key: phase.task.sample(key, phase.proposal))(keys)
 
 
+def responses_of_step(
+    phase: Phase,
+    seed: Int[Array, ""],
+    step: Int[Array, ""],
+    part: int | Int[Array, ""] = 0,
+    parts: int = 1,
+    fixed: Params = (),
+) -> TrainingBatch:
+    """The prompts of `batch_of_step`, answered by the phase's source with the parameters `fixed`."""
+    examples = batch_of_step(phase, seed, step, part, parts)
+    key = stream(seed, "train", phase.name, "rollouts", step)
+    return phase.source(
+        phase.task, examples, _share(jax.random.split(key, phase.batch_size), part, parts), fixed
+    )
+
+
+def _share(drawn: Array, part: int | Int[Array, ""], parts: int) -> Array:
+    if parts == 1:
+        return drawn
+    share = drawn.shape[0] // parts
+    return jax.lax.dynamic_slice_in_dim(drawn, part * share, share)
+
+
 def batch_loss(
     model: Model,
     objective: Objective,
     params: Params,
-    batch: Example,
+    batch: TrainingBatch,
     class_weights: Sequence[float] | None = None,
 ) -> Float[Array, ""]:
-    """Mean over the batch of the objective's losses, each times the weight of its class."""
-    logits = model.logits(params, batch.prompt, batch.prompt_mask, batch.response[:, None])[:, 0]
+    """Mean over the batch's responses of the objective's losses, each times the weight of its class."""
+    logits = model.logits(params, batch.prompt, batch.prompt_mask, batch.responses)
     prompt_scores = prompt_mask = None
     if objective.needs_prompt:
         prompt_scores = token_log_probs(
             model.prompt_logits(params, batch.prompt, batch.prompt_mask), batch.prompt[:, 1:]
-        )
-        prompt_mask = batch.prompt_mask[:, :-1] & batch.prompt_mask[:, 1:]
-    scores = Scores(token_log_probs(logits, batch.response), batch.response_mask, prompt_scores, prompt_mask)
+        )[:, None]
+        prompt_mask = (batch.prompt_mask[:, :-1] & batch.prompt_mask[:, 1:])[:, None]
+    scores = Scores(
+        token_log_probs(logits, batch.responses),
+        batch.response_mask,
+        prompt_scores,
+        prompt_mask,
+        token_logits(logits, batch.responses),
+        batch.rewards,
+    )
     losses = objective(scores)
-    return jnp.mean(losses if class_weights is None else jnp.asarray(class_weights)[batch.group] * losses)
+    weights = None if class_weights is None else jnp.asarray(class_weights)[batch.group][:, None]
+    return jnp.mean(losses if weights is None else weights * losses)
 
 
 SCORED = PartitionSpec(SEED, DATA)
@@ -229,11 +181,14 @@ def make_program(
     """
     grid = Grid(Layout(devices), local=True) if isinstance(devices, int) else devices
     parts = grid.layout.data
-    turns = parts_of_batch(phase.batch_size // parts, phase.task.prompt_length + phase.task.response_length)
+    tokens = phase.task.prompt_length + phase.source.samples * phase.task.response_length
+    turns = parts_of_batch(phase.batch_size // parts, tokens)
 
-    def step(carry: tuple[TrainState, ChunkLog], seed: Array, index: Array) -> tuple[TrainState, ChunkLog]:
+    def step(
+        carry: tuple[TrainState, ChunkLog], seed: Array, fixed: Params, index: Array
+    ) -> tuple[TrainState, ChunkLog]:
         state, log = carry
-        batch = batch_of_step(phase, seed, index, grid.part(), parts)
+        batch = responses_of_step(phase, seed, index, grid.part(), parts, fixed)
         loss, gradient = grid.mean_over_data(
             mean_gradient(
                 lambda params, own: batch_loss(model, phase.objective, params, own, phase.class_weights),
@@ -252,37 +207,50 @@ def make_program(
         failed_at = jnp.where(good | (state.failed_at >= 0), state.failed_at, index + 1)
         return TrainState(params, opt_state, failed_at), ChunkLog(log.loss + loss, log.gradient_norm + norm)
 
-    def run_one(state: TrainState, seed: Array, start: Array, stop: Array) -> tuple[TrainState, ChunkLog]:
+    def run_one(
+        state: TrainState, seed: Array, fixed: Params, start: Array, stop: Array
+    ) -> tuple[TrainState, ChunkLog]:
         zero = ChunkLog(jnp.zeros(()), jnp.zeros(()))
-        state, total = jax.lax.fori_loop(start, stop, lambda i, carry: step(carry, seed, i), (state, zero))
+        state, total = jax.lax.fori_loop(
+            start, stop, lambda i, carry: step(carry, seed, fixed, i), (state, zero)
+        )
         return state, jax.tree.map(lambda value: value / (stop - start), total)
 
-    def run(state: TrainState, seeds: Array, start: Array, stop: Array) -> tuple[TrainState, ChunkLog]:
-        return over_seeds(run_one, batching, 2)(state, seeds, start, stop)
+    def run_seeds(
+        state: TrainState, seeds: Array, fixed: Params, start: Array, stop: Array
+    ) -> tuple[TrainState, ChunkLog]:
+        return over_seeds(run_one, batching, 3)(state, seeds, fixed, start, stop)
 
     def begin(params: Params, failed_at: Array) -> TrainState:
         return TrainState(params, jax.vmap(phase.optimizer.init)(params), failed_at)
 
-    def score_one(params: Params, batches: Batch) -> dict[str, dict[str, Array]]:
+    def score_one(params: Params, fixed: Params, batches: Batch) -> dict[str, dict[str, Array]]:
         def score(batch: Batch) -> dict[str, dict[str, Array]]:
             return {
-                evaluator.name: evaluator.score(model, phase.task, params, batch) for evaluator in evaluators
+                evaluator.name: evaluator.given(fixed).score(model, phase.task, params, batch)
+                for evaluator in evaluators
             }
 
         scores = jax.lax.map(score, batches)
         return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), scores)
 
-    def score_seeds(params: Params, batches: Batch) -> dict[str, dict[str, Array]]:
-        return over_seeds(score_one, batching, 1)(params, batches)
+    def score_seeds(params: Params, fixed: Params, batches: Batch) -> dict[str, dict[str, Array]]:
+        return over_seeds(score_one, batching, 2)(params, fixed, batches)
 
     def same(state: TrainState) -> TrainState:
         return state
 
-    run = grid.shard(run, (PER_SEED, PER_SEED, EVERYWHERE, EVERYWHERE))
+    spread = grid.shard(run_seeds, (PER_SEED, PER_SEED, PER_SEED, EVERYWHERE, EVERYWHERE))
+
+    def run(
+        state: TrainState, seeds: Array, start: Array, stop: Array, fixed: Params = ()
+    ) -> tuple[TrainState, ChunkLog]:
+        return spread(state, seeds, fixed, start, stop)
+
     # A state that begins where it stays: on one device, its first chunk would be compiled for that alone.
     begin = grid.shard(begin, (PER_SEED, PER_SEED))
     place = jax.jit(grid.shard(same, (PER_SEED,)))
-    score_seeds = grid.shard(score_seeds, (PER_SEED, PER_EXAMPLE), SCORED)
+    score_seeds = grid.shard(score_seeds, (PER_SEED, PER_SEED, PER_EXAMPLE), SCORED)
     init = grid.shard(jax.vmap(lambda seed: model.init(stream(seed, "init"))), (PER_SEED,))
     # One thread a CPU device: with a device a core, XLA's own threads would only wait for each other.
     alone = grid.mesh is None or jax.default_backend() != "cpu"
@@ -294,7 +262,7 @@ def make_program(
         begin=jax.jit(begin),
         place=lambda state: place(grid.place(state)),
         run=jax.jit(run, donate_argnums=0, compiler_options=options, out_shardings=(None, grid.replicated)),
-        score=lambda params: compiled_score(params, batches),
+        score=lambda params, fixed=(): compiled_score(params, fixed, batches),
     )
 
 

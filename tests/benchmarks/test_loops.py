@@ -12,6 +12,7 @@ from benchmarks.common import TINY, UsageError
 from benchmarks.frameworks import same
 from benchmarks.program import Covlab, setup_of
 from training.program import batch_loss, batch_of_step
+from training.sources import demonstrations
 
 OVERRIDES = (*TINY, "model.num_layers=2", "seed=3")
 UPDATES = 8
@@ -39,7 +40,9 @@ def test_the_timed_programs_gradient_is_the_losss(covlab: Covlab, answers: tuple
     phase, model = covlab.phase, covlab.setup.model
     params = jax.tree.map(lambda a: a[0], covlab.program.init(covlab.seeds))
     batch = jax.jit(lambda: batch_of_step(phase, covlab.seeds[0], jax.numpy.int32(0)))()
-    loss, gradient = jax.value_and_grad(lambda p: batch_loss(model, phase.objective, p, batch))(params)
+    loss, gradient = jax.value_and_grad(
+        lambda p: batch_loss(model, phase.objective, p, demonstrations(batch))
+    )(params)
     leaves = jax.tree_util.tree_leaves_with_path(gradient)
     named = {
         jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf) for path, leaf in leaves

@@ -11,16 +11,27 @@ import pytest
 from hydra.errors import ConfigCompositionException
 from omegaconf import DictConfig, OmegaConf
 
-from experiments.build import build
+from decoding import Decoder
+from experiments.build import build, make
 from experiments.schema import accepted, check_fields, schema
 from tasks import LayeredGraph
-from training import CheckpointPolicy, Phase
+from training import CheckpointPolicy, Objective, Phase, Source
 
 CONF = Path(str(importlib.resources.files("conf")))
 # What W&B's agent reads is no configuration of ours.
 TOP = sorted(file.stem for file in CONF.glob("*.yaml") if file.stem != "wandb_sweep")
 OPTIONS = sorted((file.parent.name, file.stem) for file in CONF.glob("*/*.yaml"))
-GROUPS = ("checkpoint", "evaluation", "experiment", "model", "objective", "optimizer", "task", "tracking")
+GROUPS = (
+    "checkpoint",
+    "evaluation",
+    "experiment",
+    "model",
+    "objective",
+    "optimizer",
+    "source",
+    "task",
+    "tracking",
+)
 
 
 def fields_of(node: DictConfig) -> set[str]:
@@ -35,28 +46,53 @@ def test_every_top_level_file_composes(name: str, compose_config: Callable[..., 
         compose_config(name, "no_such_key=1")
 
 
-@pytest.mark.parametrize(("group", "option"), [pair for pair in OPTIONS if pair[0] in GROUPS])
+# What a file of conf/experiment overlays: a claim's own configuration, or that of experiments.train.
+CLAIMS = {name: claim for _, name in OPTIONS if (claim := name.rpartition("_")[0]) in TOP}
+UNTRAINED = {"vgb_delay", "vgb_perturbation"}
+COMPANIONS = {("evaluation", "brackets"): ("task=dyck",)}
+# What only experiments.train_value takes: without rewards there is nothing to regress on.
+OF_VALUES = {("objective", "value_regression"), ("source", "rollouts")}
+BUILT = [
+    (group, name)
+    for group, name in OPTIONS
+    if group in GROUPS
+    and (group, name) not in OF_VALUES
+    and not (group == "experiment" and CLAIMS.get(name) in UNTRAINED)
+]
+
+
+@pytest.mark.parametrize(("group", "option"), BUILT)
 def test_every_option_of_a_group_builds_a_run(
     group: str, option: str, compose_config: Callable[..., DictConfig]
 ) -> None:
-    # What overlays a claim is composed with that claim's file.
-    claim = option.rpartition("_")[0]
-    base = claim if group == "experiment" and claim in TOP else "train"
-    scale = (f"scale={option.rpartition('_')[2]}",) if base != "train" else (f"{group}={option}",)
-    config = compose_config(base, *scale)
-    if "model" not in config:
-        return
-    setup = build(config)
+    own, chosen = "train", (f"{group}={option}", *COMPANIONS.get((group, option), ()))
+    if group == "experiment" and option in CLAIMS:
+        own, chosen = CLAIMS[option], (f"scale={option.rpartition('_')[2]}",)
+    setup = build(compose_config(own, *chosen))
     assert all(isinstance(phase, Phase) for phase in setup.phases)
     # A typo must be refused in whatever group it is made.
     if group != "experiment":
         with pytest.raises(ConfigCompositionException, match="no_such_field"):
-            compose_config("train", f"{group}={option}", f"{group}.no_such_field=1")
+            compose_config(own, *chosen, f"{group}.no_such_field=1")
+
+
+@pytest.mark.parametrize(("group", "option"), sorted(OF_VALUES))
+def test_what_value_training_takes_is_made_from_its_file(
+    group: str, option: str, compose_config: Callable[..., DictConfig]
+) -> None:
+    config = compose_config("train_value", f"{group}={option}")
+    assert isinstance(make(config[group], group), Objective if group == "objective" else Source)
+
+
+@pytest.mark.parametrize("option", [name for group, name in OPTIONS if group == "decoding"])
+def test_every_decoder_is_made_from_its_file(option: str, compose_config: Callable[..., DictConfig]) -> None:
+    config = compose_config("decode", f"decoding={option}")
+    assert isinstance(make(config.decoding, "decoding"), Decoder)
 
 
 def test_no_group_is_left_untested() -> None:
     # "scale" overlays a claim, which tests of that claim compose; tests of sweeps compose "launcher".
-    assert {group for group, _ in OPTIONS} - {*GROUPS, "scale", "launcher"} == set()
+    assert {group for group, _ in OPTIONS} - {*GROUPS, "decoding", "scale", "launcher"} == set()
 
 
 def test_schema_states_every_default_of_the_signature() -> None:

@@ -17,6 +17,7 @@ from tasks import LayeredGraph, stream
 from training import CrossEntropy, EvaluationSchedule, Phase
 from training.optimizers import sgd
 from training.program import batch_loss, batch_of_step
+from training.sources import demonstrations
 
 TASK = LayeredGraph(depth=1, width=2, branching=1, num_ids=60)
 FRESH = Phase(
@@ -114,7 +115,7 @@ def test_weighted_losses_have_the_mixtures_expectation() -> None:
     """E over q of p/q times a class's loss is E over p: by class means of one large batch, exactly."""
     model = GPT(vocab_size=6, prompt_length=3, response_length=2, num_layers=1, num_heads=1, width=8)
     params = jax.jit(model.init)(stream(0, "init"))
-    examples = jax.jit(jax.vmap(MIXED.sample))(jax.random.split(stream(0, "batch"), 64))
+    examples = demonstrations(jax.jit(jax.vmap(MIXED.sample))(jax.random.split(stream(0, "batch"), 64)))
     scored = jax.jit(lambda own, weights: batch_loss(model, CrossEntropy(), params, own, weights))
 
     def loss(keep: np.ndarray, weights: tuple[float, ...] | None) -> float:

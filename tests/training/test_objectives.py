@@ -3,13 +3,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training import CrossEntropy, Scores
+from training import CrossEntropy, Scores, ValueRegression
 
 TOKENS = np.array([[-1.0, -2.0, -4.0], [-0.5, -8.0, -100.0]], np.float32)
 MASK = np.array([[True, True, True], [True, True, False]])
 PROMPT = np.array([[-100.0, -3.0], [-1.0, -1.0]], np.float32)
 PROMPT_MASK = np.array([[False, True], [True, True]])
-ALONE = Scores(TOKENS, MASK, None, None)
+ALONE = Scores(TOKENS, MASK)
 WITH_PROMPT = Scores(TOKENS, MASK, PROMPT, PROMPT_MASK)
 
 
@@ -28,6 +28,29 @@ def test_sequence_log_probs_skip_padding() -> None:
 )
 def test_cross_entropy_by_hand(objective: CrossEntropy, scores: Scores, by_hand: list[float]) -> None:
     np.testing.assert_allclose(objective(scores), by_hand, rtol=1e-6)
+
+
+LOGITS = np.array([[0.0, np.log(3.0), -np.log(3.0)], [np.log(4.0), 0.0, 100.0]], np.float32)
+JUDGED = Scores(TOKENS, MASK, logits=LOGITS, rewards=np.array([1.0, 0.0], np.float32))
+
+
+def test_value_regression_by_hand() -> None:
+    """V^ = .5, .75, .25 with reward 1, and .8, .5 (the last token is padding) with reward 0."""
+    squared = [(0.25 + 0.0625 + 0.5625) / 3, (0.64 + 0.25) / 2]
+    np.testing.assert_allclose(ValueRegression()(JUDGED), squared, rtol=1e-6)
+    log = [-(np.log(0.5) + np.log(0.75) + np.log(0.25)) / 3, -(np.log(0.2) + np.log(0.5)) / 2]
+    np.testing.assert_allclose(ValueRegression("log")(JUDGED), log, rtol=1e-6)
+    both = Scores(*(None if a is None else np.stack([a, a], axis=1) for a in JUDGED))
+    np.testing.assert_allclose(ValueRegression()(both), np.stack([squared, squared], axis=1), rtol=1e-6)
+
+
+def test_value_regression_says_what_it_needs() -> None:
+    assert ValueRegression().needs_rewards
+    assert not CrossEntropy().needs_rewards
+    with pytest.raises(ValueError, match="without logits or rewards"):
+        ValueRegression()(ALONE)
+    with pytest.raises(ValueError, match=r"objective\.loss: 'hinge' is not one of squared, log"):
+        ValueRegression("hinge")  # type: ignore[arg-type]
 
 
 def test_the_prompt_is_scored_only_if_it_has_weight() -> None:

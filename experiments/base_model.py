@@ -1,0 +1,143 @@
+"""A run's model at work outside of its run: as a base model, on prompts that its task was not trained on."""
+
+from __future__ import annotations
+
+import dataclasses
+import operator
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+
+from experiments.asking import TrainedRun, open_run
+from experiments.build import Setup, make, plain
+from models import Model, Params
+from tasks import Task
+from tracking import LoadError
+
+BASE_KEYS = ("run", "checkpoint_of", "task_overrides")
+"""What conf/train_value.yaml asks, and `value_config` answers."""
+
+
+def value_config(config: DictConfig) -> DictConfig:
+    """The run that conf/train_value.yaml asks for, spelt out: its task, its base model's architecture and
+    where that model's parameters lie (`base`), its seeds.
+
+    Raises:
+        ValueError: one line, for a run, checkpoint, seed or field that is not there.
+    """
+    own = OmegaConf.create({key: value for key, value in config.items() if key not in BASE_KEYS})
+    OmegaConf.set_struct(own, False)
+    overrides = plain(config)["task_overrides"] or {}
+    if not isinstance(overrides, Mapping):
+        raise ValueError(f"task_overrides: {overrides!r} is not a mapping from the task's fields to values")
+    if config.evaluation.table_prompts:
+        raise ValueError(
+            f"evaluation.table_prompts: {config.evaluation.table_prompts}; a value function answers nothing "
+            "that could be tabulated; valid: 0"
+        )
+    if config.initial not in ("base", "fresh"):
+        raise ValueError(f"initial: {config.initial!r} is not one of base, fresh")
+    if config.run is None:
+        if "task" not in own:
+            raise ValueError(
+                "run: none is named; valid: run=<run directory>, or task=<task> with an exact base"
+            )
+        if config.initial == "base" or "model" not in own:
+            raise ValueError("initial: base and model: null need a run; valid: initial=fresh model=<model>")
+        own.task = OmegaConf.merge(own.task, overrides)
+        first, count = (default if own[key] is None else own[key] for key, default in _OWN_SEEDS)
+        own.seed, own.seeds = first, count
+        return own
+    if "task" in own:
+        raise ValueError("task: is the run's; valid: task_overrides={<field>: <value>}, or no run")
+    run = open_run(config.run)
+    phase, step = run.checkpoints([str(config.checkpoint_of)])[-1]
+    own.task = task_config(run, phase, overrides)
+    base = fitted(run.setup.model, make(own.task, "task_overrides"), f"run: {run.path}")
+    shape = {field: getattr(base, field) for field in SHAPE}
+    architecture = run.config["model"]
+    if "model" not in own:
+        own.model = architecture
+    elif config.initial == "base" and OmegaConf.to_container(own.model) != architecture:
+        raise ValueError("model: another one than the base model's; valid: no model, or initial=fresh")
+    lengths = [each.prompt_length + each.response_length for each in (base, run.setup.model)]
+    if config.initial == "base" and lengths[0] != lengths[1]:
+        raise ValueError(
+            f"task_overrides: {lengths[0]} tokens of prompt and response, where the base model has "
+            f"{lengths[1]}; valid: as many, or initial=fresh"
+        )
+    own.source = OmegaConf.merge(own.source, {"base": run.config["model"] | shape})
+    own.base = {"run": str(config.run), "phase": phase, "step": step}
+    first = run.setup.seeds[0] if own.seed is None else own.seed
+    rest = [seed for seed in run.setup.seeds if isinstance(first, int) and seed >= first]
+    own.seed, own.seeds = first, len(rest) if own.seeds is None else own.seeds
+    return own
+
+
+_OWN_SEEDS = (("seed", 0), ("seeds", 1))
+SHAPE = ("vocab_size", "prompt_length", "response_length")
+
+
+def task_config(run: TrainedRun, phase: str, overrides: Mapping[str, Any]) -> Any:
+    """The configuration of a phase's task, with some of its fields replaced."""
+    own = ((run.config["phases"] or {}).get(phase) or {}).get("task") or {}
+    return OmegaConf.merge(run.config["task"], own, dict(overrides))
+
+
+def fitted(model: Model, task: Task, where: str) -> Model:
+    """The model with the task's lengths of prompt and response.
+
+    A sequence is read alike wherever it is divided into prompt and response, so that a model's parameters
+    serve every division of as many tokens as they were made for.
+
+    Raises:
+        ValueError: another vocabulary, or more tokens than the model has positions for.
+    """
+    if task.vocab_size != model.vocab_size:
+        raise LoadError(f"{where} has vocab_size {model.vocab_size}; the task has {task.vocab_size}")
+    asked, room = task.prompt_length + task.response_length, model.prompt_length + model.response_length
+    if asked > room:
+        raise LoadError(f"{where} has room for {room} tokens of prompt and response; the task has {asked}")
+    changed: Any = dataclasses.replace(
+        model,  # type: ignore[type-var]
+        prompt_length=task.prompt_length,
+        response_length=task.response_length,
+    )
+    return changed
+
+
+def base_parameters(config: DictConfig | Mapping[str, Any], setup: Setup) -> Params | None:
+    """Parameters of the base model for the run's seeds, with a leading axis of them: seed s has those of seed
+    s. None for a run without a base model.
+
+    Raises:
+        ValueError: a run or checkpoint that is gone, or a seed that it does not have.
+    """
+    asked = config.get("base")
+    if asked is None:
+        return None
+    run = open_run(asked["run"])
+    rows = seed_rows(run, setup.seeds)
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[rows], run.parameters(asked["phase"], asked["step"]))
+
+
+def seed_rows(run: TrainedRun, seeds: Sequence[int]) -> list[int]:
+    """Where a run's parameters of these seeds lie.
+
+    Raises:
+        ValueError: a seed that the run does not have.
+    """
+    missing = [seed for seed in seeds if seed not in run.setup.seeds]
+    if missing:
+        raise LoadError(
+            f"seed: {missing[0]} is not in {run.path}; valid are {', '.join(map(str, run.setup.seeds))}"
+        )
+    return [run.setup.seeds.index(seed) for seed in seeds]
+
+
+def of_seed(params: Params, row: int) -> Params:
+    """The parameters of one seed."""
+    return jax.tree.map(operator.itemgetter(row), params)

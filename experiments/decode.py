@@ -1,0 +1,252 @@
+"""Held-out prompts answered by any decoder: python -m experiments.decode run=runs/train/demo decoding=vgb
+value=runs/value/demo.
+
+Nothing is trained. The base model comes from the run's checkpoint, the values from a run of
+experiments.train_value, from the task or from rollouts. Accuracy, different correct responses, Pass@N,
+queries and tokens a response go to the screen, with intervals, and as strict JSON to
+`evaluations/<name>.json` in the run directory.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.progress import Progress
+
+from decoding import Decoder, ModelPolicy
+from experiments import answering
+from experiments.asking import TrainedRun, open_run
+from experiments.base_model import fitted, of_seed, seed_rows, task_config
+from experiments.build import make, plain
+from experiments.cli import command
+from experiments.evaluate import chosen_seeds, living_seeds, over_seeds
+from experiments.runtime import configure
+from experiments.tables import print_table
+from metrics import Interval, name_of_n, pass_at_n_unbiased
+from metrics.answers import Answers, summaries
+from metrics.evaluators import HeldOut, make_held_out
+from models import Model, Params
+from tasks import Task, stream
+from tracking import LoadError
+from tracking.atomic import atomic_write
+from training import ValueRegression
+
+NAMED_VALUES = ("exact", "rollouts", "constant")
+Measured = dict[str, dict[str, Interval]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """What is decoded, by what: everything checked before anything is compiled."""
+
+    run: TrainedRun
+    phase: str
+    step: int
+    task: Task
+    decoder: Decoder
+    value: TrainedRun | None
+    seeds: tuple[int, ...]
+    pass_ns: tuple[int, ...]
+
+
+def check(config: DictConfig) -> Asked:
+    """Read the runs and check every setting of conf/decode.yaml.
+
+    Raises:
+        ValueError: one line with the field, the value and what would be valid.
+    """
+    lowest = {"num_prompts": 2, "samples": 1, "batch_size": 1, "decoding_seed": 0, "show": 0, "rollouts": 1}
+    for field, low in lowest.items():
+        value = config[field]
+        if not isinstance(value, int) or isinstance(value, bool) or value < low:
+            raise ValueError(f"{field}: {value!r} is not an integer >= {low}")
+    for field, valid in (("corruption", ">= 0"), ("temperature", "> 0")):
+        value = config[field]
+        number = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
+        if not number or (value == 0 and field == "temperature"):
+            raise ValueError(f"{field}: {value!r} is not a number {valid}")
+    if config.run is None:
+        raise ValueError("run: none is named; valid: run=<run directory>, as runs/train/demo")
+    overrides = plain(config)["task_overrides"] or {}
+    if not isinstance(overrides, dict):
+        raise ValueError(f"task_overrides: {overrides!r} is not a mapping from the task's fields to values")
+    run = open_run(config.run)
+    phase, step = run.checkpoints([str(config.checkpoint_of)])[-1]
+    task: Task = make(task_config(run, phase, overrides), "task_overrides")
+    fitted(run.setup.model, task, f"run: {run.path}")
+    decoder: Decoder = make(config.decoding, "decoding")
+    if config.out is not None:
+        result_path(config, run.path, {})
+    if isinstance(run.setup.phases[-1].objective, ValueRegression):
+        raise ValueError(
+            f"run: {run.path} is a value function; valid: a run of experiments.train, and value="
+        )
+    seeds = tuple(chosen_seeds(config.seeds, run.setup.seeds, living_seeds(run, phase, step)))
+    ns = plain(config)["pass_ns"]
+    pass_ns = tuple(ns if isinstance(ns, list) else [ns])
+    if not all(isinstance(n, int) and 1 <= n <= config.samples for n in pass_ns):
+        raise ValueError(f"pass_ns: {list(pass_ns)}; valid: integers from 1 to samples = {config.samples}")
+    value_run = _value_run(str(config.value), task, seeds)
+    guided = getattr(decoder, "needs_values", True)
+    if guided and str(config.value) == "exact" and type(task).value is Task.value:
+        raise LoadError(f"value: exact; {type(task).__name__} knows no value function")
+    return Asked(run, phase, step, task, decoder, value_run, seeds, pass_ns)
+
+
+def _value_run(name: str, task: Task, seeds: tuple[int, ...]) -> TrainedRun | None:
+    """The run that `value` names, None for a named kind of values."""
+    if name in NAMED_VALUES:
+        return None
+    if not (Path(name) / "config.yaml").exists():
+        raise LoadError(f"value: {name!r} is neither a run directory nor one of {', '.join(NAMED_VALUES)}")
+    run = open_run(name)
+    if not isinstance(run.setup.phases[-1].objective, ValueRegression):
+        raise LoadError(f"value: {name} is no value function; valid: a run of experiments.train_value")
+    fitted(run.setup.model, task, f"value: {name}")
+    seed_rows(run, seeds)
+    return run
+
+
+def measure(config: DictConfig, asked: Asked) -> tuple[dict[int, Measured], list[tuple[Any, ...]], HeldOut]:
+    """Decode for every seed: seed -> metrics, sample texts of the first seed, the prompts."""
+    task, samples = asked.task, config.samples
+    held_out = make_held_out(task, config.num_prompts, config.batch_size, config.decoding_seed, "decoding")
+    problem = answering.prompts_of(held_out)
+    params = asked.run.parameters(asked.phase, asked.step)
+    base = fitted(asked.run.setup.model, task, "run")
+    networks = _networks(asked, str(config.value_checkpoint))
+    found: dict[int, Measured] = {}
+    shown: list[tuple[Any, ...]] = []
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        batches = -(-held_out.num_examples // config.batch_size)
+        working = bar.add_task("decoding", total=batches * len(asked.seeds))
+        for seed in asked.seeds:
+            row = seed_rows(asked.run, [seed])[0]
+            policy = ModelPolicy(base, of_seed(params, row), task.response_tokens, config.temperature)
+            values = answering.values_named(
+                str(config.value),
+                task,
+                policy,
+                networks.get(seed),
+                config.rollouts,
+                config.corruption,
+                config.decoding_seed,
+            )
+            key = stream(config.decoding_seed, "evaluation", "decoding", "responses", seed)
+            answers = answering.answer(
+                asked.decoder,
+                task,
+                policy,
+                values,
+                problem,
+                key,
+                samples,
+                config.batch_size,
+                lambda: bar.advance(working),
+            )
+            found[seed] = answering.over_prompts(by_prompt(answers, asked.pass_ns), held_out)
+            shown = shown or answering.texts(task, problem, answers, config.show)
+    return found, shown, held_out
+
+
+def _networks(asked: Asked, checkpoint: str) -> dict[int, tuple[Model, Params]]:
+    """Seed -> its value network; empty if the values are no network."""
+    if asked.value is None:
+        return {}
+    phase, step = asked.value.checkpoints([checkpoint])[-1]
+    params = asked.value.parameters(phase, step)
+    rows = seed_rows(asked.value, asked.seeds)
+    model = fitted(asked.value.setup.model, asked.task, "value")
+    return {seed: (model, of_seed(params, row)) for seed, row in zip(asked.seeds, rows, strict=True)}
+
+
+def by_prompt(answers: Answers, pass_ns: tuple[int, ...]) -> dict[str, Float[np.ndarray, " prompts"]]:
+    """`metrics.answers.summaries`, and Pass@N by the unbiased estimator."""
+    passes = pass_at_n_unbiased(answers.correct.shape[1], answers.correct.sum(axis=1), pass_ns)
+    return summaries(answers) | {f"pass/{name_of_n(n)}": passes[:, i] for i, n in enumerate(pass_ns)}
+
+
+def document(config: DictConfig, asked: Asked, found: dict[int, Measured]) -> dict[str, Any]:
+    """The results as JSON values."""
+    settings = plain(config)
+    return {
+        "asked": {key: value for key, value in settings.items() if key not in ("run", "out", "hydra")},
+        "checkpoint": f"{asked.phase}:{asked.step}",
+        "confidence": 0.95,
+        "over_seeds": _plain(over_seeds(found)),
+        "seeds": {str(seed): _plain(measured) for seed, measured in found.items()},
+    }
+
+
+def _plain(measured: Measured) -> dict[str, Any]:
+    return {
+        f"{group}/{name}" if group else name: {
+            key: number if math.isfinite(number) else None
+            for key, number in dataclasses.asdict(value).items()
+        }
+        for name, groups in measured.items()
+        for group, value in groups.items()
+    }
+
+
+def result_path(config: DictConfig, run: Path, content: dict[str, Any]) -> Path:
+    """`evaluations/<out>.json`; without `out`, a name that differs as soon as what is asked does.
+
+    Raises:
+        ValueError: `out` is not a plain file name.
+    """
+    name = config.out
+    if name is None:
+        asked = json.dumps([content["asked"], content["checkpoint"]], sort_keys=True)
+        kind = str(config.decoding.get("_target_", "decoder")).rpartition(".")[2]
+        name = f"decode-{kind}-{hashlib.sha256(asked.encode()).hexdigest()[:8]}"
+    if not re.fullmatch(r"\w[\w.,=+-]*", str(name)):
+        raise ValueError(f"out: {name!r} is not a file name of letters, digits and . , = + - _")
+    return run / "evaluations" / f"{str(name).removesuffix('.json')}.json"
+
+
+def print_results(asked: Asked, found: dict[int, Measured], shown: list[tuple[Any, ...]]) -> None:
+    """Metrics over seeds, or of the one seed over its prompts; then sample texts."""
+    measured = over_seeds(found)
+    over = f"over {len(found)} seeds" if len(found) > 1 else "over prompts"
+    classes = list(next(iter(measured.values())))
+    rows = [[name, *(groups[group] for group in classes)] for name, groups in measured.items()]
+    title = f"{asked.run.path}, {asked.phase}:{asked.step}, {asked.decoder!r}, mean [95 % {over}]"
+    print_table(title, ["metric", *(group or "mixture" for group in classes)], rows)
+    if shown:
+        print_table(
+            "Samples of the first seed", ["prompt", "response", "reward", "finished", "queries"], shown
+        )
+
+
+def decode(config: DictConfig) -> int:
+    """Decode, print and write."""
+    configure()
+    asked = check(config)
+    found, shown, _ = measure(config, asked)
+    content = document(config, asked, found)
+    path = result_path(config, asked.run.path, content)
+    print_results(asked, found, shown)
+    try:
+        atomic_write(path, json.dumps(content, indent=1, allow_nan=False).encode() + b"\n")
+    except OSError as error:
+        raise LoadError(f"{path}: {error.strerror}: choose a run directory that can be written") from None
+    print(f"\n{path}")
+    return 0
+
+
+main = command("decode", decode)
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,26 @@
+"""Train a value function for a run's model: python -m experiments.train_value run=runs/train/demo.
+
+The network's logit of token a after the prefix y_1:h is the logit of V^(x, y_1:h a), the expected reward of
+the base model's response from there. It is regressed on rollouts of the base model, which are drawn anew at
+every step inside the compiled program; seed s learns from the base model of seed s. Checkpoints, resuming,
+metrics.jsonl, W&B and sweeps are those of experiments.train.
+"""
+
+from __future__ import annotations
+
+from omegaconf import DictConfig
+
+from experiments.base_model import value_config
+from experiments.cli import command
+from experiments.train import train
+
+
+def train_value(config: DictConfig) -> int:
+    """Train one value function; exit status as `train`."""
+    return train(value_config(config))
+
+
+main = command("train_value", train_value)
+
+if __name__ == "__main__":
+    main()
