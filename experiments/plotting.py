@@ -191,6 +191,7 @@ def legend_below(fig: Figure, axes: Iterable[Axes]) -> None:
     labels = [label for pair in found for label in pair[1]]
     if handles:
         spacing = {"handlelength": 1.6, "columnspacing": 1.3, "handletextpad": 0.5}
-        fig.legend(
-            handles, labels, loc="outside lower center", ncols=min(len(handles), 8), fontsize=9.5, **spacing
-        )
+        # Inches of a column: a letter takes about 0.075, handle and spacing about 0.5.
+        widest = 0.5 + 0.075 * max(len(label) for label in labels)
+        columns = max(min(len(handles), 8, int(fig.get_figwidth() / widest)), 1)
+        fig.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=9.5, **spacing)
