@@ -9,7 +9,7 @@ BENCH_FLAGS ?=
 PIP_INSTALL := -m pip --disable-pip-version-check --no-input install --quiet
 LOCK_FLAGS ?=
 # A file's tests stay together: they share what they compile.
-PARALLEL ?= --numprocesses auto --maxprocesses 8 --dist loadfile
+PARALLEL ?= --numprocesses auto --maxprocesses 8 --dist loadfile --durations 15
 
 define supported-python
 @command -v $(PYTHON) >/dev/null \

@@ -132,7 +132,7 @@ def test_command_writes_verdict_and_report(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=900,
     )
     assert done.returncode == 0, done.stderr
     run = tmp_path / "figure1" / "tiny"
