@@ -89,11 +89,15 @@ class Grid:
             if not isinstance(value, int) or isinstance(value, bool) or value < low:
                 raise ValueError(f"sweep.{field}: {value!r} is not an integer >= {low}")
 
-    def methods(self) -> tuple[Method, ...]:
-        """Every decoder, with the largest budget: smaller ones are read off the same chains."""
-        return tuple(self._methods(max(self.budgets)))
+    def methods(self, tokens: int) -> tuple[Method, ...]:
+        """Every decoder, with the largest budget: smaller ones are read off the same chains.
 
-    def _methods(self, budget: int) -> Iterator[Method]:
+        Block methods that cannot answer within the largest budget, with `tokens` to be drawn and a query for
+        each candidate of each block, are left out.
+        """
+        return tuple(self._methods(max(self.budgets), tokens))
+
+    def _methods(self, budget: int, tokens: int) -> Iterator[Method]:
         walk: dict[str, Any] = {"stop": "first_leaf", "laziness": 0.0, "steps": 100 * budget, "runs": 1}
         yield Method(VALUE_GUIDED, "first leaf", VGB(budget, **walk))
         yield Method(VALUE_GUIDED, "first leaf, momentum", VGB(budget, momentum=1.0, **walk))
@@ -110,6 +114,8 @@ class Grid:
             label = f"threshold {threshold:g}, " + ("4 tokens, then greedy" if greedy else "tokenwise")
             yield Method(BACKTRACKING, label, decoder)
         for length, count in itertools.product(self.block_lengths, self.candidates):
+            if count * -(-tokens // length) > budget:
+                continue
             label = f"{count} of length {length}"
             yield Method(BLOCKS[0], label, BlockBestOfN(budget, block_length=length, candidates=count))
             yield Method(BLOCKS[1], label, BlockRejection(budget, block_length=length, candidates=count))
@@ -181,7 +187,7 @@ def run_sweep(
     Methods are compiled and run side by side, as many as this process has devices; all sets of prompts go
     through one program.
     """
-    methods = grid.methods()
+    methods = grid.methods(int(np.max(np.concatenate([problem.depth for problem in problems.values()]))))
     devices = jax.local_devices()
     networks = jax.tree.map(lambda a: np.asarray(a) if isinstance(a, jax.Array) else a, networks)
     whole = jax.tree.map(lambda *parts: np.concatenate(parts), *problems.values())

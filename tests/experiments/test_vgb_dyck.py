@@ -57,7 +57,8 @@ def test_both_runs_of_a_scale_are_runs_of_their_own_commands(
     assert task.type_probs == (0.2, 0.8)
     assert task.length >= 24
     assert len(setup.seeds) >= 3
-    assert len(grid.methods()) == len(set(grid.methods()))
+    methods = grid.methods(task.length - task.max_depth)
+    assert len(methods) == len(set(methods))
     for name in vgb_dyck.SETS:
         prompts: Any = vgb_dyck._task(own, config.prompts[name], name)
         assert prompts.prompt_length + prompts.response_length == 1 + task.length
@@ -91,10 +92,12 @@ def test_bad_input_is_one_line_before_anything_is_written(
 
 def test_a_grid_has_every_family_and_the_largest_budget() -> None:
     grid = Grid(budgets=(8, 32), block_lengths=(1, 2), candidates=(2,), vgb_steps=(16,), thresholds=(0.5,))
-    methods = grid.methods()
+    methods = grid.methods(8)
     assert {method.decoder.budget for method in methods} == {32}  # type: ignore[attr-defined]
     assert len({method.family for method in methods}) == 7
     assert len(methods) == 3 + 1 + 1 + 1 + 2 + 4
+    # 2 candidates a token need 34 queries for 17 tokens, blocks of 2 need 18.
+    assert {method.label for method in grid.methods(17) if "block" in method.family} == {"2 of length 2"}
 
 
 @pytest.mark.slow
