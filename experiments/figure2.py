@@ -10,11 +10,9 @@ horizon, draws the figure, writes `verdict.json` and `report.html` above the run
 
 from __future__ import annotations
 
-import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
@@ -23,24 +21,25 @@ from omegaconf import DictConfig, OmegaConf
 from experiments.build import PHASE_KEYS, Setup, build, plain
 from experiments.claim import (
     Began,
-    exit_status,
     make_verdict,
     print_verdict,
     require_seeds,
     timing_facts,
     worked_seconds,
 )
-from experiments.cli import StopRequest, command
+from experiments.cli import command
 from experiments.horizon import CLASSES, Measurements, measure, window
 from experiments.horizon_checks import checks, notes
 from experiments.horizon_figures import draw_all
 from experiments.horizon_tables import tables
 from experiments.report import write_report
-from experiments.runs import run_path, train_run
+from experiments.runs import run_path
 from experiments.runtime import configure
+from experiments.several_runs import train_runs
 from metrics.coverage import check_ns
 from tracking.atomic import atomic_write
-from tracking.progress import duration
+
+Value = TypeVar("Value")
 
 SOURCE = "Coverage Principle, arXiv 2510.15020, Figure 2; appendix C.3"
 OWN_KEYS = ("horizons", "per_horizon", "n", "branching_examples", "branching_checkpoints", "scale")
@@ -66,7 +65,7 @@ def figure2(config: DictConfig) -> int:
     configs = {horizon: horizon_config(config, path, horizon) for horizon in sorted(config.horizons)}
     setups = {horizon: _build(horizon, own) for horizon, own in configs.items()}
     directories = {horizon: path / f"H{horizon}" for horizon in configs}
-    status = train_all(configs, setups, directories)
+    status = train_runs("figure2", by_name(configs), by_name(setups), by_name(directories))
     if status is not None:
         return status
     found = measure(
@@ -98,43 +97,9 @@ def horizon_config(config: DictConfig, path: Path, horizon: int) -> DictConfig:
     return merged
 
 
-def train_all(
-    configs: Mapping[int, DictConfig], setups: Mapping[int, Setup], directories: Mapping[int, Path]
-) -> int | None:
-    """Train the horizons in turn, with a line before and after each; None, or why to stop (an exit status).
-
-    The time left is estimated from the tokens that are still to be trained on.
-    """
-    stop = StopRequest().install()
-    tokens = {horizon: _tokens(setup) for horizon, setup in setups.items()}
-    spent = done = 0.0
-    for index, (horizon, own) in enumerate(configs.items(), start=1):
-        _say(f"figure2: horizon {horizon}, {index} of {len(configs)}: {directories[horizon]}")
-        began = time.monotonic()
-        status = exit_status(train_run(own, directories[horizon], stop, setups[horizon]))
-        if status is not None:
-            return status
-        spent, done = spent + time.monotonic() - began, done + tokens[horizon]
-        left = sum(tokens.values()) - done
-        if left > 0:
-            _say(f"figure2: {duration(spent)} so far, about {duration(spent * left / done)} left")
-        if (reason := stop()) is not None and left > 0:
-            _say(f"figure2: stopped by {reason}; the same command continues")
-            return 130
-    return None
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
-def _tokens(setup: Setup) -> float:
-    return float(
-        sum(
-            phase.steps * phase.batch_size * (phase.task.prompt_length + phase.task.response_length)
-            for phase in setup.phases
-        )
-    )
+def by_name(of_horizons: Mapping[int, Value]) -> dict[str, Value]:
+    """What belongs to the horizons, by the names of their runs."""
+    return {f"horizon {horizon}": value for horizon, value in of_horizons.items()}
 
 
 def _build(horizon: int, config: DictConfig) -> Setup:

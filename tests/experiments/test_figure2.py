@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig
 
-from experiments import figure2
+from experiments import figure2, several_runs
 from experiments.build import build
 from experiments.claim import interval_over_shared_prompts
 from experiments.runs import Finished
@@ -108,9 +108,11 @@ def test_a_horizon_that_does_not_finish_ends_the_command(
         trained.append(own.task.depth)
         return Finished(path, state if own.task.depth == 5 else "complete", "SIGTERM", 1.0)
 
-    monkeypatch.setattr(figure2, "train_run", train_run)
-    monkeypatch.setattr(figure2.StopRequest, "install", lambda self: self)
-    assert figure2.train_all(configs, setups, {h: Path(f"runs/x/H{h}") for h in configs}) == status
+    monkeypatch.setattr(several_runs, "train_run", train_run)
+    monkeypatch.setattr(several_runs.StopRequest, "install", lambda self: self)
+    directories = {h: Path(f"runs/x/H{h}") for h in configs}
+    named = (figure2.by_name(configs), figure2.by_name(setups), figure2.by_name(directories))
+    assert several_runs.train_runs("figure2", *named) == status
     assert trained == [4, 5]
     said = capsys.readouterr().err
     assert "horizon 5, 2 of 3: runs/x/H5" in said
@@ -136,9 +138,11 @@ def test_a_stop_between_horizons_starts_no_other(
         trained.append(own.task.depth)
         return Finished(path, "complete", "", 1.0)
 
-    monkeypatch.setattr(figure2, "train_run", train_run)
-    monkeypatch.setattr(figure2, "StopRequest", Asked)
-    assert figure2.train_all(configs, setups, {h: Path(f"runs/x/H{h}") for h in configs}) == 130
+    monkeypatch.setattr(several_runs, "train_run", train_run)
+    monkeypatch.setattr(several_runs, "StopRequest", Asked)
+    directories = {h: Path(f"runs/x/H{h}") for h in configs}
+    named = (figure2.by_name(configs), figure2.by_name(setups), figure2.by_name(directories))
+    assert several_runs.train_runs("figure2", *named) == 130
     assert trained == [4]
 
 
