@@ -6,25 +6,43 @@ import datetime
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
+from experiments.build import plain
+from experiments.report import Figures, Tables, write_report
 from experiments.runs import Finished
 from experiments.verdict import Check, Verdict, hardware, versions
 from metrics import Interval
+from tracking.atomic import atomic_write
 
 _PLACE = (
     *("scale=", "name=", "root=", "group=", "resume=", "devices=", "data_parallel=", "launcher="),
     *("hydra/", "hydra.", "tracking.", "checkpoint."),
 )
 """Overrides that change no number of a verdict."""
+
+
+class Claim(NamedTuple):
+    """What does not depend on a run.
+
+    Attributes:
+        name: of the module and of its configuration.
+        source: paper and section.
+        title, introduction: of the report; one text a paragraph.
+    """
+
+    name: str
+    source: str
+    title: str
+    introduction: tuple[str, ...]
 
 
 class Began(NamedTuple):
@@ -75,8 +93,7 @@ def worked_seconds(timings: dict[str, float]) -> float:
 
 
 def make_verdict(
-    claim: str,
-    source: str,
+    claim: Claim,
     config: DictConfig,
     began: Began,
     worked: float,
@@ -87,18 +104,41 @@ def make_verdict(
     """The verdict of this command on this machine; a command that reused runs is charged what they took,
     `worked` seconds."""
     return Verdict(
-        claim=claim,
-        source=source,
+        claim=claim.name,
+        source=claim.source,
         scale=scale_name(config),
         checks=tuple(checks),
         seeds=tuple(seeds),
         wall_seconds=round(max(time.monotonic() - began.clock, worked), 1),
         hardware=hardware(),
-        command=f"python -m experiments.{claim} " + " ".join(HydraConfig.get().overrides.task),
+        command=f"python -m experiments.{claim.name} " + " ".join(HydraConfig.get().overrides.task),
         started=began.date,
         versions=versions(),
         notes=tuple(notes),
+        title=claim.title,
     )
+
+
+def leave(
+    path: Path,
+    claim: Claim,
+    verdict: Verdict,
+    config: DictConfig,
+    draw: Callable[[], Figures],
+    tables: Tables,
+    timings: Mapping[str, Any],
+) -> None:
+    """Write claim.yaml, verdict.json and report.html to `path`, in this order, and print the verdict.
+
+    `draw` writes the figures, after the verdict: a fault of a drawing loses no number.
+    """
+    text = OmegaConf.to_yaml(OmegaConf.create(plain(config)))
+    atomic_write(path / "claim.yaml", text.encode())
+    verdict.write(path / "verdict.json")
+    write_report(
+        path / "report.html", claim.title, verdict, draw(), tables, text, timings, claim.introduction
+    )
+    print_verdict(verdict, path)
 
 
 def print_verdict(verdict: Verdict, path: Path) -> None:

@@ -21,34 +21,28 @@ from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
 
 from experiments.build import plain
-from experiments.claim import Began, make_verdict, print_verdict
+from experiments.claim import Began, Claim, leave, make_verdict
 from experiments.plotting import save
-from experiments.report import Tables, write_report
+from experiments.report import Tables
 from experiments.runs import run_path
 from experiments.runtime import configure
 from experiments.verdict import Check
 from tracking import Progress
-from tracking.atomic import atomic_write
+
+__all__ = [
+    "Claim",
+    "Drawing",
+    "Findings",
+    "number_in",
+    "run_direct_claim",
+    "whole_number",
+    "whole_numbers",
+]
 
 _PLACE = ("root", "group", "name")
 """Settings that change no number."""
 
 Settings = TypeVar("Settings")
-
-
-class Claim(NamedTuple):
-    """What does not depend on a run.
-
-    Attributes:
-        name: of the module and of its configuration.
-        source: paper and section.
-        title, introduction: of the report; one text a paragraph.
-    """
-
-    name: str
-    source: str
-    title: str
-    introduction: tuple[str, ...]
 
 
 class Drawing(NamedTuple):
@@ -96,28 +90,18 @@ def run_direct_claim(
         found = measure(settings, progress)
     finally:
         progress.close()
-    verdict = make_verdict(
-        claim.name, claim.source, config, began, 0.0, found.checks, found.seeds, found.notes
-    )
-    text = OmegaConf.to_yaml(OmegaConf.create(plain(config)))
-    figures = []
-    for drawing in found.drawings:
-        target = path / "figures" / f"{drawing.name}.png"
-        save(drawing.figure, target)
-        figures.append((drawing.caption, target))
-    atomic_write(path / "claim.yaml", text.encode())
-    verdict.write(path / "verdict.json")
-    write_report(
-        path / "report.html",
-        claim.title,
-        verdict,
-        figures,
-        found.tables,
-        text,
-        {"whole command (s)": verdict.wall_seconds},
-        claim.introduction,
-    )
-    print_verdict(verdict, path)
+    verdict = make_verdict(claim, config, began, 0.0, found.checks, found.seeds, found.notes)
+
+    def draw() -> list[tuple[str, Path]]:
+        figures = []
+        for drawing in found.drawings:
+            target = path / "figures" / f"{drawing.name}.png"
+            save(drawing.figure, target)
+            figures.append((drawing.caption, target))
+        return figures
+
+    seconds = {"whole command (s)": verdict.wall_seconds}
+    leave(path, claim, verdict, config, draw, found.tables, seconds)
     return 0
 
 

@@ -21,6 +21,7 @@ from experiments import figures
 from experiments.build import Setup, build
 from experiments.claim import (
     Began,
+    Claim,
     exit_status,
     make_verdict,
     print_verdict,
@@ -44,7 +45,21 @@ from experiments.shortcut import (
 )
 from metrics import TIE_BREAKS, name_of_n
 
-SOURCE = "Coverage Principle, arXiv 2510.15020, section 1, Figure 1; appendix C.2"
+CLAIM = Claim(
+    name="figure1",
+    source="Coverage Principle, arXiv 2510.15020, section 1, Figure 1; appendix C.2",
+    title="Figure 1: cross-entropy improves, coverage and Best-of-N get worse",
+    introduction=(
+        "A small transformer is pre-trained on paths through layered graphs that follow a parity rule "
+        "(G1), oppose it (G2) or ignore it (G3), then fine-tuned on nine parts G1 and one part G2. Which "
+        "class a prompt belongs to is decided by an XOR over half of its nodes, which the model cannot "
+        "see, so the cheapest way to lower the cross-entropy is a shortcut: always follow the majority's "
+        "rule.",
+        "The coverage profile Cov_N = P[pi_D(y|x)/pi_hat(y|x) >= N] (lower is better) says which answers "
+        "Best-of-N with about N samples will miss. As the shortcut is learned, cross-entropy and KL keep "
+        "improving while coverage, and with it Pass@N, gets worse.",
+    ),
+)
 PANELS = {4: 2.0, 8: 4.0, 12: 5.7}
 """The right plots' pairs: Pass@N against Cov_M, as the paper draws them."""
 
@@ -199,8 +214,7 @@ def figure1(config: DictConfig) -> int:
     timings = timing_facts(path)
     worked = worked_seconds(timings)
     verdict = make_verdict(
-        "figure1",
-        SOURCE,
+        CLAIM,
         config,
         began,
         worked,
@@ -211,30 +225,16 @@ def figure1(config: DictConfig) -> int:
     verdict.write(path / "verdict.json")
     write_report(
         path / "report.html",
-        "Figure 1: cross-entropy improves, coverage and Best-of-N get worse",
+        CLAIM.title,
         verdict,
         draw(path, found),
         report_tables(found, n, tie_break),
         (path / "config.yaml").read_text(),
         timings,
-        _INTRODUCTION,
+        CLAIM.introduction,
     )
     print_verdict(verdict, path)
     return 0
-
-
-_INTRODUCTION = (
-    "A small transformer is pre-trained on paths through layered graphs that follow a parity rule (G1), "
-    "oppose it (G2) or ignore it "
-    "(G3), then fine-tuned on nine parts G1 and one part G2. Which class a prompt belongs to is decided by "
-    "an XOR over half of its "
-    "nodes, which the model cannot see, so the cheapest way to lower the cross-entropy is a shortcut: "
-    "always follow the majority's rule.",
-    "The coverage profile Cov_N = P[pi_D(y|x)/pi_hat(y|x) >= N] (lower is better) says which answers "
-    "Best-of-N with about N samples will "
-    "miss. As the shortcut is learned, cross-entropy and KL keep improving while coverage, and with it "
-    "Pass@N, gets worse.",
-)
 
 
 def _notes(found: Measurements, trained: float) -> tuple[str, ...]:

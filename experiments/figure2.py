@@ -18,40 +18,44 @@ import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from experiments.build import PHASE_KEYS, Setup, build, plain
+from experiments.build import PHASE_KEYS, Setup, build
 from experiments.claim import (
     Began,
+    Claim,
+    leave,
     make_verdict,
-    print_verdict,
     require_seeds,
     timing_facts,
     worked_seconds,
 )
 from experiments.cli import command
-from experiments.horizon import CLASSES, Measurements, measure, window
+from experiments.horizon import CLASSES, measure, window
 from experiments.horizon_checks import checks, notes
 from experiments.horizon_figures import draw_all
 from experiments.horizon_tables import tables
-from experiments.report import write_report
 from experiments.runs import run_path
 from experiments.runtime import configure
 from experiments.several_runs import train_runs
 from metrics.coverage import check_ns
-from tracking.atomic import atomic_write
 
 Value = TypeVar("Value")
 
-SOURCE = "Coverage Principle, arXiv 2510.15020, Figure 2; appendix C.3"
 OWN_KEYS = ("horizons", "per_horizon", "n", "branching_examples", "branching_checkpoints", "scale")
 """Settings of the claim that no run depends on: a run's `config.yaml` is one of experiments.train."""
-_INTRODUCTION = (
-    "A small transformer is trained on paths through layered graphs with H intermediate layers. Nineteen "
-    "prompts in twenty have one valid path. In one of twenty (class xor) H/2 layers branch, and an XOR over "
-    "the parities of all passable nodes decides which of the 2^(H/2) valid paths is right. The model learns "
-    "to stay on valid paths, not to compute the XOR, and guesses.",
-    "Each guess adds ln 2 to the cross-entropy, so that the converged KL grows linearly with H. Whether the "
-    "right path's ratio pi_D/pi_hat is 2^2 or 2^5, it is above N: the coverage profile Cov_N is the share of "
-    "such prompts at every H. KL / Cov_N shows how loose the bound of coverage by KL becomes.",
+CLAIM = Claim(
+    name="figure2",
+    source="Coverage Principle, arXiv 2510.15020, Figure 2; appendix C.3",
+    title="Figure 2: KL grows with the horizon, coverage does not",
+    introduction=(
+        "A small transformer is trained on paths through layered graphs with H intermediate layers. "
+        "Nineteen prompts in twenty have one valid path. In one of twenty (class xor) H/2 layers branch, "
+        "and an XOR over the parities of all passable nodes decides which of the 2^(H/2) valid paths is "
+        "right. The model learns to stay on valid paths, not to compute the XOR, and guesses.",
+        "Each guess adds ln 2 to the cross-entropy, so that the converged KL grows linearly with H. "
+        "Whether the right path's ratio pi_D/pi_hat is 2^2 or 2^5, it is above N: the coverage profile "
+        "Cov_N is the share of such prompts at every H. KL / Cov_N shows how loose the bound of coverage "
+        "by KL becomes.",
+    ),
 )
 
 
@@ -78,10 +82,8 @@ def figure2(config: DictConfig) -> int:
     for horizon, directory in directories.items():
         timings |= timing_facts(directory, f"H = {horizon}, ")
     worked = worked_seconds(timings)
-    verdict = make_verdict(
-        "figure2", SOURCE, config, began, worked, checks(found), found.seeds, notes(found, worked)
-    )
-    _write(path, config, found, verdict, timings)
+    verdict = make_verdict(CLAIM, config, began, worked, checks(found), found.seeds, notes(found, worked))
+    leave(path, CLAIM, verdict, config, lambda: draw_all(path, found), tables(found), timings)
     return 0
 
 
@@ -157,25 +159,6 @@ def _check(config: DictConfig) -> None:
         value = config[field]
         if not isinstance(value, int) or isinstance(value, bool) or value < low:
             raise ValueError(f"{field}: {value!r} is not an integer >= {low}")
-
-
-def _write(
-    path: Path, config: DictConfig, found: Measurements, verdict: Any, timings: Mapping[str, float]
-) -> None:
-    text = OmegaConf.to_yaml(OmegaConf.create(plain(config)))
-    atomic_write(path / "claim.yaml", text.encode())
-    verdict.write(path / "verdict.json")
-    write_report(
-        path / "report.html",
-        "Figure 2: KL grows with the horizon, coverage does not",
-        verdict,
-        draw_all(path, found),
-        tables(found),
-        text,
-        timings,
-        _INTRODUCTION,
-    )
-    print_verdict(verdict, path)
 
 
 main = command("figure2", figure2)

@@ -1,14 +1,22 @@
 """The ledger of claims: the newest verdict of every (claim, scale) in one table.
 
-    python -m experiments.ledger [runs=runs] [results=results] [out=docs/claims.md]
+    python -m experiments.ledger [runs=runs] [results=results] [out=docs/claims.md] [readme=README.md]
+                                 [run=none|all|<claim>,<claim>...] [scale=cpu]
 
-Reads every `verdict.json` under the two folders, prints the table, and writes it as Markdown. It knows no
-claim by name: a new one appears as soon as it has written a verdict. A file that cannot be believed is named
-and left out.
+Reads every `verdict.json` under the two folders, prints the table, and writes it as Markdown to `out`, as
+JSON to <results>/claims.json, and, a line a claim, between the marks `<!-- claims -->` and `<!-- /claims -->`
+of `readme`, if there are any. It knows no claim by name: a new one appears as soon as it has written a
+verdict. A file that cannot be believed is named and left out.
+
+With run=all every claim of the scale is run first, with run=figure1,vgb_delay those, one after the other;
+verdicts and figures of what ran are kept in <results>/<claim>_<scale>/. A claim that fails stops no other, is
+named at the end, and makes the exit status 1.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -17,6 +25,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from experiments.ledger_run import chosen_claims, run_claims
 from experiments.report import format_interval, format_number
 from experiments.verdict import Check, Verdict, VerdictError, describe_hardware, started_at
 from tracking.atomic import atomic_write
@@ -35,7 +44,17 @@ COLUMNS = (
 )
 HOW_TO = "no verdict yet; `python -m experiments.<claim> scale=cpu` makes one"
 
-_DEFAULTS = {"runs": "runs", "results": "results", "out": "docs/claims.md"}
+MARKS = ("<!-- claims -->", "<!-- /claims -->")
+"""What encloses the lines of the claims in the README."""
+
+_DEFAULTS = {
+    "runs": "runs",
+    "results": "results",
+    "out": "docs/claims.md",
+    "readme": "README.md",
+    "run": "none",
+    "scale": "cpu",
+}
 _HEADLINE = 3
 
 
@@ -108,6 +127,57 @@ def markdown(verdicts: Sequence[Verdict]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def head(verdicts: Sequence[Verdict]) -> str:
+    """One line a claim, for a README."""
+    lines = [
+        "| claim | scale | verdict | seeds | hardware | command |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for verdict in verdicts:
+        passed = sum(check.passed for check in verdict.checks)
+        seeds = verdict.seeds
+        consecutive = len(seeds) > 1 and seeds == tuple(range(seeds[0], seeds[0] + len(seeds)))
+        cells = (
+            verdict.title or verdict.claim,
+            verdict.scale,
+            f"{'holds' if verdict.holds else 'does not hold'}: {passed} of {len(verdict.checks)} checks",
+            f"{seeds[0]}-{seeds[-1]}" if consecutive else ", ".join(map(str, seeds)),
+            describe_hardware(verdict.hardware),
+            verdict.command,
+        )
+        escaped = [_escaped(cell) for cell in cells]
+        lines.append(f"| {' | '.join([*escaped[:-1], f'`{escaped[-1]}`'])} |")
+    return "\n".join(lines)
+
+
+def with_head(text: str, verdicts: Sequence[Verdict]) -> str:
+    """`text` with `head` between its `MARKS`; unchanged where it has none."""
+    before, begin, rest = text.partition(MARKS[0])
+    _, end, after = rest.partition(MARKS[1])
+    return f"{before}{begin}\n{head(verdicts)}\n{end}{after}" if begin and end else text
+
+
+def as_json(verdicts: Sequence[Verdict]) -> str:
+    """A list of verdicts, each with its claim, scale, whether it holds, checks, seeds, command and date."""
+    records = [
+        {
+            "claim": verdict.claim,
+            "title": verdict.title,
+            "source": verdict.source,
+            "scale": verdict.scale,
+            "holds": verdict.holds,
+            "checks": [dataclasses.asdict(check) for check in verdict.checks],
+            "seeds": verdict.seeds,
+            "wall_seconds": verdict.wall_seconds,
+            "hardware": verdict.hardware,
+            "command": verdict.command,
+            "started": verdict.started,
+        }
+        for verdict in verdicts
+    ]
+    return json.dumps(records, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
 def table(verdicts: Sequence[Verdict]) -> Table:
     """The table for a terminal."""
     drawn = Table(show_lines=True, title="Claims", title_justify="left")
@@ -130,38 +200,65 @@ def parse(arguments: Sequence[str]) -> dict[str, str]:
     for argument in arguments:
         key, equals, value = argument.partition("=")
         if key not in settings or not equals or not value:
-            valid = ", ".join(f"{name}=PATH" for name in settings)
+            valid = ", ".join(
+                f"{name}={'PATH' if name in ('runs', 'results', 'out', 'readme') else name.upper()}"
+                for name in settings
+            )
             raise ValueError(f"{argument!r}: not a setting of the ledger; valid: {valid}")
         settings[key] = value
     return settings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print and write the ledger; returns the exit status: 0, or 2 for bad arguments.
+    """Run what is to be run, print and write the ledger; returns the exit status: 0, 1 if a claim failed to
+    run, 2 for bad arguments, 130 if a claim was stopped.
 
-    With no verdict at all it says how to make one, and leaves an existing Markdown file as it is.
+    With no verdict at all it says how to make one, and leaves the files as they are.
     """
+    failures: list[str] = []
     try:
         settings = parse(sys.argv[1:] if arguments is None else arguments)
+        if settings["run"] != "none":
+            claims = chosen_claims(settings["run"], settings["scale"])
+            failures = run_claims(
+                claims, settings["scale"], Path(settings["runs"]), Path(settings["results"])
+            )
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("stopped; the same command continues", file=sys.stderr)
+        return 130
     verdicts, warnings = collect((settings["runs"], settings["results"]))
     for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
+    status = _show_and_write(verdicts, settings) if verdicts else 0
     if not verdicts:
         print(HOW_TO)
-        return 0
+    for failure in failures:
+        print(f"failed: {failure}", file=sys.stderr)
+    return status or int(bool(failures))
+
+
+def _show_and_write(verdicts: Sequence[Verdict], settings: dict[str, str]) -> int:
     # A log or a pipe has no width of its own, and ten columns in the default one would be unreadable.
     Console(width=None if sys.stdout.isatty() else 200).print(table(verdicts))
-    try:
-        atomic_write(Path(settings["out"]), markdown(verdicts).encode())
-    except OSError as error:
-        print(
-            f"error: out: {settings['out']!r}: {error.strerror}; valid: a file that can be written",
-            file=sys.stderr,
-        )
-        return 2
+    readme = Path(settings["readme"])
+    written = {
+        "out": (Path(settings["out"]), markdown(verdicts)),
+        "results": (Path(settings["results"]) / "claims.json", as_json(verdicts)),
+    }
+    if readme.is_file():
+        written["readme"] = (readme, with_head(readme.read_text(encoding="utf-8"), verdicts))
+    for field, (path, text) in written.items():
+        try:
+            atomic_write(path, text.encode())
+        except OSError as error:
+            print(
+                f"error: {field}: {str(path)!r}: {error.strerror}; valid: a file that can be written",
+                file=sys.stderr,
+            )
+            return 2
     print(f"written to {settings['out']}")
     return 0
 

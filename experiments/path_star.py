@@ -20,27 +20,25 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from experiments.build import PHASE_KEYS, Setup, build, plain
+from experiments.build import PHASE_KEYS, Setup, build
 from experiments.claim import (
     Began,
+    Claim,
+    leave,
     make_verdict,
-    print_verdict,
     require_seeds,
     timing_facts,
     worked_seconds,
 )
 from experiments.cli import command
-from experiments.path_star_arms import FORWARD, REVERSED, TEACHERLESS, Measurements, measure
+from experiments.path_star_arms import FORWARD, REVERSED, TEACHERLESS, measure
 from experiments.path_star_checks import checks, notes
 from experiments.path_star_figures import draw_all, tables
-from experiments.report import write_report
 from experiments.runs import run_path
 from experiments.runtime import configure
 from experiments.several_runs import train_runs
 from tasks import PathStar
-from tracking.atomic import atomic_write
 
-SOURCE = "Bachmann and Nagarajan, arXiv 2403.06963, sections 4 and 5; closed forms derived"
 RUNS: Mapping[str, Mapping[str, Any]] = {
     FORWARD: {"task": {"reversed": False}, "model": {"_target_": "models.GPT"}},
     REVERSED: {"task": {"reversed": True}, "model": {"_target_": "models.GPT"}},
@@ -49,14 +47,20 @@ RUNS: Mapping[str, Mapping[str, Any]] = {
 OWN_KEYS = ("per_run", "factor", "fresh_examples", "fresh_checkpoints", "scale")
 """Settings of the claim that no run depends on: a run's `config.yaml` is one of experiments.train."""
 _RUN_KEYS = ("model", *PHASE_KEYS)
-_INTRODUCTION = (
-    "A path-star graph has several arms that leave one start. The prompt lists its edges in random order and "
-    "names the start and a goal, the end of one arm; the response is that arm. Read from the goal, each node "
-    "is one look-up. From the start, everything is decided at the first step, which needs the whole arm.",
-    "With the right tokens before it as input, every later token is one look-up too. A model that has "
-    "learned this 'Clever Hans' look-up earns no more from the rest, and the choice stays at chance, 1/d. "
-    "Then the cross-entropy is ln d, Cov_N is 1 up to N = d and 0 beyond, and Pass@N is 1 - (1 - 1/d)^N: "
-    "a model that fails by accuracy covers the answer, and a few samples find it.",
+CLAIM = Claim(
+    name="path_star",
+    source="Bachmann and Nagarajan, arXiv 2403.06963, sections 4 and 5; closed forms derived",
+    title="Path-star graphs: the choice that teacher forcing does not teach",
+    introduction=(
+        "A path-star graph has several arms that leave one start. The prompt lists its edges in random "
+        "order and names the start and a goal, the end of one arm; the response is that arm. Read from the "
+        "goal, each node is one look-up. From the start, everything is decided at the first step, which "
+        "needs the whole arm.",
+        "With the right tokens before it as input, every later token is one look-up too. A model that has "
+        "learned this 'Clever Hans' look-up earns no more from the rest, and the choice stays at chance, "
+        "1/d. Then the cross-entropy is ln d, Cov_N is 1 up to N = d and 0 beyond, and Pass@N is 1 - (1 - "
+        "1/d)^N: a model that fails by accuracy covers the answer, and a few samples find it.",
+    ),
 )
 
 
@@ -83,10 +87,8 @@ def path_star(config: DictConfig) -> int:
     for name, directory in directories.items():
         timings |= timing_facts(directory, f"{name}, ")
     worked = worked_seconds(timings)
-    verdict = make_verdict(
-        "path_star", SOURCE, config, began, worked, checks(found), found.seeds, notes(found, worked)
-    )
-    _write(path, config, found, verdict, timings)
+    verdict = make_verdict(CLAIM, config, began, worked, checks(found), found.seeds, notes(found, worked))
+    leave(path, CLAIM, verdict, config, lambda: draw_all(path, found), tables(found), timings)
     return 0
 
 
@@ -149,25 +151,6 @@ def _check(config: DictConfig) -> None:
         value = config[field]
         if not isinstance(value, int) or isinstance(value, bool) or value < low:
             raise ValueError(f"{field}: {value!r} is not an integer >= {low}")
-
-
-def _write(
-    path: Path, config: DictConfig, found: Measurements, verdict: Any, timings: Mapping[str, float]
-) -> None:
-    text = OmegaConf.to_yaml(OmegaConf.create(plain(config)))
-    atomic_write(path / "claim.yaml", text.encode())
-    verdict.write(path / "verdict.json")
-    write_report(
-        path / "report.html",
-        "Path-star graphs: the choice that teacher forcing does not teach",
-        verdict,
-        draw_all(path, found),
-        tables(found),
-        text,
-        timings,
-        _INTRODUCTION,
-    )
-    print_verdict(verdict, path)
 
 
 main = command("path_star", path_star)

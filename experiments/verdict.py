@@ -124,6 +124,7 @@ class Verdict:
         started: ISO 8601 date and time of the start.
         versions: as `versions()` returns it.
         notes: one sentence each: choices made, limits, surprises.
+        title: what is claimed, in a few words; a verdict without one is shown by its claim's name.
 
     Raises:
         VerdictError: a field of the wrong kind.
@@ -140,10 +141,13 @@ class Verdict:
     started: str
     versions: dict[str, str]
     notes: tuple[str, ...] = ()
+    title: str = ""
 
     def __post_init__(self) -> None:
         for field in ("claim", "source", "scale", "command"):
             _require_text(field, getattr(self, field))
+        if not isinstance(self.title, str):
+            raise VerdictError(f"title: {self.title!r}; valid: a text")
         for field, kind in (("checks", Check), ("seeds", Integral), ("notes", str)):
             value = getattr(self, field)
             if not isinstance(value, (list, tuple, range)) or not all(isinstance(v, kind) for v in value):
@@ -183,6 +187,8 @@ class Verdict:
         """
         try:
             record = json.loads(Path(path).read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+            if isinstance(record, dict):
+                record.setdefault("title", "")
             _require_fields("verdict", record, {field.name for field in fields(cls)} | {"holds"})
             if not isinstance(record["checks"], list):
                 raise VerdictError(f"checks: {record['checks']!r}; valid: a list of checks")

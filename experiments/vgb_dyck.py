@@ -27,16 +27,16 @@ from experiments.base_model import BASE_KEYS, fitted, seed_rows, value_config
 from experiments.build import build, make, plain
 from experiments.claim import (
     Began,
+    Claim,
     exit_status,
+    leave,
     make_verdict,
-    print_verdict,
     require_seeds,
     timing_facts,
     worked_seconds,
 )
 from experiments.cli import StopRequest, command
 from experiments.evaluate import living_seeds
-from experiments.report import write_report
 from experiments.runs import run_path, train_run
 from experiments.runtime import configure
 from experiments.vgb_dyck_checks import checks, notes
@@ -46,21 +46,25 @@ from experiments.vgb_dyck_trees import Trees, TreeSettings, measure_trees
 from metrics.evaluators import make_held_out
 from tasks import FixedDyck, Task
 from tracking import load_run
-from tracking.atomic import atomic_write
 
-SOURCE = "Taming Imperfect Process Verifiers (VGB), arXiv 2510.03149, section 5, Dyck grammar"
 OWN_KEYS = ("scale", "value", "prompts", "sweep", "trees", "margin")
 """Settings of the claim that no base model depends on: its `config.yaml` is one of experiments.train."""
 SETS = ("out_of_distribution", "in_distribution")
-_INTRODUCTION = (
-    "A small transformer is trained on balanced strings of brackets of two types, and a value function on "
-    "its rollouts: V(x, y) is the probability that the model goes on from the prefix y to a balanced string. "
-    "The model rarely fails on strings like those of training, and often after a prompt of open brackets up "
-    "to the depth cap. Every decoder returns the same number of responses to each prompt.",
-    "Accuracy is the share of balanced responses, diversity the share of different balanced ones. A "
-    "decoder's queries are its evaluations of the value function or of the verifier; a response that needs "
-    "more than the budget counts as wrong. VGB, which may go back, is compared with the others' front at "
-    "each budget.",
+CLAIM = Claim(
+    name="vgb_dyck",
+    source="Taming Imperfect Process Verifiers (VGB), arXiv 2510.03149, section 5, Dyck grammar",
+    title="VGB on Dyck strings: accuracy, diversity and the price of going back",
+    introduction=(
+        "A small transformer is trained on balanced strings of brackets of two types, and a value function "
+        "on its rollouts: V(x, y) is the probability that the model goes on from the prefix y to a "
+        "balanced string. The model rarely fails on strings like those of training, and often after a "
+        "prompt of open brackets up to the depth cap. Every decoder returns the same number of responses "
+        "to each prompt.",
+        "Accuracy is the share of balanced responses, diversity the share of different balanced ones. A "
+        "decoder's queries are its evaluations of the value function or of the verifier; a response that "
+        "needs more than the budget counts as wrong. VGB, which may go back, is compared with the others' "
+        "front at each budget.",
+    ),
 )
 
 
@@ -112,9 +116,9 @@ def vgb_dyck(config: DictConfig) -> int:
     found = measure(config, path, grid, settings, tasks)
     timings = timing_facts(path / "base", "base model, ") | timing_facts(path / "value", "value function, ")
     verdict = make_verdict(
-        "vgb_dyck", SOURCE, config, began, worked_seconds(timings), checks(found), found.seeds, notes(found)
+        CLAIM, config, began, worked_seconds(timings), checks(found), found.seeds, notes(found)
     )
-    _write(path, config, found, verdict, timings)
+    leave(path, CLAIM, verdict, config, lambda: draw_all(path, found), tables(found), timings)
     return 0
 
 
@@ -226,25 +230,6 @@ def _check(config: DictConfig) -> tuple[Grid, TreeSettings]:
     if not isinstance(trees.horizon, int) or trees.horizon >= task.length:
         raise ValueError(f"trees.horizon: {trees.horizon!r} is not below task.length = {task.length}")
     return grid, trees
-
-
-def _write(
-    path: Path, config: DictConfig, found: Measurements, verdict: Any, timings: dict[str, float]
-) -> None:
-    text = OmegaConf.to_yaml(OmegaConf.create(plain(config)))
-    atomic_write(path / "claim.yaml", text.encode())
-    verdict.write(path / "verdict.json")
-    write_report(
-        path / "report.html",
-        "VGB on Dyck strings: accuracy, diversity and the price of going back",
-        verdict,
-        draw_all(path, found),
-        tables(found),
-        text,
-        timings,
-        _INTRODUCTION,
-    )
-    print_verdict(verdict, path)
 
 
 main = command("vgb_dyck", vgb_dyck)

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from experiments.ledger import COLUMNS, HOW_TO, collect, main, markdown, parse
-from experiments.verdict import Check, Verdict
+from experiments import ledger_run
+from experiments.ledger import COLUMNS, HOW_TO, MARKS, collect, head, main, markdown, parse, with_head
+from experiments.ledger_run import chosen_claims, keep, known_claims, run_claims
+from experiments.verdict import Check, Verdict, VerdictError
 
 
 def write(
@@ -26,10 +29,17 @@ def write(
     return verdict.write(folder / "verdict.json")
 
 
-def run(tmp_path: Path) -> int:
-    return main(
-        [f"runs={tmp_path / 'runs'}", f"results={tmp_path / 'results'}", f"out={tmp_path / 'claims.md'}"]
-    )
+def places(tmp_path: Path) -> list[str]:
+    return [
+        f"runs={tmp_path / 'runs'}",
+        f"results={tmp_path / 'results'}",
+        f"out={tmp_path / 'claims.md'}",
+        f"readme={tmp_path / 'README.md'}",
+    ]
+
+
+def run(tmp_path: Path, *more: str) -> int:
+    return main([*places(tmp_path), *more])
 
 
 def test_newest_verdict_of_each_claim_and_scale_in_order(tmp_path):
@@ -123,7 +133,14 @@ def test_no_verdict_says_how_to_make_one_and_keeps_the_old_table(tmp_path, capsy
 
 
 def test_settings_have_defaults():
-    assert parse([]) == {"runs": "runs", "results": "results", "out": "docs/claims.md"}
+    assert parse([]) == {
+        "runs": "runs",
+        "results": "results",
+        "out": "docs/claims.md",
+        "readme": "README.md",
+        "run": "none",
+        "scale": "cpu",
+    }
     assert parse(["out=x=y.md"])["out"] == "x=y.md"
 
 
@@ -133,16 +150,13 @@ def test_a_bad_argument_is_one_line_and_status_2(argument, capsys):
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert argument in error
-    assert "valid: runs=PATH, results=PATH, out=PATH" in error
+    assert "valid: runs=PATH, results=PATH, out=PATH, readme=PATH, run=RUN, scale=SCALE" in error
 
 
 def test_an_output_that_cannot_be_written_is_one_line_and_status_2(tmp_path, capsys):
     write(tmp_path / "runs")
     (tmp_path / "file").write_text("")
-    assert (
-        main([f"runs={tmp_path / 'runs'}", f"results={tmp_path}", f"out={tmp_path / 'file' / 'claims.md'}"])
-        == 2
-    )
+    assert run(tmp_path, f"out={tmp_path / 'file' / 'claims.md'}") == 2
     assert capsys.readouterr().err.startswith("error: out: ")
 
 
@@ -151,3 +165,115 @@ def test_the_module_is_a_command(tmp_path):
     command = [sys.executable, "-m", "experiments.ledger", f"runs={tmp_path}", f"results={tmp_path}"]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout.strip()) == (0, HOW_TO)
+
+
+def test_json_has_every_number(tmp_path):
+    write(tmp_path / "runs", title="A title")
+    assert run(tmp_path) == 0
+    (record,) = json.loads((tmp_path / "results" / "claims.json").read_text())
+    assert (record["claim"], record["title"], record["holds"]) == ("alpha", "A title", True)
+    assert record["checks"] == [
+        {"name": "score", "measured": 0.75, "interval": [0.5, 1.0], "target": ">= 0.5", "passed": True}
+    ]
+
+
+def test_readme_shows_a_line_a_claim_between_its_marks(tmp_path):
+    write(tmp_path / "runs" / "a", title="Better | worse")
+    write(tmp_path / "runs" / "b", "beta", checks=(), seeds=(3, 5))
+    (tmp_path / "README.md").write_text(f"before\n{MARKS[0]}\nold\n{MARKS[1]}\nafter\n")
+    assert run(tmp_path) == 0
+    assert run(tmp_path) == 0
+    lines = (tmp_path / "README.md").read_text().splitlines()
+    assert lines[:2] == ["before", MARKS[0]]
+    assert lines[-2:] == [MARKS[1], "after"]
+    assert lines[4:-2] == [
+        "| Better \\| worse | cpu | holds: 1 of 1 checks | 0-3 | A CPU, 2 cores, 8.0 GiB "
+        "| `python -m experiments.alpha scale=cpu` |",
+        "| beta | cpu | does not hold: 0 of 0 checks | 3, 5 | A CPU, 2 cores, 8.0 GiB "
+        "| `python -m experiments.beta scale=cpu` |",
+    ]
+    assert head(()).count("\n") == 1
+
+
+@pytest.mark.parametrize("text", ["no marks", f"{MARKS[0]} only", f"only {MARKS[1]}"])
+def test_a_text_without_both_marks_stays(text, tmp_path):
+    assert with_head(text, ()) == text
+
+
+def test_every_claim_of_this_project_is_known():
+    known = known_claims("cpu")
+    assert {"figure1", "figure2", "path_star", "vgb_delay", "vgb_dyck", "vgb_perturbation"} <= set(known)
+    root = Path(__file__).resolve().parents[2]
+    assert all((root / "experiments" / f"{name}.py").exists() for name in known)
+    assert chosen_claims("all", "cpu") == known
+    assert chosen_claims("vgb_delay,figure1,vgb_delay", "cpu") == ("vgb_delay", "figure1")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("run=figure9",), "run: 'figure9' is no claim; valid: all, or some of "),
+        (("run=all", "scale=huge"), "scale: 'huge'; valid: one of cpu, paper"),
+    ],
+)
+def test_a_claim_or_scale_that_does_not_exist_runs_nothing(arguments, said, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(ledger_run.subprocess, "run", lambda *_, **__: pytest.fail("ran"))
+    assert run(tmp_path, *arguments) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert said in error
+
+
+def pretend(statuses: dict[str, int], ran: list[list[str]]):
+    def start(command, **_):
+        ran.append(command)
+        name = command[2].removeprefix("experiments.")
+        root = Path(command[-1].removeprefix("root="))
+        if statuses[name] == 0:
+            write(root / name / "cpu", name)
+            figures = root / name / "cpu" / "figures"
+            figures.mkdir(exist_ok=True)
+            (figures / "new.png").write_bytes(b"new")
+        return subprocess.CompletedProcess(command, statuses[name])
+
+    return start
+
+
+def test_a_failing_claim_stops_no_other_and_is_named(tmp_path, capsys, monkeypatch):
+    ran: list[list[str]] = []
+    monkeypatch.setattr(ledger_run.subprocess, "run", pretend({"vgb_delay": 1, "figure1": 0}, ran))
+    old = tmp_path / "results" / "figure1_cpu"
+    old.mkdir(parents=True)
+    (old / "old.png").write_bytes(b"old")
+    assert run(tmp_path, "run=vgb_delay,figure1") == 1
+    assert [command[2:4] for command in ran] == [
+        ["experiments.vgb_delay", "scale=cpu"],
+        ["experiments.figure1", "scale=cpu"],
+    ]
+    assert sorted(path.name for path in old.iterdir()) == ["new.png", "verdict.json"]
+    assert not (tmp_path / "results" / "vgb_delay_cpu").exists()
+    assert capsys.readouterr().err == "failed: vgb_delay: exit status 1\n"
+    assert "figure1" in (tmp_path / "claims.md").read_text()
+
+
+def test_a_stopped_claim_stops_the_ledger(tmp_path, capsys, monkeypatch):
+    ran: list[list[str]] = []
+    monkeypatch.setattr(ledger_run.subprocess, "run", pretend({"vgb_delay": 130, "figure1": 0}, ran))
+    assert run(tmp_path, "run=vgb_delay,figure1") == 130
+    assert len(ran) == 1
+    assert capsys.readouterr().err == "stopped; the same command continues\n"
+
+
+def test_a_claim_that_leaves_no_verdict_is_a_failure_and_changes_nothing(tmp_path, monkeypatch):
+    done = subprocess.CompletedProcess([], 0)
+    monkeypatch.setattr(ledger_run.subprocess, "run", lambda *_, **__: done)
+    (failure,) = run_claims(["figure1"], "cpu", tmp_path / "runs", tmp_path / "results")
+    assert failure.startswith("figure1: ")
+    assert not (tmp_path / "results").exists()
+
+
+def test_keep_refuses_a_broken_verdict(tmp_path):
+    write(tmp_path / "run").write_text("{}")
+    with pytest.raises(VerdictError, match="lacks field"):
+        keep(tmp_path / "run", tmp_path / "kept")
+    assert not (tmp_path / "kept").exists()

@@ -46,7 +46,7 @@ def test_written_fields_are_exactly_the_documented_ones(tmp_path):
     record = json.loads(path.read_text())
     assert set(record) == {
         "claim", "source", "scale", "holds", "checks", "seeds", "wall_seconds", "hardware", "command",
-        "started", "versions", "notes",
+        "started", "versions", "notes", "title",
     }  # fmt: skip
     assert record["checks"][1] == {
         "name": "gap", "measured": 0.01, "interval": [-0.01, 0.03], "target": "lower end of the interval > 0",
@@ -215,3 +215,17 @@ def test_versions_name_the_three_packages():
     found = versions()
     assert set(found) == {"python", "jax", "covlab"}
     assert found["jax"] == jax.__version__
+
+
+def test_a_verdict_of_before_titles_is_read(tmp_path):
+    path = make(title="A title").write(tmp_path / "verdict.json")
+    record = json.loads(path.read_text())
+    assert Verdict.read(path).title == "A title"
+    del record["title"]
+    path.write_text(json.dumps(record))
+    assert Verdict.read(path).title == ""
+
+
+def test_a_title_is_a_text():
+    with pytest.raises(VerdictError, match="title: 3; valid: a text"):
+        make(title=3)

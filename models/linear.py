@@ -1,0 +1,82 @@
+"""Autoregressive linear models: gradients in closed form, divergences, the ball that they live in.
+
+Everything is pure JAX on one prompt and one response; batches, draws and seeds are added by `vmap`.
+Probabilities and features themselves are `tasks.linear`.
+
+Source: Coverage Principle, arXiv 2510.15020, section 5.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from tasks.linear import FeatureMap, next_log_probs
+
+
+def token_gradients(
+    features: FeatureMap, theta: Float[Array, " dimension"], prompt: Any, response: Int[Array, " horizon"]
+) -> Float[Array, "horizon dimension"]:
+    """grad_theta ln pi_theta(y_h | x, y_<h) = phi(x, y_1:h) - E_{a ~ pi_theta(.|x, y_<h)} phi(x, (y_<h, a)).
+
+    Their sum over h is the gradient of ln pi_theta(y|x).
+    """
+    paths = features.path(prompt, response)
+    mean = jnp.einsum("hv,hvd->hd", jnp.exp(next_log_probs(theta, paths)), paths)
+    return jnp.take_along_axis(paths, response[:, None, None], axis=1)[:, 0] - mean
+
+
+def token_kls(
+    features: FeatureMap,
+    theta_star: Float[Array, " dimension"],
+    theta: Float[Array, " dimension"],
+    prompt: Any,
+    response: Int[Array, " horizon"],
+) -> Float[Array, " horizon"]:
+    """KL(pi_theta*(.|x, y_<h) || pi_theta(.|x, y_<h)) in nats at every proper prefix of the response.
+
+    The mean of their sum over y ~ pi_theta*(.|x) is KL(pi_theta* || pi_theta).
+    """
+    paths = features.path(prompt, response)
+    star = next_log_probs(theta_star, paths)
+    return jnp.sum(jnp.exp(star) * (star - next_log_probs(theta, paths)), axis=-1)
+
+
+def token_variances(
+    features: FeatureMap,
+    theta_star: Float[Array, " dimension"],
+    prompt: Any,
+    response: Int[Array, " horizon"],
+) -> Float[Array, " horizon"]:
+    """E|phi - E phi|^2 at every proper prefix of the response, a ~ pi_theta*(.|x, y_<h).
+
+    The mean of their sum over prompts and y ~ pi_theta*(.|x) is the inherent variance sigma*^2.
+    """
+    paths = features.path(prompt, response)
+    probs = jnp.exp(next_log_probs(theta_star, paths))
+    mean = jnp.einsum("hv,hvd->hd", probs, paths)
+    return jnp.einsum("hv,hvd->h", probs, jnp.square(paths - mean[:, None]))
+
+
+def project(theta: Float[Array, " dimension"], radius: float = 1.0) -> Float[Array, " dimension"]:
+    """The nearest point of the Euclidean ball around 0."""
+    norm = jnp.linalg.norm(theta)
+    return jnp.where(norm > radius, theta * (radius / jnp.where(norm > 0, norm, 1.0)), theta)
+
+
+def log_probs_of_all(
+    features: FeatureMap,
+    theta: Float[Array, " dimension"],
+    prompt: Any,
+    responses: Int[Array, "responses horizon"],
+) -> Float[Array, " responses"]:
+    """ln pi_theta(y|x) of each response, in nats; `tasks.linear.all_responses` lists them all."""
+
+    def one(response: Array) -> Array:
+        every = next_log_probs(theta, features.path(prompt, response))
+        return jnp.sum(jnp.take_along_axis(every, response[:, None], axis=-1))
+
+    return jax.vmap(one)(responses)
