@@ -16,7 +16,7 @@ import json
 import math
 import operator
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,9 @@ def settings_of(config: DictConfig, run: asking.TrainedRun, phase: str) -> Evalu
         raise ValueError(
             f"num_examples: {merged['num_examples']} of each class give no interval; valid: at least 2"
         )
-    return EvaluationSettings(seed=config.evaluation_seed, num_samples=config.num_samples, **merged)
+    return EvaluationSettings(
+        seed=config.evaluation_seed, num_samples=config.num_samples, extra=own.extra, **merged
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,7 +122,21 @@ def measure_seed(
             values = asking.exact_values(arrays, held_out, evaluator)
         elif isinstance(evaluator, SamplingEvaluator):
             values = asking.sampled_values(arrays, evaluator.num_samples, evaluator.pass_ns)
+        else:
+            found |= reduced(evaluator.reduce(dict(arrays), held_out), held_out.task.groups)
+            continue
         found |= {name: asking.intervals(array, name, held_out) for name, array in values}
+    return found
+
+
+def reduced(values: Iterable[tuple[str, float]], classes: Sequence[str]) -> Measured:
+    """What an evaluator of `evaluation.extra` yields, by metric and class; it has no interval over prompts,
+    so its limits are NaN."""
+    found: Measured = {}
+    for name, value in values:
+        group, _, rest = name.partition("/")
+        key = (rest, group) if group in classes else (name, "")
+        found.setdefault(key[0], {})[key[1]] = Interval(value, math.nan, math.nan)
     return found
 
 
@@ -240,7 +256,7 @@ def print_results(results: Sequence[Result]) -> None:
         rows = []
         for result in results:
             measured = over_seeds(result.seeds)
-            rows.append([result.name, *(measured[name][""] if name in measured else "" for name in names)])
+            rows.append([result.name, *(measured.get(name, {}).get("", "") for name in names)])
         print_table("Mixture, estimate [95 %]", ["checkpoint", *names], rows)
         return
     (result,) = results
@@ -255,12 +271,12 @@ def print_results(results: Sequence[Result]) -> None:
 def _table(
     measured: Measured, limits: Mapping[str, Mapping[float, float]]
 ) -> tuple[list[str], list[list[Any]]]:
-    classes = list(next(iter(measured.values())))
+    classes = list(dict.fromkeys(group for groups in measured.values() for group in groups))
     ns = {f"cov/{name_of_n(n)}": n for by_n in limits.values() for n in by_n}
     rows = []
     for name, groups in measured.items():
         beside = [by_n[ns[name]] if name in ns else "" for by_n in limits.values()]
-        rows.append([name, *(groups[group] for group in classes), *beside])
+        rows.append([name, *(groups.get(group, "") for group in classes), *beside])
     headings = [group or "mixture" for group in classes]
     return ["metric", *headings, *(key.replace("_", " ") for key in limits)], rows
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -16,7 +18,9 @@ from omegaconf import OmegaConf
 from experiments import asking, evaluate
 from experiments.build import build
 from metrics import RATIO_TOLERANCE
-from metrics.evaluators import DistributionEvaluator, make_held_out
+from metrics.evaluators import Batch, DistributionEvaluator, Evaluator, HeldOut, make_held_out
+from models import Model, Params
+from tasks import Task
 from tracking import read_records
 
 
@@ -211,3 +215,50 @@ def test_rebuilding_uses_the_run_s_configuration_alone(tiny_run: Path) -> None:
     assert run.setup.model == build(OmegaConf.load(tiny_run / "config.yaml")).model
     assert task.groups == ("G1", "G2", "G3")
     assert run.task("pretrain", {}).groups == ("G1", "G2")
+
+
+@dataclasses.dataclass(frozen=True)
+class Certainty(Evaluator):
+    """exp of the largest log-probability of a candidate, per class and overall."""
+
+    name: str = dataclasses.field(default="certainty", init=False)
+
+    def score(self, model: Model, task: Task, params: Params, batch: Batch) -> dict[str, Any]:
+        found = DistributionEvaluator().score(model, task, params, batch)
+        return {"largest": found["log_prob"].max(axis=-1)}
+
+    def reduce(self, scores: dict[str, np.ndarray], held_out: HeldOut) -> Iterator[tuple[str, float]]:
+        largest = np.exp(scores["largest"])
+        yield "largest/mean", float(np.average(largest, weights=held_out.weights))
+        for group, name in enumerate(held_out.task.groups):
+            yield f"{name}/largest/mean", float(largest[held_out.groups == group].mean())
+
+
+def test_further_evaluators_of_the_run_are_asked_too(tiny_run: Path) -> None:
+    """Without intervals over prompts; with Student's over seeds."""
+    run = asking.open_run(tiny_run)
+    held_out = run.setup.evaluation[1].held_out(run.setup.phases[1].task, "asked")
+    evaluators = (*run.setup.evaluators[:1], Certainty())
+    scorer = asking.make_scorer(run.setup.model, evaluators, held_out)
+    params = run.parameters("finetune", 10)
+    seeds = {
+        seed: evaluate.measure_seed(scorer(jax.tree.map(lambda a, i=i: a[i], params)), held_out, evaluators)
+        for i, seed in enumerate(run.setup.seeds)
+    }
+    first = next(iter(seeds.values()))
+    assert set(first["largest/mean"]) == {"", *held_out.task.groups}
+    assert 0 < first["largest/mean"][""].estimate <= 1
+    assert math.isnan(first["largest/mean"][""].low)
+    together = evaluate.over_seeds(seeds)["largest/mean"][""]
+    assert together.low <= together.estimate <= together.high
+    evaluate.print_results([evaluate.Result("finetune", 10, {0: first}, {0: {}}, ())])
+
+
+def test_the_run_s_own_further_evaluators_are_kept(tiny_run: Path, compose_config: Any) -> None:
+    run = asking.open_run(tiny_run)
+    settings = [dataclasses.replace(each, extra=(Certainty(),)) for each in run.setup.evaluation]
+    setup = dataclasses.replace(run.setup, evaluation=tuple(settings))
+    asked = evaluate.settings_of(
+        compose_config("evaluate"), dataclasses.replace(run, setup=setup), run.setup.phases[1].name
+    )
+    assert [each.name for each in asked.evaluators()][-1] == "certainty"
