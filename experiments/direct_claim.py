@@ -140,6 +140,19 @@ def number_in(name: str, value: Any, low: float, high: float) -> float:
     return float(value)
 
 
+def numbers_in(name: str, value: Any, low: float, high: float, at_least: int = 1) -> tuple[float, ...]:
+    """A list of different numbers strictly between low and high, in increasing order.
+
+    Raises:
+        ValueError: anything else, or fewer than `at_least` of them.
+    """
+    items = list(value) if OmegaConf.is_list(value) or isinstance(value, list | tuple) else []
+    if len(set(items)) != len(items) or len(items) < at_least:
+        valid = f"at least {at_least} different numbers strictly between {low:g} and {high:g}"
+        raise ValueError(f"{name}: {value}; valid: {valid}")
+    return tuple(sorted(number_in(name, each, low, high) for each in items))
+
+
 def _refuse_other_settings(path: Path, config: DictConfig) -> None:
     file = path / "claim.yaml"
     if not file.exists():

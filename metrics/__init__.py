@@ -10,6 +10,7 @@ from metrics.coverage import (
     log_ratio_histogram,
     name_of_n,
     summarize_log_ratio,
+    transitivity_bound,
     weighted_mean,
 )
 from metrics.divergence import (
@@ -20,9 +21,12 @@ from metrics.divergence import (
     cross_entropy,
     f_divergence_part,
     hellinger_bound,
+    hellinger_tail_bound,
     kl,
     kl_converse_bound,
     squared_hellinger,
+    stopped_kl,
+    stopped_kl_bound,
 )
 from metrics.intervals import (
     Interval,
@@ -37,6 +41,13 @@ from metrics.intervals import (
 )
 from metrics.lines import chord_deviation, line_fit
 from metrics.pass_at_n import pass_at_n, pass_at_n_unbiased
+from metrics.pessimism import (
+    best_of_n_law,
+    coverage_coefficient,
+    pessimism,
+    pessimism_laws,
+    rejection_law,
+)
 from metrics.selection import (
     TIE_BREAKS,
     Selection,
@@ -51,6 +62,7 @@ from metrics.selection import (
     simple_tournament,
     tournament_matrix,
 )
+from metrics.worst_reward import hockey_stick_divergence, samples_needed, threshold_loss, worst_loss
 
 __all__ = [
     "RATIO_TOLERANCE",
@@ -63,6 +75,7 @@ __all__ = [
     "auc_interval",
     "best_of_n",
     "best_of_n_interval",
+    "best_of_n_law",
     "bootstrap_interval",
     "bound_violations",
     "check_coverage_bound",
@@ -74,6 +87,8 @@ __all__ = [
     "cross_entropy",
     "f_divergence_part",
     "hellinger_bound",
+    "hellinger_tail_bound",
+    "hockey_stick_divergence",
     "kl",
     "kl_converse_bound",
     "last",
@@ -90,13 +105,21 @@ __all__ = [
     "paired_difference_interval",
     "pass_at_n",
     "pass_at_n_unbiased",
+    "pessimism",
+    "pessimism_laws",
     "proportion_interval",
+    "samples_needed",
     "select_lowest",
     "simple_tournament",
     "squared_hellinger",
+    "stopped_kl",
+    "stopped_kl_bound",
     "stratified_mean_interval",
     "stratified_proportion_interval",
     "summarize_log_ratio",
+    "threshold_loss",
     "tournament_matrix",
+    "transitivity_bound",
     "weighted_mean",
+    "worst_loss",
 ]

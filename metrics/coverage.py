@@ -232,3 +232,29 @@ def answer_level_log_ratio(
     same: Bool[np.ndarray, "responses responses"] = names[:, None] == names[None, :]
     summed = [np.logaddexp.reduce(np.where(same, part, -np.inf), axis=-1) for part in (data, model)]
     return log_density_ratio(summed[0], summed[1])
+
+
+def transitivity_bound(
+    data_over_model: Float[np.ndarray, " responses"],
+    data_weights: Float[np.ndarray, " responses"],
+    target_over_data: Float[np.ndarray, " responses"],
+    target_weights: Float[np.ndarray, " responses"],
+    n: float,
+    ms: Sequence[float],
+) -> Float[np.ndarray, " m"]:
+    """Cov_N(pi_T || pi_hat) <= M Cov_{N/M}(pi_D || pi_hat) + Cov_M(pi_T || pi_D), at each M of `ms`.
+
+    The log ratios (nats) enumerate the responses (and prompts), each with the weights of the law that its
+    tail is taken under: ln pi_D/pi_hat under pi_D, ln pi_T/pi_D under pi_T.
+
+    Source: Coverage Principle, arXiv 2510.15020, Proposition D.5.
+
+    Raises:
+        ValueError: an M outside [1, N], a NaN log ratio, bad weights.
+    """
+    (whole,) = check_ns((n,))
+    chosen = check_ns(ms)
+    if max(chosen) > whole:
+        raise ValueError(f"ms: contains {max(chosen)}; valid: numbers from 1 to N = {whole}")
+    rest = coverage_profile(data_over_model, [whole / m for m in chosen], data_weights)
+    return np.asarray(chosen) * rest + coverage_profile(target_over_data, chosen, target_weights)

@@ -221,3 +221,71 @@ def kl_converse_bound(
     defined = (supremum > 0) & np.isfinite(supremum)
     inside = np.where(defined, largest, 1.0) / np.where(defined, supremum, 1.0)
     return np.where(defined, supremum * (1 + np.log(inside)), supremum)
+
+
+def stopped_kl(
+    kl_along: Float[np.ndarray, "*batch examples"],
+    ns: Sequence[float],
+    weights: Float[np.ndarray, " examples"] | None = None,
+) -> Float[np.ndarray, "*batch n"]:
+    """D_N = E min{ln N, sum_h KL_h} in nats: the KL of autoregressive laws, stopped at ln N.
+
+    `kl_along` is sum_h KL(pi_D(. | x, y_1:h-1) || pi_hat(. | x, y_1:h-1)) for each response, the token-level
+    KLs at its own prefixes, +inf allowed. Never above ln N, whatever the length of the response.
+
+    Source: Coverage Principle, arXiv 2510.15020, Proposition D.10.
+
+    Raises:
+        ValueError: an N below 1, a sum that is NaN or negative, bad weights.
+    """
+    sums, weight = check_values(kl_along, weights, name="kl_along")
+    if (sums < 0).any():
+        raise ValueError(f"kl_along: contains {sums.min()}; valid: sums of divergences, >= 0")
+    return np.stack([weighted_mean(np.minimum(math.log(n), sums), weight) for n in check_ns(ns)], axis=-1)
+
+
+def stopped_kl_bound(
+    kl_along: Float[np.ndarray, "*batch examples"],
+    ns: Sequence[float],
+    weights: Float[np.ndarray, " examples"] | None = None,
+) -> Float[np.ndarray, "*batch n"]:
+    """Cov_N <= 2/(ln N - 1) D_N for N > e, D_N as in `stopped_kl`; the trivial bound 1 for N <= e.
+
+    It needs the exact law of the responses: it does not hold sample by sample. The proof gives the smaller
+    1/ln N + 1/(ln N - 1 + 1/N) in place of 2/(ln N - 1).
+
+    Source: Coverage Principle, arXiv 2510.15020, Proposition D.10.
+
+    Raises:
+        ValueError: as `stopped_kl`.
+    """
+    stopped = stopped_kl(kl_along, ns, weights)
+    logs = np.log(np.asarray(check_ns(ns)))
+    return np.where(logs > 1, 2 * stopped / np.where(logs > 1, logs - 1, 1.0), 1.0)
+
+
+def hellinger_tail_bound(
+    hellinger_along: Float[np.ndarray, "*batch examples"],
+    ns: Sequence[float],
+    delta: float,
+    weights: Float[np.ndarray, " examples"] | None = None,
+) -> Float[np.ndarray, "*batch n"]:
+    """Cov_N >= P[sum_h D_H,h^2 >= ln(sqrt(N)/delta)] - delta: coverage from below, for autoregressive laws.
+
+    `hellinger_along` is the sum over a response's prefixes of the token-level squared Hellinger distances
+    (factor 1/2). The paper states it with N in place of sqrt(N); its proof gives this. It needs the exact
+    law. May be negative, and says nothing then.
+
+    Source: Coverage Principle, arXiv 2510.15020, Proposition D.11 and its proof.
+
+    Raises:
+        ValueError: an N below 1, delta outside (0, 1), a sum that is NaN or negative, bad weights.
+    """
+    if not 0 < delta < 1:
+        raise ValueError(f"delta: {delta}; valid: a number strictly between 0 and 1")
+    sums, weight = check_values(hellinger_along, weights, name="hellinger_along")
+    if (sums < 0).any():
+        raise ValueError(f"hellinger_along: contains {sums.min()}; valid: sums of distances, >= 0")
+    thresholds = [math.log(n) / 2 - math.log(delta) for n in check_ns(ns)]
+    tails = np.stack([(sums >= threshold) @ weight for threshold in thresholds], axis=-1)
+    return tails / weight.sum() - delta

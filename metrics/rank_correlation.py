@@ -1,0 +1,84 @@
+"""How well a number orders things, and whether one number orders them better than another."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float
+
+from metrics.intervals import Interval
+
+
+def mean_ranks(values: Float[np.ndarray, "*rest items"]) -> Float[np.ndarray, "*rest items"]:
+    """Ranks from 1 along the last axis; ties share the mean of theirs."""
+    one, other = values[..., :, None], values[..., None, :]
+    return np.sum(other < one, axis=-1) + (np.sum(other == one, axis=-1) + 1) / 2
+
+
+def spearman(
+    first: Float[np.ndarray, "*#rest items"], second: Float[np.ndarray, "*#rest items"]
+) -> Float[np.ndarray, "*rest"]:
+    """Spearman's rank correlation along the last axis, with mean ranks for ties; 0 where either orders
+    nothing.
+
+    Raises:
+        ValueError: different numbers of items, fewer than two, or a NaN.
+    """
+    one, two = np.asarray(first, np.float64), np.asarray(second, np.float64)
+    if not one.ndim or not two.ndim or one.shape[-1] != two.shape[-1] or one.shape[-1] < 2:
+        raise ValueError(f"first, second: shapes {one.shape}, {two.shape}; valid: as many items each, >= 2")
+    if np.isnan(one).any() or np.isnan(two).any():
+        raise ValueError("first, second: contain NaN; valid: numbers")
+    ranks = [mean_ranks(each) for each in (one, two)]
+    centred = [each - each.mean(axis=-1, keepdims=True) for each in ranks]
+    scale = np.sqrt(np.sum(centred[0] ** 2, axis=-1) * np.sum(centred[1] ** 2, axis=-1))
+    product = np.sum(centred[0] * centred[1], axis=-1)
+    return np.where(scale > 0, product / np.where(scale > 0, scale, 1.0), 0.0)
+
+
+def rank_correlation_intervals(
+    predictors: Float[np.ndarray, "predictors groups items"],
+    outcome: Float[np.ndarray, "groups items"],
+    pairs: tuple[tuple[int, int], ...],
+    rng: np.random.Generator,
+    num_resamples: int = 4000,
+    confidence: float = 0.95,
+) -> tuple[tuple[Interval, ...], tuple[Interval, ...]]:
+    """Mean over groups of each predictor's `spearman` with the outcome, and differences of these, with
+    percentile intervals of a paired bootstrap.
+
+    A resample draws groups with replacement, then in each the items with replacement, and is the same for all
+    predictors: what makes an outcome easy or hard to predict cancels in a difference.
+
+    Args:
+        predictors, outcome: for example of starting checkpoints (items) of several seeds (groups).
+        pairs: (a, b) for each difference, of a's correlation minus b's.
+
+    Returns:
+        An interval for each predictor, and one for each pair.
+
+    Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), sections 8 and 13.3; two levels.
+
+    Raises:
+        ValueError: shapes that do not match, a NaN, or fewer than two groups.
+    """
+    given, reached = np.asarray(predictors, np.float64), np.asarray(outcome, np.float64)
+    if given.ndim != 3 or given.shape[1:] != reached.shape or reached.shape[0] < 2:
+        raise ValueError(
+            f"predictors, outcome: shapes {given.shape}, {reached.shape}; valid: (predictors, groups, items) "
+            f"and (groups, items), with at least two groups"
+        )
+    groups, items = reached.shape
+    rows = rng.integers(groups, size=(num_resamples, groups))[..., None]
+    columns = rng.integers(items, size=(num_resamples, groups, items))
+    estimates = spearman(given, reached).mean(axis=-1)
+    draws = np.stack([spearman(each[rows, columns], reached[rows, columns]).mean(axis=-1) for each in given])
+    levels = ((1 - confidence) / 2, (1 + confidence) / 2)
+
+    def interval(estimate: float, resampled: np.ndarray) -> Interval:
+        low, high = np.quantile(resampled, levels)
+        return Interval(float(estimate), float(low), float(high))
+
+    return (
+        tuple(interval(*each) for each in zip(estimates, draws, strict=True)),
+        tuple(interval(estimates[a] - estimates[b], draws[a] - draws[b]) for a, b in pairs),
+    )

@@ -1,0 +1,147 @@
+"""What Best-of-N loses to a target policy under the worst reward, exactly, for laws that are enumerated.
+
+Best-of-N draws N responses from pi_hat and returns one of the largest reward. For the reward 1{y in R} it
+earns 1 - (1 - pi_hat(R))^N, pi_T earns pi_T(R), and the loss is the difference. No other reward in [0, 1] is
+worse: r = int_0^1 1{r >= u} du, so the loss of r is the mean over u of the losses of the sets {r >= u}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from metrics.coverage import check_tolerance
+from metrics.pass_at_n import check_whole_ns
+
+
+def _check_laws(
+    target: Float[np.ndarray, "*batch responses"], model: Float[np.ndarray, "*batch responses"]
+) -> tuple[Float[np.ndarray, "*batch responses"], Float[np.ndarray, "*batch responses"]]:
+    laws = np.asarray(target, np.float64), np.asarray(model, np.float64)
+    for name, law in zip(("target", "model"), laws, strict=True):
+        if law.ndim == 0 or law.shape != laws[0].shape or not law.shape[-1]:
+            raise ValueError(f"{name}: shape {law.shape}; valid: that of target, at least one response")
+        if not (np.isfinite(law).all() and (law >= 0).all() and (law.sum(axis=-1) <= 1 + 1e-9).all()):
+            raise ValueError(f"{name}: not a law; valid: probabilities >= 0 that sum to at most 1")
+    return laws
+
+
+def _earned(mass: Float[np.ndarray, "*shape"], n: int) -> Float[np.ndarray, "*shape"]:
+    # The total of a law may exceed 1 by rounding.
+    with np.errstate(divide="ignore"):
+        return -np.expm1(n * np.log1p(-np.minimum(mass, 1.0)))
+
+
+def worst_loss(
+    target: Float[np.ndarray, "*batch responses"],
+    model: Float[np.ndarray, "*batch responses"],
+    ns: Sequence[float],
+) -> Float[np.ndarray, "*batch n"]:
+    """max over sets R of pi_T(R) - (1 - (1 - pi_hat(R))^N), for each prompt of the batch: >= 0, at most 1.
+
+    `target` and `model` are pi_T(y|x) and pi_hat(y|x) over the same responses; those of pi_T = 0 may be left
+    out. A reward may treat every prompt on its own, so over prompts the worst loss is the mean of these.
+
+    Only sets {y: pi_T(y)/pi_hat(y) >= c} need be tried. With weights w in [0, 1]^Y in place of sets, t = sum
+    w pi_T and h = sum w pi_hat, the loss t - 1 + (1 - h)^N is convex in w, so its gradient at a maximum w*
+    makes w* a maximum of the linear sum_y w_y (pi_T - c pi_hat)(y), c = N (1 - h*)^(N-1): w* is 1 where
+    pi_T > c pi_hat and 0 where it is below. On the face where they are equal that sum is constant, there the
+    loss is at least its tangent and at most its maximum, hence constant too: the ties may be in or out.
+
+    >>> worst_loss(np.array([1.0]), np.array([0.1]), (1, 2)).round(2).tolist()
+    [0.9, 0.81]
+
+    Source: the losses are those of the Coverage Principle, arXiv 2510.15020, Propositions D.6 and D.7; the
+    maximum over rewards is this project's.
+
+    Raises:
+        ValueError: no laws over the same responses, an N that is not a whole number >= 1.
+    """
+    wanted, given = _check_laws(target, model)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.where(wanted > 0, wanted / given, -1.0)
+    order = np.argsort(-ratio, axis=-1, kind="stable")
+    masses = [np.cumsum(np.take_along_axis(law, order, axis=-1), axis=-1) for law in (wanted, given)]
+    columns = [np.max(masses[0] - _earned(masses[1], n), axis=-1) for n in check_whole_ns(ns)]
+    return np.maximum(np.stack(columns, axis=-1), 0.0)
+
+
+def threshold_loss(
+    target: Float[np.ndarray, "*batch responses"],
+    model: Float[np.ndarray, "*batch responses"],
+    ns: Sequence[float],
+    factor: float = 2.0,
+    tolerance: float = 0.0,
+) -> Float[np.ndarray, "*batch n"]:
+    """Loss under the reward 1{pi_T/pi_hat >= factor N}: at least (1 - 1/factor) Cov_{factor N}.
+
+    N draws hit the rewarded responses with probability at most N pi_hat(R) <= pi_T(R)/factor. The paper's
+    witness has factor 2. `tolerance` (nats) as in `coverage_profile`.
+
+    Source: Coverage Principle, arXiv 2510.15020, Proposition D.7; other factors are this project's.
+
+    Raises:
+        ValueError: as `worst_loss`, a factor that is not positive, a bad tolerance.
+    """
+    wanted, given = _check_laws(target, model)
+    if not factor > 0:
+        raise ValueError(f"factor: {factor}; valid: a positive number")
+    slack = np.exp(-check_tolerance(tolerance))
+    columns = []
+    for n in check_whole_ns(ns):
+        rewarded = (wanted > 0) & (wanted >= factor * n * slack * given)
+        hit = np.sum(given * rewarded, axis=-1)
+        columns.append(np.sum(wanted * rewarded, axis=-1) - _earned(hit, n))
+    return np.stack(columns, axis=-1)
+
+
+def hockey_stick_divergence(
+    target: Float[np.ndarray, "*batch responses"],
+    model: Float[np.ndarray, "*batch responses"],
+    ns: Sequence[float],
+) -> Float[np.ndarray, "*batch n"]:
+    """E_N = max over R of pi_T(R) - N pi_hat(R) = sum_y max(pi_T - N pi_hat, 0): at most `worst_loss`.
+
+    For 1 - (1 - h)^N <= N h. It is at least (1 - 1/c) Cov_{cN} for every c > 1, so at least Cov_{2N}/2.
+
+    Source: derived from the Coverage Principle, arXiv 2510.15020, Proposition D.7.
+
+    Raises:
+        ValueError: as `worst_loss`.
+    """
+    wanted, given = _check_laws(target, model)
+    columns = [np.sum(np.maximum(wanted - n * given, 0.0), axis=-1) for n in check_whole_ns(ns)]
+    return np.stack(columns, axis=-1)
+
+
+def samples_needed(
+    target: Float[np.ndarray, " responses"],
+    model: Float[np.ndarray, " responses"],
+    loss: float,
+    at_most: int = 1 << 24,
+) -> int | None:
+    """The least N at which Best-of-N loses at most `loss` under every reward; None if `at_most` is too few.
+
+    The loss of every reward falls with N, so bisection finds it.
+
+    Raises:
+        ValueError: as `worst_loss`, a loss outside (0, 1).
+    """
+    if not 0 < loss < 1:
+        raise ValueError(f"loss: {loss}; valid: a number strictly between 0 and 1")
+
+    def enough(n: int) -> bool:
+        return bool(worst_loss(target, model, (n,))[..., 0] <= loss)
+
+    high = 1
+    while not enough(high):
+        if high >= at_most:
+            return None
+        high = min(2 * high, at_most)
+    low = high // 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
