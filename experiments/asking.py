@@ -79,6 +79,7 @@ class TrainedRun:
                 raise ValueError(
                     f"task_overrides: {field} becomes {asked}; valid: {valid}, which the model has"
                 )
+        self.setup.model.for_task(task)
         return task
 
     def parameters(self, phase: str, step: int) -> Params:

@@ -18,7 +18,29 @@ from tasks import Task
 from tracking import LoadError
 
 BASE_KEYS = ("run", "checkpoint_of", "task_overrides")
-"""What conf/train_value.yaml asks, and `value_config` answers."""
+"""What conf/train_value.yaml and conf/train_rl.yaml ask, and `value_config` and `rl_config` answer."""
+
+
+def rl_config(config: DictConfig) -> DictConfig:
+    """The run that conf/train_rl.yaml asks for, spelt out: its task, its model and where the parameters lie
+    that it starts from (`base`), its seeds.
+
+    Raises:
+        ValueError: one line, for a run, checkpoint, seed or field that is not there.
+    """
+    if config.run is None:
+        raise ValueError(
+            "run: none is named; valid: run=<run directory>, whose checkpoint training starts from"
+        )
+    own, overrides = _own_part(config)
+    for key in ("task", "model"):
+        if key in own:
+            raise ValueError(f"{key}: is the run's; valid: no {key}{_INSTEAD[key]}")
+    own.initial = "base"
+    return _from_run(config, own, overrides)
+
+
+_INSTEAD = {"task": ", or task_overrides={<field>: <value>}", "model": ""}
 
 
 def value_config(config: DictConfig) -> DictConfig:
@@ -28,11 +50,7 @@ def value_config(config: DictConfig) -> DictConfig:
     Raises:
         ValueError: one line, for a run, checkpoint, seed or field that is not there.
     """
-    own = OmegaConf.create({key: value for key, value in config.items() if key not in BASE_KEYS})
-    OmegaConf.set_struct(own, False)
-    overrides = plain(config)["task_overrides"] or {}
-    if not isinstance(overrides, Mapping):
-        raise ValueError(f"task_overrides: {overrides!r} is not a mapping from the task's fields to values")
+    own, overrides = _own_part(config)
     if config.evaluation.table_prompts:
         raise ValueError(
             f"evaluation.table_prompts: {config.evaluation.table_prompts}; a value function answers nothing "
@@ -53,6 +71,21 @@ def value_config(config: DictConfig) -> DictConfig:
         return own
     if "task" in own:
         raise ValueError("task: is the run's; valid: task_overrides={<field>: <value>}, or no run")
+    return _from_run(config, own, overrides)
+
+
+def _own_part(config: DictConfig) -> tuple[DictConfig, Mapping[str, Any]]:
+    """What of the configuration belongs to the new run, and the fields of the task that differ."""
+    own = OmegaConf.create({key: value for key, value in config.items() if key not in BASE_KEYS})
+    OmegaConf.set_struct(own, False)
+    overrides = plain(config)["task_overrides"] or {}
+    if not isinstance(overrides, Mapping):
+        raise ValueError(f"task_overrides: {overrides!r} is not a mapping from the task's fields to values")
+    return own, overrides
+
+
+def _from_run(config: DictConfig, own: DictConfig, overrides: Mapping[str, Any]) -> DictConfig:
+    """`own` with the task, model, base model and seeds of the run that `config` names."""
     run = open_run(config.run)
     phase, step = run.checkpoints([str(config.checkpoint_of)])[-1]
     own.task = task_config(run, phase, overrides)
@@ -61,13 +94,13 @@ def value_config(config: DictConfig) -> DictConfig:
     architecture = run.config["model"]
     if "model" not in own:
         own.model = architecture
-    elif config.initial == "base" and OmegaConf.to_container(own.model) != architecture:
+    elif own.initial == "base" and OmegaConf.to_container(own.model) != architecture:
         raise ValueError("model: another one than the base model's; valid: no model, or initial=fresh")
     lengths = [each.prompt_length + each.response_length for each in (base, run.setup.model)]
-    if config.initial == "base" and lengths[0] != lengths[1]:
+    if own.initial == "base" and lengths[0] != lengths[1]:
         raise ValueError(
             f"task_overrides: {lengths[0]} tokens of prompt and response, where the base model has "
-            f"{lengths[1]}; valid: as many, or initial=fresh"
+            f"{lengths[1]}; valid: as many{', or initial=fresh' if 'initial' in config else ''}"
         )
     own.source = OmegaConf.merge(own.source, {"base": run.config["model"] | shape})
     own.base = {"run": str(config.run), "phase": phase, "step": step}
@@ -94,19 +127,20 @@ def fitted(model: Model, task: Task, where: str) -> Model:
     serve every division of as many tokens as they were made for.
 
     Raises:
-        ValueError: another vocabulary, or more tokens than the model has positions for.
+        ValueError: another vocabulary, more tokens than the model has positions for, or features that it was
+            not made for.
     """
     if task.vocab_size != model.vocab_size:
         raise LoadError(f"{where} has vocab_size {model.vocab_size}; the task has {task.vocab_size}")
     asked, room = task.prompt_length + task.response_length, model.prompt_length + model.response_length
     if asked > room:
         raise LoadError(f"{where} has room for {room} tokens of prompt and response; the task has {asked}")
-    changed: Any = dataclasses.replace(
+    changed: Model = dataclasses.replace(
         model,  # type: ignore[type-var]
         prompt_length=task.prompt_length,
         response_length=task.response_length,
     )
-    return changed
+    return changed.for_task(task)
 
 
 def base_parameters(config: DictConfig | Mapping[str, Any], setup: Setup) -> Params | None:

@@ -2,12 +2,14 @@
 
 from models.base import Cache, Model, Params
 from models.gpt import GPT
+from models.linear_model import Linear
 from models.scoring import sequence_log_probs, token_log_probs, token_logits
 from models.teacherless import TeacherlessGPT
 
 __all__ = [
     "GPT",
     "Cache",
+    "Linear",
     "Model",
     "Params",
     "TeacherlessGPT",

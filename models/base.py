@@ -7,8 +7,12 @@ from typing import Any
 
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from tasks import Task
+
 Params = Any
 Cache = Any
+
+_NO_TABLE = "model: the last layer of {} is no matrix of its own; valid: a GPT, or all parameters"
 
 
 class Model(abc.ABC):
@@ -25,6 +29,14 @@ class Model(abc.ABC):
     vocab_size: int
     prompt_length: int
     response_length: int
+
+    def for_task(self, task: Task) -> Model:
+        """This model for `task`; one that needs more of a task than its sizes takes it here.
+
+        Raises:
+            ValueError: one line, if the task does not have it or has another one than the model was made for.
+        """
+        return self
 
     @abc.abstractmethod
     def init(self, key: PRNGKeyArray) -> Params:
@@ -72,3 +84,31 @@ class Model(abc.ABC):
         what it fed at its position and beyond counts no more, what it fed before stays and is not computed
         again. So every position before its own must have been fed.
         """
+
+    def features(
+        self,
+        params: Params,
+        prompt: Int[Array, "batch prompt"],
+        prompt_mask: Bool[Array, "batch prompt"],
+        responses: Int[Array, "batch candidates response"],
+    ) -> Float[Array, "batch candidates response width"]:
+        """What `output_table` is applied to: logits = features @ output_table^T, shapes as in `logits`.
+
+        Raises:
+            ValueError: if this model's last layer is no matrix.
+        """
+        raise ValueError(_NO_TABLE.format(type(self).__name__))
+
+    def step_features(
+        self,
+        params: Params,
+        cache: Cache,
+        tokens: Int[Array, "batch samples"],
+        position: Int[Array, "*batch_samples"],
+    ) -> tuple[Float[Array, "batch samples width"], Cache]:
+        """`step` with features in place of logits; ValueError as `features`."""
+        raise ValueError(_NO_TABLE.format(type(self).__name__))
+
+    def output_table(self, params: Params) -> Float[Array, "vocab width"]:
+        """The last matrix; ValueError as `features`."""
+        raise ValueError(_NO_TABLE.format(type(self).__name__))

@@ -63,8 +63,10 @@ def token_variances(
 
 def project(theta: Float[Array, " dimension"], radius: float = 1.0) -> Float[Array, " dimension"]:
     """The nearest point of the Euclidean ball around 0."""
-    norm = jnp.linalg.norm(theta)
-    return jnp.where(norm > radius, theta * (radius / jnp.where(norm > 0, norm, 1.0)), theta)
+    squared = jnp.sum(jnp.square(theta))
+    outside = squared > radius**2
+    # The root of 1 inside: the root of 0 has no derivative.
+    return jnp.where(outside, theta * (radius / jnp.sqrt(jnp.where(outside, squared, 1.0))), theta)
 
 
 def log_probs_of_all(

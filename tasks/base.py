@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from tasks.linear import FeatureMap
+
 PAD = 0
 """Token 0 is padding in every task; a padded position is masked out of every probability."""
 
@@ -87,6 +89,15 @@ class Task(abc.ABC):
     def response_tokens(self) -> tuple[int, ...]:
         """Tokens that a response can be made of; padding is none of them."""
         return tuple(range(PAD + 1, self.vocab_size))
+
+    @property
+    def features(self) -> FeatureMap | None:
+        """phi, where pi_D is an autoregressive linear model; None elsewhere.
+
+        Token a of `features` is the response token 1 + a, and its prompts are numbers: prompt x is the one
+        token 1 + V + x.
+        """
+        return None
 
     def max_tokens(self, latent: Any) -> Int[Array, ""]:
         """Largest number of tokens of a response of this prompt, at most `response_length`."""

@@ -20,7 +20,8 @@ class FeatureMap(abc.ABC):
     Implementations are frozen dataclasses, hashable, so that a map can be a static argument of `jit`. Methods
     are pure JAX on one prompt; a prompt is any array or pytree of arrays. Tokens are 0..vocab-1, every
     response has `horizon` of them: this is the theorems' own setting, without padding and without text
-    (`AutoregressiveLinear` puts it behind the `Task` seam).
+    (`AutoregressiveLinear` puts it behind the `Task` seam). A dataclass field does not implement an abstract
+    property: store H under another name and return it by `horizon`.
 
     Source: Coverage Principle, arXiv 2510.15020, section 5.
     """
@@ -81,7 +82,8 @@ def sample_linear(
 
     def step(prefix: Array, length: Array) -> tuple[Array, None]:
         logits = features.children(prompt, prefix, length) @ theta
-        return prefix.at[length].set(jax.random.categorical(jax.random.fold_in(key, length), logits)), None
+        drawn = jax.random.categorical(jax.random.fold_in(key, length), logits)
+        return prefix.at[length].set(drawn.astype(prefix.dtype)), None
 
     start = jnp.zeros(features.horizon, jnp.int32)
     return jax.lax.scan(step, start, jnp.arange(features.horizon))[0]

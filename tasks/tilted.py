@@ -44,7 +44,7 @@ class TiltedTask(Task):
 
     @property
     def prompts(self) -> tuple[str, ...]:
-        """Texts of the prompts, equally probable."""
+        """Texts of the prompts, equally probable unless `draw_prompt` says otherwise."""
         return ("=",)
 
     @property
@@ -87,10 +87,14 @@ class TiltedTask(Task):
             return jnp.all(inside)
         return jnp.all(inside | (jnp.arange(self.response_length) >= length))
 
+    def draw_prompt(self, key: PRNGKeyArray, group: Int[Array, ""]) -> Int[Array, ""]:
+        """Number of the prompt of an example of a class."""
+        return jax.random.randint(key, (), 0, len(self.prompts))
+
     def sample_group(self, key: PRNGKeyArray, group: Int[Array, ""]) -> Example:
         """Draw a prompt, then its response from pi*, token by token, guided by the exact values."""
         prompt_key, response_key = jax.random.split(key)
-        latent = TiltedLatent(jax.random.randint(prompt_key, (), 0, len(self.prompts)))
+        latent = TiltedLatent(self.draw_prompt(prompt_key, group))
         tokens = jnp.asarray(self.response_tokens)
 
         def step(response: Array, h: Array) -> tuple[Array, None]:

@@ -1,0 +1,192 @@
+"""pi_D itself an autoregressive linear model with known parameters: the setting of the theorems on SGD."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from tasks import markov_sums
+from tasks.linear import next_log_probs
+from tasks.markov_features import MarkovFeatures, PositionFeatures, RandomFeatures, Sizes
+from tasks.tilted import TiltedTask, require_integer, require_number
+
+_DIMENSION = 8
+_FAMILIES = ("random", "position")
+
+
+@dataclasses.dataclass(frozen=True)
+class AutoregressiveLinear(TiltedTask):
+    """pi_D(y|x) = prod_h exp<theta*, phi(x, y_1:h)> / sum_a exp<theta*, phi(x, (y_<h, a))>, with x ~ mu.
+
+    Attributes:
+        horizon: H, tokens of every response.
+        num_symbols: V, tokens to choose from.
+        num_prompts: prompts, one token each.
+        prompt_probs: mu; null is uniform.
+        dimension: d of the family "random" (null: 8); the family "position" has d = H.
+        bound: B >= |phi|.
+        family: "random": phi = B u with u uniform on the sphere for every (x, h, y_h-1, y_h); "position":
+            phi = B s_x y_h/(V - 1) e_h, s_x from 0 at the first prompt to 1 at the last.
+        norm: |theta*| <= 1. Its direction is uniform for "random"; for "position" it is random signs, so that
+            theta* = eps sum_h v_h e_h with eps = norm/sqrt(H).
+        seed: of the random features.
+        theta_seed: of theta*.
+        classes: "all": one class; "prompts": every prompt is a class, so that all metrics are reported for
+            each prompt and rare prompts are evaluated as well as common ones.
+
+    Every response of H symbols has positive probability, so reward and validity are 1 there and say nothing:
+    what can be learned here is measured by KL and coverage. A linear model (`model=linear`) contains pi_D.
+
+    Source: Coverage Principle, arXiv 2510.15020, section 5; the families are this project's choice, and
+    "position" with two prompts and two symbols is the instance of the necessity of the inherent variance.
+
+    Raises:
+        ValueError: a field out of range, or a table of more than 2^22 features.
+    """
+
+    horizon: int = 8
+    num_symbols: int = 2
+    num_prompts: int = 4
+    prompt_probs: tuple[float, ...] | None = None
+    dimension: int | None = None
+    bound: float = 4.0
+    family: Literal["random", "position"] = "random"
+    norm: float = 1.0
+    seed: int = 0
+    theta_seed: int = 0
+    classes: Literal["all", "prompts"] = "all"
+
+    def __post_init__(self) -> None:
+        lowest = {"horizon": 1, "num_symbols": 2, "num_prompts": 1, "seed": 0, "theta_seed": 0}
+        for field, low in lowest.items():
+            require_integer(field, getattr(self, field), low)
+        for field, valid in (("family", _FAMILIES), ("classes", ("all", "prompts"))):
+            if getattr(self, field) not in valid:
+                raise ValueError(f"task.{field}: {getattr(self, field)!r} is not one of {', '.join(valid)}")
+        require_number("bound", self.bound, 0)
+        norm: Any = self.norm
+        if isinstance(norm, bool) or not isinstance(norm, int | float) or not 0 <= norm <= 1:
+            raise ValueError(f"task.norm: {norm!r} is not in [0, 1]; theta* is in the unit ball")
+        if self.dimension is not None:
+            require_integer("dimension", self.dimension, 1)
+            if self.family == "position" and self.dimension != self.horizon:
+                raise ValueError(
+                    f"task.dimension: {self.dimension}; valid for family position: null, or the horizon "
+                    f"{self.horizon}"
+                )
+        if self.prompt_probs is not None:
+            object.__setattr__(self, "prompt_probs", self._checked_probs(self.prompt_probs))
+        try:
+            self.features  # noqa: B018
+        except ValueError as error:
+            raise ValueError(f"task.horizon: {self.horizon}: {error}") from None
+
+    def _checked_probs(self, given: Any) -> tuple[float, ...]:
+        valid = f"valid: {self.num_prompts} positive numbers that sum to 1"
+        if isinstance(given, str) or not hasattr(given, "__len__"):
+            raise ValueError(f"task.prompt_probs: {given!r}; {valid}")
+        numbers = all(isinstance(p, int | float) and not isinstance(p, bool) and p > 0 for p in given)
+        if not numbers or len(given) != self.num_prompts or abs(math.fsum(given) - 1) > 1e-6:
+            raise ValueError(f"task.prompt_probs: {list(given)}; {valid}")
+        return tuple(float(p) for p in given)
+
+    @property
+    def features(self) -> MarkovFeatures:
+        """phi; a prompt is its number."""
+        sizes = Sizes(self.horizon, self.num_symbols, self.num_prompts, self.bound)
+        if self.family == "position":
+            return PositionFeatures(sizes)
+        return RandomFeatures(sizes, self.dimension or _DIMENSION, self.seed)
+
+    def theta_star(self) -> Float[np.ndarray, " dimension"]:
+        """theta* in float64, on the host."""
+        return _theta_star(self)
+
+    @property
+    def mu(self) -> tuple[float, ...]:
+        """Probability of each prompt."""
+        return self.prompt_probs or (1 / self.num_prompts,) * self.num_prompts
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """Numbers."""
+        return tuple(map(str, range(self.num_symbols)))
+
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        """`x0`, `x1`, ..."""
+        return tuple(f"x{i}" for i in range(self.num_prompts))
+
+    @property
+    def response_length(self) -> int:
+        """H."""
+        return self.horizon
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """One class, or every prompt."""
+        return self.prompts if self.classes == "prompts" else ("all",)
+
+    @property
+    def group_probs(self) -> tuple[float, ...]:
+        """Probability of each class."""
+        return self.mu if self.classes == "prompts" else (1.0,)
+
+    def draw_prompt(self, key: PRNGKeyArray, group: Int[Array, ""]) -> Int[Array, ""]:
+        """x ~ mu, or the prompt that the class is."""
+        if self.classes == "prompts":
+            return group.astype(jnp.int32)
+        return jax.random.categorical(key, jnp.log(jnp.asarray(self.mu, jnp.float32)))
+
+    def reference_log_probs(
+        self, latent: Any, prefix: Int[Array, " response"], length: Int[Array, ""]
+    ) -> Float[Array, " vocab"]:
+        """ln pi_theta*(a | x, y_1:h): pi_D is its own base model."""
+        before = jnp.clip(prefix - 1, 0, self.num_symbols - 1)
+        found = next_log_probs(
+            jnp.asarray(self.theta_star()), self.features.children(latent.prompt, before, length)
+        )
+        table = jnp.full((self.vocab_size,), -jnp.inf, found.dtype)
+        return table.at[jnp.asarray(self.response_tokens)].set(found)
+
+    def value(self, latent: Any, prefix: Int[Array, " response"], length: Int[Array, ""]) -> Float[Array, ""]:
+        """1 for symbols, 0 else."""
+        return self.legal(prefix, length).astype(jnp.float32)
+
+    def reward(self, latent: Any, response: Int[Array, " response"]) -> Float[Array, ""]:
+        """1 for H symbols."""
+        return self.legal(response).astype(jnp.float32)
+
+    def exact_kl(self, theta: Float[np.ndarray, " dimension"]) -> float:
+        """KL(pi_D || pi_theta) in nats, prompts weighed by mu."""
+        return float(np.dot(self.mu, markov_sums.kls(self.features, self.theta_star(), np.asarray(theta))))
+
+    def facts(self) -> list[tuple[str, Any]]:
+        """What the theorems ask of an instance, by dynamic programming."""
+        features, theta = self.features, self.theta_star()
+        zero = np.zeros_like(theta)
+        weights = np.asarray(self.mu)
+        step = 1 / (2 * self.horizon * self.bound**2)
+        return [
+            ("dimension d, bound B, |theta*|", f"{features.dimension}, {self.bound:g}, {self.norm:g}"),
+            ("exact entropy of pi_D(.|x), nats", float(weights @ markov_sums.entropies(features, theta))),
+            ("KL of theta = 0, nats", float(weights @ markov_sums.kls(features, theta, zero))),
+            ("inherent variance sigma*^2", float(weights @ markov_sums.variances(features, theta))),
+            ("largest step of SGD's theorem, 1/(2 H B^2)", step),
+        ]
+
+
+@functools.lru_cache(maxsize=64)
+def _theta_star(task: AutoregressiveLinear) -> Any:
+    rng = np.random.default_rng([task.theta_seed, task.features.dimension])
+    drawn = rng.normal(size=task.features.dimension)
+    if task.family == "position":
+        drawn = np.sign(drawn)
+    return task.norm * drawn / np.linalg.norm(drawn)
