@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
+import re
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from experiments.runs import train_run
 from experiments.schema import register_schemas
+from experiments.verdict import Verdict
 
 TINY = (
     "task.depth=2", "task.width=2", "task.num_ids=8",
@@ -108,3 +113,36 @@ def command_line() -> Callable[[str, Sequence[str]], tuple[list[str], dict[str, 
         return [sys.executable, "-m", f"experiments.{module}", *arguments], environment
 
     return line
+
+
+@pytest.fixture(scope="session")
+def refuses(compose_config: Callable[..., DictConfig]) -> Callable[..., None]:
+    """`refuses(settings, "claim", ["key=value"], message)`: `settings` of a claim's configuration with these
+    values raises one line that begins with `message`."""
+    plain = functools.cache(compose_config)
+
+    def check(settings: Callable[[Any], Any], name: str, overrides: list[str], message: str) -> None:
+        config = OmegaConf.merge(plain(name), OmegaConf.from_dotlist(overrides))
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}") as error:
+            settings(config)
+        assert "\n" not in str(error.value)
+
+    return check
+
+
+@pytest.fixture
+def run_claim(tmp_path: Path, command_line: Callable[..., Any]) -> Callable[..., tuple[Verdict, Path]]:
+    """`run_claim("claim", "key=value", ...)`: the verdict of the command in a process of its own, and its
+    directory."""
+
+    def run(name: str, *overrides: str) -> tuple[Verdict, Path]:
+        arguments, environment = command_line(name, [*overrides, "name=tiny", f"root={tmp_path}"])
+        root = Path(__file__).parents[2]
+        done = subprocess.run(
+            arguments, cwd=root, env=environment, capture_output=True, text=True, check=False, timeout=1200
+        )
+        assert done.returncode == 0, done.stderr
+        path = tmp_path / name / "tiny"
+        return Verdict.read(path / "verdict.json"), path
+
+    return run

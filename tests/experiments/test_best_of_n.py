@@ -5,10 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-import re
-import subprocess
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +17,6 @@ from experiments import best_of_n as claim
 from experiments.best_of_n_instances import Instance, random_instance, ratio_instance, tail_instance
 from experiments.best_of_n_measure import Measurements, compare, enough, measure_all, of_tail, settings
 from experiments.coverage_bounds_measure import Sides
-from experiments.verdict import Verdict
 from tracking import Progress
 
 TINY = {
@@ -208,25 +204,13 @@ def test_scales_span_a_factor_of_16_with_fresh_seeds(
         ("atoms=10", "atoms: 10 is not an integer >= 100"),
     ],
 )
-def test_bad_input_is_one_line(
-    override: str, message: str, compose_config: Callable[..., DictConfig]
-) -> None:
-    config = OmegaConf.merge(composed(compose_config), OmegaConf.from_dotlist([override]))
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}") as error:
-        settings(config)
-    assert "\n" not in str(error.value)
+def test_bad_input_is_one_line(override: str, message: str, refuses: Callable[..., None]) -> None:
+    refuses(settings, "best_of_n", [override], message)
 
 
 @pytest.mark.slow
-def test_the_command_ends_in_a_verdict_and_a_report(tmp_path: Path, command_line: Any) -> None:
+def test_the_command_ends_in_a_verdict_and_a_report(run_claim: Callable[..., Any]) -> None:
     tiny = [f"{key}={value}".replace(" ", "") for key, value in TINY.items()]
-    arguments, environment = command_line("best_of_n", [*tiny, "name=tiny", f"root={tmp_path}"])
-    root = Path(__file__).parents[2]
-    done = subprocess.run(
-        arguments, cwd=root, env=environment, capture_output=True, text=True, check=False, timeout=600
-    )
-    assert done.returncode == 0, done.stderr
-    path = tmp_path / "best_of_n" / "tiny"
-    verdict = Verdict.read(path / "verdict.json")
+    verdict, path = run_claim("best_of_n", *tiny)
     assert of_theorems({check.name for check in verdict.checks if not check.passed}) == set()
     assert (path / "report.html").read_text().count("<figure") == 3

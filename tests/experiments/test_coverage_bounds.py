@@ -5,10 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-import re
-import subprocess
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -19,7 +16,6 @@ from oracles.autoregressive import enumerated
 from experiments import coverage_bounds as claim
 from experiments import coverage_bounds_laws as laws
 from experiments.coverage_bounds_measure import Measurements, Sides, measure_all, settings
-from experiments.verdict import Verdict
 from metrics import coverage_profile, coverage_supremum, kl, kl_converse_bound
 from tracking import Progress
 
@@ -300,25 +296,13 @@ def test_scales_span_a_factor_of_16_with_fresh_seeds(
         ("seed=x", "seed: 'x' is not an integer >= 0"),
     ],
 )
-def test_bad_input_is_one_line(
-    override: str, message: str, compose_config: Callable[..., DictConfig]
-) -> None:
-    config = OmegaConf.merge(composed(compose_config), OmegaConf.from_dotlist([override]))
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}") as error:
-        settings(config)
-    assert "\n" not in str(error.value)
+def test_bad_input_is_one_line(override: str, message: str, refuses: Callable[..., None]) -> None:
+    refuses(settings, "coverage_bounds", [override], message)
 
 
 @pytest.mark.slow
-def test_the_command_ends_in_a_verdict_and_a_report(tmp_path: Path, command_line: Any) -> None:
+def test_the_command_ends_in_a_verdict_and_a_report(run_claim: Callable[..., Any]) -> None:
     tiny = [f"{key}={value}".replace(" ", "") for key, value in TINY.items()]
-    arguments, environment = command_line("coverage_bounds", [*tiny, "name=tiny", f"root={tmp_path}"])
-    root = Path(__file__).parents[2]
-    done = subprocess.run(
-        arguments, cwd=root, env=environment, capture_output=True, text=True, check=False, timeout=600
-    )
-    assert done.returncode == 0, done.stderr
-    path = tmp_path / "coverage_bounds" / "tiny"
-    verdict = Verdict.read(path / "verdict.json")
+    verdict, path = run_claim("coverage_bounds", *tiny)
     assert of_theorems({check.name for check in verdict.checks if not check.passed}) == set()
     assert (path / "report.html").read_text().count("<figure") == 3

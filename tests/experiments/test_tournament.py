@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import re
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from experiments import tournament as claim
 from experiments import tournament_checks, tournament_figures, tournament_study, tournament_tables
 from experiments.tournament_measure import MIN_KL, OFFSET, OFFSET_EXACT, SIMPLE, Design, Outcome
 from experiments.tournament_study import Cell, Settings, Study, study
-from experiments.verdict import Verdict
 from tracking import Progress
 
 EXAMPLES = (64, 256, 1024, 4096)
@@ -256,18 +253,8 @@ def test_scales_span_a_factor_of_16_with_fresh_seeds(
         (["pair_members=1"], "pair_members: 1 is not an integer >= 2"),
     ],
 )
-def test_bad_input_is_one_line(
-    overrides: list[str], message: str, compose_config: Callable[..., DictConfig]
-) -> None:
-    config = OmegaConf.merge(_config(compose_config), OmegaConf.from_dotlist(overrides))
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}") as error:
-        claim.settings(config)
-    assert "\n" not in str(error.value)
-
-
-@functools.cache
-def _config(compose_config: Callable[..., DictConfig]) -> DictConfig:
-    return compose_config("tournament")
+def test_bad_input_is_one_line(overrides: list[str], message: str, refuses: Callable[..., None]) -> None:
+    refuses(claim.settings, "tournament", overrides, message)
 
 
 def test_bad_input_ends_the_command_before_anything_is_written(
@@ -279,22 +266,10 @@ def test_bad_input_ends_the_command_before_anything_is_written(
 
 
 @pytest.mark.slow
-def test_the_command_ends_in_a_verdict_and_a_report(tmp_path: Path, command_line: Any) -> None:
+def test_the_command_ends_in_a_verdict_and_a_report(run_claim: Callable[..., Any]) -> None:
     tiny = ["seed=700", "seeds=8", "sets=8", "samples=2", "sizes=[4,8,16]", "ns=[4,64,256]", "a=[0.25]"]
-    tiny += ["examples=[64,256,1024]", "pair_examples=[1,256,1024]", "name=tiny", f"root={tmp_path}"]
-    arguments, environment = command_line("tournament", tiny)
-    done = subprocess.run(
-        arguments,
-        cwd=Path(__file__).parents[2],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=1200,
-    )
-    assert done.returncode == 0, done.stderr
-    path = tmp_path / "tournament" / "tiny"
-    verdict = Verdict.read(path / "verdict.json")
+    tiny += ["examples=[64,256,1024]", "pair_examples=[1,256,1024]"]
+    verdict, path = run_claim("tournament", *tiny)
     assert (path / "report.html").read_text().count("<figure") == 4
     for check in verdict.checks:
         if check.name.startswith("guarantee"):

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import re
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from decoding import Decoded
 from decoding.typed_trees import action_level_moves as moves_of
 from decoding.typed_trees import delay_tree, first_leaf_steps, leaf_probability, parity_tree
 from experiments import vgb_delay as claim
 from experiments import vgb_delay_measure as measuring
-from experiments.verdict import Verdict
 from experiments.vgb_laws import ChainSettings, Goodness, Sampled, expected_queries, laws_of
 from metrics import mean_interval
 
@@ -190,18 +187,8 @@ def test_scales_span_a_factor_of_16_with_fresh_seeds(
         (["seed=-1"], "seed: -1 is not an integer >= 0"),
     ],
 )
-def test_bad_input_is_one_line(
-    overrides: list[str], message: str, compose_config: Callable[..., DictConfig]
-) -> None:
-    config = OmegaConf.merge(_config(compose_config), OmegaConf.from_dotlist(overrides))
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}") as error:
-        claim.settings(config)
-    assert "\n" not in str(error.value)
-
-
-@functools.cache
-def _config(compose_config: Callable[..., DictConfig]) -> DictConfig:
-    return compose_config("vgb_delay")
+def test_bad_input_is_one_line(overrides: list[str], message: str, refuses: Callable[..., None]) -> None:
+    refuses(claim.settings, "vgb_delay", overrides, message)
 
 
 def test_bad_input_ends_the_command_before_anything_is_written(
@@ -213,17 +200,10 @@ def test_bad_input_ends_the_command_before_anything_is_written(
 
 
 @pytest.mark.slow
-def test_the_command_ends_in_a_verdict_and_a_report(tmp_path: Path, command_line: Any) -> None:
+def test_the_command_ends_in_a_verdict_and_a_report(run_claim: Callable[..., Any]) -> None:
     tiny = ["horizons=[4,6,8]", "block=2", "seeds=2", "leaves=8", "chains=256", "sampled_horizon=4"]
-    tiny += ["parity_chains=64", "name=tiny", f"root={tmp_path}"]
-    arguments, environment = command_line("vgb_delay", tiny)
-    root = Path(__file__).parents[2]
-    done = subprocess.run(
-        arguments, cwd=root, env=environment, capture_output=True, text=True, check=False, timeout=1200
-    )
-    assert done.returncode == 0, done.stderr
-    path = tmp_path / "vgb_delay" / "tiny"
-    verdict = Verdict.read(path / "verdict.json")
+    tiny += ["parity_chains=64"]
+    verdict, path = run_claim("vgb_delay", *tiny)
     report = (path / "report.html").read_text()
     assert report.count("<figure") == 4
     for check in verdict.checks:

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import re
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from decoding import Decoded
 from decoding.typed_trees import perturbation_tree
 from experiments import vgb_perturbation as claim
-from experiments.verdict import Verdict
 from experiments.vgb_laws import ChainSettings, Goodness, Sampled, laws_of
 from metrics import Interval
 
@@ -130,18 +127,8 @@ def test_scales_span_a_factor_of_16_with_fresh_seeds(
         (["chains=8"], "chains: 8 is not an integer >= 32"),
     ],
 )
-def test_bad_input_is_one_line(
-    overrides: list[str], message: str, compose_config: Callable[..., DictConfig]
-) -> None:
-    config = OmegaConf.merge(_config(compose_config), OmegaConf.from_dotlist(overrides))
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}") as error:
-        claim.settings(config)
-    assert "\n" not in str(error.value)
-
-
-@functools.cache
-def _config(compose_config: Callable[..., DictConfig]) -> DictConfig:
-    return compose_config("vgb_perturbation")
+def test_bad_input_is_one_line(overrides: list[str], message: str, refuses: Callable[..., None]) -> None:
+    refuses(claim.settings, "vgb_perturbation", overrides, message)
 
 
 def test_bad_input_ends_the_command_before_anything_is_written(
@@ -153,7 +140,7 @@ def test_bad_input_ends_the_command_before_anything_is_written(
 
 
 @pytest.mark.slow
-def test_the_command_ends_in_a_verdict_and_a_report(tmp_path: Path, command_line: Any) -> None:
+def test_the_command_ends_in_a_verdict_and_a_report(run_claim: Callable[..., Any]) -> None:
     tiny = [
         "horizons=[3,4,6]",
         "epsilons=[0.1,0.2,1.0]",
@@ -162,15 +149,8 @@ def test_the_command_ends_in_a_verdict_and_a_report(tmp_path: Path, command_line
         "chains=256",
         "sampled_horizon=4",
     ]
-    tiny += ["sampled_epsilon=1.0", "name=tiny", f"root={tmp_path}"]
-    arguments, environment = command_line("vgb_perturbation", tiny)
-    root = Path(__file__).parents[2]
-    done = subprocess.run(
-        arguments, cwd=root, env=environment, capture_output=True, text=True, check=False, timeout=1200
-    )
-    assert done.returncode == 0, done.stderr
-    path = tmp_path / "vgb_perturbation" / "tiny"
-    verdict = Verdict.read(path / "verdict.json")
+    tiny += ["sampled_epsilon=1.0"]
+    verdict, path = run_claim("vgb_perturbation", *tiny)
     report = (path / "report.html").read_text()
     assert report.count("<figure") == 3
     for check in verdict.checks:
