@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 
 import jax
+import numpy as np
 from jaxtyping import Array, Int, PRNGKeyArray
 
 
@@ -26,3 +27,9 @@ def stream(seed: int | Int[Array, ""], *path: str | int | Int[Array, ""]) -> PRN
         else:
             key = jax.random.fold_in(jax.random.fold_in(key, 1), part)
     return key
+
+
+def numpy_stream(seed: int, *path: str | int) -> np.random.Generator:
+    """NumPy's generator on the stream that `path` names, for what is drawn on the host in float64."""
+    words = np.asarray(jax.random.key_data(stream(seed, *path)))
+    return np.random.default_rng(words.tolist())

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks import stream
+from tasks.streams import numpy_stream
 
 PARTS = st.one_of(st.sampled_from(["train", "evaluation", "init", "a", "b"]), st.integers(0, 2**31 - 1))
 
@@ -49,3 +50,11 @@ def test_a_traced_seed_and_step_give_the_same_stream() -> None:
         np.uint32(3), np.int32(7)
     )
     assert tuple(np.asarray(traced).tolist()) == data(3, "train", 7)
+
+
+def test_numpy_streams_repeat_and_differ_by_path_and_seed() -> None:
+    def drawn(seed: int, *path: str | int) -> float:
+        return float(numpy_stream(seed, *path).random())
+
+    assert drawn(3, "a", 1) == drawn(3, "a", 1)
+    assert len({drawn(3, "a", 1), drawn(3, "a", 2), drawn(3, "b", 1), drawn(4, "a", 1)}) == 4

@@ -1,0 +1,80 @@
+"""Exact KL and coverage of responses whose tokens are independent bits, in NumPy and float64.
+
+A bit is described by its log-odds: P[y_h = 1] = sigma(u) = 1/(1 + e^-u).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float, Int
+
+LOG_TOLERANCE = 1e-9
+"""Nats within which a log ratio counts as ln N: rounding must not decide a tie."""
+
+
+def softplus(log_odds: Float[np.ndarray, "*batch"]) -> Float[np.ndarray, "*batch"]:
+    """ln(1 + e^u)."""
+    return np.logaddexp(0.0, log_odds)
+
+
+def sigmoid(log_odds: Float[np.ndarray, "*batch"]) -> Float[np.ndarray, "*batch"]:
+    """1/(1 + e^-u)."""
+    from scipy import special
+
+    return special.expit(log_odds)
+
+
+def bit_kl(
+    star: Float[np.ndarray, "*batch"], fitted: Float[np.ndarray, "*batch"]
+) -> Float[np.ndarray, "*batch"]:
+    """KL(Ber(sigma(u*)) || Ber(sigma(u))) = sigma(u*) (u* - u) - ln(1 + e^u*) + ln(1 + e^u), in nats."""
+    return sigmoid(star) * (star - fitted) - softplus(star) + softplus(fitted)
+
+
+def shared_coverage(
+    star: Float[np.ndarray, "*batch"],
+    fitted: Float[np.ndarray, "*batch"],
+    horizon: int,
+    log_n: Float[np.ndarray, " n"],
+) -> Float[np.ndarray, "*batch n"]:
+    """P[X >= ln N] for H independent bits of log-odds u*, modelled as bits of log-odds u.
+
+    X = c (u* - u) - H (ln(1 + e^u*) - ln(1 + e^u)) with c ~ Binomial(H, sigma(u*)) the number of ones: one
+    tail of a binomial law.
+    """
+    from scipy import special
+
+    star, fitted = np.broadcast_arrays(np.asarray(star, np.float64), np.asarray(fitted, np.float64))
+    slope = (star - fitted)[..., None]
+    need = (
+        np.asarray(log_n, np.float64)
+        - LOG_TOLERANCE
+        + horizon * (softplus(star) - softplus(fitted))[..., None]
+    )
+    p = np.broadcast_to(sigmoid(star)[..., None], need.shape)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ones = np.nan_to_num(need / slope, nan=0.0, posinf=horizon + 1.0, neginf=-1.0)
+    at_least = np.clip(np.ceil(ones) - 1, -1, horizon)
+    at_most = np.clip(np.floor(ones), -1, horizon)
+    upper = np.where(at_least < 0, 1.0, special.bdtrc(np.maximum(at_least, 0), horizon, p))
+    lower = np.where(at_most < 0, 0.0, special.bdtr(np.maximum(at_most, 0), horizon, p))
+    return np.where(slope > 0, upper, np.where(slope < 0, lower, (need <= 0).astype(np.float64)))
+
+
+def grouped_coverage(
+    rng: np.random.Generator,
+    star: float,
+    fitted: Float[np.ndarray, "draws groups"],
+    sizes: Int[np.ndarray, "draws groups"],
+    responses: int,
+    log_n: float,
+) -> Float[np.ndarray, " draws"]:
+    """Share with X >= ln N of responses drawn from independent bits that all have log-odds `star`.
+
+    In draw i, `sizes[i, g]` of the bits are modelled with log-odds `fitted[i, g]`. X is a function of the
+    number of ones in each group, and only those are drawn. The share is an unbiased estimate of P[X >= ln N].
+    """
+    ones = rng.binomial(sizes, float(sigmoid(np.asarray(star))), (responses, *sizes.shape))
+    constant = np.sum(sizes * (softplus(np.asarray(star)) - softplus(fitted)), axis=-1)
+    log_ratio = np.einsum("rdg,dg->rd", ones, star - fitted) - constant
+    return np.mean(log_ratio >= log_n - LOG_TOLERANCE, axis=0)

@@ -1,0 +1,294 @@
+"""The claims on maximum likelihood: small versions pass, failures are noticed, bad input, whole commands."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from experiments import mle_horizon, mle_lower_bounds, mle_lower_measure, mle_rates, mle_rates_measure
+from experiments import mle_sweeps as sweeps
+from experiments.rates import Rate
+from experiments.verdict import Verdict
+from tracking import Progress
+
+CLAIMS = {"mle_horizon": mle_horizon, "mle_rates": mle_rates, "mle_lower_bounds": mle_lower_bounds}
+SMALL_RATES = (
+    "bernoulli_samples=[32,512,8192]",
+    "bernoulli_draws=512",
+    "linear_samples=[512,2048,8192]",
+    "linear_horizons=[16,64,256]",
+    "linear_sample=2048",
+    "log_ns=[0.75,2,5]",
+    "tree_length=5",
+    "tree_samples=[32,64,128]",
+    "tree_sample=64",
+    "tree_models=[4,32,128]",
+    "tree_sets=16",
+    "convex_size=768",
+    "convex_samples=3072",
+    "convex_ns=[5,8,16]",
+    "draws=48",
+)
+SMALL_BOUNDS = (
+    "draws=128",
+    "coarse_samples=[128,256,512]",
+    "coarse_sample=512",
+    "coarse_sizes=[8,16,32]",
+    "coarse_size=16",
+    "coarse_norm=10",
+    "coarse_log_ns=[0.75,3,10]",
+    "fine_samples=[256,512,1024]",
+    "fine_sample=1024",
+    "fine_sizes=[32,64,128]",
+    "fine_log_ns=[1,2,4]",
+    "bits_samples=[2048,4096,8192]",
+    "bits_horizons=[64,128,256]",
+    "bits_horizon=64",
+    "bits_long=128",
+    "bits_log_ns=[0.7,1.4,2.8]",
+    "bits_responses=64",
+)
+SMALL_HORIZON = ("horizons=[64,256,1024]", "samples=64", "draws=512")
+
+
+def settings_of(claim: str, compose_config: Callable[..., DictConfig], *overrides: str) -> Any:
+    config = OmegaConf.merge(compose_config(claim), OmegaConf.from_dotlist(["seed=7", *overrides]))
+    return CLAIMS[claim].settings(config)
+
+
+@functools.cache
+def horizon(compose_config: Callable[..., DictConfig]) -> mle_horizon.Measured:
+    return mle_horizon.fits(settings_of("mle_horizon", compose_config, *SMALL_HORIZON))
+
+
+@functools.cache
+def rates(compose_config: Callable[..., DictConfig]) -> mle_rates_measure.Measured:
+    chosen = settings_of("mle_rates", compose_config, *SMALL_RATES)
+    return mle_rates_measure.measured(chosen, Progress(show=False))
+
+
+@functools.cache
+def bounds(compose_config: Callable[..., DictConfig]) -> mle_lower_measure.Measured:
+    chosen = settings_of("mle_lower_bounds", compose_config, *SMALL_BOUNDS)
+    return mle_lower_measure.measured(chosen, Progress(show=False))
+
+
+def failed(claim: Any, found: Any) -> set[str]:
+    return {check.name for check in claim.checks(found) if not check.passed}
+
+
+def test_the_claims_hold_at_small_sizes(compose_config: Callable[..., DictConfig]) -> None:
+    assert not failed(mle_horizon, horizon(compose_config))
+    # The hull's failures fade between N = 5 and 16 at d = 768, and 48 draws leave the slope uncertain.
+    assert failed(mle_rates, rates(compose_config)) <= {"hull: exponent of Cov_N in N, from below"}
+    assert not failed(mle_lower_bounds, bounds(compose_config))
+
+
+def test_the_same_seed_gives_the_same_numbers(compose_config: Callable[..., DictConfig]) -> None:
+    again = mle_horizon.fits(horizon(compose_config).settings)
+    np.testing.assert_array_equal(again.kl, horizon(compose_config).kl)
+    other = mle_horizon.fits(dataclasses.replace(again.settings, seed=8))
+    assert (other.kl != again.kl).any()
+
+
+@pytest.mark.parametrize(
+    ("change", "noticed"),
+    [
+        (lambda f: {"kl": f.kl / np.array(f.settings.horizons) * 64}, "KL: exponent in H, from below"),
+        (
+            lambda f: {"coverage": f.coverage * np.array(f.settings.horizons) ** 0.2},
+            "Cov_N: exponent in H, from above",
+        ),
+        (lambda f: {"coverage": f.coverage * 1.1}, "Cov_N over 1/(2n), largest over all data sets"),
+        (
+            lambda f: {"kl": f.kl * 0.9},
+            "probability that KL >= .1639 H/n, least over H, larger of the two theta*",
+        ),
+    ],
+)
+def test_a_failure_of_the_horizon_claim_is_noticed(
+    change: Any, noticed: str, compose_config: Callable[..., DictConfig]
+) -> None:
+    found = horizon(compose_config)
+    assert noticed in failed(mle_horizon, found._replace(**change(found)))
+
+
+def scaled(found: Any, key: tuple[str, str], index: int, factor: Any) -> Any:
+    """The findings with one rate multiplied, size by size."""
+    sweep = found.sweeps[key]
+    each = list(sweep.rates)
+    each[index] = each[index]._replace(values=each[index].values * factor(np.array(sweep.sizes, float)))
+    return found._replace(sweeps={**found.sweeps, key: sweep._replace(rates=tuple(each))})
+
+
+@pytest.mark.parametrize(
+    ("key", "index", "factor", "noticed"),
+    [
+        (("Bernoulli", "n"), 0, lambda x: x**0.5, "Bernoulli: exponent of E Cov_N in n, from above"),
+        (("Bernoulli", "n"), 1, lambda x: 9 + 0 * x, "Bernoulli: largest share of the bound, against n"),
+        (
+            ("Bernoulli", "ln 1/delta"),
+            0,
+            lambda x: x**0.3,
+            "Bernoulli: exponent of the quantile in ln 1/delta, from above",
+        ),
+        (("linear", "n"), 0, lambda x: x**0.5, "linear: exponent in n"),
+        (("linear", "sigma*^2"), 0, lambda x: x**0.5, "linear: exponent in sigma*^2"),
+        (("linear", "ln N"), 0, lambda x: 1000 + 0 * x, "linear: largest share of the bound, against ln N"),
+        (("finite class", "n"), 0, lambda x: x**0.9, "finite class: exponent in n"),
+        (("convex hull", "ln N"), 0, lambda x: x, "class: exponent of Cov_N in ln N, from above"),
+        (("convex hull", "N"), 0, lambda x: x**0.7, "hull: exponent of Cov_N in N, from above"),
+        (("convex hull", "N"), 0, lambda x: 0 * x, "hull: exponent of Cov_N in N, from above"),
+    ],
+)
+def test_a_failure_of_the_rates_is_noticed(
+    key: tuple[str, str], index: int, factor: Any, noticed: str, compose_config: Callable[..., DictConfig]
+) -> None:
+    assert noticed in failed(mle_rates, scaled(rates(compose_config), key, index, factor))
+
+
+@pytest.mark.parametrize(
+    ("key", "factor", "noticed"),
+    [
+        (("coarse", "n"), lambda x: x**-0.3, "coarse: exponent of Cov_N in n, from below"),
+        (("coarse", "ln N"), lambda x: 1 / x, "coarse: exponent of Cov_N in ln N, from below"),
+        (("fine", "d"), lambda x: 1 / x, "fine: exponent of Cov_N in d, from below"),
+        (("fine", "ln N"), lambda x: x, "fine: exponent of Cov_N in ln N, from above"),
+        (("variance", "H"), lambda x: 1 / x, "variance: exponent of Cov_N in H, from below"),
+        (("variance", "sigma*^2"), lambda x: x, "variance: exponent of Cov_N in sigma*^2, from above"),
+        (("variance", "n"), lambda x: 1000 + 0 * x, "variance: largest share of the upper bound"),
+    ],
+)
+def test_a_failure_of_the_lower_bounds_is_noticed(
+    key: tuple[str, str], factor: Any, noticed: str, compose_config: Callable[..., DictConfig]
+) -> None:
+    assert noticed in failed(mle_lower_bounds, scaled(bounds(compose_config), key, 0, factor))
+
+
+def test_failures_outside_the_sweeps_are_noticed(compose_config: Callable[..., DictConfig]) -> None:
+    found, low = rates(compose_config), bounds(compose_config)
+    assert "Bernoulli: share of data sets with infinite KL, least over n" in failed(
+        mle_rates, found._replace(infinite=0 * found.infinite)
+    )
+    assert "linear: parameters over examples, least" in failed(mle_rates, found._replace(dimension=64))
+    never = [0 * each for each in low.missed]
+    assert failed(mle_lower_bounds, low._replace(missed=never, promised=never, trivial=0.1, spread=1.5)) >= {
+        "coarse: probability of Cov_N >= (d - 1)/(10 n), least over n and d",
+        "coarse: Cov_N at the trivial N = e^2B, largest",
+        "fine: probability of missing pi_D, least over n, d and ln N",
+        "fine: ln(1/(1 - eps)) over sqrt(d/n), largest",
+    }
+
+
+def test_notes_and_tables_are_whole(compose_config: Callable[..., DictConfig]) -> None:
+    for claim, found in (
+        (mle_rates, rates(compose_config)),
+        (mle_lower_bounds, bounds(compose_config)),
+        (mle_horizon, horizon(compose_config)),
+    ):
+        assert all(text.endswith(".") for text in claim.notes(found))  # type: ignore[attr-defined]
+    every = list(rates(compose_config).sweeps.values())
+    for _, names, rows in [sweeps.exponent_table(every, 7), *sweeps.value_tables(every, 7)]:
+        assert rows
+        assert all(len(row) == len(names) for row in rows)
+    assert {key for _, _, keys in mle_rates.FIGURES for key in keys} == set(rates(compose_config).sweeps)
+
+
+def test_exponents_bounds_and_shares_by_hand() -> None:
+    sizes = (1.0, 10.0, 100.0)
+    values = np.array([[1.0, 0.1, 0.01]] * 4)
+    sweep = sweeps.Sweep("a", "n", "", sizes, (Rate("b", values, -1.0, np.array([2.0, 1.0, 0.02])),))
+    np.testing.assert_allclose(sweeps.slope(sweep, 0, 1).estimate, -1)
+    np.testing.assert_allclose(sweeps.share_of_bound(sweep, 0, 1).high, 0.5)
+    np.testing.assert_allclose(sweeps.own_slope(sizes, np.array([1.0, 10.0, 100.0])), 1)
+    nothing = sweep._replace(rates=(Rate("b", 0 * values),))
+    assert np.isnan(sweeps.slope(nothing, 0, 1).estimate)
+    least = sweeps.least_share([np.array([True] * 9 + [False]), np.array([True] * 10)])
+    np.testing.assert_allclose(least.estimate, 0.9)
+    assert mle_rates_measure.worst_quantile(50, np.log(16), 1.0) == pytest.approx(
+        1 - np.exp(-1 / 50), rel=0.01
+    )
+    assert mle_rates_measure.worst_probability(50, np.log(1000)) == pytest.approx(1 / 51, rel=0.01)
+
+
+@pytest.mark.parametrize("claim", CLAIMS)
+@pytest.mark.parametrize("scale", ["cpu", "paper"])
+def test_scales_have_draws_and_sizes_enough_and_fresh_seeds(
+    claim: str, scale: str, compose_config: Callable[..., DictConfig]
+) -> None:
+    chosen = CLAIMS[claim].settings(compose_config(claim, f"scale={scale}"))  # type: ignore[attr-defined]
+    assert chosen.seed < 900, "settings were chosen on 900 and above"
+    assert chosen.draws >= 32
+    for field in dataclasses.fields(chosen):
+        value = getattr(chosen, field.name)
+        if isinstance(value, tuple):
+            assert len(value) >= 5, field.name
+            assert max(value) >= 16 * min(value) * (1 - 1e-9), field.name
+
+
+@pytest.mark.parametrize(
+    ("claim", "override", "message"),
+    [
+        ("mle_horizon", "horizons=[4,8]", "horizons: [4, 8]; valid: at least 3 different integers >= 1"),
+        ("mle_horizon", "n=1", "n: 1 is not a number strictly between 1 and inf"),
+        ("mle_horizon", "draws=3", "draws: 3 is not an integer >= 32"),
+        ("mle_rates", "log_ns=[1,1,2]", "log_ns: [1, 1, 2]; valid: at least 3 increasing numbers"),
+        ("mle_rates", "log_deltas=3", "log_deltas: 3; valid: at least 3 increasing numbers"),
+        ("mle_rates", "tree_sample=100", "tree_sample: 100; valid: one of tree_samples"),
+        ("mle_rates", "tree_length=13", "tree_length: 13; valid: 2 to 12"),
+        ("mle_rates", "convex_samples=2000", "convex_samples: 2000 is not an integer >= 2048"),
+        ("mle_rates", "convex_ns=[2,4]", "convex_ns: [2, 4]; valid: at least 3 different integers >= 2"),
+        ("mle_lower_bounds", "coarse_norm=9", "coarse_log_ns: [0.75, 1.5, 3.0, 6.0, 12.0]; valid: at most"),
+        ("mle_lower_bounds", "coarse_size=300", "size: 300; valid: 2 to num_samples = 256"),
+        ("mle_lower_bounds", "fine_sample=300", "size: 256; valid: 1 to num_samples/2 = 150"),
+        ("mle_lower_bounds", "bits_norm=5", "log_n: 1.38629; valid: at most c1/4 min(H, B^2)"),
+        ("mle_lower_bounds", "bits_sample=many", "bits_sample: 'many' is not an integer >= 2"),
+    ],
+)
+def test_bad_input_is_one_line(
+    claim: str, override: str, message: str, compose_config: Callable[..., DictConfig]
+) -> None:
+    config = OmegaConf.merge(compose_config(claim), OmegaConf.from_dotlist([override]))
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}") as error:
+        CLAIMS[claim].settings(config)  # type: ignore[attr-defined]
+    assert "\n" not in str(error.value)
+
+
+def test_bad_input_ends_the_command_before_anything_is_written(
+    call: Callable[..., Any], tmp_path: Path
+) -> None:
+    ended = call(mle_horizon.main, "draws=few")
+    assert (ended.status, ended.err) == (2, "error: draws: 'few' is not an integer >= 32\n")
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("claim", "overrides", "figures"),
+    [
+        ("mle_horizon", SMALL_HORIZON, 1),
+        ("mle_rates", SMALL_RATES, 4),
+        ("mle_lower_bounds", SMALL_BOUNDS, 3),
+    ],
+)
+def test_the_commands_end_in_a_verdict_and_a_report(
+    claim: str, overrides: tuple[str, ...], figures: int, tmp_path: Path, command_line: Any
+) -> None:
+    arguments, environment = command_line(claim, [*overrides, "seed=7", "name=tiny", f"root={tmp_path}"])
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        arguments, cwd=root, env=environment, capture_output=True, text=True, check=False, timeout=1200
+    )
+    assert done.returncode == 0, done.stderr
+    path = tmp_path / claim / "tiny"
+    assert Verdict.read(path / "verdict.json").claim == claim
+    assert (path / "report.html").read_text().count("<figure") == figures
