@@ -22,6 +22,7 @@ CONF = Path(str(importlib.resources.files("conf")))
 TOP = sorted(file.stem for file in CONF.glob("*.yaml") if file.stem != "wandb_sweep")
 OPTIONS = sorted((file.parent.name, file.stem) for file in CONF.glob("*/*.yaml"))
 GROUPS = (
+    "averaging",
     "checkpoint",
     "evaluation",
     "experiment",
@@ -48,15 +49,34 @@ def test_every_top_level_file_composes(name: str, compose_config: Callable[..., 
 
 # What a file of conf/experiment overlays: a claim's own configuration, or that of experiments.train.
 CLAIMS = {name: claim for _, name in OPTIONS if (claim := name.rpartition("_")[0]) in TOP}
-UNTRAINED = {"vgb_delay", "vgb_perturbation"}
-COMPANIONS = {("evaluation", "brackets"): ("task=dyck",)}
+UNTRAINED = {
+    "best_of_n",
+    "coverage_bounds",
+    "mle_horizon",
+    "mle_lower_bounds",
+    "mle_rates",
+    "optimizers_graph",
+    "sgd_coordinates",
+    "sgd_horizon",
+    "token_sgd",
+    "tournament",
+    "truncated_distillation",
+    "vgb_delay",
+    "vgb_perturbation",
+}
+COMPANIONS = {
+    ("evaluation", "brackets"): ("task=dyck",),
+    ("model", "linear"): ("task=autoregressive_linear",),
+}
 # What only experiments.train_value takes: without rewards there is nothing to regress on.
 OF_VALUES = {("objective", "value_regression"), ("source", "rollouts")}
+# And what only reinforcement learning takes.
+OF_RL = {("objective", "grpo"), ("objective", "reinforce"), ("objective", "rloo"), ("source", "on_policy")}
 BUILT = [
     (group, name)
     for group, name in OPTIONS
     if group in GROUPS
-    and (group, name) not in OF_VALUES
+    and (group, name) not in OF_VALUES | OF_RL
     and not (group == "experiment" and CLAIMS.get(name) in UNTRAINED)
 ]
 
@@ -76,11 +96,11 @@ def test_every_option_of_a_group_builds_a_run(
             compose_config(own, *chosen, f"{group}.no_such_field=1")
 
 
-@pytest.mark.parametrize(("group", "option"), sorted(OF_VALUES))
-def test_what_value_training_takes_is_made_from_its_file(
+@pytest.mark.parametrize(("group", "option"), sorted(OF_VALUES | OF_RL))
+def test_what_other_training_takes_is_made_from_its_file(
     group: str, option: str, compose_config: Callable[..., DictConfig]
 ) -> None:
-    config = compose_config("train_value", f"{group}={option}")
+    config = compose_config("train_rl" if (group, option) in OF_RL else "train_value", f"{group}={option}")
     assert isinstance(make(config[group], group), Objective if group == "objective" else Source)
 
 
