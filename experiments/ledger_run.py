@@ -61,7 +61,9 @@ def run_claims(claims: Sequence[str], scale: str, runs: Path, results: Path) -> 
     for place, claim in enumerate(claims, start=1):
         print(f"[{place}/{len(claims)}] {claim}", flush=True)
         began = time.monotonic()
-        command = [sys.executable, "-m", f"experiments.{claim}", f"scale={scale}", f"root={runs}"]
+        command = [sys.executable, "-m", f"experiments.{claim}", f"scale={scale}"]
+        if runs != Path("runs"):
+            command.append(f"root={runs}")
         status = subprocess.run(command, check=False).returncode
         if status in (130, -2, -15):
             raise KeyboardInterrupt
