@@ -5,8 +5,10 @@ from decoding.backtracking import BacktrackingRejection
 from decoding.base import Decoded, Decoder, Problem, Walk, decode, problem_of
 from decoding.blocks import BlockBestOfN, BlockRejection
 from decoding.estimates import Corrupted, Rollouts
+from decoding.pessimism import BestOfN, Pessimism
 from decoding.responses import base_responses
 from decoding.sampling import sample_responses
+from decoding.test_time_training import TestTimeTraining, ttt_log_probs
 from decoding.vgb import VGB
 from decoding.walks import Constant, ModelPolicy, ModelValues, TaskPolicy, TaskValues
 from decoding.whole import Ancestral, OutcomeRejection
@@ -16,6 +18,7 @@ __all__ = [
     "ActionRejection",
     "Ancestral",
     "BacktrackingRejection",
+    "BestOfN",
     "BlockBestOfN",
     "BlockRejection",
     "Constant",
@@ -25,13 +28,16 @@ __all__ = [
     "ModelPolicy",
     "ModelValues",
     "OutcomeRejection",
+    "Pessimism",
     "Problem",
     "Rollouts",
     "TaskPolicy",
     "TaskValues",
+    "TestTimeTraining",
     "Walk",
     "base_responses",
     "decode",
     "problem_of",
     "sample_responses",
+    "ttt_log_probs",
 ]

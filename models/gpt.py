@@ -122,6 +122,30 @@ class GPT(Model):
         responses: Int[Array, "batch candidates response"],
     ) -> Float[Array, "batch candidates response vocab"]:
         """Teacher-forced logits of every response token; the prompt is computed once for all candidates."""
+        return self._unembed(params, self._forced(params, prompt, prompt_mask, responses))
+
+    def features(
+        self,
+        params: Params,
+        prompt: Int[Array, "batch prompt"],
+        prompt_mask: Bool[Array, "batch prompt"],
+        responses: Int[Array, "batch candidates response"],
+    ) -> Float[Array, "batch candidates response width"]:
+        """The final norm's outputs, in the activations' dtype."""
+        return self._rows(params, self._forced(params, prompt, prompt_mask, responses))
+
+    def output_table(self, params: Params) -> Float[Array, "vocab width"]:
+        """The token embedding if it is tied, else the output layer's own matrix."""
+        return params["token"] if self.tie_embeddings else params["output"]
+
+    def _forced(
+        self,
+        params: Params,
+        prompt: Int[Array, "batch prompt"],
+        prompt_mask: Bool[Array, "batch prompt"],
+        responses: Int[Array, "batch candidates response"],
+    ) -> Float[Array, "batch candidates response width"]:
+        """The last block's outputs at every response token's input."""
         prefix, _ = self._prefill(params, prompt, prompt_mask, outputs=False)
         last = jnp.broadcast_to(prompt[:, None, -1:], (*responses.shape[:2], 1))
         tokens = jnp.concatenate([last, responses[:, :, :-1]], axis=2)
@@ -133,7 +157,7 @@ class GPT(Model):
             query, key, value = self._query_key_value(block, x)
             attended = attend(query, (prefix.memory(layer), Memory(key, value, causal)))
             x = self._finish_block(block, x, attended)
-        return self._unembed(params, x)
+        return x
 
     def prompt_logits(
         self, params: Params, prompt: Int[Array, "batch prompt"], prompt_mask: Bool[Array, "batch prompt"]
@@ -164,6 +188,28 @@ class GPT(Model):
         position: Int[Array, "*batch_samples"],
     ) -> tuple[Float[Array, "batch samples vocab"], DecodeCache]:
         """One incremental step for every sample of every prompt."""
+        x, cache = self._stepped(params, cache, tokens, position)
+        return self._unembed(params, x)[:, :, 0], cache
+
+    def step_features(
+        self,
+        params: Params,
+        cache: DecodeCache,
+        tokens: Int[Array, "batch samples"],
+        position: Int[Array, "*batch_samples"],
+    ) -> tuple[Float[Array, "batch samples width"], DecodeCache]:
+        """`step` up to the final norm."""
+        x, cache = self._stepped(params, cache, tokens, position)
+        return self._rows(params, x)[:, :, 0], cache
+
+    def _stepped(
+        self,
+        params: Params,
+        cache: DecodeCache,
+        tokens: Int[Array, "batch samples"],
+        position: Int[Array, "*batch_samples"],
+    ) -> tuple[Float[Array, "batch samples 1 width"], DecodeCache]:
+        """The last block's outputs at the newest input."""
         position = jnp.asarray(position)
         index = cache.prefix.length[:, None] + position
         x = self._embed(params, tokens[:, :, None], jnp.broadcast_to(index, tokens.shape)[:, :, None])
@@ -175,7 +221,7 @@ class GPT(Model):
             values.append(write(cache.values[layer], value, position))
             attended = attend(query, (cache.prefix.memory(layer), Memory(keys[-1], values[-1], visible)))
             x = self._finish_block(block, x, attended)
-        return self._unembed(params, x)[:, :, 0], DecodeCache(cache.prefix, tuple(keys), tuple(values))
+        return x, DecodeCache(cache.prefix, tuple(keys), tuple(values))
 
     def _prefill(
         self,
@@ -211,10 +257,14 @@ class GPT(Model):
         token, position = params["token"].astype(self.dtype), params["position"].astype(self.dtype)
         return lookup(token, tokens) + lookup(position, positions)
 
+    def _rows(self, params: Params, x: Float[Array, "*batch width"]) -> Float[Array, "*batch width"]:
+        """What the output table is applied to."""
+        return layer_norm(params["final_norm"], x).astype(self.dtype)
+
     def _unembed(self, params: Params, x: Float[Array, "*batch width"]) -> Float[Array, "*batch vocab"]:
-        table = params["token"] if self.tie_embeddings else params["output"]
-        rows = layer_norm(params["final_norm"], x).astype(self.dtype).reshape(-1, self.width)
-        logits = jnp.einsum("nd,vd->nv", rows, table.astype(self.dtype), preferred_element_type=jnp.float32)
+        table = self.output_table(params).astype(self.dtype)
+        rows = self._rows(params, x).reshape(-1, self.width)
+        logits = jnp.einsum("nd,vd->nv", rows, table, preferred_element_type=jnp.float32)
         return logits.reshape(*x.shape[:-1], self.vocab_size)
 
     def _linear(self, layer: Params, x: Array) -> Array:

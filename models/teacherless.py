@@ -38,6 +38,17 @@ class TeacherlessGPT(GPT):
         shared = super().logits(params, prompt, prompt_mask, dummies)
         return jnp.broadcast_to(shared, (*responses.shape, self.vocab_size))
 
+    def features(
+        self,
+        params: Params,
+        prompt: Int[Array, "batch prompt"],
+        prompt_mask: Bool[Array, "batch prompt"],
+        responses: Int[Array, "batch candidates response"],
+    ) -> Float[Array, "batch candidates response width"]:
+        """Of dummy inputs, computed once a prompt."""
+        shared = super().features(params, prompt, prompt_mask, jnp.full_like(responses[:, :1], DUMMY))
+        return jnp.broadcast_to(shared, (*responses.shape, self.width))
+
     def step(
         self,
         params: Params,
@@ -47,3 +58,13 @@ class TeacherlessGPT(GPT):
     ) -> tuple[Float[Array, "batch samples vocab"], Cache]:
         """One incremental step; after the prompt's last token every input is the dummy."""
         return super().step(params, cache, jnp.where(position == 0, tokens, DUMMY), position)
+
+    def step_features(
+        self,
+        params: Params,
+        cache: Cache,
+        tokens: Int[Array, "batch samples"],
+        position: Int[Array, "*batch_samples"],
+    ) -> tuple[Float[Array, "batch samples width"], Cache]:
+        """`step` up to the final norm."""
+        return super().step_features(params, cache, jnp.where(position == 0, tokens, DUMMY), position)

@@ -1,0 +1,90 @@
+"""Running parameters of a linear model: a gradient step after every token of a response.
+
+The same pass is training and decoding. Token-level SGD carries the parameters at its end on to the next
+sequence (`training.token_sgd`); test-time training gives every token the law of the parameters at it, and
+forgets them after the sequence.
+
+Source: Coverage Principle, arXiv 2510.15020, section 6.1, equations 21 to 23.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from models.linear import project
+from tasks.linear import FeatureMap, next_log_probs
+
+
+class Running(NamedTuple):
+    """A pass over one response.
+
+    Attributes:
+        next_log_probs: ln pi(a | x, y_<h) of every token a under the parameters at token h, in nats: the law
+            of test-time training.
+        thetas: the parameters at every token, and after the last one.
+    """
+
+    next_log_probs: Float[Array, "horizon vocab"]
+    thetas: Float[Array, "horizon_1 dimension"]
+
+    def log_probs(self, response: Int[Array, " horizon"]) -> Float[Array, " horizon"]:
+        """ln pi_TTT(y_h | x, y_<h) of the response's own tokens; their sum is ln pi_TTT(y|x)."""
+        return jnp.take_along_axis(self.next_log_probs, response[:, None], axis=-1)[:, 0]
+
+
+def token_step(
+    theta: Float[Array, " dimension"],
+    features: Float[Array, "vocab dimension"],
+    token: Int[Array, ""],
+    learning_rate: Float[Array, ""] | float,
+    radius: float | None,
+) -> Float[Array, " dimension"]:
+    """Proj(theta + eta (phi(x, y_1:h) - E_{a ~ pi_theta} phi(x, (y_<h, a)))); no projection without a
+    radius."""
+    gradient = features[token] - jnp.exp(next_log_probs(theta, features)) @ features
+    moved = theta + learning_rate * gradient
+    return moved if radius is None else project(moved, radius)
+
+
+def token_pass(
+    features: FeatureMap,
+    theta: Float[Array, " dimension"],
+    prompt: Any,
+    response: Int[Array, " horizon"],
+    learning_rate: Float[Array, ""] | float,
+    radius: float | None = 1.0,
+) -> Running:
+    """Steps over the tokens of a given response, from `theta` on."""
+
+    def step(running: Array, at: tuple[Array, Array]) -> tuple[Array, tuple[Array, Array]]:
+        phi, token = at
+        return token_step(running, phi, token, learning_rate, radius), (next_log_probs(running, phi), running)
+
+    last, (laws, thetas) = jax.lax.scan(step, theta, (features.path(prompt, response), response))
+    return Running(laws, jnp.concatenate([thetas, last[None]]))
+
+
+def sample_running(
+    features: FeatureMap,
+    theta: Float[Array, " dimension"],
+    prompt: Any,
+    key: PRNGKeyArray,
+    learning_rate: Float[Array, ""] | float,
+    radius: float | None = 1.0,
+) -> Int[Array, " horizon"]:
+    """y ~ pi_TTT(.|x): each token is drawn from the running law and then stepped on. The token at depth h is
+    drawn with the key folded with h."""
+
+    def step(carry: tuple[Array, Array], length: Array) -> tuple[tuple[Array, Array], None]:
+        running, prefix = carry
+        phi = features.children(prompt, prefix, length)
+        token = jax.random.categorical(jax.random.fold_in(key, length), next_log_probs(running, phi))
+        running = token_step(running, phi, token, learning_rate, radius)
+        return (running, prefix.at[length].set(token.astype(prefix.dtype))), None
+
+    start = (theta, jnp.zeros(features.horizon, jnp.int32))
+    return jax.lax.scan(step, start, jnp.arange(features.horizon))[0][1]

@@ -1,0 +1,110 @@
+"""Distillation with truncated gradients: no token counts beyond a budget of KL divergence.
+
+Source: Coverage Principle, arXiv 2510.15020, section 6.2, equations 24 to 26.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from models.linear import token_gradients, token_kls
+from tasks import Task
+from tasks.linear import FeatureMap
+
+
+def truncation_weights(
+    token_kl: Float[Array, "*batch horizon"], budget: Float[Array, ""] | float
+) -> Float[Array, "*batch horizon"]:
+    """alpha_h: 1 while eps_1 + ... + eps_h <= A, (A - sum before h)/eps_h at the token that crosses A, 0
+    after.
+
+    So sum_h alpha_h eps_h = min{A, sum_h eps_h}. No gradient flows through the weights.
+
+    Args:
+        token_kl: eps_h = KL(teacher(.|x, y_<h) || student(.|x, y_<h)) >= 0 in nats; 0 on padding.
+        budget: A = ln N.
+    """
+    eps = jax.lax.stop_gradient(token_kl)
+    total = jnp.cumsum(eps, axis=-1)
+    # Shifted, not total - eps: what comes after an infinite eps must be infinite and not NaN.
+    before = jnp.concatenate([jnp.zeros_like(total[..., :1]), total[..., :-1]], axis=-1)
+    crossing = jnp.clip((budget - before) / jnp.where(eps > 0, eps, 1.0), 0.0, 1.0)
+    return jnp.where(total <= budget, 1.0, jnp.where(before > budget, 0.0, crossing))
+
+
+def truncated_gradient(
+    features: FeatureMap,
+    theta_star: Float[Array, " dimension"],
+    theta: Float[Array, " dimension"],
+    prompt: Any,
+    response: Int[Array, " horizon"],
+    budget: Float[Array, ""] | float,
+) -> Float[Array, " dimension"]:
+    """sum_h alpha_h grad_theta ln pi_theta(y_h | x, y_<h) of a linear student with a linear teacher; an
+    infinite budget gives the gradient of the sequence."""
+    weights = truncation_weights(token_kls(features, theta_star, theta, prompt, response), budget)
+    return weights @ token_gradients(features, theta, prompt, response)
+
+
+def truncated_loss(
+    tokens: Int[Array, "*batch response"],
+    mask: Bool[Array, "*batch response"],
+    teacher: Float[Array, "*batch response vocab"],
+    student: Float[Array, "*batch response vocab"],
+    budget: Float[Array, ""] | float,
+) -> Float[Array, "*batch"]:
+    """-sum_h alpha_h ln pi(y_h | x, y_<h) of each sequence, in nats, for any model: its gradient is that of
+    equation 24.
+
+    Args:
+        tokens, mask: the responses and which of their tokens are real.
+        teacher, student: ln of the next-token laws at every prefix of the response, in nats; the teacher's
+            may be -inf. No gradient flows to the teacher or through the weights.
+        budget: A = ln N.
+    """
+    ahead = jnp.where(teacher > -jnp.inf, teacher - student, 0.0)
+    eps = jnp.maximum(jnp.sum(jnp.exp(teacher) * ahead, axis=-1), 0.0)
+    weights = truncation_weights(jnp.where(mask, eps, 0.0), budget)
+    own = jnp.take_along_axis(student, tokens[..., None], axis=-1)[..., 0]
+    return -jnp.sum(jnp.where(mask, weights * own, 0.0), axis=-1)
+
+
+def enumerated_teacher(
+    task: Task, latent: Any, response: Int[Array, " response"]
+) -> Float[Array, "response vocab"]:
+    """ln pi_D(a | x, y_<h) in nats at every prefix of a response, from the list of all responses of the
+    prompt: a teacher for tasks that enumerate. -inf everywhere at a prefix that pi_D never writes.
+
+    Raises:
+        ValueError: a task that does not enumerate its responses.
+    """
+    every = task.enumerate(latent)
+    mass = jnp.where(every.mask, jnp.exp(jax.vmap(task.log_prob, (None, 0))(latent, every.responses)), 0.0)
+    agree = jnp.cumprod((every.responses == response).astype(jnp.int32), axis=1)
+    before = jnp.concatenate([jnp.ones_like(agree[:, :1]), agree[:, :-1]], axis=1)
+    here = mass[:, None] * before
+    choices = jax.nn.one_hot(every.responses, task.vocab_size, dtype=mass.dtype)
+    total = jnp.sum(here, axis=0)[:, None]
+    summed = jnp.einsum("cr,crv->rv", here, choices)
+    return jnp.log(summed / jnp.where(total > 0, total, 1.0))
+
+
+def distillation_learning_rate(bound: float, variance: float, steps: int, n: float) -> float:
+    """eta = min{1/((64 ln N + 2) B^2), (T sigma*^2 ln N)^(-1/2)}, the choice of Theorem 6.2, with
+    1/(256 B^2 ln N) in place of the first term where that is smaller: the constant of Lemma I.11 needs it.
+    """
+    budget = math.log(n)
+    largest = min(1 / ((64 * budget + 2) * bound**2), 1 / (256 * bound**2 * budget))
+    return largest if variance <= 0 else min(largest, (steps * variance * budget) ** -0.5)
+
+
+def stopped_kl_rate(learning_rate: float, variance: float, steps: int, n: float) -> float:
+    """4/(eta T) + 2 eta (32 ln N + 1) sigma*^2, in nats: what the mean over the iterates of
+    D_N = E min{ln N, sum_h eps_h} stays below in expectation, for eta <= 1/(256 B^2 ln N) (proof of Theorem
+    6.2); Cov_N <= 2 D_N/(ln N - 1)."""
+    return 4 / (learning_rate * steps) + 2 * learning_rate * (32 * math.log(n) + 1) * variance
