@@ -1,0 +1,144 @@
+"""Weights of truncated distillation and the gradients that they make, against plain loops."""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tasks import LayeredGraph
+from tasks.linear import all_responses, next_log_probs
+from tasks.markov_features import RandomFeatures, Sizes
+from training.distillation import (
+    distillation_learning_rate,
+    enumerated_teacher,
+    stopped_kl_rate,
+    truncated_gradient,
+    truncated_loss,
+    truncation_weights,
+)
+
+
+def plain_weights(eps: list[float], budget: float) -> list[float]:
+    """Spend the budget token by token."""
+    weights, spent = [], 0.0
+    for each in eps:
+        if spent + each <= budget:
+            weights.append(1.0)
+        elif spent > budget:
+            weights.append(0.0)
+        else:
+            weights.append((budget - spent) / each)
+        spent += each
+    return weights
+
+
+CASES = {
+    "below the budget": [0.5, 0.25, 1.0],
+    "crossed inside": [1.0, 0.5, 3.0, 0.25],
+    "crossed at the first token": [8.0, 1.0],
+    "exactly used up, then zeros": [1.5, 0.5, 0.0, 0.0],
+    "exactly used up, then more": [2.0, 1.0, 1.0],
+    "crossed, then zeros": [3.0, 0.0, 1.0],
+    "nothing": [0.0, 0.0],
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_weights_are_those_of_a_plain_loop(case: str) -> None:
+    eps, budget = CASES[case], 2.0
+    found = np.asarray(truncation_weights(jnp.asarray(eps), budget))
+    np.testing.assert_allclose(found, plain_weights(eps, budget), atol=1e-6)
+    assert float(found @ np.array(eps)) == pytest.approx(min(budget, sum(eps)))
+
+
+def test_weights_of_random_batches_and_of_an_infinite_divergence() -> None:
+    eps = np.random.default_rng(0).exponential(0.5, (3, 4, 10))
+    found = np.asarray(truncation_weights(jnp.asarray(eps, jnp.float32), math.log(16)))
+    flat = [plain_weights(row.tolist(), math.log(16)) for row in eps.reshape(-1, 10)]
+    np.testing.assert_allclose(found.reshape(-1, 10), flat, atol=1e-5)
+    assert 0 < np.mean((found > 0) & (found < 1)) < 0.2
+    np.testing.assert_array_equal(truncation_weights(jnp.array([1.0, jnp.inf, 1.0]), 2.0), [1, 0, 0])
+
+
+def test_no_gradient_flows_through_the_weights() -> None:
+    slope = jax.grad(lambda eps: jnp.sum(truncation_weights(eps, 2.0) * eps))(jnp.array([1.0, 3.0, 1.0]))
+    np.testing.assert_allclose(slope, [1.0, 1 / 3, 0.0], rtol=1e-6)
+
+
+def test_the_gradient_of_a_linear_student_is_the_weighted_sum() -> None:
+    features = RandomFeatures(Sizes(4, 3, 1, 3.0), 3, 1)
+    teacher, student = np.array([0.9, -0.3, 0.2]), np.array([-0.6, 0.5, 0.1])
+    responses, budget, table = all_responses(features)[::13], 0.7, features.table()[0]
+
+    def law(theta: np.ndarray, place: int, before: int) -> np.ndarray:
+        weights = np.exp(table[place, before] @ theta)
+        return weights / weights.sum()
+
+    run = jax.jit(
+        jax.vmap(
+            lambda y: truncated_gradient(
+                features, jnp.asarray(teacher, jnp.float32), jnp.asarray(student, jnp.float32), 0, y, budget
+            )
+        )
+    )
+    crossings = 0
+    for response, found in zip(responses, np.asarray(run(jnp.asarray(responses))), strict=True):
+        eps, gradients, before = [], [], features.vocab
+        for place, token in enumerate(response):
+            own, other = law(student, place, before), law(teacher, place, before)
+            eps.append(float(np.sum(other * np.log(other / own))))
+            gradients.append(table[place, before][token] - own @ table[place, before])
+            before = token
+        weights = plain_weights(eps, budget)
+        crossings += any(0 < weight < 1 for weight in weights)
+        np.testing.assert_allclose(found, np.array(weights) @ np.array(gradients), atol=1e-4)
+    assert crossings > len(responses) / 2
+
+
+def test_the_loss_has_that_gradient_and_padding_has_no_part() -> None:
+    features = RandomFeatures(Sizes(4, 3, 1, 3.0), 3, 1)
+    teacher, student = jnp.array([0.9, -0.3, 0.2]), jnp.array([-0.6, 0.5, 0.1])
+
+    def loss(theta: jax.Array, tokens: jax.Array, mask: jax.Array) -> jax.Array:
+        path = features.path(jnp.asarray(0), tokens)
+        laws = jnp.where(mask[:, None], next_log_probs(teacher, path), -jnp.inf)
+        return truncated_loss(tokens, mask, laws, next_log_probs(theta, path), 0.7)
+
+    tokens = jnp.array([2, 0, 1, 1])
+    whole = jax.jit(jax.grad(loss))(student, tokens, jnp.ones(4, bool))
+    expected = truncated_gradient(features, teacher, student, jnp.asarray(0), tokens, 0.7)
+    np.testing.assert_allclose(-whole, expected, atol=1e-5)
+    mask = jnp.array([True, False, False, False])
+    short = jax.jit(jax.grad(loss))(student, tokens, mask)
+    longer = jax.jit(jax.grad(loss))(student, tokens.at[2].set(0), mask)
+    assert np.all(np.isfinite(short))
+    np.testing.assert_array_equal(short, longer)
+
+
+@pytest.mark.slow
+def test_a_teacher_by_enumeration_multiplies_to_the_tasks_law() -> None:
+    task = LayeredGraph(depth=3, width=2, num_ids=12, mixture={"G3": 1.0})
+    latent = task.sample(jax.random.key(0)).latent
+    every = task.enumerate(latent)
+    run = jax.jit(jax.vmap(lambda y: enumerated_teacher(task, latent, y)))
+    laws = np.asarray(run(every.responses), np.float64)
+    chosen = np.take_along_axis(laws, np.asarray(every.responses)[..., None], -1)[..., 0].sum(1)
+    exact = np.asarray(jax.vmap(task.log_prob, (None, 0))(latent, every.responses))
+    kept = np.asarray(every.mask)
+    assert kept.sum() >= 2
+    np.testing.assert_allclose(chosen[kept], exact[kept], atol=1e-5)
+    np.testing.assert_allclose(np.exp(laws[kept]).sum(-1), 1, atol=1e-5)
+    assert np.all(run(every.responses.at[:, 0].set(0))[:, 1:] == -jnp.inf)
+
+
+def test_step_sizes_and_bounds_are_the_formulas() -> None:
+    n, budget = 16.0, math.log(16)
+    assert distillation_learning_rate(2.0, 0.0, 64, n) == pytest.approx(1 / (256 * 4 * budget))
+    assert distillation_learning_rate(0.01, 3.0, 640, n) == pytest.approx((640 * 3 * budget) ** -0.5)
+    # Below ln N = 2/192 the first of the two caps is the smaller one.
+    assert distillation_learning_rate(1.0, 0.0, 64, 1.005) == pytest.approx(1 / (64 * math.log(1.005) + 2))
+    assert stopped_kl_rate(0.5, 3.0, 16, n) == pytest.approx(0.5 + 3 * (32 * budget + 1))
