@@ -1,39 +1,48 @@
-"""Optimizers: plain `optax.GradientTransformation`s with checked settings."""
+"""Optimizers: plain `optax.GradientTransformation`s with checked settings.
+
+All take the mean gradient of a batch, which the program has averaged over devices, so that every norm here is
+the norm of the whole batch's gradient.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import optax
+import optax.contrib
 
+from training.optimizer_links import (
+    NormalizedSGDSettings,
+    Schedule,
+    chain,
+    check_fraction,
+    check_not_negative,
+    check_positive,
+    checked_schedule,
+    clipping,
+    decay_mask,
+    learning_rate_schedule,
+    normalize_by_global_norm,
+    normalized_sgd_settings,
+    project_onto_ball,
+    projection,
+)
 
-def decay_mask(params: Any) -> Any:
-    """True on the leaves that weight decay applies to: all but biases and norms' gains, as in GPT.
-
-    A leaf is known by its name (the last key of its path): `bias` and `scale` are spared.
-    """
-    return jax.tree_util.tree_map_with_path(
-        lambda path, _: getattr(path[-1], "key", None) not in ("bias", "scale"), params
-    )
-
-
-def learning_rate_schedule(
-    learning_rate: float, steps: int, schedule: str, warmup: int, final_fraction: float
-) -> optax.Schedule:
-    """Linear warm-up over `warmup` steps, then constant, or cosine decay to `final_fraction` of the peak at
-    `steps`."""
-    if schedule == "cosine":
-        return optax.warmup_cosine_decay_schedule(
-            0.0 if warmup else learning_rate,
-            learning_rate,
-            warmup,
-            max(steps, warmup + 1),
-            learning_rate * final_fraction,
-        )
-    if warmup:
-        return optax.schedules.linear_schedule(learning_rate / warmup, learning_rate, warmup - 1 or 1)
-    return optax.schedules.constant_schedule(learning_rate)
+__all__ = [
+    "NormalizedSGDSettings",
+    "adam",
+    "adamw",
+    "decay_mask",
+    "learning_rate_schedule",
+    "muon",
+    "normalize_by_global_norm",
+    "normalized_sgd",
+    "normalized_sgd_settings",
+    "project_onto_ball",
+    "sgd",
+    "sign_sgd",
+]
 
 
 def adamw(
@@ -44,7 +53,7 @@ def adamw(
     beta1: float = 0.9,
     beta2: float = 0.999,
     epsilon: float = 1e-8,
-    schedule: Literal["constant", "cosine"] = "constant",
+    schedule: Schedule = "constant",
     warmup: int = 0,
     final_fraction: float = 0.1,
     clip_norm: float | None = None,
@@ -67,10 +76,10 @@ def adamw(
     Raises:
         ValueError: for a setting out of range.
     """
-    _check(learning_rate, weight_decay, beta1, beta2, epsilon, schedule, warmup, clip_norm)
-    rate = learning_rate_schedule(learning_rate, steps, schedule, warmup, final_fraction)
+    rate = checked_schedule(learning_rate, steps, schedule, warmup, final_fraction)
+    _check_adam(weight_decay, beta1, beta2, epsilon)
     rule = optax.adamw(rate, beta1, beta2, epsilon, weight_decay=weight_decay, mask=decay_mask)
-    return rule if clip_norm is None else optax.chain(optax.clip_by_global_norm(clip_norm), rule)
+    return chain(clipping(clip_norm), rule)
 
 
 def adam(
@@ -81,17 +90,28 @@ def adam(
     beta1: float = 0.9,
     beta2: float = 0.999,
     epsilon: float = 1e-8,
-    schedule: Literal["constant", "cosine"] = "constant",
+    schedule: Schedule = "constant",
     warmup: int = 0,
     final_fraction: float = 0.1,
     clip_norm: float | None = None,
+    radius: float | None = None,
 ) -> optax.GradientTransformation:
-    """Adam (Kingma and Ba 2015) with L2 regularisation added to the gradient; arguments as in `adamw`."""
-    _check(learning_rate, weight_decay, beta1, beta2, epsilon, schedule, warmup, clip_norm)
-    rate = learning_rate_schedule(learning_rate, steps, schedule, warmup, final_fraction)
-    parts = [] if clip_norm is None else [optax.clip_by_global_norm(clip_norm)]
-    parts += [optax.add_decayed_weights(weight_decay, decay_mask), optax.adam(rate, beta1, beta2, epsilon)]
-    return optax.chain(*parts)
+    """Adam (Kingma and Ba 2015) with L2 regularisation added to the gradient.
+
+    Args:
+        radius: as in `sgd`; all others as in `adamw`.
+
+    Raises:
+        ValueError: for a setting out of range.
+    """
+    rate = checked_schedule(learning_rate, steps, schedule, warmup, final_fraction)
+    _check_adam(weight_decay, beta1, beta2, epsilon)
+    return chain(
+        clipping(clip_norm),
+        optax.add_decayed_weights(weight_decay, decay_mask),
+        optax.adam(rate, beta1, beta2, epsilon),
+        projection(radius),
+    )
 
 
 def sgd(
@@ -99,40 +119,156 @@ def sgd(
     steps: int,
     learning_rate: float = 0.1,
     momentum: float = 0.0,
-    schedule: Literal["constant", "cosine"] = "constant",
+    schedule: Schedule = "constant",
+    warmup: int = 0,
+    final_fraction: float = 0.1,
+    clip_norm: float | None = None,
+    radius: float | None = None,
+) -> optax.GradientTransformation:
+    """Stochastic gradient descent, theta <- Proj(theta - eta g), optionally with momentum.
+
+    Without momentum and with a batch of one sequence this is the sequence-level SGD of arXiv 2510.15020,
+    section 5.1, whose parameters stay in a ball.
+
+    Args:
+        momentum: factor on the sum of earlier gradients; 0 for none.
+        radius: of the ball around 0 that all parameters together are projected onto; None for no projection.
+        clip_norm: global-norm clipping of the gradient; None for none. All others as in `adamw`.
+
+    Raises:
+        ValueError: for a setting out of range.
+    """
+    rate = checked_schedule(learning_rate, steps, schedule, warmup, final_fraction)
+    check_fraction("momentum", momentum)
+    return chain(clipping(clip_norm), optax.sgd(rate, momentum or None), projection(radius))
+
+
+def normalized_sgd(
+    *,
+    steps: int,
+    learning_rate: float = 0.1,
+    damping: float = 1.0,
+    schedule: Schedule = "constant",
+    warmup: int = 0,
+    final_fraction: float = 0.1,
+    radius: float | None = None,
+) -> optax.GradientTransformation:
+    """Normalised SGD, theta <- Proj(theta - eta g / (lambda + |g|)) (arXiv 2510.15020, section 5.2).
+
+    |g| is the Euclidean norm of the gradient of all parameters together. The paper's mini-batch of K
+    sequences is the phase's `batch_size`: g is the mean over it, and the guarantee has a term B/(K ln N).
+
+    Args:
+        learning_rate: eta, the largest length of a step.
+        damping: lambda >= 0; gradients shorter than lambda make proportionally shorter steps.
+            `normalized_sgd_settings` and docs/normalised_sgd.md say how to choose the two.
+        radius: as in `sgd`; all others as in `adamw`.
+
+    Raises:
+        ValueError: for a setting out of range.
+
+    Example:
+        >>> rule = normalized_sgd(steps=100, learning_rate=0.5, damping=1.0)
+        >>> update, _ = rule.update({"w": jnp.array([3.0, 4.0])}, rule.init({"w": jnp.zeros(2)}))
+        >>> update["w"]  # -0.5 * (3, 4) / (1 + 5)
+        Array([-0.25      , -0.33333334], dtype=float32)
+    """
+    rate = checked_schedule(learning_rate, steps, schedule, warmup, final_fraction)
+    check_not_negative("damping", damping)
+    return chain(normalize_by_global_norm(damping), optax.scale_by_learning_rate(rate), projection(radius))
+
+
+def sign_sgd(
+    *,
+    steps: int,
+    learning_rate: float = 1e-4,
+    schedule: Schedule = "constant",
+    warmup: int = 0,
+    final_fraction: float = 0.1,
+    radius: float | None = None,
+) -> optax.GradientTransformation:
+    """Sign-SGD, theta <- Proj(theta - eta sign(g)) (Bernstein et al. 2018, arXiv 1802.04434).
+
+    Every coordinate moves by eta, and stays where its gradient is exactly 0. Adam with beta1 = beta2 =
+    epsilon = 0 is this rule.
+
+    Args:
+        radius: as in `sgd`; all others as in `adamw`.
+
+    Raises:
+        ValueError: for a setting out of range.
+    """
+    rate = checked_schedule(learning_rate, steps, schedule, warmup, final_fraction)
+    return chain(optax.sign_sgd(rate), projection(radius))
+
+
+def muon_matrix(params: Any) -> Any:
+    """The label "muon" on the hidden layers' matrices, "adam" on embeddings, output, biases and gains.
+
+    A hidden matrix is a leaf with two axes by the name of `kernel`.
+    """
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: (
+            "muon" if getattr(path[-1], "key", None) == "kernel" and leaf.ndim == 2 else "adam"
+        ),
+        params,
+    )
+
+
+def muon(
+    *,
+    steps: int,
+    learning_rate: float = 1e-3,
+    weight_decay: float = 0.01,
+    momentum: float = 0.95,
+    nesterov: bool = True,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    epsilon: float = 1e-8,
+    schedule: Schedule = "constant",
     warmup: int = 0,
     final_fraction: float = 0.1,
     clip_norm: float | None = None,
 ) -> optax.GradientTransformation:
-    """Stochastic gradient descent, optionally with momentum; schedule and clipping as in `adamw`."""
-    _check(learning_rate, 0.0, momentum, 0.0, 1.0, schedule, warmup, clip_norm)
-    rate = learning_rate_schedule(learning_rate, steps, schedule, warmup, final_fraction)
-    rule = optax.sgd(rate, momentum or None)
-    return rule if clip_norm is None else optax.chain(optax.clip_by_global_norm(clip_norm), rule)
+    """Muon (Jordan et al. 2024): momentum orthogonalised by five Newton-Schulz steps; AdamW where it is not
+    defined.
+
+    Muon moves the hidden layers' matrices (`muon_matrix`), each as one whole: the fused query, key and value
+    kernel is one matrix. Embeddings, the output layer, biases and norms' gains are moved by AdamW with the
+    same learning rate. Left to itself, `optax.contrib.muon` would orthogonalise embeddings too, as they have
+    two axes. The orthogonal update of an m x n matrix is scaled by 0.2 sqrt(max(m, n)), which gives it the
+    root mean square of an Adam update, so that one learning rate serves both (Liu et al. 2025, arXiv
+    2502.16982, section 2.2).
+
+    Args:
+        learning_rate: peak learning rate of both rules.
+        weight_decay: decoupled, for both rules, with the mask of `decay_mask`.
+        momentum, nesterov: of Muon.
+        beta1, beta2, epsilon: of AdamW.
+        clip_norm: global-norm clipping of the gradient first; None for none. All others as in `adamw`.
+
+    Raises:
+        ValueError: for a setting out of range.
+    """
+    rate = checked_schedule(learning_rate, steps, schedule, warmup, final_fraction)
+    _check_adam(weight_decay, beta1, beta2, epsilon)
+    check_fraction("momentum", momentum)
+    rules = {
+        "muon": optax.contrib.muon(
+            rate,
+            beta=momentum,
+            nesterov=nesterov,
+            weight_decay=weight_decay,
+            weight_decay_mask=decay_mask,
+            consistent_rms=0.2,
+        ),
+        "adam": optax.adamw(rate, beta1, beta2, epsilon, weight_decay=weight_decay, mask=decay_mask),
+    }
+    return chain(clipping(clip_norm), optax.partition(rules, muon_matrix))
 
 
-def _check(
-    learning_rate: float,
-    weight_decay: float,
-    beta1: float,
-    beta2: float,
-    epsilon: float,
-    schedule: str,
-    warmup: int,
-    clip_norm: float | None,
-) -> None:
-    if not learning_rate > 0:
-        raise ValueError(f"optimizer.learning_rate: {learning_rate!r} is not a positive number")
-    if not weight_decay >= 0:
-        raise ValueError(f"optimizer.weight_decay: {weight_decay!r} is not a number >= 0")
-    for name, beta in (("beta1 (or momentum)", beta1), ("beta2", beta2)):
-        if not 0 <= beta < 1:
-            raise ValueError(f"optimizer.{name}: {beta!r} is not in [0, 1)")
-    if not epsilon > 0:
-        raise ValueError(f"optimizer.epsilon: {epsilon!r} is not a positive number")
-    if schedule not in ("constant", "cosine"):
-        raise ValueError(f"optimizer.schedule: {schedule!r} is not one of constant, cosine")
-    if not isinstance(warmup, int) or warmup < 0:
-        raise ValueError(f"optimizer.warmup: {warmup!r} is not an integer >= 0")
-    if clip_norm is not None and not clip_norm > 0:
-        raise ValueError(f"optimizer.clip_norm: {clip_norm!r} is not a positive number or null")
+def _check_adam(weight_decay: float, beta1: float, beta2: float, epsilon: float) -> None:
+    check_not_negative("weight_decay", weight_decay)
+    check_fraction("beta1", beta1)
+    check_fraction("beta2", beta2)
+    check_positive("epsilon", epsilon)

@@ -114,7 +114,7 @@ def test_the_schedule_drives_the_updates() -> None:
         (adam, {"learning_rate": float("nan")}, "optimizer.learning_rate: nan is not a positive number"),
         (adamw, {"weight_decay": -1.0}, "optimizer.weight_decay: -1.0 is not a number >= 0"),
         (adam, {"beta2": 1.0}, "optimizer.beta2: 1.0 is not in [0, 1)"),
-        (sgd, {"momentum": 1.5}, "optimizer.beta1 (or momentum): 1.5 is not in [0, 1)"),
+        (sgd, {"momentum": 1.5}, "optimizer.momentum: 1.5 is not in [0, 1)"),
         (adamw, {"epsilon": 0.0}, "optimizer.epsilon: 0.0 is not a positive number"),
         (sgd, {"schedule": "step"}, "optimizer.schedule: 'step' is not one of constant, cosine"),
         (adamw, {"warmup": -1}, "optimizer.warmup: -1 is not an integer >= 0"),
