@@ -1,32 +1,48 @@
 """Objectives, optimizers, the training program and its loop, checkpoints."""
 
+from training.averaging import Averaging
 from training.checkpoints import CheckpointPolicy, Checkpoints, load_parameters, saved_parameters
+from training.coverage_objectives import DCO, Reweighted, StepwiseDCO
+from training.exploration import RepresentationBonus
 from training.loop import Outcome, Trainer, TrainingDiverged
 from training.mesh import Grid, Layout, choose_layout
 from training.objectives import CrossEntropy, Objective, Scores, ValueRegression
 from training.phase import Phase
+from training.policy_gradient import PolicyGradient
 from training.program import Program, TrainState, make_program
+from training.regularised import ConfidencePenalty, LabelSmoothing
 from training.schedule import EvaluationSchedule
 from training.sink import Record, Sink
-from training.sources import Demonstrations, Rollouts, Source, TrainingBatch
+from training.sources import Bonus, Demonstrations, OnPolicy, Policy, Rollouts, Source, TrainingBatch
 
 __all__ = [
+    "DCO",
+    "Averaging",
+    "Bonus",
     "CheckpointPolicy",
     "Checkpoints",
+    "ConfidencePenalty",
     "CrossEntropy",
     "Demonstrations",
     "EvaluationSchedule",
     "Grid",
+    "LabelSmoothing",
     "Layout",
     "Objective",
+    "OnPolicy",
     "Outcome",
     "Phase",
+    "Policy",
+    "PolicyGradient",
     "Program",
     "Record",
+    "RepresentationBonus",
+    "Reweighted",
     "Rollouts",
     "Scores",
     "Sink",
     "Source",
+    "StepwiseDCO",
     "TrainState",
     "Trainer",
     "TrainingBatch",

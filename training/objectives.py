@@ -10,6 +10,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+ReferenceKind = Literal["none", "tokens", "distributions"]
+"""What an objective asks of a reference model: nothing, the log-probabilities of the responses' tokens, or
+those of all tokens at each of their positions."""
+
 
 class Scores(NamedTuple):
     """What the model says of a batch of responses; `batch` stands for the axes of prompts and of each
@@ -18,6 +22,10 @@ class Scores(NamedTuple):
     `tokens` is ln pi(y_t|x, y_<t) in nats, `logits` what it was normalised from: the raw logit of y_t. The
     prompt's part is None unless the objective asks for it, `rewards` unless the source judges its responses.
     What an objective leaves alone is not computed.
+
+    `behaviour` is `tokens` by the parameters that drew the responses, None where these are the present ones;
+    `reference` is `tokens` by the reference model, `divergence` KL(pi || pi_ref) in nats at each position.
+    `distributions` is ln pi(a|x, y_<t) of every token a of the vocabulary.
     """
 
     tokens: Float[Array, "*batch response"]
@@ -26,6 +34,10 @@ class Scores(NamedTuple):
     prompt_mask: Bool[Array, "*#batch prompt_1"] | None = None
     logits: Float[Array, "*batch response"] | None = None
     rewards: Float[Array, "*batch"] | None = None
+    behaviour: Float[Array, "*batch response"] | None = None
+    reference: Float[Array, "*batch response"] | None = None
+    divergence: Float[Array, "*batch response"] | None = None
+    distributions: Float[Array, "*batch response vocab"] | None = None
 
     @property
     def log_probs(self) -> Float[Array, "*batch"]:
@@ -46,6 +58,16 @@ class Objective(abc.ABC):
     def needs_rewards(self) -> bool:
         """Whether the responses' rewards are needed."""
         return False
+
+    @property
+    def needs_policy(self) -> bool:
+        """Whether the responses must be drawn by the parameters in training, several of each prompt."""
+        return False
+
+    @property
+    def reference(self) -> ReferenceKind:
+        """What is asked of a reference model."""
+        return "none"
 
     @abc.abstractmethod
     def __call__(self, scores: Scores) -> Float[Array, "*batch"]:

@@ -1,0 +1,86 @@
+"""Cross-entropy with a regulariser of the next-token distributions: label smoothing, confidence penalty."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from training.objectives import CrossEntropy, Scores
+
+
+def entropy(log_probs: Float[Array, "*batch vocab"]) -> Float[Array, "*batch"]:
+    """-sum_a p_a ln p_a in nats, from ln p; a token with p_a = 0 adds 0, and no gradient."""
+    possible = jnp.isfinite(log_probs)
+    # Replaced before the product: the gradient would otherwise be that of 0 x inf for an impossible token.
+    finite = jnp.where(possible, log_probs, 0.0)
+    return -jnp.sum(jnp.where(possible, jnp.exp(finite) * finite, 0.0), axis=-1)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LabelSmoothing(CrossEntropy):
+    """Cross-entropy with the target e_y (1 - s) + s/V at each position of the response, V tokens in all:
+
+        -(1 - s) ln pi(y_t|x, y_<t) - (s/V) sum_a ln pi(a|x, y_<t), summed over t.
+
+    The best a model can do then gives every token at least s/V, and the sequence at most (1 - s + s/V)^H. The
+    prompt's tokens are not smoothed.
+
+    Source: Szegedy et al., arXiv 1512.00567, section 7.
+
+    Attributes:
+        smoothing: s.
+    """
+
+    smoothing: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require("smoothing", self.smoothing, 1)
+
+    def __call__(self, scores: Scores) -> Float[Array, "*batch"]:
+        """Loss of each sequence; ValueError for scores without distributions."""
+        uniform = jnp.mean(_distributions(scores), axis=-1)
+        smoothed = (1 - self.smoothing) * scores.tokens + self.smoothing * uniform
+        return super().__call__(scores._replace(tokens=smoothed))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ConfidencePenalty(CrossEntropy):
+    """Cross-entropy less the entropy of the next-token distributions:
+
+        -ln pi(y_t|x, y_<t) - weight H(pi(.|x, y_<t)), summed over the response's tokens t.
+
+    Label smoothing adds KL(u || pi) with u uniform, this KL(pi || u), up to constants. The prompt's tokens
+    are not penalised.
+
+    Source: Pereyra et al., arXiv 1701.06548, section 3.
+
+    Attributes:
+        weight: of the entropy in nats; the source calls it beta.
+    """
+
+    weight: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require("weight", self.weight, math.inf)
+
+    def __call__(self, scores: Scores) -> Float[Array, "*batch"]:
+        """Loss of each sequence; ValueError for scores without distributions."""
+        freed = scores.tokens + self.weight * entropy(_distributions(scores))
+        return super().__call__(scores._replace(tokens=freed))
+
+
+def _distributions(scores: Scores) -> Float[Array, "*batch response vocab"]:
+    if scores.distributions is None:
+        raise ValueError("scores: without distributions; a regulariser of them needs them")
+    return scores.distributions
+
+
+def _require(field: str, value: object, below: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < below:
+        valid = "a number >= 0" if below == math.inf else f"in [0, {below:g})"
+        raise ValueError(f"objective.{field}: {value!r} is not {valid}")
