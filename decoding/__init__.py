@@ -8,6 +8,7 @@ from decoding.estimates import Corrupted, Rollouts
 from decoding.pessimism import BestOfN, Pessimism
 from decoding.responses import base_responses
 from decoding.sampling import sample_responses
+from decoding.selection import response_features, select_diverse
 from decoding.test_time_training import TestTimeTraining, ttt_log_probs
 from decoding.vgb import VGB
 from decoding.walks import Constant, ModelPolicy, ModelValues, TaskPolicy, TaskValues
@@ -38,6 +39,8 @@ __all__ = [
     "base_responses",
     "decode",
     "problem_of",
+    "response_features",
     "sample_responses",
+    "select_diverse",
     "ttt_log_probs",
 ]

@@ -39,8 +39,8 @@ class Chains(NamedTuple):
         filled: see `fed`.
         known: number of nodes, from the root on, that `path` shares with those of `fed`.
         log_probs: ln pi_ref of the children, by depth of the parent.
-        values: ln V^ of the children, ln tau where they are leaves, -inf where pi_ref is 0; empty without
-            values.
+        values: ln V^ of the children, ln tau where they are leaves of a decoder that `verifies`, -inf where
+            pi_ref is 0; empty without values.
         policy, guide: caches of the policy's and the values' walks.
         queries, tokens: what was spent so far (`Decoded`).
         done: the chain moves no more. `finished`: it returns the leaf that it is at.
@@ -105,6 +105,8 @@ class Explorer(Decoder):
     budget: int = 1024
 
     needs_values: ClassVar[bool] = True
+    verifies: ClassVar[bool] = True
+    """Whether leaves are valued by the verifier; else by the values, like every other node."""
 
     def __post_init__(self) -> None:
         check_whole("budget", self.budget)
@@ -204,7 +206,8 @@ class Explorer(Decoder):
         if tree.values is None:
             return state
         values, guide = tree.values.step(tree.problem, state.guide, last, where)
-        values = with_rewards(tree, state.path, where, values)
+        if self.verifies:
+            values = with_rewards(tree, state.path, where, values)
         values = jnp.where(log_probs > -jnp.inf, values, -jnp.inf)
         state = state._replace(
             values=jnp.where(here[..., None], values[:, :, None], state.values), guide=guide

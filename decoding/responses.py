@@ -23,6 +23,7 @@ def base_responses(
     base: Model | None,
     params: Params,
     samples: int,
+    restricted: bool = True,
 ) -> tuple[Int[Array, "batch samples response"], Bool[Array, "batch samples response"]]:
     """`samples` responses of each prompt, y_h ~ pi_ref(.|x, y_1:h-1), and the mask of their tokens.
 
@@ -32,10 +33,12 @@ def base_responses(
     Args:
         keys: a key of each example.
         base, params: the base model and its parameters; None and () for the task's own exact base model.
+        restricted: False draws a model's tokens among all of the vocabulary: what it says is what is drawn.
+            A token of padding is then a wrong token like any other.
     """
     shape = (examples.prompt.shape[0], samples)
     depth = jax.vmap(task.max_tokens)(examples.latent)[:, None]
-    start, step = _base(task, examples, base, params, samples)
+    start, step = _base(task, examples, base, params, samples, restricted)
 
     def extend(
         carry: tuple[Any, Array, Array, Array], position: Array
@@ -47,9 +50,10 @@ def base_responses(
         going &= position < depth
         tokens = jnp.where(going, drawn, PAD).astype(prefix.dtype)
         prefix = jax.lax.dynamic_update_slice_in_dim(prefix, tokens[..., None], position, axis=-1)
+        counts = going
         if task.end_token is not None:
             going &= tokens != task.end_token
-        return (cache, tokens, prefix, going), tokens != PAD
+        return (cache, tokens, prefix, going), counts
 
     last = jnp.broadcast_to(examples.prompt[:, -1:], shape)
     prefix = jnp.full((*shape, task.response_length), PAD, examples.response.dtype)
@@ -59,7 +63,7 @@ def base_responses(
 
 
 def _base(
-    task: Task, examples: Example, base: Model | None, params: Params, samples: int
+    task: Task, examples: Example, base: Model | None, params: Params, samples: int, restricted: bool
 ) -> tuple[Any, Callable[[Any, Array, Array, Array], tuple[Array, Any]]]:
     """A cache, and a function from (cache, last tokens, prefixes, their length) to the next token's
     unnormalised log-probabilities and the cache."""
@@ -74,6 +78,6 @@ def _base(
 
     def by_model(cache: Any, tokens: Array, prefix: Array, position: Array) -> tuple[Array, Any]:
         logits, cache = base.step(params, cache, tokens, position)
-        return jnp.where(allowed, logits, -jnp.inf), cache
+        return jnp.where(allowed, logits, -jnp.inf) if restricted else logits, cache
 
     return base.start(params, examples.prompt, examples.prompt_mask, samples), by_model

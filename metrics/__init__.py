@@ -46,7 +46,6 @@ from metrics.pessimism import (
     coverage_coefficient,
     pessimism,
     pessimism_laws,
-    rejection_law,
 )
 from metrics.selection import (
     TIE_BREAKS,
@@ -81,6 +80,7 @@ __all__ = [
     "check_coverage_bound",
     "chord_deviation",
     "coverage_bound",
+    "coverage_coefficient",
     "coverage_profile",
     "coverage_profile_interval",
     "coverage_supremum",

@@ -1,4 +1,5 @@
-"""Where the responses of a training batch come from: pi_D itself, or rollouts of a base model."""
+"""Where the responses of a training batch come from: pi_D itself, rollouts of a base model, or of the model
+in training."""
 
 from __future__ import annotations
 
@@ -8,19 +9,29 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from decoding.responses import base_responses
 from models import Model, Params
 from tasks import Example, Task, stream
+from training.old_scores import OldScores
 from training.processes import from_leader
+
+
+class Policy(NamedTuple):
+    """The model in training with its present parameters."""
+
+    model: Model
+    params: Params
 
 
 class TrainingBatch(NamedTuple):
     """Prompts, and responses of each, as an objective sees them.
 
-    `rewards` is tau(x, y) of every response, None where the source does not judge them.
+    `rewards` is tau(x, y) of every response, None where the source does not judge them; `bonus` is added to
+    it for the objective alone. `old` is what other parameters than the present ones say of the responses.
     """
 
     prompt: Int[Array, "batch prompt"]
@@ -29,6 +40,8 @@ class TrainingBatch(NamedTuple):
     response_mask: Bool[Array, "batch samples response"]
     group: Int[Array, " batch"]
     rewards: Float[Array, "batch samples"] | None
+    bonus: Float[Array, "batch samples"] | None = None
+    old: OldScores = OldScores()
 
 
 class Source(abc.ABC):
@@ -36,9 +49,7 @@ class Source(abc.ABC):
 
     It is called inside the compiled program of a phase. Prompts, and pi_D's own responses to them, are drawn
     before: fresh ones, or those of a fixed set. Parameters come as an argument and never as a field: one
-    compiled program serves all seeds, each with its own. A source that answers with the parameters in
-    training (several responses a prompt, for objectives that compare them within a prompt's group) would take
-    the state's parameters at this very place.
+    compiled program serves all seeds, each with its own.
     """
 
     @property
@@ -56,8 +67,25 @@ class Source(abc.ABC):
         """Whether its batches carry rewards."""
         return False
 
+    @property
+    def on_policy(self) -> bool:
+        """Whether the parameters in training draw the responses."""
+        return False
+
+    @property
+    def updates(self) -> int:
+        """Updates of the parameters on each batch."""
+        return 1
+
     @abc.abstractmethod
-    def __call__(self, task: Task, examples: Example, keys: PRNGKeyArray, params: Params) -> TrainingBatch:
+    def __call__(
+        self,
+        task: Task,
+        examples: Example,
+        keys: PRNGKeyArray,
+        params: Params,
+        policy: Policy | None = None,
+    ) -> TrainingBatch:
         """The batch.
 
         Args:
@@ -65,6 +93,7 @@ class Source(abc.ABC):
             examples: a batch of prompts with pi_D's responses.
             keys: a random key of each example: shares of a batch are the same whoever makes them.
             params: of `model`; () if there is none.
+            policy: what is trained, for a source that is `on_policy`.
         """
 
 
@@ -97,7 +126,14 @@ def demonstrations(examples: Example) -> TrainingBatch:
 class Demonstrations(Source):
     """Responses that pi_D gives: supervised learning."""
 
-    def __call__(self, task: Task, examples: Example, keys: PRNGKeyArray, params: Params) -> TrainingBatch:
+    def __call__(
+        self,
+        task: Task,
+        examples: Example,
+        keys: PRNGKeyArray,
+        params: Params,
+        policy: Policy | None = None,
+    ) -> TrainingBatch:
         """`demonstrations`, whatever the key."""
         return demonstrations(examples)
 
@@ -111,14 +147,18 @@ class Rollouts(Source):
         base: the base model; its parameters are the program's operand. None takes the task's own exact base
             model (`Task.reference_log_probs`), if it has one.
         per_prompt: rollouts of each prompt of a batch; they share the prompt's part of every computation.
+        repeat: an example of a fixed set of prompts (`dataset_size`) has the same rollouts whenever it comes:
+            dataset_size x per_prompt labels in all. False draws new ones at every step.
     """
 
     base: Model | None = None
     per_prompt: int = 1
+    repeat: bool = False
 
     def __post_init__(self) -> None:
-        if not isinstance(self.per_prompt, int) or isinstance(self.per_prompt, bool) or self.per_prompt < 1:
-            raise ValueError(f"source.per_prompt: {self.per_prompt!r} is not an integer >= 1")
+        _require_count("per_prompt", self.per_prompt, 1)
+        if not isinstance(self.repeat, bool):
+            raise ValueError(f"source.repeat: {self.repeat!r} is not true or false")
 
     @property
     def model(self) -> Model | None:
@@ -135,8 +175,124 @@ class Rollouts(Source):
         """Every rollout has its reward."""
         return True
 
-    def __call__(self, task: Task, examples: Example, keys: PRNGKeyArray, params: Params) -> TrainingBatch:
+    def __call__(
+        self,
+        task: Task,
+        examples: Example,
+        keys: PRNGKeyArray,
+        params: Params,
+        policy: Policy | None = None,
+    ) -> TrainingBatch:
         """`per_prompt` rollouts of each prompt."""
-        responses, mask = base_responses(task, examples, keys, self.base, params, self.per_prompt)
-        rewards = jax.vmap(jax.vmap(task.reward, (None, 0)))(examples.latent, responses)
-        return TrainingBatch(examples.prompt, examples.prompt_mask, responses, mask, examples.group, rewards)
+        if self.repeat:
+            keys = jax.vmap(_key_of)(examples)
+        drawn = base_responses(task, examples, keys, self.base, params, self.per_prompt)
+        return _judged(task, examples, *drawn)
+
+
+class Bonus(abc.ABC):
+    """What a response earns beside its reward, for exploration. Implementations are frozen dataclasses."""
+
+    @abc.abstractmethod
+    def __call__(self, policy: Policy, batch: TrainingBatch) -> Float[Array, "batch samples"]:
+        """The bonus of each response, beside `batch.rewards`; called inside the compiled program, before the
+        first update on the batch. No gradient flows through it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class OnPolicy(Source):
+    """Responses that the model in training draws itself, y ~ pi(.|x), each with its reward tau(x, y):
+    reinforcement learning with verifiable rewards.
+
+    Every token of the vocabulary may be drawn, so that the law of a response is the one that is scored and
+    evaluated; tokens after the response's end are padding.
+
+    Attributes:
+        base: the reference model of an objective that keeps near one, with fixed parameters, the program's
+            operand. None takes the parameters that the phase began with.
+        per_prompt: responses of each prompt; they share the prompt's part of every computation, and an
+            objective compares them with each other.
+        updates_per_batch: updates of the parameters on each batch of responses, every one on all of it.
+        bonus: added to the rewards that the objective sees; None adds nothing.
+    """
+
+    base: Model | None = None
+    per_prompt: int = 8
+    updates_per_batch: int = 1
+    bonus: Bonus | None = None
+
+    def __post_init__(self) -> None:
+        _require_count("per_prompt", self.per_prompt, 2)
+        _require_count("updates_per_batch", self.updates_per_batch, 1)
+
+    @property
+    def model(self) -> Model | None:
+        """The reference model."""
+        return self.base
+
+    @property
+    def samples(self) -> int:
+        """`per_prompt`."""
+        return self.per_prompt
+
+    @property
+    def judges(self) -> bool:
+        """Every response has its reward."""
+        return True
+
+    @property
+    def on_policy(self) -> bool:
+        """That is what it is for."""
+        return True
+
+    @property
+    def updates(self) -> int:
+        """`updates_per_batch`."""
+        return self.updates_per_batch
+
+    def __call__(
+        self,
+        task: Task,
+        examples: Example,
+        keys: PRNGKeyArray,
+        params: Params,
+        policy: Policy | None = None,
+    ) -> TrainingBatch:
+        """`per_prompt` responses of each prompt.
+
+        Raises:
+            ValueError: without a policy.
+        """
+        if policy is None:
+            raise ValueError("policy: none; responses on policy need the model in training")
+        model, own = policy.model, jax.lax.stop_gradient(policy.params)
+        drawn = base_responses(task, examples, keys, model, own, self.per_prompt, restricted=False)
+        batch = _judged(task, examples, *drawn)
+        if self.bonus is None:
+            return batch
+        return batch._replace(bonus=jax.lax.stop_gradient(self.bonus(Policy(model, own), batch)))
+
+
+def _judged(
+    task: Task,
+    examples: Example,
+    responses: Int[Array, "batch samples response"],
+    mask: Bool[Array, "batch samples response"],
+) -> TrainingBatch:
+    """Responses with their rewards."""
+    rewards = jax.vmap(jax.vmap(task.reward, (None, 0)))(examples.latent, responses)
+    return TrainingBatch(examples.prompt, examples.prompt_mask, responses, mask, examples.group, rewards)
+
+
+def _key_of(example: Example) -> PRNGKeyArray:
+    """A key that is a function of the example's tokens, pi_D's response among them: in a data set it stands
+    for the example's number."""
+    tokens = jnp.concatenate([example.prompt, example.response])
+    return jax.lax.scan(
+        lambda key, token: (jax.random.fold_in(key, token), None), stream(0, "repeated rollouts"), tokens
+    )[0]
+
+
+def _require_count(field: str, value: object, low: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < low:
+        raise ValueError(f"source.{field}: {value!r} is not an integer >= {low}")

@@ -1,0 +1,76 @@
+"""Choosing responses that differ from each other by what the model makes of them."""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from models import Model, Params
+
+
+def select_diverse(features: Float[Array, "samples width"], k: int, ridge: float = 0.01) -> Int[Array, " k"]:
+    """Indices of k responses, picked one after the other: argmax_i h_i' Lambda h_i among those left, the
+    first of equals.
+
+    Lambda = (ridge I + sum of h h' over those picked)^-1, kept up to date by Sherman and Morrison's formula:
+    Lambda <- Lambda - (Lambda h)(Lambda h)'/(1 + h' Lambda h). The first is the one of the largest norm; one
+    whose direction was picked has little left to offer.
+
+    Raises:
+        ValueError: k out of range, or a ridge that is not positive.
+
+    Source: representation-based exploration, arXiv 2510.11686, section 3: its lambda is `ridge`.
+
+    Example:
+        >>> select_diverse(jnp.array([[2.0, 0.0], [1.9, 0.0], [0.0, 1.0]]), 2)
+        Array([0, 2], dtype=int32)
+    """
+    if not isinstance(k, int) or isinstance(k, bool) or not 1 <= k <= features.shape[0]:
+        raise ValueError(
+            f"k: {k!r}; valid: an integer from 1 to the number of responses, {features.shape[0]}"
+        )
+    if not 0 < ridge < math.inf:
+        raise ValueError(f"ridge: {ridge!r} is not a positive number")
+    return _select(features.astype(jnp.float32), k, ridge)
+
+
+@functools.partial(jax.jit, static_argnames=("k",))
+def _select(own: Float[Array, "samples width"], k: int, ridge: Float[Array, ""] | float) -> Int[Array, " k"]:
+    def pick(carry: tuple[Array, Array], _: None) -> tuple[tuple[Array, Array], Array]:
+        inverse, left = carry
+        moved = own @ inverse
+        novelty = jnp.where(left, jnp.sum(moved * own, axis=-1), -jnp.inf)
+        chosen = jnp.argmax(novelty)
+        row = moved[chosen]
+        inverse -= jnp.outer(row, row) / (1 + novelty[chosen])
+        return (inverse, left.at[chosen].set(False)), chosen.astype(jnp.int32)
+
+    start = (jnp.eye(own.shape[-1], dtype=jnp.float32) / ridge, jnp.ones(own.shape[0], bool))
+    return jax.lax.scan(pick, start, None, length=k)[1]
+
+
+def response_features(
+    model: Model,
+    params: Params,
+    prompt: Int[Array, "batch prompt"],
+    prompt_mask: Bool[Array, "batch prompt"],
+    responses: Int[Array, "batch samples response"],
+    mask: Bool[Array, "batch samples response"],
+) -> Float[Array, "batch samples width"]:
+    """h(x, y): the mean over the response's tokens of the last hidden state, float32; 0 for a response of no
+    tokens.
+
+    The state of token y_t is the one that y_t is read in, which the next token is predicted from; of a
+    response's last place, after which nothing is predicted, there is none in `Model.features`: the mean is
+    over the states that predict y_1..y_n, one place earlier.
+
+    Raises:
+        ValueError: a model whose last layer is no matrix (`Model.features`).
+    """
+    states = model.features(params, prompt, prompt_mask, responses).astype(jnp.float32)
+    kept = jnp.where(mask[..., None], states, 0.0)
+    return jnp.sum(kept, axis=2) / jnp.maximum(jnp.sum(mask, axis=2, dtype=jnp.float32), 1.0)[..., None]

@@ -1,0 +1,70 @@
+"""The bonus for unlike responses: against plain NumPy, its bounds, who gets none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hydra.utils import instantiate
+
+from experiments.schema import schema
+from models import GPT
+from training import Policy, RepresentationBonus, TrainingBatch
+from training.exploration import elliptic_bonus
+
+
+@pytest.mark.parametrize(("samples", "width"), [(8, 3), (4, 16)])
+def test_the_bonus_is_that_of_the_plain_inverse(samples: int, width: int) -> None:
+    rng = np.random.default_rng(0)
+    features = rng.normal(2.0, 1.0, size=(5, samples, width))
+    found = elliptic_bonus(jnp.asarray(features, jnp.float32), 0.05, 0.3)
+    for group, own in zip(features, np.asarray(found), strict=True):
+        centred = group - group.mean(axis=0)
+        inverse = np.linalg.inv(0.05 * np.eye(width) + centred.T @ centred)
+        expected = 0.3 * np.einsum("id,de,ie->i", centred, inverse, centred)
+        np.testing.assert_allclose(own, expected, rtol=1e-3, atol=1e-5)
+        assert own.min() >= 0
+        assert own.max() < 0.3
+        assert own.sum() < 0.3 * min(samples - 1, width) + 1e-5
+
+
+def test_the_odd_one_out_earns_most_and_a_group_of_equals_nothing() -> None:
+    features = jnp.zeros((2, 4, 3)).at[0, 2, 1].set(5.0)
+    found = np.asarray(elliptic_bonus(features, 0.01, 1.0))
+    assert found[0].argmax() == 2
+    np.testing.assert_allclose(found[1], 0, atol=1e-6)
+
+
+def batch_of(rewards: Any) -> tuple[Policy, TrainingBatch]:
+    model = GPT(vocab_size=7, prompt_length=2, response_length=3, num_layers=1, num_heads=2, width=8)
+    prompt = jnp.asarray([[1, 2], [3, 4]])
+    responses = jax.random.randint(jax.random.key(1), (2, 4, 3), 1, 7)
+    batch = TrainingBatch(prompt, prompt > 0, responses, responses > 0, jnp.zeros(2, jnp.int32), rewards)
+    return Policy(model, model.init(jax.random.key(0))), batch
+
+
+def test_a_group_without_a_correct_response_gets_none() -> None:
+    bonus = RepresentationBonus(weight=1.0)
+    policy, batch = batch_of(jnp.asarray([[0.0, 1, 0, 0], [0.0, 0, 0, 0]]))
+    found = np.asarray(jax.jit(lambda params: bonus(Policy(policy.model, params), batch))(policy.params))
+    assert found.shape == (2, 4)
+    assert np.all(found[0] > 0)
+    np.testing.assert_array_equal(found[1], 0)
+    with pytest.raises(ValueError, match="bonus: the batch has no rewards"):
+        bonus(*batch_of(None))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [("ridge", 0.0, "bonus.ridge: 0.0 is not a number > 0"), ("weight", -1, "bonus.weight: -1 is not")],
+)
+def test_bad_settings_are_one_clear_line(field: str, value: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        RepresentationBonus(**{field: value})
+
+
+def test_the_configuration_names_it() -> None:
+    assert instantiate(schema("training.RepresentationBonus")) == RepresentationBonus()

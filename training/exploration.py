@@ -1,0 +1,70 @@
+"""Bonuses that pay a policy for responses unlike the others of their prompt."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from decoding.selection import response_features
+from training.sources import Bonus, Policy, TrainingBatch
+
+
+def elliptic_bonus(
+    features: Float[Array, "*batch samples width"], ridge: float, weight: float
+) -> Float[Array, "*batch samples"]:
+    """weight h' V^-1 h, V = ridge I + sum of h h' over the group, for features centred within their group.
+
+    With G the Gram matrix of the centred features, h_i' V^-1 h_i = [G (G + ridge I)^-1]_ii, so that the
+    matrix to be decomposed has as many rows as there are responses, however wide the features are. Without
+    the weight each lies in [0, 1), and their sum is below the number of responses less 1.
+
+    Source: arXiv 2510.11686, section 4.
+    """
+    centred = features - jnp.mean(features, axis=-2, keepdims=True)
+    values, vectors = jnp.linalg.eigh(centred @ jnp.swapaxes(centred, -1, -2))
+    # Centring leaves an eigenvalue 0, which rounding may make negative.
+    values = jnp.maximum(values, 0.0)
+    shares = values / (values + ridge)
+    return weight * jnp.sum(jnp.square(vectors) * shares[..., None, :], axis=-1)
+
+
+@dataclasses.dataclass(frozen=True)
+class RepresentationBonus(Bonus):
+    """Reward + weight h' V^-1 h, h the mean of a response's last hidden states, within a prompt's group.
+
+    A group without a correct response gets no bonus: novelty alone is not to be learned.
+
+    Attributes:
+        ridge: lambda > 0 of V = lambda I + sum h h'.
+        weight: beta >= 0.
+
+    Source: representation-based exploration, arXiv 2510.11686, section 4; its values are the defaults. Its
+    authors find that it helps strong models, not tiny ones.
+
+    Raises:
+        ValueError: a field out of range; when called, a model whose last layer is no matrix, or a batch
+            without rewards.
+    """
+
+    ridge: float = 0.01
+    weight: float = 0.01
+
+    def __post_init__(self) -> None:
+        for name, value, zero in (("ridge", self.ridge, False), ("weight", self.weight, True)):
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not number or not 0 <= value < math.inf or (value == 0 and not zero):
+                raise ValueError(f"bonus.{name}: {value!r} is not a number {'>= 0' if zero else '> 0'}")
+
+    def __call__(self, policy: Policy, batch: TrainingBatch) -> Float[Array, "batch samples"]:
+        """The bonus of each response."""
+        if batch.rewards is None:
+            raise ValueError("bonus: the batch has no rewards; valid: a source that judges")
+        features = response_features(
+            policy.model, policy.params, batch.prompt, batch.prompt_mask, batch.responses, batch.response_mask
+        )
+        bonus = elliptic_bonus(jax.lax.stop_gradient(features), self.ridge, self.weight)
+        return jnp.where(jnp.any(batch.rewards > 0, axis=-1, keepdims=True), bonus, 0.0)
