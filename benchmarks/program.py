@@ -26,8 +26,8 @@ from experiments.schema import register_schemas
 from models import GPT
 from tasks import Example, Task
 from training import CrossEntropy, Phase, Program, TrainState, make_program
+from training.feed import batch_of_step
 from training.mesh import Grid
-from training.program import batch_of_step
 
 
 def compose_config(overrides: Sequence[str]) -> DictConfig:

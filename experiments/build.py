@@ -15,7 +15,17 @@ from metrics.evaluators import Evaluator, HeldOut
 from metrics.values import ValueEvaluator
 from models import Model
 from tasks import Task
-from training import CheckpointPolicy, Layout, Phase, ValueRegression, choose_layout
+from training import (
+    CheckpointPolicy,
+    Demonstrations,
+    Layout,
+    OnPolicy,
+    Phase,
+    Rollouts,
+    Source,
+    ValueRegression,
+    choose_layout,
+)
 
 PHASE_KEYS = (
     "task",
@@ -28,6 +38,7 @@ PHASE_KEYS = (
     "class_proposal",
     "evaluation",
     "source",
+    "averaging",
 )
 
 
@@ -145,6 +156,10 @@ def _phase(config: DictConfig, name: str, own: Any) -> tuple[Phase, EvaluationSe
             raise ValueError(f"phases.{name}.{key}: no such field; valid are {', '.join(PHASE_KEYS)}")
     base = OmegaConf.create({key: config[key] for key in PHASE_KEYS if key in config})
     OmegaConf.set_struct(base, False)
+    for key, node in (own or {}).items():
+        # Another class takes the place of the run's, with none of its fields.
+        if _names_another(node, base.get(key)):
+            base[key] = {}
     merged = OmegaConf.merge(base, own or {})
     path = f"phases.{name}"
     steps = merged.steps
@@ -152,21 +167,43 @@ def _phase(config: DictConfig, name: str, own: Any) -> tuple[Phase, EvaluationSe
         raise ValueError(f"{path}.steps: {steps!r} is not an integer >= 0")
     evaluation: EvaluationSettings = make(merged.evaluation, f"{path}.evaluation")
     task: Task = make(merged.task, f"{path}.task")
-    source = {"source": make(merged.source, f"{path}.source")} if "source" in merged else {}
+    source = _source(merged.source, f"{path}.source", task) if "source" in merged else Demonstrations()
+    averaging = merged.averaging if "averaging" in merged else None
+    if averaging is not None:
+        # A phase may average where the others do not, so that no group has named the class.
+        averaging = make({"_target_": "training.Averaging", **averaging}, f"{path}.averaging")
     phase = Phase(
         name=name,
         task=task,
         objective=make(merged.objective, f"{path}.objective"),
-        optimizer=make(merged.optimizer, f"{path}.optimizer", steps=steps),
+        optimizer=make(merged.optimizer, f"{path}.optimizer", steps=steps * source.updates),
         steps=steps,
         batch_size=merged.batch_size,
         dataset_size=merged.dataset_size,
         schedule=evaluation.schedule,
         log_every=merged.log_every,
         class_proposal=_plain(merged.class_proposal),
-        **source,
+        averaging=averaging,
+        source=source,
     )
     return phase, evaluation
+
+
+def _names_another(node: Any, instead: Any) -> bool:
+    return (
+        isinstance(node, DictConfig)
+        and isinstance(instead, DictConfig)
+        and "_target_" in node
+        and node["_target_"] != instead.get("_target_")
+    )
+
+
+def _source(node: Any, path: str, task: Task) -> Source:
+    """A phase's source; its base model is one for the phase's task."""
+    source: Source = make(node, path)
+    if isinstance(source, Rollouts | OnPolicy) and source.base is not None:
+        return dataclasses.replace(source, base=source.base.for_task(task))
+    return source
 
 
 def _model(config: DictConfig, phases: list[Phase]) -> Model:
@@ -182,6 +219,8 @@ def _model(config: DictConfig, phases: list[Phase]) -> Model:
     model: Model = make(
         config.model, "model", **{field: next(iter(values)) for field, values in shapes.items()}
     )
+    for phase in phases:
+        model = model.for_task(phase.task)
     return model
 
 

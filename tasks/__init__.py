@@ -1,5 +1,6 @@
 """Data distributions that are known exactly."""
 
+from tasks.autoregressive_linear import AutoregressiveLinear
 from tasks.base import PAD, Enumeration, Example, Task
 from tasks.bracket_state import BracketLatent
 from tasks.brackets import BracketTask
@@ -13,6 +14,7 @@ from tasks.streams import stream
 __all__ = [
     "CLASSES",
     "PAD",
+    "AutoregressiveLinear",
     "BracketLatent",
     "BracketTask",
     "Dyck",

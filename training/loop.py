@@ -148,7 +148,7 @@ class Trainer:
                 failed_at = [self.failed[seed][1] if seed in self.failed else -1 for seed in self.seeds]
                 state = program.begin(params, self._grid.place(np.asarray(failed_at, np.int32)))
             state, stopped = self._run_phase(index, program, state, step)
-            params, state, step = state.params, None, -1
+            params, state, step = state.evaluated, None, -1
             if stopped:
                 break
         if self.checkpoints is not None:
@@ -190,7 +190,7 @@ class Trainer:
             log = None
             if boundary > done:
                 state, log = program.run(state, self._seeds, done, boundary, self._fixed)
-            scores = program.score(state.params, self._fixed) if boundary in evaluations else None
+            scores = program.score(state.evaluated, self._fixed) if boundary in evaluations else None
             # While the device computes this boundary, the host reports the one before.
             self._report(index, pending)
             pending = _Pending(boundary, log, scores, self._grid.copy(state.failed_at))
@@ -202,7 +202,7 @@ class Trainer:
             seconds["evaluation"] += evaluated - trained
             done = boundary
             if boundary in self._parameter_steps[index] and self.checkpoints is not None:
-                self.checkpoints.save_parameters(phase.name, boundary, self._grid.read(state.params))
+                self.checkpoints.save_parameters(phase.name, boundary, self._grid.read(state.evaluated))
             stopped, save_is_due = self._agree()
             if stopped or boundary == phase.steps or save_is_due:
                 self._report(index, pending)
@@ -236,11 +236,15 @@ class Trainer:
         heads: list[Record] = [{"phase": phase.name, **place, "seed": seed} for seed in self.seeds]
         info: dict[str, float] = {}
         if pending.log is not None:
-            loss, norm = (np.asarray(means, np.float64) for means in pending.log)
+            loss, norm, reward = (np.asarray(means, np.float64) for means in pending.log)
             for i in alive:
                 heads[i] |= {"train/loss": float(loss[i]), "train/gradient_norm": float(norm[i])}
+                if phase.source.judges:
+                    heads[i]["train/reward"] = float(reward[i])
             if alive:
                 info["loss"] = float(np.median(loss[alive]))
+                if phase.source.judges:
+                    info["reward"] = float(np.median(reward[alive]))
         if pending.scores is not None and leads():
             name = f"{phase.name}_{pending.step:08d}"
             info |= reduce_scores(self.evaluators, pending.scores, held_out, heads, alive, self.sink, name)
@@ -286,7 +290,7 @@ class Trainer:
 
     def _tabulate(self, index: int, state: TrainState) -> None:
         """Sampled responses of the first seed for a few held-out prompts of every class."""
-        params = jax.tree.map(lambda a: a[0], self._grid.read(state.params))
+        params = jax.tree.map(lambda a: a[0], self._grid.read(state.evaluated))
         if leads():
             held_out, first = self.held_out[index], self.seeds[0]
             rows = sample_table(

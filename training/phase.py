@@ -10,6 +10,7 @@ from typing import Any
 import optax
 
 from tasks import Task
+from training.averaging import Averaging
 from training.objectives import Objective
 from training.schedule import EvaluationSchedule
 from training.sources import Demonstrations, Source
@@ -31,6 +32,7 @@ class Phase:
             the task's own p(c). A loss then weighs p(c)/q(c), so that its expectation, and with it the
             objective, stays the mixture's; a rare class is seen more often, with less variance.
         source: where the responses to the prompts come from.
+        averaging: of the iterates; None evaluates, saves and passes on the last one.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Phase:
     log_every: int
     class_proposal: Mapping[str, float] | tuple[tuple[str, float], ...] | None = None
     source: Source = dataclasses.field(default_factory=Demonstrations)
+    averaging: Averaging | None = None
 
     def __post_init__(self) -> None:
         for field, low in (("steps", 0), ("batch_size", 1), ("log_every", 1)):
@@ -60,6 +63,12 @@ class Phase:
             raise ValueError(
                 f"phases.{self.name}.objective: {type(self.objective).__name__} needs rewards, which source "
                 f"{type(self.source).__name__} does not give"
+            )
+        if self.objective.needs_policy and not self.source.on_policy:
+            raise ValueError(
+                f"phases.{self.name}.objective: {type(self.objective).__name__} learns from responses of the "
+                f"model in training, which source {type(self.source).__name__} does not give; valid: source "
+                f"on_policy"
             )
         if self.class_proposal is not None:
             self._check_proposal(self.class_proposal)
@@ -79,6 +88,11 @@ class Phase:
         total = math.fsum(proposal.values())
         if abs(total - 1) > 1e-6:
             raise ValueError(f"{where}: probabilities {dict(proposal)} sum to {total:.6g}, not to 1")
+
+    @property
+    def rule(self) -> optax.GradientTransformation:
+        """The optimizer, with the average of its iterates in its state where they are averaged."""
+        return self.optimizer if self.averaging is None else self.averaging.of(self.optimizer)
 
     @property
     def proposal(self) -> tuple[float, ...]:

@@ -16,11 +16,14 @@ from jaxtyping import Array, Float, Int
 
 from metrics.evaluators import Batch, Evaluator, HeldOut
 from models import Model, Params, token_log_probs, token_logits
-from tasks import Example, stream
+from tasks import stream
+from training.averaging import Averaged
+from training.feed import responses_of_step
 from training.mesh import DATA, EVERYWHERE, PER_EXAMPLE, PER_SEED, SEED, Grid, Layout
 from training.objectives import Objective, Scores
+from training.old_scores import Rolled, divergence, old_scores
 from training.phase import Phase
-from training.sources import TrainingBatch
+from training.sources import Policy, TrainingBatch
 from training.step import mean_gradient, parts_of_batch
 
 
@@ -29,19 +32,27 @@ class TrainState(NamedTuple):
     state.
 
     `failed_at` is the step at which the loss or the gradient stopped being finite, -1 while all is well; from
-    then on parameters stay at their last good value.
+    then on parameters stay at their last good value. `reference` is what the phase began with, where its
+    objective keeps near that, else ().
     """
 
     params: Params
     opt_state: Any
     failed_at: Int[Array, ""]
+    reference: Params = ()
+
+    @property
+    def evaluated(self) -> Params:
+        """What the phase has trained: the average of its iterates where it averages them, else `params`."""
+        return self.opt_state.average if isinstance(self.opt_state, Averaged) else self.params
 
 
 class ChunkLog(NamedTuple):
-    """Means over a chunk of steps."""
+    """Means over a chunk of steps, and over the updates of each; `reward` is 0 where nothing is judged."""
 
     loss: Float[Array, ""]
     gradient_norm: Float[Array, ""]
+    reward: Float[Array, ""]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +69,7 @@ class Program:
         score: every evaluator's per-example arrays on the held-out set, at least `num_examples` of them.
 
     The last argument of `run` and `score` are the fixed parameters of the base model, with an axis of seeds
-    too, where the phase's source or an evaluator needs them.
+    too, where the phase's source, its objective or an evaluator needs them.
     """
 
     init: Callable[[Int[Array, " seeds"]], Params]
@@ -66,52 +77,6 @@ class Program:
     place: Callable[[TrainState], TrainState]
     run: Callable[..., tuple[TrainState, ChunkLog]]
     score: Callable[..., dict[str, dict[str, Array]]]
-
-
-def batch_of_step(
-    phase: Phase, seed: Int[Array, ""], step: Int[Array, ""], part: int | Int[Array, ""] = 0, parts: int = 1
-) -> Example:
-    """The batch of `step`: fresh examples, or examples of the fixed data set drawn with replacement.
-
-    Example i of a data set is `sample` of the key (seed, "train", phase, "data", i): the set is fixed and
-    never stored. Every example has a key of its own, so that share `part` of `parts` equal ones holds the
-    same examples whoever makes it.
-    """
-
-    def own(drawn: Array) -> Array:
-        return _share(drawn, part, parts)
-
-    if phase.dataset_size is None:
-        keys = own(jax.random.split(stream(seed, "train", phase.name, "fresh", step), phase.batch_size))
-    else:
-        index_key = stream(seed, "train", phase.name, "index", step)
-        index = own(jax.random.randint(index_key, (phase.batch_size,), 0, phase.dataset_size))
-        data = stream(seed, "train", phase.name, "data")
-        keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(data, index)
-    return jax.vmap(lambda key: phase.task.sample(key, phase.proposal))(keys)
-
-
-def responses_of_step(
-    phase: Phase,
-    seed: Int[Array, ""],
-    step: Int[Array, ""],
-    part: int | Int[Array, ""] = 0,
-    parts: int = 1,
-    fixed: Params = (),
-) -> TrainingBatch:
-    """The prompts of `batch_of_step`, answered by the phase's source with the parameters `fixed`."""
-    examples = batch_of_step(phase, seed, step, part, parts)
-    key = stream(seed, "train", phase.name, "rollouts", step)
-    return phase.source(
-        phase.task, examples, _share(jax.random.split(key, phase.batch_size), part, parts), fixed
-    )
-
-
-def _share(drawn: Array, part: int | Int[Array, ""], parts: int) -> Array:
-    if parts == 1:
-        return drawn
-    share = drawn.shape[0] // parts
-    return jax.lax.dynamic_slice_in_dim(drawn, part * share, share)
 
 
 def batch_loss(
@@ -129,13 +94,18 @@ def batch_loss(
             model.prompt_logits(params, batch.prompt, batch.prompt_mask), batch.prompt[:, 1:]
         )[:, None]
         prompt_mask = (batch.prompt_mask[:, :-1] & batch.prompt_mask[:, 1:])[:, None]
+    theirs = batch.old.distributions
     scores = Scores(
         token_log_probs(logits, batch.responses),
         batch.response_mask,
         prompt_scores,
         prompt_mask,
         token_logits(logits, batch.responses),
-        batch.rewards,
+        batch.rewards if batch.bonus is None or batch.rewards is None else batch.rewards + batch.bonus,
+        batch.old.behaviour,
+        batch.old.reference,
+        None if theirs is None else divergence(logits, theirs),
+        jax.nn.log_softmax(logits),
     )
     losses = objective(scores)
     weights = None if class_weights is None else jnp.asarray(class_weights)[batch.group][:, None]
@@ -183,12 +153,36 @@ def make_program(
     parts = grid.layout.data
     tokens = phase.task.prompt_length + phase.source.samples * phase.task.response_length
     turns = parts_of_batch(phase.batch_size // parts, tokens)
+    rule, source = phase.rule, phase.source
+
+    def answered(state: TrainState, seed: Array, fixed: Params, index: Array) -> TrainingBatch:
+        policy = Policy(model, state.params) if source.on_policy else None
+        batch = responses_of_step(phase, seed, index, grid.part(), parts, fixed, policy)
+        wanted = phase.objective.reference
+        drew = state.params if phase.objective.needs_policy and source.updates > 1 else None
+        theirs = None if wanted == "none" else state.reference if source.model is None else fixed
+        if drew is None and theirs is None:
+            return batch
+        rolled = Rolled(batch.prompt, batch.prompt_mask, batch.responses)
+        return batch._replace(
+            old=old_scores(model, rolled, turns, drew, theirs, source.model, wanted == "distributions")
+        )
 
     def step(
         carry: tuple[TrainState, ChunkLog], seed: Array, fixed: Params, index: Array
     ) -> tuple[TrainState, ChunkLog]:
         state, log = carry
-        batch = responses_of_step(phase, seed, index, grid.part(), parts, fixed)
+        batch = answered(state, seed, fixed, index)
+        if source.updates == 1:
+            state, own = update(state, batch, index)
+        else:
+            state, each = jax.lax.scan(
+                lambda state, _: update(state, batch, index), state, length=source.updates
+            )
+            own = jax.tree.map(jnp.mean, each)
+        return state, jax.tree.map(jnp.add, log, own)
+
+    def update(state: TrainState, batch: TrainingBatch, index: Array) -> tuple[TrainState, ChunkLog]:
         loss, gradient = grid.mean_over_data(
             mean_gradient(
                 lambda params, own: batch_loss(model, phase.objective, params, own, phase.class_weights),
@@ -198,19 +192,20 @@ def make_program(
             )
         )
         norm = optax.tree.norm(gradient)
-        updates, opt_state = phase.optimizer.update(gradient, state.opt_state, state.params)
+        updates, opt_state = rule.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         good = (state.failed_at < 0) & jnp.isfinite(loss) & jnp.isfinite(norm)
         params, opt_state = jax.tree.map(
             lambda new, old: jnp.where(good, new, old), (params, opt_state), (state.params, state.opt_state)
         )
         failed_at = jnp.where(good | (state.failed_at >= 0), state.failed_at, index + 1)
-        return TrainState(params, opt_state, failed_at), ChunkLog(log.loss + loss, log.gradient_norm + norm)
+        reward = jnp.zeros(()) if batch.rewards is None else grid.mean_over_data(jnp.mean(batch.rewards))
+        return TrainState(params, opt_state, failed_at, state.reference), ChunkLog(loss, norm, reward)
 
     def run_one(
         state: TrainState, seed: Array, fixed: Params, start: Array, stop: Array
     ) -> tuple[TrainState, ChunkLog]:
-        zero = ChunkLog(jnp.zeros(()), jnp.zeros(()))
+        zero = ChunkLog(*(jnp.zeros(()) for _ in ChunkLog._fields))
         state, total = jax.lax.fori_loop(
             start, stop, lambda i, carry: step(carry, seed, fixed, i), (state, zero)
         )
@@ -222,7 +217,10 @@ def make_program(
         return over_seeds(run_one, batching, 3)(state, seeds, fixed, start, stop)
 
     def begin(params: Params, failed_at: Array) -> TrainState:
-        return TrainState(params, jax.vmap(phase.optimizer.init)(params), failed_at)
+        anchored = phase.objective.reference != "none" and source.model is None
+        # A copy: two arrays of one state must not share memory, which the program gives away.
+        reference = jax.tree.map(jnp.copy, params) if anchored else ()
+        return TrainState(params, jax.vmap(rule.init)(params), failed_at, reference)
 
     def score_one(params: Params, fixed: Params, batches: Batch) -> dict[str, dict[str, Array]]:
         def score(batch: Batch) -> dict[str, dict[str, Array]]:

@@ -15,8 +15,9 @@ from oracles.toy import ToyTask
 from models import GPT
 from tasks import LayeredGraph, stream
 from training import CrossEntropy, EvaluationSchedule, Phase
+from training.feed import batch_of_step
 from training.optimizers import sgd
-from training.program import batch_loss, batch_of_step
+from training.program import batch_loss
 from training.sources import demonstrations
 
 TASK = LayeredGraph(depth=1, width=2, branching=1, num_ids=60)

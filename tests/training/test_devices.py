@@ -29,8 +29,8 @@ from training import (
     choose_layout,
     make_program,
 )
+from training.feed import batch_of_step
 from training.mesh import Hardware
-from training.program import batch_of_step
 
 TASK = ToyTask()
 SEEDS = (3, 4, 5, 6)

@@ -17,8 +17,9 @@ from metrics.evaluators import DistributionEvaluator, make_held_out
 from models import GPT, sequence_log_probs
 from tasks import stream
 from training import CrossEntropy, EvaluationSchedule, Phase, Program, make_program
+from training.feed import batch_of_step
 from training.optimizers import adamw
-from training.program import batch_of_step, seed_devices
+from training.program import seed_devices
 
 TASK = ToyTask()
 MODEL = GPT(vocab_size=6, prompt_length=3, response_length=2, num_layers=1, num_heads=1, width=8)

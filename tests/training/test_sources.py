@@ -17,8 +17,8 @@ from decoding import base_responses
 from tasks import PAD, stream
 from tasks.tabular import Tabular
 from training import CrossEntropy, Demonstrations, EvaluationSchedule, Phase, Rollouts, ValueRegression
+from training.feed import batch_of_step, responses_of_step
 from training.optimizers import sgd
-from training.program import batch_of_step, responses_of_step
 
 TASK, MODEL = ToyTask(), TabularModel()
 PHASE = Phase("p", TASK, CrossEntropy(), sgd(steps=4), 4, 16, None, EvaluationSchedule(), 2)

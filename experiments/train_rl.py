@@ -1,0 +1,27 @@
+"""Reinforcement learning from a checkpoint of a run: python -m experiments.train_rl run=runs/train/demo.
+
+The model answers each prompt of a batch several times, inside the compiled program; the task's verifier
+judges every answer; a policy gradient (objective=grpo, rloo or reinforce) compares the answers to a prompt
+with each other. Seed s starts from the parameters of seed s, which are also the reference of a divergence
+(`objective.kl_weight`). Checkpoints, resuming, metrics, W&B and sweeps are those of experiments.train, where
+the same objective and source may stand in a later phase of one run too.
+"""
+
+from __future__ import annotations
+
+from omegaconf import DictConfig
+
+from experiments.base_model import rl_config
+from experiments.cli import command
+from experiments.train import train
+
+
+def train_rl(config: DictConfig) -> int:
+    """Train from one checkpoint; exit status as `train`."""
+    return train(rl_config(config))
+
+
+main = command("train_rl", train_rl)
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,185 @@
+"""Policy gradients for rewards that a task can verify: GRPO, RLOO, REINFORCE, as one objective."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from training.objectives import Objective, ReferenceKind, Scores
+
+Baseline = Literal["mean", "leave_one_out"]
+SMALL = 1e-6
+"""Added to the standard deviation that advantages are divided by."""
+
+
+def advantages(
+    rewards: Float[Array, "*batch samples"], baseline: Baseline = "mean", by_std: bool = True
+) -> Float[Array, "*batch samples"]:
+    """How much better each response is than the other responses to its prompt.
+
+    With S responses of a prompt, rewards r_1..r_S and their mean m:
+
+        mean:           A_i = r_i - m
+        leave_one_out:  A_i = r_i - (sum_{j != i} r_j)/(S - 1) = S/(S - 1) (r_i - m)
+
+    divided by (std + 1e-6) with `by_std`, std^2 = sum_i (r_i - m)^2 / S. A prompt whose responses all have
+    one reward gets exactly 0, whatever rounding does to the mean: it has no gradient.
+
+    Sources: mean and std, GRPO (arXiv 2402.03300, section 4.1.1); leave_one_out, RLOO (arXiv 2402.14740,
+    section 2.2), whose gradient is unbiased for that of the expected reward; mean alone has the gradient
+    (S - 1)/S of it in expectation.
+
+    Example:
+        >>> advantages(jnp.array([1.0, 0.0, 0.0, 0.0]), "leave_one_out", by_std=False)
+        Array([ 1.        , -0.33333334, -0.33333334, -0.33333334], dtype=float32)
+    """
+    size = rewards.shape[-1]
+    centred = rewards - jnp.mean(rewards, axis=-1, keepdims=True)
+    found = centred * (size / (size - 1)) if baseline == "leave_one_out" else centred
+    if by_std:
+        found = found / (jnp.sqrt(jnp.mean(jnp.square(centred), axis=-1, keepdims=True)) + SMALL)
+    differ = jnp.max(rewards, axis=-1, keepdims=True) > jnp.min(rewards, axis=-1, keepdims=True)
+    return jax.lax.stop_gradient(jnp.where(differ, found, 0.0))
+
+
+def k3(tokens: Float[Array, "*shape"], reference: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """exp(d) - d - 1 with d = ln pi_ref - ln pi of a drawn token: never negative, and KL(pi || pi_ref) in
+    expectation over the token, in nats.
+
+    As a loss its expected gradient is not that of KL(pi || pi_ref) but that of KL(pi_ref || pi): the token's
+    own probability is not differentiated. Near pi_ref the two agree.
+
+    Source: Schulman, "Approximating KL divergence" (2020); used by GRPO (arXiv 2402.03300, equation 4).
+    """
+    gap = reference - tokens
+    return jnp.expm1(gap) - gap
+
+
+@dataclasses.dataclass(frozen=True)
+class PolicyGradient(Objective):
+    """Clipped policy gradient on groups of responses that the parameters in training have drawn.
+
+    With the advantage A of a response (`advantages`, within its prompt's group) and rho the ratio of its
+    probability now and when it was drawn, the loss of the response is
+
+        sequence:  -min(rho A, clip(rho, 1 - clip, 1 + clip) A),            rho = pi(y|x)/pi_old(y|x)
+        token:     the mean (or sum) over t of the same with rho_t = pi(y_t|x, y_<t)/pi_old(y_t|x, y_<t)
+
+    plus `kl_weight` times the divergence from a reference model. A batch of rollouts that serves a single
+    update (`source.updates_per_batch`: 1) has rho = 1: clipping does nothing, and the gradient is
+    -A grad ln pi(y|x), the plain policy gradient.
+
+    The defaults are GRPO's (arXiv 2402.03300); RLOO is conf/objective/rloo.yaml, REINFORCE with the mean as
+    its baseline conf/objective/reinforce.yaml.
+
+    Attributes:
+        baseline, normalise: of `advantages`; "std" divides by the group's standard deviation.
+        ratio: of tokens, or of whole responses.
+        length: "mean" divides a response's sum over tokens by their number, as GRPO does, which favours
+            short correct and long wrong responses; "sum" does not. It concerns the ratios of tokens and the
+            divergence.
+        clip: epsilon of PPO (arXiv 1707.06347, equation 7); None never clips.
+        kl_weight: weight of the divergence from the reference, in nats: the source's base model with its
+            fixed parameters if it has one, else the parameters that the phase began with.
+        kl: "k3": the estimator `k3` of each token; "exact": KL(pi(.|x, y_<t) || pi_ref(.|x, y_<t)) over the
+            whole vocabulary at each prefix drawn; "reward": the reward minus kl_weight (ln pi_old(y|x) - ln
+            pi_ref(y|x)), whose policy gradient is that of E[r] - kl_weight KL(pi || pi_ref) exactly.
+    """
+
+    baseline: Baseline = "mean"
+    normalise: Literal["std", "none"] = "std"
+    ratio: Literal["token", "sequence"] = "token"
+    length: Literal["mean", "sum"] = "mean"
+    clip: float | None = 0.2
+    kl_weight: float = 0.0
+    kl: Literal["k3", "exact", "reward"] = "k3"
+
+    def __post_init__(self) -> None:
+        for field, valid in (
+            ("baseline", ("mean", "leave_one_out")),
+            ("normalise", ("std", "none")),
+            ("ratio", ("token", "sequence")),
+            ("length", ("mean", "sum")),
+            ("kl", ("k3", "exact", "reward")),
+        ):
+            if getattr(self, field) not in valid:
+                raise ValueError(
+                    f"objective.{field}: {getattr(self, field)!r} is not one of {', '.join(valid)}"
+                )
+        if self.clip is not None and not (_is_number(self.clip) and 0 < self.clip < 1):
+            raise ValueError(f"objective.clip: {self.clip!r} is neither a number in (0, 1) nor null")
+        if not (_is_number(self.kl_weight) and 0 <= self.kl_weight < math.inf):
+            raise ValueError(f"objective.kl_weight: {self.kl_weight!r} is not a number >= 0")
+
+    @property
+    def needs_rewards(self) -> bool:
+        """They are what is maximised."""
+        return True
+
+    @property
+    def needs_policy(self) -> bool:
+        """The ratios are 1 at the start of a batch only if the parameters in training drew it."""
+        return True
+
+    @property
+    def reference(self) -> ReferenceKind:
+        """What is asked of the reference model."""
+        if not self.kl_weight:
+            return "none"
+        return "distributions" if self.kl == "exact" else "tokens"
+
+    def __call__(self, scores: Scores) -> Float[Array, "batch samples"]:
+        """Loss of each response.
+
+        Raises:
+            ValueError: scores without rewards, or without those of the reference that `kl_weight` needs.
+        """
+        if scores.rewards is None:
+            raise ValueError("scores: without rewards; a policy gradient needs them")
+        # Of a batch's first update the policy that drew it is the present one: a ratio of 1 with a gradient.
+        old = scores.tokens if scores.behaviour is None else scores.behaviour
+        old = jax.lax.stop_gradient(old)
+        rewards = scores.rewards
+        if self.kl_weight and self.kl == "reward":
+            gap = jnp.sum(jnp.where(scores.mask, old - _given(scores.reference), 0.0), axis=-1)
+            rewards = rewards - self.kl_weight * gap
+        advantage = advantages(rewards, self.baseline, self.normalise == "std")
+        change = jnp.where(scores.mask, scores.tokens - old, 0.0)
+        if self.ratio == "sequence":
+            loss = self._surrogate(jnp.sum(change, axis=-1), advantage)
+        else:
+            loss = self._over_tokens(self._surrogate(change, advantage[..., None]), scores)
+        if self.kl_weight and self.kl != "reward":
+            if self.kl == "k3":
+                apart = k3(scores.tokens, _given(scores.reference))
+            else:
+                apart = _given(scores.divergence)
+            loss += self.kl_weight * self._over_tokens(apart, scores)
+        return loss
+
+    def _surrogate(self, log_ratio: Array, advantage: Array) -> Array:
+        ratio = jnp.exp(log_ratio)
+        if self.clip is None:
+            return -ratio * advantage
+        return -jnp.minimum(ratio * advantage, jnp.clip(ratio, 1 - self.clip, 1 + self.clip) * advantage)
+
+    def _over_tokens(self, values: Array, scores: Scores) -> Array:
+        total = jnp.sum(jnp.where(scores.mask, values, 0.0), axis=-1)
+        if self.length == "sum":
+            return total
+        return total / jnp.maximum(jnp.sum(scores.mask, axis=-1, dtype=total.dtype), 1.0)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _given(scores: Array | None) -> Array:
+    if scores is None:
+        raise ValueError("scores: without those of the reference model; a divergence from it needs them")
+    return scores
