@@ -71,7 +71,10 @@ COMPANIONS = {
 # What only experiments.train_value takes: without rewards there is nothing to regress on.
 OF_VALUES = {("objective", "value_regression"), ("source", "rollouts")}
 # And what only reinforcement learning takes.
-OF_RL = {("objective", "grpo"), ("objective", "reinforce"), ("objective", "rloo"), ("source", "on_policy")}
+OF_RL = {
+    *(("objective", name) for name in ("grpo", "reinforce", "rloo")),
+    *(("source", name) for name in ("exploring", "on_policy")),
+}
 BUILT = [
     (group, name)
     for group, name in OPTIONS
