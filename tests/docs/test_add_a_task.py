@@ -2,61 +2,27 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
-import shutil
-import subprocess
-import sys
-from pathlib import Path
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs" / "add_a_task.md"
-PACKAGES = ("tasks", "models", "decoding", "metrics", "training", "tracking", "experiments", "conf", "tests")
 FILES = ("tasks/caesar.py", "conf/task/caesar.yaml", "tests/oracles/small/caesar.py")
-COMMAND = re.compile(r"^python -m (\S+) (.*)$", re.MULTILINE)
-
-
-def sections() -> dict[str, str]:
-    """The first code block under each heading that names a file."""
-    found = re.findall(
-        r"^## \d+\. `([^`]+)`\n.*?^```\w+\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE
-    )
-    return dict(found)
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("project")
-    for package in PACKAGES:
-        shutil.copytree(ROOT / package, root / package, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "pyproject.toml", root)
-    for name, text in sections().items():
-        assert not (root / name).exists(), f"{name} is in the project already"
-        (root / name).write_text(text)
-    return root
+def guide(open_guide: Callable[[str], Any]) -> Any:
+    return open_guide("add_a_task.md")
 
 
-def run(root: Path, *arguments: str) -> str:
-    """What a command of the page prints; it must succeed."""
-    # Ahead of an editable install of the project itself.
-    environment = {**os.environ, "PYTHONPATH": str(root), "JAX_PLATFORMS": "cpu"}
-    done = subprocess.run(
-        [sys.executable, *arguments], cwd=root, env=environment, capture_output=True, text=True, timeout=600
-    )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    return done.stdout + done.stderr
+def test_the_page_names_the_files_of_a_task(guide: Any) -> None:
+    assert tuple(guide.sections()) == FILES
 
 
-def test_the_page_names_the_files_of_a_task() -> None:
-    assert tuple(sections()) == FILES
-
-
-def test_the_task_of_the_page_is_under_the_contract(project: Path) -> None:
-    said = run(
-        project,
+def test_the_task_of_the_page_is_under_the_contract(guide: Any) -> None:
+    said = guide.run(
         "-m",
         "pytest",
         "-q",
@@ -67,19 +33,18 @@ def test_the_task_of_the_page_is_under_the_contract(project: Path) -> None:
         "tests/tasks/test_contract.py",
     )
     assert int(re.findall(r"(\d+) passed", said)[-1]) > 5
-    shown = run(project, "-m", "experiments.show", "task=caesar", "num=1")
+    shown = guide.run("-m", "experiments.show", "task=caesar", "num=1")
     assert "copy" in shown
 
 
 @pytest.mark.slow
-def test_the_commands_of_the_page_run_in_their_order(project: Path) -> None:
-    commands = [found for found in COMMAND.findall(PAGE.read_text()) if found[0].startswith("experiments.")]
-    assert [module for module, _ in commands] == [
+def test_the_commands_of_the_page_run_in_their_order(guide: Any) -> None:
+    assert [module for module, _ in guide.commands()] == [
         "experiments.show",
         "experiments.train",
         "experiments.evaluate",
     ]
-    for module, arguments in commands:
+    for module, arguments in guide.commands():
         words = shlex.split(arguments)
         if module == "experiments.train":
             words = [
@@ -87,5 +52,5 @@ def test_the_commands_of_the_page_run_in_their_order(project: Path) -> None:
                 "steps=30",
                 "tracking.wandb=disabled",
             ]
-        run(project, "-m", module, *words)
-    assert (project / "runs" / "train" / "caesar" / "evaluations").is_dir()
+        guide.run("-m", module, *words)
+    assert (guide.root / "runs" / "train" / "caesar" / "evaluations").is_dir()

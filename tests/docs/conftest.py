@@ -1,0 +1,60 @@
+"""Guides that are executed: a page's files go into a copy of the project, its commands run there."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("tasks", "models", "decoding", "metrics", "training", "tracking", "experiments", "conf", "tests")
+COMMAND = re.compile(r"^python -m (\S+) (.*)$", re.MULTILINE)
+
+
+class Guide:
+    """A page of docs/, and a copy of the project with the page's files in it."""
+
+    def __init__(self, page: str, root: Path) -> None:
+        self.text, self.root = (ROOT / "docs" / page).read_text(), root
+        for package in PACKAGES:
+            shutil.copytree(ROOT / package, root / package, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(ROOT / "pyproject.toml", root)
+        for name, text in self.sections().items():
+            assert not (root / name).exists(), f"{name} is in the project already"
+            (root / name).write_text(text)
+
+    def sections(self) -> dict[str, str]:
+        """The first code block under each heading that names a file."""
+        found = re.findall(r"^## \d+\. `([^`]+)`\n.*?^```\w+\n(.*?)^```", self.text, re.DOTALL | re.MULTILINE)
+        return dict(found)
+
+    def commands(self) -> list[tuple[str, str]]:
+        """(module, arguments) of the page's commands of this project, in their order."""
+        return [found for found in COMMAND.findall(self.text) if found[0].startswith("experiments.")]
+
+    def run(self, *arguments: str) -> str:
+        """What a command of the page prints; it must succeed."""
+        # Ahead of an editable install of the project itself.
+        environment = {**os.environ, "PYTHONPATH": str(self.root), "JAX_PLATFORMS": "cpu"}
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            cwd=self.root,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+        return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="session")
+def open_guide(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Guide]:
+    """`open_guide("add_a_task.md")`."""
+    return lambda page: Guide(page, tmp_path_factory.mktemp("project"))
