@@ -18,10 +18,9 @@ from tasks import Task
 from training import (
     CheckpointPolicy,
     Demonstrations,
+    Judged,
     Layout,
-    OnPolicy,
     Phase,
-    Rollouts,
     Source,
     ValueRegression,
     choose_layout,
@@ -201,7 +200,7 @@ def _names_another(node: Any, instead: Any) -> bool:
 def _source(node: Any, path: str, task: Task) -> Source:
     """A phase's source; its base model is one for the phase's task."""
     source: Source = make(node, path)
-    if isinstance(source, Rollouts | OnPolicy) and source.base is not None:
+    if isinstance(source, Judged) and source.base is not None:
         return dataclasses.replace(source, base=source.base.for_task(task))
     return source
 

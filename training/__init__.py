@@ -13,7 +13,7 @@ from training.program import Program, TrainState, make_program
 from training.regularised import ConfidencePenalty, LabelSmoothing
 from training.schedule import EvaluationSchedule
 from training.sink import Record, Sink
-from training.sources import Bonus, Demonstrations, OnPolicy, Policy, Rollouts, Source, TrainingBatch
+from training.sources import Bonus, Demonstrations, Judged, OnPolicy, Policy, Rollouts, Source, TrainingBatch
 
 __all__ = [
     "DCO",
@@ -26,6 +26,7 @@ __all__ = [
     "Demonstrations",
     "EvaluationSchedule",
     "Grid",
+    "Judged",
     "LabelSmoothing",
     "Layout",
     "Objective",

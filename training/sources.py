@@ -139,7 +139,31 @@ class Demonstrations(Source):
 
 
 @dataclasses.dataclass(frozen=True)
-class Rollouts(Source):
+class Judged(Source):
+    """A source that draws `per_prompt` responses of each prompt from a model and judges them; `base` is the
+    model with fixed parameters, if there is one."""
+
+    base: Model | None = None
+    per_prompt: int = 1
+
+    @property
+    def model(self) -> Model | None:
+        """`base`."""
+        return self.base
+
+    @property
+    def samples(self) -> int:
+        """`per_prompt`."""
+        return self.per_prompt
+
+    @property
+    def judges(self) -> bool:
+        """Every response has its reward."""
+        return True
+
+
+@dataclasses.dataclass(frozen=True)
+class Rollouts(Judged):
     """Responses drawn from a base model with fixed parameters, y ~ pi_ref(.|x), each with its reward
     tau(x, y): what a value function is regressed on (VGB, arXiv 2510.03149, section 5).
 
@@ -151,29 +175,12 @@ class Rollouts(Source):
             dataset_size x per_prompt labels in all. False draws new ones at every step.
     """
 
-    base: Model | None = None
-    per_prompt: int = 1
     repeat: bool = False
 
     def __post_init__(self) -> None:
         _require_count("per_prompt", self.per_prompt, 1)
         if not isinstance(self.repeat, bool):
             raise ValueError(f"source.repeat: {self.repeat!r} is not true or false")
-
-    @property
-    def model(self) -> Model | None:
-        """The base model."""
-        return self.base
-
-    @property
-    def samples(self) -> int:
-        """`per_prompt`."""
-        return self.per_prompt
-
-    @property
-    def judges(self) -> bool:
-        """Every rollout has its reward."""
-        return True
 
     def __call__(
         self,
@@ -200,7 +207,7 @@ class Bonus(abc.ABC):
 
 
 @dataclasses.dataclass(frozen=True)
-class OnPolicy(Source):
+class OnPolicy(Judged):
     """Responses that the model in training draws itself, y ~ pi(.|x), each with its reward tau(x, y):
     reinforcement learning with verifiable rewards.
 
@@ -216,7 +223,6 @@ class OnPolicy(Source):
         bonus: added to the rewards that the objective sees; None adds nothing.
     """
 
-    base: Model | None = None
     per_prompt: int = 8
     updates_per_batch: int = 1
     bonus: Bonus | None = None
@@ -224,21 +230,6 @@ class OnPolicy(Source):
     def __post_init__(self) -> None:
         _require_count("per_prompt", self.per_prompt, 2)
         _require_count("updates_per_batch", self.updates_per_batch, 1)
-
-    @property
-    def model(self) -> Model | None:
-        """The reference model."""
-        return self.base
-
-    @property
-    def samples(self) -> int:
-        """`per_prompt`."""
-        return self.per_prompt
-
-    @property
-    def judges(self) -> bool:
-        """Every response has its reward."""
-        return True
 
     @property
     def on_policy(self) -> bool:
