@@ -15,10 +15,10 @@ from omegaconf import DictConfig
 from experiments import best_of_n_report as report
 from experiments.best_of_n_measure import Measurements, Settings, measure_all, settings
 from experiments.cli import command
-from experiments.coverage_bounds_laws import generator
 from experiments.direct_claim import Claim, Findings, run_direct_claim
 from experiments.rates import exponent
 from experiments.verdict import Check, check_interval, check_value
+from tasks import numpy_stream
 from tracking import Progress
 
 CLAIM = Claim(
@@ -168,7 +168,7 @@ def _of_samples(found: Measurements) -> list[Check]:
 
 
 def _rng(found: Measurements, name: str) -> np.random.Generator:
-    return generator(found.settings.seed, "best_of_n", "bootstrap", name)
+    return numpy_stream(found.settings.seed, "best_of_n", "bootstrap", name)
 
 
 def notes(found: Measurements) -> tuple[str, ...]:

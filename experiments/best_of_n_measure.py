@@ -10,10 +10,11 @@ from jaxtyping import Float
 from omegaconf import DictConfig
 
 from experiments.best_of_n_instances import Instance, random_instance, ratio_instance, tail_instance
-from experiments.coverage_bounds_laws import between, generator
+from experiments.coverage_bounds_laws import between
 from experiments.coverage_bounds_measure import Sides
 from experiments.direct_claim import numbers_in, whole_number, whole_numbers
 from metrics import samples_needed
+from tasks import numpy_stream
 from tracking import Progress
 
 
@@ -104,7 +105,7 @@ def measure_all(chosen: Settings, progress: Progress) -> Measurements:
     needed: dict[float, list] = {epsilon: [] for epsilon in chosen.epsilons}
     for done, (family, size) in enumerate(parts):
         progress.update("instances", done, len(parts), {"size": size})
-        rng = generator(chosen.seed, "best_of_n", family, size)
+        rng = numpy_stream(chosen.seed, "best_of_n", family, size)
         draws = range(chosen.draws)
         if family in families:
             drawn = [random_instance(rng, size, families[family]) for _ in draws]
@@ -162,7 +163,7 @@ def attaining(chosen: Settings) -> dict[str, Float[np.ndarray, " draws"]]:
     at the least eps. Half as many: all ratios are M: the N needed over M ln(1/eps) is the left side.
     Necessary: Ber(p) against Ber(p/2N), p from 1e-4 to 1/2.
     """
-    rng = generator(chosen.seed, "best_of_n", "attaining")
+    rng = numpy_stream(chosen.seed, "best_of_n", "attaining")
     epsilon = min(chosen.epsilons)
     sufficient, half, necessary = [], [], []
     for _ in range(chosen.draws):

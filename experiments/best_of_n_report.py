@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 
 from experiments import plotting as draw
 from experiments.best_of_n_measure import Measurements
-from experiments.coverage_bounds_laws import generator
 from experiments.direct_claim import Drawing
 from experiments.rates import Panel, Rate, rate_rows, rates_figure
+from tasks import numpy_stream
 
 STATEMENTS = {
     "sufficient": ("Cov_M + eps", "worst loss at N = 2M ln(1/eps)"),
@@ -50,7 +50,7 @@ def sample_rates(found: Measurements) -> list[Rate]:
 def drawings(found: Measurements) -> list[Drawing]:
     """The report's figures."""
     chosen = found.settings
-    rng = generator(chosen.seed, "best_of_n", "bootstrap", "figures")
+    rng = numpy_stream(chosen.seed, "best_of_n", "bootstrap", "figures")
     panels = [
         Panel(f"tail alpha = {alpha:g}", "samples N", "loss", chosen.budgets, tail_rates(found, alpha))
         for alpha in chosen.tails
@@ -127,7 +127,7 @@ def _some(x: np.ndarray, y: np.ndarray, most: int = 3000) -> tuple[np.ndarray, n
 def tables(found: Measurements) -> list[tuple[str, list[str], Sequence[list[Any]]]]:
     """The report's tables."""
     chosen = found.settings
-    rng = generator(chosen.seed, "best_of_n", "bootstrap", "tables")
+    rng = numpy_stream(chosen.seed, "best_of_n", "bootstrap", "tables")
     statements: list[list[Any]] = []
     for (name, family), sides in found.sides.items():
         above, below = STATEMENTS[name]

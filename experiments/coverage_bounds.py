@@ -16,12 +16,12 @@ from omegaconf import DictConfig
 
 from experiments import coverage_bounds_report as report
 from experiments.cli import command
-from experiments.coverage_bounds_laws import generator
 from experiments.coverage_bounds_measure import Measurements, Settings, Sides, measure_all, settings
 from experiments.direct_claim import Claim, Findings, run_direct_claim
 from experiments.rates import exponent
 from experiments.verdict import Check, check_interval, check_value
 from metrics import answer_level_log_ratio, coverage_profile
+from tasks import numpy_stream
 from tracking import Progress
 
 CLAIM = Claim(
@@ -186,7 +186,7 @@ def _of_growth(found: Measurements) -> list[Check]:
 
 
 def _rng(found: Measurements, name: str) -> np.random.Generator:
-    return generator(found.settings.seed, "coverage_bounds", "bootstrap", name)
+    return numpy_stream(found.settings.seed, "coverage_bounds", "bootstrap", name)
 
 
 def _informative(sides: dict[str, Sides]) -> float:

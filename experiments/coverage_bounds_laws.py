@@ -11,12 +11,9 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-import jax
 import numpy as np
 from jaxtyping import Float
 from scipy import special
-
-from tasks import stream
 
 SWITCHES = 32
 """Tokens at which `switch` may happen."""
@@ -36,12 +33,6 @@ class Law(NamedTuple):
     mass: Float[np.ndarray, " atoms"]
     kl_along: Float[np.ndarray, " atoms"] | None = None
     hellinger_along: Float[np.ndarray, " atoms"] | None = None
-
-
-def generator(seed: int, *path: str | int) -> np.random.Generator:
-    """NumPy's generator on a named stream."""
-    words = np.asarray(jax.random.key_data(stream(seed, *path)))
-    return np.random.default_rng(words.tolist())
 
 
 def between(rng: np.random.Generator, low: float, high: float) -> float:

@@ -15,7 +15,6 @@ from experiments.coverage_bounds_laws import (
     FAMILIES,
     Law,
     between,
-    generator,
     random_chains,
     random_triple,
 )
@@ -32,6 +31,7 @@ from metrics import (
     stopped_kl_bound,
     transitivity_bound,
 )
+from tasks import numpy_stream
 from tracking import Progress
 
 SLACK = 1e-9
@@ -190,7 +190,7 @@ def measure_all(chosen: Settings, progress: Progress) -> Measurements:
     results: dict[tuple[str, int], list[dict]] = {}
     for done, (family, size) in enumerate(todo):
         progress.update("instances", done, len(todo), {"size": size})
-        rng = generator(chosen.seed, "coverage_bounds", family, size)
+        rng = numpy_stream(chosen.seed, "coverage_bounds", family, size)
         results[family, size] = [compared[family](rng, size) for _ in range(chosen.draws)]
     progress.update("instances", len(todo), len(todo))
     for family in compared:
@@ -233,7 +233,7 @@ def tight_pairs(chosen: Settings) -> dict[str, Float[np.ndarray, " draws"]]:
     pi_T always. Answers: one answer; a chain of mass 1/c and ratio just below N, and one of mass 1 - 1/c that
     the model misses.
     """
-    rng = generator(chosen.seed, "coverage_bounds", "tight")
+    rng = numpy_stream(chosen.seed, "coverage_bounds", "tight")
     transitive, answers = [], []
     for _ in range(chosen.draws):
         m, n = between(rng, 1.5, 64), between(rng, 1.5, 64)

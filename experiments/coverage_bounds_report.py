@@ -10,10 +10,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments import plotting as draw
-from experiments.coverage_bounds_laws import generator
 from experiments.coverage_bounds_measure import Measurements
 from experiments.direct_claim import Drawing
 from experiments.rates import Panel, Rate, draw_rates, rate_rows, rates_figure
+from tasks import numpy_stream
 
 SHOWN = (
     *("KL", "Hellinger", "stopped KL", "stopped KL, sharper"),
@@ -39,7 +39,7 @@ def growth_rates(found: Measurements, family: str) -> list[Rate]:
 def drawings(found: Measurements) -> list[Drawing]:
     """The report's figures."""
     chosen = found.settings
-    rng = generator(chosen.seed, "coverage_bounds", "bootstrap", "figures")
+    rng = numpy_stream(chosen.seed, "coverage_bounds", "bootstrap", "figures")
     panels = [
         Panel(
             family, "tokens H", f"at N = {chosen.fitted_n}", chosen.sizes[family], growth_rates(found, family)
@@ -147,7 +147,7 @@ def tight(found: Measurements, rng: np.random.Generator) -> Figure:
 def tables(found: Measurements) -> list[tuple[str, list[str], Sequence[list[Any]]]]:
     """The report's tables."""
     chosen = found.settings
-    rng = generator(chosen.seed, "coverage_bounds", "bootstrap", "tables")
+    rng = numpy_stream(chosen.seed, "coverage_bounds", "bootstrap", "tables")
     slack_rows: list[list[Any]] = []
     for (name, family), sides in found.sides.items():
         if name not in SHOWN:

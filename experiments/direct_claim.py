@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from experiments.build import plain
 from experiments.claim import Began, Claim, leave, make_verdict
-from experiments.plotting import save
+from experiments.plotting import save_all
 from experiments.report import Tables
 from experiments.runs import run_path
 from experiments.runtime import configure
@@ -92,16 +92,16 @@ def run_direct_claim(
         progress.close()
     verdict = make_verdict(claim, config, began, 0.0, found.checks, found.seeds, found.notes)
 
-    def draw() -> list[tuple[str, Path]]:
-        figures = []
-        for drawing in found.drawings:
-            target = path / "figures" / f"{drawing.name}.png"
-            save(drawing.figure, target)
-            figures.append((drawing.caption, target))
-        return figures
-
     seconds = {"whole command (s)": verdict.wall_seconds}
-    leave(path, claim, verdict, config, draw, found.tables, seconds)
+    leave(
+        path,
+        claim,
+        verdict,
+        config,
+        lambda: save_all(path / "figures", found.drawings),
+        found.tables,
+        seconds,
+    )
     return 0
 
 

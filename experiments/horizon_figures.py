@@ -57,12 +57,7 @@ def draw_all(path: Path, found: Measurements) -> list[tuple[str, Path]]:
             classes(found),
         ),
     )
-    drawn = []
-    for name, caption, figure in made:
-        target = path / "figures" / f"{name}.png"
-        draw.save(figure, target)
-        drawn.append((caption, target))
-    return drawn
+    return draw.save_all(path / "figures", made)
 
 
 @mpl.rc_context(draw.STYLE)

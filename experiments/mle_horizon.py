@@ -30,9 +30,9 @@ from experiments.direct_claim import (
 from experiments.mle_sweeps import Sweep
 from experiments.rates import Rate
 from experiments.verdict import Check, check_interval, check_value
+from tasks import numpy_stream
 from tasks.bit_laws import bit_kl
 from tasks.rate_instances import TwoPrompts
-from tasks.streams import numpy_stream
 from tracking import Progress
 from training.maximum_likelihood import fit_logistic_on_ball
 

@@ -11,9 +11,9 @@ from jaxtyping import Float
 
 from experiments.mle_sweeps import Sweep, columns, shown
 from experiments.rates import Rate
+from tasks import numpy_stream
 from tasks.rate_classes import CoarseRate, FineRate
 from tasks.rate_instances import VarianceNeeded
-from tasks.streams import numpy_stream
 from tracking import Progress
 from training.maximum_likelihood import fit_categorical_in_box, fit_logistic_on_ball
 

@@ -11,10 +11,10 @@ from jaxtyping import Float
 
 from experiments.mle_sweeps import Sweep, as_row, columns, shown
 from experiments.rates import Rate
+from tasks import numpy_stream
 from tasks.random_trees import RandomTrees
 from tasks.rate_classes import Bernoulli, FineRate
 from tasks.rate_instances import HeavyTail
-from tasks.streams import numpy_stream
 from tracking import Progress
 from training.maximum_likelihood import best_of_class, fit_logistic_on_ball
 

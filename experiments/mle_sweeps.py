@@ -16,7 +16,7 @@ from experiments.rates import Panel, Rate, exponent, rate_rows, rates_figure, si
 from experiments.report import Tables, format_interval
 from experiments.verdict import Check, check_interval
 from metrics import Interval, line_fit, proportion_interval
-from tasks.streams import numpy_stream
+from tasks import numpy_stream
 
 UNKNOWN = Interval(math.nan, math.nan, math.nan)
 

@@ -50,12 +50,7 @@ def draw_all(path: Path, found: Measurements) -> list[tuple[str, Path]]:
             against_loss(found, found.passes, passes),
         ),
     )
-    drawn = []
-    for name, caption, figure in made:
-        target = path / "figures" / f"{name}.png"
-        draw.save(figure, target)
-        drawn.append((caption, target))
-    return drawn
+    return draw.save_all(path / "figures", made)
 
 
 @mpl.rc_context(draw.STYLE)

@@ -48,7 +48,7 @@ from experiments.pessimism_measure import (
     settings,
 )
 from experiments.pessimism_report import drawings, tables
-from experiments.plotting import save
+from experiments.plotting import save_all
 from experiments.rates import exponent
 from experiments.rl_runs import check_mapping
 from experiments.runs import run_path
@@ -56,7 +56,7 @@ from experiments.runtime import configure
 from experiments.several_runs import train_runs
 from experiments.verdict import Check, check_interval, check_value
 from metrics import Interval, mean_interval, paired_difference_interval
-from tasks.streams import numpy_stream
+from tasks import numpy_stream
 from tracking import Progress
 
 CLAIM = Claim(
@@ -112,14 +112,15 @@ def pessimism(config: DictConfig) -> int:
     worked = worked_seconds(timings)
     verdict = make_verdict(CLAIM, config, began, worked, checks(found), seeds, notes(found))
 
-    def draw() -> list[tuple[str, Path]]:
-        figures = []
-        for drawing in drawings(found.tabular, found.arms):
-            save(drawing.figure, path / "figures" / f"{drawing.name}.png")
-            figures.append((drawing.caption, path / "figures" / f"{drawing.name}.png"))
-        return figures
-
-    leave(path, CLAIM, verdict, config, draw, tables(found.tabular, found.arms), timings)
+    leave(
+        path,
+        CLAIM,
+        verdict,
+        config,
+        lambda: save_all(path / "figures", drawings(found.tabular, found.arms)),
+        tables(found.tabular, found.arms),
+        timings,
+    )
     return 0
 
 

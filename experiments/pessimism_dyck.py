@@ -19,8 +19,7 @@ from experiments.base_model import fitted, of_seed, seed_rows
 from experiments.pessimism_measure import Settings, true_rewards
 from metrics.evaluators import make_held_out
 from models import Model, Params
-from tasks import Example, Task, stream
-from tasks.streams import numpy_stream
+from tasks import Example, Task, numpy_stream, stream
 
 
 class Pool(NamedTuple):

@@ -69,6 +69,12 @@ def save(fig: Figure, path: str | Path, svg: bool = False) -> list[Path]:
     return [png, png.with_suffix(".svg")]
 
 
+def save_all(folder: Path, made: Iterable[tuple[str, str, Figure]]) -> list[tuple[str, Path]]:
+    """Write each (name, caption, figure) to <folder>/<name>.png; (caption, file) in the same order, as a
+    report takes them."""
+    return [(caption, save(figure, folder / f"{name}.png")[0]) for name, caption, figure in made]
+
+
 def viridis() -> Colormap:
     """Viridis from its darkest colour to a green that still stands out on white."""
     return ListedColormap(mpl.colormaps["viridis"](np.linspace(0, 0.88, 256)), name="viridis_cut")

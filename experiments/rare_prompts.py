@@ -15,12 +15,11 @@ from __future__ import annotations
 import math
 from typing import Literal, NamedTuple
 
-import jax
 import numpy as np
 from jaxtyping import Bool, Float
 from scipy import special
 
-from tasks import stream
+from tasks import numpy_stream
 
 Draws = Float[np.ndarray, " draws"]
 PerRate = Float[np.ndarray, "rates draws"]
@@ -69,8 +68,7 @@ class Values(NamedTuple):
 
 def generator(seed: int, *path: str | int) -> np.random.Generator:
     """NumPy's generator on a named stream."""
-    words = np.asarray(jax.random.key_data(stream(seed, "rare prompts", *path)))
-    return np.random.default_rng(words.tolist())
+    return numpy_stream(seed, "rare prompts", *path)
 
 
 def rare_prompt(

@@ -21,7 +21,7 @@ from metrics import (
     simple_tournament,
 )
 from metrics.rank_correlation import rank_correlation_intervals
-from tasks.streams import numpy_stream
+from tasks import numpy_stream
 
 CROSS_ENTROPY, COVERAGE, TOURNAMENT = "cross-entropy", "coverage", "tournament"
 PASS_NS = (1, 8)

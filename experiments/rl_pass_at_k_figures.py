@@ -35,12 +35,7 @@ def draw_all(path: Path, found: Measurements) -> list[tuple[str, Path]]:
             curves(found),
         ),
     )
-    drawn = []
-    for name, caption, figure in made:
-        target = path / "figures" / f"{name}.png"
-        draw.save(figure, target)
-        drawn.append((caption, target))
-    return drawn
+    return draw.save_all(path / "figures", made)
 
 
 def _colours(found: Measurements) -> dict[str, Any]:

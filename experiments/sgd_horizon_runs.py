@@ -20,8 +20,8 @@ import optax
 from jaxtyping import Array, Int
 
 from models.sgd_family import Counts, Instance, Parameters, Scalar, coverage, divergence, gradient, likeliest
+from tasks import numpy_stream
 from tasks.sgd_family import SGDFamily, letters_token_law
-from tasks.streams import stream
 from training.optimizers import adam, normalize_by_global_norm, project_onto_ball, sgd, sign_sgd
 
 
@@ -174,8 +174,7 @@ def letters_stream(
     counts = tuple(tuple(np.empty(shape) for _ in range(3)) for _ in range(2))
     for index, horizon in enumerate(family.horizons):
         path = ("evaluation", "sgd_horizon", role, batch, horizon, chunk)
-        words = np.asarray(jax.random.key_data(stream(seed, *path)))
-        rng = np.random.default_rng(words.tolist())
+        rng = numpy_stream(seed, *path)
         low, zero, _ = letters_token_law(family.member(horizon))
         plus = rng.binomial(batch, family.plus, (updates, draws))
         for (ones, zeros, lows), sequences in zip(counts, (plus, batch - plus), strict=True):

@@ -35,29 +35,29 @@ Table = tuple[str, list[str], list[list[Any]]]
 
 def draw_all(path: Path, found: Measurements) -> list[tuple[str, Path]]:
     """Draw every figure below `path`; (caption, file) in the report's order."""
-    figures = {
-        "frontier": (
+    made = (
+        (
+            "frontier",
             "Out-of-distribution prompts: diversity against accuracy at each budget of queries, means over "
             "the seeds. A point is a setting of a decoder; the lines are the fronts of VGB and of the "
             "decoders that use values and never go back.",
             frontier(found),
         ),
-        "queries": (
+        (
+            "queries",
             "Accuracy against the mean number of queries of a response, up to each budget; means over the "
             "seeds. Left: out-of-distribution prompts; right: prompts of the training distribution.",
             accuracy_by_queries(found),
         ),
-        "values": (
+        (
+            "values",
             f"Exact total variation to pi* on trees of {found.trees.settings.horizon} tokens, median and "
             "range over the seeds: exact values with a multiplicative error, and values learned for so many "
             "steps.",
             error_by_quality(found),
         ),
-    }
-    drawn = []
-    for name, (caption, figure) in figures.items():
-        drawn.append((caption, draw.save(figure, path / "figures" / f"{name}.png")[0]))
-    return drawn
+    )
+    return draw.save_all(path / "figures", made)
 
 
 @mpl.rc_context(draw.STYLE)

@@ -34,7 +34,7 @@ from decoding.typed_trees import (
 )
 from experiments.direct_claim import number_in, whole_number
 from metrics import Interval, line_fit, mean_interval
-from tasks import Task, stream
+from tasks import Task, numpy_stream, stream
 
 UNLIMITED = 2**30
 """A budget of queries that no chain reaches."""
@@ -242,8 +242,7 @@ def decoders(steps: int) -> dict[str, Any]:
 
 def generator(seed: int, *path: str | int) -> np.random.Generator:
     """NumPy's generator on a named stream."""
-    words = np.asarray(jax.random.key_data(stream(seed, "vgb", *path)))
-    return np.random.default_rng(words.tolist())
+    return numpy_stream(seed, "vgb", *path)
 
 
 def log_slope(x: np.ndarray, y: Float[np.ndarray, "seeds points"]) -> Interval:

@@ -9,7 +9,7 @@ from tasks.fixed_dyck import FixedDyck
 from tasks.graph_classes import CLASSES, GraphClass, GraphLatent
 from tasks.layered_graph import LayeredGraph
 from tasks.path_star import PathStar, PathStarLatent
-from tasks.streams import stream
+from tasks.streams import numpy_stream, stream
 
 __all__ = [
     "CLASSES",
@@ -27,5 +27,6 @@ __all__ = [
     "PathStar",
     "PathStarLatent",
     "Task",
+    "numpy_stream",
     "stream",
 ]

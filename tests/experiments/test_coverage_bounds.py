@@ -17,6 +17,7 @@ from experiments import coverage_bounds as claim
 from experiments import coverage_bounds_laws as laws
 from experiments.coverage_bounds_measure import Measurements, Sides, measure_all, settings
 from metrics import coverage_profile, coverage_supremum, kl, kl_converse_bound
+from tasks import numpy_stream
 from tracking import Progress
 
 TINY = {
@@ -183,7 +184,7 @@ def test_the_bernoulli_pair_covers_at_n_and_not_beyond() -> None:
 
 def test_every_family_is_a_law_on_every_size_and_its_draws_differ() -> None:
     for name, draw in laws.FAMILIES.items():
-        one, two = (draw(laws.generator(0, name, i), 8) for i in range(2))
+        one, two = (draw(numpy_stream(0, name, i), 8) for i in range(2))
         assert one.mass.sum() == pytest.approx(1, abs=1e-12), name
         assert kl(one.log_ratio, one.mass) >= 0
         assert kl(one.log_ratio, one.mass) != kl(two.log_ratio, two.mass)

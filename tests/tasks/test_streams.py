@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks import stream
-from tasks.streams import numpy_stream
+from tasks import numpy_stream, stream
 
 PARTS = st.one_of(st.sampled_from(["train", "evaluation", "init", "a", "b"]), st.integers(0, 2**31 - 1))
 
