@@ -22,6 +22,8 @@ from experiments.report import format_interval
 from metrics import Interval, line_fit
 
 RESAMPLES = 2000
+_LEGEND_ROW = 0.075
+"""Height of a legend's row over that of the axes."""
 Centre = Literal["mean", "median"]
 
 
@@ -169,11 +171,13 @@ class Panel(NamedTuple):
 
 @mpl.rc_context(draw.STYLE)
 def rates_figure(panels: Sequence[Panel], rng: np.random.Generator) -> Figure:
-    """Log-log panels side by side, each with its own legend below its title's line."""
+    """Log-log panels side by side, each with its own legend, for which there is room above the points."""
     fig, axes = draw.new_figure(1, len(panels), (6.2 * len(panels), 4.8))
     for axis, panel in zip(axes[0], panels, strict=True):
         draw_rates(axis, panel.sizes, panel.rates, rng)
         axis.set(title=panel.title, xlabel=panel.xlabel, ylabel=panel.ylabel)
+        low, high = axis.get_ylim()
+        axis.set_ylim(low, high * (high / low) ** (_LEGEND_ROW * len(panel.rates)))
         axis.legend(fontsize=8.5, loc="best")
     return fig
 

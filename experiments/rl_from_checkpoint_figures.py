@@ -29,7 +29,9 @@ def draw_all(path: Path, found: Measurements) -> list[tuple[str, Path]]:
         (
             "predictors",
             "Every start of every seed as a point: the reward reached against the start's coverage and "
-            "cross-entropy.",
+            "cross-entropy. Both are better the lower they are: a predictor that does its work falls from "
+            "left to right, and its number, the rank correlation of a lower predictor with a higher reward, "
+            "is near 1.",
             predictors(found),
         ),
         (
@@ -66,7 +68,7 @@ def predictors(found: Measurements) -> Figure:
     )
     names = {
         COVERAGE: f"Cov$_{{{name_of_n(found.coverage_n)}}}$ of the start",
-        CROSS_ENTROPY: "cross-entropy",
+        CROSS_ENTROPY: "cross-entropy of the start (nats)",
     }
     colours = draw.ordered_colours(len(found.starts))
     for row, (prompts, outcome) in zip(axes, found.outcomes.items(), strict=True):
@@ -78,7 +80,8 @@ def predictors(found: Measurements) -> Figure:
                     found.predictors[name][:, i], outcome.reward[:, i], color=colour, s=28, label=label_of
                 )
             axis.set(
-                xlabel=label, title=f"{prompts.replace('_', ' ')}: rank corr. {each[name].estimate:+.2f}"
+                xlabel=label,
+                title=f"{prompts.replace('_', ' ')}: lower is better, {each[name].estimate:+.2f}",
             )
         row[0].set_ylabel("reward reached")
     draw.legend_below(fig, [axes[0, 0]])

@@ -155,7 +155,8 @@ def measure(
 def checks(found: Measurements) -> tuple[Check, ...]:
     """The claim's checks, the same for each kind of prompts.
 
-    - The coverage of the start orders the rewards reached: its mean rank correlation is above 0.
+    - The coverage of the start orders the rewards reached: a lower Cov_N (which is better) goes with a higher
+      reward, so the mean rank correlation of the two, Cov_N's sign turned, is above 0.
     - It does so better than the cross-entropy: the difference of the two is above 0.
     - The tournament's start loses at most .02 of the best start's reward, and
     - no more than the start of least cross-entropy.
@@ -180,7 +181,7 @@ def checks(found: Measurements) -> tuple[Check, ...]:
         tournament, least = (found.regret(rule, prompts) for rule in (TOURNAMENT, CROSS_ENTROPY))
         made += [
             check_interval(
-                f"{prompts}: rank correlation of the start's {name} with the reward reached",
+                f"{prompts}: rank correlation of a lower {name} at the start with a higher reward reached",
                 each[COVERAGE],
                 ">",
                 0.0,
@@ -216,7 +217,9 @@ def notes(found: Measurements, worked: float) -> tuple[str, ...]:
         )
         means = outcome.reward.mean(axis=0)
         best = found.starts[int(means.argmax())]
-        written.append(f"{prompts}: rank correlation with the reward reached: {shown}.")
+        written.append(
+            f"{prompts}: rank correlation of a lower predictor with a higher reward reached: {shown}."
+        )
         written.append(
             f"{prompts}: reward {outcome.curves[1][:, :, 0].mean():.3f} at the start and {means.mean():.3f} "
             f"at the end on average over starts; best start: step {best} ({means.max():.3f}), worst: "

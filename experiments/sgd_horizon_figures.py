@@ -82,12 +82,7 @@ def horizon_figure(found: Measured, rng: np.random.Generator) -> Figure:
         )
         for name, samples in (("updates", False), ("samples", True))
     ]
-    fig = rates_figure(panels, rng)
-    for axis in fig.axes:
-        # Room for the legend above the lines.
-        low, high = axis.get_ylim()
-        axis.set_ylim(low, high * (high / low) ** 0.45)
-    return fig
+    return rates_figure(panels, rng)
 
 
 @mpl.rc_context(draw.STYLE)
