@@ -25,7 +25,8 @@ class WholePrefix(FeatureMap):
     bound = 8.0
 
     def children(self, prompt: Any, prefix: Any, length: Any) -> Any:
-        weights = jnp.asarray(WEIGHTS)[prompt]
+        # A copy: JAX gives an array that it has seen in float32 back in float32, under `enable_x64` too.
+        weights = jnp.asarray(WEIGHTS.copy())[prompt]
         place = jnp.arange(4)
         past = jnp.take_along_axis(weights, prefix[:, None, None], axis=1)[:, 0]
         ages = jnp.where(place < length, length - place + 1, 1).astype(weights.dtype)
