@@ -26,7 +26,14 @@ from experiments.direct_claim import (
     whole_number,
     whole_numbers,
 )
-from experiments.opposed_prompts import Family, Method, slope_steps, spike_steps
+from experiments.opposed_study import (
+    Arm,
+    FamilyRun,
+    FamilySettings,
+    family_settings,
+    halvings,
+    measure_family,
+)
 from experiments.rare_prompts import (
     draw_signs,
     draw_visits,
@@ -61,7 +68,7 @@ CLAIM = Claim(
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class Settings(FamilySettings):
     """See conf/experiment/token_sgd_cpu.yaml."""
 
     horizons: tuple[int, ...]
@@ -77,15 +84,9 @@ class Settings:
     robust_horizon: int
     factors: tuple[float, ...]
     robust_responses: int
-    family_horizons: tuple[int, ...]
-    family: Family
-    family_draws: int
-    family_tuning_draws: int
     family_sequences: int
     token_grid: tuple[float, ...]
     sequence_grid: tuple[float, ...]
-    tuning_seed: int
-    seed: int
 
 
 def settings(config: DictConfig) -> Settings:
@@ -104,12 +105,8 @@ def settings(config: DictConfig) -> Settings:
     factors = [float(each) for each in config.factors]
     if len(set(factors)) < 2 or min(factors) < 0 or 1.0 not in factors or 0.0 not in factors:
         raise ValueError(f"factors: {factors}; valid: different numbers >= 0, 0 and 1 among them")
-    seeds = [whole_number(name, config[name], 0) for name in ("tuning_seed", "seed")]
-    if seeds[0] == seeds[1]:
-        raise ValueError(f"seed: {seeds[1]}; valid: another one than tuning_seed, which steps are chosen on")
-    inner = number_in("family_inner", config.family_inner, 4, 100)
-    plus = number_in("family_plus", config.family_plus, 1 / 16, 15 / 16)
     return Settings(
+        **vars(family_settings(config, n)),
         horizons=horizons,
         sequences=whole_number("sequences", config.sequences, 16),
         sequence_counts=counts,
@@ -123,21 +120,10 @@ def settings(config: DictConfig) -> Settings:
         robust_horizon=robust,
         factors=tuple(sorted(factors)),
         robust_responses=whole_number("robust_responses", config.robust_responses, 1),
-        family_horizons=whole_numbers("family_horizons", config.family_horizons, 64, at_least=3),
-        family=Family(0, n, inner, plus, 1 / 16),
-        family_draws=whole_number("family_draws", config.family_draws, 8),
-        family_tuning_draws=whole_number("family_tuning_draws", config.family_tuning_draws, 2),
         family_sequences=whole_number("family_sequences", config.family_sequences, 16),
         token_grid=halvings("token_halvings", config.token_halvings),
         sequence_grid=halvings("sequence_halvings", config.sequence_halvings),
-        tuning_seed=seeds[0],
-        seed=seeds[1],
     )
-
-
-def halvings(name: str, value: object) -> tuple[float, ...]:
-    """Step sizes 2^-k, the largest first."""
-    return tuple(2.0**-k for k in whole_numbers(name, value, 0, at_least=2))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -219,54 +205,14 @@ def measure_robust(chosen: Settings) -> Robust:
     return Robust(kl, coverage, bound, theory)
 
 
-@dataclasses.dataclass(frozen=True)
-class FamilyRun:
-    """Sequences until Cov_N is at its target for good on the worst instance, (draws, H) by method, and the
-    step sizes chosen."""
-
-    needed: dict[str, Float[np.ndarray, "draws horizons"]]
-    steps: dict[str, tuple[float, ...]]
-
-
-def measure_family(chosen: Settings, progress: Progress) -> FamilyRun:
-    """Every method at every H with the step of its grid that was best on the tuning seed."""
-    arms: dict[str, tuple[Method, tuple[float, ...], int]] = {
-        "TTT": ("token", chosen.token_grid, 3),
-        "fixed": ("token", chosen.token_grid, 3),
-        "sequence": ("sequence", chosen.sequence_grid, 256),
+def family_arms(chosen: Settings) -> dict[str, Arm]:
+    """A step a token, answered with running and with fixed parameters, and a step a sequence."""
+    token = Arm("token", chosen.token_grid, most=256, spikes=6, spike_most=3)
+    return {
+        "TTT": token._replace(running=True),
+        "fixed": token,
+        "sequence": Arm("sequence", chosen.sequence_grid, chosen.family_sequences),
     }
-    needed: dict[str, list[np.ndarray]] = {name: [] for name in arms}
-    steps: dict[str, list[float]] = {name: [] for name in arms}
-    for done, horizon in enumerate(chosen.family_horizons):
-        progress.update("family", done, len(chosen.family_horizons), {"H": horizon})
-        family = chosen.family._replace(horizon=horizon)
-        spikes: dict[Method, np.ndarray] = {}
-        tuning: dict[Method, tuple[np.ndarray, np.ndarray | None]] = {}
-        for name, (method, grid, most) in arms.items():
-            rates = np.array(grid)
-            if method not in spikes:
-                spikes[method] = spike_steps(family, method, rates, 24 if method == "sequence" else 6, most)
-                rng = generator(chosen.tuning_seed, "token_sgd", "family", method, horizon)
-                limit = chosen.family_sequences if method == "sequence" else 256
-                tuning[method] = slope_steps(
-                    family, method, rates, chosen.family_tuning_draws, rng, limit, spikes[method]
-                )
-            tuned = tuning[method][0] if name != "TTT" else tuning[method][1]
-            assert tuned is not None
-            worst = np.maximum(spikes[method], tuned.mean(axis=1))
-            best = int(worst.argmin())
-            rng = generator(chosen.seed, "token_sgd", "family", name, horizon)
-            limit = 4 * chosen.family_sequences if method == "sequence" else 1024
-            found = slope_steps(family, method, rates[[best]], chosen.family_draws, rng, limit)
-            own = found.running if name == "TTT" else found.fixed
-            assert own is not None
-            needed[name].append(np.maximum(own[0], spikes[method][best]))
-            steps[name].append(float(rates[best]))
-    progress.update("family", len(chosen.family_horizons), len(chosen.family_horizons))
-    return FamilyRun(
-        {name: np.stack(each, axis=1) for name, each in needed.items()},
-        {name: tuple(each) for name, each in steps.items()},
-    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -310,7 +256,7 @@ def measure(chosen: Settings, progress: Progress) -> Findings:
     progress.update("rare prompt", len(todo), len(todo))
     robust = measure_robust(chosen)
     count = len(chosen.horizons)
-    family = measure_family(chosen, progress)
+    family = measure_family(CLAIM.name, family_arms(chosen), chosen, progress)
     found = Measurements(chosen, tuple(points[:count]), tuple(points[count:]), robust, family)
     return Findings(
         checks=report.checks(found),

@@ -28,7 +28,15 @@ from experiments.direct_claim import (
     whole_number,
     whole_numbers,
 )
-from experiments.opposed_prompts import Family, Method, slope_steps, spike_steps
+from experiments.opposed_prompts import Method
+from experiments.opposed_study import (
+    Arm,
+    FamilyRun,
+    FamilySettings,
+    family_settings,
+    halvings,
+    measure_family,
+)
 from experiments.rare_prompts import (
     Gradient,
     Values,
@@ -61,7 +69,7 @@ GRADIENTS: tuple[Gradient, ...] = ("truncated", "sampled", "soft")
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class Settings(FamilySettings):
     """See conf/experiment/truncated_distillation_cpu.yaml."""
 
     lengths: tuple[int, ...]
@@ -75,14 +83,8 @@ class Settings:
     tuning_draws: int
     dense_length: int
     dense_steps: int
-    family_horizons: tuple[int, ...]
-    family: Family
     family_grid: tuple[float, ...]
-    family_draws: int
-    family_tuning_draws: int
     family_steps: int
-    tuning_seed: int
-    seed: int
 
 
 def settings(config: DictConfig) -> Settings:
@@ -97,12 +99,8 @@ def settings(config: DictConfig) -> Settings:
     share = variance / len(lengths) ** 2 / (1 - math.tanh(1) ** 2)
     if share * sum(1 / length for length in lengths) > 1:
         raise ValueError(f"variance: {variance:g} is too large for the ladder; valid: probabilities below 1")
-    seeds = [whole_number(name, config[name], 0) for name in ("tuning_seed", "seed")]
-    if seeds[0] == seeds[1]:
-        raise ValueError(f"seed: {seeds[1]}; valid: another one than tuning_seed, which steps are chosen on")
-    inner = number_in("family_inner", config.family_inner, 4, 100)
-    plus = number_in("family_plus", config.family_plus, 1 / 16, 15 / 16)
     return Settings(
+        **vars(family_settings(config, n)),
         lengths=lengths,
         step_counts=counts,
         n=n,
@@ -114,20 +112,9 @@ def settings(config: DictConfig) -> Settings:
         tuning_draws=whole_number("tuning_draws", config.tuning_draws, 2),
         dense_length=whole_number("dense_length", config.dense_length, 1),
         dense_steps=whole_number("dense_steps", config.dense_steps, 64),
-        family_horizons=whole_numbers("family_horizons", config.family_horizons, 64, at_least=3),
-        family=Family(0, n, inner, plus, 1 / 16),
         family_grid=halvings("family_halvings", config.family_halvings),
-        family_draws=whole_number("family_draws", config.family_draws, 8),
-        family_tuning_draws=whole_number("family_tuning_draws", config.family_tuning_draws, 2),
         family_steps=whole_number("family_steps", config.family_steps, 16),
-        tuning_seed=seeds[0],
-        seed=seeds[1],
     )
-
-
-def halvings(name: str, value: object) -> tuple[float, ...]:
-    """Step sizes 2^-k, the largest first."""
-    return tuple(2.0**-k for k in whole_numbers(name, value, 0, at_least=2))
 
 
 def ladder(
@@ -195,40 +182,10 @@ class Dense:
     start: Float[np.ndarray, " draws"]
 
 
-@dataclasses.dataclass(frozen=True)
-class FamilyRun:
-    """Steps until Cov_N is at its target for good on the worst instance, (draws, H), and the steps chosen."""
-
-    needed: dict[str, Float[np.ndarray, "draws horizons"]]
-    steps: dict[str, tuple[float, ...]]
-
-
-def measure_family(chosen: Settings, progress: Progress) -> FamilyRun:
-    """Every method at every H with the step of the grid that was best on the tuning seed."""
+def family_arms(chosen: Settings) -> dict[str, Arm]:
+    """With truncation and without it."""
     methods: tuple[Method, ...] = ("truncated", "sequence")
-    needed: dict[str, list[np.ndarray]] = {name: [] for name in methods}
-    steps: dict[str, list[float]] = {name: [] for name in methods}
-    rates = np.array(chosen.family_grid)
-    for done, horizon in enumerate(chosen.family_horizons):
-        progress.update("family", done, len(chosen.family_horizons), {"H": horizon})
-        family = chosen.family._replace(horizon=horizon)
-        for method in methods:
-            spikes = spike_steps(family, method, rates, most=256)
-            rng = generator(chosen.tuning_seed, "truncated_distillation", "family", method, horizon)
-            draws, limit = chosen.family_tuning_draws, chosen.family_steps
-            tuned = slope_steps(family, method, rates, draws, rng, limit, spikes)
-            best = int(np.maximum(spikes, tuned.fixed.mean(axis=1)).argmin())
-            rng = generator(chosen.seed, "truncated_distillation", "family", method, horizon)
-            found = slope_steps(
-                family, method, rates[[best]], chosen.family_draws, rng, 4 * chosen.family_steps
-            )
-            needed[method].append(np.maximum(found.fixed[0], spikes[best]))
-            steps[method].append(float(rates[best]))
-    progress.update("family", len(chosen.family_horizons), len(chosen.family_horizons))
-    return FamilyRun(
-        {name: np.stack(each, axis=1) for name, each in needed.items()},
-        {name: tuple(each) for name, each in steps.items()},
-    )
+    return {method: Arm(method, chosen.family_grid, chosen.family_steps) for method in methods}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -278,7 +235,7 @@ def measure(chosen: Settings, progress: Progress) -> Findings:
     progress.update("ladder", len(todo), len(todo))
     dense = measure_dense(chosen)
     count = len(chosen.step_counts)
-    family = measure_family(chosen, progress)
+    family = measure_family(CLAIM.name, family_arms(chosen), chosen, progress)
     found = Measurements(chosen, tuple(points[:count]), tuple(points[count:]), dense, family)
     return Findings(
         checks=report.checks(found),
