@@ -3,7 +3,8 @@
 from training.averaging import Averaging
 from training.checkpoints import CheckpointPolicy, Checkpoints, load_parameters, saved_parameters
 from training.coverage_objectives import DCO, Reweighted, StepwiseDCO
-from training.exploration import RepresentationBonus
+from training.distillation import TruncatedDistillation
+from training.exploration import CountBonus, RepresentationBonus
 from training.loop import Outcome, Trainer, TrainingDiverged
 from training.mesh import Grid, Layout, choose_layout
 from training.objectives import CrossEntropy, Objective, Scores, ValueRegression
@@ -22,6 +23,7 @@ __all__ = [
     "CheckpointPolicy",
     "Checkpoints",
     "ConfidencePenalty",
+    "CountBonus",
     "CrossEntropy",
     "Demonstrations",
     "EvaluationSchedule",
@@ -48,6 +50,7 @@ __all__ = [
     "Trainer",
     "TrainingBatch",
     "TrainingDiverged",
+    "TruncatedDistillation",
     "ValueRegression",
     "choose_layout",
     "load_parameters",

@@ -5,16 +5,18 @@ Source: Coverage Principle, arXiv 2510.15020, section 6.2, equations 24 to 26.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from models.linear import token_gradients, token_kls
 from tasks import Task
 from tasks.linear import FeatureMap
+from training.objectives import Objective, Scores
 
 
 def truncation_weights(
@@ -51,27 +53,53 @@ def truncated_gradient(
     return weights @ token_gradients(features, theta, prompt, response)
 
 
-def truncated_loss(
-    tokens: Int[Array, "*batch response"],
-    mask: Bool[Array, "*batch response"],
-    teacher: Float[Array, "*batch response vocab"],
-    student: Float[Array, "*batch response vocab"],
-    budget: Float[Array, ""] | float,
+def teacher_kls(
+    teacher: Float[Array, "*batch vocab"], student: Float[Array, "*batch vocab"]
 ) -> Float[Array, "*batch"]:
-    """-sum_h alpha_h ln pi(y_h | x, y_<h) of each sequence, in nats, for any model: its gradient is that of
-    equation 24.
-
-    Args:
-        tokens, mask: the responses and which of their tokens are real.
-        teacher, student: ln of the next-token laws at every prefix of the response, in nats; the teacher's
-            may be -inf. No gradient flows to the teacher or through the weights.
-        budget: A = ln N.
-    """
+    """KL(teacher || student) in nats from the logarithms of both laws; the teacher's may be -inf, and is so
+    everywhere at a prefix that it never writes, where this is 0."""
     ahead = jnp.where(teacher > -jnp.inf, teacher - student, 0.0)
-    eps = jnp.maximum(jnp.sum(jnp.exp(teacher) * ahead, axis=-1), 0.0)
-    weights = truncation_weights(jnp.where(mask, eps, 0.0), budget)
-    own = jnp.take_along_axis(student, tokens[..., None], axis=-1)[..., 0]
-    return -jnp.sum(jnp.where(mask, weights * own, 0.0), axis=-1)
+    return jnp.maximum(jnp.sum(jnp.exp(teacher) * ahead, axis=-1), 0.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class TruncatedDistillation(Objective):
+    """Distillation of pi_D with truncated gradients, for any model:
+
+        -sum_t alpha_t ln pi(y_t|x, y_<t),  sum_t alpha_t eps_t = min{ln N, sum_t eps_t},
+        eps_t = KL(pi_D(.|x, y_<t) || pi(.|x, y_<t)),
+
+    with the weights of `truncation_weights`, through which no gradient flows. A response counts up to the
+    token at which the model's divergence from the teacher reaches ln N, whatever its length. Sequences that
+    the model has learned to less than ln N count whole, as in cross-entropy, to which N -> infinity leads.
+
+    Attributes:
+        n: N > 1.
+
+    Source: Coverage Principle, arXiv 2510.15020, section 6.2, equations 24 to 26.
+
+    Raises:
+        ValueError: n out of range; when called, scores without distributions or teacher.
+    """
+
+    n: float = 16.0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.n, int | float) or isinstance(self.n, bool) or not 1 < self.n < math.inf:
+            raise ValueError(f"objective.n: {self.n!r} is not a number > 1")
+
+    @property
+    def needs_teacher(self) -> bool:
+        """The weights compare the model with pi_D."""
+        return True
+
+    def __call__(self, scores: Scores) -> Float[Array, "*batch"]:
+        """The weighted loss of each sequence, in nats."""
+        if scores.teacher is None or scores.distributions is None:
+            raise ValueError("scores: without distributions or teacher; the weights compare them")
+        eps = jnp.where(scores.mask, teacher_kls(scores.teacher, scores.distributions), 0.0)
+        weights = truncation_weights(eps, math.log(self.n))
+        return -jnp.sum(jnp.where(scores.mask, weights * scores.tokens, 0.0), axis=-1)
 
 
 def enumerated_teacher(

@@ -54,17 +54,62 @@ class RepresentationBonus(Bonus):
     weight: float = 0.01
 
     def __post_init__(self) -> None:
-        for name, value, zero in (("ridge", self.ridge, False), ("weight", self.weight, True)):
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not number or not 0 <= value < math.inf or (value == 0 and not zero):
-                raise ValueError(f"bonus.{name}: {value!r} is not a number {'>= 0' if zero else '> 0'}")
+        _require_number("ridge", self.ridge, zero=False)
+        _require_number("weight", self.weight, zero=True)
 
     def __call__(self, policy: Policy, batch: TrainingBatch) -> Float[Array, "batch samples"]:
         """The bonus of each response."""
-        if batch.rewards is None:
-            raise ValueError("bonus: the batch has no rewards; valid: a source that judges")
+        rewards = _rewards_of(batch)
         features = response_features(
             policy.model, policy.params, batch.prompt, batch.prompt_mask, batch.responses, batch.response_mask
         )
         bonus = elliptic_bonus(jax.lax.stop_gradient(features), self.ridge, self.weight)
-        return jnp.where(jnp.any(batch.rewards > 0, axis=-1, keepdims=True), bonus, 0.0)
+        return _where_any_is_correct(rewards, bonus)
+
+
+@dataclasses.dataclass(frozen=True)
+class CountBonus(Bonus):
+    """Reward + weight/m for a response with m copies in its prompt's group, itself counted.
+
+    `RepresentationBonus` for a representation that knows nothing but equality. As its ridge goes to 0, with
+    features of different responses that are affinely independent (as many dimensions as different responses
+    less 1 allow it), that bonus becomes weight (1/m - 1/S) in a group of S: h' V^-1 h is then the leverage of
+    a regression on which response it is. It differs from this one by a constant, which no advantage sees
+    (derived). A group without a correct response gets no bonus, as there.
+
+    Attributes:
+        weight: beta >= 0.
+
+    Raises:
+        ValueError: a field out of range; when called, a batch without rewards.
+    """
+
+    weight: float = 0.01
+
+    def __post_init__(self) -> None:
+        _require_number("weight", self.weight, zero=True)
+
+    def __call__(self, policy: Policy, batch: TrainingBatch) -> Float[Array, "batch samples"]:
+        """The bonus of each response."""
+        rewards = _rewards_of(batch)
+        shown = jnp.where(batch.response_mask, batch.responses, -1)
+        same = jnp.all(shown[:, :, None] == shown[:, None, :], axis=-1)
+        return _where_any_is_correct(rewards, self.weight / jnp.sum(same, axis=-1, dtype=rewards.dtype))
+
+
+def _require_number(name: str, value: object, zero: bool) -> None:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not 0 <= value < math.inf or (value == 0 and not zero):  # type: ignore[operator]
+        raise ValueError(f"bonus.{name}: {value!r} is not a number {'>= 0' if zero else '> 0'}")
+
+
+def _rewards_of(batch: TrainingBatch) -> Float[Array, "batch samples"]:
+    if batch.rewards is None:
+        raise ValueError("bonus: the batch has no rewards; valid: a source that judges")
+    return batch.rewards
+
+
+def _where_any_is_correct(
+    rewards: Float[Array, "batch samples"], bonus: Float[Array, "batch samples"]
+) -> Float[Array, "batch samples"]:
+    return jnp.where(jnp.any(rewards > 0, axis=-1, keepdims=True), bonus, 0.0)

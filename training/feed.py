@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 from jaxtyping import Array, Int
 
 from models import Params
 from tasks import Example, stream
+from training.distillation import enumerated_teacher
 from training.phase import Phase
 from training.sources import Policy, TrainingBatch
 
@@ -44,11 +47,15 @@ def responses_of_step(
     policy: Policy | None = None,
 ) -> TrainingBatch:
     """The prompts of `batch_of_step`, answered by the phase's source: with the parameters `fixed`, or on
-    policy."""
+    policy; and pi_D's laws at every prefix of the answers, if the phase's objective needs them."""
     examples = batch_of_step(phase, seed, step, part, parts)
     key = stream(seed, "train", phase.name, "rollouts", step)
     keys = _share(jax.random.split(key, phase.batch_size), part, parts)
-    return phase.source(phase.task, examples, keys, fixed, policy)
+    batch = phase.source(phase.task, examples, keys, fixed, policy)
+    if not phase.objective.needs_teacher:
+        return batch
+    of_prompt = jax.vmap(functools.partial(enumerated_teacher, phase.task), (None, 0))
+    return batch._replace(teacher=jax.vmap(of_prompt)(examples.latent, batch.responses))
 
 
 def _share(drawn: Array, part: int | Int[Array, ""], parts: int) -> Array:

@@ -25,7 +25,7 @@ class Scores(NamedTuple):
 
     `behaviour` is `tokens` by the parameters that drew the responses, None where these are the present ones;
     `reference` is `tokens` by the reference model, `divergence` KL(pi || pi_ref) in nats at each position.
-    `distributions` is ln pi(a|x, y_<t) of every token a of the vocabulary.
+    `distributions` is ln pi(a|x, y_<t) of every token a of the vocabulary, `teacher` the same of pi_D.
     """
 
     tokens: Float[Array, "*batch response"]
@@ -38,6 +38,7 @@ class Scores(NamedTuple):
     reference: Float[Array, "*batch response"] | None = None
     divergence: Float[Array, "*batch response"] | None = None
     distributions: Float[Array, "*batch response vocab"] | None = None
+    teacher: Float[Array, "*batch response vocab"] | None = None
 
     @property
     def log_probs(self) -> Float[Array, "*batch"]:
@@ -62,6 +63,11 @@ class Objective(abc.ABC):
     @property
     def needs_policy(self) -> bool:
         """Whether the responses must be drawn by the parameters in training, several of each prompt."""
+        return False
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether pi_D's next-token laws are needed, for which the task must enumerate its responses."""
         return False
 
     @property

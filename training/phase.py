@@ -70,6 +70,11 @@ class Phase:
                 f"model in training, which source {type(self.source).__name__} does not give; valid: source "
                 f"on_policy"
             )
+        if self.objective.needs_teacher and not self.task.num_enumerated:
+            raise ValueError(
+                f"phases.{self.name}.objective: {type(self.objective).__name__} needs pi_D's next-token "
+                f"laws; task {type(self.task).__name__} does not enumerate its responses"
+            )
         if self.class_proposal is not None:
             self._check_proposal(self.class_proposal)
             # A phase is hashable.

@@ -106,6 +106,7 @@ def batch_loss(
         batch.old.reference,
         None if theirs is None else divergence(logits, theirs),
         jax.nn.log_softmax(logits),
+        batch.teacher,
     )
     losses = objective(scores)
     weights = None if class_weights is None else jnp.asarray(class_weights)[batch.group][:, None]

@@ -31,7 +31,8 @@ class TrainingBatch(NamedTuple):
     """Prompts, and responses of each, as an objective sees them.
 
     `rewards` is tau(x, y) of every response, None where the source does not judge them; `bonus` is added to
-    it for the objective alone. `old` is what other parameters than the present ones say of the responses.
+    it for the objective alone. `old` is what other parameters than the present ones say of the responses,
+    `teacher` ln pi_D(a|x, y_<t) in nats of every token a, where the objective asks for it.
     """
 
     prompt: Int[Array, "batch prompt"]
@@ -42,6 +43,7 @@ class TrainingBatch(NamedTuple):
     rewards: Float[Array, "batch samples"] | None
     bonus: Float[Array, "batch samples"] | None = None
     old: OldScores = OldScores()
+    teacher: Float[Array, "batch samples response vocab"] | None = None
 
 
 class Source(abc.ABC):

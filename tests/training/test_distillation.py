@@ -3,23 +3,39 @@
 from __future__ import annotations
 
 import math
+import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from oracles.toy import TabularModel, ToyTask
 
+from metrics.evaluators import DistributionEvaluator, make_held_out
+from models import sequence_log_probs, token_log_probs
 from tasks import LayeredGraph
 from tasks.linear import all_responses, next_log_probs
 from tasks.markov_features import RandomFeatures, Sizes
+from training import CrossEntropy, EvaluationSchedule, Objective, Phase, Scores, make_program
 from training.distillation import (
+    TruncatedDistillation,
     distillation_learning_rate,
     enumerated_teacher,
     stopped_kl_rate,
     truncated_gradient,
-    truncated_loss,
     truncation_weights,
 )
+from training.feed import responses_of_step
+from training.optimizers import sgd
+from training.program import batch_loss
+
+TOY = ToyTask()
+
+
+class Unlisted(ToyTask):
+    """A task that does not enumerate its responses."""
+
+    num_enumerated = 0
 
 
 def plain_weights(eps: list[float], budget: float) -> list[float]:
@@ -106,7 +122,9 @@ def test_the_loss_has_that_gradient_and_padding_has_no_part() -> None:
     def loss(theta: jax.Array, tokens: jax.Array, mask: jax.Array) -> jax.Array:
         path = features.path(jnp.asarray(0), tokens)
         laws = jnp.where(mask[:, None], next_log_probs(teacher, path), -jnp.inf)
-        return truncated_loss(tokens, mask, laws, next_log_probs(theta, path), 0.7)
+        own = next_log_probs(theta, path)
+        scores = Scores(token_log_probs(own, tokens), mask, distributions=own, teacher=laws)
+        return TruncatedDistillation(math.exp(0.7))(scores)
 
     tokens = jnp.array([2, 0, 1, 1])
     whole = jax.jit(jax.grad(loss))(student, tokens, jnp.ones(4, bool))
@@ -133,6 +151,48 @@ def test_a_teacher_by_enumeration_multiplies_to_the_tasks_law() -> None:
     np.testing.assert_allclose(chosen[kept], exact[kept], atol=1e-5)
     np.testing.assert_allclose(np.exp(laws[kept]).sum(-1), 1, atol=1e-5)
     assert np.all(run(every.responses.at[:, 0].set(0))[:, 1:] == -jnp.inf)
+
+
+def phase_of(objective: Objective, task: ToyTask = TOY) -> Phase:
+    return Phase("p", task, objective, sgd(steps=2, learning_rate=0.1), 2, 16, None, EvaluationSchedule(), 1)
+
+
+def test_with_a_certain_teacher_the_loss_is_the_lesser_of_budget_and_cross_entropy() -> None:
+    # Then eps_t = -ln pi(y_t|x, y_<t), and sum_t alpha_t eps_t = min{ln N, -ln pi(y|x)}.
+    model, phase = TabularModel(), phase_of(TruncatedDistillation(64))
+    params = model.init(jax.random.key(1))
+    batch = jax.jit(lambda: responses_of_step(phase, jnp.uint32(3), jnp.asarray(0)))()
+    nll = -sequence_log_probs(
+        model, params, batch.prompt, batch.prompt_mask, batch.responses, batch.response_mask
+    )[:, 0]
+    budget = math.log(64)
+    assert 0 < np.mean(nll < budget) < 1
+    found = batch_loss(model, phase.objective, params, batch)
+    assert found == pytest.approx(np.minimum(budget, nll).mean(), rel=1e-6)
+
+
+def test_a_large_n_is_cross_entropy_and_a_small_one_is_not() -> None:
+    model, held_out = TabularModel(), make_held_out(TOY, 5, 4, 0)
+
+    def table(objective: Objective) -> np.ndarray:
+        program = make_program(model, phase_of(objective), (DistributionEvaluator(),), held_out)
+        seeds = jnp.zeros(1, jnp.uint32)
+        state = program.begin(program.init(seeds), jnp.full(1, -1, jnp.int32))
+        return np.asarray(program.run(state, seeds, 0, 2)[0].params["table"])
+
+    whole = table(CrossEntropy())
+    np.testing.assert_allclose(table(TruncatedDistillation(1e30)), whole, atol=1e-6)
+    assert np.abs(table(TruncatedDistillation(1.5)) - whole).max() > 1e-2
+
+
+def test_a_task_that_does_not_enumerate_is_refused() -> None:
+    line = "phases.p.objective: TruncatedDistillation needs pi_D's next-token laws; task Unlisted"
+    with pytest.raises(ValueError, match=re.escape(line)):
+        phase_of(TruncatedDistillation(), Unlisted())
+    with pytest.raises(ValueError, match=r"objective\.n: 1 is not a number > 1"):
+        TruncatedDistillation(1)
+    with pytest.raises(ValueError, match="scores: without distributions or teacher"):
+        TruncatedDistillation()(Scores(jnp.zeros((1, 2)), jnp.ones((1, 2), bool)))
 
 
 def test_step_sizes_and_bounds_are_the_formulas() -> None:

@@ -12,7 +12,7 @@ from hydra.utils import instantiate
 
 from experiments.schema import schema
 from models import GPT
-from training import Policy, RepresentationBonus, TrainingBatch
+from training import CountBonus, Policy, RepresentationBonus, TrainingBatch
 from training.exploration import elliptic_bonus
 
 
@@ -68,3 +68,34 @@ def test_bad_settings_are_one_clear_line(field: str, value: Any, message: str) -
 
 def test_the_configuration_names_it() -> None:
     assert instantiate(schema("training.RepresentationBonus")) == RepresentationBonus()
+
+
+def test_counting_copies_is_the_limit_of_a_small_ridge() -> None:
+    """h' V^-1 h -> 1/m - 1/S, whatever the features, if those of different responses are affinely
+    independent."""
+    rng = np.random.default_rng(0)
+    alike = np.array([0, 0, 0, 1, 1, 2, 3, 4])
+    features = rng.normal(3.0, 1.0, size=(5, 12))[alike][None]
+    copies = np.bincount(alike)[alike]
+    found = np.asarray(elliptic_bonus(jnp.asarray(features, jnp.float32), 1e-4, 1.0))[0]
+    np.testing.assert_allclose(found, 1 / copies - 1 / 8, atol=2e-3)
+    # Too narrow features cannot tell all of them apart.
+    narrow = np.asarray(elliptic_bonus(jnp.asarray(features[..., :2], jnp.float32), 1e-4, 1.0))[0]
+    assert np.abs(narrow - (1 / copies - 1 / 8)).max() > 0.1
+
+
+def test_the_bonus_of_counts() -> None:
+    bonus = CountBonus(weight=0.6)
+    policy, batch = batch_of(jnp.asarray([[0.0, 1, 0, 0], [0.0, 0, 0, 0]]))
+    responses = jnp.asarray([[[1, 2, 3], [1, 2, 3], [1, 2, 4], [1, 2, 3]]] * 2)
+    mask = jnp.ones(responses.shape, bool)
+    batch = batch._replace(responses=responses, response_mask=mask)
+    np.testing.assert_allclose(bonus(policy, batch), [[0.2, 0.2, 0.6, 0.2], [0, 0, 0, 0]], rtol=1e-6)
+    # What is masked counts for nothing.
+    np.testing.assert_allclose(
+        bonus(policy, batch._replace(response_mask=mask.at[..., 2].set(False)))[0], 0.15, rtol=1e-6
+    )
+    with pytest.raises(ValueError, match="bonus: the batch has no rewards"):
+        bonus(*batch_of(None))
+    with pytest.raises(ValueError, match="bonus.weight: -1 is not a number >= 0"):
+        CountBonus(weight=-1)
