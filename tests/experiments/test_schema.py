@@ -52,6 +52,7 @@ CLAIMS = {name: claim for _, name in OPTIONS if (claim := name.rpartition("_")[0
 UNTRAINED = {
     "best_of_n",
     "coverage_bounds",
+    "exploration",
     "mle_horizon",
     "mle_lower_bounds",
     "mle_rates",

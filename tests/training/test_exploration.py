@@ -77,10 +77,10 @@ def test_counting_copies_is_the_limit_of_a_small_ridge() -> None:
     alike = np.array([0, 0, 0, 1, 1, 2, 3, 4])
     features = rng.normal(3.0, 1.0, size=(5, 12))[alike][None]
     copies = np.bincount(alike)[alike]
-    found = np.asarray(elliptic_bonus(jnp.asarray(features, jnp.float32), 1e-4, 1.0))[0]
-    np.testing.assert_allclose(found, 1 / copies - 1 / 8, atol=2e-3)
+    found = np.asarray(elliptic_bonus(jnp.asarray(features, jnp.float32), 0.01, 1.0))[0]
+    np.testing.assert_allclose(found, 1 / copies - 1 / 8, atol=5e-3)
     # Too narrow features cannot tell all of them apart.
-    narrow = np.asarray(elliptic_bonus(jnp.asarray(features[..., :2], jnp.float32), 1e-4, 1.0))[0]
+    narrow = np.asarray(elliptic_bonus(jnp.asarray(features[..., :2], jnp.float32), 0.01, 1.0))[0]
     assert np.abs(narrow - (1 / copies - 1 / 8)).max() > 0.1
 
 
@@ -97,5 +97,5 @@ def test_the_bonus_of_counts() -> None:
     )
     with pytest.raises(ValueError, match="bonus: the batch has no rewards"):
         bonus(*batch_of(None))
-    with pytest.raises(ValueError, match="bonus.weight: -1 is not a number >= 0"):
+    with pytest.raises(ValueError, match=r"bonus\.weight: -1 is not a number"):
         CountBonus(weight=-1)

@@ -1,0 +1,144 @@
+"""Which of a pool's responses go to the verifier first: rules, and their Pass@k without noise of the choice.
+
+A curve holds Pass@k for k = 1..N verifier calls on a pool of N responses, a number for each prompt.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from metrics import pass_at_n_unbiased
+
+
+def first_alike(tokens: Int[np.ndarray, "responses response"]) -> Int[np.ndarray, " responses"]:
+    """For each response the index of the first one with the same tokens."""
+    _, first, inverse = np.unique(tokens, axis=0, return_index=True, return_inverse=True)
+    found: np.ndarray = first[inverse.reshape(-1)]
+    return found
+
+
+def ordered_curve(reward: Bool[np.ndarray, " responses"], order: Int[np.ndarray, " responses"]) -> np.ndarray:
+    """Pass@k of the first k responses of `order`."""
+    return np.maximum.accumulate(reward[order]).astype(np.float64)
+
+
+def random_curve(reward: Bool[np.ndarray, " responses"]) -> Float[np.ndarray, " responses"]:
+    """Pass@k = 1 - C(N-c, k)/C(N, k) of k responses chosen uniformly without replacement, c of the N
+    correct."""
+    size = reward.size
+    return pass_at_n_unbiased(size, np.array(int(reward.sum())), range(1, size + 1))
+
+
+def distinct_curve(
+    reward: Bool[np.ndarray, " responses"], alike: Int[np.ndarray, " responses"]
+) -> Float[np.ndarray, " responses"]:
+    """Pass@k of k responses chosen uniformly among the different ones, whatever their number of copies; once
+    all are chosen it stays.
+
+    Args:
+        alike: of `first_alike`.
+    """
+    own = random_curve(reward[np.unique(alike)])
+    return np.concatenate([own, np.full(reward.size - own.size, own[-1])])
+
+
+def appearance_curve(
+    reward: Bool[np.ndarray, " responses"], alike: Int[np.ndarray, " responses"]
+) -> Float[np.ndarray, " responses"]:
+    """Pass@k of going through the pool in random order and skipping what was seen before, exactly.
+
+    With an independent exponential clock of rate 1 on each response, the different ones appear in the order
+    of first rings, at rates m_j, their numbers of copies. With c correct responses in all and s = e^-T at the
+    first correct ring, s has density c s^(c-1) on (0, 1), and wrong response j has appeared with probability
+    1 - s^m_j, independently: Pass@k is the mean over s of P[fewer than k have]. That is a polynomial in s of
+    degree below N, which Gauss and Legendre's rule with N/2 nodes integrates exactly.
+    """
+    size, correct = reward.size, int(reward.sum())
+    if not correct:
+        return np.zeros(size)
+    nodes, weights = np.polynomial.legendre.leggauss((size + 1) // 2)
+    s, weights = (nodes + 1) / 2, weights / 2
+    copies = np.bincount(alike, minlength=size)
+    wrong = copies[(copies > 0) & ~reward]
+    law = np.zeros((s.size, wrong.size + 1))
+    law[:, 0] = 1.0
+    for index, number in enumerate(wrong, start=1):
+        stays = (s**number)[:, None]
+        law[:, 1 : index + 1] = law[:, 1 : index + 1] * stays + law[:, :index] * (1 - stays)
+        law[:, :1] *= stays
+    density = weights * correct * s ** (correct - 1)
+    passes = np.cumsum(density @ law)
+    return np.concatenate([passes, np.ones(size)])[:size]
+
+
+def likeliest_first(
+    log_prob: Float[np.ndarray, " responses"], alike: Int[np.ndarray, " responses"]
+) -> Int[np.ndarray, " responses"]:
+    """The different responses by falling probability under the model, then the copies."""
+    copy = alike != np.arange(alike.size)
+    return np.lexsort((-log_prob, copy))
+
+
+def calls_to_correct(curve: Float[np.ndarray, "*prompts responses"]) -> Float[np.ndarray, "*prompts"]:
+    """Expected number of verifier calls up to the first correct response, sum over k = 0..N-1 of 1 - Pass@k,
+    for pools with a correct response."""
+    return 1.0 + np.sum(1.0 - curve[..., :-1], axis=-1)
+
+
+def calls_to_reach(curve: Float[np.ndarray, " responses"], level: float) -> float:
+    """Least number of verifier calls, interpolated between whole ones, at which Pass@k is `level`; NaN if it
+    never is. Pass@0 is 0."""
+    heights = np.concatenate([[0.0], np.maximum.accumulate(curve)])
+    reached = np.flatnonzero(heights >= level - 1e-12)
+    if not reached.size:
+        return math.nan
+    place = int(reached[0])
+    if place == 0:
+        return 0.0
+    low, high = heights[place - 1], heights[place]
+    return place - 1 + float((level - low) / (high - low)) if high > low else float(place)
+
+
+def distinct_correct(
+    reward: Bool[np.ndarray, " responses"], alike: Int[np.ndarray, " responses"], draws: int
+) -> float:
+    """Expected number of different correct responses among `draws` of the pool, drawn uniformly without
+    replacement: the sum over them of 1 - C(N-m, draws)/C(N, draws), m their copies."""
+    copies = np.bincount(alike[reward], minlength=1)
+    copies = copies[copies > 0]
+    if not copies.size:
+        return 0.0
+    return float(pass_at_n_unbiased(reward.size, copies, [draws]).sum())
+
+
+def order_auc(places: Float[np.ndarray, " items"], correct: Bool[np.ndarray, " items"]) -> float:
+    """Probability that a correct item stands before a wrong one (equal places count half); NaN where there
+    are none of either kind."""
+    one, other = places[correct], places[~correct]
+    if not one.size or not other.size:
+        return math.nan
+    before = one[:, None] < other[None, :]
+    return float(np.mean(before + 0.5 * (one[:, None] == other[None, :])))
+
+
+def calls_to_match(
+    curves: Float[np.ndarray, "seeds responses"],
+    levels: Float[np.ndarray, "seeds responses"],
+    ks: Sequence[int],
+) -> Float[np.ndarray, "seeds ks"]:
+    """Calls in which `curves` reach the Pass@k that `levels` have in k, by seed; NaN if they never do."""
+    return np.array(
+        [
+            [calls_to_reach(curve, float(level[k - 1])) for k in ks]
+            for curve, level in zip(curves, levels, strict=True)
+        ]
+    )
+
+
+def doubling(size: int) -> Int[np.ndarray, " ks"]:
+    """1, 2, 4, ... up to half of the pool."""
+    return 2 ** np.arange(int(math.log2(max(size // 2, 1))) + 1)
