@@ -238,12 +238,13 @@ def curves(
     x: str = "global_step",
     group: str = "seed",
     title: str = "",
+    marks: Mapping[str, Sequence[float]] | None = None,
 ) -> Figure:
     """Small multiples of any logged metrics: median over the seeds, range as band.
 
     `frame` is a data frame or mapping of equally long columns, one row a logged step and seed. Metrics whose
     names differ in a last numeric part only (`eval/cov/2`, `eval/cov/4`) share a panel. Rows without a value
-    are left out.
+    are left out. `marks` puts vertical lines, "early warning", into the panel of that title.
 
     Raises:
         ValueError: a column that is asked for and absent, or no numeric metric to draw.
@@ -266,6 +267,9 @@ def curves(
         for (last, column), colour in zip(columns, draw.ordered_colours(len(columns)), strict=True):
             draw.line_over_seeds(axis, *_by_step(position, seed, column), colour, last)
         axis.set(title=head, xlabel=x.replace("_", " "))
+        for index, place in enumerate((marks or {}).get(head, ())):
+            label = "early warning" if index == 0 else None
+            axis.axvline(place, color=draw.RED, linestyle=draw.DASHED, linewidth=1.2, label=label)
         if len(columns) > 1:
             axis.legend(fontsize=8, ncols=2)
     for axis in axes.flat[len(panels) :]:

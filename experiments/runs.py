@@ -11,22 +11,30 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from experiments.base_model import base_parameters
-from experiments.build import Setup, build, plain
+from experiments.build import Setup, build, make, plain
 from experiments.processes import order
 from experiments.settings import TrackingSettings
 from metrics.evaluators import HeldOut
 from tracking import Progress, RunDirectory, RunSink, load_run
 from tracking.wandb_mirror import WandbMirror
 from tracking.wandb_options import WandbOptions
-from training import Checkpoints, Outcome, Trainer, TrainingDiverged
+from training import Checkpoints, EarlyWarning, Outcome, Trainer, TrainingDiverged
 
-VOLATILE = ("tracking", "resume", "checkpoint", "root", "group", "name", "devices", "data_parallel")
-"""Settings in which a continued run may differ from how it began: none of them changes a number."""
+if TYPE_CHECKING:
+    import pandas as pd
+
+VOLATILE = (
+    *("tracking", "resume", "checkpoint", "root", "group", "name", "devices", "data_parallel"),
+    "early_warning",
+)
+"""Settings in which a continued run may differ from how it began: none of them changes a number of its
+training or evaluation."""
 
 _AGENT = "WANDB_SWEEP_ID"
 """Environment variable that the agent of a W&B sweep sets for the program that it starts."""
@@ -89,6 +97,7 @@ def train_run(
     setup = setup or build(config)
     layout = setup.layout(config)
     fixed = base_parameters(config, setup)
+    early_warning = _early_warning(config)
     began = time.monotonic()
     identity = plain(config)
     if setup.tracking.per_seed and _AGENT in os.environ:
@@ -127,6 +136,7 @@ def train_run(
                 layout=layout,
                 fixed=fixed,
                 start_from_fixed=setup.start_from_base,
+                early_warning=early_warning,
             )
             try:
                 outcome = trainer.run()
@@ -185,6 +195,18 @@ def _options(tracking: TrackingSettings, config: DictConfig, path: Path) -> Wand
     )
 
 
+def _early_warning(config: DictConfig) -> EarlyWarning | None:
+    own = config.get("early_warning")
+    if own is None:
+        return None
+    if not isinstance(own, DictConfig):
+        raise ValueError(
+            f"early_warning: {own!r} is neither null nor a mapping with kind, parameter, threshold"
+        )
+    found: EarlyWarning = make({"_target_": "training.EarlyWarning", **own}, "early_warning")
+    return found
+
+
 def _save_held_out(sink: RunSink, setup: Setup, held_out: tuple[HeldOut, ...]) -> None:
     """What the per-example log-probabilities refer to, once a phase."""
     for phase, held in zip(setup.phases, held_out, strict=True):
@@ -205,6 +227,16 @@ def _save_held_out(sink: RunSink, setup: Setup, held_out: tuple[HeldOut, ...]) -
                 "response": response,
             },
         )
+
+
+def _alarm_starts(part: pd.DataFrame) -> dict[str, list[float]]:
+    """Global steps at which an early warning starts, of any seed, to mark in the panel of coverage."""
+    key = "warning/alarm"
+    if key not in part:
+        return {}
+    rows = part[part[key].notna()].sort_values("step")
+    starts = rows[(rows[key] == 1) & (rows.groupby("seed")[key].shift(fill_value=0) == 0)]
+    return {"eval/cov": sorted(set(starts["global_step"].astype(float)))}
 
 
 def draw_figures(path: Path) -> dict[str, Path]:
@@ -231,6 +263,6 @@ def draw_figures(path: Path) -> dict[str, Path]:
         wanted = [key for key in wanted if part[key].notna().any()]
         if wanted and part["step"].nunique() > 1:
             target = path / "figures" / f"{phase}.png"
-            save(figures.curves(part, wanted), target)
+            save(figures.curves(part, wanted, marks=_alarm_starts(part)), target)
             drawn[f"figures/{phase}"] = target
     return drawn

@@ -7,7 +7,7 @@ Both have the methods that `training` asks of a sink, and neither package import
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Float
 
 from tracking.background import Background
+from tracking.load import load_log_probs
 from tracking.metrics_file import Record
 from tracking.progress import Progress
 from tracking.run_directory import RunDirectory
@@ -93,6 +94,22 @@ class RunSink:
     def message(self, text: str) -> None:
         """One line to the terminal."""
         self._progress.message(text)
+
+    def warning(self, title: str, text: str) -> None:
+        """One line to the terminal, and an alert in W&B."""
+        self._progress.message(text)
+        self._tell(lambda mirror: mirror.alert(title, text))
+
+    def recorded(self, phase: str, last: int) -> Iterator[tuple[int, np.ndarray]]:
+        """(step, `log_prob`) of the evaluations of `phase` up to step `last`, from `log_probs/`, in order."""
+        self._files.wait()
+        files = sorted((self._run.path / "log_probs").glob(f"{phase}_[0-9]*.npz"))
+        for file in files:
+            name, _, step = file.stem.rpartition("_")
+            if name == phase and int(step) <= last:
+                arrays = load_log_probs(self._run.path, file.stem)[file.stem]
+                if "log_prob" in arrays:
+                    yield int(step), arrays["log_prob"]
 
     def flush(self) -> None:
         """Return once all metrics, timings and arrays so far are on disk."""
@@ -207,6 +224,17 @@ class ListSink:
     def message(self, text: str) -> None:
         """Keep in `messages`."""
         self.messages.append(text)
+
+    def warning(self, title: str, text: str) -> None:
+        """Keep in `messages`."""
+        self.messages.append(text)
+
+    def recorded(self, phase: str, last: int) -> Iterator[tuple[int, np.ndarray]]:
+        """From `log_probs`."""
+        for name, arrays in sorted(self.log_probs.items()):
+            own, _, step = name.rpartition("_")
+            if own == phase and step.isdigit() and int(step) <= last and "log_prob" in arrays:
+                yield int(step), arrays["log_prob"]
 
     def flush(self) -> None:
         """Count in `flushes`."""

@@ -98,6 +98,10 @@ class WandbMirror:
         """Log a table."""
         self._guard(lambda: self._table(wandb_name(name), global_step, columns, rows))
 
+    def alert(self, title: str, text: str) -> None:
+        """Raise an alert, which W&B mails or posts as its user asked for."""
+        self._guard(lambda: self._shared_run().alert(title=title, text=text))
+
     def images(self, images: Mapping[str, str | os.PathLike[str]]) -> None:
         """Log PNG files, by name."""
         self._guard(lambda: self._images(images))

@@ -4,6 +4,7 @@ from training.averaging import Averaging
 from training.checkpoints import CheckpointPolicy, Checkpoints, load_parameters, saved_parameters
 from training.coverage_objectives import DCO, Reweighted, StepwiseDCO
 from training.distillation import TruncatedDistillation
+from training.early_warning import EarlyWarning
 from training.exploration import CountBonus, RepresentationBonus
 from training.loop import Outcome, Trainer, TrainingDiverged
 from training.mesh import Grid, Layout, choose_layout
@@ -26,6 +27,7 @@ __all__ = [
     "CountBonus",
     "CrossEntropy",
     "Demonstrations",
+    "EarlyWarning",
     "EvaluationSchedule",
     "Grid",
     "Judged",

@@ -14,6 +14,7 @@ import numpy as np
 from metrics.evaluators import Evaluator, HeldOut
 from models import Model, Params
 from training.checkpoints import Checkpoints, Position
+from training.early_warning import EarlyWarning, Watch
 from training.mesh import Grid, Layout, choose_layout
 from training.phase import Phase
 from training.processes import broadcast, leads, several, share
@@ -75,6 +76,7 @@ class Trainer:
         fixed: parameters of the base model that the phases' sources and evaluators need, with a leading axis
             of seeds; of several processes, the first one's.
         start_from_fixed: whether training starts from `fixed` too, and not from fresh parameters.
+        early_warning: when to say that coverage probably gets worse; None says nothing.
     """
 
     def __init__(
@@ -92,11 +94,13 @@ class Trainer:
         layout: Layout | None = None,
         fixed: Params | None = None,
         start_from_fixed: bool = False,
+        early_warning: EarlyWarning | None = None,
     ) -> None:
         self.model, self.phases, self.seeds, self.sink = model, tuple(phases), tuple(seeds), sink
         self.evaluators, self.held_out = tuple(evaluators), tuple(held_out)
         self.checkpoints, self.stop, self.table_prompts = checkpoints, stop, table_prompts
         self.failed: dict[int, tuple[str, int]] = {}
+        self._watch = None if early_warning is None else Watch(early_warning)
         self._saved_at = time.monotonic()
         sizes = {phase.name: phase.batch_size for phase in self.phases}
         self._grid = Grid(layout or choose_layout(len(self.seeds), sizes))
@@ -139,6 +143,9 @@ class Trainer:
             state = self.programs[first].place(restored)
             self.failed = {seed: (name, at) for seed, name, at in position.failed}
             self.sink.rewind(position.lines)
+            if self._watch is not None and leads():
+                recorded = self.sink.recorded(self.phases[first].name, step)
+                self._watch.recall(self.phases[first].name, self.held_out[first], recorded)
             self.sink.message(f"resuming in phase {self.phases[first].name} after step {step}")
         stopped = None
         for index in range(first, len(self.phases)):
@@ -248,6 +255,10 @@ class Trainer:
         if pending.scores is not None and leads():
             name = f"{phase.name}_{pending.step:08d}"
             info |= reduce_scores(self.evaluators, pending.scores, held_out, heads, alive, self.sink, name)
+            if self._watch is not None:
+                self._watch.observe(
+                    phase.name, held_out, pending.step, pending.scores, heads, alive, self.sink
+                )
         if alive and len(heads[alive[0]]) > 4:
             self.sink.metrics([heads[i] for i in alive])
         self.sink.timing(

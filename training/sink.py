@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -39,6 +39,15 @@ class Sink(Protocol):
 
     def message(self, text: str) -> None:
         """Say one line to the user."""
+
+    def warning(self, title: str, text: str) -> None:
+        """Say one line that should not be missed; the title names it where alerts have one."""
+        self.message(text)
+
+    def recorded(self, phase: str, last: int) -> Iterable[tuple[int, np.ndarray]]:
+        """(step, `log_prob`) of the phase's evaluations up to step `last`, in order, that `arrays` was given
+        before; for a resumed run."""
+        return ()
 
     def flush(self) -> None:
         """Make everything appended so far durable; called before every checkpoint."""
