@@ -9,6 +9,7 @@ reduction, the files and the mirror in it; it is scaled by all evaluations over 
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,12 +33,11 @@ def main(arguments: Sequence[str]) -> None:
     found: dict[str, list[runs.Ran]] = {"with": [], "without": []}
     evaluations = {}
     with tempfile.TemporaryDirectory() as folder:
+        numbers = itertools.count()
 
         def run(name: str, more: Sequence[str]) -> float:
-            number = len(found[name])
-            ran = runs.train(
-                [*overrides, *more], Path(folder) / f"{name}{number}", "run", Path(folder) / "cache"
-            )
+            root = Path(folder) / str(next(numbers))
+            ran = runs.train([*overrides, *more], root, "run", Path(folder) / "cache")
             found[name].append(ran)
             evaluations[name] = len(list((ran.path / "log_probs").glob("*_" + "[0-9]" * 8 + ".npz")))
             return sum(float(phase["wall_seconds"]) for phase in ran.timings("phase"))
