@@ -74,7 +74,8 @@ class Watch:
         """Take up the phase's recorded evaluations, (step, log_prob) in order, without a word."""
         for step, log_prob in found:
             self._take(phase, held_out, step, log_prob)
-            self._values(range(len(log_prob)))
+        # Whether an alarm goes on depends on the newest evaluation alone.
+        self._values(range(len(self._history)))
 
     def observe(
         self,
