@@ -47,7 +47,7 @@ class Batch(NamedTuple):
 
     example: Example
     candidates: Candidates
-    position: Array
+    position: Array | np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,8 +129,8 @@ def make_held_out(task: Task, per_group: int, batch_size: int, seed: int, split:
     return HeldOut(
         task=task,
         batches=jax.tree.map(
-            lambda a: jnp.asarray(np.asarray(a)[index]),
-            Batch(examples, found, jnp.arange(total)),
+            lambda a: jax.device_put(np.asarray(a)[index]),
+            Batch(examples, found, np.arange(total, dtype=np.int32)),
         ),
         num_examples=total,
         groups=np.asarray(examples.group),

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float
-from scipy.special import log_softmax
 
 from tasks.markov_features import MarkovFeatures
 
@@ -21,9 +20,12 @@ def transitions(
     features: MarkovFeatures, theta: Float[np.ndarray, " dimension"]
 ) -> Float[np.ndarray, "prompts horizon before vocab"]:
     """ln pi_theta(y_h | x, y_h-1) in nats; row V of `before` is the one without a token before (h = 1)."""
+    # Imported here, because every command imports the tasks and few need this.
+    from scipy import special
+
     scores = features.table() @ np.asarray(theta, np.float64)
     shape = (*scores.shape[:2], features.vocab + 1, features.vocab)
-    return np.broadcast_to(log_softmax(scores, axis=-1), shape)
+    return np.broadcast_to(special.log_softmax(scores, axis=-1), shape)
 
 
 def visits(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import logging
@@ -13,13 +14,17 @@ import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 
 from training.processes import several
+
+if TYPE_CHECKING:
+    import orbax.checkpoint as ocp
+
+# Orbax is imported where it is used, because training should not wait for it at its start.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,12 +105,17 @@ class Checkpoints:
         # What a killed process was writing. Orbax clears its own away below `state`.
         for leftover in self._parameters.glob("*/*.orbax-checkpoint-tmp*"):
             shutil.rmtree(leftover, ignore_errors=True)
-        states = (directory / "state").absolute()
-        states.mkdir(parents=True, exist_ok=True)
-        self._states = ocp.CheckpointManager(
-            states,
+        self._state_directory = (directory / "state").absolute()
+        self._state_directory.mkdir(parents=True, exist_ok=True)
+
+    @functools.cached_property
+    def _states(self) -> ocp.CheckpointManager:
+        import orbax.checkpoint as ocp
+
+        return ocp.CheckpointManager(
+            self._state_directory,
             options=ocp.CheckpointManagerOptions(
-                max_to_keep=policy.keep,
+                max_to_keep=self.policy.keep,
                 create=False,
                 enable_async_checkpointing=False,
                 cleanup_tmp_directories=True,
@@ -113,7 +123,10 @@ class Checkpoints:
             ),
             item_names=("state", "position"),
         )
-        self._writer = ocp.StandardCheckpointer(multiprocessing_options=_by_itself())
+
+    @functools.cached_property
+    def _writer(self) -> ocp.StandardCheckpointer:
+        return _checkpointer()
 
     def save(self, global_step: int, position: Position, state: Any) -> None:
         """Save the full state; the write is atomic, and nothing happens if that step is saved already.
@@ -121,6 +134,8 @@ class Checkpoints:
         Raises:
             OSError: the disk refuses; the checkpoints that there were stay.
         """
+        import orbax.checkpoint as ocp
+
         with _writing(self._directory):
             # Resuming from this state does not come back to parameters that were still being written.
             self._writer.wait_until_finished()
@@ -149,6 +164,8 @@ class Checkpoints:
         Raises:
             CheckpointError: there are checkpoints, and none is usable. Nothing was changed.
         """
+        if not any(self._state_directory.iterdir()):
+            return None
         steps = sorted(self._states.all_steps(), reverse=True)
         reasons: list[str] = []
         for passed, global_step in enumerate(steps):
@@ -175,6 +192,8 @@ class Checkpoints:
         )
 
     def _read(self, global_step: int, abstract_state: Callable[[int], Any]) -> tuple[Position, Any]:
+        import orbax.checkpoint as ocp
+
         found = self._states.restore(global_step, args=ocp.args.Composite(position=ocp.args.JsonRestore()))
         entry = dict(found["position"])
         saved = entry.pop("sha256", None)
@@ -213,8 +232,11 @@ class Checkpoints:
     def close(self) -> None:
         """Wait for what is being written. Raises OSError where the disk refuses it."""
         with _writing(self._directory):
-            self._writer.wait_until_finished()
-            self._states.close()
+            # What was never used has nothing to write.
+            if "_writer" in vars(self):
+                self._writer.wait_until_finished()
+            if "_states" in vars(self):
+                self._states.close()
 
     def _parameter_path(self, phase: str, step: int) -> Path:
         return (self._parameters / phase / f"{step:08d}").absolute()
@@ -222,7 +244,15 @@ class Checkpoints:
 
 def _by_itself() -> ocp.options.MultiprocessingOptions:
     """Of several processes the first reads and writes, and has nothing to say to the others meanwhile."""
+    import orbax.checkpoint as ocp
+
     return ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0} if several() else None)
+
+
+def _checkpointer() -> ocp.StandardCheckpointer:
+    import orbax.checkpoint as ocp
+
+    return ocp.StandardCheckpointer(multiprocessing_options=_by_itself())
 
 
 def digest(tree: Any, entry: dict[str, Any] | None = None) -> str:
@@ -276,7 +306,7 @@ def load_parameters(directory: Path, phase: str, step: int, abstract: Any) -> An
     if not path.is_dir():
         there = ", ".join(f"{name}:{number}" for name, number in saved_parameters(directory)) or "none"
         raise ValueError(f"checkpoint: no parameters of phase {phase} at step {step}; there are {there}")
-    checkpointer = ocp.StandardCheckpointer(multiprocessing_options=_by_itself())
+    checkpointer = _checkpointer()
     try:
         metadata = checkpointer.metadata(path.absolute()).custom_metadata or {}
         params = jax.tree.map(np.asarray, checkpointer.restore(path.absolute(), abstract))

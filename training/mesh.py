@@ -167,7 +167,7 @@ class Grid:
     def place(self, tree: Any, spec: PartitionSpec = PER_SEED) -> Any:
         """Host arrays, the same on every process, spread over the mesh."""
         if self.mesh is None:
-            return jax.tree.map(jnp.asarray, tree)
+            return jax.device_put(tree)
         sharding = NamedSharding(self.mesh, spec)
 
         def put(leaf: Any) -> jax.Array:

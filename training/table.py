@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 from decoding import sample_responses
 from metrics.evaluators import HeldOut
@@ -23,21 +24,34 @@ def sample_table(
 ) -> Iterator[tuple[Any, ...]]:
     """Rows of `COLUMNS`: one response of the model with `params`, sampled in the stream (seed, "table",
     phase), for each of `num_prompts` held-out prompts, at least one of every class."""
-    task, batches = phase.task, held_out.batches.example
-    flat = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[: held_out.num_examples], batches)
+    task = phase.task
     spread = np.linspace(0, held_out.num_examples - 1, max(num_prompts, len(task.groups))).astype(int)
-    chosen = jax.tree.map(lambda a: a[spread], flat)
+    # On the host and in one program, because every array operation on the device is a compilation.
+    chosen = jax.tree.map(lambda a: np.asarray(a).reshape(-1, *a.shape[2:])[spread], held_out.batches.example)
+
+    @jax.jit
+    def judged(latent: Any, drawn: Array) -> tuple[Array, Array, Array]:
+        responses = jax.vmap(task.trimmed)(latent, drawn)
+        return (
+            responses,
+            jax.vmap(task.reward)(latent, responses),
+            jax.vmap(task.validity)(latent, responses),
+        )
+
+    @jax.jit
+    def log_prob(params: Params, prompt: Array, mask: Array, responses: Array) -> Array:
+        found = token_log_probs(model.logits(params, prompt, mask, responses[:, None])[:, 0], responses)
+        return jnp.sum(jnp.where(responses != PAD, found, 0.0), axis=-1)
+
     key = stream(seed, "table", phase.name)
-    samples, found = sample_responses(model, params, chosen.prompt, chosen.prompt_mask, key, 1)
-    responses = jax.vmap(task.trimmed)(chosen.latent, samples[:, 0])
-    log_probs = np.asarray(found)[:, 0]
-    if bool(jnp.any(responses != samples[:, 0])):
+    samples, log_probs = (
+        np.asarray(a)[:, 0]
+        for a in sample_responses(model, params, chosen.prompt, chosen.prompt_mask, key, 1)
+    )
+    responses, rewards, valid = (np.asarray(a) for a in judged(chosen.latent, samples))
+    if np.any(responses != samples):
         # What was drawn beyond the end is no part of the response.
-        logits = jax.jit(model.logits)(params, chosen.prompt, chosen.prompt_mask, responses[:, None])[:, 0]
-        kept = jnp.where(responses != PAD, token_log_probs(logits, responses), 0.0)
-        log_probs = np.asarray(jnp.sum(kept, axis=-1))
-    rewards = np.asarray(jax.vmap(task.reward)(chosen.latent, responses))
-    valid = np.asarray(jax.vmap(task.validity)(chosen.latent, responses))
+        log_probs = np.asarray(log_prob(params, chosen.prompt, chosen.prompt_mask, responses))
     for i, response in enumerate(responses):
         yield (
             task.groups[int(chosen.group[i])],
