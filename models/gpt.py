@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from models.base import Model
 from models.cache import DecodeCache, PrefixCache, visible_until, write
-from models.layers import Memory, attend, layer_norm, lookup
+from models.layers import Memory, attend, layer_norm, linear, lookup
 
 Params = dict[str, Any]
 
@@ -270,7 +270,7 @@ class GPT(Model):
     def _linear(self, layer: Params, x: Array) -> Array:
         # In rows: the kernel's gradient then contracts one axis, for which XLA on CPU copies no operand.
         kernel, bias = layer["kernel"].astype(self.dtype), layer["bias"].astype(self.dtype)
-        return (x.reshape(-1, x.shape[-1]) @ kernel + bias).reshape(*x.shape[:-1], kernel.shape[1])
+        return (linear(x.reshape(-1, x.shape[-1]), kernel) + bias).reshape(*x.shape[:-1], kernel.shape[1])
 
     def _query_key_value(
         self, block: Params, x: Float[Array, "batch candidates length width"]

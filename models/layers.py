@@ -1,7 +1,8 @@
-"""The transformer's layers whose gradients are written out: lookup, layer normalisation, attention.
+"""Layers of a transformer with written-out gradients: lookup, linear map, layer normalisation, attention.
 
-What JAX derives is right but slow, above all on CPU: a lookup's gradient is a scatter, a normalisation's
-repeats its reductions, and a softmax's makes several more passes over all scores.
+What JAX derives is right but slow, above all on CPU: some products of a linear map's and of attention's
+gradient read a large matrix against its layout, a normalisation's repeats its reductions, and a softmax's
+makes several more passes over all scores.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 @jax.custom_vjp
 def lookup(table: Float[Array, "rows width"], index: Int[Array, "*shape"]) -> Float[Array, "*shape width"]:
-    """Rows of a table. The table's gradient is a product with one-hot rows."""
+    """Rows of a table. The table's gradient is a scatter on CPU, in the order of the rows; elsewhere, where
+    that order would be left to chance, a product with one-hot rows."""
     return jnp.take(table, index, axis=0, mode="clip")
 
 
@@ -27,10 +29,40 @@ def _lookup_forward(table: Array, index: Array) -> tuple[Array, tuple[Array, Arr
 def _lookup_backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array, None]:
     table, index = saved
     rows = gradient.reshape(-1, gradient.shape[-1])
+    if jax.default_backend() == "cpu":
+        return jnp.zeros_like(table).at[index.reshape(-1)].add(rows, mode="clip"), None
     return jax.nn.one_hot(index.reshape(-1), table.shape[0], dtype=rows.dtype).T @ rows, None
 
 
 lookup.defvjp(_lookup_forward, _lookup_backward)
+
+
+@jax.custom_vjp
+def linear(
+    x: Float[Array, "rows fan_in"], kernel: Float[Array, "fan_in fan_out"]
+) -> Float[Array, "rows fan_out"]:
+    """x W. The kernel's gradient is computed with its longer axis last."""
+    return x @ kernel
+
+
+def _linear_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+    return x @ kernel, (x, kernel)
+
+
+def _linear_backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+    x, kernel = saved
+    if kernel.shape[0] > kernel.shape[1]:
+        return gradient @ kernel.T, _apart(gradient.T @ x).T
+    return gradient @ kernel.T, x.T @ gradient
+
+
+linear.defvjp(_linear_forward, _linear_backward)
+
+
+def _apart(product: Array) -> Array:
+    """The same array. What follows is not made part of the product: XLA would undo a transposition of its
+    result by computing the transposed product, several times as slowly on CPU."""
+    return jax.lax.optimization_barrier(product) if jax.default_backend() == "cpu" else product
 
 
 def layer_norm(norm: dict[str, Array], x: Float[Array, "*batch width"]) -> Float[Array, "*batch width"]:
@@ -124,8 +156,10 @@ def _attend_backward(saved: tuple[Any, ...], gradient: Array) -> tuple[Array, tu
         )
         change = (weight.astype(jnp.float32) * (change - offset)).astype(query.dtype)
         to_query.append(jnp.einsum(f"bhnqk,{own.axes}->bhnqd", change, own.keys))
-        to_keys = jnp.einsum(f"bhnqk,bhnqd->{own.axes}", change, query)
-        to_values = jnp.einsum(f"bhnqk,bhnqd->{own.axes}", weight, gradient)
+        to_keys, to_values = (
+            _apart(jnp.einsum(f"bhnqd,bhnqk->{own.axes[:-2]}dk", rows, scores)).swapaxes(-1, -2)
+            for rows, scores in ((query, change), (gradient, weight))
+        )
         to_memories.append(Memory(to_keys, to_values, None))  # type: ignore[arg-type]
     return functools.reduce(jnp.add, to_query), tuple(to_memories)
 

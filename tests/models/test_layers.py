@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from models import gpt
-from models.layers import Memory, attend, lookup
+from models.layers import Memory, attend, linear, lookup
 
 
 def memories() -> tuple[np.ndarray, tuple[Memory, ...]]:
@@ -101,3 +101,18 @@ def test_a_lookups_gradient_adds_up_the_rows_that_were_read() -> None:
     expected = np.zeros((4, 3), "f")
     np.add.at(expected, index, pull)
     np.testing.assert_allclose(gradient, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("fan_in", "fan_out"), [(12, 5), (5, 12), (7, 7)])
+def test_a_linear_maps_gradient_is_the_derivative(fan_in: int, fan_out: int) -> None:
+    rng = np.random.default_rng(0)
+    x, kernel, pull = (
+        rng.standard_normal(shape).astype(np.float32)
+        for shape in ((9, fan_in), (fan_in, fan_out), (9, fan_out))
+    )
+    value, (to_x, to_kernel) = jax.jit(
+        jax.value_and_grad(lambda *both: jnp.sum(pull * linear(*both)), (0, 1))
+    )(x, kernel)
+    np.testing.assert_allclose(value, np.sum(pull * (x @ kernel)), rtol=1e-5)
+    np.testing.assert_allclose(to_x, pull @ kernel.T, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(to_kernel, x.T @ pull, rtol=1e-5, atol=1e-5)
