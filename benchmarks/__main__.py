@@ -7,7 +7,7 @@ import sys
 
 from benchmarks.common import ROOT
 
-NAMES = ("frameworks", "flops", "seeds", "evaluation", "sampling", "startup", "memory")
+NAMES = ("frameworks", "flops", "profile", "seeds", "evaluation", "sampling", "startup", "memory")
 
 
 def main() -> None:

@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from benchmarks.common import UsageError
 from benchmarks.problem import Problem
+from benchmarks.trace import Instruction, Spent, instructions, traced
 from experiments.build import Setup, build
 from experiments.cli import explain
 from experiments.runtime import configure
@@ -248,6 +249,14 @@ class Covlab:
             "argument_bytes": int(found.argument_size_in_bytes),
             "temporary_bytes": int(found.temp_size_in_bytes),
         }
+
+    def instructions(self) -> dict[str, Instruction]:
+        """Of the compiled program."""
+        return instructions(self._compiled().as_text())
+
+    def profile(self, count: int, names: Sequence[str]) -> tuple[float, dict[str, Spent]]:
+        """Train on, and tell what these instructions took; see `trace.traced`."""
+        return traced(lambda: self.steps(count), names)
 
     def device(self) -> dict[str, Any]:
         """`platform`, `count`, the devices in use, and, where it is known, `limit_bytes`, the memory of

@@ -37,7 +37,8 @@ def configure(num_seeds: int = 1, devices: int | str = "auto", data_parallel: in
         if value != "auto" and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
             raise ValueError(f"{field}: {value!r} is neither auto nor an integer >= 1")
     # What is loaded by now stays: collections while programs are traced need not look at it again and again.
-    gc.freeze()
+    if not gc.get_freeze_count():
+        gc.freeze()
     if global_state.process_id == 0:
         order(configure=[num_seeds, devices, data_parallel])
     cache = os.environ.get("COVLAB_CACHE", str(Path.home() / ".cache" / "covlab"))

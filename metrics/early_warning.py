@@ -195,10 +195,10 @@ class Statistic:
         ValueError: an unknown kind, or a parameter that it does not take.
 
     >>> import numpy as np
-    >>> earlier = np.log([[0.5, 0.5, 0.5, 0.5]])
-    >>> now = np.log([0.9, 0.9, 0.9, 0.1])
-    >>> Statistic("tournament", 4).strongest(earlier, now, np.ones(4))
-    Strongest(value=0.25, earlier=0)
+    >>> earlier = np.log(np.full((1, 40), 0.5))
+    >>> now = np.log([0.9] * 36 + [0.1] * 4)
+    >>> Statistic("tournament", 4).strongest(earlier, now, np.ones(40))
+    Strongest(value=0.1, earlier=0)
     """
 
     kind: str
@@ -229,7 +229,8 @@ class Statistic:
         return KINDS[self.kind](earlier, now, weights, 0.0 if self.parameter is None else self.parameter)
 
     def strongest(self, earlier: Earlier, now: Now, weights: Weights) -> Strongest:
-        """The largest over the earlier checkpoints of higher mean cross-entropy (over all for the baseline).
+        """The largest over the earlier checkpoints of higher cross-entropy, see `improved` (over all for the
+        baseline).
 
         Args:
             earlier: l_s of the checkpoints before, in order of training; may be none.

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Int, PRNGKeyArray
 
 from tasks.base import PAD
+from tasks.ordering import highest, lowest
 
 EdgeOrder = Literal["shuffled", "by_layer", "depth_first"]
 
@@ -67,9 +68,9 @@ def edge_list_prompt(
         visit = jnp.where(down, from_layer, 2 * depth + 1 - from_layer)
         priority = (visit * len(listed) + listed).astype(jnp.float32)
     if fill:
-        order = jnp.argsort(jnp.where(exist, priority, jnp.inf))[:num_edges]
+        order = lowest(jnp.where(exist, priority, jnp.inf), num_edges)
     else:
-        order = jnp.argsort(jnp.where(exist, priority, -1.0))[-num_edges:]
+        order = highest(jnp.where(exist, priority, -1.0), num_edges)
     tokens, mask = edge_tokens(source[order], target[order], exist[order], ends, num_ids, separators)
     return (jnp.where(mask, tokens, num_ids + 1), jnp.ones_like(mask)) if fill else (tokens, mask)
 

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, PRNGKeyArray
 
+from tasks.ordering import lowest
+
 
 class Drawing(NamedTuple):
     """One labelled graph: slots 0 and 1 of a branching layer are its even and odd passable nodes; slot 0 of
@@ -38,7 +40,7 @@ def draw_graph(
     used = jnp.where(jnp.arange(most) < count, 2.0, -1.0)
     priority = jax.random.uniform(ids_key, (num_ids,))
     priority = priority.at[chosen - 1].max(jnp.broadcast_to(used, chosen.shape))
-    rest = 1 + jnp.argsort(priority)
+    rest = 1 + lowest(priority, 2 + depth * width)
     constrained = branching[:, None] & (jnp.arange(width) < 2)
     free = jnp.cumsum(~constrained.reshape(-1)).reshape(depth, width)
     ends, nodes = rest[:2], rest[1 + free]

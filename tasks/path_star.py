@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from tasks import edge_list
 from tasks.base import Enumeration, Example, Task
+from tasks.ordering import lowest
 
 
 class PathStarLatent(NamedTuple):
@@ -108,7 +109,7 @@ class PathStar(Task):
     def sample_group(self, key: PRNGKeyArray, group: Int[Array, ""]) -> Example:
         """Draw the ids, the arm of the goal, and the order of the edges, each uniformly."""
         ids_key, goal_key, edge_key = jax.random.split(key, 3)
-        ids = 1 + jnp.argsort(jax.random.uniform(ids_key, (self.num_ids,)))[: self.num_nodes]
+        ids = 1 + lowest(jax.random.uniform(ids_key, (self.num_ids,)), self.num_nodes)
         start = jnp.broadcast_to(ids[0], (self.arms, 1))
         paths = jnp.concatenate([start, ids[1:].reshape(self.arms, -1)], axis=1).astype(jnp.int32)
         goal = jax.random.randint(goal_key, (), 0, self.arms)

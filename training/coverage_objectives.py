@@ -39,8 +39,8 @@ def log_pass(log_p: Float[Array, "*batch"], n: float) -> Float[Array, "*batch"]:
     `dco_factor`.
 
     Example:
-        >>> log_pass(jnp.log(jnp.array([1e-3, 0.5])), 4)
-        Array([-5.5229607 , -0.06453852], dtype=float32)
+        >>> [round(float(value), 4) for value in log_pass(jnp.log(jnp.array([1e-3, 0.5])), 4)]
+        [-5.523, -0.0645]
     """
     if n == 1:
         return jnp.minimum(log_p, 0.0)
@@ -58,8 +58,8 @@ def dco_factor(log_p: Float[Array, "*batch"], n: float) -> Float[Array, "*batch"
     Source: arXiv 2502.07154, the factor of its DCO loss. Exact as `log_pass`.
 
     Example:
-        >>> dco_factor(jnp.log(jnp.array([1e-3, 0.5])), 4)
-        Array([0.9984993 , 0.26666665], dtype=float32)
+        >>> [round(float(value), 4) for value in dco_factor(jnp.log(jnp.array([1e-3, 0.5])), 4)]
+        [0.9985, 0.2667]
     """
     if n == 1:
         return jnp.ones_like(log_p)

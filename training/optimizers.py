@@ -168,6 +168,7 @@ def normalized_sgd(
         ValueError: for a setting out of range.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> rule = normalized_sgd(steps=100, learning_rate=0.5, damping=1.0)
         >>> update, _ = rule.update({"w": jnp.array([3.0, 4.0])}, rule.init({"w": jnp.zeros(2)}))
         >>> update["w"]  # -0.5 * (3, 4) / (1 + 5)

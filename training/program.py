@@ -156,6 +156,7 @@ def make_program(
     turns = parts_of_batch(phase.batch_size // parts, tokens)
     rule, source = phase.rule, phase.source
 
+    @jax.named_scope("data")
     def answered(state: TrainState, seed: Array, fixed: Params, index: Array) -> TrainingBatch:
         policy = Policy(model, state.params) if source.on_policy else None
         batch = responses_of_step(phase, seed, index, grid.part(), parts, fixed, policy)
@@ -183,15 +184,16 @@ def make_program(
             own = jax.tree.map(jnp.mean, each)
         return state, jax.tree.map(jnp.add, log, own)
 
+    @jax.named_scope("update")
     def update(state: TrainState, batch: TrainingBatch, index: Array) -> tuple[TrainState, ChunkLog]:
-        loss, gradient = grid.mean_over_data(
-            mean_gradient(
+        with jax.named_scope("gradient"):
+            loss, gradient = mean_gradient(
                 lambda params, own: batch_loss(model, phase.objective, params, own, phase.class_weights),
                 state.params,
                 batch,
                 turns,
             )
-        )
+        loss, gradient = grid.mean_over_data((loss, gradient))
         norm = optax.tree.norm(gradient)
         updates, opt_state = rule.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)

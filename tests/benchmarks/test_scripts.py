@@ -18,6 +18,7 @@ from benchmarks.__main__ import NAMES
 RATIOS = {
     "frameworks": "covlab_over",
     "flops": "share_of_product",
+    "profile": "milliseconds_a_step",
     "seeds": "together_over_in_turn",
     "evaluation": "share_of_loop_by_comparison",
     "sampling": "cached_over",
