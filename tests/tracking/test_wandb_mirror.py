@@ -297,3 +297,35 @@ def test_real_wandb_offline_reads_back(tmp_path) -> None:
     assert sum(history[3]["eval/log_ratio.values"]) == 10
     assert (history[4]["samples.nrows"], history[4]["samples.ncols"]) == (1, 2)
     assert (folder / "files" / history[5]["figures/curves.path"]).is_file()
+
+
+def test_an_alert_reaches_w_and_b_once_and_may_fail(fake, tmp_path) -> None:
+    lines: list[str] = []
+    mirror = WandbMirror(
+        WandbOptions(mode="offline", name="n", per_seed=True), tmp_path, CONFIG, say=lines.append
+    )
+    mirror.metrics(step_records(4))
+    told = [[], [], []]
+    for run, own in zip(fake.runs, told, strict=True):
+        run.alert = lambda title, text, own=own: own.append((title, text))
+    mirror.alert("early warning", "coverage probably gets worse")
+    assert sorted(told) == [[], [], [("early warning", "coverage probably gets worse")]]
+
+    for run in fake.runs:
+        run.alert = None
+    mirror.alert("early warning", "again")
+    assert len([line for line in lines if line.startswith("W&B: TypeError")]) == 1
+
+
+def test_a_real_alert_reads_back(tmp_path) -> None:
+    mirror = WandbMirror(WandbOptions(mode="offline", name="n"), tmp_path, CONFIG, say=lambda _: None)
+    mirror.metrics(step_records(4))
+    mirror.alert("early warning", "coverage probably gets worse")
+    mirror.finish()
+    (folder,) = (tmp_path / "wandb").glob("offline-run-*")
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(folder)]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    alerts = [line["alert"] for line in map(json.loads, printed.splitlines()) if line["type"] == "alert"]
+    assert [(own["title"], own["text"]) for own in alerts] == [
+        ("early warning", "coverage probably gets worse")
+    ]
