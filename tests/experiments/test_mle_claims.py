@@ -283,7 +283,8 @@ def test_bad_input_ends_the_command_before_anything_is_written(
 def test_the_commands_end_in_a_verdict_and_a_report(
     claim: str, overrides: tuple[str, ...], figures: int, tmp_path: Path, command_line: Any
 ) -> None:
-    arguments, environment = command_line(claim, [*overrides, "seed=7"])
+    where = (f"root={tmp_path}", "name=tiny")
+    arguments, environment = command_line(claim, [*overrides, "seed=7", *where])
     root = Path(__file__).parents[2]
     done = subprocess.run(
         arguments, cwd=root, env=environment, capture_output=True, text=True, check=False, timeout=1200
