@@ -74,6 +74,12 @@ class Product:
         self.wait(done)
 
 
+def product_worker(size: int, cores: int, accelerator: bool) -> Worker:
+    """A `Product` in a process of its own, with as many threads as there are cores."""
+    threads = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(cores))
+    return Worker("benchmarks.flops:Product", threads, size=size, accelerator=accelerator)
+
+
 def main(arguments: Sequence[str]) -> None:
     """Time, print, write."""
     parser = common.parser("flops", "share of the rate of a large float32 matrix product", repeats=15)
@@ -84,16 +90,13 @@ def main(arguments: Sequence[str]) -> None:
     seeds = options.seeds or 4 * cores
     overrides = [*(common.TINY if options.tiny else ()), *options.overrides]
     size, seconds = (64, 0.01) if options.tiny else (options.size, 1.0)
-    threads = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(cores))
     with contextlib.ExitStack() as stack:
         one = stack.enter_context(Worker(COVLAB, overrides=[*overrides, "seeds=1"]))
         problem, cost, device = one.call("problem", 1), one.call("cost"), one.call("device")
         accelerator = device["platform"] != "cpu"
         many = stack.enter_context(Worker(COVLAB, overrides=[*overrides, f"seeds={seeds}"]))
         devices = many.call("device")["count"]
-        product = stack.enter_context(
-            Worker("benchmarks.flops:Product", threads, size=size, accelerator=accelerator)
-        )
+        product = stack.enter_context(product_worker(size, cores, accelerator))
         needed = necessary_flops(problem)
         work = {"one seed": needed, f"{seeds} seeds": seeds * needed, "product": 2 * size**3}
         workers = dict(zip(work, (one, many, product), strict=True))

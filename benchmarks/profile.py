@@ -3,9 +3,10 @@
     python -m benchmarks.profile --cores 2
 
 XLA's profiler tells each instruction's time. Products with weights and products of attention are told from
-the rest of the gradient (softmax, activation, norms, copies), from drawing the data and from the update; what
-no instruction takes is waiting: for the other devices and for the next instruction. Rates are shown beside a
-large NumPy product's on the same cores, measured in turn.
+the rest of the gradient (softmax, activation, norms, copies; also the little whose origin XLA lost), from
+drawing the data and from the update, which begins with waiting for the other devices at the gradient's
+average. What no instruction takes is waiting too. Rates are over a large NumPy product's on the same cores,
+measured in turn.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ import collections
 from collections.abc import Mapping, Sequence
 
 from benchmarks import common
+from benchmarks.flops import product_worker
 from benchmarks.trace import Instruction, Spent
 from benchmarks.worker import Worker
 
-COVLAB, PRODUCT = "benchmarks.program:Covlab", "benchmarks.flops:Product"
+COVLAB = "benchmarks.program:Covlab"
 PARTS = ("products with weights", "products of attention", "rest of the gradient", "data", "update")
 
 
@@ -69,14 +71,13 @@ def main(arguments: Sequence[str]) -> None:
     cores = common.keep_to(options.cores)
     overrides = [*(common.TINY if options.tiny else ()), *options.overrides]
     size, steps = (64, 2) if options.tiny else (options.size, options.steps)
-    threads = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(cores))
     rounds: list[dict[str, tuple[float, float]]] = []
     plain, numpy = [], []
     slowest = collections.Counter[str]()
     with (
         # Compiled here: a program from the cache may carry the names of an older one.
         Worker(COVLAB, {"COVLAB_CACHE": ""}, overrides=[*overrides, "seeds=1"]) as covlab,
-        Worker(PRODUCT, threads, size=size, accelerator=False) as product,
+        product_worker(size, cores, accelerator=False) as product,
     ):
         device = covlab.call("device")
         if device["platform"] != "cpu":
@@ -106,6 +107,7 @@ def main(arguments: Sequence[str]) -> None:
         "parts": results,
         "milliseconds_a_step": common.summary([1e3 * value for value in plain]),
         "gflop_per_second_a_core_of_product": common.summary([value / 1e9 for value in numpy]),
+        "slowest_instructions": dict(slowest.most_common(options.top)),
         "devices": device["count"],
     }
     common.write(options.out, "profile", arguments, cores, record)

@@ -36,10 +36,7 @@ FRACTIONS = ("accuracy", "finished", "pass")
 
 def prompts_of(held_out: HeldOut) -> Problem:
     """All prompts of a held-out set."""
-    examples = jax.tree.map(
-        lambda a: a.reshape(-1, *a.shape[2:])[: held_out.num_examples], held_out.batches.example
-    )
-    return problem_of(held_out.task, examples)
+    return problem_of(held_out.task, held_out.flat(held_out.batches.example))
 
 
 def answer(

@@ -114,10 +114,11 @@ def make_scorer(
 
         return jax.lax.map(score, batches)
 
-    def flatten(array: jax.Array) -> np.ndarray:
-        return np.asarray(array).reshape(-1, *array.shape[2:])[: held_out.num_examples]
+    def flat(params: Params) -> dict[str, Scores]:
+        found: dict[str, Scores] = held_out.flat(scan(params, held_out.batches))
+        return found
 
-    return lambda params: jax.tree.map(flatten, scan(params, held_out.batches))
+    return flat
 
 
 def exact_values(

@@ -145,9 +145,8 @@ def paths(
 ) -> tuple[Int[np.ndarray, "prompts depth 2"], Int[np.ndarray, "prompts response"]]:
     """Passable nodes and right paths of a held-out set, as `branch_scores` takes them."""
     example = held_out.batches.example
-    passable, response = np.asarray(example.latent.passable), np.asarray(example.response)
-    count = held_out.num_examples
-    return passable.reshape(-1, *passable.shape[2:])[:count], response.reshape(-1, response.shape[-1])[:count]
+    passable, response = held_out.flat((example.latent.passable, example.response))
+    return passable, response
 
 
 def only_class(held_out: HeldOut, name: str) -> HeldOut:
@@ -163,7 +162,7 @@ def only_class(held_out: HeldOut, name: str) -> HeldOut:
     index = np.resize(kept, (-(-kept.size // size), size))
     return dataclasses.replace(
         held_out,
-        batches=jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[index], held_out.batches),
+        batches=jax.device_put(jax.tree.map(lambda a: a[index], held_out.flat(held_out.batches))),
         num_examples=kept.size,
         groups=held_out.groups[kept],
         log_pi=held_out.log_pi[kept],

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from experiments.base_model import base_parameters
@@ -210,11 +209,8 @@ def _early_warning(config: DictConfig) -> EarlyWarning | None:
 def _save_held_out(sink: RunSink, setup: Setup, held_out: tuple[HeldOut, ...]) -> None:
     """What the per-example log-probabilities refer to, once a phase."""
     for phase, held in zip(setup.phases, held_out, strict=True):
-        # On the host, because every new shape of an array operation on the device is a compilation.
-        prompt, response = (
-            np.asarray(a).reshape(-1, a.shape[-1])[: held.num_examples]
-            for a in (held.batches.example.prompt, held.batches.example.response)
-        )
+        example = held.batches.example
+        prompt, response = held.flat((example.prompt, example.response))
         sink.arrays(
             f"{phase.name}_held_out",
             {

@@ -80,6 +80,14 @@ class HeldOut:
         counts = np.bincount(self.groups, minlength=len(self.task.groups))
         return np.asarray(self.task.group_probs)[self.groups] / counts[self.groups]
 
+    def flat(self, tree: Any) -> Any:
+        """`batches`, a part of it or what was computed for each of its examples, on the host: one row an
+        example, in order, without the repetitions.
+
+        On the host, because every new shape of an array operation on the device is a compilation.
+        """
+        return jax.tree.map(lambda a: np.asarray(a).reshape(-1, *a.shape[2:])[: self.num_examples], tree)
+
     @property
     def single(self) -> bool:
         """Whether pi_D puts all its mass on one candidate of every prompt."""

@@ -186,7 +186,7 @@ class Checkpoints:
         if not steps:
             return None
         raise CheckpointError(
-            f"{self._states.directory}: none of {len(steps)} checkpoints can be used; the one at global step "
+            f"{self._state_directory}: none of {len(steps)} checkpoints can be used; the one at global step "
             f"{steps[-1]} {reasons[-1]}: nothing was changed; put back what is damaged or, to train again "
             "from the start, delete this folder: the lines of metrics.jsonl stay and are compared"
         )
@@ -213,7 +213,7 @@ class Checkpoints:
             target = self._unreadable / str(step)
             shutil.rmtree(target, ignore_errors=True)
             target.parent.mkdir(exist_ok=True)
-            (Path(self._states.directory) / str(step)).rename(target)
+            (self._state_directory / str(step)).rename(target)
         if steps:
             self._states.reload()
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
 from decoding import sample_responses
 from metrics.evaluators import HeldOut
-from models import Model, Params, token_log_probs
+from models import Model, Params, sequence_log_probs
 from tasks import PAD, stream
 from training.phase import Phase
 
@@ -26,8 +26,7 @@ def sample_table(
     phase), for each of `num_prompts` held-out prompts, at least one of every class."""
     task = phase.task
     spread = np.linspace(0, held_out.num_examples - 1, max(num_prompts, len(task.groups))).astype(int)
-    # On the host and in one program, because every array operation on the device is a compilation.
-    chosen = jax.tree.map(lambda a: np.asarray(a).reshape(-1, *a.shape[2:])[spread], held_out.batches.example)
+    chosen = jax.tree.map(lambda a: a[spread], held_out.flat(held_out.batches.example))
 
     @jax.jit
     def judged(latent: Any, drawn: Array) -> tuple[Array, Array, Array]:
@@ -38,11 +37,6 @@ def sample_table(
             jax.vmap(task.validity)(latent, responses),
         )
 
-    @jax.jit
-    def log_prob(params: Params, prompt: Array, mask: Array, responses: Array) -> Array:
-        found = token_log_probs(model.logits(params, prompt, mask, responses[:, None])[:, 0], responses)
-        return jnp.sum(jnp.where(responses != PAD, found, 0.0), axis=-1)
-
     key = stream(seed, "table", phase.name)
     samples, log_probs = (
         np.asarray(a)[:, 0]
@@ -51,7 +45,9 @@ def sample_table(
     responses, rewards, valid = (np.asarray(a) for a in judged(chosen.latent, samples))
     if np.any(responses != samples):
         # What was drawn beyond the end is no part of the response.
-        log_probs = np.asarray(log_prob(params, chosen.prompt, chosen.prompt_mask, responses))
+        score = jax.jit(functools.partial(sequence_log_probs, model))
+        kept = responses[:, None]
+        log_probs = np.asarray(score(params, chosen.prompt, chosen.prompt_mask, kept, kept != PAD))[:, 0]
     for i, response in enumerate(responses):
         yield (
             task.groups[int(chosen.group[i])],

@@ -22,3 +22,15 @@ def test_every_class_is_drawn_from_its_own_stream_whatever_the_other_classes_are
         alone = draw(keys, jnp.asarray(group))
         own = jax.tree.map(lambda a, group=group: a[3 * group : 3 * group + 3], found)
         jax.tree.map(np.testing.assert_array_equal, own, jax.tree.map(np.asarray, alone))
+
+
+def test_flat_examples_are_in_order_and_none_is_repeated() -> None:
+    task = LayeredGraph(depth=2, width=2, num_ids=8, mixture={"G1": 0.5, "G2": 0.25, "G3": 0.25})
+    held_out = make_held_out(task, 5, 4, seed=0)
+    assert held_out.num_examples % 4
+    position, prompt = held_out.flat((held_out.batches.position, held_out.batches.example.prompt))
+    assert position.tolist() == list(range(held_out.num_examples))
+    at = [divmod(i, 4) for i in range(held_out.num_examples)]
+    np.testing.assert_array_equal(
+        prompt, [np.asarray(held_out.batches.example.prompt)[batch, row] for batch, row in at]
+    )
