@@ -1,0 +1,328 @@
+"""A sample of broken lines in what computes and judges, and whether the test suite catches them.
+
+    python -m pip install coverage
+    python -m tests.mutations.campaign mutants=300 folder=runs/mutations out=results/faults/mutants.json
+
+First every test file that `make test` runs is run once under coverage, which says what lines it reaches. Then
+mutants are drawn (stratified by group, without replacement) and each is put into a copy of the tree; the test
+files that reach its line run in turn, those of its own package first, until one fails. A mutant is caught if
+one fails or does not end in time. One that no file reaches has survived. `most` bounds the number of files
+that are asked, so that a survivor was perhaps not shown to all that reach it: the share that is caught can
+then only be larger. Survivors that compute the same as before for every input are listed with the reason in
+`EQUIVALENT`, and do not count.
+
+The same command again continues. Needs a POSIX system: the libraries are loaded once, and each mutant runs in
+a fork.
+"""
+
+from __future__ import annotations
+
+import ast
+import collections
+import functools
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.mutations.equivalent import EQUIVALENT
+from tests.mutations.sites import Mutant, mutants
+from tracking import Progress
+from tracking.atomic import atomic_write
+
+ROOT = Path(__file__).parents[2]
+GROUPS = {
+    "metrics": ("metrics/*.py",),
+    "decoding": ("decoding/*.py",),
+    "tasks": ("tasks/*.py",),
+    "objectives": (
+        "training/objectives.py",
+        "training/coverage_objectives.py",
+        "training/regularised.py",
+        "training/distillation.py",
+        "training/policy_gradient.py",
+        "training/exploration.py",
+    ),
+    "checks": ("experiments/*.py",),
+}
+"""What is broken. Of the claims, the functions that make checks."""
+
+_CHECKS = {"check_interval", "check_value", "Check"}
+_LIBRARIES = (
+    "hydra",
+    "jax",
+    "matplotlib.figure",
+    "optax",
+    "orbax.checkpoint",
+    "pandas",
+    "pytest",
+    "scipy.stats",
+)
+
+
+def sites(root: Path, group: str) -> list[Mutant]:
+    """All mutants of a group."""
+    inside = _makes_checks if group == "checks" else None
+    files = sorted({file for pattern in GROUPS[group] for file in root.glob(pattern)})
+    return [m for file in files for m in mutants(str(file.relative_to(root)), file.read_bytes(), inside)]
+
+
+def _makes_checks(function: ast.AST) -> bool:
+    calls = (node.func for node in ast.walk(function) if isinstance(node, ast.Call))
+    return any(getattr(func, "attr", getattr(func, "id", "")) in _CHECKS for func in calls)
+
+
+def sample(root: Path, count: int, seed: int) -> list[tuple[str, Mutant]]:
+    """`count` mutants, as many of every group as its share of the square roots of their sizes."""
+    pools = {group: sites(root, group) for group in GROUPS}
+    whole = sum(len(pool) ** 0.5 for pool in pools.values())
+    chosen = []
+    for group, pool in pools.items():
+        share = min(len(pool), round(count * len(pool) ** 0.5 / whole))
+        draw = random.Random(f"{seed} {group}")
+        chosen += [(group, mutant) for mutant in draw.sample(pool, share)]
+    return chosen
+
+
+def reach(folder: Path, show: bool = True) -> dict[str, Any]:
+    """Test file -> its seconds and the lines that it reaches, by file; kept in `folder/reach.json`."""
+    kept = folder / "reach.json"
+    if kept.exists():
+        return dict(json.loads(kept.read_text()))
+    files = sorted(str(file.relative_to(ROOT)) for file in ROOT.glob("tests/**/test_*.py"))
+    parts = folder / "reach"
+    parts.mkdir(exist_ok=True)
+    progress = Progress(show=show, interval=60.0)
+    names = {file: parts / (file.replace("/", ".") + ".json") for file in files}
+    for number, (file, part) in enumerate(names.items(), 1):
+        if not part.exists():
+            status = _forked(ROOT, functools.partial(_covered, file, part), 1800, folder / "reach.log")
+            if status != 0:
+                # It would seem to catch every mutant.
+                atomic_write(part, json.dumps({"seconds": 0.0, "lines": {}}).encode())
+                progress.message(f"{file} ended with {status}: see {folder / 'reach.log'}")
+        progress.update("coverage", number, len(names))
+    progress.close()
+    found = {file: json.loads(part.read_text()) for file, part in names.items()}
+    atomic_write(kept, json.dumps(found).encode())
+    return found
+
+
+def _covered(file: str, part: Path) -> int:
+    import coverage  # not locked: this campaign alone needs it
+    import pytest
+
+    packages = ["tasks", "models", "decoding", "metrics", "training", "experiments"]
+    cover = coverage.Coverage(data_file=None, source=[str(ROOT / package) for package in packages])
+    started = time.monotonic()
+    cover.start()
+    status = pytest.main([*_PYTEST, file])
+    cover.stop()
+    data = cover.get_data()
+    lines = {str(Path(path).relative_to(ROOT)): data.lines(path) for path in data.measured_files()}
+    lines = {path: numbers for path, numbers in lines.items() if numbers}
+    atomic_write(part, json.dumps({"seconds": time.monotonic() - started, "lines": lines}).encode())
+    # 5: every test of the file is slow.
+    return 0 if status == 5 else int(status)
+
+
+_PYTEST = [
+    *("-q", "-x", "-m", "not slow", "-p", "no:cacheprovider", "-p", "no:xdist", "--no-header", "--tb=line"),
+    # The libraries that are loaded before the fork.
+    *("-W", "ignore::pytest.PytestAssertRewriteWarning"),
+]
+
+
+def _forked(tree: Path, work: Callable[[], int], limit: float, log: Path) -> int | None:
+    """The status of `work` in a fork with `tree` as the project; None after more than `limit` seconds."""
+    child = os.fork()
+    if child == 0:
+        status = 70
+        try:
+            os.setsid()
+            os.chdir(tree)
+            sys.path.insert(0, str(tree))
+            os.environ["PYTHONPATH"] = str(tree)
+            sink = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            os.dup2(sink, 1)
+            os.dup2(sink, 2)
+            for name in [name for name in sys.modules if name.split(".")[0] in _OURS]:
+                del sys.modules[name]
+            status = work()
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stderr.flush()
+            os._exit(status)
+    until = time.monotonic() + limit
+    while time.monotonic() < until:
+        done, code = os.waitpid(child, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(code)
+        time.sleep(0.05)
+    os.killpg(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return None
+
+
+_OURS = ("tasks", "models", "decoding", "metrics", "training", "tracking", "experiments", "conf", "tests")
+
+
+def asked(mutant: Mutant, reached: Mapping[str, Any], most: int) -> list[str]:
+    """The test files that reach the mutant: of its name, then of its package, the quickest first."""
+    package, name = mutant.file.split("/")[0], Path(mutant.file).stem
+    lines = range(mutant.line, mutant.line + mutant.before.count("\n") + 1)
+    files = [
+        file
+        for file, what in reached.items()
+        if not set(lines).isdisjoint(what["lines"].get(mutant.file, ()))
+    ]
+
+    def order(file: str) -> tuple[bool, bool, float]:
+        own = Path(file).stem.removeprefix("test_")
+        return own not in name and name not in own, f"tests/{package}/" not in file, reached[file]["seconds"]
+
+    return sorted(files, key=order)[:most]
+
+
+def judge(tree: Path, mutant: Mutant, files: Sequence[str], limit: float, log: Path) -> str:
+    """`caught`, `caught (time)` or `survived`, with the tree as it was afterwards."""
+    place = tree / mutant.file
+    source = place.read_bytes()
+
+    def work() -> int:
+        import pytest
+
+        return int(pytest.main([*_PYTEST, *files]))
+
+    try:
+        place.write_bytes(mutant.applied(source))
+        status = _forked(tree, work, limit, log)
+    finally:
+        place.write_bytes(source)
+    if status is None:
+        return "caught (time)"
+    return "survived" if status in (0, 5) else "caught"
+
+
+def campaign(
+    folder: Path, count: int, seed: int, workers: int, most: int, show: bool = True
+) -> dict[str, Any]:
+    """Judge `count` mutants; everything lies below `folder`, which a second call continues."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for library in _LIBRARIES:
+        __import__(library)
+    reached = reach(folder, show)
+    chosen = sample(ROOT, count, seed)
+    log = folder / "mutants.jsonl"
+    done = {json.loads(line)["mutant"] for line in log.read_text().splitlines()} if log.exists() else set()
+    rest = [(group, m) for group, m in chosen if m.name not in done]
+    children = []
+    for worker in range(workers):
+        child = os.fork()
+        if child == 0:
+            try:
+                _work(folder, worker, rest[worker::workers], reached, most, log)
+            finally:
+                os._exit(0)
+        children.append(child)
+    progress = Progress(show=show, interval=60.0)
+    while children:
+        children = [child for child in children if os.waitpid(child, os.WNOHANG) == (0, 0)]
+        lines = log.read_bytes().splitlines() if log.exists() else []
+        missed = sum(b'"survived"' in line for line in lines)
+        progress.update("mutants", len(lines), len(chosen), {"survived": float(missed)})
+        time.sleep(1.0)
+    progress.close()
+    return _summary(log, chosen)
+
+
+def _work(
+    folder: Path,
+    worker: int,
+    rest: Sequence[tuple[str, Mutant]],
+    reached: Mapping[str, Any],
+    most: int,
+    log: Path,
+) -> None:
+    tree = folder / f"tree{worker}"
+    shutil.rmtree(tree, ignore_errors=True)
+    for name in subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.splitlines():
+        if not name.startswith("results/"):
+            (tree / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, tree / name)
+    for group, mutant in rest:
+        files = asked(mutant, reached, most)
+        started = time.monotonic()
+        limit = 60 + 4 * sum(reached[file]["seconds"] for file in files)
+        outcome = judge(tree, mutant, files, limit, folder / f"worker{worker}.log") if files else "survived"
+        record = {
+            "mutant": mutant.name,
+            "group": group,
+            "kind": mutant.kind,
+            "outcome": outcome,
+            "files": len(files),
+            "seconds": round(time.monotonic() - started, 1),
+        }
+        with log.open("a") as file:
+            file.write(json.dumps(record) + "\n")
+
+
+def _summary(log: Path, chosen: Sequence[tuple[str, Mutant]]) -> dict[str, Any]:
+    names = {mutant.name for _, mutant in chosen}
+    records = [json.loads(line) for line in log.read_text().splitlines()]
+    records = [record for record in records if record["mutant"] in names]
+    groups: dict[str, collections.Counter[str]] = {group: collections.Counter() for group in GROUPS}
+    survivors = []
+    for record in records:
+        outcome = record["outcome"]
+        if outcome == "survived":
+            outcome = "equivalent" if record["mutant"] in EQUIVALENT else "survived"
+            if outcome == "survived":
+                survivors.append(record["mutant"])
+        groups[record["group"]][outcome.split()[0]] += 1
+    total = sum(groups.values(), collections.Counter())
+    return {
+        "mutants": len(records),
+        "caught": total["caught"],
+        "equivalent": total["equivalent"],
+        "survived": total["survived"],
+        "share_caught": total["caught"] / max(total["caught"] + total["survived"], 1),
+        "groups": {group: dict(counts) for group, counts in groups.items()},
+        "survivors": sorted(survivors),
+    }
+
+
+def main() -> int:
+    given = dict(argument.split("=", 1) for argument in sys.argv[1:])
+    folder, out = Path(given.get("folder", "runs/mutations")).resolve(), given.get("out")
+    numbers = {"mutants": 300, "seed": 0, "workers": os.cpu_count() or 1, "most": 12}
+    for name in set(given) - {"folder", "out"}:
+        if name not in numbers:
+            print(
+                f"error: {name}: no such setting; valid are folder, out, {', '.join(numbers)}",
+                file=sys.stderr,
+            )
+            return 2
+        numbers[name] = int(given[name])
+    summary = campaign(folder, numbers["mutants"], numbers["seed"], numbers["workers"], numbers["most"])
+    summary = {"seed": numbers["seed"], "most_files": numbers["most"], **summary}
+    text = json.dumps(summary, indent=1)
+    print(text)
+    if out:
+        atomic_write(Path(out), (text + "\n").encode())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

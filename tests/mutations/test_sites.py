@@ -1,0 +1,61 @@
+"""The mutants of a small file, one by one."""
+
+from __future__ import annotations
+
+import ast
+
+from tests.mutations.sites import mutants
+
+SOURCE = b'''"""A module: 1 + 1."""
+
+from x import y
+
+LIMIT = 3
+
+
+def gap(a: float, b: float = 2.0) -> float:
+    """The gap: a - b."""
+    if a < b and LIMIT:
+        raise ValueError(f"a: {a + 1} is < b")
+    total = max(a, b) - 1
+    total += 1
+    return total if a else -b
+'''
+
+
+def changed() -> list[str]:
+    return [f"{mutant.before} -> {mutant.text}" for mutant in mutants("x.py", SOURCE)]
+
+
+def test_every_place_that_computes_is_changed_once_for_each_kind() -> None:
+    assert sorted(changed()) == sorted(
+        [
+            "2.0 -> 3.0",
+            "a < b and LIMIT -> (a < b or LIMIT)",
+            "a < b -> (a <= b)",
+            "max(a, b) - 1 -> (max(a, b) + 1)",
+            "max(a, b) -> (max(b, a))",
+            "max(a, b) -> (min(a, b))",
+            "1 -> 2",
+            "total += 1 -> pass",
+            "1 -> 2",
+            "total if a else -b -> (-b)",
+            "-b -> (b)",
+        ]
+    )
+
+
+def test_every_mutant_is_python_and_differs() -> None:
+    for mutant in mutants("x.py", SOURCE):
+        source = mutant.applied(SOURCE)
+        assert ast.dump(ast.parse(source)) != ast.dump(ast.parse(SOURCE)), mutant.name
+
+
+def test_a_name_says_place_function_and_change() -> None:
+    (mutant,) = (m for m in mutants("x.py", SOURCE) if m.before == "a < b")
+    assert mutant.name == "x.py:10 gap: a < b -> (a <= b)"
+
+
+def test_only_wanted_functions_are_changed() -> None:
+    assert not mutants("x.py", SOURCE, inside=lambda function: False)
+    assert len(mutants("x.py", SOURCE, inside=lambda function: True)) == len(changed())
