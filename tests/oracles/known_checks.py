@@ -1,0 +1,86 @@
+"""Tables of known answers for the checks of a claim, on measurements made by hand.
+
+A table has a `Known` for every check of a claim, in the claim's order, so that a check without one is
+noticed. `agree` compares the checks of one right measurement with it, `decides` turns one measured number at
+a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import pytest
+
+from experiments.verdict import Check
+
+Ends = tuple[float, float]
+SURE = 1e-6
+"""How close to its threshold a check must decide, relative to the threshold (or absolute, about 0)."""
+
+
+class Known(NamedTuple):
+    """What a check must say.
+
+    Attributes:
+        target: its text, the operator and the threshold at the end.
+        right: the number that it measures on the right measurements, where it passes.
+        interval: its ends there; None for an exact number, "some" for ends that chance decides.
+        at: measurements on which this number is the argument; None where the check measures a constant.
+        wrong: an argument at which it clearly fails.
+        edge: arguments about the threshold, and whether the check passes there; by default a millionth to
+            either side.
+    """
+
+    target: str
+    right: float
+    interval: Ends | str | None
+    at: Callable[[Any], Any] | None
+    wrong: Any = None
+    edge: Sequence[tuple[Any, bool]] = ()
+
+    @property
+    def edges(self) -> Sequence[tuple[Any, bool]]:
+        if self.edge:
+            return self.edge
+        operator, threshold = self.target.split()[-2:]
+        above, step = operator.startswith(">"), SURE * (abs(float(threshold)) or 1.0)
+        return ((float(threshold) + step, above), (float(threshold) - step, not above))
+
+
+def agree(checks: Sequence[Check], table: Mapping[str, Known]) -> None:
+    """Every check of the claim is in the table and says what it says there, and all of them pass."""
+    assert [check.name for check in checks] == list(table)
+    for check in checks:
+        known = table[check.name]
+        assert check.target == known.target, check.name
+        assert check.measured == pytest.approx(known.right, rel=1e-9, abs=1e-12), check.name
+        if known.interval is None:
+            assert check.interval is None, check.name
+        else:
+            assert check.interval is not None, check.name
+            if known.interval != "some":
+                assert check.interval == pytest.approx(known.interval, rel=1e-9, abs=1e-12), check.name
+        assert check.passed, check.name
+
+
+def decides(judge: Callable[[Any], Sequence[Check]], table: Mapping[str, Known], name: str) -> None:
+    """The check fails where it must, and decides about its threshold as its target says."""
+    known = table[name]
+    assert known.at is not None
+    for value, passes in ((known.wrong, False), *known.edges):
+        (check,) = (each for each in judge(known.at(value)) if each.name == name)
+        assert check.measured == pytest.approx(value, rel=1e-9, abs=1e-12)
+        assert (check.target, check.passed) == (known.target, passes), value
+
+
+def turned(table: Mapping[str, Known]) -> list[str]:
+    """Names of the checks that measure something of the measurements."""
+    return [name for name, known in table.items() if known.at is not None]
+
+
+def power(sizes: Sequence[float], exponent: float, factor: float = 1.0, draws: int = 2) -> Any:
+    """Equal draws of factor (size/first size)^exponent: the fitted slope has an interval of width 0."""
+    import numpy as np
+
+    return np.tile(factor * (np.asarray(sizes, float) / sizes[0]) ** exponent, (draws, 1))
