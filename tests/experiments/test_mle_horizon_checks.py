@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from oracles.known_checks import Known, agree, decides, power, turned
 
-from experiments.mle_horizon import Measured, Settings, checks
+from experiments.mle_horizon import Measured, Settings, checks, swept
 
 HORIZONS, SAMPLES, DRAWS = (8, 16), 4, 8
 SURE = 1 / (1 + np.exp(-2.0))
@@ -119,3 +119,13 @@ def test_the_bound_on_coverage_is_that_of_the_samples() -> None:
     found = RIGHT._replace(settings=dataclasses.replace(RIGHT.settings, samples=8))
     named = {each.name: each for each in checks(found)}
     assert named["Cov_N over 1/(2n), largest over all data sets"].measured == pytest.approx(1.6)
+
+
+def test_drawn_bounds() -> None:
+    """n = 4: the rare prompt is missing with probability (7/8)^4, coverage is at most 1/8."""
+    kl, coverage = swept(RIGHT)
+    np.testing.assert_allclose(kl.rates[0].bound, REACHED * (7 / 8) ** 4)
+    np.testing.assert_allclose(coverage.rates[0].bound, [1 / 8, 1 / 8])
+    by_kl = RIGHT.kl.reshape(16, 2) / (log(16) - 15 / 16)
+    np.testing.assert_allclose(coverage.rates[1].values, by_kl)
+    assert [rate.theory for rate in (*kl.rates, *coverage.rates)] == [1, 0, 1]

@@ -144,5 +144,11 @@ def test_the_share_of_the_bound_is_the_largest_over_the_axes(axis: str) -> None:
     assert (check.measured, check.interval, check.passed) == (1.5, (1.5, 1.5), False)
 
 
+def test_the_share_of_the_bound_is_the_one_with_the_largest_upper_end() -> None:
+    found = put(("variance", "n"), Rate("", np.array([[0.0, 1.0], [4.0, 1.0]]), None, np.array([4.0, 4.0])))
+    (check,) = (each for each in checks(found) if each.name == LARGEST)
+    assert (check.measured, check.interval, check.passed) == (0.5, (0.0, 1.0), True)
+
+
 def test_every_check_is_turned() -> None:
     assert {*turned(TABLE), PROMISED, MISSED} == set(TABLE)

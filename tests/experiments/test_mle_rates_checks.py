@@ -15,8 +15,9 @@ from oracles.known_checks import Known, agree, decides, power, turned
 
 from experiments.mle_rates import checks
 from experiments.mle_rates_measure import Measured
-from experiments.mle_sweeps import Sweep
+from experiments.mle_sweeps import Sweep, least_share, share_of_bound
 from experiments.rates import Rate
+from metrics import Interval
 
 SIZES = (8, 16)
 WIDTH = log2(1.02)
@@ -194,3 +195,13 @@ def test_a_rate_of_which_nothing_was_seen_passes_no_exponent() -> None:
     found = put(("linear", "n"), 0, RATES["linear", "n"][0]._replace(values=np.zeros((2, 2))))
     named = {check.name: check for check in checks(found)}
     assert (named["linear: exponent in n"].measured, named["linear: exponent in n"].passed) == (None, False)
+
+
+def test_the_largest_share_is_the_one_with_the_largest_upper_end() -> None:
+    wide = Rate("", np.array([[0.0, 0.8], [10.0, 0.9]]), None, np.array([10.0, 1.0]))
+    assert share_of_bound(Sweep("", "n", "", SIZES, (wide,)), 0, 1) == Interval(0.5, 0.0, 1.0)
+
+
+def test_the_least_share_is_the_one_with_the_least_lower_end() -> None:
+    few, many = np.array([True]), np.arange(100) < 50
+    assert least_share([many, few]) == Interval(1.0, pytest.approx(0.025), 1.0)

@@ -68,7 +68,7 @@ def covered(value: float) -> Measurements:
 
 
 # The calibrated base model has Pass@2 = .2 (1 - .8^2) + .8 (1 - .2^2) = .84, and Pass@4 = .2 (1 - .8^4)
-# + .8 (1 - .2^4) = .9168. The best rule has .8, so that the targets are half of .8 - .84, .9168 - .8 and 1 - .8.
+# + .8 (1 - .2^4) = .9168. The best rule has .8: half of .8 - .84, of .9168 - .8 and of 1 - .8.
 TABLE = {
     "Pass@2: rise by reinforcement learning": Known(
         "lower end of the interval >= -0.02",
