@@ -54,7 +54,7 @@ def agree(checks: Sequence[Check], table: Mapping[str, Known]) -> None:
     for check in checks:
         known = table[check.name]
         assert check.target == known.target, check.name
-        assert check.measured == pytest.approx(known.right, rel=1e-9, abs=1e-12), check.name
+        assert check.measured == pytest.approx(known.right, rel=1e-9, abs=1e-9), check.name
         if known.interval is None:
             assert check.interval is None, check.name
         else:
@@ -70,7 +70,7 @@ def decides(judge: Callable[[Any], Sequence[Check]], table: Mapping[str, Known],
     assert known.at is not None
     for value, passes in ((known.wrong, False), *known.edges):
         (check,) = (each for each in judge(known.at(value)) if each.name == name)
-        assert check.measured == pytest.approx(value, rel=1e-9, abs=1e-12)
+        assert check.measured == pytest.approx(value, rel=1e-9, abs=1e-9)
         assert (check.target, check.passed) == (known.target, passes), value
 
 

@@ -1,0 +1,418 @@
+"""Every check of `tournament` on measurements made by hand: right, wrong and at its threshold.
+
+Six seeds, of which three are above and three below the mean by the same share, so that Student's half-width
+is t/sqrt 5 times their distance. Held-out sets of 64, 256 and 1,024 examples: a slope fitted to three sizes
+that are evenly spaced is that of the outer two. Where a check takes the size whose interval reaches highest,
+it is one of a wide interval, and another one has the larger estimate.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from math import log
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from oracles.known_checks import Ends, Known, agree, decides, power, turned
+
+from experiments.tournament_checks import checks
+from experiments.tournament_measure import (
+    MIN_KL,
+    OFFSET,
+    OFFSET_EXACT,
+    SIMPLE,
+    Design,
+    Guarantee,
+    Losses,
+)
+from experiments.tournament_study import Cell, Pair, Study
+
+SEEDS, SETS, EXAMPLES = 6, 10, (64, 256, 1024)
+SIGNS = np.array([1.0, -1.0] * 3)
+NEAR, WIDE = 1 + 0.01 * SIGNS, 1 + 0.5 * SIGNS
+HALF = 2.5705818356363146 / 5**0.5
+"""Student's half-width over the distance of the seeds from their mean."""
+PAIR_EXAMPLES = (64, 256, 1024)
+"""At M = 16 the exponent is fitted from n = 256 on."""
+MISSED = np.array([1 / 128, 1 / 256, 1 / 1024])
+"""q by alpha. At n = 256 the largest q (1 - q)^n is that of q = 1/256, at n = 1,024 that of 1/1024."""
+EXPECTED = ((255 / 256) ** 256 / 256, (1023 / 1024) ** 1024 / 1024)
+FAR = 9.0
+"""In places that no check may look at."""
+
+
+def columns(*parts: tuple[float, np.ndarray]) -> np.ndarray:
+    return np.stack([mean * spread for mean, spread in parts], axis=1)
+
+
+def flat(value: float) -> np.ndarray:
+    return np.full((SEEDS, 3), value)
+
+
+def promise(**fields: np.ndarray) -> dict[str, np.ndarray]:
+    """A guarantee that is never broken and says nothing, but for these fields."""
+    return {**{name: flat(0.0) for name in Guarantee._fields}, "bound": flat(FAR), **fields}
+
+
+def broken(size: int, first: float, second: float) -> np.ndarray:
+    """Shares of two seeds' sets at one size."""
+    shares = flat(0.0)
+    shares[:2, size] = first, second
+    return shares
+
+
+def spec(**parts: Any) -> dict[str, Any]:
+    """Losses by rule and guarantees of a cell."""
+    nothing: dict[str, Any] = {
+        "regret": {},
+        "pass_regret": {},
+        "guarantees": {0.25: promise(), 0.5: promise()},
+        "offset": promise(violated=flat(0.9)),
+        "premise": [False] * SEEDS,
+    }
+    return {**nothing, **parts}
+
+
+LAST = (0.0, NEAR)
+EXACT = columns((0.02, NEAR), (0.006, NEAR), (0.0012, WIDE))
+SPECS: dict[tuple[str, int, int], dict[str, Any]] = {
+    ("rare_prompts", 4, 64): spec(regret={SIMPLE: np.outer(NEAR, 0.01 * 4.0 ** (-1.1 * np.arange(3)))}),
+    ("rare_prompts", 16, 64): spec(
+        regret={
+            SIMPLE: np.outer(NEAR, [0.016, 0.004, 0.001]),
+            MIN_KL: np.outer(NEAR, 0.05 * 4.0 ** (-0.05 * np.arange(3))),
+        },
+        guarantees={
+            0.25: promise(bound=columns((FAR, NEAR), (FAR, NEAR), (0.6, WIDE))),
+            0.5: promise(violated=broken(1, 0.2, 0.04)),
+        },
+    ),
+    ("rare_prompts", 16, 4): spec(regret={SIMPLE: flat(FAR)}),
+    ("checkpoints", 16, 4): spec(
+        pass_regret={
+            MIN_KL: columns(LAST, LAST, (0.05, NEAR)),
+            SIMPLE: columns((FAR, NEAR), (FAR, NEAR), (0.02, NEAR)),
+        },
+        regret={MIN_KL: flat(0.0), SIMPLE: flat(FAR)},
+    ),
+    ("aligned", 16, 64): spec(
+        regret={
+            MIN_KL: flat(0.1),
+            SIMPLE: 0.1 + columns((0.002, NEAR), (0.001, NEAR), (0.0002, WIDE)),
+        },
+        guarantees={0.25: promise(paper_violated=broken(2, 0.15, 0.03)), 0.5: promise()},
+        # Five of six seeds do not make it hold.
+        premise=[True] * 5 + [False],
+    ),
+    ("rogue", 16, 256): spec(
+        regret={
+            SIMPLE: columns(LAST, LAST, (0.6 / 256, NEAR)),
+            OFFSET_EXACT: EXACT,
+            OFFSET: EXACT + columns((0.001, NEAR), (0.0008, NEAR), (0.0001, 1 + 2 * SIGNS)),
+        },
+        offset=promise(violated=broken(0, 0.11, 0.01), bound=columns((FAR, NEAR), (FAR, NEAR), (0.7, WIDE))),
+        premise=[True] * SEEDS,
+    ),
+}
+
+
+def cell(found: dict[str, Any]) -> Cell:
+    def loss(rule: str, seed: int) -> Losses:
+        regret, passed = (found[part].get(rule, flat(FAR)) for part in ("regret", "pass_regret"))
+        return Losses(regret[seed], passed[seed], flat(FAR)[seed])
+
+    def guarantee(fields: dict[str, np.ndarray], seed: int) -> Guarantee:
+        return Guarantee(**{name: each[seed] for name, each in fields.items()})
+
+    rules = {*found["regret"], *found["pass_regret"]}
+    outcomes: list[Any] = [
+        SimpleNamespace(
+            losses={rule: loss(rule, seed) for rule in rules},
+            guarantees={a: guarantee(each, seed) for a, each in found["guarantees"].items()},
+            offset=guarantee(found["offset"], seed),
+            premise=found["premise"][seed],
+        )
+        for seed in range(SEEDS)
+    ]
+    return Cell(tuple(outcomes))
+
+
+def pair(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """The tournament's regret by alpha, seed and size: what counts is the second alpha at n = 256 and the
+    third at 1,024."""
+    regret = np.full((3, SEEDS, 3), FAR)
+    regret[1, :, 1], regret[2, :, 2] = first, second
+    return regret
+
+
+def of_pair(at_1: np.ndarray) -> np.ndarray:
+    """Min-KL's: that at alpha = 1, from n = 256 on."""
+    regret = np.full((3, SEEDS, 3), FAR)
+    regret[0, :, 1:] = at_1
+    return regret
+
+
+def taken(share: float) -> np.ndarray:
+    """Share of the held-out sets at which the MLE is pi_2: least at one alpha and size, on the mean over
+    seeds."""
+    wrong = np.full((3, SEEDS, 3), 0.9)
+    wrong[1, :, 2] = share + 0.1 * SIGNS
+    return wrong
+
+
+SPREAD = 0.02
+ALIKE = 0.01 * (1 + 1e-10 * SIGNS)
+"""Nearly the same in all seeds: a standard error must not be 0."""
+FOUND = Study(
+    SimpleNamespace(  # type: ignore[arg-type]
+        seeds=tuple(range(SEEDS)),
+        sizes=(4, 16),
+        reference=16,
+        design=Design(EXAMPLES, SETS, 1, (0.25, 0.5), 0.25, 0.05),
+        pair_m=16,
+        pair_examples=PAIR_EXAMPLES,
+    ),
+    Pair(
+        MISSED,
+        {
+            SIMPLE: pair(EXPECTED[0] * (1.01 + SPREAD * SIGNS), EXPECTED[1] * (0.98 + SPREAD * SIGNS)),
+            MIN_KL: of_pair(np.full((SEEDS, 2), 0.5)),
+        },
+        {MIN_KL: taken(0.5), SIMPLE: np.zeros((3, SEEDS, 3))},
+    ),
+    {key: cell(each) for key, each in SPECS.items()},
+)
+
+
+def with_pair(field: str, rule: str, values: np.ndarray) -> Study:
+    old = getattr(FOUND.pair, field)
+    return dataclasses.replace(FOUND, pair=FOUND.pair._replace(**{field: {**old, rule: values}}))
+
+
+def changed(key: tuple[str, int, int], *path: Any, value: Any) -> Study:
+    """One array of a cell replaced."""
+    found = copy.deepcopy(SPECS[key])
+    place = found
+    for part in path[:-1]:
+        place = place[part]
+    place[path[-1]] = value
+    return dataclasses.replace(FOUND, cells={**FOUND.cells, key: cell(found)})
+
+
+def student(mean: float, distance: float) -> tuple[float, Ends]:
+    return mean, (mean - HALF * distance, mean + HALF * distance)
+
+
+def slope(key: tuple[str, int, int], rule: str, right: float, target: str, wrong: float) -> Known:
+    return Known(
+        target,
+        right,
+        "some",
+        lambda value: changed(key, "regret", rule, value=power(EXAMPLES, value, 0.1, SEEDS)),
+        wrong,
+    )
+
+
+def ends_in(key: tuple[str, int, int], kind: str, rule: str, of: Any) -> Any:
+    """The last column of a rule's losses; the others stay."""
+
+    def at(value: float) -> Study:
+        values = np.asarray(SPECS[key][kind][rule]).copy()
+        values[:, -1] = of(value)
+        return changed(key, kind, rule, value=values)
+
+    return at
+
+
+def less_ten_times(value: float) -> Study:
+    key = ("rare_prompts", 16, 64)
+    found = copy.deepcopy(SPECS[key])
+    found["regret"] = {MIN_KL: flat(0.5 + value), SIMPLE: flat(0.05)}
+    return dataclasses.replace(FOUND, cells={**FOUND.cells, key: cell(found)})
+
+
+def off(value: float) -> Study:
+    """So many standard errors, spread/sqrt 5 each, below the exact value at n = 1,024."""
+    below = 1 - value * SPREAD / 5**0.5 + SPREAD * SIGNS
+    return with_pair("regret", SIMPLE, pair(EXPECTED[0] * (1 + SPREAD * SIGNS), EXPECTED[1] * below))
+
+
+def sampled(value: float) -> Study:
+    noisy = EXACT.copy()
+    noisy[:, 1] += value / 256
+    return changed(("rogue", 16, 256), "regret", OFFSET, value=noisy)
+
+
+def at_rogue(value: float) -> Study:
+    exact = np.full((SEEDS, 3), 1e-3)
+    exact[:, 1] = value / 256
+    return changed(("rogue", 16, 256), "regret", OFFSET_EXACT, value=exact)
+
+
+def premise(share: float) -> Study:
+    return changed(("rogue", 16, 256), "premise", value=[seed < 6 * share for seed in range(SEEDS)])
+
+
+def beyond(field: str) -> Any:
+    return lambda value: changed(
+        ("checkpoints", 16, 4), "guarantees", 0.25, value=promise(**{field: broken(2, 3 * value, 3 * value)})
+    )
+
+
+def says(key: tuple[str, int, int], *path: Any) -> Any:
+    def at(value: float) -> Study:
+        return changed(key, *path, value=promise(bound=columns((FAR, NEAR), (FAR, NEAR), (value, WIDE))))
+
+    return at
+
+
+RARE_4, RARE, ROGUE = ("rare_prompts", 4, 64), ("rare_prompts", 16, 64), ("rogue", 16, 256)
+BELOW, ABOVE = "lower end of the interval", "upper end of the interval"
+WORST = log(0.98 / 1.01 * EXPECTED[1] / EXPECTED[0]) / log(4)
+AT_1024 = 0.05 * 4.0**-0.1 - 0.01
+TABLE = {
+    # 23 of 60: P[Binomial(60, 1/4) >= 23] = .017; 22: .031, above .025.
+    "pair: share of held-out sets at which the MLE is pi_2, least over n and alpha": Known(
+        f"{BELOW} >= 0.25",
+        0.5,
+        "some",
+        lambda value: with_pair("wrong", MIN_KL, taken(value)),
+        0.1,
+        ((23 / 60, True), (22 / 60, False)),
+    ),
+    "pair: exponent of min-KL's regret in n, alpha = 1, from below": Known(
+        f"{BELOW} >= -0.05",
+        0.0,
+        (0.0, 0.0),
+        lambda value: with_pair("regret", MIN_KL, of_pair(power((256, 1024), value, 0.5, SEEDS))),
+        -0.5,
+    ),
+    "pair: exponent of the tournament's regret in n, worst alpha, from above": Known(
+        f"{ABOVE} <= -0.85",
+        WORST,
+        "some",
+        lambda value: with_pair("regret", SIMPLE, pair(ALIKE, ALIKE * 4**value)),
+        -0.3,
+    ),
+    "pair: exponent of the tournament's regret in n, worst alpha, from below": Known(
+        f"{BELOW} >= -1.15",
+        WORST,
+        "some",
+        lambda value: with_pair("regret", SIMPLE, pair(ALIKE, ALIKE * 4**value)),
+        -1.6,
+    ),
+    # 2 % below the exact value, with seeds 2 % from their mean.
+    "pair: tournament's regret less its exact value, standard errors, largest over n": Known(
+        "<= 4", 0.02 / 0.98 * 0.98 * 5**0.5 / SPREAD, None, off, 10.0
+    ),
+    "rare prompts, |Pi| = 4: exponent of the tournament's regret in n, from above": slope(
+        RARE_4, SIMPLE, -1.1, f"{ABOVE} <= -0.75", -0.3
+    ),
+    "rare prompts, |Pi| = 16: exponent of the tournament's regret in n, from above": slope(
+        RARE, SIMPLE, -1.0, f"{ABOVE} <= -0.75", -0.3
+    ),
+    "rare prompts, |Pi| = 16: exponent of the tournament's regret in n, from below": slope(
+        RARE, SIMPLE, -1.0, f"{BELOW} >= -1.25", -2.0
+    ),
+    "rare prompts: exponent of min-KL's regret in n, from below": slope(
+        RARE, MIN_KL, -0.05, f"{BELOW} >= -0.25", -1.0
+    ),
+    "rare prompts: min-KL's regret less 10 times the tournament's, largest n": Known(
+        f"{BELOW} > 0", *student(AT_1024, 0.01 * AT_1024), less_ten_times, -0.2
+    ),
+    "checkpoints: Pass@N of the tournament's choice less min-KL's, largest n": Known(
+        f"{BELOW} > 0",
+        *student(0.03, 0.0003),
+        ends_in(("checkpoints", 16, 4), "pass_regret", MIN_KL, lambda value: 0.02 * NEAR + value),
+        -0.2,
+    ),
+    # .128, .256 and .2048 +- half of it.
+    "aligned: n times what the tournament loses to min-KL, largest over n": Known(
+        f"{ABOVE} <= 1",
+        *student(0.2048, 0.1024),
+        ends_in(("aligned", 16, 64), "regret", SIMPLE, lambda value: 0.1 + value / 1024),
+        2.0,
+    ),
+    "rogue: share of instances at which the offset tournament's premise holds": Known(
+        ">= 1", 1.0, None, premise, 0.0, ((1.0, True), (5 / 6, False))
+    ),
+    "rogue: N times the simple tournament's regret, largest n": Known(
+        f"{BELOW} >= 0.3",
+        *student(0.6, 0.006),
+        ends_in(ROGUE, "regret", SIMPLE, lambda value: value / 256),
+        0.1,
+    ),
+    "rogue: exponent of the offset tournament's regret in n, from above": slope(
+        ROGUE, OFFSET_EXACT, log(0.06) / log(16), f"{ABOVE} <= -0.75", -0.3
+    ),
+    # 1.28, 1.536 and 1.2288 +- half of it; 3 ln(3 16/.05) = 20.60.
+    "rogue: n times the offset tournament's regret, largest over n": Known(
+        f"{ABOVE} <= 20.6", *student(1.2288, 0.6144), at_rogue, 30.0
+    ),
+    # .064, .2048 and .1024 +- twice that.
+    "rogue: n times what sampling the offset term costs, largest over n": Known(
+        f"{ABOVE} <= 1", *student(0.1024, 0.2048), sampled, 2.0
+    ),
+    # The mean of .2, .04 and four zeros; of .15, .03; of .11, .01.
+    "guarantee: share of sets beyond it, largest over cells": Known(
+        "<= 0.05", 0.04, None, beyond("violated"), 0.2
+    ),
+    "guarantee, the paper's constants: share of sets beyond it, largest over cells": Known(
+        "<= 0.05", 0.03, None, beyond("paper_violated"), 0.2
+    ),
+    "guarantee of the offset tournament: share of sets beyond it, largest over cells": Known(
+        "<= 0.05",
+        0.02,
+        None,
+        lambda value: changed(ROGUE, "offset", "violated", value=broken(1, 3 * value, 3 * value)),
+        0.2,
+    ),
+    "guarantee: right-hand side, rare prompts, a = 1/4, largest n": Known(
+        "< 1", 0.6, None, says(RARE, "guarantees", 0.25), 2.0
+    ),
+    "guarantee of the offset tournament: right-hand side, rogue, largest n": Known(
+        "< 1", 0.7, None, says(ROGUE, "offset"), 2.0
+    ),
+}
+
+
+def test_right_measurements() -> None:
+    agree(checks(FOUND), TABLE)
+
+
+@pytest.mark.parametrize("name", turned(TABLE))
+def test_wrong_measurements_and_those_at_the_threshold(name: str) -> None:
+    decides(checks, TABLE, name)
+
+
+def test_every_check_is_turned() -> None:
+    assert turned(TABLE) == list(TABLE)
+
+
+def test_a_premise_that_never_holds_passes_no_guarantee() -> None:
+    named = {check.name: check for check in checks(premise(5 / 6))}
+    check = named["guarantee of the offset tournament: share of sets beyond it, largest over cells"]
+    assert (check.measured, check.passed) == (None, False)
+
+
+@pytest.mark.parametrize(("seeds", "measured"), [(5, None), (6, -1.0)])
+def test_a_regret_of_few_seeds_has_no_exponent(seeds: int, measured: float | None) -> None:
+    values = power(EXAMPLES, -1.0, 0.1, SEEDS)
+    values[seeds:, 1] = 0
+    named = {check.name: check for check in checks(changed(RARE, "regret", SIMPLE, value=values))}
+    check = named["rare prompts, |Pi| = 16: exponent of the tournament's regret in n, from above"]
+    assert check.measured == (None if measured is None else pytest.approx(measured))
+    assert check.passed is (measured is not None)
+
+
+@pytest.mark.parametrize("key", list(SPECS))
+@pytest.mark.parametrize("a", [0.25, 0.5])
+def test_guarantees_are_asked_of_every_cell_and_exponent(key: tuple[str, int, int], a: float) -> None:
+    shares = promise(violated=broken(2, 0.6, 0.0), paper_violated=broken(1, 0.3, 0.0))
+    found = {check.name: check for check in checks(changed(key, "guarantees", a, value=shares))}
+    assert found["guarantee: share of sets beyond it, largest over cells"].measured == pytest.approx(0.1)
+    name = "guarantee, the paper's constants: share of sets beyond it, largest over cells"
+    assert found[name].measured == pytest.approx(0.05)
