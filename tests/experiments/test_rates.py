@@ -88,3 +88,43 @@ def test_figure_and_table_state_the_fit_and_the_numbers() -> None:
     assert rows[0] == ["SGD", 4, 0.25, "[0.25, 0.25]", 1.0]
     assert rows[-1][-1] == ""
     assert size_intervals(values, rng())[1].estimate == 0.125
+
+
+def test_two_draws_of_two_sizes_have_their_extreme_slopes_and_ends() -> None:
+    """Half of the resampled pairs of two draws are the draws themselves; a sixteenth of the slopes is the
+    least and a sixteenth the largest that draws give."""
+    values = np.array([[1.0, 2.0], [2.0, 8.0]])
+    found = exponent((1, 2), values, rng())
+    assert [found.estimate, found.low, found.high] == pytest.approx([np.log2(5 / 1.5), 0.0, 3.0])
+    less = exponent((1, 2), values, rng(), of=lambda centre: centre - 0.5)
+    assert [less.estimate, less.low, less.high] == pytest.approx([np.log2(4.5), 0.0, np.log2(15)])
+    ends = [(each.estimate, each.low, each.high) for each in size_intervals(values, rng())]
+    assert ends == [(1.5, 1.0, 2.0), (5.0, 2.0, 8.0)]
+
+
+def test_the_median_and_its_ends() -> None:
+    """Of three draws the median of a resample is the least one with probability 7/27, and so the largest."""
+    (found,) = size_intervals(np.array([[1.0], [2.0], [9.0]]), rng(), "median")
+    assert (found.estimate, found.low, found.high) == (2.0, 1.0, 9.0)
+    slope = exponent((1, 4), np.array([[1.0, 16.0], [4.0, 16.0], [2.0, 8.0]]), rng(), "median")
+    assert [slope.estimate, slope.low, slope.high] == pytest.approx([1.5, 0.5, 2.0])
+
+
+@pytest.mark.parametrize(("draws", "enough"), [(6, True), (4, False)])
+def test_up_to_one_resample_in_twenty_may_see_nothing(draws: int, enough: bool) -> None:
+    """Half of the draws are 0 at each of two sizes: of six all are missed with probability 2/64 or less, of
+    four with 2/16 or a little less."""
+    values = np.tile((np.arange(draws) % 2).astype(float)[:, None], (1, 2))
+    if enough:
+        assert exponent((1, 2), values, rng()).estimate == 0.0
+    else:
+        with pytest.raises(ValueError, match="valid: more draws"):
+            exponent((1, 2), values, rng())
+
+
+@pytest.mark.parametrize("worst", [np.inf, -1.0, np.nan])
+def test_a_centre_must_be_finite_and_positive(worst: float) -> None:
+    with pytest.raises(ValueError, match="valid: finite and positive at every size"):
+        exponent((1, 2), np.array([[1.0, worst], [1.0, worst]]), rng())
+    with pytest.raises(ValueError, match="at least 2 sizes"):
+        exponent((1,), np.ones((2, 1)), rng())

@@ -109,6 +109,25 @@ def test_check_interval_tests_what_its_text_says(op, threshold, on, passed, targ
     assert check == Check("name", 0.5, (0.4, 0.6), target, passed)
 
 
+@pytest.mark.parametrize("on", ["estimate", "low", "high"])
+@pytest.mark.parametrize(
+    ("op", "below", "at", "above"),
+    [
+        ("<", True, False, False),
+        ("<=", True, True, False),
+        (">", False, False, True),
+        (">=", False, True, True),
+    ],
+)
+def test_a_check_decides_at_its_threshold(on: str, op: str, below: bool, at: bool, above: bool) -> None:
+    """The ends of the interval are 1 apart, so that another end than the one asked for decides otherwise."""
+    place = {"low": -1.0, "estimate": 0.0, "high": 1.0}[on]
+    interval = Interval(0.0, -1.0, 1.0)
+    for threshold, passed in ((place + 2**-40, below), (place, at), (place - 2**-40, above)):
+        assert check_interval("name", interval, op, threshold, on).passed is passed
+        assert check_value("name", place, op, threshold).passed is passed
+
+
 def test_check_value_has_no_interval():
     assert check_value("violations", 0, "<=", 0) == Check("violations", 0.0, None, "<= 0", True)
     assert not check_value("violations", 1, "<=", 0).passed
