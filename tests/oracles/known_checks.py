@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 
 from experiments.verdict import Check
@@ -79,8 +80,6 @@ def turned(table: Mapping[str, Known]) -> list[str]:
     return [name for name, known in table.items() if known.at is not None]
 
 
-def power(sizes: Sequence[float], exponent: float, factor: float = 1.0, draws: int = 2) -> Any:
+def power(sizes: Sequence[float], exponent: float, factor: float = 1.0, draws: int = 2) -> np.ndarray:
     """Equal draws of factor (size/first size)^exponent: the fitted slope has an interval of width 0."""
-    import numpy as np
-
     return np.tile(factor * (np.asarray(sizes, float) / sizes[0]) ** exponent, (draws, 1))
