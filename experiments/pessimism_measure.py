@@ -12,8 +12,7 @@ from omegaconf import DictConfig
 
 from experiments.direct_claim import numbers_in, whole_number, whole_numbers
 from experiments.pessimism_instances import CEILING, Instance, random_instance
-from metrics import best_of_n_law, pessimism, pessimism_laws
-from metrics.pessimism import regret_bound
+from metrics import best_of_n_law, pessimism, pessimism_laws, regret_bound
 from tasks import numpy_stream
 
 BEST, SAMPLE_MAXIMUM, OWN_SAMPLE = "Best-of-N", "pessimism, R_max of the sample", "pessimism, own sample"

@@ -1,6 +1,5 @@
 """Coverage, divergences, Pass@N, confidence intervals and checkpoint selection, on the host in float64."""
 
-from metrics.best_of_n import best_of_n, best_of_n_interval
 from metrics.coverage import (
     RATIO_TOLERANCE,
     LogRatioSummary,
@@ -28,6 +27,13 @@ from metrics.divergence import (
     stopped_kl,
     stopped_kl_bound,
 )
+from metrics.inference_pessimism import (
+    best_of_n_law,
+    coverage_coefficient,
+    pessimism,
+    pessimism_laws,
+    regret_bound,
+)
 from metrics.intervals import (
     Interval,
     auc_interval,
@@ -40,13 +46,8 @@ from metrics.intervals import (
     stratified_proportion_interval,
 )
 from metrics.lines import chord_deviation, line_fit
-from metrics.pass_at_n import pass_at_n, pass_at_n_unbiased
-from metrics.pessimism import (
-    best_of_n_law,
-    coverage_coefficient,
-    pessimism,
-    pessimism_laws,
-)
+from metrics.pass_rates import pass_at_n, pass_at_n_unbiased
+from metrics.sampled_rewards import best_of_n, best_of_n_interval
 from metrics.selection import (
     TIE_BREAKS,
     Selection,
@@ -108,6 +109,7 @@ __all__ = [
     "pessimism",
     "pessimism_laws",
     "proportion_interval",
+    "regret_bound",
     "samples_needed",
     "select_lowest",
     "simple_tournament",

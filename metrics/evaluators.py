@@ -19,7 +19,7 @@ from jaxtyping import Array, Float
 from decoding import sample_responses
 from metrics.coverage import check_ns, coverage_profile, log_density_ratio, name_of_n
 from metrics.divergence import check_coverage_bound, cross_entropy, kl
-from metrics.pass_at_n import pass_at_n, pass_at_n_unbiased
+from metrics.pass_rates import pass_at_n, pass_at_n_unbiased
 from models import Model, Params, token_log_probs
 from tasks import Example, Task, stream
 

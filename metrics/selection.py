@@ -22,7 +22,7 @@ from metrics.coverage import (
     weighted_mean,
 )
 from metrics.divergence import cross_entropy, kl
-from metrics.pass_at_n import LOG_PROB_SLACK, pass_at_n
+from metrics.pass_rates import LOG_PROB_SLACK, pass_at_n
 
 TieBreak = Literal["min_cross_entropy", "earliest", "latest", "middle"]
 """Which of the tied checkpoints is taken: the one of least held-out cross-entropy (the earliest of those),

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from metrics.coverage import check_tolerance
-from metrics.pass_at_n import check_whole_ns
+from metrics.pass_rates import check_whole_ns
 
 
 def _check_laws(

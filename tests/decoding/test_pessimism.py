@@ -27,7 +27,7 @@ from decoding import (
     decode,
 )
 from decoding.pessimism import sample_weights
-from metrics.pessimism import pessimism
+from metrics.inference_pessimism import pessimism
 
 TASK = TreeTask(depth=2, symbols=3, ends=True, seed=7, graded=True, reward_rate=0.7)
 TREE = trees.Tree(TASK)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from metrics.coverage import coverage_profile
-from metrics.pass_at_n import pass_at_n
+from metrics.pass_rates import pass_at_n
 from metrics.selection import (
     TIE_BREAKS,
     last,

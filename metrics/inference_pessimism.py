@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from metrics.pass_at_n import check_whole_ns
+from metrics.pass_rates import check_whole_ns
 
 _MASS_TOLERANCE = 1e-9
 

@@ -7,7 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from metrics.pass_at_n import pass_at_n, pass_at_n_unbiased
+from metrics.pass_rates import pass_at_n, pass_at_n_unbiased
 
 
 @pytest.mark.parametrize("p", [Fraction(1, 10**300), Fraction(1, 10**40), Fraction(1, 10**9), Fraction(1, 3)])

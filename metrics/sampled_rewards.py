@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from metrics.intervals import Interval, mean_interval
-from metrics.pass_at_n import check_whole_ns
+from metrics.pass_rates import check_whole_ns
 
 
 def best_of_n(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from oracles import pessimism as oracle
 
-from metrics.pessimism import (
+from metrics.inference_pessimism import (
     acceptance,
     best_of_n_law,
     coverage_coefficient,
