@@ -68,7 +68,7 @@ def verify(checks: Sequence[Check], name: str, target: str, case: Case) -> None:
     """The check of that name reports what the case says."""
     (check,) = [each for each in checks if each.name == name]
     assert check.target == target
-    assert check.measured == pytest.approx(case.measured, rel=1e-9, abs=1e-12)
+    assert check.measured == pytest.approx(case.measured, rel=1e-9, abs=1e-10)
     if case.spread is None:
         assert check.interval is None
     else:
