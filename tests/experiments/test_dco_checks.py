@@ -3,6 +3,7 @@ lies."""
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -130,3 +131,10 @@ def test_far_begins_at_sixteen_times() -> None:
     # 8 is at least 16 times smaller or larger than none.
     found.arms["CE"].passes[8] = found.arms["far"].passes[8] = columns(0, 0, 0, 0.5)
     assert best_far(found, 8) is None
+
+
+def test_an_n_without_a_far_one_is_not_compared() -> None:
+    found = dataclasses.replace(made(), trained_for={"CE": 1, "near": 4})
+    found.arms["CE"].coverage[4] = columns(0.1, 0.2, 0.3, 0.4)
+    assert [check.name for check in checks(found) if "far N'" in check.name] == []
+    assert len(checks(found)) == 6
