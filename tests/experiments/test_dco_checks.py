@@ -124,9 +124,13 @@ def test_every_check_has_known_answers() -> None:
 def test_far_begins_at_sixteen_times() -> None:
     found = made()
     assert [best_far(found, n) for n in (1, 4, 64)] == ["far", "far", "near"]
-    found.arms["near"].passes[256] = found.arms["far"].passes[256] = columns(0, 0, 0, 0.5)
+    # 4 and 1 are far from 256, 64 is not; the mean over the seeds decides, not the best or the worst seed.
+    found.arms["far"].passes[256] = columns(0, 0, 0, 0.9)
     found.arms["CE"].passes[256] = columns(0, 0, 0, 0.6)
-    # 4 and 1 are far from 256, 64 is not.
+    for near in ((0.5, 0.2), 0.55):
+        found.arms["near"].passes[256] = columns(0, 0, 0, near)
+        assert best_far(found, 256) == "CE"
+    found.arms["CE"].passes[256] = columns(0, 0, 0, (0.6, 0.2))
     assert best_far(found, 256) == "CE"
     # 8 is at least 16 times smaller or larger than none.
     found.arms["CE"].passes[8] = found.arms["far"].passes[8] = columns(0, 0, 0, 0.5)
