@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from oracles.answers import T2, Case, Known, assert_complete, table, verify
 
+from experiments import path_star_checks
 from experiments.path_star_arms import ArmScores, Measurements, Run
-from experiments.path_star_checks import checks, interval
-from metrics import proportion_interval
+from experiments.path_star_checks import checks, interval, worst_pass
+from metrics import Interval, proportion_interval
 
 PROMPTS = 1024
 LN2 = math.log(2)
@@ -201,3 +202,21 @@ def test_seeds_and_prompts_widen_the_interval_together() -> None:
     assert found.estimate == pytest.approx(1.5)
     assert found.high - 1.5 == pytest.approx(math.hypot(T2 / 2, of_prompts), rel=1e-6)
     assert 1.5 - found.low == pytest.approx(found.high - 1.5)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_farthest_end_of_an_interval_decides_which_deviation_is_judged(sign: int) -> None:
+    def interval(near: float, far: float) -> Interval:
+        ends = sorted((sign * near, sign * far))
+        return Interval(sum(ends) / 2, *ends)
+
+    with pytest.MonkeyPatch.context() as patch:
+        found = {1: interval(0.15, 0.2), 2: interval(-0.1, 0.3), 4: interval(0.0, 0.25)}
+        patch.setattr(path_star_checks, "pass_deviations", lambda measured: found)
+        assert worst_pass(made()) == found[2]
+
+
+def test_one_number_that_is_not_finite_leaves_no_interval() -> None:
+    found = made(forward=scores(mixed(1, (0.0, math.nan, 0.0), HANS), OTHER, 520))
+    of_ratio = interval(found, "forward", lambda each: each.log_ratio)
+    assert np.isnan([of_ratio.estimate, of_ratio.low, of_ratio.high]).all()
