@@ -12,6 +12,7 @@ from decoding.base import Cache, Problem, Walk
 from decoding.paths import empty_paths, prefix_of, put, walk
 from decoding.walks import TaskValues
 from tasks import Task
+from tasks.checks import real, whole
 
 
 @walk(data_fields=[], meta_fields=["task", "delay"])
@@ -35,8 +36,7 @@ class Delayed(Walk):
     delay: int = 1
 
     def __post_init__(self) -> None:
-        if not isinstance(self.delay, int) or isinstance(self.delay, bool) or self.delay < 1:
-            raise ValueError(f"delay: {self.delay!r} is not an integer >= 1")
+        whole("delay", self.delay, 1)
 
     def start(self, problem: Problem, chains: int) -> Cache:
         """Empty paths."""
@@ -81,8 +81,8 @@ class Overrated(Walk):
     def __post_init__(self) -> None:
         if self.token not in self.task.response_tokens:
             raise ValueError(f"token: {self.token!r}; valid: one of {self.task.response_tokens}")
-        if isinstance(self.epsilon, int | float) and not -1 < self.epsilon < float("inf"):
-            raise ValueError(f"epsilon: {self.epsilon!r} is not a finite number > -1")
+        if isinstance(self.epsilon, int | float):
+            real("epsilon", self.epsilon, above=-1)
 
     def start(self, problem: Problem, chains: int) -> Cache:
         """Those of the exact values."""

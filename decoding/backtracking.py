@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from decoding.explore import Chains, Explorer, Flags, Tree, Uniforms, at_leaf, check_whole, pick
+from decoding.explore import Chains, Explorer, Flags, Tree, Uniforms, at_leaf, pick
 from decoding.paths import PerChain
+from tasks.checks import flag, real, whole
 
 
 class Checking(NamedTuple):
@@ -56,10 +57,10 @@ class BacktrackingRejection(Explorer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_whole("quota", self.quota, least=0)
-        check_whole("stride", self.stride)
-        if not 0 < self.threshold <= 1:
-            raise ValueError(f"threshold: {self.threshold!r} is not a number in (0, 1]")
+        whole("quota", self.quota)
+        whole("stride", self.stride, 1)
+        real("threshold", self.threshold, above=0, most=1)
+        flag("greedy", self.greedy)
 
     def own_state(self, tree: Tree, state: Chains) -> Checking:
         """The whole quota; the root is not checked."""

@@ -9,9 +9,10 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from decoding.explore import Chains, Explorer, Flags, Tree, Uniforms, at_leaf, check_whole
+from decoding.explore import Chains, Explorer, Flags, Tree, Uniforms, at_leaf
 from decoding.paths import Paths, PerChain
 from decoding.whole import draw
+from tasks.checks import whole
 
 PerChainFloat = Float[Array, "batch chains"]
 
@@ -58,8 +59,8 @@ class BlockDecoder(Explorer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_whole("block_length", self.block_length)
-        check_whole("candidates", self.candidates)
+        whole("block_length", self.block_length, 1)
+        whole("candidates", self.candidates, 1)
 
     @abc.abstractmethod
     def keep(

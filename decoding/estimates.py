@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
@@ -14,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt32
 from decoding.base import Cache, Problem, Walk
 from decoding.paths import empty_paths, ends, prefix_of, put, rewards, token_before, walk
 from tasks import Task
+from tasks.checks import real, whole
 
 Keys = UInt32[Array, "batch chains depths key"]
 NodeKeys = UInt32[Array, "batch chains key"]
@@ -91,8 +91,8 @@ class Corrupted(Walk):
     action: int | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.error, int | float) and not 0 <= self.error < math.inf:
-            raise ValueError(f"error: {self.error!r} is not a number >= 0")
+        if isinstance(self.error, int | float):
+            real("error", self.error, least=0)
         if self.kind not in ("uniform", "two_valued", "action"):
             raise ValueError(f"kind: {self.kind!r} is not one of uniform, two_valued, action")
         if (self.kind == "action") != (self.action is not None):
@@ -154,8 +154,7 @@ class Rollouts(Walk):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not isinstance(self.num, int) or isinstance(self.num, bool) or self.num < 1:
-            raise ValueError(f"num: {self.num!r} is not an integer >= 1")
+        whole("num", self.num, 1)
 
     def tokens_per_step(self, depth: int, horizon: int) -> int:
         """Tokens that the policy is fed for all children of one node at `depth`, none of them a leaf that

@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from decoding.base import Cache, Decoded, Decoder, Problem, Walk
 from decoding.paths import Paths, PerChain, empty_paths, ends, prefix_of, put, rewards, token_before
 from tasks import Task
+from tasks.checks import whole
 
 Flags = Bool[Array, "batch chains"]
 Uniforms = Float[Array, "numbers batch chains"]
@@ -109,7 +110,7 @@ class Explorer(Decoder):
     """Whether leaves are valued by the verifier; else by the values, like every other node."""
 
     def __post_init__(self) -> None:
-        check_whole("budget", self.budget)
+        whole("budget", self.budget, 1)
 
     def __call__(
         self, task: Task, policy: Walk, values: Walk, problem: Problem, key: PRNGKeyArray, chains: int
@@ -282,13 +283,3 @@ def result(tree: Tree, state: Chains) -> Decoded:
         queries=state.queries,
         tokens=state.tokens,
     )
-
-
-def check_whole(field: str, value: Any, least: int = 1) -> None:
-    """Refuse what is not an integer of at least `least`.
-
-    Raises:
-        ValueError: naming the field and the value.
-    """
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{field}: {value!r} is not an integer >= {least}")

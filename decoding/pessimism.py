@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from decoding.explore import Chains, Explorer, Flags, Tree, Uniforms, at_leaf, check_whole, pick
+from decoding.explore import Chains, Explorer, Flags, Tree, Uniforms, at_leaf, pick
 from decoding.paths import Paths, PerChain
 from decoding.whole import draw
+from tasks.checks import flag, real, whole
 
 Samples = Float[Array, "batch chains candidates"]
 
@@ -72,7 +72,7 @@ class _WholeResponses(Explorer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_whole("candidates", self.candidates)
+        whole("candidates", self.candidates, 1)
         if self.budget < self.most_queries:
             raise ValueError(
                 f"budget: {self.budget} queries; valid: at least {self.most_queries} for "
@@ -158,13 +158,11 @@ class Pessimism(_WholeResponses):
     fresh: bool = True
 
     def __post_init__(self) -> None:
-        if not isinstance(self.fresh, bool):
-            raise ValueError(f"fresh: {self.fresh!r} is not true or false")
+        flag("fresh", self.fresh)
         super().__post_init__()
-        if not _positive(self.beta):
-            raise ValueError(f"beta: {self.beta!r} is not a positive number")
-        if self.ceiling is not None and not _positive(self.ceiling):
-            raise ValueError(f"ceiling: {self.ceiling!r} is neither null nor a positive number")
+        real("beta", self.beta, above=0)
+        if self.ceiling is not None:
+            real("ceiling", self.ceiling, above=0, other="null")
 
     @property
     def most_queries(self) -> int:
@@ -225,7 +223,3 @@ class Pessimism(_WholeResponses):
 def _again(state: Chains, which: Flags) -> Chains:
     """Those of `which` go back to the root."""
     return state._replace(depth=jnp.where(which, 0, state.depth))
-
-
-def _positive(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-import math
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from models import Model, Params
+from tasks.checks import real, whole
 
 
 def select_diverse(features: Float[Array, "samples width"], k: int, ridge: float = 0.01) -> Int[Array, " k"]:
@@ -29,12 +29,8 @@ def select_diverse(features: Float[Array, "samples width"], k: int, ridge: float
         >>> select_diverse(jnp.array([[2.0, 0.0], [1.9, 0.0], [0.0, 1.0]]), 2)
         Array([0, 2], dtype=int32)
     """
-    if not isinstance(k, int) or isinstance(k, bool) or not 1 <= k <= features.shape[0]:
-        raise ValueError(
-            f"k: {k!r}; valid: an integer from 1 to the number of responses, {features.shape[0]}"
-        )
-    if not 0 < ridge < math.inf:
-        raise ValueError(f"ridge: {ridge!r} is not a positive number")
+    whole("k", k, 1, features.shape[0])
+    real("ridge", ridge, above=0)
     return _select(features.astype(jnp.float32), k, ridge)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import Any, ClassVar, Literal
 
 import jax
@@ -15,6 +14,7 @@ from decoding.paths import rewards
 from decoding.walks import ModelPolicy
 from models import Params
 from tasks import PAD, Task
+from tasks.checks import real
 
 PerChain = Int[Array, "batch chains"]
 
@@ -56,14 +56,11 @@ class TestTimeTraining(Decoder):
     radius: float | None = None
 
     def __post_init__(self) -> None:
-        rate, radius = self.learning_rate, self.radius
-        if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate < math.inf:
-            raise ValueError(f"decoding.learning_rate: {rate!r} is not a finite number >= 0")
+        real("decoding.learning_rate", self.learning_rate, least=0)
         if self.parameters not in ("last", "all"):
             raise ValueError(f"decoding.parameters: {self.parameters!r} is not one of last, all")
-        wrong = isinstance(radius, bool) or not isinstance(radius, int | float) or not 0 < radius < math.inf
-        if radius is not None and wrong:
-            raise ValueError(f"decoding.radius: {radius!r} is not a positive number or null")
+        if self.radius is not None:
+            real("decoding.radius", self.radius, above=0, other="null")
 
     def __call__(
         self, task: Task, policy: Walk, values: Walk, problem: Problem, key: PRNGKeyArray, chains: int

@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from decoding.explore import Chains, Explorer, Flags, Tree, Uniforms, at_leaf, check_whole, pick
+from decoding.explore import Chains, Explorer, Flags, Tree, Uniforms, at_leaf, pick
 from decoding.paths import PerChain
+from tasks.checks import real, whole
 
 
 class Walking(NamedTuple):
@@ -79,18 +80,15 @@ class VGB(Explorer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_whole("steps", self.steps)
-        check_whole("runs", self.runs)
+        whole("steps", self.steps, 1)
+        whole("runs", self.runs, 1)
         if self.stop not in ("fixed", "first_leaf"):
             raise ValueError(f"stop: {self.stop!r} is not one of fixed, first_leaf")
-        if self.children != "all" and (
-            not isinstance(self.children, int) or isinstance(self.children, bool) or self.children < 1
-        ):
-            raise ValueError(f"children: {self.children!r} is neither all nor an integer >= 1")
-        if self.momentum is not None and not 0 <= self.momentum <= 1:
-            raise ValueError(f"momentum: {self.momentum!r} is neither null nor a number in [0, 1]")
-        if not 0 <= self.laziness < 1:
-            raise ValueError(f"laziness: {self.laziness!r} is not a number in [0, 1)")
+        if self.children != "all":
+            whole("children", self.children, 1, other="all")
+        if self.momentum is not None:
+            real("momentum", self.momentum, least=0, most=1, other="null")
+        real("laziness", self.laziness, least=0, below=1)
         if self.laziness == 0 and self.stop == "fixed":
             raise ValueError("laziness: 0 with stop = fixed never mixes; valid: a number in (0, 1)")
 

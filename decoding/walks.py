@@ -13,6 +13,7 @@ from decoding.base import Cache, Problem, Walk
 from decoding.paths import empty_paths, prefix_of, put, walk
 from models import Model, Params
 from tasks import Task
+from tasks.checks import real
 
 
 def _fed(
@@ -40,8 +41,9 @@ class ModelPolicy(Walk):
     temperature: float = 1.0
 
     def __post_init__(self) -> None:
-        if isinstance(self.temperature, int | float) and not 0 < self.temperature < math.inf:
-            raise ValueError(f"temperature: {self.temperature!r} is not a positive number")
+        # Inside a compiled program it is an array.
+        if isinstance(self.temperature, int | float):
+            real("temperature", self.temperature, above=0)
         outside = [token for token in self.tokens if not 0 <= token < self.model.vocab_size]
         if not self.tokens or outside:
             raise ValueError(

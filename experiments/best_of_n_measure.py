@@ -12,9 +12,9 @@ from omegaconf import DictConfig
 from experiments.best_of_n_instances import Instance, random_instance, ratio_instance, tail_instance
 from experiments.coverage_bounds_laws import between
 from experiments.coverage_bounds_measure import Sides
-from experiments.direct_claim import numbers_in, whole_number, whole_numbers
 from metrics import samples_needed
 from tasks import numpy_stream
+from tasks.checks import reals, whole, wholes
 from tracking import Progress
 
 
@@ -42,17 +42,17 @@ def settings(config: DictConfig) -> Settings:
         ValueError: one line, with the field, its value and what would be valid.
     """
     return Settings(
-        seed=whole_number("seed", config.seed, 0),
-        draws=whole_number("draws", config.draws, 32),
-        alphabets=whole_numbers("alphabets", config.alphabets, 2, at_least=2),
-        prompts=whole_number("prompts", config.prompts, 2),
-        ms=numbers_in("ms", config.ms, 1, 1e6),
-        epsilons=numbers_in("epsilons", config.epsilons, 0, 0.5),
-        ns=whole_numbers("ns", config.ns, 2),
-        tails=numbers_in("tails", config.tails, 0, 3),
-        atoms=whole_number("atoms", config.atoms, 100),
-        budgets=whole_numbers("budgets", config.budgets, 2, at_least=2),
-        ratios=whole_numbers("ratios", config.ratios, 2, at_least=2),
+        seed=whole("seed", config.seed, 0),
+        draws=whole("draws", config.draws, 32),
+        alphabets=wholes("alphabets", config.alphabets, 2, at_least=2),
+        prompts=whole("prompts", config.prompts, 2),
+        ms=reals("ms", config.ms, 1, 1e6),
+        epsilons=reals("epsilons", config.epsilons, 0, 0.5),
+        ns=wholes("ns", config.ns, 2),
+        tails=reals("tails", config.tails, 0, 3),
+        atoms=whole("atoms", config.atoms, 100),
+        budgets=wholes("budgets", config.budgets, 2, at_least=2),
+        ratios=wholes("ratios", config.ratios, 2, at_least=2),
     )
 
 

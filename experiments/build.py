@@ -15,6 +15,7 @@ from metrics.evaluators import Evaluator, HeldOut
 from metrics.values import ValueEvaluator
 from models import Model
 from tasks import Task
+from tasks.checks import whole
 from training import (
     CheckpointPolicy,
     Demonstrations,
@@ -140,8 +141,7 @@ def _line(text: str, path: str) -> str:
 
 def _seeds(first: Any, count: Any) -> tuple[int, ...]:
     for field, value, low in (("seed", first, 0), ("seeds", count, 1)):
-        if not isinstance(value, int) or isinstance(value, bool) or value < low:
-            raise ValueError(f"{field}: {value!r} is not an integer >= {low}")
+        whole(field, value, low)
     if first + count > 2**31:
         raise ValueError(f"seed: {first} + seeds = {count} exceeds 2^31")
     return tuple(range(first, first + count))
@@ -161,9 +161,7 @@ def _phase(config: DictConfig, name: str, own: Any) -> tuple[Phase, EvaluationSe
             base[key] = {}
     merged = OmegaConf.merge(base, own or {})
     path = f"phases.{name}"
-    steps = merged.steps
-    if not isinstance(steps, int) or isinstance(steps, bool) or steps < 0:
-        raise ValueError(f"{path}.steps: {steps!r} is not an integer >= 0")
+    steps = whole(f"{path}.steps", merged.steps)
     evaluation: EvaluationSettings = make(merged.evaluation, f"{path}.evaluation")
     task: Task = make(merged.task, f"{path}.task")
     source = _source(merged.source, f"{path}.source", task) if "source" in merged else Demonstrations()

@@ -38,6 +38,7 @@ from experiments.compare_runs import Head, Problem, Run, find_runs, read_heads, 
 from experiments.compare_tables import Comparison
 from experiments.runs import VOLATILE
 from metrics import TIE_BREAKS, TieBreak
+from tasks.checks import flag, real, whole
 from tracking.run_directory import STATES
 
 _OPTIONS = (
@@ -179,26 +180,21 @@ def _rules(found: Comparison, config: DictConfig, oracles: Sequence[str]) -> dic
 def _check(config: DictConfig) -> None:
     """Refuse bad values before anything is read."""
     for field, value, low in (("lines", config.lines, 1), ("top", config.top, 1)):
-        if not isinstance(value, int) or isinstance(value, bool) or value < low:
-            raise ValueError(f"{field}: {value!r}; valid: a whole number >= {low}")
+        whole(field, value, low)
     band = config.band
     if band != "range":
         ends = list(band) if OmegaConf.is_list(band) else []
-        if (
-            len(ends) != 2
-            or not all(isinstance(end, int | float) for end in ends)
-            or not (0 <= ends[0] < ends[1] <= 1)
-        ):
+        low, high = [real("band", end, least=0, most=1) for end in ends] if len(ends) == 2 else (1.0, 0.0)
+        if not low < high:
             raise ValueError(f"band: {band}; valid: range, or two quantiles such as [0.1,0.9]")
     settings = config.tournament
-    if not isinstance(settings.n, int | float) or not settings.n >= 1:
-        raise ValueError(f"tournament.n: {settings.n!r}; valid: a number >= 1")
+    real("tournament.n", settings.n, least=1)
     if settings.tie_break not in get_args(TieBreak):
         raise ValueError(
             f"tournament.tie_break: {settings.tie_break!r}; valid: one of {', '.join(TIE_BREAKS)}"
         )
-    if not isinstance(settings.max_runs, int) or settings.max_runs < 0:
-        raise ValueError(f"tournament.max_runs: {settings.max_runs!r}; valid: a whole number >= 0")
+    whole("tournament.max_runs", settings.max_runs)
+    flag("progress", config.progress)
     if not isinstance(config.x, str):
         raise ValueError(f"x: {config.x!r}; valid: step, global_step or a metric")
     states = [*STATES, "unknown", "all"]

@@ -18,7 +18,6 @@ from experiments.coverage_bounds_laws import (
     random_chains,
     random_triple,
 )
-from experiments.direct_claim import numbers_in, whole_number, whole_numbers
 from metrics import (
     answer_level_log_ratio,
     coverage_profile,
@@ -32,6 +31,7 @@ from metrics import (
     transitivity_bound,
 )
 from tasks import numpy_stream
+from tasks.checks import reals, whole, wholes
 from tracking import Progress
 
 SLACK = 1e-9
@@ -59,29 +59,29 @@ def settings(config: DictConfig) -> Settings:
     Raises:
         ValueError: one line, with the field, its value and what would be valid.
     """
-    ns = whole_numbers("ns", config.ns, 3)
-    fitted = whole_number("fitted_n", config.fitted_n, 3)
+    ns = wholes("ns", config.ns, 3)
+    fitted = whole("fitted_n", config.fitted_n, 3)
     if fitted not in ns:
         raise ValueError(f"fitted_n: {fitted}; valid: one of ns, {list(ns)}")
-    alphabets = whole_numbers("alphabets", config.alphabets, 2, at_least=2)
-    depths = whole_numbers("depths", config.depths, 1, at_least=2)
+    alphabets = wholes("alphabets", config.alphabets, 2, at_least=2)
+    depths = wholes("depths", config.depths, 1, at_least=2)
     if depths[-1] > LONGEST_TREE:
         raise ValueError(f"depths: {depths[-1]}; valid: 1 to {LONGEST_TREE}, whose responses are enumerated")
-    horizons = whole_numbers("horizons", config.horizons, 2, at_least=2)
+    horizons = wholes("horizons", config.horizons, 2, at_least=2)
     return Settings(
-        seed=whole_number("seed", config.seed, 0),
-        draws=whole_number("draws", config.draws, 32),
+        seed=whole("seed", config.seed, 0),
+        draws=whole("draws", config.draws, 32),
         ns=ns,
         fitted_n=fitted,
-        factors=numbers_in("factors", config.factors, 1, 1e6),
+        factors=reals("factors", config.factors, 1, 1e6),
         sizes={
-            "bernoulli": whole_numbers("budgets", config.budgets, 2, at_least=2),
+            "bernoulli": wholes("budgets", config.budgets, 2, at_least=2),
             "softmax": alphabets,
-            "heavy tail": whole_numbers("steps", config.steps, 1, at_least=2),
+            "heavy tail": wholes("steps", config.steps, 1, at_least=2),
             "rare prompts": horizons,
             "switch": horizons,
             "tree": depths,
-            "every token": whole_numbers("short_horizons", config.short_horizons, 1, at_least=2),
+            "every token": wholes("short_horizons", config.short_horizons, 1, at_least=2),
             "triples": alphabets,
             "chains": alphabets,
         },

@@ -33,10 +33,10 @@ from experiments.cli import command
 from experiments.dco_checks import checks, notes
 from experiments.dco_figures import draw_all, tables
 from experiments.dco_measure import measure
-from experiments.direct_claim import whole_number
 from experiments.runs import run_path
 from experiments.runtime import configure
 from experiments.several_runs import train_runs
+from tasks.checks import whole
 from training import DCO, CrossEntropy
 
 OWN_KEYS = ("arms", "early", "scale")
@@ -173,7 +173,7 @@ def _check(config: DictConfig) -> None:
         for key in map(str, changes or {}):
             if key not in _ARM_KEYS:
                 raise ValueError(f"arms.{name}.{key}: no such field; valid are {', '.join(_ARM_KEYS)}")
-    whole_number("early", config.early, 1)
+    whole("early", config.early, 1)
 
 
 main = command("dco", dco)

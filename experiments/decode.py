@@ -37,11 +37,13 @@ from metrics.answers import Answers, summaries
 from metrics.evaluators import HeldOut, make_held_out
 from models import Model, Params
 from tasks import Task, stream
+from tasks.checks import real, whole
 from tracking import LoadError
 from tracking.atomic import atomic_write
 from training import ValueRegression
 
 NAMED_VALUES = ("exact", "rollouts", "constant")
+PASS_NS = (1, 4, 16)
 Measured = dict[str, dict[str, Interval]]
 
 
@@ -67,14 +69,9 @@ def check(config: DictConfig) -> Asked:
     """
     lowest = {"num_prompts": 2, "samples": 1, "batch_size": 1, "decoding_seed": 0, "show": 0, "rollouts": 1}
     for field, low in lowest.items():
-        value = config[field]
-        if not isinstance(value, int) or isinstance(value, bool) or value < low:
-            raise ValueError(f"{field}: {value!r} is not an integer >= {low}")
-    for field, valid in (("corruption", ">= 0"), ("temperature", "> 0")):
-        value = config[field]
-        number = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
-        if not number or (value == 0 and field == "temperature"):
-            raise ValueError(f"{field}: {value!r} is not a number {valid}")
+        whole(field, config[field], low)
+    real("corruption", config.corruption, least=0)
+    real("temperature", config.temperature, above=0)
     if config.run is None:
         raise ValueError("run: none is named; valid: run=<run directory>, as runs/train/demo")
     overrides = plain(config)["task_overrides"] or {}
@@ -92,15 +89,26 @@ def check(config: DictConfig) -> Asked:
             f"run: {run.path} is a value function; valid: a run of experiments.train, and value="
         )
     seeds = tuple(chosen_seeds(config.seeds, run.setup.seeds, living_seeds(run, phase, step)))
-    ns = plain(config)["pass_ns"]
-    pass_ns = tuple(ns if isinstance(ns, list) else [ns])
-    if not all(isinstance(n, int) and 1 <= n <= config.samples for n in pass_ns):
-        raise ValueError(f"pass_ns: {list(pass_ns)}; valid: integers from 1 to samples = {config.samples}")
+    pass_ns = pass_ns_of(plain(config)["pass_ns"], config.samples)
     value_run = _value_run(str(config.value), task, seeds)
     guided = getattr(decoder, "needs_values", True)
     if guided and str(config.value) == "exact" and type(task).value is Task.value:
         raise LoadError(f"value: exact; {type(task).__name__} knows no value function")
     return Asked(run, phase, step, task, decoder, value_run, seeds, pass_ns)
+
+
+def pass_ns_of(asked: Any, samples: int) -> tuple[int, ...]:
+    """The N of Pass@N: what is asked for, a number or a list; None: those of `PASS_NS` that `samples` allow.
+
+    Raises:
+        ValueError: an N that is not an integer from 1 to `samples`.
+    """
+    if asked is None:
+        return tuple(n for n in PASS_NS if n <= samples)
+    pass_ns = tuple(whole("pass_ns", n, 1) for n in (asked if isinstance(asked, list) else [asked]))
+    if not pass_ns or max(pass_ns) > samples:
+        raise ValueError(f"pass_ns: {list(pass_ns)}; valid: integers from 1 to samples = {samples}")
+    return pass_ns
 
 
 def _value_run(name: str, task: Task, seeds: tuple[int, ...]) -> TrainedRun | None:
@@ -179,7 +187,7 @@ def by_prompt(answers: Answers, pass_ns: tuple[int, ...]) -> dict[str, Float[np.
 
 def document(config: DictConfig, asked: Asked, found: dict[int, Measured]) -> dict[str, Any]:
     """The results as JSON values."""
-    settings = plain(config)
+    settings = plain(config) | {"pass_ns": list(asked.pass_ns)}
     return {
         "asked": {key: value for key, value in settings.items() if key not in ("run", "out", "hydra")},
         "checkpoint": f"{asked.phase}:{asked.step}",

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 import yaml
 from hydra.core.hydra_config import HydraConfig
 from matplotlib.figure import Figure
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from experiments.build import plain
 from experiments.claim import Began, Claim, leave, make_verdict
@@ -33,10 +33,7 @@ __all__ = [
     "Claim",
     "Drawing",
     "Findings",
-    "number_in",
     "run_direct_claim",
-    "whole_number",
-    "whole_numbers",
 ]
 
 _PLACE = ("root", "group", "name")
@@ -103,54 +100,6 @@ def run_direct_claim(
         seconds,
     )
     return 0
-
-
-def whole_numbers(name: str, value: Any, low: int, at_least: int = 1) -> tuple[int, ...]:
-    """A list of different integers >= low, in increasing order.
-
-    Raises:
-        ValueError: anything else, or fewer than `at_least` of them.
-    """
-    items = list(value) if OmegaConf.is_list(value) or isinstance(value, list | tuple) else []
-    whole = all(isinstance(each, int) and not isinstance(each, bool) and each >= low for each in items)
-    if not whole or len(set(items)) != len(items) or len(items) < at_least:
-        raise ValueError(f"{name}: {value}; valid: at least {at_least} different integers >= {low}")
-    return tuple(sorted(items))
-
-
-def whole_number(name: str, value: Any, low: int) -> int:
-    """An integer >= low.
-
-    Raises:
-        ValueError: anything else.
-    """
-    if not isinstance(value, int) or isinstance(value, bool) or value < low:
-        raise ValueError(f"{name}: {value!r} is not an integer >= {low}")
-    return value
-
-
-def number_in(name: str, value: Any, low: float, high: float) -> float:
-    """A number strictly between low and high.
-
-    Raises:
-        ValueError: anything else.
-    """
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low < value < high:
-        raise ValueError(f"{name}: {value!r} is not a number strictly between {low:g} and {high:g}")
-    return float(value)
-
-
-def numbers_in(name: str, value: Any, low: float, high: float, at_least: int = 1) -> tuple[float, ...]:
-    """A list of different numbers strictly between low and high, in increasing order.
-
-    Raises:
-        ValueError: anything else, or fewer than `at_least` of them.
-    """
-    items = list(value) if OmegaConf.is_list(value) or isinstance(value, list | tuple) else []
-    if len(set(items)) != len(items) or len(items) < at_least:
-        valid = f"at least {at_least} different numbers strictly between {low:g} and {high:g}"
-        raise ValueError(f"{name}: {value}; valid: {valid}")
-    return tuple(sorted(number_in(name, each, low, high) for each in items))
 
 
 def _refuse_other_settings(path: Path, config: DictConfig) -> None:

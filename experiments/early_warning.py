@@ -21,7 +21,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from experiments.claim import Began, Claim, leave, make_verdict, timing_facts, worked_seconds
 from experiments.cli import command
-from experiments.direct_claim import number_in, numbers_in, whole_number
 from experiments.early_warning_checks import checks, measure, notes
 from experiments.early_warning_figures import draw_all, tables
 from experiments.early_warning_runs import Truth, Watched, recorded_runs, watch_run
@@ -30,6 +29,7 @@ from experiments.runs import run_path
 from experiments.runtime import configure
 from experiments.several_runs import train_runs
 from metrics.early_warning import BASELINE, Statistic, candidates
+from tasks.checks import real, reals, whole
 
 CLAIM = Claim(
     name="early_warning",
@@ -109,15 +109,15 @@ def settings_of(config: DictConfig) -> tuple[tuple[Statistic, ...], int, Truth, 
     large = 2.0**40
     own, kinds = config.truth, config.candidates
     truth = Truth(
-        numbers_in("truth.ns", own.ns, 1, large),
-        number_in("truth.z", own.z, 0, 100),
-        number_in("truth.kl_margin", own.kl_margin, 0, 100),
-        number_in("truth.coverage_margin", own.coverage_margin, 0, 1),
+        reals("truth.ns", own.ns, 1, large),
+        real("truth.z", own.z, above=0, below=100),
+        real("truth.kl_margin", own.kl_margin, above=0, below=100),
+        real("truth.coverage_margin", own.coverage_margin, above=0, below=1),
     )
     statistics = candidates(
-        numbers_in("candidates.ns", kinds.ns, 1, large),
-        numbers_in("candidates.levels", kinds.levels, 0, 1),
-        numbers_in("candidates.shares", kinds.shares, 0, 1),
+        reals("candidates.ns", kinds.ns, 1, large),
+        reals("candidates.levels", kinds.levels, 0, 1),
+        reals("candidates.shares", kinds.shares, 0, 1),
     )
     try:
         judged = Statistic(config.judged.kind, config.judged.parameter)
@@ -127,8 +127,8 @@ def settings_of(config: DictConfig) -> tuple[tuple[Statistic, ...], int, Truth, 
         raise ValueError(f"judged.kind: {BASELINE}; valid: any other, it is the baseline")
     if judged not in statistics:
         statistics = (*statistics, judged)
-    rate = number_in("rate", config.rate, 0, 1)
-    return statistics, statistics.index(judged), truth, rate, whole_number("resamples", config.resamples, 100)
+    rate = real("rate", config.rate, above=0, below=1)
+    return statistics, statistics.index(judged), truth, rate, whole("resamples", config.resamples, 100)
 
 
 def patterns_of(given: Any) -> tuple[str, ...]:

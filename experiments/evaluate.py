@@ -32,6 +32,7 @@ from experiments.settings import EvaluationSettings
 from experiments.tables import print_table
 from metrics import Interval, mean_interval, name_of_n
 from metrics.evaluators import DistributionEvaluator, HeldOut, SamplingEvaluator
+from tasks.checks import whole
 from tracking import LoadError, load_run
 from tracking.atomic import atomic_write
 
@@ -56,7 +57,7 @@ def settings_of(config: DictConfig, run: asking.TrainedRun, phase: str) -> Evalu
     }
     for key in ("coverage_ns", "pass_ns"):
         merged[key] = merged[key] if isinstance(merged[key], list | tuple) else (merged[key],)
-    if isinstance(merged["num_examples"], int) and merged["num_examples"] < 2:
+    if whole("num_examples", merged["num_examples"], 1) < 2:
         raise ValueError(
             f"num_examples: {merged['num_examples']} of each class give no interval; valid: at least 2"
         )
@@ -289,8 +290,7 @@ def evaluate(config: DictConfig) -> int:
     run = asking.open_run(config.run)
     if any(phase.objective.needs_rewards for phase in run.setup.phases):
         raise ValueError(f"run: {config.run}: holds a value function; valid: a run of experiments.train")
-    if not isinstance(config.num_samples, int) or config.num_samples < 0:
-        raise ValueError(f"num_samples: {config.num_samples!r} is not an integer >= 0")
+    whole("num_samples", config.num_samples)
     results = measure(config, run)
     content = document(config, results)
     path = result_path(config, run.path, content["asked"])

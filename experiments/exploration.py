@@ -29,7 +29,6 @@ from experiments.claim import (
     worked_seconds,
 )
 from experiments.cli import command
-from experiments.direct_claim import number_in, whole_number, whole_numbers
 from experiments.exploration_checks import checks, notes
 from experiments.exploration_figures import draw_all, tables
 from experiments.exploration_measure import Measurements, measure_arms, measure_test_time
@@ -39,6 +38,7 @@ from experiments.rl_runs import base_config, check_mapping, check_rl_settings, r
 from experiments.runs import run_path
 from experiments.runtime import configure
 from experiments.several_runs import train_runs
+from tasks.checks import real, whole, wholes
 from tracking import Progress
 
 CLAIM = Claim(
@@ -164,9 +164,9 @@ def check_settings(config: DictConfig) -> tuple[dict[str, PoolSettings], list[st
         node: Any = config.tasks[name]
         if not isinstance(node, DictConfig) or set(map(str, node)) != set(_OF_TASK):
             raise ValueError(f"tasks.{name}: valid is a mapping with the keys {', '.join(_OF_TASK)}")
-        whole_numbers(f"tasks.{name}.checkpoints", node.checkpoints, 0, at_least=2)
-        whole_number(f"tasks.{name}.start", node.start, 0)
-        whole_number(f"tasks.{name}.prompts", node.prompts, 1)
+        wholes(f"tasks.{name}.checkpoints", node.checkpoints, 0, at_least=2)
+        whole(f"tasks.{name}.start", node.start, 0)
+        whole(f"tasks.{name}.prompts", node.prompts, 1)
         for key in map(str, node.base or {}):
             if key not in _OF_BASE:
                 raise ValueError(f"tasks.{name}.base.{key}: no such field; valid are {', '.join(_OF_BASE)}")
@@ -174,21 +174,21 @@ def check_settings(config: DictConfig) -> tuple[dict[str, PoolSettings], list[st
     check_rl_settings("rl", config.rl)
     for arm in arms:
         check_rl_settings(f"arms.{arm}", config.arms[arm])
-    group = whole_number("rl.source.per_prompt", config.rl.source.per_prompt, 2)
+    group = whole("rl.source.per_prompt", config.rl.source.per_prompt, 2)
     if config.phases:
         raise ValueError("phases: exploration trains one phase; valid: {}")
-    whole_numbers("ks", config.ks, 1)
-    number_in("coverage_n", config.coverage_n, 1, 1e9)
+    wholes("ks", config.ks, 1)
+    real("coverage_n", config.coverage_n, above=1, below=1e9)
     valid = ("responses", "ridge")
     if not isinstance(config.pool, DictConfig) or set(map(str, config.pool)) != set(valid):
         raise ValueError(f"pool: valid is a mapping with the keys {', '.join(valid)}")
-    size = whole_number("pool.responses", config.pool.responses, 2)
+    size = whole("pool.responses", config.pool.responses, 2)
     if size % group or size < max(config.ks):
         raise ValueError(
             f"pool.responses: {size}; valid: a multiple of rl.source.per_prompt = {group}, and at least the "
             f"largest of ks, {max(config.ks)}"
         )
-    ridge = number_in("pool.ridge", config.pool.ridge, 0, 1e9)
+    ridge = real("pool.ridge", config.pool.ridge, above=0, below=1e9)
     settings = {name: PoolSettings(size, int(config.tasks[name].prompts), ridge, group) for name in names}
     return settings, arms
 

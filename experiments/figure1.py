@@ -44,6 +44,7 @@ from experiments.shortcut import (
     measure,
 )
 from metrics import TIE_BREAKS, name_of_n
+from tasks.checks import whole
 
 CLAIM = Claim(
     name="figure1",
@@ -283,8 +284,7 @@ def _check(config: DictConfig, setup: Setup) -> None:
         raise ValueError(f"tournament.n: {n!r} is not one of {', '.join(map(name_of_n, COVERAGE_NS))}")
     if tie_break not in TIE_BREAKS:
         raise ValueError(f"tournament.tie_break: {tie_break!r} is not one of {', '.join(TIE_BREAKS)}")
-    if not isinstance(config.blindness_examples, int) or config.blindness_examples < 2:
-        raise ValueError(f"blindness_examples: {config.blindness_examples!r} is not an integer >= 2")
+    whole("blindness_examples", config.blindness_examples, 2)
 
 
 main = command("figure1", figure1)

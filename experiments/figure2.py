@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
@@ -36,7 +36,7 @@ from experiments.horizon_tables import tables
 from experiments.runs import run_path
 from experiments.runtime import configure
 from experiments.several_runs import train_runs
-from metrics.coverage import check_ns
+from tasks.checks import real, whole, wholes
 
 Value = TypeVar("Value")
 
@@ -133,14 +133,7 @@ def _check_setup(setup: Setup) -> None:
 
 def _check(config: DictConfig) -> None:
     """Refuse bad settings of the claim itself."""
-    horizons: Any = OmegaConf.to_container(config.horizons) if OmegaConf.is_list(config.horizons) else None
-    if (
-        horizons is None
-        or len(set(horizons)) < 3
-        or len(set(horizons)) != len(horizons)
-        or not all(isinstance(each, int) and not isinstance(each, bool) and each >= 2 for each in horizons)
-    ):
-        raise ValueError(f"horizons: {config.horizons}; valid: at least 3 different integers >= 2")
+    horizons = wholes("horizons", config.horizons, 2, at_least=3)
     if not isinstance(config.per_horizon, DictConfig):
         raise ValueError(f"per_horizon: {config.per_horizon!r} is not a mapping from H<horizon> to overrides")
     valid = [f"H{each}" for each in horizons]
@@ -152,13 +145,9 @@ def _check(config: DictConfig) -> None:
                 raise ValueError(
                     f"per_horizon.{name}.{key}: no such field; valid are {', '.join(PHASE_KEYS)}"
                 )
-    if isinstance(config.n, bool) or not isinstance(config.n, int | float):
-        raise ValueError(f"n: {config.n!r} is not a number >= 1")
-    check_ns((config.n,))
+    real("n", config.n, least=1)
     for field, low in (("branching_examples", 16), ("branching_checkpoints", 1)):
-        value = config[field]
-        if not isinstance(value, int) or isinstance(value, bool) or value < low:
-            raise ValueError(f"{field}: {value!r} is not an integer >= {low}")
+        whole(field, config[field], low)
 
 
 main = command("figure2", figure2)

@@ -19,19 +19,13 @@ from omegaconf import DictConfig
 
 from experiments import mle_sweeps as sweeps
 from experiments.cli import command
-from experiments.direct_claim import (
-    Claim,
-    Findings,
-    number_in,
-    run_direct_claim,
-    whole_number,
-    whole_numbers,
-)
+from experiments.direct_claim import Claim, Findings, run_direct_claim
 from experiments.mle_sweeps import Sweep
 from experiments.rates import Rate
 from experiments.verdict import Check, check_interval, check_value
 from tasks import numpy_stream
 from tasks.bit_laws import bit_kl
+from tasks.checks import real, whole, wholes
 from tasks.rate_instances import TwoPrompts
 from tracking import Progress
 from training.maximum_likelihood import fit_logistic_on_ball
@@ -81,11 +75,11 @@ def settings(config: DictConfig) -> Settings:
         ValueError: one line, with the field, its value and what would be valid.
     """
     return Settings(
-        horizons=whole_numbers("horizons", config.horizons, 1, at_least=3),
-        samples=whole_number("samples", config.samples, 1),
-        log_n=math.log(number_in("n", config.n, 1, math.inf)),
-        seed=whole_number("seed", config.seed, 0),
-        draws=whole_number("draws", config.draws, 32),
+        horizons=wholes("horizons", config.horizons, 1, at_least=3),
+        samples=whole("samples", config.samples, 1),
+        log_n=math.log(real("n", config.n, above=1, below=math.inf)),
+        seed=whole("seed", config.seed, 0),
+        draws=whole("draws", config.draws, 32),
     )
 
 

@@ -14,14 +14,7 @@ from omegaconf import DictConfig
 
 from experiments import mle_sweeps as sweeps
 from experiments.cli import command
-from experiments.direct_claim import (
-    Claim,
-    Findings,
-    number_in,
-    run_direct_claim,
-    whole_number,
-    whole_numbers,
-)
+from experiments.direct_claim import Claim, Findings, run_direct_claim
 from experiments.mle_lower_measure import (
     Measured,
     Settings,
@@ -32,6 +25,7 @@ from experiments.mle_lower_measure import (
     measured,
 )
 from experiments.verdict import Check, check_interval, check_value
+from tasks.checks import real, whole, wholes
 from tracking import Progress
 
 CLAIM = Claim(
@@ -59,20 +53,20 @@ def settings(config: DictConfig) -> Settings:
     """
 
     def many(name: str) -> tuple[int, ...]:
-        return whole_numbers(name, config[name], 2, at_least=3)
+        return wholes(name, config[name], 2, at_least=3)
 
     def one(name: str) -> int:
-        return whole_number(name, config[name], 2)
+        return whole(name, config[name], 2)
 
     chosen = Settings(
-        seed=whole_number("seed", config.seed, 0),
-        draws=whole_number("draws", config.draws, 32),
-        log_n=number_in("log_n", config.log_n, 0.69, 100),
-        coarse_norm=number_in("coarse_norm", config.coarse_norm, 0, 300),
+        seed=whole("seed", config.seed, 0),
+        draws=whole("draws", config.draws, 32),
+        log_n=real("log_n", config.log_n, above=0.69, below=100),
+        coarse_norm=real("coarse_norm", config.coarse_norm, above=0, below=300),
         coarse_log_ns=sweeps.increasing("coarse_log_ns", config.coarse_log_ns, 0, 100),
         fine_log_ns=sweeps.increasing("fine_log_ns", config.fine_log_ns, 0.69, 100),
-        bits_norm=number_in("bits_norm", config.bits_norm, 0, 1000),
-        bits_log_n=number_in("bits_log_n", config.bits_log_n, 0, 100),
+        bits_norm=real("bits_norm", config.bits_norm, above=0, below=1000),
+        bits_log_n=real("bits_log_n", config.bits_log_n, above=0, below=100),
         bits_log_ns=sweeps.increasing("bits_log_ns", config.bits_log_ns, 0, 100),
         coarse_samples=many("coarse_samples"),
         coarse_sizes=many("coarse_sizes"),

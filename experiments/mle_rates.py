@@ -18,16 +18,10 @@ from omegaconf import DictConfig
 
 from experiments import mle_sweeps as sweeps
 from experiments.cli import command
-from experiments.direct_claim import (
-    Claim,
-    Findings,
-    number_in,
-    run_direct_claim,
-    whole_number,
-    whole_numbers,
-)
+from experiments.direct_claim import Claim, Findings, run_direct_claim
 from experiments.mle_rates_measure import Measured, Settings, measured
 from experiments.verdict import Check, check_interval, check_value
+from tasks.checks import real, whole, wholes
 from tracking import Progress
 
 CLAIM = Claim(
@@ -54,27 +48,27 @@ def settings(config: DictConfig) -> Settings:
         ValueError: one line, with the field, its value and what would be valid.
     """
 
-    convex_size = whole_number("convex_size", config.convex_size, 1)
+    convex_size = whole("convex_size", config.convex_size, 1)
     chosen = Settings(
-        seed=whole_number("seed", config.seed, 0),
-        draws=whole_number("draws", config.draws, 32),
-        log_n=number_in("log_n", config.log_n, 0.69, 100),
+        seed=whole("seed", config.seed, 0),
+        draws=whole("draws", config.draws, 32),
+        log_n=real("log_n", config.log_n, above=0.69, below=100),
         log_ns=sweeps.increasing("log_ns", config.log_ns, 0, 100),
-        bernoulli_samples=whole_numbers("bernoulli_samples", config.bernoulli_samples, 16, at_least=3),
-        bernoulli_draws=whole_number("bernoulli_draws", config.bernoulli_draws, 32),
+        bernoulli_samples=wholes("bernoulli_samples", config.bernoulli_samples, 16, at_least=3),
+        bernoulli_draws=whole("bernoulli_draws", config.bernoulli_draws, 32),
         log_deltas=sweeps.increasing("log_deltas", config.log_deltas, 0, 100),
-        linear_samples=whole_numbers("linear_samples", config.linear_samples, 1, at_least=3),
-        linear_horizons=whole_numbers("linear_horizons", config.linear_horizons, 1, at_least=3),
-        linear_horizon=whole_number("linear_horizon", config.linear_horizon, 1),
-        linear_sample=whole_number("linear_sample", config.linear_sample, 1),
-        tree_length=whole_number("tree_length", config.tree_length, 2),
-        tree_samples=whole_numbers("tree_samples", config.tree_samples, 1, at_least=3),
-        tree_sample=whole_number("tree_sample", config.tree_sample, 1),
-        tree_models=whole_numbers("tree_models", config.tree_models, 2, at_least=3),
-        tree_sets=whole_number("tree_sets", config.tree_sets, 1),
+        linear_samples=wholes("linear_samples", config.linear_samples, 1, at_least=3),
+        linear_horizons=wholes("linear_horizons", config.linear_horizons, 1, at_least=3),
+        linear_horizon=whole("linear_horizon", config.linear_horizon, 1),
+        linear_sample=whole("linear_sample", config.linear_sample, 1),
+        tree_length=whole("tree_length", config.tree_length, 2),
+        tree_samples=wholes("tree_samples", config.tree_samples, 1, at_least=3),
+        tree_sample=whole("tree_sample", config.tree_sample, 1),
+        tree_models=wholes("tree_models", config.tree_models, 2, at_least=3),
+        tree_sets=whole("tree_sets", config.tree_sets, 1),
         convex_size=convex_size,
-        convex_samples=whole_number("convex_samples", config.convex_samples, 2 * convex_size),
-        convex_ns=whole_numbers("convex_ns", config.convex_ns, 2, at_least=3),
+        convex_samples=whole("convex_samples", config.convex_samples, 2 * convex_size),
+        convex_ns=wholes("convex_ns", config.convex_ns, 2, at_least=3),
     )
     if chosen.tree_sample not in chosen.tree_samples:
         raise ValueError(

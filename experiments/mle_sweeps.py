@@ -11,12 +11,13 @@ import numpy as np
 from jaxtyping import Float, Int
 from omegaconf import OmegaConf
 
-from experiments.direct_claim import Drawing, number_in
+from experiments.direct_claim import Drawing
 from experiments.rates import Panel, Rate, exponent, rate_rows, rates_figure, size_intervals
 from experiments.report import Tables, format_interval
 from experiments.verdict import Check, check_interval
 from metrics import Interval, line_fit, proportion_interval
 from tasks import numpy_stream
+from tasks.checks import real
 
 UNKNOWN = Interval(math.nan, math.nan, math.nan)
 
@@ -51,7 +52,7 @@ def increasing(name: str, value: Any, low: float, high: float) -> tuple[float, .
         ValueError: anything else.
     """
     items = list(value) if OmegaConf.is_list(value) or isinstance(value, list | tuple) else []
-    numbers = tuple(number_in(name, each, low, high) for each in items)
+    numbers = tuple(real(name, each, above=low, below=high) for each in items)
     if len(numbers) < 3 or any(b <= a for a, b in itertools.pairwise(numbers)):
         raise ValueError(f"{name}: {value}; valid: at least 3 increasing numbers")
     return numbers

@@ -14,9 +14,9 @@ import numpy as np
 from jaxtyping import Float
 from omegaconf import DictConfig
 
-from experiments.direct_claim import number_in, whole_number, whole_numbers
 from experiments.opposed_prompts import Family, Method, Slopes, slope_steps, spike_steps
 from experiments.rare_prompts import generator
+from tasks.checks import real, whole, wholes
 from tracking import Progress
 
 
@@ -46,16 +46,16 @@ def family_settings(config: DictConfig, n: float) -> FamilySettings:
     Raises:
         ValueError: one line, with the field, its value and what would be valid.
     """
-    seeds = [whole_number(name, config[name], 0) for name in ("tuning_seed", "seed")]
+    seeds = [whole(name, config[name], 0) for name in ("tuning_seed", "seed")]
     if seeds[0] == seeds[1]:
         raise ValueError(f"seed: {seeds[1]}; valid: another one than tuning_seed, which steps are chosen on")
-    inner = number_in("family_inner", config.family_inner, 4, 100)
-    plus = number_in("family_plus", config.family_plus, 1 / 16, 15 / 16)
+    inner = real("family_inner", config.family_inner, above=4, below=100)
+    plus = real("family_plus", config.family_plus, above=1 / 16, below=15 / 16)
     return FamilySettings(
-        family_horizons=whole_numbers("family_horizons", config.family_horizons, 64, at_least=3),
+        family_horizons=wholes("family_horizons", config.family_horizons, 64, at_least=3),
         family=Family(0, n, inner, plus, 1 / 16),
-        family_draws=whole_number("family_draws", config.family_draws, 8),
-        family_tuning_draws=whole_number("family_tuning_draws", config.family_tuning_draws, 2),
+        family_draws=whole("family_draws", config.family_draws, 8),
+        family_tuning_draws=whole("family_tuning_draws", config.family_tuning_draws, 2),
         tuning_seed=seeds[0],
         seed=seeds[1],
     )
@@ -67,7 +67,7 @@ def halvings(name: str, value: object) -> tuple[float, ...]:
     Raises:
         ValueError: not at least two different whole numbers.
     """
-    return tuple(2.0**-k for k in whole_numbers(name, value, 0, at_least=2))
+    return tuple(2.0**-k for k in wholes(name, value, 0, at_least=2))
 
 
 class Arm(NamedTuple):

@@ -12,7 +12,6 @@ cross-entropy and at equal steps, draws figures, writes `verdict.json` and `repo
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,6 @@ from experiments.claim import (
     worked_seconds,
 )
 from experiments.cli import command
-from experiments.direct_claim import whole_number, whole_numbers
 from experiments.optimizer_rules import RULES
 from experiments.optimizers_checks import checks, notes
 from experiments.optimizers_figures import draw_all
@@ -41,7 +39,7 @@ from experiments.optimizers_tuning import tune
 from experiments.runs import run_path
 from experiments.runtime import configure
 from experiments.several_runs import train_runs
-from metrics.coverage import check_ns
+from tasks.checks import flag, real, whole, wholes
 
 LENGTH_FIELDS = {"graph": "depth", "dyck": "length"}
 """By the task's name: the field that makes its responses longer."""
@@ -182,23 +180,24 @@ def cells_of(config: DictConfig) -> tuple[Cell, ...]:
         for key in settings.changes or {}:
             if key not in _RUN_KEYS:
                 raise ValueError(f"{task}.changes.{key}: no such field; valid are {', '.join(_RUN_KEYS)}")
-        lengths = whole_numbers(f"{task}.lengths", settings.lengths, 1, 3)
+        lengths = wholes(f"{task}.lengths", settings.lengths, 1, 3)
         cells += [Cell(task, length, field) for length in lengths]
     if set(config.rules) != set(RULES):
         raise ValueError(f"rules: {', '.join(config.rules)}; valid: exactly {', '.join(RULES)}")
     for name, own in config.rules.items():
         grid = list(own.grid) if OmegaConf.is_list(own.grid) else []
-        if len(grid) < 2 or not all(isinstance(each, int | float) and each > 0 for each in grid):
+        if len(grid) < 2:
             raise ValueError(f"rules.{name}.grid: {own.grid}; valid: at least 2 positive learning rates")
-    if not isinstance(config.tune, bool):
-        raise ValueError(f"tune: {config.tune!r} is neither true nor false")
+        for each in grid:
+            real(f"rules.{name}.grid", each, above=0)
+    flag("tune", config.tune)
     only = config.tuned_rules
     if only is not None and (not OmegaConf.is_list(only) or not only or set(only) - set(RULES)):
         raise ValueError(f"tuned_rules: {only}; valid: null or some of {', '.join(RULES)}")
-    whole_number("tuning_seeds", config.tuning_seeds, 1)
-    whole_number("tuning_seed", config.tuning_seed, 0)
-    whole_number("levels", config.levels, 1)
-    check_ns((config.n,))
+    whole("tuning_seeds", config.tuning_seeds, 1)
+    whole("tuning_seed", config.tuning_seed, 0)
+    whole("levels", config.levels, 1)
+    real("n", config.n, least=1)
     for field, n, valid in (
         ("n", config.n, config.evaluation.coverage_ns),
         ("pass_n", config.pass_n, config.evaluation.pass_ns),
@@ -221,11 +220,9 @@ def check_rates(config: DictConfig, cells: Sequence[Cell]) -> None:
     for cell in cells:
         for rule in RULES:
             rate = (rates.get(cell.name) or {}).get(rule)
-            if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < math.inf:
-                raise ValueError(
-                    f"learning_rates.{cell.name}.{rule}: {rate!r} is not a positive number; tune=true "
-                    f"chooses one"
-                )
+            if rate is None:
+                raise ValueError(f"learning_rates.{cell.name}.{rule}: none; tune=true chooses one")
+            real(f"learning_rates.{cell.name}.{rule}", rate, above=0)
 
 
 main = command("optimizers_graph", optimizers_graph)

@@ -12,7 +12,6 @@ runs.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -38,6 +37,7 @@ from experiments.runs import run_path
 from experiments.runtime import configure
 from experiments.several_runs import train_runs
 from tasks import PathStar
+from tasks.checks import real, whole
 
 RUNS: Mapping[str, Mapping[str, Any]] = {
     FORWARD: {"task": {"reversed": False}, "model": {"_target_": "models.GPT"}},
@@ -144,13 +144,9 @@ def _check(config: DictConfig) -> None:
         for key in changes or {}:
             if key not in _RUN_KEYS:
                 raise ValueError(f"per_run.{name}.{key}: no such field; valid are {', '.join(_RUN_KEYS)}")
-    factor = config.factor
-    if isinstance(factor, bool) or not isinstance(factor, int | float) or not 1 < factor < math.inf:
-        raise ValueError(f"factor: {factor!r} is not a number > 1")
+    real("factor", config.factor, above=1)
     for field, low in (("fresh_examples", 16), ("fresh_checkpoints", 1)):
-        value = config[field]
-        if not isinstance(value, int) or isinstance(value, bool) or value < low:
-            raise ValueError(f"{field}: {value!r} is not an integer >= {low}")
+        whole(field, config[field], low)
 
 
 main = command("path_star", path_star)

@@ -10,10 +10,10 @@ import numpy as np
 from jaxtyping import Float
 from omegaconf import DictConfig
 
-from experiments.direct_claim import numbers_in, whole_number, whole_numbers
 from experiments.pessimism_instances import CEILING, Instance, random_instance
 from metrics import best_of_n_law, pessimism, pessimism_laws, regret_bound
 from tasks import numpy_stream
+from tasks.checks import reals, whole, wholes
 
 BEST, SAMPLE_MAXIMUM, OWN_SAMPLE = "Best-of-N", "pessimism, R_max of the sample", "pessimism, own sample"
 THEORY = "pessimism"
@@ -64,17 +64,17 @@ def settings(config: DictConfig) -> Settings:
             raise ValueError(f"{field}: {config[field]!r} is not a mapping")
     tabular, pools = config.tabular, config.pools
     found = Settings(
-        seed=whole_number("tabular.seed", tabular.seed, 0),
-        instances=whole_number("tabular.instances", tabular.instances, 2),
-        coverages=numbers_in("tabular.coverages", tabular.coverages, 1, 1e4, at_least=2),
-        errors=numbers_in("tabular.errors", tabular.errors, 0.01, 0.5),
-        ns=whole_numbers("tabular.ns", tabular.ns, 1, at_least=2),
-        multiples=numbers_in("tabular.multiples", tabular.multiples, 0, 1e6),
-        law_draws=whole_number("tabular.law_draws", tabular.law_draws, 2),
-        pool_ns=whole_numbers("pools.ns", pools.ns, 1, at_least=2),
-        pool=whole_number("pools.responses", pools.responses, 2),
-        prompts=whole_number("pools.prompts", pools.prompts, 1),
-        pool_law_draws=whole_number("pools.law_draws", pools.law_draws, 2),
+        seed=whole("tabular.seed", tabular.seed, 0),
+        instances=whole("tabular.instances", tabular.instances, 2),
+        coverages=reals("tabular.coverages", tabular.coverages, 1, 1e4, at_least=2),
+        errors=reals("tabular.errors", tabular.errors, 0.01, 0.5),
+        ns=wholes("tabular.ns", tabular.ns, 1, at_least=2),
+        multiples=reals("tabular.multiples", tabular.multiples, 0, 1e6),
+        law_draws=whole("tabular.law_draws", tabular.law_draws, 2),
+        pool_ns=wholes("pools.ns", pools.ns, 1, at_least=2),
+        pool=whole("pools.responses", pools.responses, 2),
+        prompts=whole("pools.prompts", pools.prompts, 1),
+        pool_law_draws=whole("pools.law_draws", pools.law_draws, 2),
     )
     for field, ns in (("tabular.ns", found.ns), ("pools.ns", found.pool_ns)):
         if ns[0] != 1:

@@ -27,7 +27,6 @@ from experiments.claim import (
     worked_seconds,
 )
 from experiments.cli import command
-from experiments.direct_claim import number_in, whole_numbers
 from experiments.rl_from_checkpoint_figures import draw_all, tables
 from experiments.rl_from_checkpoint_measure import checks, measure, notes
 from experiments.rl_runs import base_config, check_mapping, check_rl_settings, rl_run_config
@@ -35,6 +34,7 @@ from experiments.runs import run_path
 from experiments.runtime import configure
 from experiments.several_runs import train_runs
 from metrics import TIE_BREAKS
+from tasks.checks import real, wholes
 
 CLAIM = Claim(
     name="rl_from_checkpoint",
@@ -119,7 +119,7 @@ def _summed(timings: dict[str, float]) -> dict[str, float]:
 
 def _check(config: DictConfig) -> tuple[tuple[int, ...], list[str]]:
     """Refuse bad settings of the claim itself; the starts and the kinds of prompts."""
-    starts = whole_numbers("starts", config.starts, 0, at_least=3)
+    starts = wholes("starts", config.starts, 0, at_least=3)
     kinds = check_mapping("prompts", config.prompts)
     for kind in kinds:
         if kind == "base" or not kind.replace("_", "").isalnum():
@@ -129,8 +129,8 @@ def _check(config: DictConfig) -> tuple[tuple[int, ...], list[str]]:
                 f"prompts.{kind}: {config.prompts[kind]!r} is neither null nor fields of the task"
             )
     check_rl_settings("rl", config.rl)
-    number_in("coverage_n", config.coverage_n, 1, 1e6)
-    number_in("tournament.n", config.tournament.n, 1, 1e6)
+    real("coverage_n", config.coverage_n, above=1, below=1e6)
+    real("tournament.n", config.tournament.n, above=1, below=1e6)
     if config.tournament.tie_break not in TIE_BREAKS:
         raise ValueError(
             f"tournament.tie_break: {config.tournament.tie_break!r} is not one of {', '.join(TIE_BREAKS)}"

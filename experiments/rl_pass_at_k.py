@@ -29,7 +29,6 @@ from experiments.claim import (
     worked_seconds,
 )
 from experiments.cli import command
-from experiments.direct_claim import whole_number
 from experiments.rl_pass_at_k_figures import draw_all, tables
 from experiments.rl_pass_at_k_measure import NS, Measurements, checks, living, measure_arm, notes
 from experiments.rl_runs import base_config, check_mapping, check_rl_settings, rl_run_config
@@ -37,6 +36,7 @@ from experiments.runs import run_path
 from experiments.runtime import configure
 from experiments.several_runs import train_runs
 from tasks import LayeredGraph
+from tasks.checks import whole
 
 CLAIM = Claim(
     name="rl_pass_at_k",
@@ -137,7 +137,7 @@ def _check(config: DictConfig) -> list[str]:
         check_rl_settings(f"arms.{name}", config.arms[name])
         if name == "base" or not name.replace("_", "").isalnum():
             raise ValueError(f"arms: {name!r} is no name of letters, digits and _ other than base")
-    small, large = (whole_number(key, config[key], 1) for key in ("small_k", "large_k"))
+    small, large = (whole(key, config[key], 1) for key in ("small_k", "large_k"))
     for key, value in (("small_k", small), ("large_k", large)):
         if value not in NS:
             raise ValueError(

@@ -12,6 +12,7 @@ from jax._src.distributed import global_state
 from jax._src.lru_cache import LRUCache
 
 from experiments.processes import order
+from tasks.checks import whole
 
 _put = LRUCache.put
 
@@ -34,8 +35,8 @@ def configure(num_seeds: int = 1, devices: int | str = "auto", data_parallel: in
         ValueError: for a number of devices that is neither "auto" nor a positive integer.
     """
     for field, value in (("devices", devices), ("data_parallel", data_parallel)):
-        if value != "auto" and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-            raise ValueError(f"{field}: {value!r} is neither auto nor an integer >= 1")
+        if value != "auto":
+            whole(field, value, 1, other="auto")
     # What is loaded by now stays: collections while programs are traced need not look at it again and again.
     if not gc.get_freeze_count():
         gc.freeze()

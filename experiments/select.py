@@ -55,6 +55,7 @@ from experiments.selection_table import (
 )
 from experiments.tables import print_table
 from metrics import TIE_BREAKS, coverage_profile, kl, log_density_ratio, pass_at_n, weighted_mean
+from tasks.checks import real, whole
 from tracking import LoadError, read_config
 from tracking.atomic import atomic_write
 
@@ -144,6 +145,11 @@ def select(config: DictConfig) -> int:
         raise ValueError(
             "run, file: exactly one of them is needed: run=<run directory> or file=<.npz or .csv>"
         )
+    for n in _many(config.n) or ():
+        real("n", n, least=1)
+    for n in _many(config.pass_ns) or ():
+        whole("pass_ns", n, 1)
+    real("a", config.a, least=0)
     tie_breaks = TIE_BREAKS if config.tie_break == "all" else tuple(_many(config.tie_break) or ())
     rules = _many(config.rules)
     if config.file is not None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from metrics.evaluators import DistributionEvaluator, Evaluator, HeldOut, SamplingEvaluator, make_held_out
 from tasks import Task
+from tasks.checks import flag, real, whole
 from training import EvaluationSchedule
 
 
@@ -48,9 +49,7 @@ class EvaluationSettings:
                 )
         lowest = {"num_examples": 1, "batch_size": 1, "seed": 0, "num_samples": 0, "table_prompts": 0}
         for field, low in lowest.items():
-            value = getattr(self, field)
-            if not isinstance(value, int) or isinstance(value, bool) or value < low:
-                raise ValueError(f"evaluation.{field}: {value!r} is not an integer >= {low}")
+            whole(f"evaluation.{field}", getattr(self, field), low)
 
     def evaluators(self) -> tuple[Evaluator, ...]:
         """The exact evaluator, the sampling one if asked for, and those in `extra`.
@@ -100,5 +99,6 @@ class TrackingSettings:
         valid = ("auto", "online", "offline", "disabled")
         if self.wandb not in valid:
             raise ValueError(f"tracking.wandb: {self.wandb!r} is not one of {', '.join(valid)}")
-        if not self.interval > 0:
-            raise ValueError(f"tracking.interval: {self.interval!r} is not a positive number of seconds")
+        real("tracking.interval", self.interval, above=0)
+        for field in ("per_seed", "progress", "figures"):
+            flag(f"tracking.{field}", getattr(self, field))

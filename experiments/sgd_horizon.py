@@ -18,14 +18,7 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from experiments.cli import command
-from experiments.direct_claim import (
-    Claim,
-    Findings,
-    number_in,
-    run_direct_claim,
-    whole_number,
-    whole_numbers,
-)
+from experiments.direct_claim import Claim, Findings, run_direct_claim
 from experiments.rates import Centre, exponent
 from experiments.sgd_horizon_figures import drawings, tables
 from experiments.sgd_horizon_runs import Family
@@ -33,6 +26,7 @@ from experiments.sgd_horizon_sweep import CENTRES, Measured, proof_updates, swee
 from experiments.verdict import Check, check_interval, check_value
 from metrics import Interval
 from models.sgd_family import check_family
+from tasks.checks import real, whole, wholes
 from tasks.sgd_family import letters_token_law, letters_variance
 from tracking import Progress
 
@@ -81,14 +75,14 @@ def settings(config: DictConfig) -> Settings:
     Raises:
         ValueError: one line, with the field, its value and what would be valid.
     """
-    plus = number_in("plus", config.plus, 0, 1)
+    plus = real("plus", config.plus, above=0, below=1)
     family = Family(
-        horizons=whole_numbers("horizons", config.horizons, 2, at_least=3),
-        letters=number_in("letters", config.letters, 1, 1000),
+        horizons=wholes("horizons", config.horizons, 2, at_least=3),
+        letters=real("letters", config.letters, above=1, below=1000),
         plus=plus,
-        n=number_in("coverage_n", config.coverage_n, 1, math.inf),
-        target=number_in("target", config.target, 0, plus),
-        updates=whole_number("updates", config.updates, 2),
+        n=real("coverage_n", config.coverage_n, above=1, below=math.inf),
+        target=real("target", config.target, above=0, below=plus),
+        updates=whole("updates", config.updates, 2),
     )
     for horizon in family.horizons:
         member = family.member(horizon)
@@ -100,12 +94,12 @@ def settings(config: DictConfig) -> Settings:
             )
     chosen = Settings(
         family=family,
-        batch=whole_number("batch", config.batch, 2),
+        batch=whole("batch", config.batch, 2),
         step_sizes=_step_sizes(config),
-        draws=whole_number("draws", config.draws, 32),
-        seed=whole_number("seed", config.seed, 0),
-        tuning_draws=whole_number("tuning_draws", config.tuning_draws, 2),
-        tuning_seed=whole_number("tuning_seed", config.tuning_seed, 0),
+        draws=whole("draws", config.draws, 32),
+        seed=whole("seed", config.seed, 0),
+        tuning_draws=whole("tuning_draws", config.tuning_draws, 2),
+        tuning_seed=whole("tuning_seed", config.tuning_seed, 0),
     )
     if chosen.seed == chosen.tuning_seed:
         raise ValueError(f"seed: {chosen.seed}; valid: another than tuning_seed")
@@ -114,12 +108,11 @@ def settings(config: DictConfig) -> Settings:
 
 def _step_sizes(config: DictConfig) -> tuple[float, ...]:
     ends = list(config.log2_steps) if OmegaConf.is_list(config.log2_steps) else []
-    whole = len(ends) == 2 and all(isinstance(each, int) and not isinstance(each, bool) for each in ends)
-    if not whole or not -60 <= ends[0] < ends[1] <= 10:
+    if len(ends) != 2 or not whole("log2_steps", ends[0], -60, 10) < whole("log2_steps", ends[1], -60, 10):
         raise ValueError(
             f"log2_steps: {config.log2_steps}; valid: two integers, from -60 to 10, in increasing order"
         )
-    parts = whole_number("steps_per_octave", config.steps_per_octave, 1)
+    parts = whole("steps_per_octave", config.steps_per_octave, 1)
     return tuple(2.0 ** (k / parts) for k in range(ends[0] * parts, ends[1] * parts + 1))
 
 

@@ -17,6 +17,7 @@ from experiments.tables import print_fields, print_table
 from metrics import Interval, stratified_mean_interval
 from metrics.evaluators import make_held_out
 from tasks import Example, Task, stream
+from tasks.checks import whole
 
 ENTROPY_EXAMPLES = 256
 """Prompts of each class that the entropy of pi_D is averaged over."""
@@ -29,8 +30,7 @@ def draw_examples(task: Task, num: int, seed: int = 0, group: str | None = None)
         ValueError: num < 1, a negative seed, or a class that the task's mixture does not have.
     """
     for field, value, low in (("num", num, 1), ("seed", seed, 0)):
-        if not isinstance(value, int) or isinstance(value, bool) or value < low:
-            raise ValueError(f"{field}: {value!r} is not an integer >= {low}")
+        whole(field, value, low)
     keys = jax.random.split(stream(seed, "show"), num)
     if group is None:
         return jax.jit(jax.vmap(task.sample))(keys)

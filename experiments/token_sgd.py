@@ -18,14 +18,7 @@ from omegaconf import DictConfig
 
 from experiments import token_sgd_report as report
 from experiments.cli import command
-from experiments.direct_claim import (
-    Claim,
-    Findings,
-    number_in,
-    run_direct_claim,
-    whole_number,
-    whole_numbers,
-)
+from experiments.direct_claim import Claim, Findings, run_direct_claim
 from experiments.opposed_study import (
     Arm,
     FamilyRun,
@@ -44,6 +37,7 @@ from experiments.rare_prompts import (
     token_kl,
     token_means,
 )
+from tasks.checks import real, whole, wholes
 from tracking import Progress
 from training.token_sgd import token_learning_rate, token_sgd_bound
 
@@ -95,11 +89,14 @@ def settings(config: DictConfig) -> Settings:
     Raises:
         ValueError: one line, with the field, its value and what would be valid.
     """
-    horizons = whole_numbers("horizons", config.horizons, 4, at_least=3)
-    counts = whole_numbers("sequence_counts", config.sequence_counts, 16, at_least=3)
-    variance, n = number_in("variance", config.variance, 0, 1e6), number_in("n", config.n, np.e, 1e12)
-    horizon = whole_number("horizon", config.horizon, 4)
-    robust = whole_number("robust_horizon", config.robust_horizon, 4)
+    horizons = wholes("horizons", config.horizons, 4, at_least=3)
+    counts = wholes("sequence_counts", config.sequence_counts, 16, at_least=3)
+    variance, n = (
+        real("variance", config.variance, above=0, below=1e6),
+        real("n", config.n, above=np.e, below=1e12),
+    )
+    horizon = whole("horizon", config.horizon, 4)
+    robust = whole("robust_horizon", config.robust_horizon, 4)
     if short := [h for h in (*horizons, horizon, robust) if variance / (h * (1 - np.tanh(1) ** 2)) > 1]:
         raise ValueError(f"variance: {variance:g} is too large for H = {short[0]}; valid: mu(1) <= 1")
     factors = [float(each) for each in config.factors]
@@ -108,19 +105,19 @@ def settings(config: DictConfig) -> Settings:
     return Settings(
         **vars(family_settings(config, n)),
         horizons=horizons,
-        sequences=whole_number("sequences", config.sequences, 16),
+        sequences=whole("sequences", config.sequences, 16),
         sequence_counts=counts,
         horizon=horizon,
         variance=variance,
         n=n,
         grid=halvings("halvings", config.halvings),
-        draws=whole_number("draws", config.draws, 8),
-        responses=whole_number("responses", config.responses, 1),
-        tuning_draws=whole_number("tuning_draws", config.tuning_draws, 2),
+        draws=whole("draws", config.draws, 8),
+        responses=whole("responses", config.responses, 1),
+        tuning_draws=whole("tuning_draws", config.tuning_draws, 2),
         robust_horizon=robust,
         factors=tuple(sorted(factors)),
-        robust_responses=whole_number("robust_responses", config.robust_responses, 1),
-        family_sequences=whole_number("family_sequences", config.family_sequences, 16),
+        robust_responses=whole("robust_responses", config.robust_responses, 1),
+        family_sequences=whole("family_sequences", config.family_sequences, 16),
         token_grid=halvings("token_halvings", config.token_halvings),
         sequence_grid=halvings("sequence_halvings", config.sequence_halvings),
     )

@@ -10,7 +10,6 @@ import numpy as np
 from jaxtyping import Float
 from omegaconf import DictConfig
 
-from experiments.direct_claim import number_in, whole_number, whole_numbers
 from experiments.tournament_families import FAMILIES, JUDGED_AT, Family, misspecified_pair
 from experiments.tournament_measure import (
     MIN_KL,
@@ -22,6 +21,7 @@ from experiments.tournament_measure import (
     generator,
     measure,
 )
+from tasks.checks import real, whole, wholes
 from tracking import Progress
 
 RULES_OF_PAIR = (SIMPLE, MIN_KL)
@@ -113,11 +113,11 @@ def settings(config: DictConfig) -> Settings:
     Raises:
         ValueError: one line, with the field, its value and what would be valid.
     """
-    sizes = whole_numbers("sizes", config.sizes, 4, at_least=3)
-    reference = whole_number("reference", config.reference, 4)
+    sizes = wholes("sizes", config.sizes, 4, at_least=3)
+    reference = whole("reference", config.reference, 4)
     if reference not in sizes:
         raise ValueError(f"reference: {reference}; valid: one of sizes, {list(sizes)}")
-    ns = whole_numbers("ns", config.ns, 2, at_least=3)
+    ns = wholes("ns", config.ns, 2, at_least=3)
     if missing := sorted(set(JUDGED_AT.values()) - set(ns)):
         raise ValueError(f"ns: {list(ns)}; valid: with {missing}, at which families are judged")
     exponents = [config.a] if isinstance(config.a, int | float) else list(config.a)
@@ -125,29 +125,29 @@ def settings(config: DictConfig) -> Settings:
         raise ValueError(
             f"a: {config.a}; valid: different numbers from 0 to below 1, {GUARANTEE_A} among them"
         )
-    first = whole_number("seed", config.seed, 0)
-    pair_examples = whole_numbers("pair_examples", config.pair_examples, 1)
-    pair_m = whole_number("pair_m", config.pair_m, 3)
+    first = whole("seed", config.seed, 0)
+    pair_examples = wholes("pair_examples", config.pair_examples, 1)
+    pair_m = whole("pair_m", config.pair_m, 3)
     if sum(each >= 16 * pair_m for each in pair_examples) < 2:
         raise ValueError(
             f"pair_examples: {list(pair_examples)}; valid: at least 2 of them >= 16 M = {16 * pair_m}"
         )
     return Settings(
-        seeds=tuple(range(first, first + whole_number("seeds", config.seeds, 2))),
+        seeds=tuple(range(first, first + whole("seeds", config.seeds, 2))),
         ns=ns,
         sizes=sizes,
         reference=reference,
         design=Design(
-            examples=whole_numbers("examples", config.examples, 1, at_least=3),
-            sets=whole_number("sets", config.sets, 1),
-            samples=whole_number("samples", config.samples, 1),
-            a=tuple(0.0 if each == 0 else number_in("a", each, 0, 1) for each in exponents),
-            offset_a=number_in("offset_a", config.offset_a, 0, 0.5),
-            delta=number_in("delta", config.delta, 0, 1),
+            examples=wholes("examples", config.examples, 1, at_least=3),
+            sets=whole("sets", config.sets, 1),
+            samples=whole("samples", config.samples, 1),
+            a=tuple(0.0 if each == 0 else real("a", each, above=0, below=1) for each in exponents),
+            offset_a=real("offset_a", config.offset_a, above=0, below=0.5),
+            delta=real("delta", config.delta, above=0, below=1),
         ),
         pair_m=pair_m,
         pair_examples=pair_examples,
-        pair_members=whole_number("pair_members", config.pair_members, 2),
+        pair_members=whole("pair_members", config.pair_members, 2),
     )
 
 

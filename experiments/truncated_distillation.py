@@ -19,15 +19,7 @@ from omegaconf import DictConfig
 
 from experiments import truncated_distillation_report as report
 from experiments.cli import command
-from experiments.direct_claim import (
-    Claim,
-    Findings,
-    number_in,
-    numbers_in,
-    run_direct_claim,
-    whole_number,
-    whole_numbers,
-)
+from experiments.direct_claim import Claim, Findings, run_direct_claim
 from experiments.opposed_prompts import Method
 from experiments.opposed_study import (
     Arm,
@@ -46,6 +38,7 @@ from experiments.rare_prompts import (
     rare_prompt,
     sequence_means,
 )
+from tasks.checks import real, reals, whole, wholes
 from tracking import Progress
 from training.distillation import distillation_learning_rate, stopped_kl_rate
 
@@ -93,9 +86,12 @@ def settings(config: DictConfig) -> Settings:
     Raises:
         ValueError: one line, with the field, its value and what would be valid.
     """
-    lengths = whole_numbers("lengths", config.lengths, 1, at_least=2)
-    counts = whole_numbers("step_counts", config.step_counts, 64, at_least=3)
-    n, variance = number_in("n", config.n, math.e, 1e12), number_in("variance", config.variance, 0, 1e6)
+    lengths = wholes("lengths", config.lengths, 1, at_least=2)
+    counts = wholes("step_counts", config.step_counts, 64, at_least=3)
+    n, variance = (
+        real("n", config.n, above=math.e, below=1e12),
+        real("variance", config.variance, above=0, below=1e6),
+    )
     share = variance / len(lengths) ** 2 / (1 - math.tanh(1) ** 2)
     if share * sum(1 / length for length in lengths) > 1:
         raise ValueError(f"variance: {variance:g} is too large for the ladder; valid: probabilities below 1")
@@ -104,16 +100,16 @@ def settings(config: DictConfig) -> Settings:
         lengths=lengths,
         step_counts=counts,
         n=n,
-        log_ns=numbers_in("log_ns", config.log_ns, 1, 1000, at_least=3),
-        steps=whole_number("steps", config.steps, 64),
+        log_ns=reals("log_ns", config.log_ns, 1, 1000, at_least=3),
+        steps=whole("steps", config.steps, 64),
         variance=variance,
         grid=halvings("halvings", config.halvings),
-        draws=whole_number("draws", config.draws, 8),
-        tuning_draws=whole_number("tuning_draws", config.tuning_draws, 2),
-        dense_length=whole_number("dense_length", config.dense_length, 1),
-        dense_steps=whole_number("dense_steps", config.dense_steps, 64),
+        draws=whole("draws", config.draws, 8),
+        tuning_draws=whole("tuning_draws", config.tuning_draws, 2),
+        dense_length=whole("dense_length", config.dense_length, 1),
+        dense_steps=whole("dense_steps", config.dense_steps, 64),
         family_grid=halvings("family_halvings", config.family_halvings),
-        family_steps=whole_number("family_steps", config.family_steps, 16),
+        family_steps=whole("family_steps", config.family_steps, 16),
     )
 
 

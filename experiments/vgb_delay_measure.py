@@ -22,7 +22,6 @@ from decoding.typed_trees import (
     leaf_probability,
     parity_tree,
 )
-from experiments.direct_claim import number_in, whole_number, whole_numbers
 from experiments.vgb_laws import (
     ChainSettings,
     Goodness,
@@ -35,6 +34,7 @@ from experiments.vgb_laws import (
     laws_of,
     sample,
 )
+from tasks.checks import real, whole, wholes
 from tasks.delay import Delay
 from tasks.parity import Parity
 from tracking import Progress
@@ -111,10 +111,10 @@ def settings(config: DictConfig) -> Settings:
     Raises:
         ValueError: one line, with the field, its value and what would be valid.
     """
-    horizons = whole_numbers("horizons", config.horizons, 4, at_least=3)
-    tilt = number_in("tilt", config.tilt, 0, 5)
-    block = whole_number("block", config.block, 2)
-    sampled = whole_number("sampled_horizon", config.sampled_horizon, 2)
+    horizons = wholes("horizons", config.horizons, 4, at_least=3)
+    tilt = real("tilt", config.tilt, above=0, below=5)
+    block = whole("block", config.block, 2)
+    sampled = whole("sampled_horizon", config.sampled_horizon, 2)
     if sampled > 10:
         raise ValueError(f"sampled_horizon: {sampled}; valid: 2 to 10, whose trees can be enumerated")
     for length in horizons:
@@ -127,8 +127,8 @@ def settings(config: DictConfig) -> Settings:
         block=block,
         chain=chain_settings(config),
         sampled_horizon=sampled,
-        chains=whole_number("chains", config.chains, 32),
-        parity_chains=whole_number("parity_chains", config.parity_chains, 32),
+        chains=whole("chains", config.chains, 32),
+        parity_chains=whole("parity_chains", config.parity_chains, 32),
     )
 
 

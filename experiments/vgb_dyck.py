@@ -45,6 +45,7 @@ from experiments.vgb_dyck_sweep import Grid, Networks, Sweep, run_sweep
 from experiments.vgb_dyck_trees import Trees, TreeSettings, measure_trees
 from metrics.evaluators import make_held_out
 from tasks import FixedDyck, Task
+from tasks.checks import real
 from tracking import load_run
 
 OWN_KEYS = ("scale", "value", "prompts", "sweep", "trees", "margin")
@@ -218,8 +219,7 @@ def _check(config: DictConfig) -> tuple[Grid, TreeSettings]:
     for key in config.value:
         if key not in (*config, *BASE_KEYS, "source", "initial") or key in OWN_KEYS:
             raise ValueError(f"value.{key}: no such field; valid are those of conf/train_value.yaml")
-    if isinstance(config.margin, bool) or not isinstance(config.margin, int | float) or config.margin < 0:
-        raise ValueError(f"margin: {config.margin!r} is not a number >= 0")
+    real("margin", config.margin, least=0)
     task = make(config.task, "task")
     if not isinstance(task, FixedDyck):
         raise ValueError(f"task: {type(task).__name__}; vgb_dyck needs FixedDyck")
@@ -227,7 +227,7 @@ def _check(config: DictConfig) -> tuple[Grid, TreeSettings]:
     trees: TreeSettings = make(
         {"_target_": "experiments.vgb_dyck_trees.TreeSettings", **plain(config.trees)}, "trees"
     )
-    if not isinstance(trees.horizon, int) or trees.horizon >= task.length:
+    if trees.horizon >= task.length:
         raise ValueError(f"trees.horizon: {trees.horizon!r} is not below task.length = {task.length}")
     return grid, trees
 

@@ -33,6 +33,7 @@ from experiments.base_model import of_seed
 from metrics.answers import Answers, distinct_correct
 from models import Model, Params
 from tasks import Task, stream
+from tasks.checks import real, whole, wholes
 
 VALUE_GUIDED = "VGB"
 BLOCKS = ("block Best-of-N", "block rejection")
@@ -73,21 +74,15 @@ class Grid:
 
     def __post_init__(self) -> None:
         for field in ("budgets", "block_lengths", "candidates", "vgb_steps"):
-            values = tuple(getattr(self, field))
-            if (
-                not all(isinstance(v, int) and not isinstance(v, bool) and v >= 1 for v in values)
-                or list(values) != sorted(set(values))
-                or not (values or field == "vgb_steps")
-            ):
-                raise ValueError(f"sweep.{field}: {list(values)}; valid: ascending integers >= 1")
-            object.__setattr__(self, field, values)
-        object.__setattr__(self, "thresholds", tuple(self.thresholds))
-        if not all(isinstance(v, int | float) and 0 < v <= 1 for v in self.thresholds):
-            raise ValueError(f"sweep.thresholds: {list(self.thresholds)}; valid: numbers in (0, 1]")
+            values = list(getattr(self, field))
+            checked = wholes(f"sweep.{field}", values, 1, at_least=int(field != "vgb_steps"))
+            if values != list(checked):
+                raise ValueError(f"sweep.{field}: {values}; valid: ascending integers >= 1")
+            object.__setattr__(self, field, checked)
+        thresholds = tuple(real("sweep.thresholds", each, above=0, most=1) for each in self.thresholds)
+        object.__setattr__(self, "thresholds", thresholds)
         for field, low in (("samples", 2), ("num_prompts", 2)):
-            value = getattr(self, field)
-            if not isinstance(value, int) or isinstance(value, bool) or value < low:
-                raise ValueError(f"sweep.{field}: {value!r} is not an integer >= {low}")
+            whole(f"sweep.{field}", getattr(self, field), low)
 
     def methods(self, tokens: int) -> tuple[Method, ...]:
         """Every decoder, with the largest budget: smaller ones are read off the same chains.

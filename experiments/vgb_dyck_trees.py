@@ -26,6 +26,7 @@ from experiments.vgb_dyck_laws import (
 )
 from models import Model, Params
 from tasks import Example, FixedDyck, stream
+from tasks.checks import real, whole
 
 ACTION, FIRST, FIXED = "action-level rejection", "VGB, first leaf", "VGB, fixed steps"
 LAWS = (ACTION, FIRST, FIXED)
@@ -54,11 +55,10 @@ class TreeSettings:
 
     def __post_init__(self) -> None:
         for field, low in (("horizon", 2), ("num_prompts", 1), ("completions", 1), ("steps", 1)):
-            value = getattr(self, field)
-            if not isinstance(value, int) or isinstance(value, bool) or value < low:
-                raise ValueError(f"trees.{field}: {value!r} is not an integer >= {low}")
-        object.__setattr__(self, "errors", tuple(float(error) for error in self.errors))
-        if len(self.errors) < 2 or list(self.errors) != sorted(set(self.errors)) or self.errors[0] < 0:
+            whole(f"trees.{field}", getattr(self, field), low)
+        errors = tuple(real("trees.errors", error, least=0) for error in self.errors)
+        object.__setattr__(self, "errors", errors)
+        if len(self.errors) < 2 or list(self.errors) != sorted(set(self.errors)):
             raise ValueError(f"trees.errors: {list(self.errors)}; valid: at least 2 ascending numbers >= 0")
 
 

@@ -32,9 +32,9 @@ from decoding.typed_trees import (
     stationary_leaf_mass,
     total_variation_of,
 )
-from experiments.direct_claim import number_in, whole_number
 from metrics import Interval, line_fit, mean_interval
 from tasks import Task, numpy_stream, stream
+from tasks.checks import real, whole
 
 UNLIMITED = 2**30
 """A budget of queries that no chain reaches."""
@@ -264,14 +264,14 @@ def chain_settings(config: DictConfig) -> ChainSettings:
     Raises:
         ValueError: a field out of range.
     """
-    first, count = whole_number("seed", config.seed, 0), whole_number("seeds", config.seeds, 2)
-    steps = whole_number("steps", config.steps, 1)
+    first, count = whole("seed", config.seed, 0), whole("seeds", config.seeds, 2)
+    steps = whole("steps", config.steps, 1)
     return ChainSettings(
         steps=steps,
-        longest=whole_number("longest", config.longest, steps),
-        delta=number_in("delta", config.delta, 0, 1),
+        longest=whole("longest", config.longest, steps),
+        delta=real("delta", config.delta, above=0, below=1),
         seeds=tuple(range(first, first + count)),
-        leaves=whole_number("leaves", config.leaves, 8),
+        leaves=whole("leaves", config.leaves, 8),
     )
 
 

@@ -22,15 +22,7 @@ from decoding.analytic_values import Overrated
 from decoding.typed_trees import perturbation_tree
 from experiments import vgb_report as report
 from experiments.cli import command
-from experiments.direct_claim import (
-    Claim,
-    Drawing,
-    Findings,
-    number_in,
-    run_direct_claim,
-    whole_number,
-    whole_numbers,
-)
+from experiments.direct_claim import Claim, Drawing, Findings, run_direct_claim
 from experiments.report import format_interval
 from experiments.verdict import Check, check_interval, check_value
 from experiments.vgb_laws import (
@@ -49,6 +41,7 @@ from experiments.vgb_laws import (
     upper_end,
 )
 from metrics import line_fit
+from tasks.checks import real, whole, wholes
 from tasks.perturbation import Perturbation
 from tracking import Progress
 
@@ -111,19 +104,19 @@ def settings(config: DictConfig) -> Settings:
     epsilons = list(config.epsilons) if isinstance(config.epsilons, Sequence) else []
     if len(set(epsilons)) < 2 or len(set(epsilons)) != len(epsilons):
         raise ValueError(f"epsilons: {config.epsilons}; valid: at least 2 different positive numbers")
-    horizons = whole_numbers("horizons", config.horizons, 3, at_least=3)
-    sampled = whole_number("sampled_horizon", config.sampled_horizon, 2)
+    horizons = wholes("horizons", config.horizons, 3, at_least=3)
+    sampled = whole("sampled_horizon", config.sampled_horizon, 2)
     for length in (*horizons, sampled):
         Perturbation(length=length)
     if sampled > 8:
         raise ValueError(f"sampled_horizon: {sampled}; valid: 2 to 8, whose trees can be enumerated")
     return Settings(
         horizons=horizons,
-        epsilons=tuple(sorted(number_in("epsilons", each, 0, 10) for each in epsilons)),
+        epsilons=tuple(sorted(real("epsilons", each, above=0, below=10) for each in epsilons)),
         chain=chain_settings(config),
         sampled_horizon=sampled,
-        sampled_epsilon=number_in("sampled_epsilon", config.sampled_epsilon, 0, 10),
-        chains=whole_number("chains", config.chains, 32),
+        sampled_epsilon=real("sampled_epsilon", config.sampled_epsilon, above=0, below=10),
+        chains=whole("chains", config.chains, 32),
     )
 
 

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 from metrics.evaluators import Batch, Evaluator, HeldOut
 from models import Model, Params
 from tasks import BracketTask, Task
+from tasks.checks import real
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,10 +37,7 @@ class BracketDistance(Evaluator):
     name: str = dataclasses.field(default="bracket_distance", init=False)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.threshold, float) or not 0 < self.threshold < 1:
-            raise ValueError(
-                f"evaluation.extra.threshold: {self.threshold!r} is not strictly between 0 and 1"
-            )
+        real("evaluation.extra.threshold", self.threshold, above=0, below=1)
 
     def check(self, task: Task) -> None:
         """Refuse a task without brackets.

@@ -16,6 +16,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from numpy.typing import ArrayLike
 
+from tasks.checks import real
+
 RATIO_TOLERANCE = 1e-5
 """Slack in nats at the threshold ln N: wider than the rounding of float32 log-probabilities of a sequence."""
 
@@ -26,20 +28,15 @@ def check_ns(ns: Sequence[float]) -> tuple[float, ...]:
     Raises:
         ValueError: no value at all, or one that is below 1 or not finite.
     """
-    checked = tuple(float(n) for n in ns)
+    checked = tuple(real("ns", n, least=1) for n in ns)
     if not checked:
         raise ValueError("ns: (); valid: at least one N >= 1")
-    for n in checked:
-        if not (math.isfinite(n) and n >= 1):
-            raise ValueError(f"ns: contains {n}; valid: finite numbers N >= 1")
     return checked
 
 
 def check_tolerance(tolerance: float) -> float:
-    """The tolerance in nats; ValueError if it is negative or not finite."""
-    if not (math.isfinite(tolerance) and tolerance >= 0):
-        raise ValueError(f"tolerance: {tolerance}; valid: a finite number of nats >= 0")
-    return float(tolerance)
+    """The tolerance in nats; ValueError if it is not a finite number >= 0."""
+    return real("tolerance", tolerance, least=0)
 
 
 def check_values(

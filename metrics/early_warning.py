@@ -22,6 +22,7 @@ from jaxtyping import Bool, Float, Int
 
 from metrics.coverage import RATIO_TOLERANCE, log_density_ratio
 from tasks import numpy_stream
+from tasks.checks import real
 
 Earlier = Float[np.ndarray, "earlier examples"]
 Now = Float[np.ndarray, " examples"]
@@ -212,11 +213,10 @@ class Statistic:
             if value is not None:
                 raise ValueError(f"parameter: {value!r}; valid for {self.kind}: none")
             return
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if name == "n" and not (number and 1 < float(value or 0) < math.inf):
-            raise ValueError(f"parameter: {value!r}; valid for {self.kind}: N, a finite number > 1")
-        if name != "n" and not (number and 0 < float(value or 0) < 1):
-            raise ValueError(f"parameter: {value!r}; valid for {self.kind}: a {name} in (0, 1)")
+        if name == "n":
+            real("parameter", value, above=1)
+        else:
+            real("parameter", value, above=0, below=1)
 
     def __str__(self) -> str:
         name = PARAMETERS.get(self.kind)

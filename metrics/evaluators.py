@@ -22,6 +22,7 @@ from metrics.divergence import check_coverage_bound, cross_entropy, kl
 from metrics.pass_rates import pass_at_n, pass_at_n_unbiased
 from models import Model, Params, token_log_probs
 from tasks import Example, Task, stream
+from tasks.checks import whole
 
 BOUND_TOLERANCE = 1e-9
 """How far rounding in float64 may push the sample-by-sample bound of coverage by KL; beyond it there is a
@@ -105,8 +106,7 @@ def make_held_out(task: Task, per_group: int, batch_size: int, seed: int, split:
         ("batch_size", batch_size, 1),
         ("seed", seed, 0),
     ):
-        if not isinstance(value, int) or isinstance(value, bool) or value < low:
-            raise ValueError(f"evaluation.{field}: {value!r} is not an integer >= {low}")
+        whole(f"evaluation.{field}", value, low)
 
     def candidates(example: Example) -> Candidates:
         if not task.num_enumerated:
@@ -291,8 +291,9 @@ class SamplingEvaluator(Evaluator):
     name: str = dataclasses.field(default="sampling", init=False)
 
     def __post_init__(self) -> None:
+        whole("evaluation.num_samples", self.num_samples, 1)
         object.__setattr__(self, "pass_ns", tuple(n for n in self.pass_ns if n <= self.num_samples))
-        if not isinstance(self.num_samples, int) or self.num_samples < 1 or not self.pass_ns:
+        if not self.pass_ns:
             raise ValueError(
                 f"evaluation.num_samples: {self.num_samples!r} is below every N of evaluation.pass_ns"
             )

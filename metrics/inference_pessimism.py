@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from metrics.pass_rates import check_whole_ns
+from tasks.checks import real, whole
 
 _MASS_TOLERANCE = 1e-9
 
@@ -61,7 +62,7 @@ def pessimism(
     [0.0, 1.0, 2.0]
     """
     rewards = _rewards(reward)
-    _check_beta(beta)
+    real("beta", beta, above=0)
     masses = _masses(mass, rewards)
     top = np.max(np.where(masses > 0, rewards, -np.inf), axis=-1, keepdims=True)
     order = np.argsort(-rewards, axis=-1, kind="stable")
@@ -167,8 +168,7 @@ def pessimism_laws(
     rewards = _rewards(reward)
     masses = _masses(reference, rewards)
     for name, value in (("n", n), ("draws", draws)):
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-            raise ValueError(f"{name}: {value!r} is not an integer >= 1")
+        whole(name, value, 1)
     shares = rng.multinomial(n, masses / masses.sum(), size=draws) / n
     found = pessimism(np.broadcast_to(rewards, shares.shape), beta, shares)
     if not fresh:
@@ -217,8 +217,3 @@ def _masses(
     if not fits or not np.all(np.abs(masses.sum(axis=-1) - 1) <= _MASS_TOLERANCE):
         raise ValueError(f"mass: shape {masses.shape}; valid: one distribution for each set of rewards")
     return masses
-
-
-def _check_beta(beta: float) -> None:
-    if isinstance(beta, bool) or not 0 < beta < np.inf:
-        raise ValueError(f"beta: {beta!r} is not a positive number")

@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
 from metrics.coverage import RATIO_TOLERANCE, check_ns, check_tolerance, check_values
+from tasks.checks import real
 
 
 @dataclass(frozen=True)
@@ -31,9 +32,7 @@ class Interval:
 
 
 def _check_confidence(confidence: float) -> float:
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence: {confidence}; valid: a number between 0 and 1, such as 0.95")
-    return float(confidence)
+    return real("confidence", confidence, above=0, below=1)
 
 
 def _check_finite(

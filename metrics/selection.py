@@ -23,6 +23,7 @@ from metrics.coverage import (
 )
 from metrics.divergence import cross_entropy, kl
 from metrics.pass_rates import LOG_PROB_SLACK, pass_at_n
+from tasks.checks import real
 
 TieBreak = Literal["min_cross_entropy", "earliest", "latest", "middle"]
 """Which of the tied checkpoints is taken: the one of least held-out cross-entropy (the earliest of those),
@@ -181,8 +182,7 @@ def offset_tournament(
         raise ValueError(
             f"sample_log_probs: shape {samples.shape}; valid: {(*matrix.shape, examples, 'samples')}"
         )
-    if not (math.isfinite(a) and a >= 0):
-        raise ValueError(f"a: {a}; valid: a finite number >= 0")
+    real("a", a, least=0)
     threshold = math.log(n) - tolerance
     own = np.zeros_like(matrix)
     for chosen, log_prob in enumerate(samples):

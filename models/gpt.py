@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from models.base import Model
 from models.cache import DecodeCache, PrefixCache, visible_until, write
 from models.layers import Memory, attend, layer_norm, linear, lookup
+from tasks.checks import flag, real, whole
 
 Params = dict[str, Any]
 
@@ -57,17 +58,15 @@ class GPT(Model):
             "width",
             "mlp_ratio",
         ):
-            value = getattr(self, field)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"model.{field}: {value!r} is not an integer >= 1")
+            whole(f"model.{field}", getattr(self, field), 1)
         if self.width % self.num_heads:
             raise ValueError(
                 f"model.width: {self.width} is not a multiple of model.num_heads = {self.num_heads}"
             )
         if self.dtype not in ("float32", "bfloat16"):
             raise ValueError(f"model.dtype: {self.dtype!r} is not one of float32, bfloat16")
-        if not self.init_std > 0:
-            raise ValueError(f"model.init_std: {self.init_std!r} is not a positive number")
+        real("model.init_std", self.init_std, above=0)
+        flag("model.tie_embeddings", self.tie_embeddings)
 
     @property
     def max_length(self) -> int:

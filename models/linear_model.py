@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from models.base import Model
 from tasks import Task
+from tasks.checks import real
 from tasks.linear import FeatureMap
 
 Params = dict[str, Any]
@@ -46,9 +47,7 @@ class Linear(Model):
     phi: FeatureMap | None = dataclasses.field(default_factory=lambda: None)
 
     def __post_init__(self) -> None:
-        radius = self.init_radius
-        if isinstance(radius, bool) or not isinstance(radius, int | float) or not 0 <= radius < float("inf"):
-            raise ValueError(f"model.init_radius: {radius!r} is not a finite number >= 0")
+        real("model.init_radius", self.init_radius, least=0)
         if self.phi is not None and not isinstance(self.phi, FeatureMap):
             raise ValueError(f"model.phi: {self.phi!r} is no setting; linear has its task's")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 from typing import Any, Literal
 
 import jax
@@ -13,9 +12,10 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from tasks import markov_sums
+from tasks.checks import probabilities, real, whole
 from tasks.linear import next_log_probs
 from tasks.markov_features import MarkovFeatures, PositionFeatures, RandomFeatures, Sizes
-from tasks.tilted import TiltedTask, require_integer, require_number
+from tasks.tilted import TiltedTask
 
 _DIMENSION = 8
 _FAMILIES = ("random", "position")
@@ -66,36 +66,32 @@ class AutoregressiveLinear(TiltedTask):
     def __post_init__(self) -> None:
         lowest = {"horizon": 1, "num_symbols": 2, "num_prompts": 1, "seed": 0, "theta_seed": 0}
         for field, low in lowest.items():
-            require_integer(field, getattr(self, field), low)
+            whole(f"task.{field}", getattr(self, field), low)
         for field, valid in (("family", _FAMILIES), ("classes", ("all", "prompts"))):
             if getattr(self, field) not in valid:
                 raise ValueError(f"task.{field}: {getattr(self, field)!r} is not one of {', '.join(valid)}")
-        require_number("bound", self.bound, 0)
-        norm: Any = self.norm
-        if isinstance(norm, bool) or not isinstance(norm, int | float) or not 0 <= norm <= 1:
-            raise ValueError(f"task.norm: {norm!r} is not in [0, 1]; theta* is in the unit ball")
+        real("task.bound", self.bound, above=0)
+        # theta* is in the unit ball.
+        real("task.norm", self.norm, least=0, most=1)
         if self.dimension is not None:
-            require_integer("dimension", self.dimension, 1)
+            whole("task.dimension", self.dimension, 1, other="null")
             if self.family == "position" and self.dimension != self.horizon:
                 raise ValueError(
                     f"task.dimension: {self.dimension}; valid for family position: null, or the horizon "
                     f"{self.horizon}"
                 )
         if self.prompt_probs is not None:
-            object.__setattr__(self, "prompt_probs", self._checked_probs(self.prompt_probs))
+            found = probabilities("task.prompt_probs", self.prompt_probs, positive=True)
+            if len(found) != self.num_prompts:
+                raise ValueError(
+                    f"task.prompt_probs: {list(found)} has {len(found)} probabilities for "
+                    f"task.num_prompts = {self.num_prompts}"
+                )
+            object.__setattr__(self, "prompt_probs", found)
         try:
             self.features  # noqa: B018
         except ValueError as error:
             raise ValueError(f"task.horizon: {self.horizon}: {error}") from None
-
-    def _checked_probs(self, given: Any) -> tuple[float, ...]:
-        valid = f"valid: {self.num_prompts} positive numbers that sum to 1"
-        if isinstance(given, str) or not hasattr(given, "__len__"):
-            raise ValueError(f"task.prompt_probs: {given!r}; {valid}")
-        numbers = all(isinstance(p, int | float) and not isinstance(p, bool) and p > 0 for p in given)
-        if not numbers or len(given) != self.num_prompts or abs(math.fsum(given) - 1) > 1e-6:
-            raise ValueError(f"task.prompt_probs: {list(given)}; {valid}")
-        return tuple(float(p) for p in given)
 
     @property
     def features(self) -> MarkovFeatures:

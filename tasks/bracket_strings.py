@@ -5,8 +5,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import functools
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -18,6 +17,7 @@ from tasks.base import PAD, Task
 from tasks.bracket_law import CLOSE, END, OPEN, Law
 from tasks.bracket_state import BracketLatent, Parsed, parse
 from tasks.bracket_text import BracketText
+from tasks.checks import distribution, flag, real, whole
 
 KINDS = ("drawn", "cap", "given")
 """Kinds of prompts, which are the classes of the mixture."""
@@ -61,28 +61,13 @@ class BracketStrings(Task):
     max_enumerated: int = 64
 
     def __post_init__(self) -> None:
-        if isinstance(self.mixture, Mapping):
-            object.__setattr__(self, "mixture", tuple(self.mixture.items()))
-        object.__setattr__(self, "mixture", tuple((str(name), float(p)) for name, p in self.mixture))
         for field, low in {"num_types": 1, "max_depth": 1, "max_enumerated": 0}.items():
-            check_integer(field, getattr(self, field), low)
-        if not isinstance(self.reward_depth, bool):
-            raise ValueError(f"task.reward_depth: {self.reward_depth!r} is not true or false")
-        if not isinstance(self.noise, int | float) or not 0 <= self.noise < 1:
-            raise ValueError(f"task.noise: {self.noise!r} is not a probability in [0, 1)")
-        self._check_mixture()
+            whole(f"task.{field}", getattr(self, field), low)
+        flag("task.reward_depth", self.reward_depth)
+        real("task.noise", self.noise, least=0, below=1)
+        object.__setattr__(self, "mixture", distribution("task.mixture", self.mixture, tuple(KINDS)))
         self._check_sizes()
         self._check_prefixes()
-
-    def _check_mixture(self) -> None:
-        for name, p in self.mixture:
-            if name not in KINDS:
-                raise ValueError(f"task.mixture: no class {name!r}; valid are {', '.join(KINDS)}")
-            if not 0 <= p <= 1:
-                raise ValueError(f"task.mixture.{name}: {p} is not a probability in [0, 1]")
-        total = math.fsum(p for _, p in self.mixture)
-        if abs(total - 1) > 1e-6:
-            raise ValueError(f"task.mixture: probabilities {dict(self.mixture)} sum to {total:.6g}, not to 1")
 
     def _check_sizes(self) -> None:
         """Refuse what admits no string; comes before anything asks for the law."""
@@ -91,10 +76,10 @@ class BracketStrings(Task):
         bounds = self.prefix_lengths
         if not isinstance(bounds, Sequence) or len(bounds) != 2:
             raise ValueError(f"task.prefix_lengths: {bounds!r} is not [fewest, most]")
-        object.__setattr__(self, "prefix_lengths", tuple(bounds))
-        first, last = self.prefix_lengths
+        first, last = (whole("task.prefix_lengths", bound, 0) for bound in bounds)
+        object.__setattr__(self, "prefix_lengths", (first, last))
         most = self._num_tokens - 1
-        if not all(isinstance(b, int) for b in (first, last)) or not 0 <= first <= last <= most:
+        if not first <= last <= most:
             raise ValueError(
                 f"task.prefix_lengths: {list(self.prefix_lengths)}; valid: 0 <= fewest <= most <= {most}"
             )
@@ -279,13 +264,3 @@ class BracketStrings(Task):
     def decode(self, tokens: Any) -> str:
         """Text of a prompt or response; padding is skipped."""
         return self.text.decode(tokens)
-
-
-def check_integer(field: str, value: object, low: int) -> None:
-    """Refuse what is no integer of at least `low`.
-
-    Raises:
-        ValueError: naming `task.field`.
-    """
-    if not isinstance(value, int) or isinstance(value, bool) or value < low:
-        raise ValueError(f"task.{field}: {value!r} is not an integer >= {low}")

@@ -8,7 +8,8 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from tasks.tilted import TiltedTask, require_integer, require_number, uniform_log_probs
+from tasks.checks import real, whole
+from tasks.tilted import TiltedTask, uniform_log_probs
 
 _LARGEST = 80.0
 """Largest tilt times length: exp(-80) is a normal float32."""
@@ -42,9 +43,9 @@ class Delay(TiltedTask):
     tilt: float | None = 1.0
 
     def __post_init__(self) -> None:
-        require_integer("length", self.length, 1)
+        whole("task.length", self.length, 1)
         if self.tilt is not None:
-            require_number("tilt", self.tilt, 0)
+            real("task.tilt", self.tilt, above=0, other="null")
             if self.tilt * self.length > _LARGEST:
                 raise ValueError(
                     f"task.tilt: {self.tilt!r} times task.length {self.length} exceeds {_LARGEST:g}, where "

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from tasks.bracket_law import Law, conditioned_law
-from tasks.bracket_strings import check_integer
 from tasks.brackets import BracketTask
+from tasks.checks import whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,9 +40,9 @@ class Dyck(BracketTask):
     max_length: int | None = None
 
     def _check_sizes(self) -> None:
-        check_integer("min_length", self.min_length, 1)
+        whole("task.min_length", self.min_length, 1)
         if self.max_length is not None:
-            check_integer("max_length", self.max_length, 1)
+            whole("task.max_length", self.max_length, 1, other="null")
         if not any(length % 2 for length in range(self.min_length, self._longest + 1)):
             raise ValueError(
                 f"task.min_length: no balanced string has {self.min_length} to {self._longest} tokens "

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from typing import Any
 
 from tasks.bracket_law import Law, fixed_length_law
-from tasks.bracket_strings import check_integer
 from tasks.brackets import BracketTask
+from tasks.checks import probabilities, whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,22 +39,17 @@ class FixedDyck(BracketTask):
     type_probs: Sequence[float] = (0.2, 0.8)
 
     def _check_sizes(self) -> None:
-        check_integer("length", self.length, 2)
+        whole("task.length", self.length, 2)
         if self.length % 2:
             raise ValueError(f"task.length: {self.length} is odd; a balanced string has an even number")
-        if not isinstance(self.type_probs, Sequence) or not all(
-            isinstance(p, int | float) and 0 < p <= 1 for p in self.type_probs
-        ):
-            raise ValueError(f"task.type_probs: {self.type_probs!r} is not a list of probabilities > 0")
-        object.__setattr__(self, "type_probs", tuple(float(p) for p in self.type_probs))
+        object.__setattr__(
+            self, "type_probs", probabilities("task.type_probs", self.type_probs, positive=True)
+        )
         if len(self.type_probs) != self.num_types:
             raise ValueError(
                 f"task.type_probs: {list(self.type_probs)} has {len(self.type_probs)} probabilities for "
                 f"task.num_types = {self.num_types}"
             )
-        total = math.fsum(self.type_probs)
-        if abs(total - 1) > 1e-6:
-            raise ValueError(f"task.type_probs: {list(self.type_probs)} sum to {total:.6g}, not to 1")
 
     @property
     def _type_probs(self) -> tuple[float, ...]:

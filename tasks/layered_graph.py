@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 import jax
@@ -21,6 +21,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from tasks import edge_list
 from tasks.base import Enumeration, Example, Task
+from tasks.checks import distribution, flag, whole
 from tasks.graph_classes import CLASSES, GraphLatent
 from tasks.graph_drawing import Drawing, draw_graph
 
@@ -79,26 +80,16 @@ class LayeredGraph(Task):
     max_enumerated: int = 64
 
     def __post_init__(self) -> None:
-        if isinstance(self.mixture, Mapping):
-            object.__setattr__(self, "mixture", tuple(self.mixture.items()))
-        object.__setattr__(self, "mixture", tuple((str(name), float(p)) for name, p in self.mixture))
         lowest = {"depth": 1, "width": 1, "branching": 0, "uniform_branching": 0, "num_ids": 1}
         lowest |= {"subset_seed": 0, "max_enumerated": 0}
         for field, low in lowest.items():
-            value = getattr(self, field)
-            if not isinstance(value, int) or isinstance(value, bool) or value < low:
-                raise ValueError(f"task.{field}: {value!r} is not an integer >= {low}")
+            whole(f"task.{field}", getattr(self, field), low)
+        for field in ("separators", "fill"):
+            flag(f"task.{field}", getattr(self, field))
         _choice("edge_order", self.edge_order, get_args(edge_list.EdgeOrder))
         _choice("subset", self.subset, ("rank", "label"))
-        for name, p in self.mixture:
-            if name not in CLASSES:
-                raise ValueError(f"task.mixture: no class {name!r}; valid are {', '.join(CLASSES)}")
-            if not 0 <= p <= 1:
-                raise ValueError(f"task.mixture.{name}: {p} is not a probability in [0, 1]")
-        object.__setattr__(self, "mixture", tuple((name, p) for name, p in self.mixture if p > 0))
-        total = math.fsum(p for _, p in self.mixture)
-        if abs(total - 1) > 1e-6:
-            raise ValueError(f"task.mixture: probabilities {dict(self.mixture)} sum to {total:.6g}, not to 1")
+        mixture = distribution("task.mixture", self.mixture, tuple(CLASSES))
+        object.__setattr__(self, "mixture", tuple((name, p) for name, p in mixture if p > 0))
         self._check_classes()
         if self.max_branching and self.width < 2:
             raise ValueError(

@@ -8,7 +8,8 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from tasks.tilted import TiltedTask, require_integer, uniform_log_probs
+from tasks.checks import whole
+from tasks.tilted import TiltedTask, uniform_log_probs
 
 _MOST_CHECKS = 120
 """2^-120 is a normal float32."""
@@ -40,8 +41,8 @@ class Parity(TiltedTask):
     block: int = 2
 
     def __post_init__(self) -> None:
-        require_integer("length", self.length, 1)
-        require_integer("block", self.block, 1)
+        whole("task.length", self.length, 1)
+        whole("task.block", self.block, 1)
         if self.length % self.block:
             raise ValueError(f"task.block: {self.block} does not divide task.length {self.length}")
         if self.length // self.block > _MOST_CHECKS:

@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from tasks import edge_list
 from tasks.base import Enumeration, Example, Task
+from tasks.checks import flag, whole
 from tasks.ordering import lowest
 
 
@@ -54,12 +55,9 @@ class PathStar(Task):
 
     def __post_init__(self) -> None:
         for field, low in (("arms", 2), ("path_length", 2), ("num_ids", 1)):
-            value = getattr(self, field)
-            if not isinstance(value, int) or isinstance(value, bool) or value < low:
-                raise ValueError(f"task.{field}: {value!r} is not an integer >= {low}")
+            whole(f"task.{field}", getattr(self, field), low)
         for field in ("separators", "reversed"):
-            if not isinstance(getattr(self, field), bool):
-                raise ValueError(f"task.{field}: {getattr(self, field)!r} is neither true nor false")
+            flag(f"task.{field}", getattr(self, field))
         if self.num_ids < self.num_nodes:
             raise ValueError(
                 f"task.num_ids: {self.num_ids} ids are too few for {self.num_nodes} nodes (1 + arms x "

@@ -9,7 +9,8 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from tasks.tilted import TiltedTask, require_integer, uniform_log_probs
+from tasks.checks import whole
+from tasks.tilted import TiltedTask, uniform_log_probs
 
 _SMALLEST = 1e-37
 """Smallest V at the root that is a normal float32."""
@@ -37,7 +38,7 @@ class Perturbation(TiltedTask):
     length: int = 6
 
     def __post_init__(self) -> None:
-        require_integer("length", self.length, 1)
+        whole("task.length", self.length, 1)
         if (2 / 3) ** self.length < _SMALLEST:
             most = int(math.log(_SMALLEST) / math.log(2 / 3))
             raise ValueError(

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from tasks.tilted import TiltedTask, require_integer
+from tasks.checks import real, whole
+from tasks.tilted import TiltedTask
 
 _MOST_LEAVES = 2**16
 
@@ -55,7 +56,7 @@ class Tabular(TiltedTask):
     def __post_init__(self) -> None:
         lowest = {"length": 1, "num_symbols": 2, "num_prompts": 1, "seed": 0}
         for field, low in lowest.items():
-            require_integer(field, getattr(self, field), low)
+            whole(f"task.{field}", getattr(self, field), low)
         if self.num_symbols > len(string.ascii_lowercase):
             raise ValueError(f"task.num_symbols: {self.num_symbols}; valid: at most 26, the letters")
         if self.num_symbols**self.length > _MOST_LEAVES:
@@ -66,8 +67,7 @@ class Tabular(TiltedTask):
         if self.rewards not in ("binary", "graded"):
             raise ValueError(f"task.rewards: {self.rewards!r} is not one of binary, graded")
         for field, high in (("concentration", 1e6), ("density", 1.0)):
-            if not 0 < getattr(self, field) <= high:
-                raise ValueError(f"task.{field}: {getattr(self, field)!r} is not in (0, {high:g}]")
+            real(f"task.{field}", getattr(self, field), above=0, most=high)
 
     @property
     def symbols(self) -> tuple[str, ...]:

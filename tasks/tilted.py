@@ -175,23 +175,3 @@ def uniform_log_probs(vocab_size: int, tokens: tuple[int, ...]) -> Float[Array, 
     table = np.full(vocab_size, -np.inf, np.float32)
     table[list(tokens)] = -np.log(len(tokens))
     return jnp.asarray(table)
-
-
-def require_integer(field: str, value: Any, low: int) -> None:
-    """Refuse what is not an integer >= low.
-
-    Raises:
-        ValueError: in one line.
-    """
-    if not isinstance(value, int) or isinstance(value, bool) or value < low:
-        raise ValueError(f"task.{field}: {value!r} is not an integer >= {low}")
-
-
-def require_number(field: str, value: Any, low: float) -> None:
-    """Refuse what is not a finite number > low.
-
-    Raises:
-        ValueError: in one line.
-    """
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low < value < float("inf"):
-        raise ValueError(f"task.{field}: {value!r} is not a finite number > {low:g}")

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 
+from tasks.checks import real
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress as RichProgress
@@ -63,8 +65,7 @@ class Progress:
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        if not interval >= 0:
-            raise ValueError(f"interval is {interval}: zero or more seconds are valid")
+        real("interval", interval, least=0)
         self._stream = sys.stderr if stream is None else stream
         self._show = show
         self._interval = interval

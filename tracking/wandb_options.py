@@ -8,6 +8,8 @@ import os
 from typing import Literal
 from urllib.parse import urlsplit
 
+from tasks.checks import real
+
 Mode = Literal["online", "offline", "disabled"]
 MODES = ("auto", "online", "offline", "disabled")
 _HOSTS = ("api.wandb.ai", "api.forge.coreweave.com")
@@ -42,8 +44,7 @@ class WandbOptions:
         if self.mode not in MODES:
             raise ValueError(f"tracking mode is {self.mode!r}: one of {', '.join(MODES)} is valid")
         for field in ("init_timeout", "finish_timeout"):
-            if not getattr(self, field) > 0:
-                raise ValueError(f"{field} is {getattr(self, field)}: a positive number of seconds is valid")
+            real(field, getattr(self, field), above=0)
 
 
 def has_credentials() -> bool:

@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int
 
+from tasks.checks import real, whole
+
 
 class Averaged(NamedTuple):
     """State of a rule whose iterates are averaged: the rule's own, the average, and the number of
@@ -47,10 +49,8 @@ class Averaging:
     def __post_init__(self) -> None:
         if self.kind not in ("uniform", "ema"):
             raise ValueError(f"averaging.kind: {self.kind!r} is not one of uniform, ema")
-        if not 0 <= self.decay < 1:
-            raise ValueError(f"averaging.decay: {self.decay!r} is not in [0, 1)")
-        if not isinstance(self.start, int) or isinstance(self.start, bool) or self.start < 0:
-            raise ValueError(f"averaging.start: {self.start!r} is not an integer >= 0")
+        real("averaging.decay", self.decay, least=0, below=1)
+        whole("averaging.start", self.start)
 
     def of(self, rule: optax.GradientTransformation) -> optax.GradientTransformation:
         """The rule's own updates, with the average in its state (`Averaged`).

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import jax
 import numpy as np
 
+from tasks.checks import real, whole
 from training.processes import several
 
 if TYPE_CHECKING:
@@ -46,16 +47,13 @@ class CheckpointPolicy:
     budget_mb: float = 500.0
 
     def __post_init__(self) -> None:
-        if not self.every_seconds >= 0:
-            raise ValueError(f"checkpoint.every_seconds: {self.every_seconds!r} is not a number >= 0")
-        if not isinstance(self.keep, int) or self.keep < 1:
-            raise ValueError(f"checkpoint.keep: {self.keep!r} is not an integer >= 1")
+        real("checkpoint.every_seconds", self.every_seconds, least=0)
+        whole("checkpoint.keep", self.keep, 1)
         if self.parameters not in ("evaluations", "ends", "none"):
             raise ValueError(
                 f"checkpoint.parameters: {self.parameters!r} is not one of evaluations, ends, none"
             )
-        if not self.budget_mb > 0:
-            raise ValueError(f"checkpoint.budget_mb: {self.budget_mb!r} is not a positive number")
+        real("checkpoint.budget_mb", self.budget_mb, above=0)
 
     def parameter_steps(self, grids: Sequence[Sequence[int]], bytes_each: int) -> list[set[int]]:
         """For each phase, given its evaluation steps, the steps whose parameters are kept within the

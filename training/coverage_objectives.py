@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from tasks.checks import real
 from training.objectives import CrossEntropy, Objective, Scores
 
 LARGEST_N = 1e9
@@ -93,7 +94,7 @@ class DCO(Objective):
     n: float = 16
 
     def __post_init__(self) -> None:
-        _require_n(self.n)
+        real("objective.n", self.n, least=1, most=LARGEST_N)
 
     def __call__(self, scores: Scores) -> Float[Array, "*batch"]:
         """Loss of each sequence."""
@@ -117,7 +118,7 @@ class StepwiseDCO(Objective):
     n: float = 4
 
     def __post_init__(self) -> None:
-        _require_n(self.n)
+        real("objective.n", self.n, least=1, most=LARGEST_N)
 
     def __call__(self, scores: Scores) -> Float[Array, "*batch"]:
         """Loss of each sequence."""
@@ -146,20 +147,10 @@ class Reweighted(CrossEntropy):
         super().__post_init__()
         if self.favour not in ("hard", "easy"):
             raise ValueError(f"objective.favour: {self.favour!r} is not one of hard, easy")
-        if not _is_number(self.gamma) or not 0 < self.gamma < math.inf:
-            raise ValueError(f"objective.gamma: {self.gamma!r} is not a positive number")
+        real("objective.gamma", self.gamma, above=0)
 
     def __call__(self, scores: Scores) -> Float[Array, "*batch"]:
         """Loss of each sequence."""
         log_p = jax.lax.stop_gradient(scores.log_probs)
         log_weight = log_miss(log_p) if self.favour == "hard" else jnp.minimum(log_p, 0.0)
         return jnp.exp(self.gamma * log_weight) * super().__call__(scores)
-
-
-def _require_n(n: object) -> None:
-    if not _is_number(n) or not 1 <= n <= LARGEST_N:  # type: ignore[operator]
-        raise ValueError(f"objective.n: {n!r} is not a number in [1, {LARGEST_N:g}]")
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int
 
 from models.linear import token_gradients, token_kls
 from tasks import Task
+from tasks.checks import real
 from tasks.linear import FeatureMap
 from training.objectives import Objective, Scores
 
@@ -85,8 +86,7 @@ class TruncatedDistillation(Objective):
     n: float = 16.0
 
     def __post_init__(self) -> None:
-        if not isinstance(self.n, int | float) or isinstance(self.n, bool) or not 1 < self.n < math.inf:
-            raise ValueError(f"objective.n: {self.n!r} is not a number > 1")
+        real("objective.n", self.n, above=1)
 
     @property
     def needs_teacher(self) -> bool:

@@ -16,6 +16,7 @@ from jaxtyping import Float
 
 from metrics.early_warning import BASELINE, Statistic, drawn_candidates
 from metrics.evaluators import HeldOut
+from tasks.checks import real
 from training.sink import Record, Sink
 
 
@@ -44,9 +45,7 @@ class EarlyWarning:
             raise ValueError(
                 f"early_warning.kind: {BASELINE}; valid: a statistic beside the cross-entropy's own"
             )
-        number = isinstance(self.threshold, int | float) and not isinstance(self.threshold, bool)
-        if not (number and 0 <= self.threshold < float("inf")):
-            raise ValueError(f"early_warning.threshold: {self.threshold!r} is not a finite number >= 0")
+        real("early_warning.threshold", self.threshold, least=0)
 
     @property
     def statistic(self) -> Statistic:

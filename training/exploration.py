@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from decoding.selection import response_features
+from tasks.checks import real
 from training.sources import Bonus, Policy, TrainingBatch
 
 
@@ -54,8 +54,8 @@ class RepresentationBonus(Bonus):
     weight: float = 0.01
 
     def __post_init__(self) -> None:
-        _require_number("ridge", self.ridge, zero=False)
-        _require_number("weight", self.weight, zero=True)
+        real("bonus.ridge", self.ridge, above=0)
+        real("bonus.weight", self.weight, least=0)
 
     def __call__(self, policy: Policy, batch: TrainingBatch) -> Float[Array, "batch samples"]:
         """The bonus of each response."""
@@ -87,7 +87,7 @@ class CountBonus(Bonus):
     weight: float = 0.01
 
     def __post_init__(self) -> None:
-        _require_number("weight", self.weight, zero=True)
+        real("bonus.weight", self.weight, least=0)
 
     def __call__(self, policy: Policy, batch: TrainingBatch) -> Float[Array, "batch samples"]:
         """The bonus of each response."""
@@ -95,12 +95,6 @@ class CountBonus(Bonus):
         shown = jnp.where(batch.response_mask, batch.responses, -1)
         same = jnp.all(shown[:, :, None] == shown[:, None, :], axis=-1)
         return _where_any_is_correct(rewards, self.weight / jnp.sum(same, axis=-1, dtype=rewards.dtype))
-
-
-def _require_number(name: str, value: object, zero: bool) -> None:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not 0 <= value < math.inf or (value == 0 and not zero):  # type: ignore[operator]
-        raise ValueError(f"bonus.{name}: {value!r} is not a number {'>= 0' if zero else '> 0'}")
 
 
 def _rewards_of(batch: TrainingBatch) -> Float[Array, "batch samples"]:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from tasks.checks import whole
 from training.processes import several
 from training.step import TOKENS_OF_A_PART
 
@@ -74,8 +75,8 @@ def choose_layout(
         ValueError: one line, if the values are impossible on this hardware.
     """
     for field, value in (("devices", devices), ("data_parallel", data_parallel)):
-        if value != "auto" and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-            raise ValueError(f"{field}: {value!r} is neither auto nor an integer >= 1")
+        if value != "auto":
+            whole(field, value, 1, other="auto")
     platform, processes, available = hardware or Hardware.found()
     if isinstance(devices, int) and devices > available:
         of = " of each process" if processes > 1 else ""

@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from tasks.checks import real
+
 ReferenceKind = Literal["none", "tokens", "distributions"]
 """What an objective asks of a reference model: nothing, the log-probabilities of the responses' tokens, or
 those of all tokens at each of their positions."""
@@ -94,8 +96,7 @@ class CrossEntropy(Objective):
     normalisation: Literal["sequence", "token"] = "sequence"
 
     def __post_init__(self) -> None:
-        if not self.prompt_weight >= 0:
-            raise ValueError(f"objective.prompt_weight: {self.prompt_weight!r} is not a number >= 0")
+        real("objective.prompt_weight", self.prompt_weight, least=0)
         if self.normalisation not in ("sequence", "token"):
             raise ValueError(f"objective.normalisation: {self.normalisation!r} is not one of sequence, token")
 

@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from tasks.checks import real, whole
+
 
 def decay_mask(params: Any) -> Any:
     """True on the leaves that weight decay applies to: all but biases and norms' gains, as in GPT.
@@ -24,19 +26,22 @@ def decay_mask(params: Any) -> Any:
 def learning_rate_schedule(
     learning_rate: float, steps: int, schedule: str, warmup: int, final_fraction: float
 ) -> optax.Schedule:
-    """Linear warm-up over `warmup` steps, then constant, or cosine decay to `final_fraction` of the peak at
-    `steps`."""
+    """The rate of each update, counted from 0: linear warm-up, then constant or a cosine decay.
+
+    With the peak eta, w = `warmup`, T = `steps` and f = `final_fraction`, update t has the rate
+
+        t < w:               eta (t + 1)/w, so that the first update has eta/w and update w - 1 has eta
+        t >= w, constant:    eta
+        t >= w, cosine:      eta (f + (1 - f) (1 + cos(pi (t - w)/(T - w)))/2), and eta f from T on
+    """
     if schedule == "cosine":
-        return optax.warmup_cosine_decay_schedule(
-            0.0 if warmup else learning_rate,
-            learning_rate,
-            warmup,
-            max(steps, warmup + 1),
-            learning_rate * final_fraction,
-        )
-    if warmup:
-        return optax.schedules.linear_schedule(learning_rate / warmup, learning_rate, warmup - 1 or 1)
-    return optax.schedules.constant_schedule(learning_rate)
+        after = optax.schedules.cosine_decay_schedule(learning_rate, max(steps - warmup, 1), final_fraction)
+    else:
+        after = optax.schedules.constant_schedule(learning_rate)
+    if not warmup:
+        return after
+    rise = optax.schedules.linear_schedule(learning_rate / warmup, learning_rate, warmup - 1 or 1)
+    return optax.schedules.join_schedules([rise, after], [warmup])
 
 
 def normalize_by_global_norm(damping: float) -> optax.GradientTransformation:
@@ -69,8 +74,7 @@ def project_onto_ball(radius: float | None) -> optax.GradientTransformation:
     """
     if radius is None:
         return optax.identity()
-    if not radius > 0:
-        raise ValueError(f"optimizer.radius: {radius!r} is not a positive number or null")
+    real("optimizer.radius", radius, above=0, other="null")
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         if params is None:
@@ -114,14 +118,10 @@ def normalized_sgd_settings(
     Raises:
         ValueError: for an argument out of range.
     """
-    if not n > 1:
-        raise ValueError(f"n: {n!r} is not a number > 1")
-    if not feature_bound > 0:
-        raise ValueError(f"feature_bound: {feature_bound!r} is not a positive number")
-    if not variance >= 0:
-        raise ValueError(f"variance: {variance!r} is not a number >= 0")
-    if steps < 1:
-        raise ValueError(f"steps: {steps!r} is not an integer >= 1")
+    real("n", n, above=1)
+    real("feature_bound", feature_bound, above=0)
+    real("variance", variance, least=0)
+    whole("steps", steps, 1)
     largest = (math.log(n) / (variance * steps)) ** 0.25 if variance else math.inf
     rate = min(1 / (128 * feature_bound), largest)
     return NormalizedSGDSettings(rate, math.log(n) / (16 * rate))
@@ -138,11 +138,12 @@ def checked_schedule(
     Raises:
         ValueError: naming the setting that is not.
     """
-    check_positive("learning_rate", learning_rate)
+    real("optimizer.learning_rate", learning_rate, above=0)
+    whole("optimizer.steps", steps)
     if schedule not in ("constant", "cosine"):
         raise ValueError(f"optimizer.schedule: {schedule!r} is not one of constant, cosine")
-    if not isinstance(warmup, int) or warmup < 0:
-        raise ValueError(f"optimizer.warmup: {warmup!r} is not an integer >= 0")
+    whole("optimizer.warmup", warmup)
+    real("optimizer.final_fraction", final_fraction, least=0, most=1)
     return learning_rate_schedule(learning_rate, steps, schedule, warmup, final_fraction)
 
 
@@ -154,29 +155,9 @@ def clipping(clip_norm: float | None) -> optax.GradientTransformation | None:
     """
     if clip_norm is None:
         return None
-    if not clip_norm > 0:
-        raise ValueError(f"optimizer.clip_norm: {clip_norm!r} is not a positive number or null")
-    return optax.clip_by_global_norm(clip_norm)
+    return optax.clip_by_global_norm(real("optimizer.clip_norm", clip_norm, above=0, other="null"))
 
 
 def projection(radius: float | None) -> optax.GradientTransformation | None:
     """`project_onto_ball`, None for none."""
     return None if radius is None else project_onto_ball(radius)
-
-
-def check_positive(name: str, value: float) -> None:
-    """Refuse, by a ValueError, a setting that is not a positive number."""
-    if not value > 0:
-        raise ValueError(f"optimizer.{name}: {value!r} is not a positive number")
-
-
-def check_not_negative(name: str, value: float) -> None:
-    """Refuse, by a ValueError, a setting that is not a number >= 0."""
-    if not value >= 0:
-        raise ValueError(f"optimizer.{name}: {value!r} is not a number >= 0")
-
-
-def check_fraction(name: str, value: float) -> None:
-    """Refuse, by a ValueError, a setting that is not in [0, 1)."""
-    if not 0 <= value < 1:
-        raise ValueError(f"optimizer.{name}: {value!r} is not in [0, 1)")

@@ -12,13 +12,11 @@ import jax
 import optax
 import optax.contrib
 
+from tasks.checks import flag, real
 from training.optimizer_links import (
     NormalizedSGDSettings,
     Schedule,
     chain,
-    check_fraction,
-    check_not_negative,
-    check_positive,
     checked_schedule,
     clipping,
     decay_mask,
@@ -69,8 +67,8 @@ def adamw(
         weight_decay: decoupled weight decay, multiplied by the learning rate.
         beta1, beta2, epsilon: Adam's constants.
         schedule: "constant", or "cosine" decay to `final_fraction` of the peak.
-        warmup: steps of linear warm-up.
-        final_fraction: last learning rate over the peak, for the cosine.
+        warmup: updates of linear warm-up: the first has `learning_rate` / `warmup`, the last the peak.
+        final_fraction: in [0, 1], the cosine's end over the peak.
         clip_norm: global-norm clipping before Adam; None for none.
 
     Raises:
@@ -139,7 +137,7 @@ def sgd(
         ValueError: for a setting out of range.
     """
     rate = checked_schedule(learning_rate, steps, schedule, warmup, final_fraction)
-    check_fraction("momentum", momentum)
+    real("optimizer.momentum", momentum, least=0, below=1)
     return chain(clipping(clip_norm), optax.sgd(rate, momentum or None), projection(radius))
 
 
@@ -175,7 +173,7 @@ def normalized_sgd(
         Array([-0.25      , -0.33333334], dtype=float32)
     """
     rate = checked_schedule(learning_rate, steps, schedule, warmup, final_fraction)
-    check_not_negative("damping", damping)
+    real("optimizer.damping", damping, least=0)
     return chain(normalize_by_global_norm(damping), optax.scale_by_learning_rate(rate), projection(radius))
 
 
@@ -253,7 +251,8 @@ def muon(
     """
     rate = checked_schedule(learning_rate, steps, schedule, warmup, final_fraction)
     _check_adam(weight_decay, beta1, beta2, epsilon)
-    check_fraction("momentum", momentum)
+    real("optimizer.momentum", momentum, least=0, below=1)
+    flag("optimizer.nesterov", nesterov)
     rules = {
         "muon": optax.contrib.muon(
             rate,
@@ -269,7 +268,7 @@ def muon(
 
 
 def _check_adam(weight_decay: float, beta1: float, beta2: float, epsilon: float) -> None:
-    check_not_negative("weight_decay", weight_decay)
-    check_fraction("beta1", beta1)
-    check_fraction("beta2", beta2)
-    check_positive("epsilon", epsilon)
+    real("optimizer.weight_decay", weight_decay, least=0)
+    real("optimizer.beta1", beta1, least=0, below=1)
+    real("optimizer.beta2", beta2, least=0, below=1)
+    real("optimizer.epsilon", epsilon, above=0)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from typing import Any
 
 import optax
 
 from tasks import Task
+from tasks.checks import distribution, whole
 from training.averaging import Averaging
 from training.objectives import Objective
 from training.schedule import EvaluationSchedule
@@ -50,15 +50,9 @@ class Phase:
 
     def __post_init__(self) -> None:
         for field, low in (("steps", 0), ("batch_size", 1), ("log_every", 1)):
-            value = getattr(self, field)
-            if not isinstance(value, int) or isinstance(value, bool) or value < low:
-                raise ValueError(f"phases.{self.name}.{field}: {value!r} is not an integer >= {low}")
-        if self.dataset_size is not None and (
-            not isinstance(self.dataset_size, int) or self.dataset_size < 1
-        ):
-            raise ValueError(
-                f"phases.{self.name}.dataset_size: {self.dataset_size!r} is not an integer >= 1 or null"
-            )
+            whole(f"phases.{self.name}.{field}", getattr(self, field), low)
+        if self.dataset_size is not None:
+            whole(f"phases.{self.name}.dataset_size", self.dataset_size, 1, other="null")
         if self.objective.needs_rewards and not self.source.judges:
             raise ValueError(
                 f"phases.{self.name}.objective: {type(self.objective).__name__} needs rewards, which source "
@@ -77,8 +71,6 @@ class Phase:
             )
         if self.class_proposal is not None:
             self._check_proposal(self.class_proposal)
-            # A phase is hashable.
-            object.__setattr__(self, "class_proposal", tuple(dict(self.class_proposal).items()))
 
     def _check_proposal(self, given: Any) -> None:
         where, groups = f"phases.{self.name}.class_proposal", self.task.groups
@@ -87,12 +79,8 @@ class Phase:
             raise ValueError(
                 f"{where}: {proposal!r} is neither null nor a probability for each of {', '.join(groups)}"
             )
-        for name, q in proposal.items():
-            if not isinstance(q, float | int) or not 0 < q <= 1:
-                raise ValueError(f"{where}.{name}: {q!r} is not a probability in (0, 1]")
-        total = math.fsum(proposal.values())
-        if abs(total - 1) > 1e-6:
-            raise ValueError(f"{where}: probabilities {dict(proposal)} sum to {total:.6g}, not to 1")
+        # A phase is hashable.
+        object.__setattr__(self, "class_proposal", distribution(where, proposal, groups, positive=True))
 
     @property
     def rule(self) -> optax.GradientTransformation:

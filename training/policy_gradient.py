@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from tasks.checks import real
 from training.objectives import Objective, ReferenceKind, Scores
 
 Baseline = Literal["mean", "leave_one_out"]
@@ -111,10 +111,9 @@ class PolicyGradient(Objective):
                 raise ValueError(
                     f"objective.{field}: {getattr(self, field)!r} is not one of {', '.join(valid)}"
                 )
-        if self.clip is not None and not (_is_number(self.clip) and 0 < self.clip < 1):
-            raise ValueError(f"objective.clip: {self.clip!r} is neither a number in (0, 1) nor null")
-        if not (_is_number(self.kl_weight) and 0 <= self.kl_weight < math.inf):
-            raise ValueError(f"objective.kl_weight: {self.kl_weight!r} is not a number >= 0")
+        if self.clip is not None:
+            real("objective.clip", self.clip, above=0, below=1, other="null")
+        real("objective.kl_weight", self.kl_weight, least=0)
 
     @property
     def needs_rewards(self) -> bool:
@@ -173,10 +172,6 @@ class PolicyGradient(Objective):
         if self.length == "sum":
             return total
         return total / jnp.maximum(jnp.sum(scores.mask, axis=-1, dtype=total.dtype), 1.0)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _given(scores: Array | None) -> Array:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from tasks.checks import real
 from training.objectives import CrossEntropy, Scores
 
 
@@ -38,7 +38,7 @@ class LabelSmoothing(CrossEntropy):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require("smoothing", self.smoothing, 1)
+        real("objective.smoothing", self.smoothing, least=0, below=1)
 
     def __call__(self, scores: Scores) -> Float[Array, "*batch"]:
         """Loss of each sequence; ValueError for scores without distributions."""
@@ -66,7 +66,7 @@ class ConfidencePenalty(CrossEntropy):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require("weight", self.weight, math.inf)
+        real("objective.weight", self.weight, least=0)
 
     def __call__(self, scores: Scores) -> Float[Array, "*batch"]:
         """Loss of each sequence; ValueError for scores without distributions."""
@@ -78,9 +78,3 @@ def _distributions(scores: Scores) -> Float[Array, "*batch response vocab"]:
     if scores.distributions is None:
         raise ValueError("scores: without distributions; a regulariser of them needs them")
     return scores.distributions
-
-
-def _require(field: str, value: object, below: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < below:
-        valid = "a number >= 0" if below == math.inf else f"in [0, {below:g})"
-        raise ValueError(f"objective.{field}: {value!r} is not {valid}")

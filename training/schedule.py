@@ -7,6 +7,8 @@ from typing import Literal
 
 import numpy as np
 
+from tasks.checks import flag, whole
+
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationSchedule:
@@ -26,14 +28,13 @@ class EvaluationSchedule:
     start: bool = True
 
     def __post_init__(self) -> None:
-        if not isinstance(self.every, int) or self.every < 0:
-            raise ValueError(f"evaluation.schedule.every: {self.every!r} is not an integer >= 0")
+        whole("evaluation.schedule.every", self.every)
         if self.spacing not in ("linear", "logarithmic"):
             raise ValueError(
                 f"evaluation.schedule.spacing: {self.spacing!r} is not one of linear, logarithmic"
             )
-        if not isinstance(self.per_decade, int) or self.per_decade < 1:
-            raise ValueError(f"evaluation.schedule.per_decade: {self.per_decade!r} is not an integer >= 1")
+        whole("evaluation.schedule.per_decade", self.per_decade, 1)
+        flag("evaluation.schedule.start", self.start)
 
     def steps(self, total: int) -> tuple[int, ...]:
         """The grid for a phase of `total` steps, ascending.

@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from decoding.responses import base_responses
 from models import Model, Params
 from tasks import Example, Task, stream
+from tasks.checks import flag, whole
 from training.old_scores import OldScores
 from training.processes import from_leader
 
@@ -180,9 +181,8 @@ class Rollouts(Judged):
     repeat: bool = False
 
     def __post_init__(self) -> None:
-        _require_count("per_prompt", self.per_prompt, 1)
-        if not isinstance(self.repeat, bool):
-            raise ValueError(f"source.repeat: {self.repeat!r} is not true or false")
+        whole("source.per_prompt", self.per_prompt, 1)
+        flag("source.repeat", self.repeat)
 
     def __call__(
         self,
@@ -230,8 +230,8 @@ class OnPolicy(Judged):
     bonus: Bonus | None = None
 
     def __post_init__(self) -> None:
-        _require_count("per_prompt", self.per_prompt, 2)
-        _require_count("updates_per_batch", self.updates_per_batch, 1)
+        whole("source.per_prompt", self.per_prompt, 2)
+        whole("source.updates_per_batch", self.updates_per_batch, 1)
 
     @property
     def on_policy(self) -> bool:
@@ -284,8 +284,3 @@ def _key_of(example: Example) -> PRNGKeyArray:
     return jax.lax.scan(
         lambda key, token: (jax.random.fold_in(key, token), None), stream(0, "repeated rollouts"), tokens
     )[0]
-
-
-def _require_count(field: str, value: object, low: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < low:
-        raise ValueError(f"source.{field}: {value!r} is not an integer >= {low}")

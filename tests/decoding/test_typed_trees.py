@@ -174,5 +174,5 @@ def test_walks_refuse_bad_settings() -> None:
         Delayed(DELAY, 0)
     with pytest.raises(ValueError, match=r"token: 5; valid: one of \(1, 2\)"):
         Overrated(DELAY, 5)
-    with pytest.raises(ValueError, match="epsilon: -1 is not a finite number > -1"):
+    with pytest.raises(ValueError, match="epsilon: -1 is not a number > -1"):
         Overrated(DELAY, 1, -1)

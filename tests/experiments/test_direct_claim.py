@@ -16,10 +16,7 @@ from experiments.direct_claim import (
     Claim,
     Drawing,
     Findings,
-    number_in,
     run_direct_claim,
-    whole_number,
-    whole_numbers,
 )
 from experiments.verdict import Verdict, check_value
 
@@ -86,26 +83,3 @@ def test_the_results_of_other_settings_are_not_overwritten(
     again = call(main, "name=one", "tilt=2.0")
     assert again.status == 0
     assert Verdict.read(path / "verdict.json").holds
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: whole_numbers("xs", [4, 4], 1), r"xs: \[4, 4\]; valid: at least 1 different integers >= 1"),
-        (lambda: whole_numbers("xs", 4, 1), "xs: 4; valid"),
-        (lambda: whole_numbers("xs", [4, True], 1), r"xs: \[4, True\]; valid"),
-        (lambda: whole_numbers("xs", [4], 1, at_least=2), r"xs: \[4\]; valid: at least 2"),
-        (lambda: whole_number("x", 2.0, 1), "x: 2.0 is not an integer >= 1"),
-        (lambda: number_in("x", float("nan"), 0, 1), "x: nan is not a number strictly between 0 and 1"),
-        (lambda: number_in("x", "1", 0, 2), "x: '1' is not a number strictly between 0 and 2"),
-    ],
-)
-def test_bad_values_are_one_line(make: Callable[[], Any], message: str) -> None:
-    with pytest.raises(ValueError, match=f"^{message}"):
-        make()
-
-
-def test_good_values_come_back_in_order() -> None:
-    assert whole_numbers("xs", [8, 4], 1) == (4, 8)
-    assert whole_numbers("xs", OmegaConf.create([3]), 3) == (3,)
-    assert number_in("x", 1, 0, 2) == 1.0

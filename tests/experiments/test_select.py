@@ -109,7 +109,7 @@ def test_median_table_is_the_median_over_seeds() -> None:
         ({"rules": ["min_kl"]}, "rules: min_kl needs the exact pi_D"),
         ({"tie_breaks": ["first"]}, "tie_break: 'first'; valid: one of"),
         ({"kl": np.zeros(2)}, "kl: 2 values; valid: one for each of the 3 checkpoints"),
-        ({"ns": (0.5,)}, "ns: contains 0.5"),
+        ({"ns": (0.5,)}, "ns: 0.5 is not a number >= 1"),
     ],
 )
 def test_selection_table_refuses(options: dict, message: str) -> None:

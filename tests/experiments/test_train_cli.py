@@ -207,7 +207,7 @@ def test_another_configuration_cannot_take_the_name(
         (["seed=-1"], ["seed: -1 is not an integer >= 0"]),
         (["steps=many"], ["steps: 'many' is not an integer >= 0"]),
         (["batch_size=0"], ["batch_size: 0 is not an integer >= 1"]),
-        (["dataset_size=0"], ["dataset_size: 0 is not an integer >= 1 or null"]),
+        (["dataset_size=0"], ["dataset_size: 0 is neither null nor an integer >= 1"]),
         (["evaluation.num_examples=0"], ["num_examples: 0 is not an integer >= 1"]),
         (["model=gpt_huge"], ["gpt_huge", "gpt_tiny"]),
         (["name=a/b"], ["name: 'a/b' is not a directory name"]),

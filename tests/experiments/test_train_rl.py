@@ -60,7 +60,10 @@ def test_training_starts_from_the_checkpoint_of_each_seed(
         (["run={run}", "model=gpt_tiny"], "model: is the run's; valid: no model"),
         (["run={run}", "task_overrides={depth: 3}"], "run: "),
         (["run={run}", "source.per_prompt=1"], "source.per_prompt: 1 is not an integer >= 2"),
-        (["run={run}", "objective.clip=2"], "objective.clip: 2 is neither a number in (0, 1) nor null"),
+        (
+            ["run={run}", "objective.clip=2"],
+            "objective.clip: 2 is neither null nor a number strictly",
+        ),
         (["run={run}", "source=rollouts"], "PolicyGradient learns from responses of the model in training"),
     ],
 )

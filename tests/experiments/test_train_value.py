@@ -89,7 +89,7 @@ def test_bad_value_runs_are_refused_in_one_line(
         (["value=nowhere"], "value: 'nowhere' is neither a run directory nor one of exact, rollouts"),
         (["value={run}"], "is no value function; valid: a run of experiments.train_value"),
         (["corruption=-1"], "corruption: -1 is not a number >= 0"),
-        (["temperature=0"], "temperature: 0 is not a number > 0"),
+        (["temperature=0"], "temperature: 0 is not a positive number"),
         (["decoding.budget=0"], "budget: 0 is not an integer >= 1"),
         (["checkpoint_of=train:7"], "checkpoints: train:7 asked of"),
         (["seeds=[9]"], "seeds: 9 is not in the run"),

@@ -132,5 +132,5 @@ def test_ranges_double_and_leave_no_gap() -> None:
 def test_a_task_without_brackets_is_refused() -> None:
     with pytest.raises(ValueError, match=r"BracketDistance needs a task on brackets .*, not LayeredGraph"):
         BracketDistance().check(LayeredGraph())
-    with pytest.raises(ValueError, match="2 is not strictly between 0 and 1"):
+    with pytest.raises(ValueError, match="2 is not a number strictly between 0 and 1"):
         BracketDistance(threshold=2)

@@ -181,9 +181,9 @@ def test_one_response_a_prompt_is_drawn_with_its_weight() -> None:
     ("kind", "parameter", "message"),
     [
         ("unknown", 2, "kind: 'unknown'; valid: one of tournament"),
-        ("tournament", 1, "parameter: 1; valid for tournament: N, a finite number > 1"),
-        ("tournament", None, "parameter: None; valid for tournament: N"),
-        ("ratio_quantile", 1.0, "valid for ratio_quantile: a level in"),
+        ("tournament", 1, "parameter: 1 is not a number > 1"),
+        ("tournament", None, "parameter: None is not a number > 1"),
+        ("ratio_quantile", 1.0, "parameter: 1.0 is not a number strictly between 0 and 1"),
         ("ratio_spread", 2, "valid for ratio_spread: none"),
     ],
 )

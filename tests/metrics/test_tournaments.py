@@ -110,5 +110,5 @@ def test_bad_scores_are_one_line(change: dict, message: str) -> None:
 def test_bad_log_probs_are_one_line() -> None:
     with pytest.raises(ValueError, match=r"^log_probs: shape"):
         challenges(np.zeros(3), 2.0)
-    with pytest.raises(ValueError, match=r"^ns: contains"):
+    with pytest.raises(ValueError, match=r"^ns: 0.5 is not a number >= 1"):
         challenges(np.zeros((2, 2)), 0.5)

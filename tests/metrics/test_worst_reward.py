@@ -125,7 +125,7 @@ def test_the_papers_witness_in_closed_form() -> None:
         ([0.5, 0.5], [0.5], (1,), r"model: shape \(1,\); valid: that of target"),
         ([], [], (1,), r"target: shape \(0,\)"),
         ([1.0], [1.0], (1.5,), "ns: contains 1.5"),
-        ([1.0], [1.0], (0,), "ns: contains 0"),
+        ([1.0], [1.0], (0,), "ns: 0 is not a number >= 1"),
     ],
 )
 def test_bad_input_is_one_line(target: list, model: list, ns: tuple, message: str) -> None:
@@ -140,5 +140,5 @@ def test_bad_levels_are_refused() -> None:
         samples_needed(one, one, 0)
     with pytest.raises(ValueError, match=r"^factor: 0; valid"):
         threshold_loss(one, one, (1,), 0)
-    with pytest.raises(ValueError, match=r"^tolerance: -1; valid"):
+    with pytest.raises(ValueError, match=r"^tolerance: -1 is not a number >= 0"):
         threshold_loss(one, one, (1,), 2, -1)

@@ -123,18 +123,21 @@ BAD = [
     ({"num_symbols": 1}, "task.num_symbols: 1 is not an integer >= 2"),
     ({"num_prompts": True}, "task.num_prompts: True is not an integer >= 1"),
     ({"theta_seed": -1}, "task.theta_seed: -1 is not an integer >= 0"),
-    ({"bound": 0.0}, "task.bound: 0.0 is not a finite number > 0"),
-    ({"norm": 1.5}, "task.norm: 1.5 is not in [0, 1]; theta* is in the unit ball"),
-    ({"norm": float("nan")}, "task.norm: nan is not in [0, 1]; theta* is in the unit ball"),
+    ({"bound": 0.0}, "task.bound: 0.0 is not a positive number"),
+    ({"norm": 1.5}, "task.norm: 1.5 is not a number in [0, 1]"),
+    ({"norm": float("nan")}, "task.norm: nan is not a number in [0, 1]"),
     ({"family": "gauss"}, "task.family: 'gauss' is not one of random, position"),
     ({"classes": "x"}, "task.classes: 'x' is not one of all, prompts"),
-    ({"dimension": 0}, "task.dimension: 0 is not an integer >= 1"),
+    ({"dimension": 0}, "task.dimension: 0 is neither null nor an integer >= 1"),
     (
         {"family": "position", "dimension": 3},
         "task.dimension: 3; valid for family position: null, or the horizon 8",
     ),
-    ({"prompt_probs": (0.5, 0.5)}, "task.prompt_probs: [0.5, 0.5]; valid: 4 positive numbers that sum to 1"),
-    ({"prompt_probs": "half"}, "task.prompt_probs: 'half'; valid: 4 positive numbers that sum to 1"),
+    (
+        {"prompt_probs": (0.5, 0.5)},
+        "task.prompt_probs: [0.5, 0.5] has 2 probabilities for task.num_prompts = 4",
+    ),
+    ({"prompt_probs": "half"}, "task.prompt_probs: 'half' is not a list of probabilities"),
     (
         {"horizon": 100_000},
         "task.horizon: 100000: features: 19200000 numbers for 4 prompts, horizon 100000, 2 tokens and "

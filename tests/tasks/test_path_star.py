@@ -120,8 +120,8 @@ def test_a_graph_stays_the_same() -> None:
         ({"path_length": 2.5}, "task.path_length: 2.5 is not an integer >= 2"),
         ({"num_ids": True}, "task.num_ids: True is not an integer >= 1"),
         ({"num_ids": 8}, "task.num_ids: 8 ids are too few for 9 nodes (1 + arms x (path_length - 1))"),
-        ({"reversed": "yes"}, "task.reversed: 'yes' is neither true nor false"),
-        ({"separators": 1}, "task.separators: 1 is neither true nor false"),
+        ({"reversed": "yes"}, "task.reversed: 'yes' is not true or false"),
+        ({"separators": 1}, "task.separators: 1 is not true or false"),
     ],
 )
 def test_bad_values_are_refused_in_one_line(options: dict[str, Any], message: str) -> None:

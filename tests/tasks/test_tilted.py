@@ -107,8 +107,8 @@ def test_tables_depend_on_the_seed_and_every_tree_has_a_reward() -> None:
     ("make", "message"),
     [
         (lambda: Delay(length=0), "task.length: 0 is not an integer >= 1"),
-        (lambda: Delay(tilt=0), "task.tilt: 0 is not a finite number > 0"),
-        (lambda: Delay(tilt=float("nan")), "task.tilt: nan is not a finite number > 0"),
+        (lambda: Delay(tilt=0), "task.tilt: 0 is neither null nor a positive number"),
+        (lambda: Delay(tilt=float("nan")), "task.tilt: nan is neither null nor a positive number"),
         (lambda: Delay(length=50, tilt=2.0), "task.tilt: 2.0 times task.length 50 exceeds 80"),
         (lambda: Perturbation(length=True), "task.length: True is not an integer >= 1"),
         (lambda: Perturbation(length=300), "task.length: 300 is too long; valid: at most 210"),
@@ -117,7 +117,7 @@ def test_tables_depend_on_the_seed_and_every_tree_has_a_reward() -> None:
         (lambda: Tabular(length=17), "task.length: 17 gives 2\\^17 leaves"),
         (lambda: Tabular(num_symbols=1), "task.num_symbols: 1 is not an integer >= 2"),
         (lambda: Tabular(rewards="some"), "task.rewards: 'some' is not one of binary, graded"),
-        (lambda: Tabular(density=0), "task.density: 0 is not in \\(0, 1\\]"),
+        (lambda: Tabular(density=0), "task.density: 0 is not a number in \\(0, 1\\]"),
         (lambda: Delay().encode("0 2"), "text: '2' is none of 0 1 ="),
     ],
 )

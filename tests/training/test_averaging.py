@@ -148,7 +148,7 @@ def test_what_a_rule_does_is_not_changed_by_averaging() -> None:
     ("options", "line"),
     [
         ({"kind": "median"}, "averaging.kind: 'median' is not one of uniform, ema"),
-        ({"decay": 1.0}, "averaging.decay: 1.0 is not in [0, 1)"),
+        ({"decay": 1.0}, "averaging.decay: 1.0 is not a number in [0, 1)"),
         ({"start": -1}, "averaging.start: -1 is not an integer >= 0"),
     ],
 )

@@ -86,7 +86,7 @@ def test_a_step_has_its_batch_whatever_came_before() -> None:
         ({"steps": -1}, "phases.fresh.steps: -1 is not an integer >= 0"),
         ({"batch_size": 0}, "phases.fresh.batch_size: 0 is not an integer >= 1"),
         ({"log_every": 2.5}, "phases.fresh.log_every: 2.5 is not an integer >= 1"),
-        ({"dataset_size": 0}, "phases.fresh.dataset_size: 0 is not an integer >= 1 or null"),
+        ({"dataset_size": 0}, "phases.fresh.dataset_size: 0 is neither null nor an integer >= 1"),
     ],
 )
 def test_bad_phases_are_refused_in_one_line(options: dict[str, Any], line: str) -> None:
@@ -140,7 +140,7 @@ def test_weighted_losses_have_the_mixtures_expectation() -> None:
     [
         ({"easy": 1.0}, " is neither null nor a probability for each of easy, hard"),
         ("uniform", "'uniform' is neither null nor a probability for each of easy, hard"),
-        ({"easy": 1.0, "hard": 0.0}, "phases.rare.class_proposal.hard: 0.0 is not a probability in"),
+        ({"easy": 1.0, "hard": 0.0}, "phases.rare.class_proposal.hard: 0.0 is not a number in"),
         ({"easy": 0.5, "hard": 0.6}, "sum to 1.1, not to 1"),
     ],
 )

@@ -131,7 +131,7 @@ def test_what_scores_no_responses_and_seeds_that_broke_are_left_alone(held_out: 
     [
         ({"kind": "no"}, "early_warning.kind: 'no'; valid: one of"),
         ({"kind": "cross_entropy_rise", "parameter": None}, "early_warning.kind: cross_entropy_rise; valid"),
-        ({"parameter": 1}, "early_warning.parameter: 1; valid"),
+        ({"parameter": 1}, "early_warning.parameter: 1 is not a number > 1"),
         ({"threshold": -1}, "early_warning.threshold: -1 is not"),
         ({"threshold": "much"}, "early_warning.threshold: 'much' is not"),
     ],

@@ -59,7 +59,7 @@ def test_a_group_without_a_correct_response_gets_none() -> None:
 
 @pytest.mark.parametrize(
     ("field", "value", "message"),
-    [("ridge", 0.0, "bonus.ridge: 0.0 is not a number > 0"), ("weight", -1, "bonus.weight: -1 is not")],
+    [("ridge", 0.0, "bonus.ridge: 0.0 is not a positive number"), ("weight", -1, "bonus.weight: -1 is not")],
 )
 def test_bad_settings_are_one_clear_line(field: str, value: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):

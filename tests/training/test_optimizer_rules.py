@@ -213,7 +213,7 @@ def test_projection_without_parameters_or_with_a_bad_radius_is_refused() -> None
     for rule in (sgd, normalized_sgd, sign_sgd, adam):
         with pytest.raises(ValueError, match="radius") as refused:
             rule(steps=1, radius=-1.0)
-        assert str(refused.value) == "optimizer.radius: -1.0 is not a positive number or null"
+        assert str(refused.value) == "optimizer.radius: -1.0 is neither null nor a positive number"
 
 
 @pytest.mark.parametrize(
@@ -223,9 +223,9 @@ def test_projection_without_parameters_or_with_a_bad_radius_is_refused() -> None
         (normalized_sgd, {"damping": -0.1}, "optimizer.damping: -0.1 is not a number >= 0"),
         (normalized_sgd, {"damping": float("nan")}, "optimizer.damping: nan is not a number >= 0"),
         (sign_sgd, {"schedule": "linear"}, "optimizer.schedule: 'linear' is not one of constant, cosine"),
-        (muon, {"momentum": 1.0}, "optimizer.momentum: 1.0 is not in [0, 1)"),
+        (muon, {"momentum": 1.0}, "optimizer.momentum: 1.0 is not a number in [0, 1)"),
         (muon, {"weight_decay": -1.0}, "optimizer.weight_decay: -1.0 is not a number >= 0"),
-        (muon, {"clip_norm": 0.0}, "optimizer.clip_norm: 0.0 is not a positive number or null"),
+        (muon, {"clip_norm": 0.0}, "optimizer.clip_norm: 0.0 is neither null nor a positive number"),
     ],
 )
 def test_bad_settings_are_refused_in_one_line(rule: Any, options: dict[str, Any], line: str) -> None:

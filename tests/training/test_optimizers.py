@@ -88,7 +88,8 @@ def test_clipping_bounds_the_norm_of_all_leaves_together() -> None:
         (("constant", 4, 0.1), {0: 0.25, 1: 0.5, 3: 1.0, 4: 1.0, 99: 1.0}),
         (("constant", 1, 0.1), {0: 1.0, 5: 1.0}),
         (("cosine", 0, 0.1), {0: 1.0, 50: 0.55, 100: 0.1, 150: 0.1}),
-        (("cosine", 20, 0.5), {0: 0.0, 10: 0.5, 20: 1.0, 60: 0.75, 100: 0.5}),
+        (("cosine", 20, 0.5), {0: 0.05, 9: 0.5, 19: 1.0, 20: 1.0, 60: 0.75, 100: 0.5}),
+        (("cosine", 1, 0.5), {0: 1.0, 1: 1.0, 100: 0.5}),
     ],
 )
 def test_learning_rates_at_known_steps(options: tuple[str, int, float], rates: dict[int, float]) -> None:
@@ -113,12 +114,12 @@ def test_the_schedule_drives_the_updates() -> None:
         (adamw, {"learning_rate": 0.0}, "optimizer.learning_rate: 0.0 is not a positive number"),
         (adam, {"learning_rate": float("nan")}, "optimizer.learning_rate: nan is not a positive number"),
         (adamw, {"weight_decay": -1.0}, "optimizer.weight_decay: -1.0 is not a number >= 0"),
-        (adam, {"beta2": 1.0}, "optimizer.beta2: 1.0 is not in [0, 1)"),
-        (sgd, {"momentum": 1.5}, "optimizer.momentum: 1.5 is not in [0, 1)"),
+        (adam, {"beta2": 1.0}, "optimizer.beta2: 1.0 is not a number in [0, 1)"),
+        (sgd, {"momentum": 1.5}, "optimizer.momentum: 1.5 is not a number in [0, 1)"),
         (adamw, {"epsilon": 0.0}, "optimizer.epsilon: 0.0 is not a positive number"),
         (sgd, {"schedule": "step"}, "optimizer.schedule: 'step' is not one of constant, cosine"),
         (adamw, {"warmup": -1}, "optimizer.warmup: -1 is not an integer >= 0"),
-        (adamw, {"clip_norm": 0.0}, "optimizer.clip_norm: 0.0 is not a positive number or null"),
+        (adamw, {"clip_norm": 0.0}, "optimizer.clip_norm: 0.0 is neither null nor a positive number"),
     ],
 )
 def test_bad_settings_are_refused_in_one_line(rule: Any, options: dict[str, Any], line: str) -> None:

@@ -339,7 +339,10 @@ def test_a_bonus_is_added_for_the_objective_alone() -> None:
     ("make", "message"),
     [
         (lambda: PolicyGradient(baseline="median"), "objective.baseline: 'median' is not one of mean, leave"),  # type: ignore[arg-type]
-        (lambda: PolicyGradient(clip=1.0), "objective.clip: 1.0 is neither a number in"),
+        (
+            lambda: PolicyGradient(clip=1.0),
+            "objective.clip: 1.0 is neither null nor a number strictly",
+        ),
         (lambda: PolicyGradient(kl_weight=-1), "objective.kl_weight: -1 is not a number >= 0"),
         (lambda: PolicyGradient(kl="k2"), "objective.kl: 'k2' is not one of k3, exact, reward"),  # type: ignore[arg-type]
         (lambda: OnPolicy(per_prompt=1), "source.per_prompt: 1 is not an integer >= 2"),

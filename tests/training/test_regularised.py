@@ -108,8 +108,8 @@ def test_impossible_tokens_have_no_entropy_and_no_gradient() -> None:
 @pytest.mark.parametrize(
     ("kind", "options", "line"),
     [
-        (LabelSmoothing, {"smoothing": 1.0}, "objective.smoothing: 1.0 is not in [0, 1)"),
-        (LabelSmoothing, {"smoothing": "x"}, "objective.smoothing: 'x' is not in [0, 1)"),
+        (LabelSmoothing, {"smoothing": 1.0}, "objective.smoothing: 1.0 is not a number in [0, 1)"),
+        (LabelSmoothing, {"smoothing": "x"}, "objective.smoothing: 'x' is not a number in [0, 1)"),
         (ConfidencePenalty, {"weight": -0.1}, "objective.weight: -0.1 is not a number >= 0"),
         (ConfidencePenalty, {"prompt_weight": -1}, "objective.prompt_weight: -1 is not a number >= 0"),
     ],
