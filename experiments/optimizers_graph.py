@@ -198,6 +198,7 @@ def cells_of(config: DictConfig) -> tuple[Cell, ...]:
     whole("tuning_seed", config.tuning_seed, 0)
     whole("levels", config.levels, 1)
     real("n", config.n, least=1)
+    whole("pass_n", config.pass_n, 1)
     for field, n, valid in (
         ("n", config.n, config.evaluation.coverage_ns),
         ("pass_n", config.pass_n, config.evaluation.pass_ns),

@@ -99,8 +99,8 @@ def settings(config: DictConfig) -> Settings:
     robust = whole("robust_horizon", config.robust_horizon, 4)
     if short := [h for h in (*horizons, horizon, robust) if variance / (h * (1 - np.tanh(1) ** 2)) > 1]:
         raise ValueError(f"variance: {variance:g} is too large for H = {short[0]}; valid: mu(1) <= 1")
-    factors = [float(each) for each in config.factors]
-    if len(set(factors)) < 2 or min(factors) < 0 or 1.0 not in factors or 0.0 not in factors:
+    factors = [real("factors", each, least=0) for each in config.factors]
+    if len(set(factors)) < 2 or 1.0 not in factors or 0.0 not in factors:
         raise ValueError(f"factors: {factors}; valid: different numbers >= 0, 0 and 1 among them")
     return Settings(
         **vars(family_settings(config, n)),
