@@ -25,7 +25,7 @@ from experiments.cli import explain
 from experiments.runtime import configure
 from experiments.schema import register_schemas
 from models import GPT
-from tasks import Example, Task
+from tasks import Example, Task, stream
 from training import CrossEntropy, Phase, Program, TrainState, make_program
 from training.feed import batch_of_step
 from training.mesh import Grid
@@ -148,7 +148,7 @@ class Covlab:
         self.grid = Grid(self.setup.layout(self.config))
         self.phase = self.setup.phases[0]
         if drawn is not None:
-            keys = jax.random.split(jax.random.key(0), drawn)
+            keys = jax.random.split(stream(0), drawn)
             examples = jax.jit(jax.vmap(self.phase.task.sample))(keys)
             self.phase = dataclasses.replace(
                 self.phase, task=Drawn(self.phase.task, examples), dataset_size=None

@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Int
 from benchmarks import common
 from decoding import sample_responses
 from models import Model, Params, sequence_log_probs
-from tasks import Example
+from tasks import Example, categorical, stream
 
 TOLERANCE = 1e-4
 
@@ -34,7 +34,7 @@ def recompute(
         tokens, log_probs = carry
         logits = model.logits(params, example.prompt, example.prompt_mask, tokens)
         scores = jax.nn.log_softmax(jax.lax.dynamic_index_in_dim(logits, position, axis=2, keepdims=False))
-        drawn = jax.random.categorical(jax.random.fold_in(key, position), scores)
+        drawn = categorical(jax.random.fold_in(key, position), scores)
         log_probs += jnp.take_along_axis(scores, drawn[..., None], axis=-1)[..., 0]
         return tokens.at[:, :, position].set(drawn), log_probs
 
@@ -59,11 +59,11 @@ class Sampling:
         configure(1, 1)
         setup = setup_of(overrides)
         self.model, self.num_samples = setup.model, num_samples
-        self.params = setup.model.init(jax.random.key(0))
-        keys = jax.random.split(jax.random.key(1), num_prompts)
+        self.params = setup.model.init(stream(0))
+        keys = jax.random.split(stream(1), num_prompts)
         self.example: Example = jax.jit(jax.vmap(setup.phases[0].task.sample))(keys)
         self.repeated: Example = jax.tree.map(lambda a: jnp.repeat(a, num_samples, axis=0), self.example)
-        self.key = jax.random.key(2)
+        self.key = stream(2)
 
     def check(self) -> float:
         """The largest relative error of any way's ln pi(y|x) against teacher forcing.

@@ -7,8 +7,9 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from decoding.explore import Chains, Explorer, Flags, Tree, Uniforms, at_leaf, pick
+from decoding.explore import Chains, Explorer, Flags, Keys, Tree, at_leaf
 from decoding.paths import PerChain
+from tasks import categorical
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,14 +23,12 @@ class ActionRejection(Explorer):
     Source: arXiv 2510.03149, section 2 (ActionLevelRS).
     """
 
-    def act(
-        self, tree: Tree, state: Chains, own: Any, which: Flags, uniforms: Uniforms
-    ) -> tuple[Chains, Any]:
+    def act(self, tree: Tree, state: Chains, own: Any, which: Flags, keys: Keys) -> tuple[Chains, Any]:
         """Draw a child by its weight, stop at a leaf or where there is none to draw."""
         leaf = which & at_leaf(tree, state)
         weights = state.at(state.log_probs) + state.at(state.values)
         stuck = which & ~leaf & (jnp.max(weights, axis=-1) == -jnp.inf)
-        state = state.descend(pick(weights, uniforms[0]), which & ~leaf & ~stuck)
+        state = state.descend(categorical(keys[0], weights), which & ~leaf & ~stuck)
         return state.stop(leaf | stuck, leaf), own
 
     def pay_for_children(self, state: Chains, which: Flags, number: PerChain) -> Chains:

@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from decoding.explore import Chains, Explorer, Flags, Tree, Uniforms, at_leaf, pick
+from decoding.explore import Chains, Explorer, Flags, Keys, Tree, at_leaf
 from decoding.paths import PerChain
+from tasks import categorical
 from tasks.checks import flag, real, whole
 
 
@@ -68,7 +69,7 @@ class BacktrackingRejection(Explorer):
         return Checking(zero + self.quota, zero)
 
     def act(
-        self, tree: Tree, state: Chains, own: Checking, which: Flags, uniforms: Uniforms
+        self, tree: Tree, state: Chains, own: Checking, which: Flags, keys: Keys
     ) -> tuple[Chains, Checking]:
         """Take a token, check where it leads, and go back if that is refused."""
         over = which & at_leaf(tree, state)
@@ -76,7 +77,7 @@ class BacktrackingRejection(Explorer):
         which &= ~over
         log_probs = state.at(state.log_probs)
         likeliest = jnp.argmax(log_probs, axis=-1).astype(jnp.int32)
-        tokens = jnp.where(own.greedy > 0, likeliest, pick(log_probs, uniforms[0]))
+        tokens = jnp.where(own.greedy > 0, likeliest, categorical(keys[0], log_probs))
         state = state.descend(tokens, which)
         checked = which & (own.quota > 0) & ((own.greedy <= 0) | at_leaf(tree, state))
         state, checked = self.pay(state, checked, 1)

@@ -7,11 +7,12 @@ import dataclasses
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PRNGKeyArray
 
-from decoding.explore import Chains, Explorer, Flags, Tree, Uniforms, at_leaf
+from decoding.explore import Chains, Explorer, Flags, Keys, Tree, at_leaf
 from decoding.paths import Paths, PerChain
 from decoding.whole import draw
+from tasks import categorical
 from tasks.checks import whole
 
 PerChainFloat = Float[Array, "batch chains"]
@@ -64,13 +65,13 @@ class BlockDecoder(Explorer):
 
     @abc.abstractmethod
     def keep(
-        self, weight: PerChainFloat, value: PerChainFloat, uniform: PerChainFloat
+        self, weight: PerChainFloat, value: PerChainFloat, key: PRNGKeyArray
     ) -> tuple[Flags, PerChainFloat]:
         """Whether a new candidate of ln V^ `value` takes the place of the one kept before, and the new
         `weight`."""
 
     @property
-    def num_uniforms(self) -> int:
+    def num_keys(self) -> int:
         """For the token and for the choice of a block."""
         return 2
 
@@ -79,17 +80,15 @@ class BlockDecoder(Explorer):
         zero = jnp.zeros_like(state.depth)
         return Blocks(zero, zero, state.path, zero, jnp.full(zero.shape, -jnp.inf, jnp.float32))
 
-    def act(
-        self, tree: Tree, state: Chains, own: Blocks, which: Flags, uniforms: Uniforms
-    ) -> tuple[Chains, Blocks]:
+    def act(self, tree: Tree, state: Chains, own: Blocks, which: Flags, keys: Keys) -> tuple[Chains, Blocks]:
         """Draw a token; at the end of a block value it; after the last candidate go on with the one kept."""
         # Between blocks, a leaf is where the method ends.
         over = which & at_leaf(tree, state) & (state.depth == own.root)
         state = state.stop(over, over)
-        state = draw(state, which & ~over, uniforms[0])
+        state = draw(state, which & ~over, keys[0])
         ended = at_leaf(tree, state) | (state.depth - own.root >= self.block_length)
         state, valued = self.pay(state, which & ~over & ended, 1)
-        better, weight = self.keep(own.weight, state.own_value(), uniforms[1])
+        better, weight = self.keep(own.weight, state.own_value(), keys[1])
         better &= valued
         own = own._replace(
             drawn=jnp.where(valued, own.drawn + 1, own.drawn),
@@ -123,7 +122,7 @@ class BlockBestOfN(BlockDecoder):
     """
 
     def keep(
-        self, weight: PerChainFloat, value: PerChainFloat, uniform: PerChainFloat
+        self, weight: PerChainFloat, value: PerChainFloat, key: PRNGKeyArray
     ) -> tuple[Flags, PerChainFloat]:
         """If it is better."""
         return value > weight, jnp.maximum(weight, value)
@@ -139,9 +138,8 @@ class BlockRejection(BlockDecoder):
     """
 
     def keep(
-        self, weight: PerChainFloat, value: PerChainFloat, uniform: PerChainFloat
+        self, weight: PerChainFloat, value: PerChainFloat, key: PRNGKeyArray
     ) -> tuple[Flags, PerChainFloat]:
         """With probability V^ / (sum of V^ so far, its own included), which leaves each with V^ / (sum)."""
-        total = jnp.logaddexp(weight, value)
-        chance = jnp.where(total > -jnp.inf, jnp.exp(value - total), 0.0)
-        return uniform < chance, total
+        new = categorical(key, jnp.stack([weight, value], axis=-1)) == 1
+        return new, jnp.logaddexp(weight, value)

@@ -12,8 +12,9 @@ from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from decoding.base import Cache, Problem, Walk
 from decoding.paths import empty_paths, ends, prefix_of, put, rewards, token_before, walk
-from tasks import Task
+from tasks import Task, categorical, check_seed, stream
 from tasks.checks import real, whole
+from tasks.streams import IMPLEMENTATION
 
 Keys = UInt32[Array, "batch chains depths key"]
 NodeKeys = UInt32[Array, "batch chains key"]
@@ -23,7 +24,7 @@ def _per_chain(function: Callable[..., Array], keys: NodeKeys, *arguments: Array
     """`function(key, ...)` of every chain, with the chain's own key."""
 
     def one(data: Array, *rest: Array) -> Array:
-        return function(jax.random.wrap_key_data(data), *rest)
+        return function(jax.random.wrap_key_data(data, impl=IMPLEMENTATION), *rest)
 
     return jax.vmap(jax.vmap(one))(keys, *arguments)
 
@@ -40,10 +41,10 @@ def _root_keys(problem: Problem, seed: int, task: Task, chains: int) -> Keys:
     def of_prompt(prompt: Array, mask: Array) -> Array:
         def fold(data: Array, place: tuple[Array, Array]) -> tuple[Array, None]:
             token, real = place
-            folded = jax.random.fold_in(jax.random.wrap_key_data(data), token)
+            folded = jax.random.fold_in(jax.random.wrap_key_data(data, impl=IMPLEMENTATION), token)
             return jnp.where(real, jax.random.key_data(folded), data), None
 
-        return jax.lax.scan(fold, jax.random.key_data(jax.random.key(seed)), (prompt, mask))[0]
+        return jax.lax.scan(fold, jax.random.key_data(stream(seed)), (prompt, mask))[0]
 
     root = jax.vmap(of_prompt)(problem.prompt, problem.prompt_mask)[:, None, None]
     return jnp.broadcast_to(root, (root.shape[0], chains, task.response_length, root.shape[-1]))
@@ -97,6 +98,7 @@ class Corrupted(Walk):
             raise ValueError(f"kind: {self.kind!r} is not one of uniform, two_valued, action")
         if (self.kind == "action") != (self.action is not None):
             raise ValueError(f"action: {self.action!r}; valid: a token with kind action, None without")
+        check_seed("seed", self.seed)
 
     def start(self, problem: Problem, chains: int) -> _CorruptedCache:
         """The values' own cache, and every node's key by depth."""
@@ -155,6 +157,7 @@ class Rollouts(Walk):
 
     def __post_init__(self) -> None:
         whole("num", self.num, 1)
+        check_seed("seed", self.seed)
 
     def tokens_per_step(self, depth: int, horizon: int) -> int:
         """Tokens that the policy is fed for all children of one node at `depth`, none of them a leaf that
@@ -209,7 +212,7 @@ class Rollouts(Walk):
             at = jnp.minimum(depth, self.task.response_length - 1)
             last = token_before(path, at)
             log_probs, cache = self.policy.step(problem, cache, last, at)
-            drawn = _per_chain(jax.random.categorical, _fold(key, depth), log_probs)
+            drawn = _per_chain(categorical, _fold(key, depth), log_probs)
             path = jnp.where(done[..., None], path, put(path, depth, drawn.astype(path.dtype)))
             return cache, path, jnp.where(done, depth, depth + 1)
 

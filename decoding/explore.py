@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray
 
 from decoding.base import Cache, Decoded, Decoder, Problem, Walk
 from decoding.paths import Paths, PerChain, empty_paths, ends, prefix_of, put, rewards, token_before
@@ -16,8 +16,8 @@ from tasks import Task
 from tasks.checks import whole
 
 Flags = Bool[Array, "batch chains"]
-Uniforms = Float[Array, "numbers batch chains"]
-"""Independent uniform numbers in [0, 1) of an act."""
+Keys = Key[Array, " keys"]
+"""Independent random keys of an act, each for one draw."""
 
 
 class Tree(NamedTuple):
@@ -161,14 +161,12 @@ class Explorer(Decoder):
         return ()
 
     @property
-    def num_uniforms(self) -> int:
-        """Random numbers of an act."""
+    def num_keys(self) -> int:
+        """Random draws of an act."""
         return 1
 
     @abc.abstractmethod
-    def act(
-        self, tree: Tree, state: Chains, own: Any, which: Flags, uniforms: Uniforms
-    ) -> tuple[Chains, Any]:
+    def act(self, tree: Tree, state: Chains, own: Any, which: Flags, keys: Keys) -> tuple[Chains, Any]:
         """What the chains of `which`, each at a leaf or at a node whose children's numbers are known, do
         next. It must bring a chain nearer to its end, whatever the numbers."""
 
@@ -177,8 +175,8 @@ class Explorer(Decoder):
     ) -> tuple[Chains, Any, Int[Array, ""]]:
         """One act of every chain that can act."""
         which = self.ready(tree, state)
-        uniforms = jax.random.uniform(jax.random.fold_in(key, clock), (self.num_uniforms, *which.shape))
-        state, own = self.act(tree, state, own, which, uniforms)
+        keys = jax.random.split(jax.random.fold_in(key, clock), self.num_keys)
+        state, own = self.act(tree, state, own, which, keys)
         return state, own, clock + 1
 
     def ready(self, tree: Tree, state: Chains) -> Flags:
@@ -226,17 +224,6 @@ class Explorer(Decoder):
         able = which & (state.queries + cost <= self.budget)
         state = state._replace(queries=jnp.where(able, state.queries + cost, state.queries))
         return state.stop(which & ~able, jnp.zeros_like(which)), able
-
-
-def pick(
-    log_weights: Float[Array, "batch chains choices"], uniform: Float[Array, "*numbers batch chains"]
-) -> Int[Array, "*numbers batch chains"]:
-    """Draw an index with probability prop. to exp(log_weights) from one uniform number in [0, 1); anything
-    where all weights are 0. An index of weight 0 is never drawn."""
-    top = jnp.max(log_weights, axis=-1, keepdims=True)
-    heap = jnp.cumsum(jnp.exp(log_weights - jnp.maximum(top, jnp.finfo(jnp.float32).min)), axis=-1)
-    below = heap <= (uniform * heap[..., -1])[..., None]
-    return jnp.minimum(jnp.sum(below, axis=-1, dtype=jnp.int32), log_weights.shape[-1] - 1)
 
 
 def at_leaf(tree: Tree, state: Chains) -> Flags:

@@ -6,12 +6,14 @@ import dataclasses
 from typing import ClassVar, NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PRNGKeyArray
 
-from decoding.explore import Chains, Explorer, Flags, Tree, Uniforms, at_leaf, pick
+from decoding.explore import Chains, Explorer, Flags, Keys, Tree, at_leaf
 from decoding.paths import Paths, PerChain
 from decoding.whole import draw
+from tasks import categorical
 from tasks.checks import flag, real, whole
+from tasks.drawing import unit
 
 Samples = Float[Array, "batch chains candidates"]
 
@@ -85,7 +87,7 @@ class _WholeResponses(Explorer):
         return self.candidates
 
     @property
-    def num_uniforms(self) -> int:
+    def num_keys(self) -> int:
         """For the token and for the choice of a response."""
         return 2
 
@@ -103,12 +105,10 @@ class BestOfN(_WholeResponses):
         """Nothing drawn."""
         return _Best(state.depth, state.path, state.depth, jnp.full(state.depth.shape, -jnp.inf))
 
-    def act(
-        self, tree: Tree, state: Chains, own: _Best, which: Flags, uniforms: Uniforms
-    ) -> tuple[Chains, _Best]:
+    def act(self, tree: Tree, state: Chains, own: _Best, which: Flags, keys: Keys) -> tuple[Chains, _Best]:
         """Draw a token; at a leaf value it and begin again, or return the best."""
         leaf = which & at_leaf(tree, state)
-        state = draw(state, which & ~leaf, uniforms[0])
+        state = draw(state, which & ~leaf, keys[0])
         state, valued = self.pay(state, leaf, 1)
         reward = state.own_value()
         better = valued & ((own.drawn == 0) | (reward > own.log_reward))
@@ -179,12 +179,10 @@ class Pessimism(_WholeResponses):
             jnp.zeros((*state.depth.shape, kept), state.depth.dtype),
         )
 
-    def act(
-        self, tree: Tree, state: Chains, own: _Seen, which: Flags, uniforms: Uniforms
-    ) -> tuple[Chains, _Seen]:
+    def act(self, tree: Tree, state: Chains, own: _Seen, which: Flags, keys: Keys) -> tuple[Chains, _Seen]:
         """Draw a token; at a leaf remember its reward, or decide on it, and begin again."""
         leaf = which & at_leaf(tree, state)
-        state = draw(state, which & ~leaf, uniforms[0])
+        state = draw(state, which & ~leaf, keys[0])
         # Draw N + 1 of the fresh ones is returned unseen.
         last = leaf & (own.drawn >= 2 * self.candidates)
         state, valued = self.pay(state, leaf & ~last, 1)
@@ -199,22 +197,20 @@ class Pessimism(_WholeResponses):
                 paths=jnp.where(here[..., None], state.path[:, :, None], own.paths),
                 depths=jnp.where(here, state.depth[..., None], own.depths),
             )
-            return self._choose(state, own, valued, uniforms[1])
+            return self._choose(state, own, valued, keys[1])
         top, headroom = jnp.max(own.rewards, axis=-1), sample_weights(own.rewards, self.beta)[1][..., 0]
         room = headroom
         if self.ceiling is not None:
             room = jnp.maximum(self.ceiling - top + headroom, jnp.finfo(room.dtype).tiny)
         excess = reward - top + headroom
-        accepted = valued & (own.drawn > self.candidates) & (uniforms[1] * room < excess)
+        accepted = valued & (own.drawn > self.candidates) & (unit(keys[1], room.shape) * room < excess)
         return _again(state, valued & ~accepted).stop(accepted | last, accepted | last), own
 
-    def _choose(
-        self, state: Chains, own: _Seen, valued: Flags, uniform: Float[Array, "batch chains"]
-    ) -> tuple[Chains, _Seen]:
+    def _choose(self, state: Chains, own: _Seen, valued: Flags, key: PRNGKeyArray) -> tuple[Chains, _Seen]:
         """Begin again, or, with all candidates there, return one of them by its weight."""
         over = valued & (own.drawn >= self.candidates)
         weights, _ = sample_weights(own.rewards, self.beta)
-        chosen = pick(jnp.log(weights), uniform)[..., None]
+        chosen = categorical(key, jnp.log(weights))[..., None]
         path = jnp.take_along_axis(own.paths, chosen[..., None], axis=2)[:, :, 0]
         depth = jnp.take_along_axis(own.depths, chosen, axis=2)[..., 0]
         return _again(state, valued & ~over).move(path, depth, over).stop(over, over), own

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, PRNGKeyArray
 
 from models import Model, Params
-from tasks import PAD, Example, Task
+from tasks import PAD, Example, Task, categorical
 
 
 def base_responses(
@@ -46,7 +46,7 @@ def base_responses(
         cache, tokens, prefix, going = carry
         logits, cache = step(cache, tokens, prefix, position)
         own = jax.vmap(lambda key: jax.random.fold_in(key, position))(keys)
-        drawn = jax.vmap(jax.random.categorical)(own, logits)
+        drawn = jax.vmap(categorical)(own, logits)
         going &= position < depth
         tokens = jnp.where(going, drawn, PAD).astype(prefix.dtype)
         prefix = jax.lax.dynamic_update_slice_in_dim(prefix, tokens[..., None], position, axis=-1)

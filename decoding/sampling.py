@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from models import Model, Params
+from tasks import categorical
 
 
 @functools.partial(jax.jit, static_argnames=("model", "num_samples"))
@@ -33,7 +34,7 @@ def sample_responses(
         cache, tokens, log_probs = carry
         logits, cache = model.step(params, cache, tokens, position)
         scaled = jax.nn.log_softmax(logits / temperature)
-        tokens = jax.random.categorical(jax.random.fold_in(key, position), scaled)
+        tokens = categorical(jax.random.fold_in(key, position), scaled)
         log_probs += jnp.take_along_axis(scaled, tokens[..., None], axis=-1)[..., 0]
         return (cache, tokens, log_probs), tokens
 

@@ -13,7 +13,7 @@ from decoding.base import Decoded, Decoder, Problem, Walk
 from decoding.paths import rewards
 from decoding.walks import ModelPolicy
 from models import Params
-from tasks import PAD, Task
+from tasks import PAD, Task, categorical
 from tasks.checks import real
 
 PerChain = Int[Array, "batch chains"]
@@ -82,7 +82,7 @@ class TestTimeTraining(Decoder):
             if self.parameters == "last":
                 features, cache = base.model.step_features(base.params, cache, last, position)
                 laws = self._last_laws(base, running, features)
-                tokens = jax.vmap(jax.vmap(jax.random.categorical))(keys, laws)
+                tokens = jax.vmap(jax.vmap(categorical))(keys, laws)
                 moved = self._last_moved(base, running, features, laws, tokens)
             else:
                 moved, tokens, _ = self._all(base, problem, running, responses, position, keys=keys)
@@ -154,7 +154,7 @@ class TestTimeTraining(Decoder):
                 return _law(base, scores[0, 0, position])
 
             log_probs, pull = jax.vjp(law, params)
-            token = response[position] if key is None else jax.random.categorical(key, log_probs)
+            token = response[position] if key is None else categorical(key, log_probs)
             gradient = pull(jax.nn.one_hot(token, log_probs.size, dtype=log_probs.dtype))[0]
             moved = jax.tree.map(lambda old, slope: old + self.learning_rate * slope, params, gradient)
             return self._projected(moved, axes=0), token, log_probs[token]

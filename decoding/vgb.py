@@ -8,11 +8,13 @@ from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from decoding.explore import Chains, Explorer, Flags, Tree, Uniforms, at_leaf, pick
+from decoding.explore import Chains, Explorer, Flags, Keys, Tree, at_leaf
 from decoding.paths import PerChain
+from tasks import categorical
 from tasks.checks import real, whole
+from tasks.drawing import unit
 
 
 class Walking(NamedTuple):
@@ -93,9 +95,9 @@ class VGB(Explorer):
             raise ValueError("laziness: 0 with stop = fixed never mixes; valid: a number in (0, 1)")
 
     @property
-    def num_uniforms(self) -> int:
+    def num_keys(self) -> int:
         """For the lazy steps, for the move, for the children drawn."""
-        return 2 if self.children == "all" else 2 + int(self.children)
+        return 3
 
     def own_state(self, tree: Tree, state: Chains) -> Walking:
         """The first run is about to begin."""
@@ -103,16 +105,16 @@ class VGB(Explorer):
         return Walking(zero, zero + self.steps, zero == 0, zero == 0)
 
     def act(
-        self, tree: Tree, state: Chains, own: Walking, which: Flags, uniforms: Uniforms
+        self, tree: Tree, state: Chains, own: Walking, which: Flags, keys: Keys
     ) -> tuple[Chains, Walking]:
         """A move and the lazy steps after it (before the first move, those alone), and what ends a run."""
-        state, own = self._move(tree, state, own, which & ~own.fresh, uniforms[1:])
+        state, own = self._move(tree, state, own, which & ~own.fresh, keys[1:])
         which &= ~state.done
         leaf = at_leaf(tree, state)
         if self.stop == "first_leaf":
             state = state.stop(which & leaf, which & leaf)
             which &= ~leaf
-        lazy = self._lazy_steps(uniforms[0])
+        lazy = self._lazy_steps(unit(keys[0], which.shape))
         over = which & (own.steps <= lazy)
         state = state.stop(over & leaf, over & leaf)
         # Another run, from the root, whose children are known.
@@ -139,11 +141,11 @@ class VGB(Explorer):
         return self.pay(state, which, number)[0] if self.children == "all" else state
 
     def _move(
-        self, tree: Tree, state: Chains, own: Walking, moving: Flags, uniforms: Uniforms
+        self, tree: Tree, state: Chains, own: Walking, moving: Flags, keys: Keys
     ) -> tuple[Chains, Walking]:
         """One step of the walk of those of `moving`."""
         leaf = at_leaf(tree, state)
-        tokens, forward, backward = self._weights(state, leaf, uniforms[1:])
+        tokens, forward, backward = self._weights(state, leaf, keys[1])
         if self.children != "all":
             state, paid = self.pay(state, moving & ~leaf, self.children)
             moving = paid | (moving & leaf)
@@ -152,7 +154,7 @@ class VGB(Explorer):
         else:
             weights = self._lifted(forward, backward, own.down)
         possible = jnp.max(weights, axis=-1) > -jnp.inf
-        choice = pick(weights, uniforms[0])
+        choice = categorical(keys[0], weights)
         num = forward.shape[-1]
         chosen = jnp.take_along_axis(tokens, jnp.minimum(choice, num - 1)[..., None], axis=-1)[..., 0]
         step = moving & possible
@@ -165,7 +167,7 @@ class VGB(Explorer):
         return state, own._replace(down=down)
 
     def _weights(
-        self, state: Chains, leaf: Flags, uniforms: Uniforms
+        self, state: Chains, leaf: Flags, key: PRNGKeyArray
     ) -> tuple[
         Int[Array, "batch chains children"],
         Float[Array, "batch chains children"],
@@ -178,7 +180,7 @@ class VGB(Explorer):
             tokens = jnp.broadcast_to(jnp.arange(values.shape[-1], dtype=jnp.int32), values.shape)
             forward = log_probs + values
         else:
-            tokens = jnp.moveaxis(pick(log_probs, uniforms), 0, -1)
+            tokens = jnp.moveaxis(categorical(key, log_probs, (self.children,)), 0, -1)
             forward = jnp.take_along_axis(values, tokens, axis=-1)
             backward += math.log(self.children)
         return tokens, jnp.where(leaf[..., None], -jnp.inf, forward), backward

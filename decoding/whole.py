@@ -6,9 +6,11 @@ import dataclasses
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import PRNGKeyArray
 
-from decoding.explore import Chains, Explorer, Flags, Tree, Uniforms, at_leaf, pick, verify
+from decoding.explore import Chains, Explorer, Flags, Keys, Tree, at_leaf, verify
+from tasks import categorical
+from tasks.drawing import bernoulli
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,12 +23,10 @@ class Ancestral(Explorer):
 
     needs_values: ClassVar[bool] = False
 
-    def act(
-        self, tree: Tree, state: Chains, own: Any, which: Flags, uniforms: Uniforms
-    ) -> tuple[Chains, Any]:
+    def act(self, tree: Tree, state: Chains, own: Any, which: Flags, keys: Keys) -> tuple[Chains, Any]:
         """Draw a token, or stop at a leaf."""
         leaf = which & at_leaf(tree, state)
-        return draw(state, which & ~leaf, uniforms[0]).stop(leaf, leaf), own
+        return draw(state, which & ~leaf, keys[0]).stop(leaf, leaf), own
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,18 +42,21 @@ class OutcomeRejection(Explorer):
 
     needs_values: ClassVar[bool] = False
 
-    def act(
-        self, tree: Tree, state: Chains, own: Any, which: Flags, uniforms: Uniforms
-    ) -> tuple[Chains, Any]:
+    @property
+    def num_keys(self) -> int:
+        """For the token and for the verifier's answer."""
+        return 2
+
+    def act(self, tree: Tree, state: Chains, own: Any, which: Flags, keys: Keys) -> tuple[Chains, Any]:
         """Draw a token; at a leaf ask the verifier, and begin again if it refuses."""
         leaf = which & at_leaf(tree, state)
-        state = draw(state, which & ~leaf, uniforms[0])
+        state = draw(state, which & ~leaf, keys[0])
         state, asked = self.pay(state, leaf, 1)
-        accepted = asked & (uniforms[0] < verify(tree, state, asked))
+        accepted = asked & bernoulli(keys[1], verify(tree, state, asked))
         state = state._replace(depth=jnp.where(asked & ~accepted, 0, state.depth))
         return state.stop(accepted, accepted), own
 
 
-def draw(state: Chains, which: Flags, uniform: Float[Array, "batch chains"]) -> Chains:
+def draw(state: Chains, which: Flags, key: PRNGKeyArray) -> Chains:
     """Those of `which` move to a child drawn from the base model."""
-    return state.descend(pick(state.at(state.log_probs), uniform), which)
+    return state.descend(categorical(key, state.at(state.log_probs)), which)

@@ -27,7 +27,14 @@ from metrics import (
     stratified_proportion_interval,
 )
 from metrics.coverage import coverage_profile
-from metrics.evaluators import DistributionEvaluator, Evaluator, HeldOut, correct_log_prob, log_ratios
+from metrics.evaluators import (
+    DistributionEvaluator,
+    Evaluator,
+    HeldOut,
+    correct_log_prob,
+    log_ratios,
+    total_prob,
+)
 from models import Model, Params
 from tasks import Task, stream
 from tracking import LoadError, read_config
@@ -143,7 +150,7 @@ def exact_values(
         passes = pass_at_n(correct_log_prob(log_prob, held_out), evaluator.pass_ns)
         for column, n in enumerate(evaluator.pass_ns):
             yield f"pass/{name_of_n(n)}", passes[:, column]
-        yield "validity", np.exp(log_prob).sum(axis=1)
+        yield "validity", total_prob(log_prob)
 
 
 def sampled_values(

@@ -13,7 +13,7 @@ from experiments.best_of_n_instances import Instance, random_instance, ratio_ins
 from experiments.coverage_bounds_laws import between
 from experiments.coverage_bounds_measure import Sides
 from metrics import samples_needed
-from tasks import numpy_stream
+from tasks import check_seed, numpy_stream
 from tasks.checks import reals, whole, wholes
 from tracking import Progress
 
@@ -42,7 +42,7 @@ def settings(config: DictConfig) -> Settings:
         ValueError: one line, with the field, its value and what would be valid.
     """
     return Settings(
-        seed=whole("seed", config.seed, 0),
+        seed=check_seed("seed", config.seed),
         draws=whole("draws", config.draws, 32),
         alphabets=wholes("alphabets", config.alphabets, 2, at_least=2),
         prompts=whole("prompts", config.prompts, 2),

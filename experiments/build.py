@@ -14,7 +14,7 @@ from experiments.settings import EvaluationSettings, TrackingSettings
 from metrics.evaluators import Evaluator, HeldOut
 from metrics.values import ValueEvaluator
 from models import Model
-from tasks import Task
+from tasks import Task, check_seeds
 from tasks.checks import whole
 from training import (
     CheckpointPolicy,
@@ -90,7 +90,7 @@ def build(config: DictConfig) -> Setup:
     """
     if not isinstance(config.phases, DictConfig):
         raise ValueError(f"phases: {config.phases!r} is not a mapping from a phase's name to its overrides")
-    seeds = _seeds(config.seed, config.seeds)
+    seeds = check_seeds(config.seed, config.seeds)
     phases, settings = [], []
     for name, own in (config.phases or {"train": {}}).items():
         phase, evaluation = _phase(config, str(name), own)

@@ -30,7 +30,7 @@ from metrics import (
     stopped_kl_bound,
     transitivity_bound,
 )
-from tasks import numpy_stream
+from tasks import check_seed, numpy_stream
 from tasks.checks import reals, whole, wholes
 from tracking import Progress
 
@@ -69,7 +69,7 @@ def settings(config: DictConfig) -> Settings:
         raise ValueError(f"depths: {depths[-1]}; valid: 1 to {LONGEST_TREE}, whose responses are enumerated")
     horizons = wholes("horizons", config.horizons, 2, at_least=2)
     return Settings(
-        seed=whole("seed", config.seed, 0),
+        seed=check_seed("seed", config.seed),
         draws=whole("draws", config.draws, 32),
         ns=ns,
         fitted_n=fitted,

@@ -36,7 +36,7 @@ from metrics import Interval, name_of_n, pass_at_n_unbiased
 from metrics.answers import Answers, summaries
 from metrics.evaluators import HeldOut, make_held_out
 from models import Model, Params
-from tasks import Task, stream
+from tasks import Task, check_seed, stream
 from tasks.checks import real, whole
 from tracking import LoadError
 from tracking.atomic import atomic_write
@@ -67,9 +67,10 @@ def check(config: DictConfig) -> Asked:
     Raises:
         ValueError: one line with the field, the value and what would be valid.
     """
-    lowest = {"num_prompts": 2, "samples": 1, "batch_size": 1, "decoding_seed": 0, "show": 0, "rollouts": 1}
+    lowest = {"num_prompts": 2, "samples": 1, "batch_size": 1, "show": 0, "rollouts": 1}
     for field, low in lowest.items():
         whole(field, config[field], low)
+    check_seed("decoding_seed", config.decoding_seed)
     real("corruption", config.corruption, least=0)
     real("temperature", config.temperature, above=0)
     if config.run is None:

@@ -32,6 +32,7 @@ from experiments.settings import EvaluationSettings
 from experiments.tables import print_table
 from metrics import Interval, mean_interval, name_of_n
 from metrics.evaluators import DistributionEvaluator, HeldOut, SamplingEvaluator
+from tasks import check_seed
 from tasks.checks import whole
 from tracking import LoadError, load_run
 from tracking.atomic import atomic_write
@@ -62,7 +63,10 @@ def settings_of(config: DictConfig, run: asking.TrainedRun, phase: str) -> Evalu
             f"num_examples: {merged['num_examples']} of each class give no interval; valid: at least 2"
         )
     return EvaluationSettings(
-        seed=config.evaluation_seed, num_samples=config.num_samples, extra=own.extra, **merged
+        seed=check_seed("evaluation_seed", config.evaluation_seed),
+        num_samples=config.num_samples,
+        extra=own.extra,
+        **merged,
     )
 
 

@@ -23,7 +23,7 @@ from experiments.exploration_pools import (
     pool_key,
 )
 from experiments.matrices import run_matrices
-from metrics import pass_at_n_unbiased
+from metrics import pass_at_n_unbiased, weighted_mean
 from metrics.evaluators import HeldOut
 from metrics.rank_correlation import spearman
 
@@ -275,7 +275,7 @@ def measure_arms(
 def _pool_measures(pool: Pool, held_out: HeldOut, ks: Sequence[int]) -> Float[np.ndarray, " measures"]:
     """Pass@k for every k, then the expected number of different correct responses among the largest k."""
     size = pool.reward.shape[1]
-    passes = held_out.weights @ pass_at_n_unbiased(size, pool.reward.sum(axis=1), ks)
+    passes = weighted_mean(pass_at_n_unbiased(size, pool.reward.sum(axis=1), ks).T, held_out.weights)
     each = [
         rules.distinct_correct(reward, alike, max(ks))
         for reward, alike in zip(pool.reward, pool.alike, strict=True)

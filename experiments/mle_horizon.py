@@ -23,7 +23,7 @@ from experiments.direct_claim import Claim, Findings, run_direct_claim
 from experiments.mle_sweeps import Sweep
 from experiments.rates import Rate
 from experiments.verdict import Check, check_interval, check_value
-from tasks import numpy_stream
+from tasks import check_seed, numpy_stream
 from tasks.bit_laws import bit_kl
 from tasks.checks import real, whole, wholes
 from tasks.rate_instances import TwoPrompts
@@ -78,7 +78,7 @@ def settings(config: DictConfig) -> Settings:
         horizons=wholes("horizons", config.horizons, 1, at_least=3),
         samples=whole("samples", config.samples, 1),
         log_n=math.log(real("n", config.n, above=1, below=math.inf)),
-        seed=whole("seed", config.seed, 0),
+        seed=check_seed("seed", config.seed),
         draws=whole("draws", config.draws, 32),
     )
 

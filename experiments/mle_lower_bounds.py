@@ -25,6 +25,7 @@ from experiments.mle_lower_measure import (
     measured,
 )
 from experiments.verdict import Check, check_interval, check_value
+from tasks import check_seed
 from tasks.checks import real, whole, wholes
 from tracking import Progress
 
@@ -59,7 +60,7 @@ def settings(config: DictConfig) -> Settings:
         return whole(name, config[name], 2)
 
     chosen = Settings(
-        seed=whole("seed", config.seed, 0),
+        seed=check_seed("seed", config.seed),
         draws=whole("draws", config.draws, 32),
         log_n=real("log_n", config.log_n, above=0.69, below=100),
         coarse_norm=real("coarse_norm", config.coarse_norm, above=0, below=300),

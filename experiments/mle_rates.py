@@ -21,6 +21,7 @@ from experiments.cli import command
 from experiments.direct_claim import Claim, Findings, run_direct_claim
 from experiments.mle_rates_measure import Measured, Settings, measured
 from experiments.verdict import Check, check_interval, check_value
+from tasks import check_seed
 from tasks.checks import real, whole, wholes
 from tracking import Progress
 
@@ -50,7 +51,7 @@ def settings(config: DictConfig) -> Settings:
 
     convex_size = whole("convex_size", config.convex_size, 1)
     chosen = Settings(
-        seed=whole("seed", config.seed, 0),
+        seed=check_seed("seed", config.seed),
         draws=whole("draws", config.draws, 32),
         log_n=real("log_n", config.log_n, above=0.69, below=100),
         log_ns=sweeps.increasing("log_ns", config.log_ns, 0, 100),

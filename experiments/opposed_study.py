@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 
 from experiments.opposed_prompts import Family, Method, Slopes, slope_steps, spike_steps
 from experiments.rare_prompts import generator
+from tasks import check_seed
 from tasks.checks import real, whole, wholes
 from tracking import Progress
 
@@ -46,7 +47,7 @@ def family_settings(config: DictConfig, n: float) -> FamilySettings:
     Raises:
         ValueError: one line, with the field, its value and what would be valid.
     """
-    seeds = [whole(name, config[name], 0) for name in ("tuning_seed", "seed")]
+    seeds = [check_seed(name, config[name]) for name in ("tuning_seed", "seed")]
     if seeds[0] == seeds[1]:
         raise ValueError(f"seed: {seeds[1]}; valid: another one than tuning_seed, which steps are chosen on")
     inner = real("family_inner", config.family_inner, above=4, below=100)

@@ -39,6 +39,7 @@ from experiments.optimizers_tuning import tune
 from experiments.runs import run_path
 from experiments.runtime import configure
 from experiments.several_runs import train_runs
+from tasks import check_seeds
 from tasks.checks import flag, real, whole, wholes
 
 LENGTH_FIELDS = {"graph": "depth", "dyck": "length"}
@@ -194,8 +195,7 @@ def cells_of(config: DictConfig) -> tuple[Cell, ...]:
     only = config.tuned_rules
     if only is not None and (not OmegaConf.is_list(only) or not only or set(only) - set(RULES)):
         raise ValueError(f"tuned_rules: {only}; valid: null or some of {', '.join(RULES)}")
-    whole("tuning_seeds", config.tuning_seeds, 1)
-    whole("tuning_seed", config.tuning_seed, 0)
+    check_seeds(config.tuning_seed, config.tuning_seeds, fields=("tuning_seed", "tuning_seeds"))
     whole("levels", config.levels, 1)
     real("n", config.n, least=1)
     whole("pass_n", config.pass_n, 1)

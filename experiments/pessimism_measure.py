@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from experiments.pessimism_instances import CEILING, Instance, random_instance
 from metrics import best_of_n_law, pessimism, pessimism_laws, regret_bound
-from tasks import numpy_stream
+from tasks import check_seed, numpy_stream
 from tasks.checks import reals, whole, wholes
 
 BEST, SAMPLE_MAXIMUM, OWN_SAMPLE = "Best-of-N", "pessimism, R_max of the sample", "pessimism, own sample"
@@ -64,7 +64,7 @@ def settings(config: DictConfig) -> Settings:
             raise ValueError(f"{field}: {config[field]!r} is not a mapping")
     tabular, pools = config.tabular, config.pools
     found = Settings(
-        seed=whole("tabular.seed", tabular.seed, 0),
+        seed=check_seed("tabular.seed", tabular.seed),
         instances=whole("tabular.instances", tabular.instances, 2),
         coverages=reals("tabular.coverages", tabular.coverages, 1, 1e4, at_least=2),
         errors=reals("tabular.errors", tabular.errors, 0.01, 0.5),

@@ -13,12 +13,16 @@ from jax._src.lru_cache import LRUCache
 
 from experiments.processes import order
 from tasks.checks import whole
+from tasks.streams import pin_settings
 
 _put = LRUCache.put
 
 
 def configure(num_seeds: int = 1, devices: int | str = "auto", data_parallel: int | str = "auto") -> None:
-    """Switch on the persistent compilation cache and, on CPU, make devices.
+    """Pin what random draws depend on, switch on the persistent compilation cache and, on CPU, make devices.
+
+    Of JAX's own settings, those that would draw other numbers (`JAX_THREEFRY_PARTITIONABLE`,
+    `JAX_ENABLE_X64`, `JAX_RANDOM_SEED_OFFSET`) are overruled: see `tasks.pin_settings`.
 
     The cache lies in `$COVLAB_CACHE`, by default `~/.cache/covlab`; an empty value switches it off. On CPU,
     small models train fastest with one single-threaded XLA device a core; how many of them a run uses is
@@ -40,6 +44,7 @@ def configure(num_seeds: int = 1, devices: int | str = "auto", data_parallel: in
     # What is loaded by now stays: collections while programs are traced need not look at it again and again.
     if not gc.get_freeze_count():
         gc.freeze()
+    pin_settings()
     if global_state.process_id == 0:
         order(configure=[num_seeds, devices, data_parallel])
     cache = os.environ.get("COVLAB_CACHE", str(Path.home() / ".cache" / "covlab"))

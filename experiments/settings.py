@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from metrics.evaluators import DistributionEvaluator, Evaluator, HeldOut, SamplingEvaluator, make_held_out
-from tasks import Task
+from tasks import Task, check_seed
 from tasks.checks import flag, real, whole
 from training import EvaluationSchedule
 
@@ -47,9 +47,10 @@ class EvaluationSettings:
                 raise ValueError(
                     f"evaluation.extra: {each!r} is no evaluator; valid: [{{_target_: a class}}]"
                 )
-        lowest = {"num_examples": 1, "batch_size": 1, "seed": 0, "num_samples": 0, "table_prompts": 0}
+        lowest = {"num_examples": 1, "batch_size": 1, "num_samples": 0, "table_prompts": 0}
         for field, low in lowest.items():
             whole(f"evaluation.{field}", getattr(self, field), low)
+        object.__setattr__(self, "seed", check_seed("evaluation.seed", self.seed))
 
     def evaluators(self) -> tuple[Evaluator, ...]:
         """The exact evaluator, the sampling one if asked for, and those in `extra`.

@@ -26,6 +26,7 @@ from experiments.sgd_horizon_sweep import CENTRES, Measured, proof_updates, swee
 from experiments.verdict import Check, check_interval, check_value
 from metrics import Interval
 from models.sgd_family import check_family
+from tasks import check_seed
 from tasks.checks import real, whole, wholes
 from tasks.sgd_family import letters_token_law, letters_variance
 from tracking import Progress
@@ -97,9 +98,9 @@ def settings(config: DictConfig) -> Settings:
         batch=whole("batch", config.batch, 2),
         step_sizes=_step_sizes(config),
         draws=whole("draws", config.draws, 32),
-        seed=whole("seed", config.seed, 0),
+        seed=check_seed("seed", config.seed),
         tuning_draws=whole("tuning_draws", config.tuning_draws, 2),
-        tuning_seed=whole("tuning_seed", config.tuning_seed, 0),
+        tuning_seed=check_seed("tuning_seed", config.tuning_seed),
     )
     if chosen.seed == chosen.tuning_seed:
         raise ValueError(f"seed: {chosen.seed}; valid: another than tuning_seed")

@@ -17,6 +17,7 @@ from experiments.selection_table import Row, RunMatrices, run_matrices, run_tabl
 from experiments.verdict import Check, check_interval, check_value
 from metrics import TIE_BREAKS, Interval, auc_interval, mean_interval, paired_difference_interval
 from metrics.evaluators import BOUND_TOLERANCE, DistributionEvaluator
+from tasks import stream
 from tracking import load_run
 from training import load_parameters
 
@@ -81,9 +82,7 @@ def class_blindness(
         phase.task, "blindness"
     )
     evaluator = DistributionEvaluator()
-    abstract = jax.eval_shape(
-        jax.vmap(setup.model.init), jax.random.split(jax.random.key(0), len(setup.seeds))
-    )
+    abstract = jax.eval_shape(jax.vmap(setup.model.init), jax.random.split(stream(0), len(setup.seeds)))
     params = load_parameters(path / "checkpoints", phase.name, phase.steps, abstract)
 
     @jax.jit

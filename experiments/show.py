@@ -16,7 +16,7 @@ from experiments.runtime import configure
 from experiments.tables import print_fields, print_table
 from metrics import Interval, stratified_mean_interval
 from metrics.evaluators import make_held_out
-from tasks import Example, Task, stream
+from tasks import Example, Task, check_seed, stream
 from tasks.checks import whole
 
 ENTROPY_EXAMPLES = 256
@@ -27,11 +27,11 @@ def draw_examples(task: Task, num: int, seed: int = 0, group: str | None = None)
     """`num` examples (a leading axis) from the stream (seed, "show"), of the mixture or of one class.
 
     Raises:
-        ValueError: num < 1, a negative seed, or a class that the task's mixture does not have.
+        ValueError: num < 1, a seed that `check_seed` refuses, or a class that the task's
+            mixture does not have.
     """
-    for field, value, low in (("num", num, 1), ("seed", seed, 0)):
-        whole(field, value, low)
-    keys = jax.random.split(stream(seed, "show"), num)
+    whole("num", num, 1)
+    keys = jax.random.split(stream(check_seed("seed", seed), "show"), num)
     if group is None:
         return jax.jit(jax.vmap(task.sample))(keys)
     if group not in task.groups:

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 
 from experiments.tournament_bounds import offset_bound, simple_bound
 from experiments.tournament_families import Instance
-from metrics import TIE_BREAKS, TieBreak, coverage_profile, log_density_ratio, pass_at_n
+from metrics import TIE_BREAKS, TieBreak, coverage_profile, log_density_ratio, pass_at_n, weighted_mean
 from metrics.tournaments import (
     challenges,
     offset_gaps,
@@ -85,7 +85,7 @@ class Exact(NamedTuple):
 
     def pass_at(self, n: int) -> Float[np.ndarray, " models"]:
         """Pass@N of each model where the one correct response is drawn from pi_D: E[1 - (1 - pi(y|x))^N]."""
-        return pass_at_n(self.log_probs, (n,))[..., 0] @ self.probability
+        return weighted_mean(pass_at_n(self.log_probs, (n,))[..., 0], self.probability)
 
 
 class Losses(NamedTuple):

@@ -21,6 +21,7 @@ from experiments.tournament_measure import (
     generator,
     measure,
 )
+from tasks import check_seeds
 from tasks.checks import real, whole, wholes
 from tracking import Progress
 
@@ -125,7 +126,6 @@ def settings(config: DictConfig) -> Settings:
         raise ValueError(
             f"a: {config.a}; valid: different numbers from 0 to below 1, {GUARANTEE_A} among them"
         )
-    first = whole("seed", config.seed, 0)
     pair_examples = wholes("pair_examples", config.pair_examples, 1)
     pair_m = whole("pair_m", config.pair_m, 3)
     if sum(each >= 16 * pair_m for each in pair_examples) < 2:
@@ -133,7 +133,7 @@ def settings(config: DictConfig) -> Settings:
             f"pair_examples: {list(pair_examples)}; valid: at least 2 of them >= 16 M = {16 * pair_m}"
         )
     return Settings(
-        seeds=tuple(range(first, first + whole("seeds", config.seeds, 2))),
+        seeds=check_seeds(config.seed, config.seeds, 2),
         ns=ns,
         sizes=sizes,
         reference=reference,

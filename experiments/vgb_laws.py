@@ -33,7 +33,7 @@ from decoding.typed_trees import (
     total_variation_of,
 )
 from metrics import Interval, line_fit, mean_interval
-from tasks import Task, numpy_stream, stream
+from tasks import Task, check_seeds, numpy_stream, stream
 from tasks.checks import real, whole
 
 UNLIMITED = 2**30
@@ -264,13 +264,12 @@ def chain_settings(config: DictConfig) -> ChainSettings:
     Raises:
         ValueError: a field out of range.
     """
-    first, count = whole("seed", config.seed, 0), whole("seeds", config.seeds, 2)
     steps = whole("steps", config.steps, 1)
     return ChainSettings(
         steps=steps,
         longest=whole("longest", config.longest, steps),
         delta=real("delta", config.delta, above=0, below=1),
-        seeds=tuple(range(first, first + count)),
+        seeds=check_seeds(config.seed, config.seeds, 2),
         leaves=whole("leaves", config.leaves, 8),
     )
 

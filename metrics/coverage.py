@@ -73,6 +73,9 @@ def weighted_mean(
 ) -> Float[np.ndarray, "*batch"]:
     """sum_i w_i v_i / sum_i w_i over the last axis: the reduction of every per-example array.
 
+    It lies between the smallest and the largest value whatever is rounded, so that a mean of probabilities
+    is one.
+
     Raises:
         ValueError: bad values or weights (see `check_values`), or both infinities among the values.
     """
@@ -81,7 +84,7 @@ def weighted_mean(
         raise ValueError(
             "values: contains +inf and -inf; valid: at most one of them, or the mean is undefined"
         )
-    return np.asarray(array @ weight / weight.sum())
+    return np.clip(array @ weight / weight.sum(), array.min(axis=-1), array.max(axis=-1))
 
 
 def log_density_ratio(

@@ -17,11 +17,11 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from decoding import sample_responses
-from metrics.coverage import check_ns, coverage_profile, log_density_ratio, name_of_n
+from metrics.coverage import check_ns, coverage_profile, log_density_ratio, name_of_n, weighted_mean
 from metrics.divergence import check_coverage_bound, cross_entropy, kl
 from metrics.pass_rates import pass_at_n, pass_at_n_unbiased
 from models import Model, Params, token_log_probs
-from tasks import Example, Task, stream
+from tasks import Example, Task, check_seed, stream
 from tasks.checks import whole
 
 BOUND_TOLERANCE = 1e-9
@@ -99,14 +99,11 @@ def make_held_out(task: Task, per_group: int, batch_size: int, seed: int, split:
     """Draw the held-out set of `task` from the stream (seed, "evaluation", split, class).
 
     Raises:
-        ValueError: for sizes below 1 or a negative seed.
+        ValueError: for sizes below 1 or a seed that `check_seed` refuses.
     """
-    for field, value, low in (
-        ("num_examples", per_group, 1),
-        ("batch_size", batch_size, 1),
-        ("seed", seed, 0),
-    ):
-        whole(f"evaluation.{field}", value, low)
+    for field, value in (("num_examples", per_group), ("batch_size", batch_size)):
+        whole(f"evaluation.{field}", value, 1)
+    check_seed("evaluation.seed", seed)
 
     def candidates(example: Example) -> Candidates:
         if not task.num_enumerated:
@@ -265,12 +262,13 @@ class DistributionEvaluator(Evaluator):
         ):
             yield f"cov/{name_of_n(n)}", float(value)
         yield "bound_excess", check_coverage_bound(log_ratio, self.coverage_ns, joint)
-        yield "accuracy", float(np.average(np.any(greedy & held_out.correct, axis=1), weights=weights))
+        greedy_correct = np.any(greedy & held_out.correct, axis=1).astype(np.float64)
+        yield "accuracy", float(weighted_mean(greedy_correct, weights))
         if held_out.enumerated:
             passes = pass_at_n(correct_log_prob(log_prob, held_out), self.pass_ns)
-            for n, value in zip(self.pass_ns, np.average(passes, axis=0, weights=weights), strict=True):
+            for n, value in zip(self.pass_ns, weighted_mean(passes.T, weights), strict=True):
                 yield f"pass/{name_of_n(n)}", float(value)
-            yield "validity", float(np.average(np.exp(log_prob).sum(axis=1), weights=weights))
+            yield "validity", float(weighted_mean(total_prob(log_prob), weights))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -315,12 +313,10 @@ class SamplingEvaluator(Evaluator):
     def reduce(self, scores: dict[str, np.ndarray], held_out: HeldOut) -> Iterator[tuple[str, float]]:
         """The stratified means over prompts."""
         passes = pass_at_n_unbiased(self.num_samples, scores["num_correct"], self.pass_ns)
-        for n, value in zip(self.pass_ns, np.average(passes, axis=0, weights=held_out.weights), strict=True):
+        for n, value in zip(self.pass_ns, weighted_mean(passes.T, held_out.weights), strict=True):
             yield f"sampled_pass/{name_of_n(n)}", float(value)
-        yield (
-            "sampled_validity",
-            float(np.average(scores["num_valid"] / self.num_samples, weights=held_out.weights)),
-        )
+        valid = scores["num_valid"] / self.num_samples
+        yield "sampled_validity", float(weighted_mean(valid, held_out.weights))
 
 
 def log_ratios(
@@ -335,3 +331,9 @@ def correct_log_prob(
 ) -> Float[np.ndarray, "*seeds examples"]:
     """ln of the model's total probability of the prompt's correct responses."""
     return np.logaddexp.reduce(np.where(held_out.correct, np.asarray(log_prob, np.float64), -np.inf), axis=-1)
+
+
+def total_prob(log_prob: Float[np.ndarray, "*batch candidates"]) -> Float[np.ndarray, "*batch"]:
+    """The model's total probability of a prompt's candidates; float32's rounding carries it above 1 at times,
+    which is cut off."""
+    return np.minimum(np.exp(np.asarray(log_prob, np.float64)).sum(axis=-1), 1.0)

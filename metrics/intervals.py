@@ -170,7 +170,8 @@ def stratified_mean_interval(
     array = _check_finite("values", values, 2)
     strata = _strata(array, groups, class_probabilities, at_least=2)
     level = (1 + _check_confidence(confidence)) / 2
-    estimate = sum(p * float(x.mean()) for p, x in strata)
+    # The probabilities may sum to a little more than 1; a mean still lies among its values.
+    estimate = min(max(sum(p * float(x.mean()) for p, x in strata), float(array.min())), float(array.max()))
     variances = [p * p * float(x.var(ddof=1)) / x.size for p, x in strata]
     total = sum(variances)
     if total == 0:

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from models.linear import project
+from tasks.drawing import categorical
 from tasks.linear import FeatureMap, next_log_probs
 
 
@@ -82,7 +83,7 @@ def sample_running(
     def step(carry: tuple[Array, Array], length: Array) -> tuple[tuple[Array, Array], None]:
         running, prefix = carry
         phi = features.children(prompt, prefix, length)
-        token = jax.random.categorical(jax.random.fold_in(key, length), next_log_probs(running, phi))
+        token = categorical(jax.random.fold_in(key, length), next_log_probs(running, phi))
         running = token_step(running, phi, token, learning_rate, radius)
         return (running, prefix.at[length].set(token.astype(prefix.dtype))), None
 

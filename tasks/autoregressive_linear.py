@@ -6,15 +6,16 @@ import dataclasses
 import functools
 from typing import Any, Literal
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from tasks import markov_sums
 from tasks.checks import probabilities, real, whole
+from tasks.drawing import categorical, log_of
 from tasks.linear import next_log_probs
 from tasks.markov_features import MarkovFeatures, PositionFeatures, RandomFeatures, Sizes
+from tasks.streams import check_seed
 from tasks.tilted import TiltedTask
 
 _DIMENSION = 8
@@ -64,9 +65,11 @@ class AutoregressiveLinear(TiltedTask):
     classes: Literal["all", "prompts"] = "all"
 
     def __post_init__(self) -> None:
-        lowest = {"horizon": 1, "num_symbols": 2, "num_prompts": 1, "seed": 0, "theta_seed": 0}
+        lowest = {"horizon": 1, "num_symbols": 2, "num_prompts": 1}
         for field, low in lowest.items():
             whole(f"task.{field}", getattr(self, field), low)
+        for field in ("seed", "theta_seed"):
+            check_seed(f"task.{field}", getattr(self, field))
         for field, valid in (("family", _FAMILIES), ("classes", ("all", "prompts"))):
             if getattr(self, field) not in valid:
                 raise ValueError(f"task.{field}: {getattr(self, field)!r} is not one of {', '.join(valid)}")
@@ -139,7 +142,7 @@ class AutoregressiveLinear(TiltedTask):
         """x ~ mu, or the prompt that the class is."""
         if self.classes == "prompts":
             return group.astype(jnp.int32)
-        return jax.random.categorical(key, jnp.log(jnp.asarray(self.mu, jnp.float32)))
+        return categorical(key, log_of(self.mu))
 
     def reference_log_probs(
         self, latent: Any, prefix: Int[Array, " response"], length: Int[Array, ""]

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from tasks.drawing import categorical, log_of
 from tasks.linear import FeatureMap
 
 PAD = 0
@@ -173,7 +174,5 @@ class Task(abc.ABC):
         """Draw one example: its class from `probs` (`group_probs` if None), then the example given the
         class."""
         group_key, example_key = jax.random.split(key)
-        cumulative = jnp.cumsum(jnp.asarray(self.group_probs if probs is None else probs))
-        draw = jax.random.uniform(group_key) * cumulative[-1]
-        group = jnp.minimum(jnp.sum(draw >= cumulative), len(self.groups) - 1)
+        group = categorical(group_key, log_of(self.group_probs if probs is None else probs))
         return self.sample_group(example_key, group)

@@ -17,6 +17,7 @@ from tasks.base import PAD, Enumeration, Example
 from tasks.bracket_law import CLOSE, END, OPEN
 from tasks.bracket_state import BracketLatent, depths, empty_stack, first_tokens, latent_of, matches
 from tasks.bracket_strings import KINDS, BracketStrings
+from tasks.drawing import categorical, gumbel, log_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,9 +32,7 @@ class BracketTask(BracketStrings):
         kind = jnp.asarray([KINDS.index(name) for name in self.groups])[group]
         drawn = jax.random.randint(length_key, (), first, last + 1)
         length = jnp.stack([drawn, jnp.asarray(self.max_depth), jnp.asarray(len(self._given))])[kind]
-        cumulative = jnp.asarray(np.cumsum(self._type_probs)[:-1], jnp.float32)
-        uniform = jax.random.uniform(type_key, (self._num_tokens,))
-        types = jnp.sum(uniform[:, None] >= cumulative, axis=1)
+        types = categorical(type_key, log_of(self._type_probs), (self._num_tokens,))
         given_open, _, given_types = self.text.kinds(jnp.asarray(self._given_padded))
         forced = (jnp.arange(self._num_tokens) < length) & (kind > 0)
         types = jnp.where(forced & (kind == 2), given_types, types)
@@ -51,25 +50,25 @@ class BracketTask(BracketStrings):
         """The string's actions, `forced` where that is not negative; -1 after the end."""
         law = self._law
         first, last = self.prefix_lengths
-        early = jnp.asarray(self._starts, jnp.float32)[jnp.clip(length, first, last) - first]
-        late = jnp.asarray(law.steps, jnp.float32)
-        draws = jax.random.uniform(key, forced.shape)
+        early = log_of(self._starts)[jnp.clip(length, first, last) - first]
+        late = log_of(law.steps)
+        noise = gumbel(key, (forced.size, early.shape[-1]))
 
         def step(
             carry: tuple[Array, Array], now: tuple[Array, Array, Array]
         ) -> tuple[tuple[Array, Array], Array]:
             depth, ended = carry
-            time, draw, wanted = now
+            time, own, wanted = now
             row = jnp.where(time < length, early[time, depth], late[time, depth])
-            cumulative = jnp.cumsum(row)
-            action = jnp.sum(draw * cumulative[2] >= cumulative[:2]).astype(jnp.int32)
+            # `categorical`, whose noise is drawn for all tokens together.
+            action = jnp.argmax(row + own).astype(jnp.int32)
             action = jnp.where(wanted >= 0, wanted.astype(jnp.int32), action)
             move = (action == OPEN).astype(jnp.int32) - (action == CLOSE).astype(jnp.int32)
             depth = jnp.where(ended, depth, depth + move)
             return (depth, ended | (action == END)), jnp.where(ended, -1, action)
 
         carry = (jnp.asarray(0, jnp.int32), jnp.asarray(False))
-        return jax.lax.scan(step, carry, (jnp.arange(forced.size), draws, forced))[1]
+        return jax.lax.scan(step, carry, (jnp.arange(forced.size), noise, forced))[1]
 
     def _example(
         self,

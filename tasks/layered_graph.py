@@ -24,6 +24,7 @@ from tasks.base import Enumeration, Example, Task
 from tasks.checks import distribution, flag, whole
 from tasks.graph_classes import CLASSES, GraphLatent
 from tasks.graph_drawing import Drawing, draw_graph
+from tasks.streams import check_seed
 
 
 def _choice(field: str, value: object, valid: Sequence[str]) -> None:
@@ -81,9 +82,10 @@ class LayeredGraph(Task):
 
     def __post_init__(self) -> None:
         lowest = {"depth": 1, "width": 1, "branching": 0, "uniform_branching": 0, "num_ids": 1}
-        lowest |= {"subset_seed": 0, "max_enumerated": 0}
+        lowest |= {"max_enumerated": 0}
         for field, low in lowest.items():
             whole(f"task.{field}", getattr(self, field), low)
+        check_seed("task.subset_seed", self.subset_seed)
         for field in ("separators", "fill"):
             flag(f"task.{field}", getattr(self, field))
         _choice("edge_order", self.edge_order, get_args(edge_list.EdgeOrder))

@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from tasks.drawing import categorical
+
 _MOST_RESPONSES = 2**20
 
 
@@ -82,7 +84,7 @@ def sample_linear(
 
     def step(prefix: Array, length: Array) -> tuple[Array, None]:
         logits = features.children(prompt, prefix, length) @ theta
-        drawn = jax.random.categorical(jax.random.fold_in(key, length), logits)
+        drawn = categorical(jax.random.fold_in(key, length), logits)
         return prefix.at[length].set(drawn.astype(prefix.dtype)), None
 
     start = jnp.zeros(features.horizon, jnp.int32)

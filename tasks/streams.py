@@ -3,10 +3,27 @@
 from __future__ import annotations
 
 import zlib
+from typing import Any
 
 import jax
 import numpy as np
 from jaxtyping import Array, Int, PRNGKeyArray
+
+SEEDS = 2**31
+"""Seeds are the integers from 0 to below this."""
+
+IMPLEMENTATION = "threefry2x32"
+_SETTINGS = {"jax_threefry_partitionable": True, "jax_random_seed_offset": 0, "jax_enable_x64": False}
+"""JAX's settings that change what is drawn with a given key, and the values that every draw is made under."""
+
+
+def pin_settings() -> None:
+    """Give JAX's settings the values that streams need, whatever the environment says.
+
+    For programs; it must come before the first array. `stream` refuses other values.
+    """
+    for name, value in _SETTINGS.items():
+        jax.config.update(name, value)
 
 
 def stream(seed: int | Int[Array, ""], *path: str | int | Int[Array, ""]) -> PRNGKeyArray:
@@ -17,19 +34,76 @@ def stream(seed: int | Int[Array, ""], *path: str | int | Int[Array, ""]) -> PRN
     seed: train and evaluation data differ by name (`("train", phase)` against `("evaluation", split)`),
     never by a neighbouring seed.
 
+    The key is a typed key of threefry2x32, whatever `jax_default_prng_impl` says.
+
+    Raises:
+        ValueError: a seed that is not in [0, 2^31), an integer of the path that is not in [0, 2^32), or a
+            JAX setting under which equal keys draw other numbers.
+
     >>> bool((stream(0, "train") == stream(0, "evaluation")).all())
     False
     """
-    key = jax.random.key(seed)
+    for name, value in _SETTINGS.items():
+        if (found := getattr(jax.config, name)) != value:
+            raise ValueError(
+                f"{name}: {found!r}; random draws need {value!r}: call tasks.pin_settings() before the first "
+                f"array"
+            )
+    key = jax.random.key(_concrete("seed", seed, SEEDS, "2^31"), impl=IMPLEMENTATION)
     for part in path:
         if isinstance(part, str):
             key = jax.random.fold_in(jax.random.fold_in(key, 0), zlib.crc32(part.encode()))
         else:
-            key = jax.random.fold_in(jax.random.fold_in(key, 1), part)
+            number = _concrete("stream", part, 2**32, "2^32")
+            key = jax.random.fold_in(jax.random.fold_in(key, 1), number)
     return key
 
 
 def numpy_stream(seed: int, *path: str | int) -> np.random.Generator:
-    """NumPy's generator on the stream that `path` names, for what is drawn on the host in float64."""
-    words = np.asarray(jax.random.key_data(stream(seed, *path)))
+    """NumPy's generator on the stream that `path` names, for what is drawn on the host in float64.
+
+    Raises:
+        ValueError: a seed or an integer of the path out of range, see `stream`.
+    """
+    with jax.enable_x64(False):
+        words = np.asarray(jax.random.key_data(stream(seed, *path)))
     return np.random.default_rng(words.tolist())
+
+
+def check_seed(field: str, value: Any) -> int:
+    """A seed of any kind: an integer from 0 to 2^31 - 1, NumPy's included.
+
+    Raises:
+        ValueError: anything else, in one line that names the field.
+    """
+    return _whole(field, value, SEEDS, "2^31")
+
+
+def check_seeds(
+    first: Any, count: Any, least: int = 1, fields: tuple[str, str] = ("seed", "seeds")
+) -> tuple[int, ...]:
+    """`count` consecutive seeds from `first` on; `fields` are the names of the two.
+
+    Raises:
+        ValueError: a first seed that `check_seed` refuses, fewer than `least` seeds, or a last seed of 2^31
+            or more.
+    """
+    start = check_seed(fields[0], first)
+    if not isinstance(count, int) or isinstance(count, bool) or count < least:
+        raise ValueError(f"{fields[1]}: {count!r} is not an integer >= {least}")
+    if start + count > SEEDS:
+        raise ValueError(f"{fields[0]}: {start} + {fields[1]} = {count} exceeds 2^31")
+    return tuple(range(start, start + count))
+
+
+def _concrete(field: str, value: Any, bound: int, text: str) -> Any:
+    """JAX's arrays, traced or not, as they are: they have 32 bits. Anything else is checked, because JAX
+    would take it modulo 2^32."""
+    return value if isinstance(value, jax.Array) else _whole(field, value, bound, text)
+
+
+def _whole(field: str, value: Any, bound: int, text: str) -> int:
+    number: Any = value.item() if isinstance(value, np.ndarray | np.generic) and value.size == 1 else value
+    if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < bound:
+        raise ValueError(f"{field}: {value!r} is not an integer >= 0 and < {text}")
+    return number

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from tasks.checks import real, whole
+from tasks.streams import check_seed
 from tasks.tilted import TiltedTask
 
 _MOST_LEAVES = 2**16
@@ -54,9 +55,10 @@ class Tabular(TiltedTask):
     density: float = 0.5
 
     def __post_init__(self) -> None:
-        lowest = {"length": 1, "num_symbols": 2, "num_prompts": 1, "seed": 0}
+        lowest = {"length": 1, "num_symbols": 2, "num_prompts": 1}
         for field, low in lowest.items():
             whole(f"task.{field}", getattr(self, field), low)
+        check_seed("task.seed", self.seed)
         if self.num_symbols > len(string.ascii_lowercase):
             raise ValueError(f"task.num_symbols: {self.num_symbols}; valid: at most 26, the letters")
         if self.num_symbols**self.length > _MOST_LEAVES:

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from tasks.base import PAD, Enumeration, Example, Task
+from tasks.drawing import categorical
 
 ENUMERATION_LIMIT = 64
 """Trees of at most so many leaves are enumerated: models score every enumerated response of every prompt."""
@@ -101,7 +102,7 @@ class TiltedTask(Task):
             children = jnp.where(jnp.arange(self.response_length) == h, tokens[:, None], response)
             values = jax.vmap(self.value, (None, 0, None))(latent, children, h + 1)
             weights = self.reference_log_probs(latent, response, h)[tokens] + jnp.log(values)
-            drawn = tokens[jax.random.categorical(jax.random.fold_in(response_key, h), weights)]
+            drawn = tokens[categorical(jax.random.fold_in(response_key, h), weights)]
             return response.at[h].set(drawn), None
 
         start = jnp.full((self.response_length,), PAD)

@@ -73,13 +73,14 @@ class CheckpointPolicy:
 
 @dataclasses.dataclass(frozen=True)
 class Position:
-    """Where a saved state stands: the phase's index, the step within it, the metric lines written so far, and
-    (seed, phase's name, step) of every seed that has diverged."""
+    """Where a saved state stands: the phase's index, the step within it, the metric lines written so far,
+    (seed, phase's name, step) of every seed that has diverged, and `tasks.drawing.DRAWS` of the run."""
 
     phase: int
     step: int
     lines: int
     failed: Sequence[tuple[int, str, int]] = ()
+    draws: int = 1
 
 
 class CheckpointError(ValueError):

@@ -13,7 +13,8 @@ import numpy as np
 
 from metrics.evaluators import Evaluator, HeldOut
 from models import Model, Params
-from training.checkpoints import Checkpoints, Position
+from tasks.drawing import DRAWS
+from training.checkpoints import CheckpointError, Checkpoints, Position
 from training.early_warning import EarlyWarning, Watch
 from training.mesh import Grid, Layout, choose_layout
 from training.phase import Phase
@@ -131,6 +132,7 @@ class Trainer:
 
         Raises:
             TrainingDiverged: once no seed is left whose loss is finite. What was saved before stays.
+            CheckpointError: the run began with other random draws, see `tasks.drawing.DRAWS`.
         """
         start = self._restore()
         if start is None:
@@ -139,6 +141,11 @@ class Trainer:
             params = self._first_parameters()
         else:
             position, restored = start
+            if position.draws != DRAWS:
+                raise CheckpointError(
+                    f"checkpoints: the run began with random draws of version {position.draws}, these are of "
+                    f"version {DRAWS}, and it would mix both; valid: another name=..."
+                )
             first, step, params = position.phase, position.step, None
             state = self.programs[first].place(restored)
             self.failed = {seed: (name, at) for seed, name, at in position.failed}
@@ -295,7 +302,7 @@ class Trainer:
             return
         self.sink.flush()
         failed = [(seed, name, at) for seed, (name, at) in self.failed.items()]
-        position = Position(index, step, self.sink.position(), failed)
+        position = Position(index, step, self.sink.position(), failed, DRAWS)
         self.checkpoints.save(self._offsets[index] + step, position, self._grid.read(state))
         self._saved_at = time.monotonic()
 

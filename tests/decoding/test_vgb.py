@@ -115,8 +115,8 @@ def test_one_step_has_the_matrix_frequencies(children: int | str) -> None:
             return decoder.expand(tree, state.descend(tokens, h < depths))
 
         state = jax.lax.fori_loop(0, TASK.depth, down, decoder.expand(tree, state))
-        uniforms = jax.random.uniform(key, (decoder.num_uniforms, *state.depth.shape))
-        state, _ = decoder._move(tree, state, own, ~state.done, uniforms[1:])
+        keys = jax.random.split(key, decoder.num_keys)
+        state, _ = decoder._move(tree, state, own, ~state.done, keys[1:])
         return state.path, state.depth
 
     path, depth = (np.asarray(a) for a in step(paths, depths, jax.random.key(1)))

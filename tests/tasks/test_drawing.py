@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import ast
+import math
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from tasks import categorical, drawing, stream
+from tasks.drawing import SMALLEST, bernoulli, from_words, gumbel, log_of, unit
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("tasks", "models", "decoding", "metrics", "training", "tracking", "experiments", "benchmarks")
+COARSE = ("categorical", "choice", "bernoulli", "gumbel", "exponential", "PRNGKey", "key")
+"""Functions of `jax.random` that lose small probabilities, or make keys of an ambient kind."""
+UNIFORM = {
+    "decoding/estimates.py": "errors of known size, and the sign of one",
+    "models/linear_model.py": "a radius",
+    "tasks/edge_list.py": "priorities, of which the order counts",
+    "tasks/graph_drawing.py": "priorities, of which the order counts",
+    "tasks/path_star.py": "priorities, of which the order counts",
+}
+"""Files that call `jax.random.uniform`, and for what: nothing is compared with a probability."""
+
+
+def words(value: int) -> tuple[jax.Array, jax.Array]:
+    return jnp.asarray(np.uint32(value >> 32)), jnp.asarray(np.uint32(value & 0xFFFFFFFF))
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(st.one_of(st.integers(0, 2**64 - 1), st.integers(0, 2**40), st.integers(2**64 - 2**41, 2**64 - 1)))
+def test_a_uniform_number_keeps_all_digits_of_its_64_bits(value: int) -> None:
+    exact = min((value + 0.5) / 2**64, 1 - 2.0**-24)
+    assert float(from_words(*words(value))) == pytest.approx(exact, rel=2.0**-23)
+
+
+def test_the_ends_of_the_uniform_numbers() -> None:
+    assert float(from_words(*words(0))) == 2.0**-65
+    assert float(from_words(*words(1))) == 1.5 * 2.0**-64
+    assert float(from_words(*words(2**32))) == pytest.approx(2.0**-32, rel=1e-7)
+    assert float(from_words(*words(2**64 - 1))) == 1 - 2.0**-24
+    # Every word counts: 2^12 neighbours in the high word, and with it 0 in the low one, are 2^12 numbers.
+    for shift in (0, 32):
+        column = np.arange(4096, dtype=np.uint32)
+        zero = np.zeros_like(column)
+        pair = (zero, column) if shift == 0 else (column, zero)
+        found = np.asarray(from_words(*map(jnp.asarray, pair)), np.float64)
+        assert (np.diff(found) > 0).all()
+
+
+def test_uniform_numbers_are_uniform_on_every_scale() -> None:
+    found = np.asarray(unit(stream(0, "uniform"), (2**18,)), np.float64)
+    for scale in (1.0, 2.0**-4, 2.0**-8):
+        assert stats.kstest(found[found < scale] / scale, "uniform").pvalue > 1e-3
+    own = np.asarray(jax.vmap(lambda key: unit(key, (4,)))(jax.random.split(stream(1, "uniform"), 2**14)))
+    assert stats.kstest(own.reshape(-1), "uniform").pvalue > 1e-3
+    assert np.unique(own).size > 0.99 * own.size
+
+
+@pytest.mark.parametrize("p", [1e-3, 1e-6, 1e-7, 1e-10, 1e-14, SMALLEST])
+@pytest.mark.parametrize("likely", [0.1, 1.0, 3.0])
+def test_a_rare_entry_is_drawn_where_its_probability_says(
+    p: float, likely: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With E the exponential clock of the likely entry, the rare one is drawn up to u = 1 - exp(-p E/(1-p)):
+    the mean over E is p. So the threshold is the probability."""
+    edge = -math.expm1(-p / (1 - p) * likely)
+    other = np.float32(-math.expm1(-likely))
+    likely = -math.log1p(-float(other))
+    edge = -math.expm1(-p / (1 - p) * likely)
+    for factor, wanted in ((1 - 1e-4, 0), (1 + 1e-4, 1)):
+        numbers = jnp.asarray(np.array([edge * factor, other], np.float32))
+        monkeypatch.setattr(drawing, "unit", lambda key, shape, numbers=numbers: numbers)
+        assert int(categorical(stream(0), log_of([p, 1 - p]))) == wanted
+        monkeypatch.undo()
+
+
+def test_draws_have_the_law_of_the_weights() -> None:
+    law = np.array([0.5, 0.0, 0.3, 0.15, 0.05])
+    drawn = np.asarray(categorical(stream(0, "law"), log_of(law) + 7.0, (2**16,)))
+    counts = np.bincount(drawn, minlength=5)
+    assert counts[1] == 0
+    assert stats.chisquare(counts[law > 0], 2**16 * law[law > 0]).pvalue > 1e-3
+    assert drawn.dtype == np.int32
+
+
+def test_draws_of_a_batch_of_shorter_types_and_of_nothing() -> None:
+    key, weights = stream(0, "batch"), jnp.log(jnp.asarray([[0.2, 0.8], [0.5, 0.5], [1.0, 0.0]]))
+    drawn = categorical(key, weights, (4, 2))
+    assert drawn.shape == (4, 2, 3)
+    assert not np.asarray(drawn)[..., 2].any()
+    short = weights.astype(jnp.bfloat16)
+    np.testing.assert_array_equal(categorical(key, short), categorical(key, short.astype(jnp.float32)))
+    assert int(categorical(key, jnp.full((3,), -jnp.inf))) == 0
+
+
+def test_a_coin_of_small_probability_falls_by_the_number() -> None:
+    p = jnp.asarray([0.0, 1e-10, 0.25, 1.0])
+    fallen = np.asarray(jax.vmap(lambda key: bernoulli(key, p))(jax.random.split(stream(0, "coin"), 2**14)))
+    assert not fallen[:, :2].any()
+    assert fallen[:, 3].all()
+    assert stats.binomtest(int(fallen[:, 2].sum()), 2**14, 0.25).pvalue > 1e-3
+
+
+def test_noise_has_gumbels_law() -> None:
+    found = np.asarray(gumbel(stream(0, "noise"), (2**16,)), np.float64)
+    assert stats.kstest(found, stats.gumbel_r.cdf).pvalue > 1e-3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("p", "log_draws"), [(1e-6, 27), (1e-7, 27), (1e-7, 30), (1e-8, 30)])
+def test_small_probabilities_are_drawn_as_often_as_they_say(p: float, log_draws: int) -> None:
+    chunk, weights = 2**20, log_of([p, 1 - p])
+    key = stream(0, "tail", log_draws)
+
+    @jax.jit
+    def count(first: jax.Array) -> jax.Array:
+        def one(i: jax.Array, total: jax.Array) -> jax.Array:
+            return total + jnp.sum(categorical(jax.random.fold_in(key, first + i), weights, (chunk,)) == 0)
+
+        return jax.lax.fori_loop(0, 2**7, one, jnp.asarray(0, jnp.int32))
+
+    found = sum(int(count(jnp.asarray(first, jnp.int32))) for first in range(0, 2 ** (log_draws - 20), 2**7))
+    assert stats.binomtest(found, 2**log_draws, p).pvalue > 1e-3
+
+
+def calls(tree: ast.AST) -> set[str]:
+    """Names of the functions of `jax.random` that are mentioned."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) in ("jax.random", "random", "jrandom"):
+            found.add(node.attr)
+        if isinstance(node, ast.ImportFrom) and node.module == "jax.random":
+            found |= {alias.name for alias in node.names}
+    return found
+
+
+def test_no_product_file_draws_or_makes_keys_by_jaxs_defaults() -> None:
+    uniform, coarse = set(), {}
+    for package in PACKAGES:
+        for file in sorted((ROOT / package).rglob("*.py")):
+            name = file.relative_to(ROOT).as_posix()
+            found = calls(ast.parse(file.read_text(encoding="utf-8")))
+            if "uniform" in found and "jax" in file.read_text(encoding="utf-8"):
+                uniform.add(name)
+            if bad := sorted(found.intersection(COARSE)):
+                coarse[name] = bad
+    # `compare_figures` scatters dots with NumPy's generator.
+    assert uniform - {"experiments/compare_figures.py"} == set(UNIFORM)
+    fair = {"tasks/layered_graph.py": ["bernoulli"]}
+    assert coarse == {"tasks/streams.py": ["key"]} | fair
