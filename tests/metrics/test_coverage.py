@@ -103,6 +103,15 @@ def test_log_density_ratio_covers_every_kind_of_zero() -> None:
             log_density_ratio(np.array([bad]), np.array([0.0]))
 
 
+def test_a_mean_of_probabilities_is_a_probability() -> None:
+    rng = np.random.default_rng(0)
+    for size in (3, 10, 97, 1000):
+        for _ in range(200):
+            weights = rng.exponential(size=size)
+            assert weighted_mean(np.ones(size), weights) == 1
+            assert weighted_mean(np.full((2, size), 0.1), weights).tolist() == [0.1, 0.1]
+
+
 def test_weighted_mean_drops_weight_zero_and_refuses_both_infinities() -> None:
     assert weighted_mean(np.array([1.0, 3.0, np.inf]), np.array([3.0, 1.0, 0.0])) == 1.5
     assert weighted_mean(np.array([1.0, np.inf])) == np.inf

@@ -24,8 +24,10 @@ from training import (
     Trainer,
     TrainingDiverged,
     load_parameters,
+    loop,
     saved_parameters,
 )
+from training.checkpoints import CheckpointError, Position
 
 TASK = ToyTask()
 FIRST = Phase("first", TASK, CrossEntropy(), fuse_step(0.5), 6, 4, None, EvaluationSchedule(every=2), 3)
@@ -155,6 +157,21 @@ def test_stopping_at_a_boundary_and_resuming_changes_no_bit(
     assert sink.log_probs.keys() == expected.log_probs.keys()
     for name, arrays in expected.log_probs.items():
         jax.tree.map(np.testing.assert_array_equal, sink.log_probs[name], arrays)
+
+
+def test_a_run_that_began_with_other_draws_is_not_continued(
+    held_out: tuple[HeldOut, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sink = ListSink()
+    # An older run's checkpoint says nothing of its draws, which counts as 1.
+    monkeypatch.setattr(loop, "DRAWS", 1)
+    assert run(held_out, sink, tmp_path, stop_after(2)).stopped == "asked to"
+    lines = list(sink.records)
+    monkeypatch.undo()
+    with pytest.raises(CheckpointError, match=r"version 1, these are of version 2.*; valid: another name="):
+        run(held_out, sink, tmp_path)
+    assert sink.records == lines
+    assert Position(0, 1, 2).draws == 1
 
 
 def test_parameters_of_every_evaluation_are_on_disk(whole: tuple[ListSink, Outcome, Path]) -> None:

@@ -1,0 +1,51 @@
+"""Sampled responses whose probability is small, against the closed form of Pass@N."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+from decoding import sample_responses
+from metrics import pass_at_n
+from tasks import stream
+
+PROBABILITY, N, DRAWS = 1e-7, 4096, 2**24
+
+
+@dataclasses.dataclass(frozen=True)
+class Coin:
+    """A model of one token: 1 with probability `PROBABILITY`, else 0."""
+
+    response_length: int = 1
+
+    def start(self, params: Any, prompt: Any, prompt_mask: Any, num_samples: int) -> tuple[()]:
+        return ()
+
+    def step(self, params: Any, cache: Any, tokens: Any, position: Any) -> tuple[Any, Any]:
+        law = jnp.asarray([math.log1p(-PROBABILITY), math.log(PROBABILITY)], jnp.float32)
+        return jnp.broadcast_to(law, (*tokens.shape, 2)), cache
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("repeats", [1, 64])
+def test_sampled_pass_at_n_is_the_closed_form(repeats: int) -> None:
+    """With 2^24 draws, 1.7 correct ones are expected; 2^30 tell 107 from the 56 of a draw with 23 bits."""
+    prompt = np.ones((DRAWS // N, 1), np.int32)
+    passed = correct = 0
+    for repeat in range(repeats):
+        key = stream(0, "tail", repeat)
+        responses, log_probs = sample_responses(Coin(), (), prompt, prompt > 0, key, N)  # type: ignore[arg-type]
+        hits = np.asarray(responses)[..., 0] == 1
+        np.testing.assert_allclose(np.asarray(log_probs)[hits], math.log(PROBABILITY), rtol=1e-6)
+        passed += int(hits.any(axis=1).sum())
+        correct += int(hits.sum())
+    closed = float(pass_at_n(np.array(math.log(PROBABILITY)), (N,))[0])
+    assert closed == pytest.approx(1 - (1 - PROBABILITY) ** N, rel=1e-9)
+    assert stats.binomtest(passed, repeats * DRAWS // N, closed).pvalue > 1e-3
+    assert stats.binomtest(correct, repeats * DRAWS, PROBABILITY).pvalue > 1e-3
