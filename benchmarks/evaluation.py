@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import common, runs
+from tracking.array_log import recorded_names
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str]) -> None:
             root = Path(folder) / str(next(numbers))
             ran = runs.train([*overrides, *more], root, "run", Path(folder) / "cache")
             found[name].append(ran)
-            evaluations[name] = len(list((ran.path / "log_probs").glob("*_" + "[0-9]" * 8 + ".npz")))
+            evaluations[name] = sum(not name.endswith("_held_out") for name in recorded_names(ran.path))
             return sum(float(phase["wall_seconds"]) for phase in ran.timings("phase"))
 
         # Both commands once before, so that the timed ones find their programs compiled.

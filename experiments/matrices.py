@@ -76,7 +76,8 @@ def last_phase(path: str | Path, phase: str | None = None) -> str:
 
 
 def run_matrices(path: str | Path, phase: str | None = None) -> RunMatrices:
-    """Read `log_probs/<phase>_<step>.npz` and `<phase>_held_out.npz` of a run, which may be in progress.
+    """Read the arrays of a phase's held-out set and evaluations in `log_probs/` of a run, which may be in
+    progress.
 
     Stochastic pi_D: every valid response y of x is one pair with its weight pi_D(y|x), so that the fraction
     of held-out pairs in a tournament is its exact expectation over y.

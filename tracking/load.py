@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import difflib
+import fnmatch
 import glob
 import os
 import re
 import zipfile
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tracking.array_log import ARRAYS, ArrayLogError, Entry, entries, read_entry
 from tracking.metrics_file import LEADING_KEYS, Record, read_records
 from tracking.run_config import flatten, read_config
 
@@ -81,28 +83,54 @@ def load_runs(paths: PathLike | Iterable[PathLike], config_keys: Sequence[str] =
 
 
 def load_log_probs(path: PathLike, pattern: str = "*") -> dict[str, dict[str, np.ndarray]]:
-    """The arrays of `log_probs/<name>.npz` for every name that matches `pattern`.
+    """The per-example arrays of a run whose names match `pattern`: `<phase>_held_out`, and `<phase>_<step>`
+    for each evaluation.
+
+    They lie in `log_probs/evaluations.npy` (format: `tracking.array_log`). Runs of earlier versions have one
+    `.npz` file per name. A run in progress and a torn end of the file are fine.
 
     Returns:
         name -> key -> array, with numbers in names in numeric order (`step_90` before `step_100`).
 
     Raises:
-        LoadError: no file matches, or one is not an npz file.
+        LoadError: nothing matches, or a file cannot be read.
+    """
+    found = dict(each_log_probs(path, pattern))
+    if not found:
+        raise LoadError(
+            f"{Path(path) / 'log_probs'}: no arrays {pattern}: a run keeps those of its evaluations there"
+        )
+    return found
+
+
+def each_log_probs(path: PathLike, pattern: str = "*") -> Iterator[tuple[str, dict[str, np.ndarray]]]:
+    """The items of `load_log_probs`, each read when it is asked for; none where nothing matches.
+
+    Raises:
+        LoadError: a file cannot be read.
     """
     folder = Path(path) / "log_probs"
-    files = {
-        file.relative_to(folder).with_suffix("").as_posix(): file for file in folder.glob(f"{pattern}.npz")
+    places: dict[str, Path | Entry] = {
+        file.relative_to(folder).with_suffix("").as_posix(): file for file in folder.rglob("*.npz")
     }
-    if not files:
-        raise LoadError(f"{folder}: no file {pattern}.npz: a run writes one for each evaluated checkpoint")
-    loaded = {}
-    for name in sorted(files, key=_natural):
-        try:
-            with files[name].open("rb") as file, np.load(file, allow_pickle=False) as archive:
-                loaded[name] = {key: archive[key] for key in archive.files}
-        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-            raise LoadError(f"{files[name]}: not a readable npz file: {error}") from None
-    return loaded
+    file = folder / ARRAYS.name
+    try:
+        places |= {entry.name: entry for entry in (entries(file) if file.is_file() else ())}
+        for name in sorted(fnmatch.filter(places, pattern), key=_natural):
+            place = places[name]
+            yield name, read_entry(file, place) if isinstance(place, Entry) else _read_npz(place)
+    except ArrayLogError as error:
+        raise LoadError(str(error)) from None
+    except OSError as error:
+        raise LoadError(f"{file}: {error.strerror}") from None
+
+
+def _read_npz(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            return {key: archive[key] for key in archive.files}
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise LoadError(f"{path}: not a readable npz file: {error}") from None
 
 
 def _records(path: Path) -> list[Record]:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import io
 import json
 import os
 import socket
 import warnings
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -19,6 +17,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from tracking.array_log import ARRAYS, ArrayLog
 from tracking.atomic import atomic_write
 from tracking.metrics_file import MetricsFile, encode_value
 from tracking.run_config import RunDirectoryError, differences, dump_config, plain_config, read_config
@@ -64,6 +63,7 @@ class RunDirectory:
         self.metrics = MetricsFile(path / "metrics.jsonl")
         try:
             self.timings = MetricsFile(path / "timings.jsonl")
+            self.arrays = ArrayLog(path / ARRAYS)
         except BaseException:
             self.metrics.close()
             raise
@@ -140,6 +140,7 @@ class RunDirectory:
             raise ValueError(f"state is {state!r}: one of {', '.join(STATES)} is valid")
         if state == "complete":
             self.metrics.settle()
+            self.arrays.settle()
         status = {"state": state, "reason": " ".join(reason.split())}
         atomic_write(self.path / "status.json", json.dumps(status, indent=1).encode() + b"\n")
 
@@ -147,22 +148,13 @@ class RunDirectory:
         """State that the run ended as planned."""
         self.mark("complete")
 
-    def write_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> Path:
-        """Write `arrays` to `log_probs/<name>.npz`, for `numpy.load`; equal arrays give equal bytes.
+    def write_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
+        """Append `arrays` to `log_probs/evaluations.npy` as `name`, whole or not at all.
 
         Raises:
-            ValueError: `name` leaves the directory, or an array holds Python objects.
+            ValueError: an array holds Python objects.
         """
-        buffer = io.BytesIO()
-        with zipfile.ZipFile(buffer, "w") as archive:
-            for key in sorted(arrays):
-                array = io.BytesIO()
-                np.lib.format.write_array(array, np.asanyarray(arrays[key]), allow_pickle=False)
-                # numpy.savez stamps entries with the time of day; a fixed date keeps runs comparable.
-                archive.writestr(zipfile.ZipInfo(f"{key}.npy"), array.getvalue())
-        file = self.log_probs / f"{_relative(name)}.npz"
-        atomic_write(file, buffer.getvalue())
-        return file
+        self.arrays.append(name, arrays)
 
     def write_table(
         self, name: str, global_step: int, columns: Sequence[str], rows: Sequence[Sequence[Any]]
@@ -192,6 +184,7 @@ class RunDirectory:
         """Close the files and let another process have the directory."""
         self.metrics.close()
         self.timings.close()
+        self.arrays.close()
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1

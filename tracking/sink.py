@@ -6,6 +6,7 @@ Both have the methods that `training` asks of a sink, and neither package import
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -17,7 +18,7 @@ import numpy as np
 from jaxtyping import Float
 
 from tracking.background import Background
-from tracking.load import load_log_probs
+from tracking.load import each_log_probs
 from tracking.metrics_file import Record
 from tracking.progress import Progress
 from tracking.run_directory import RunDirectory
@@ -63,7 +64,8 @@ class RunSink:
         self._tell(lambda mirror: mirror.timing(record))
 
     def arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
-        """Write `log_probs/<name>.npz`, whole or not at all, in the background: do not change the arrays."""
+        """Append to `log_probs/evaluations.npy`, whole or not at all, in the background: do not change the
+        arrays."""
         self._files.submit(partial(self._run.write_arrays, name, arrays))
 
     def histogram(
@@ -103,17 +105,15 @@ class RunSink:
     def recorded(self, phase: str, last: int) -> Iterator[tuple[int, np.ndarray]]:
         """(step, `log_prob`) of the evaluations of `phase` up to step `last`, from `log_probs/`, in order."""
         self._files.wait()
-        files = sorted((self._run.path / "log_probs").glob(f"{phase}_[0-9]*.npz"))
-        for file in files:
-            name, _, step = file.stem.rpartition("_")
-            if name == phase and int(step) <= last:
-                arrays = load_log_probs(self._run.path, file.stem)[file.stem]
-                if "log_prob" in arrays:
-                    yield int(step), arrays["log_prob"]
+        for name, arrays in each_log_probs(self._run.path, f"{glob.escape(phase)}_[0-9]*"):
+            own, _, step = name.rpartition("_")
+            if own == phase and step.isdecimal() and int(step) <= last and "log_prob" in arrays:
+                yield int(step), arrays["log_prob"]
 
     def flush(self) -> None:
         """Return once all metrics, timings and arrays so far are on disk."""
         self._files.wait()
+        self._run.arrays.flush()
         self._run.metrics.flush()
         self._run.timings.flush()
 
@@ -126,8 +126,8 @@ class RunSink:
 
         The lines after them stay on disk until `metrics` comes to them again.
 
-        An offline W&B run cannot be resumed, so each process makes a new one: call this once, before the
-        first `metrics`, and the new one is whole.
+        Call this once, before the first `metrics`: an offline W&B run cannot be appended to, so each process
+        writes a whole one under the same id.
 
         Raises:
             MetricsFileError: the file has fewer lines.

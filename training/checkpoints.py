@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import hashlib
-import json
 import logging
 import math
 import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,6 +19,7 @@ import jax
 import numpy as np
 
 from tasks.checks import real, whole
+from training.parameter_files import digest, read_parameters, write_parameters
 from training.processes import several
 
 if TYPE_CHECKING:
@@ -37,14 +37,19 @@ class CheckpointPolicy:
             the end of a phase and on a signal in any case); 0 saves at every boundary.
         keep: full states kept.
         parameters: "evaluations" keeps the parameters of every evaluation, thinned evenly to the budget;
-            "ends" of every phase's last step only; "none".
-        budget_mb: disk budget in MB of all parameter checkpoints of a run.
+            "ends" of every phase's last step only, whatever they take; "none".
+        budget_mb: disk budget in MB (10^6 bytes, whole blocks of files) of all parameter checkpoints of a
+            run with parameters="evaluations".
+        log_probs_mb: disk budget in MB of `log_probs/`. Where the evaluations of a phase exceed the phase's
+            share of it (in proportion to the number and size of its evaluations), the last one, the first
+            one and every k-th between are kept, with the smallest k that fits.
     """
 
     every_seconds: float = 60.0
     keep: int = 2
     parameters: Literal["evaluations", "ends", "none"] = "ends"
     budget_mb: float = 500.0
+    log_probs_mb: float = 1000.0
 
     def __post_init__(self) -> None:
         real("checkpoint.every_seconds", self.every_seconds, least=0)
@@ -53,22 +58,62 @@ class CheckpointPolicy:
             raise ValueError(
                 f"checkpoint.parameters: {self.parameters!r} is not one of evaluations, ends, none"
             )
-        real("checkpoint.budget_mb", self.budget_mb, above=0)
+        for field in ("budget_mb", "log_probs_mb"):
+            real(f"checkpoint.{field}", getattr(self, field), above=0)
 
     def parameter_steps(self, grids: Sequence[Sequence[int]], bytes_each: int) -> list[set[int]]:
         """For each phase, given its evaluation steps, the steps whose parameters are kept within the
-        budget."""
+        budget.
+
+        Args:
+            grids: of the phases.
+            bytes_each: space on disk of one checkpoint.
+
+        Raises:
+            ValueError: the last steps alone exceed the budget.
+        """
         if self.parameters == "none":
             return [set() for _ in grids]
-        ends = [{max(grid)} for grid in grids]
         if self.parameters == "ends":
-            return ends
-        room = int(self.budget_mb * 1e6 / max(bytes_each, 1)) - len(grids)
-        others = [sorted(set(grid) - end) for grid, end in zip(grids, ends, strict=True)]
-        for stride in range(1, max(map(len, others)) + 1):
-            if sum(math.ceil(len(steps) / stride) for steps in others) <= room:
-                return [set(steps[::stride]) | end for steps, end in zip(others, ends, strict=True)]
-        return ends
+            return thinned(grids, 0)
+        least = len(grids) * bytes_each / 1e6
+        if least > self.budget_mb:
+            raise ValueError(
+                f"checkpoint.budget_mb: {self.budget_mb:g} is less than the {least:.3g} MB of the parameters "
+                "at the end of every phase; valid: more, or checkpoint.parameters=ends"
+            )
+        return thinned(grids, int(self.budget_mb * 1e6 / max(bytes_each, 1)))
+
+    def evaluation_steps(
+        self, grids: Sequence[Sequence[int]], pairs: Sequence[int], phase: int, bytes_each: int, others: int
+    ) -> set[int]:
+        """The steps of one phase whose log-probabilities are kept within `log_probs_mb`.
+
+        Args:
+            grids: evaluation steps of every phase.
+            pairs: number of held-out pairs (x, y) of every phase, to which the size of an evaluation is
+                proportional.
+            phase: index of the phase.
+            bytes_each: space on disk of one of its evaluations.
+            others: space on disk of what else is in `log_probs/`.
+        """
+        sizes = [len(grid) * count for grid, count in zip(grids, pairs, strict=True)]
+        share = (self.log_probs_mb * 1e6 - others) * sizes[phase] / max(sum(sizes), 1)
+        room = int(share / max(bytes_each, 1))
+        return thinned([grids[phase]], room)[0] if room >= 1 else set()
+
+
+def thinned(grids: Sequence[Sequence[int]], room: int) -> list[set[int]]:
+    """Of each grid the last step and every k-th of the others from the first on.
+
+    k is the smallest for which there are at most `room` steps in all; where none is, the last steps alone.
+    """
+    ends = [{max(grid)} for grid in grids]
+    others = [sorted(set(grid) - end) for grid, end in zip(grids, ends, strict=True)]
+    for stride in range(1, max(map(len, others)) + 1):
+        if sum(math.ceil(len(steps) / stride) for steps in others) <= room - len(grids):
+            return [set(steps[::stride]) | end for steps, end in zip(others, ends, strict=True)]
+    return ends
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +136,7 @@ class Checkpoints:
     """The checkpoints below one directory.
 
     Every save carries a SHA-256 of what was saved: a flipped bit in an array's file would otherwise come back
-    as another number.
+    as another number. A full state is an Orbax checkpoint; parameters alone are one file per checkpoint.
     """
 
     def __init__(self, directory: Path, policy: CheckpointPolicy) -> None:
@@ -102,8 +147,13 @@ class Checkpoints:
         self._parameters = directory / "parameters"
         self._unreadable = directory / "unreadable"
         # What a killed process was writing. Orbax clears its own away below `state`.
-        for leftover in self._parameters.glob("*/*.orbax-checkpoint-tmp*"):
-            shutil.rmtree(leftover, ignore_errors=True)
+        for leftover in self._parameters.glob("*/.*.npz.tmp"):
+            leftover.unlink(missing_ok=True)
+        for folder in self._parameters.glob("*/*.orbax-checkpoint-tmp*"):
+            shutil.rmtree(folder, ignore_errors=True)
+        self._writer = ThreadPoolExecutor(1, "parameters")
+        self._pending: list[Future[None]] = []
+        self._saved: set[Path] = set()
         self._state_directory = (directory / "state").absolute()
         self._state_directory.mkdir(parents=True, exist_ok=True)
 
@@ -123,10 +173,6 @@ class Checkpoints:
             item_names=("state", "position"),
         )
 
-    @functools.cached_property
-    def _writer(self) -> ocp.StandardCheckpointer:
-        return _checkpointer()
-
     def save(self, global_step: int, position: Position, state: Any) -> None:
         """Save the full state; the write is atomic, and nothing happens if that step is saved already.
 
@@ -137,7 +183,7 @@ class Checkpoints:
 
         with _writing(self._directory):
             # Resuming from this state does not come back to parameters that were still being written.
-            self._writer.wait_until_finished()
+            self._wait()
             if global_step in self._states.all_steps():
                 return
             host = jax.tree.map(np.asarray, state)
@@ -222,23 +268,34 @@ class Checkpoints:
         Raises:
             OSError: the disk refuses.
         """
-        path = self._parameter_path(phase, step)
+        path = _parameter_file(self._directory, phase, step)
         with _writing(self._directory):
-            if not path.exists():
-                host = jax.tree.map(np.asarray, params)
-                self._writer.save(path, host, custom_metadata={"sha256": digest(host)})
+            for each in [each for each in self._pending if each.done()]:
+                self._pending.remove(each)
+                each.result()
+            if path not in self._saved and not path.exists() and not path.with_suffix("").exists():
+                host = jax.tree.map(np.array, params)
+                self._saved.add(path)
+                self._pending.append(self._writer.submit(write_parameters, path, host))
+
+    def _wait(self) -> None:
+        """Return once all parameters are on disk; raises what their writing raised, once."""
+        pending, self._pending = self._pending, []
+        for each in pending:
+            each.result()
 
     def close(self) -> None:
         """Wait for what is being written. Raises OSError where the disk refuses it."""
         with _writing(self._directory):
+            self._writer.shutdown()
+            self._wait()
             # What was never used has nothing to write.
-            if "_writer" in vars(self):
-                self._writer.wait_until_finished()
             if "_states" in vars(self):
                 self._states.close()
 
-    def _parameter_path(self, phase: str, step: int) -> Path:
-        return (self._parameters / phase / f"{step:08d}").absolute()
+
+def _parameter_file(directory: Path, phase: str, step: int) -> Path:
+    return directory / "parameters" / phase / f"{step:08d}.npz"
 
 
 def _by_itself() -> ocp.options.MultiprocessingOptions:
@@ -246,22 +303,6 @@ def _by_itself() -> ocp.options.MultiprocessingOptions:
     import orbax.checkpoint as ocp
 
     return ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0} if several() else None)
-
-
-def _checkpointer() -> ocp.StandardCheckpointer:
-    import orbax.checkpoint as ocp
-
-    return ocp.StandardCheckpointer(multiprocessing_options=_by_itself())
-
-
-def digest(tree: Any, entry: dict[str, Any] | None = None) -> str:
-    """SHA-256, in hexadecimal, of a tree's names, types, shapes and bytes and of a JSON object."""
-    whole = hashlib.sha256(json.dumps(entry, sort_keys=True).encode())
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        array = np.ascontiguousarray(leaf)
-        whole.update(f"{jax.tree_util.keystr(path)} {array.dtype} {np.shape(leaf)}".encode())
-        whole.update(array.reshape(-1).view(np.uint8).data)
-    return whole.hexdigest()
 
 
 def _brief(error: BaseException) -> str:
@@ -287,11 +328,12 @@ def _writing(directory: Path) -> Iterator[None]:
 def saved_parameters(directory: Path) -> list[tuple[str, int]]:
     """(phase, step) of the parameter checkpoints below a run's `checkpoints/`, in order of phase name and
     step."""
-    found = []
-    for path in sorted((directory / "parameters").glob("*/*")):
-        if path.is_dir() and path.name.isdecimal():
-            found.append((path.parent.name, int(path.name)))
-    return found
+    found = set()
+    for path in (directory / "parameters").glob("*/*"):
+        step = path.name.removesuffix(".npz")
+        if step.isdecimal():
+            found.add((path.parent.name, int(step)))
+    return sorted(found)
 
 
 def load_parameters(directory: Path, phase: str, step: int, abstract: Any) -> Any:
@@ -301,16 +343,26 @@ def load_parameters(directory: Path, phase: str, step: int, abstract: Any) -> An
         ValueError: if there is no such checkpoint, and the line names those that there are, or if it is
             damaged.
     """
-    path = directory / "parameters" / phase / f"{step:08d}"
-    if not path.is_dir():
+    path = _parameter_file(directory, phase, step)
+    # Earlier versions of the program saved a folder for each checkpoint, with Orbax.
+    folder = path.with_suffix("")
+    if not path.is_file() and not folder.is_dir():
         there = ", ".join(f"{name}:{number}" for name, number in saved_parameters(directory)) or "none"
         raise ValueError(f"checkpoint: no parameters of phase {phase} at step {step}; there are {there}")
-    checkpointer = _checkpointer()
     try:
-        metadata = checkpointer.metadata(path.absolute()).custom_metadata or {}
-        params = jax.tree.map(np.asarray, checkpointer.restore(path.absolute(), abstract))
+        return (
+            read_parameters(path, abstract) if path.is_file() else _read_folder(folder.absolute(), abstract)
+        )
     except Exception as error:
         raise CheckpointError(f"checkpoint: {path}: cannot be read ({_brief(error)})") from None
+
+
+def _read_folder(folder: Path, abstract: Any) -> Any:
+    import orbax.checkpoint as ocp
+
+    checkpointer = ocp.StandardCheckpointer(multiprocessing_options=_by_itself())
+    metadata = checkpointer.metadata(folder).custom_metadata or {}
+    params = jax.tree.map(np.asarray, checkpointer.restore(folder, abstract))
     if metadata.get("sha256", digest(params)) != digest(params):
-        raise CheckpointError(f"checkpoint: {path}: its contents differ from what was saved: it is damaged")
+        raise ValueError("its contents differ from what was saved: it is damaged")
     return params

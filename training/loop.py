@@ -17,10 +17,11 @@ from tasks.drawing import DRAWS
 from training.checkpoints import CheckpointError, Checkpoints, Position
 from training.early_warning import EarlyWarning, Watch
 from training.mesh import Grid, Layout, choose_layout
+from training.parameter_files import disk_bytes
 from training.phase import Phase
 from training.processes import broadcast, leads, several, share
 from training.program import Program, SeedBatching, TrainState, make_program
-from training.reduction import any_nan, reduce_scores
+from training.reduction import any_nan, held_out_arrays, reduce_scores
 from training.sink import Record, Sink
 from training.sources import base_of, of_base
 from training.table import COLUMNS, sample_table
@@ -114,12 +115,12 @@ class Trainer:
             for phase, held_out in zip(self.phases, self.held_out, strict=True)
         ]
         self._offsets = np.concatenate([[0], np.cumsum([phase.steps for phase in self.phases])]).tolist()
+        self._evaluations = [phase.schedule.steps(phase.steps) for phase in self.phases]
+        self._array_steps: dict[int, set[int]] = {}
         self._parameter_steps: list[set[int]] = [set() for _ in self.phases]
         if checkpoints is not None:
             shapes = jax.eval_shape(self.programs[0].init, self._seeds)
-            size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
-            grids = [phase.schedule.steps(phase.steps) for phase in self.phases]
-            self._parameter_steps = checkpoints.policy.parameter_steps(grids, size)
+            self._parameter_steps = checkpoints.policy.parameter_steps(self._evaluations, disk_bytes(shapes))
 
     def _first_parameters(self) -> Params:
         if not self._start_from_fixed:
@@ -260,8 +261,9 @@ class Trainer:
                 if phase.source.judges:
                     info["reward"] = float(np.median(reward[alive]))
         if pending.scores is not None and leads():
-            name = f"{phase.name}_{pending.step:08d}"
-            info |= reduce_scores(self.evaluators, pending.scores, held_out, heads, alive, self.sink, name)
+            shown, arrays = reduce_scores(self.evaluators, pending.scores, held_out, heads, alive, self.sink)
+            info |= shown
+            self._keep_arrays(index, pending.step, arrays)
             if self._watch is not None:
                 self._watch.observe(
                     phase.name, held_out, pending.step, pending.scores, heads, alive, self.sink
@@ -277,6 +279,35 @@ class Trainer:
                 f"seed {seed} at step {step} of {name}" for seed, (name, step) in self.failed.items()
             )
             raise TrainingDiverged(f"loss or gradient is not finite: {where}; lower optimizer.learning_rate")
+
+    def _keep_arrays(self, index: int, step: int, arrays: dict[str, np.ndarray]) -> None:
+        """Keep an evaluation's per-example arrays if the budget of `log_probs/` has room for that step.
+
+        Which steps it has room for depends on the settings and on the arrays' size alone, so that a resumed
+        run decides alike.
+        """
+        if index not in self._array_steps:
+            self._array_steps[index] = self._affordable(index, arrays)
+        if step in self._array_steps[index]:
+            self.sink.arrays(f"{self.phases[index].name}_{step:08d}", arrays)
+
+    def _affordable(self, index: int, arrays: dict[str, np.ndarray]) -> set[int]:
+        grid, name = self._evaluations[index], self.phases[index].name
+        if self.checkpoints is None:
+            return set(grid)
+        policy = self.checkpoints.policy
+        pairs = [held_out.log_pi.size for held_out in self.held_out]
+        others = sum(_stored_bytes(held_out_arrays(held_out)) for held_out in self.held_out)
+        kept = policy.evaluation_steps(self._evaluations, pairs, index, _stored_bytes(arrays), others)
+        if len(kept) < len(grid):
+            budget = f"checkpoint.log_probs_mb: {policy.log_probs_mb:g}"
+            if self._watch is not None:
+                raise ValueError(
+                    f"{budget} keeps {len(kept)} of the {len(grid)} evaluations of phase {name}, but "
+                    f"early_warning needs all of them, {len(grid) * _stored_bytes(arrays) / 1e6:.3g} MB"
+                )
+            self.sink.message(f"{budget} keeps {len(kept)} of the {len(grid)} evaluations of phase {name}")
+        return kept
 
     def _note_failures(self, phase: Phase, failed_at: np.ndarray) -> None:
         for seed, step in zip(self.seeds, failed_at.tolist(), strict=True):
@@ -315,3 +346,8 @@ class Trainer:
                 self.model, self.phases[index], jax.device_put(params), first, held_out, self.table_prompts
             )
             self.sink.table("samples", self._offsets[index + 1], COLUMNS, list(rows))
+
+
+def _stored_bytes(arrays: dict[str, np.ndarray]) -> int:
+    """Bytes in a file of the arrays, with what a record says of itself."""
+    return 1024 + sum(array.nbytes + 128 for array in arrays.values())

@@ -20,16 +20,16 @@ def reduce_scores(
     heads: list[Record],
     alive: Sequence[int],
     sink: Sink,
-    name: str,
-) -> dict[str, float]:
-    """Put every evaluator's numbers into the records of the seeds that live, arrays and histograms into the
-    sink; a few medians to show beside the progress bar.
+) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    """Put every evaluator's numbers into the records of the seeds that live and histograms into the sink.
 
     Args:
         scores: evaluator -> array -> (seeds, examples, ...), padding of the last batch included.
         heads: one record a seed, which grows.
         alive: indices of the seeds that have not diverged.
-        name: of the arrays.
+
+    Returns:
+        A few medians to show beside the progress bar, and the per-example arrays of all seeds.
     """
     arrays: dict[str, np.ndarray] = {}
     for evaluator in evaluators:
@@ -41,9 +41,24 @@ def reduce_scores(
         living = {k: v[list(alive)] for k, v in own.items()}
         for key, sample, weights in evaluator.histograms(living, held_out) if alive else ():
             sink.histogram(f"eval/{key}", heads[0]["global_step"], sample, weights)
-    sink.arrays(name, arrays)
     shown = [key for key in heads[alive[0]] if key.startswith("eval/")][:2] if alive else []
-    return {key.removeprefix("eval/"): float(np.median([heads[i][key] for i in alive])) for key in shown}
+    medians = {key.removeprefix("eval/"): float(np.median([heads[i][key] for i in alive])) for key in shown}
+    return medians, arrays
+
+
+def held_out_arrays(held_out: HeldOut) -> dict[str, np.ndarray]:
+    """What the per-example arrays of a phase's evaluations refer to, one row per example."""
+    example = held_out.batches.example
+    prompt, response = held_out.flat((example.prompt, example.response))
+    return {
+        "log_pi": held_out.log_pi,
+        "candidate_weight": held_out.candidate_weight,
+        "correct": held_out.correct,
+        "groups": held_out.groups,
+        "weights": held_out.weights,
+        "prompt": prompt,
+        "response": response,
+    }
 
 
 def any_nan(scores: Any) -> Bool[np.ndarray, " seeds"]:

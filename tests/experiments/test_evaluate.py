@@ -21,7 +21,7 @@ from metrics import RATIO_TOLERANCE
 from metrics.evaluators import Batch, DistributionEvaluator, Evaluator, HeldOut, make_held_out
 from models import Model, Params
 from tasks import Task
-from tracking import read_records
+from tracking import load_log_probs, read_records
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,7 @@ def test_sampled_values_are_the_unbiased_estimator() -> None:
 def test_the_asked_set_is_not_the_evaluated_one(tiny_run: Path) -> None:
     task = asking.open_run(tiny_run).task("finetune", {})
     asked = np.asarray(make_held_out(task, 16, 48, 0, "asked").batches.example.prompt)[0]
-    evaluated = np.load(tiny_run / "log_probs" / "finetune_held_out.npz")["prompt"]
+    evaluated = load_log_probs(tiny_run, "finetune_held_out")["finetune_held_out"]["prompt"]
     assert asked.shape == evaluated.shape
     assert not (asked[:, None] == evaluated[None]).all(axis=-1).any()
 

@@ -14,7 +14,7 @@ import pytest
 from experiments import select
 from experiments.log_prob_file import read_file
 from experiments.selection_table import median_table, run_matrices, run_tables, selection_table
-from tracking import read_records
+from tracking import load_log_probs, read_records
 
 PROBABILITIES = np.array([[0.5, 0.2, 0.1, 0.1], [0.4, 0.4, 0.1, 0.4], [0.1, 0.4, 0.2, 0.8]])
 LOG_PROBS = np.log(PROBABILITIES)
@@ -136,7 +136,7 @@ def test_run_matrices_agree_with_the_metrics_file(tiny_run: Path) -> None:
 
 
 def test_a_stochastic_pi_d_gives_every_answer_its_weight(tiny_run: Path) -> None:
-    held = np.load(tiny_run / "log_probs" / "finetune_held_out.npz")
+    held = load_log_probs(tiny_run, "finetune_held_out")["finetune_held_out"]
     matrices = run_matrices(tiny_run, "finetune")
     assert matrices.log_probs.shape == (2, 5, (held["candidate_weight"] > 0).sum())
     assert matrices.weights.sum() == pytest.approx(1)

@@ -15,6 +15,7 @@ import pytest
 from oracles.slurm_cluster import missing, slurm
 
 from tracking import read_status
+from tracking.array_log import recorded_names
 
 LIMIT = 900
 Start = Callable[..., subprocess.Popen[str]]
@@ -105,7 +106,7 @@ def test_a_preempted_job_continues_to_the_same_bytes(
     assert status == 0, err
     sweep = start(tmp_path, *LONG, "-m", "launcher=slurm", "name=preempted")
     path = tmp_path / "runs" / "train" / "preempted"
-    wait_for(lambda: (path / "log_probs" / "train_00000020.npz").exists(), sweep)
+    wait_for(lambda: "train_00000020" in recorded_names(path), sweep)
     # A job of a higher partition that needs the whole node.
     whole = f"--ntasks={os.cpu_count()}"
     batch = ("sbatch", "--parsable", "--partition=high", whole, "--output=/dev/null", "--wrap=sleep 1")
@@ -132,7 +133,7 @@ def test_a_stopped_sweep_cancels_its_jobs_which_save(
 ) -> None:
     sweep = start(tmp_path, *LONG, "-m", "launcher=slurm", "hydra.launcher.array_parallelism=1", "seed=0,1")
     runs = tmp_path / "runs" / "train"
-    wait_for(lambda: list(runs.glob("*/log_probs/train_00000020.npz")), sweep)
+    wait_for(lambda: any("train_00000020" in recorded_names(path) for path in runs.glob("*")), sweep)
     sweep.send_signal(2)
     status, out, err = ended(sweep)
     assert status == 130, err

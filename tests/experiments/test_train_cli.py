@@ -18,6 +18,7 @@ from omegaconf import DictConfig
 from experiments import train
 from experiments.runs import run_name, train_run
 from tracking import read_records, read_status
+from tracking.array_log import recorded_names
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Start = Callable[..., subprocess.Popen[str]]
@@ -70,9 +71,12 @@ def reference(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def interrupt(process: subprocess.Popen[str], path: Path, step: int, number: int) -> str:
     """Send a signal as soon as the scores of `step` are on disk; the standard error."""
-    awaited = path / "log_probs" / f"train_{step:08d}.npz"
     deadline = time.monotonic() + LIMIT
-    while not awaited.exists() and process.poll() is None and time.monotonic() < deadline:
+    while (
+        f"train_{step:08d}" not in recorded_names(path)
+        and process.poll() is None
+        and time.monotonic() < deadline
+    ):
         time.sleep(0.002)
     process.send_signal(number)
     return process.communicate(timeout=LIMIT)[1]
@@ -104,9 +108,14 @@ def test_a_complete_run_leaves_what_it_promises(reference: Path) -> None:
     assert all(keys <= set(record) for record in records)
     assert all(("train/loss" in record) == (record["step"] > 0) for record in records)
     there = files(reference)
-    assert {f"log_probs/train_{step:08d}.npz" for step in range(0, 41, 5)} <= there
-    assert {"log_probs/train_held_out.npz", "timings.jsonl", "figures/train.png"} <= there
-    assert "checkpoints/parameters/train/00000040" in there
+    evaluated = [f"train_{step:08d}" for step in range(0, 41, 5)]
+    assert recorded_names(reference) == ["train_held_out", *evaluated]
+    assert {name for name in there if name.startswith("log_probs/")} == {"log_probs/evaluations.npy"}
+    assert {"timings.jsonl", "figures/train.png"} <= there
+    assert {name for name in there if name.startswith("checkpoints/parameters/")} == {
+        "checkpoints/parameters/train",
+        "checkpoints/parameters/train/00000040.npz",
+    }
     assert any(name.startswith("checkpoints/state/") for name in there)
     assert any(name.startswith("tables/samples_40") for name in there)
     assert all(record["eval/bound_excess"] <= 1e-9 for record in records)

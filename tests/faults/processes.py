@@ -106,16 +106,14 @@ def snapshot(path: Path) -> dict[str, str]:
         name = file.relative_to(path)
         if file.is_file() and name.parts[0] not in ("checkpoints", "timings.jsonl", ".lock", "wandb"):
             found[str(name)] = hashlib.sha256(file.read_bytes()).hexdigest()
-    checkpointer = ocp.StandardCheckpointer()
-    trees = [
-        (f"parameters/{phase}/{step}", path / "checkpoints" / "parameters" / phase / f"{step:08d}")
-        for phase, step in saved_parameters(path / "checkpoints")
-    ]
+    for phase, step in saved_parameters(path / "checkpoints"):
+        parameters = path / "checkpoints" / "parameters" / phase / f"{step:08d}.npz"
+        found[f"parameters/{phase}/{step}"] = hashlib.sha256(parameters.read_bytes()).hexdigest()
     newest = max((int(entry.name) for entry in _states(path)), default=None)
     if newest is not None:
-        trees.append((f"state/{newest}", path / "checkpoints" / "state" / str(newest) / "state"))
-    for name, folder in trees:
-        found[name] = digest(_arrays(checkpointer.restore(folder.absolute())))
+        folder = path / "checkpoints" / "state" / str(newest) / "state"
+        restored = ocp.StandardCheckpointer().restore(folder.absolute())
+        found[f"state/{newest}"] = digest(_arrays(restored))
     return found
 
 

@@ -9,12 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from tests.faults.conftest import Disk, Train
 from tests.faults.processes import complete_lines, snapshot
-from tracking import MetricsFile, RunDirectory, read_config, read_status
+from tracking import MetricsFile, RunDirectory, load_log_probs, read_config, read_status
+from tracking.load import each_log_probs
 from training import Checkpoints
 
 
@@ -27,9 +27,7 @@ def nothing_is_torn(path: Path, undisturbed: Path) -> None:
     data = (path / "metrics.jsonl").read_bytes() if (path / "metrics.jsonl").exists() else b""
     assert (undisturbed / "metrics.jsonl").read_bytes().startswith(data)
     assert data == b"" or data.endswith(b"\n")
-    for file in (path / "log_probs").glob("*.npz"):
-        with np.load(file) as archive:
-            assert archive.files
+    assert {name for name, _ in each_log_probs(path)} <= set(load_log_probs(undisturbed))
     for file in path.rglob("*.json"):
         json.loads(file.read_bytes())
     assert not list(path.rglob(".*.tmp"))

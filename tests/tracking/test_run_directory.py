@@ -190,38 +190,6 @@ def test_status(tmp_path) -> None:
         assert run.is_complete
 
 
-def test_arrays_are_deterministic_and_atomic(tmp_path, monkeypatch) -> None:
-    arrays = {"log_prob": np.array([[-200.5, -np.inf]]), "file": np.arange(3, dtype=np.int32)}
-    with RunDirectory.open(tmp_path, CONFIG) as run:
-        path = run.write_arrays("finetune_240", arrays)
-        assert path == tmp_path / "log_probs" / "finetune_240.npz"
-        with np.load(path) as archive:
-            assert sorted(archive.files) == sorted(arrays)
-            for key, array in arrays.items():
-                np.testing.assert_array_equal(archive[key], array)
-                assert archive[key].dtype == array.dtype
-        first = path.read_bytes()
-        monkeypatch.setattr("time.localtime", lambda *_: (2031, 1, 1, 0, 0, 0, 0, 1, 0))
-        run.write_arrays("finetune_240", dict(reversed(arrays.items())))
-        monkeypatch.undo()
-        assert path.read_bytes() == first
-
-        def full(*_: object) -> None:
-            raise OSError("disk full")
-
-        monkeypatch.setattr(os, "replace", full)
-        with pytest.raises(OSError, match="disk full"):
-            run.write_arrays("finetune_240", {"log_prob": np.zeros(2)})
-        monkeypatch.undo()
-        assert path.read_bytes() == first
-        assert [file.name for file in run.log_probs.iterdir()] == ["finetune_240.npz"]
-        for name in ("../x", "/x", "a/../../x", ""):
-            with pytest.raises(ValueError, match="relative path without"):
-                run.write_arrays(name, arrays)
-        with pytest.raises(ValueError, match="Object arrays"):
-            run.write_arrays("objects", {"x": np.array([None])})
-
-
 def test_tables(tmp_path) -> None:
     with RunDirectory.open(tmp_path, CONFIG) as run:
         path = run.write_table(

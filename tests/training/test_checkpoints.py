@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from training import CheckpointPolicy, Checkpoints, load_parameters, saved_parameters
-from training.checkpoints import Position
+from training.checkpoints import Position, digest
+from training.parameter_files import BLOCK, disk_bytes, read_parameters, write_parameters
 
 
 def state(value: float) -> dict[str, Any]:
@@ -152,6 +154,7 @@ def test_parameters_are_found_by_phase_and_step(tmp_path: Path) -> None:
         (CheckpointPolicy(parameters="evaluations"), [{0, 2, 4, 6, 8, 10}, {0, 2, 4}]),
         (CheckpointPolicy(parameters="evaluations", budget_mb=6), [{0, 4, 8, 10}, {0, 4}]),
         (CheckpointPolicy(parameters="evaluations", budget_mb=2), [{10}, {4}]),
+        (CheckpointPolicy(parameters="ends", budget_mb=1), [{10}, {4}]),
     ],
 )
 def test_parameter_checkpoints_are_thinned_to_the_budget(
@@ -166,9 +169,102 @@ def test_parameter_checkpoints_are_thinned_to_the_budget(
 def test_the_budget_holds_whenever_it_has_room_for_the_ends(lengths: list[int], affordable: int) -> None:
     grids = [tuple(range(length + 1)) for length in lengths]
     policy = CheckpointPolicy(parameters="evaluations", budget_mb=float(affordable))
+    if affordable < len(grids):
+        with pytest.raises(
+            ValueError, match=r"^checkpoint.budget_mb: \d is less than the \d MB of the param"
+        ):
+            policy.parameter_steps(grids, 1_000_000)
+        return
     kept = policy.parameter_steps(grids, 1_000_000)
     assert all(end in steps for end, steps in zip(lengths, kept, strict=True))
-    assert sum(map(len, kept)) <= max(affordable, len(grids))
+    assert sum(map(len, kept)) <= affordable
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=3), st.integers(1, 300), st.integers(0, 2))
+def test_the_evaluations_kept_fit_into_their_budget(lengths: list[int], affordable: int, others: int) -> None:
+    grids = [tuple(range(length + 1)) for length in lengths]
+    policy = CheckpointPolicy(log_probs_mb=float(affordable))
+    pairs = [1000, 2000, 3000][: len(lengths)]
+    spent = 1e6 * others
+    for phase, grid in enumerate(grids):
+        each = 500 * pairs[phase]
+        kept = policy.evaluation_steps(grids, pairs, phase, each, 1_000_000 * others)
+        spent += len(kept) * each
+        assert kept <= set(grid)
+        assert not kept or grid[-1] in kept
+        assert len(kept) < 2 or {grid[0], grid[-1]} <= kept
+        gaps = set(np.diff(sorted(kept - {grid[-1]})))
+        assert len(gaps) <= 1
+    assert spent <= max(1e6 * affordable, 1e6 * others)
+
+
+@pytest.mark.parametrize("leaves", [1, 7, 60])
+@pytest.mark.parametrize("size", [1, 1000, 30_000])
+def test_the_budget_counts_what_a_file_takes_on_disk(tmp_path: Path, leaves: int, size: int) -> None:
+    tree = {
+        f"a rather long name of a layer {index}": np.ones((2, size), np.float32) for index in range(leaves)
+    }
+    write_parameters(tmp_path / "x" / "00000001.npz", tree)
+    (file,) = (tmp_path / "x").iterdir()
+    taken, counted = max(file.stat().st_blocks * 512, file.stat().st_size), disk_bytes(tree)
+    assert taken <= counted
+    assert counted <= 1.3 * file.stat().st_size + 2 * BLOCK
+
+
+def test_saved_parameters_are_one_file_that_numpy_reads(tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        checkpoints = Checkpoints(tmp_path / name, CheckpointPolicy())
+        checkpoints.save_parameters("train", 5, state(5))
+        checkpoints.save_parameters("train", 5, state(6))
+        checkpoints.close()
+    files = [path for path in (tmp_path / "one" / "parameters").rglob("*") if path.is_file()]
+    assert [path.name for path in files] == ["00000005.npz"]
+    assert files[0].read_bytes() == (tmp_path / "other" / "parameters" / "train" / files[0].name).read_bytes()
+    with np.load(files[0]) as archive:
+        assert sorted(archive.files) == [
+            *("['extreme']", "['more'][0]", "['more'][1]['count']", "['weights']", "sha256")
+        ]
+        np.testing.assert_array_equal(archive["['weights']"], state(5)["weights"])
+        assert archive["sha256"].item() == digest(state(5))
+
+
+def test_another_shape_or_type_than_the_model_expects_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "p.npz"
+    tree = {"w": jnp.arange(6, dtype=jnp.bfloat16).reshape(2, 3)}
+    write_parameters(path, jax.tree.map(np.asarray, tree))
+    same(read_parameters(path, tree), jax.tree.map(np.asarray, tree))
+    for wanted, line in (
+        (
+            {"w": jax.ShapeDtypeStruct((3, 2), jnp.bfloat16)},
+            r"\['w'\] is bfloat16\[2, 3\], where bfloat16\[3, 2\]",
+        ),
+        ({"w": jax.ShapeDtypeStruct((2, 3), np.float32)}, r"\['w'\] is .*\[2, 3\], where float32\[2, 3\] is"),
+        ({"v": jax.ShapeDtypeStruct((2, 3), jnp.bfloat16)}, r"no array \['v'\]"),
+    ):
+        with pytest.raises(ValueError, match=line):
+            read_parameters(path, wanted)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_folders_of_earlier_versions_are_still_read(tmp_path: Path) -> None:
+    import orbax.checkpoint as ocp
+
+    writer = ocp.StandardCheckpointer()
+    for step, sha256 in ((3, digest(state(3))), (4, digest(state(5)))):
+        folder = tmp_path / "parameters" / "b" / f"{step:08d}"
+        writer.save(folder.absolute(), state(step), custom_metadata={"sha256": sha256})
+    writer.wait_until_finished()
+    checkpoints = Checkpoints(tmp_path, CheckpointPolicy())
+    for step in (3, 20):
+        checkpoints.save_parameters("b", step, state(step))
+    checkpoints.close()
+    assert saved_parameters(tmp_path) == [("b", 3), ("b", 4), ("b", 20)]
+    assert not (tmp_path / "parameters" / "b" / "00000003.npz").exists()
+    for step in (3, 20):
+        same(load_parameters(tmp_path, "b", step, shapes(0)), state(step))
+    with pytest.raises(ValueError, match="its contents differ from what was saved"):
+        load_parameters(tmp_path, "b", 4, shapes(0))
 
 
 @pytest.mark.parametrize(
@@ -178,6 +274,7 @@ def test_the_budget_holds_whenever_it_has_room_for_the_ends(lengths: list[int], 
         ({"keep": 0}, "checkpoint.keep: 0 is not an integer >= 1"),
         ({"parameters": "all"}, "checkpoint.parameters: 'all' is not one of evaluations, ends, none"),
         ({"budget_mb": 0.0}, "checkpoint.budget_mb: 0.0 is not a positive number"),
+        ({"log_probs_mb": -1.0}, "checkpoint.log_probs_mb: -1.0 is not a positive number"),
     ],
 )
 def test_bad_settings_are_refused_in_one_line(options: dict[str, Any], line: str) -> None:

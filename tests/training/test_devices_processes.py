@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from experiments.processes import Place, find_place
+from tracking.array_log import recorded_names
 from training import Layout
 
 ROOT = Path(__file__).parents[2]
@@ -144,9 +145,9 @@ def ended(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str, str]]:
     return [(process.returncode, *text) for process, text in zip(processes, said, strict=True)]
 
 
-def wait_for(path: Path, processes: list[subprocess.Popen[str]]) -> None:
+def wait_for(path: Path, name: str, processes: list[subprocess.Popen[str]]) -> None:
     deadline = time.monotonic() + LIMIT
-    while not path.exists() and all(process.poll() is None for process in processes):
+    while name not in recorded_names(path) and all(process.poll() is None for process in processes):
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
@@ -159,7 +160,7 @@ def steps(folder: Path) -> list[tuple[int, int]]:
 @pytest.mark.slow
 def test_a_command_stopped_on_its_second_process_continues_to_the_end(tmp_path: Path) -> None:
     processes = command(tmp_path, "steps=100000")
-    wait_for(tmp_path / "runs/train/two/log_probs/train_00000005.npz", processes)
+    wait_for(tmp_path / "runs/train/two", "train_00000005", processes)
     processes[1].send_signal(signal.SIGTERM)
     (status, _, error), (other, out, _) = ended(processes)
     assert (status, other) == (130, 130), error
@@ -188,7 +189,7 @@ def test_a_refusal_ends_both_with_one_line(tmp_path: Path) -> None:
 def test_a_process_that_dies_leaves_no_other_hanging(tmp_path: Path, killed: int) -> None:
     """At once over gloo, whose connection breaks; `HEARTBEAT_SECONDS` bound it elsewhere."""
     processes = command(tmp_path, "steps=100000")
-    wait_for(tmp_path / "runs/train/two/log_probs/train_00000005.npz", processes)
+    wait_for(tmp_path / "runs/train/two", "train_00000005", processes)
     processes[killed].kill()
     found = ended(processes)
     assert found[killed][0] == -signal.SIGKILL

@@ -189,3 +189,19 @@ def test_stopping_and_resuming_writes_the_same_records(
     assert sink.records == whole.records
     said = [text for text in sink.messages if "coverage probably" in text]
     assert said == [text for text in whole.messages if "coverage probably" in text]
+
+
+def test_a_budget_without_room_for_all_evaluations_is_refused(tmp_path: Path) -> None:
+    """A resumed run recalls them, so it would say something else than an uninterrupted one."""
+    held = make_held_out(FIRST.task, 60, 40, 0)
+    sink = ListSink()
+    checkpoints = Checkpoints(tmp_path, CheckpointPolicy(log_probs_mb=0.02))
+    trainer = Trainer(
+        TabularModel(), (FIRST,), (0, 1), (DistributionEvaluator((2,), (1,)),), (held,), sink, checkpoints,
+        early_warning=EarlyWarning("ratio_spread", None, 0.2),
+    )  # fmt: skip
+    with pytest.raises(
+        ValueError, match=r"^checkpoint.log_probs_mb: 0\.02 keeps \d of the 7 evaluations of phase"
+    ):
+        trainer.run()
+    assert sink.records == []

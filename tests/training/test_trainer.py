@@ -231,3 +231,46 @@ def test_when_every_seed_diverges_training_stops_and_says_where(
     with pytest.raises(TrainingDiverged, match="seed 0 at step 4 of first, seed 1 at step 4 of first"):
         run(held_out, sink, tmp_path, model=TabularModel(poisoned=(0, 1)), phases=(phase,))
     assert max(record["step"] for record in sink.records) == 2
+
+
+LONG = dataclasses.replace(FIRST, steps=40, schedule=EvaluationSchedule(every=1), log_every=20)
+
+
+def test_parameter_checkpoints_keep_to_their_budget_of_disk(
+    held_out: tuple[HeldOut, ...], tmp_path: Path
+) -> None:
+    run(held_out, ListSink(), tmp_path, phases=(LONG,), budget_mb=0.1, every_seconds=1000.0)
+    found = [path for path in (tmp_path / "parameters").rglob("*") if path.is_file()]
+    taken = sum(max(path.stat().st_size, 512 * path.stat().st_blocks) for path in found)
+    assert taken <= 0.1e6
+    assert taken > 0.05e6
+    steps = [step for _, step in saved_parameters(tmp_path)]
+    assert len(steps) == len(found)
+    assert (steps[0], steps[-1], len(set(np.diff(steps)))) == (0, 40, 1)
+    sink = ListSink()
+    with pytest.raises(ValueError, match=r"^checkpoint.budget_mb: 0.001 is less than the \S+ MB of the para"):
+        run(held_out, sink, tmp_path / "other", phases=(LONG,), budget_mb=0.001)
+    assert sink.records == []
+
+
+def test_log_probs_keep_to_their_budget_whatever_interrupts_the_run(
+    held_out: tuple[HeldOut, ...], tmp_path: Path
+) -> None:
+    whole, part = ListSink(), ListSink()
+    options: dict[str, Any] = {"phases": (LONG,), "log_probs_mb": 0.03}
+    run(held_out, whole, tmp_path / "whole", **options)
+    steps = [int(name[-8:]) for name in whole.log_probs]
+    assert (steps[0], steps[-1]) == (0, 40)
+    assert 2 < len(steps) < 41
+    assert len(set(np.diff(steps[:-1]))) == 1
+    assert sum(a.nbytes for own in whole.log_probs.values() for a in own.values()) < 0.03e6
+    (said,) = [text for text in whole.messages if "log_probs_mb" in text]
+    assert said == f"checkpoint.log_probs_mb: 0.03 keeps {len(steps)} of the 41 evaluations of phase first"
+    assert run(held_out, part, tmp_path / "part", stop_after(18), **options).stopped
+    run(held_out, part, tmp_path / "part", **options)
+    assert part.log_probs.keys() == whole.log_probs.keys()
+    assert part.records == whole.records
+    none = ListSink()
+    run(held_out, none, tmp_path / "none", phases=(LONG,), log_probs_mb=0.0001)
+    assert none.log_probs == {}
+    assert none.records == whole.records

@@ -1,0 +1,109 @@
+"""Parameters alone in one file per checkpoint: an `.npz` archive that NumPy opens without this project."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+BLOCK = 4096
+"""Bytes in which file systems commonly hand out space: what a file takes is a multiple of it."""
+_SHA256 = "sha256"
+
+
+def digest(tree: Any, entry: dict[str, Any] | None = None) -> str:
+    """SHA-256, in hexadecimal, of a tree's names, types, shapes and bytes and of a JSON object."""
+    whole = hashlib.sha256(json.dumps(entry, sort_keys=True).encode())
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        array = np.ascontiguousarray(leaf)
+        whole.update(f"{jax.tree_util.keystr(path)} {array.dtype} {np.shape(leaf)}".encode())
+        whole.update(array.reshape(-1).view(np.uint8).data)
+    return whole.hexdigest()
+
+
+def disk_bytes(shapes: Any) -> int:
+    """Space on disk that the file of a tree with these shapes and types takes, in whole blocks."""
+    size = 1024
+    for path, leaf in jax.tree_util.tree_leaves_with_path(shapes):
+        # A local and a central record of the archive name the array; the array's own header is 128 bytes.
+        size += leaf.size * leaf.dtype.itemsize + 2 * len(jax.tree_util.keystr(path)) + 256
+    return -(-size // BLOCK) * BLOCK
+
+
+def write_parameters(path: Path, tree: Any) -> None:
+    """Write the arrays of `tree` under their names in it, with their `digest`, whole or not at all.
+
+    Equal trees give equal bytes.
+
+    Raises:
+        OSError: the disk refuses; nothing is left behind.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            with zipfile.ZipFile(file, "w") as archive:
+                for name, leaf in _named(tree):
+                    # A type that NumPy lacks, such as bfloat16, is kept as bytes: the reader knows the type.
+                    plain = leaf if leaf.dtype.isbuiltin else leaf.view(f"V{leaf.dtype.itemsize}")
+                    _add(archive, name, plain)
+                _add(archive, _SHA256, np.array(digest(tree)))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    # The rename itself is durable only once the directory's own entry is on disk.
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def read_parameters(path: Path, abstract: Any) -> Any:
+    """The arrays of a file of `write_parameters`, in a tree with the shapes and types of `abstract`.
+
+    Raises:
+        ValueError: an array is missing or has another shape or type, or the contents are not those that were
+            written.
+        OSError, zipfile.BadZipFile: the file cannot be read.
+    """
+    leaves = []
+    with np.load(path, allow_pickle=False) as archive:
+        for name, wanted in _named(abstract):
+            if name not in archive.files:
+                raise ValueError(f"no array {name}")
+            array = archive[name]
+            if array.dtype.kind == "V" and array.dtype.itemsize == wanted.dtype.itemsize:
+                array = array.view(wanted.dtype)
+            if (array.shape, array.dtype) != (wanted.shape, wanted.dtype):
+                raise ValueError(
+                    f"{name} is {array.dtype}{list(array.shape)}, where {wanted.dtype}{list(wanted.shape)} "
+                    "is expected"
+                )
+            leaves.append(array)
+        saved = archive[_SHA256].item()
+    tree = jax.tree.unflatten(jax.tree.structure(abstract), leaves)
+    if saved != digest(tree):
+        raise ValueError("its contents differ from what was saved: it is damaged")
+    return tree
+
+
+def _named(tree: Any) -> list[tuple[str, Any]]:
+    return [(jax.tree_util.keystr(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)]
+
+
+def _add(archive: zipfile.ZipFile, name: str, array: np.ndarray) -> None:
+    buffer = io.BytesIO()
+    np.lib.format.write_array(buffer, np.asanyarray(array), allow_pickle=False)
+    # The fixed date of a bare ZipInfo keeps equal files equal.
+    archive.writestr(zipfile.ZipInfo(f"{name}.npy"), buffer.getvalue())
