@@ -19,11 +19,11 @@ from experiments.base_model import base_parameters
 from experiments.build import Setup, build, make, plain
 from experiments.processes import order
 from experiments.settings import TrackingSettings
-from metrics.evaluators import HeldOut
 from tracking import Progress, RunDirectory, RunSink, load_run
-from tracking.wandb_mirror import WandbMirror
-from tracking.wandb_options import WandbOptions
+from tracking.wandb_mirror import WandbMirror, check_run_id
+from tracking.wandb_options import AGENT, WandbOptions, obeying_environment
 from training import Checkpoints, EarlyWarning, Outcome, Trainer, TrainingDiverged
+from training.reduction import held_out_arrays
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,8 +35,6 @@ VOLATILE = (
 """Settings in which a continued run may differ from how it began: none of them changes a number of its
 training or evaluation."""
 
-_AGENT = "WANDB_SWEEP_ID"
-"""Environment variable that the agent of a W&B sweep sets for the program that it starts."""
 _REFUSALS = {
     getattr(errno, name)
     for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES", "EPERM", "EIO", "ESTALE", "EMFILE", "ENFILE")
@@ -99,8 +97,11 @@ def train_run(
     early_warning = _early_warning(config)
     began = time.monotonic()
     identity = plain(config)
-    if setup.tracking.per_seed and _AGENT in os.environ:
+    tracking = setup.tracking
+    if tracking.per_seed and AGENT in os.environ:
         raise ValueError("tracking.per_seed: True; an agent of a W&B sweep has one W&B run for all seeds")
+    options = _options(tracking, config, path)
+    check_run_id(options, path, again=AGENT in os.environ)
     with (
         _refusals(path),
         RunDirectory.open(path, identity, resume=config.resume, volatile=VOLATILE) as directory,
@@ -108,18 +109,18 @@ def train_run(
         if directory.is_complete:
             reason = directory.status.reason if directory.status else ""
             print(f"{path}: complete already; another name=... or other settings start a new run")
-            if _AGENT in os.environ:
+            if AGENT in os.environ:
                 # W&B proposed the same values again, and waits for their result in a new W&B run.
-                mirror = WandbMirror(_options(setup.tracking, config, path), path, identity)
+                mirror = WandbMirror(options, path, identity)
                 mirror.replay(directory.metrics.records())
                 mirror.finish()
             return Finished(path, "complete", reason, 0.0)
         held_out = setup.held_out()
-        tracking = setup.tracking
-        mirror = WandbMirror(_options(tracking, config, path), path, identity)
+        mirror = WandbMirror(options, path, identity)
         progress = Progress(show=tracking.progress, interval=tracking.interval)
         with RunSink(directory, mirror, progress) as sink:
-            _save_held_out(sink, setup, held_out)
+            for phase, held in zip(setup.phases, held_out, strict=True):
+                sink.arrays(f"{phase.name}_held_out", held_out_arrays(held))
             checkpoints = Checkpoints(directory.checkpoints, setup.checkpoint)
             order(train=OmegaConf.to_yaml(config, resolve=True))
             trainer = Trainer(
@@ -181,17 +182,23 @@ def _finish(directory: RunDirectory, outcome: Outcome, path: Path, began: float)
 
 
 def _options(tracking: TrackingSettings, config: DictConfig, path: Path) -> WandbOptions:
-    return WandbOptions(
+    """What the W&B run is called. Where each seed is one, their group is the run.
+
+    Raises:
+        ValueError: for what W&B would refuse, or would do by halves.
+    """
+    options = WandbOptions(
         mode=tracking.wandb,
         project=tracking.project,
         entity=tracking.entity,
-        group=str(config.group),
+        group=path.name if tracking.per_seed else str(config.group),
         job_type="train",
         name=path.name,
         tags=tuple(tracking.tags),
         notes=tracking.notes,
         per_seed=tracking.per_seed,
     )
+    return obeying_environment(options)
 
 
 def _early_warning(config: DictConfig) -> EarlyWarning | None:
@@ -204,25 +211,6 @@ def _early_warning(config: DictConfig) -> EarlyWarning | None:
         )
     found: EarlyWarning = make({"_target_": "training.EarlyWarning", **own}, "early_warning")
     return found
-
-
-def _save_held_out(sink: RunSink, setup: Setup, held_out: tuple[HeldOut, ...]) -> None:
-    """What the per-example log-probabilities refer to, once a phase."""
-    for phase, held in zip(setup.phases, held_out, strict=True):
-        example = held.batches.example
-        prompt, response = held.flat((example.prompt, example.response))
-        sink.arrays(
-            f"{phase.name}_held_out",
-            {
-                "log_pi": held.log_pi,
-                "candidate_weight": held.candidate_weight,
-                "correct": held.correct,
-                "groups": held.groups,
-                "weights": held.weights,
-                "prompt": prompt,
-                "response": response,
-            },
-        )
 
 
 def _alarm_starts(part: pd.DataFrame) -> dict[str, list[float]]:

@@ -78,7 +78,7 @@ class TrackingSettings:
 
     Attributes:
         wandb: "auto" (online with a key, else offline), "online", "offline" or "disabled".
-        project, entity, tags, notes: of the W&B run.
+        project, entity, tags, notes: of the W&B run; the project is WANDB_PROJECT, else covlab, if not given.
         per_seed: one W&B run a seed instead of one a program with medians and quantiles over its seeds.
         progress: show a progress bar.
         interval: seconds between progress lines where the output is no terminal.
@@ -86,7 +86,7 @@ class TrackingSettings:
     """
 
     wandb: str = "auto"
-    project: str = "covlab"
+    project: str | None = None
     entity: str | None = None
     tags: Sequence[str] = ()
     notes: str | None = None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 import sys
 import time
@@ -122,6 +123,7 @@ class Sweeper(sweeper.Sweeper):
             return self._other.sweep(arguments)
         jobs = self._jobs(arguments)
         _check_paths(jobs)
+        _check_run_id(jobs)
         todo = [job for job in jobs if not job.state]
         names = [job.overrides for job in jobs]
         for job in (job for job in jobs if job.state == "failed"):
@@ -248,6 +250,15 @@ def _check_paths(jobs: Sequence[Job]) -> None:
                 f"name: jobs {numbers[0]} and {numbers[1]} of the sweep would share {path}; leave name out, "
                 f"or say what differs, for example 'name=seed-${{seed}}'"
             )
+
+
+def _check_run_id(jobs: Sequence[Job]) -> None:
+    given = os.environ.get("WANDB_RUN_ID")
+    mirrored = [job for job in jobs if "tracking.wandb=disabled" not in job.overrides]
+    if given and len(mirrored) > 1:
+        raise ValueError(
+            f"WANDB_RUN_ID: {given!r} names one W&B run, but the sweep makes {len(mirrored)}: unset it"
+        )
 
 
 def _make_folder(parent: Path) -> Path:

@@ -7,6 +7,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+_LOWER = frozenset(
+    ("ce", "kl", "cov", "bound_excess", "loss", "squared_error", "excess", "rmse", "calibration_error")
+)
+_HIGHER = frozenset(("pass", "sampled_pass", "accuracy", "validity", "sampled_validity", "reward"))
 _STEP_KEYS = ("phase", "step", "global_step")
 _QUANTILES = {"q10": 0.1, "median": 0.5, "q90": 0.9}
 
@@ -14,6 +18,16 @@ _QUANTILES = {"q10": 0.1, "median": 0.5, "q90": 0.9}
 def wandb_name(name: str) -> str:
     """A metric's name in W&B, which reads dots as nesting: 5.7 becomes 5p7, other dots underscores."""
     return re.sub(r"(?<=\d)\.(?=\d)", "p", name).replace(".", "_")
+
+
+def best_of(name: str) -> str | None:
+    """Which value of a metric is its best one: "min", "max", or None where neither is.
+
+    >>> best_of("eval/G2/pass/8/median"), best_of("eval/cov/5p7"), best_of("train/gradient_norm")
+    ('max', 'min', None)
+    """
+    parts = set(name.split("/"))
+    return "max" if parts & _HIGHER else "min" if parts & _LOWER else None
 
 
 def quantile(values: Iterable[float], q: float) -> float:
@@ -30,6 +44,7 @@ def quantile(values: Iterable[float], q: float) -> float:
 def over_seeds(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """One step's records, one a seed, as one: `<key>/median`, `<key>/q10`, `<key>/q90` of each numeric key.
 
+    `seeds` is the number of seeds that they are over, which are those that live.
     `phase`, `step`, `global_step` and text that all seeds share stay; None is left out; NaN counts as absent.
     """
     merged: dict[str, Any] = {key: records[0][key] for key in _STEP_KEYS if key in records[0]}
@@ -43,4 +58,4 @@ def over_seeds(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             }
         elif all(value == values[0] for value in values):
             merged[wandb_name(key)] = values[0]
-    return merged
+    return merged | {"seeds": len(records)}

@@ -1,17 +1,34 @@
-"""What the W&B run is called and whether W&B can be reached without asking anybody anything."""
+"""What the W&B run is called and whether W&B can be reached without asking anybody anything.
+
+What W&B 0.31 would refuse once training has begun is refused here. The rules are those of
+`wandb.sdk.wandb_settings.Settings` (`validate_project`, `validate_run_id`, `validate_run_tags`). Of the other
+names W&B's server takes 128 characters, as of projects.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import netrc
 import os
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from tasks.checks import real
 
 Mode = Literal["online", "offline", "disabled"]
 MODES = ("auto", "online", "offline", "disabled")
+LONGEST = 128
+LONGEST_TAG = 64
+_VARIABLES = {
+    "project": "WANDB_PROJECT",
+    "entity": "WANDB_ENTITY",
+    "notes": "WANDB_NOTES",
+    "tags": "WANDB_TAGS",
+    "run_id": "WANDB_RUN_ID",
+}
+_REFUSED = ("WANDB_FORK_FROM", "WANDB_RESUME_FROM")
+AGENT = "WANDB_SWEEP_ID"
+"""Environment variable that the agent of a W&B sweep sets for the program that it starts."""
 _HOSTS = ("api.wandb.ai", "api.forge.coreweave.com")
 
 
@@ -19,23 +36,25 @@ _HOSTS = ("api.wandb.ai", "api.forge.coreweave.com")
 class WandbOptions:
     """What the W&B run is called and how it is reached.
 
-    `mode`: "auto" follows the environment variable WANDB_MODE, else is online where a key is configured
-    (WANDB_API_KEY, WANDB_IDENTITY_TOKEN_FILE or netrc) and offline where none is; "online" without a key is
-    offline with a warning, because W&B would ask for one. `per_seed`: one W&B run a seed in place of one with
-    median and quantiles over the seeds. Timeouts in seconds.
+    `project`: None is WANDB_PROJECT, else "covlab"; see `obeying_environment`. `mode`: "auto" follows the
+    environment variable WANDB_MODE, else is online where a key is configured (WANDB_API_KEY,
+    WANDB_IDENTITY_TOKEN_FILE or netrc) and offline where none is; "online" without a key is offline with a
+    warning, because W&B would ask for one. `run_id`: of the W&B run; None makes one up. `per_seed`: one W&B
+    run per seed in place of one with median and quantiles over the seeds. Timeouts in seconds.
 
     Raises:
-        ValueError: `mode` is unknown or a timeout is not positive.
+        ValueError: `mode` is unknown, a timeout is not positive, or W&B would refuse a name, a tag or the id.
     """
 
     mode: str = "auto"
-    project: str = "covlab"
+    project: str | None = None
     entity: str | None = None
     group: str | None = None
     job_type: str | None = "train"
     name: str | None = None
     tags: tuple[str, ...] = ()
     notes: str | None = None
+    run_id: str | None = None
     per_seed: bool = False
     init_timeout: float = 30.0
     finish_timeout: float = 120.0
@@ -45,6 +64,81 @@ class WandbOptions:
             raise ValueError(f"tracking mode is {self.mode!r}: one of {', '.join(MODES)} is valid")
         for field in ("init_timeout", "finish_timeout"):
             real(field, getattr(self, field), above=0)
+        if self.mode != "disabled":
+            self._check()
+
+    def _check(self) -> None:
+        """Refuse in one line what W&B would refuse."""
+        for field in ("project", "entity", "group", "job_type", "name", "run_id"):
+            value = getattr(self, field)
+            if value is None:
+                continue
+            forbidden = {"project": "/\\#?%:", "entity": "/\\#?%:", "run_id": "/\\#?%:;,'"}.get(field, "")
+            # The names of runs per seed end in the seed.
+            room = LONGEST - (len(f"-seed{2**31}") if field == "name" and self.per_seed else 0)
+            text = str(value)
+            fits = text.strip() == text and 1 <= len(text) <= room and not set(text) & set(forbidden)
+            if not isinstance(value, str) or not fits:
+                without = f" without {' '.join(forbidden)}" if forbidden else ""
+                raise ValueError(
+                    f"tracking.{field}: {_short(value)}; W&B takes a text of 1 to {room} characters{without},"
+                    " with no space at its ends"
+                )
+        for tag in self.tags:
+            if not isinstance(tag, str) or not 1 <= len(tag) <= LONGEST_TAG:
+                raise ValueError(
+                    f"tracking.tags: {_short(tag)}; W&B takes texts of 1 to {LONGEST_TAG} characters"
+                )
+        if self.notes is not None and not isinstance(self.notes, str):
+            raise ValueError(f"tracking.notes: {self.notes!r}; W&B takes a text")
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:40]}...{text[-10:]} ({len(str(value))} characters)"
+
+
+def obeying_environment(options: WandbOptions) -> WandbOptions:
+    """`options` with what W&B's environment variables say of the run.
+
+    WANDB_PROJECT, WANDB_ENTITY, WANDB_NOTES, WANDB_TAGS (commas between tags) and WANDB_RUN_ID fill what
+    the options leave open. WANDB_RUN_GROUP, WANDB_NAME and WANDB_JOB_TYPE replace values that the program
+    derives. The project is "covlab" where nobody names one.
+
+    Raises:
+        ValueError: a variable and an option contradict each other, a variable asks for what a mirror cannot
+            do (WANDB_RUN_ID with a run per seed, forks, WANDB_RESUME other than "allow" and "auto"), or W&B
+            would refuse a value.
+    """
+    if options.mode == "disabled" or resolve_mode(options.mode) == "disabled":
+        return options
+    given: dict[str, Any] = {}
+    for field, variable in _VARIABLES.items():
+        value: Any = os.environ.get(variable) or None
+        if value is not None and field == "tags":
+            value = tuple(tag.strip() for tag in value.split(","))
+        own = getattr(options, field)
+        if value is not None and own not in (None, (), value):
+            raise ValueError(f"tracking.{field}: {own!r} and {variable}={os.environ[variable]!r} differ")
+        given[field] = own if value is None else value
+    derived = {"group": "WANDB_RUN_GROUP", "name": "WANDB_NAME", "job_type": "WANDB_JOB_TYPE"}
+    for field, variable in derived.items():
+        given[field] = os.environ.get(variable) or getattr(options, field)
+    for variable in _REFUSED:
+        if os.environ.get(variable):
+            raise ValueError(f"{variable}: a mirror continues its own W&B run; unset it")
+    if os.environ.get("WANDB_RESUME") not in (None, "", "allow", "auto"):
+        raise ValueError(
+            f"WANDB_RESUME: {os.environ['WANDB_RESUME']!r}; a mirror continues a W&B run that is there and "
+            "starts one that is not: allow, or unset it"
+        )
+    if given["run_id"] is not None and options.per_seed:
+        raise ValueError(
+            f"WANDB_RUN_ID: {given['run_id']!r} names one W&B run, but tracking.per_seed=true makes one for "
+            "each seed"
+        )
+    given["project"] = given["project"] or "covlab"
+    return dataclasses.replace(options, **given)
 
 
 def has_credentials() -> bool:

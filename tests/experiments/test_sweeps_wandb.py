@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import subprocess
@@ -17,6 +18,7 @@ from wandb.sdk.launch.sweeps import utils
 from experiments import runs
 from experiments.build import build
 from experiments.runs import run_name, train_run
+from experiments.sweeps import Job, _check_run_id
 from tracking import read_config, read_records
 from tracking.wandb_names import wandb_name
 
@@ -129,3 +131,28 @@ def test_an_agents_runs_are_named_by_their_values(
         assert "the run goes on without W&B" not in ended.stderr
         assert list((path / "wandb").rglob(f"run-{trial}.wandb")), sorted((path / "wandb").rglob("*"))
     assert texts[0] == texts[1]
+
+
+def test_an_id_for_several_jobs_is_refused_before_any_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_RUN_ID", "mine")
+    jobs = [Job(number, (), (f"seed={number}",)) for number in range(2)]
+    with pytest.raises(ValueError, match=r"^WANDB_RUN_ID: 'mine' names one W&B run, but the sweep makes 2"):
+        _check_run_id(jobs)
+    _check_run_id(jobs[:1])
+    _check_run_id([dataclasses.replace(job, overrides=("tracking.wandb=disabled",)) for job in jobs])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        (["tracking.tags=[" + "x" * 65 + "]"], "tracking.tags: "),
+        (["tracking.project=a/b"], "tracking.project: 'a/b'; W&B takes a text of 1 to 128 characters"),
+    ],
+)
+def test_what_w_and_b_would_refuse_leaves_nothing_on_disk(
+    compose_config: Callable[..., DictConfig], tmp_path: Path, overrides: list[str], line: str
+) -> None:
+    config = compose_config("train", "tracking.wandb=offline", *overrides)
+    with pytest.raises(ValueError, match=f"^{line}"):
+        train_run(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracking.wandb_names import over_seeds, quantile, wandb_name
+from tracking.wandb_names import best_of, over_seeds, quantile, wandb_name
 
 
 def step_records(step: int, seeds: int = 3, **more) -> list[dict]:
@@ -27,6 +27,22 @@ def step_records(step: int, seeds: int = 3, **more) -> list[dict]:
 def test_names() -> None:
     assert wandb_name("eval/G2/cov/5.7") == "eval/G2/cov/5p7"
     assert wandb_name("eval/a.b/4") == "eval/a_b/4"
+
+
+def test_the_best_value_of_a_metric_is_its_lowest_or_its_highest() -> None:
+    lower = (
+        "eval/ce",
+        "eval/kl/median",
+        "eval/G2/cov/5p7/q90",
+        "train/loss",
+        "eval/rmse",
+        "eval/squared_error",
+    )
+    higher = ("eval/pass/8", "eval/G1/pass/4/median", "eval/accuracy", "eval/sampled_pass/2", "train/reward")
+    neither = ("train/gradient_norm", "step", "global_step", "timing/time", "seeds", "eval/log_ratio")
+    assert {best_of(name) for name in lower} == {"min"}
+    assert {best_of(name) for name in higher} == {"max"}
+    assert {best_of(name) for name in neither} == {None}
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=20), st.floats(0, 1))
@@ -57,5 +73,8 @@ def test_seeds_become_median_and_quantiles() -> None:
         "only/one/q10": 5.0,
         "only/one/median": 5.0,
         "only/one/q90": 5.0,
+        "seeds": 3,
     }
+    # A seed that diverged writes no records: the median is over the others.
+    assert over_seeds(records[:2])["seeds"] == 2
     assert over_seeds(step_records(1, state="ok"))["state"] == "ok"
