@@ -22,6 +22,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from experiments.path_arguments import quoted_paths
 from experiments.processes import led
 from experiments.schema import register_schemas
 from experiments.stopping import STOP_SIGNALS
@@ -90,6 +91,7 @@ def command(config_name: str, run: Callable[[DictConfig], int]) -> Callable[[], 
         os.environ["HYDRA_FULL_ERROR"] = "1"
         register_schemas()
         status: list[int] = []
+        sys.argv[1:] = quoted_paths(sys.argv[1:], several=_is_sweep(sys.argv[1:]))
         if _is_sweep(sys.argv[1:]):
             # Imported here, because the commands that train nothing do without what it imports.
             from experiments.sweeps import register_sweeper

@@ -151,14 +151,34 @@ def _frame(records: Sequence[dict[str, Any]], first: Sequence[str] = ()) -> pd.D
     return pd.DataFrame({key: [record.get(key) for record in records] for key in columns}, columns=columns)
 
 
+def matches(pattern: str) -> list[str]:
+    """The paths that a pattern with wildcards matches, sorted.
+
+    A folder that exists as it is written is that folder: `my runs [v1]/*` looks into `my runs [v1]`. Below
+    `**` every bracket is a wildcard.
+    """
+    parts = [part for part in pattern.split(os.sep) if part]
+    found = [os.sep if pattern.startswith(os.sep) else ""]
+    for index, part in enumerate(parts):
+        deep = part == "**"
+        below = os.path.join(*parts[index:]) if deep else part
+        longer: list[str] = []
+        for start in found:
+            there = os.path.lexists(os.path.join(start, below))
+            own = os.path.join(glob.escape(start), below)
+            longer += [os.path.join(start, below)] if there else glob.glob(own, recursive=deep)
+        found = longer
+        if deep:
+            break
+    return sorted(set(found))
+
+
 def _run_folders(paths: Sequence[PathLike]) -> list[Path]:
     folders: dict[Path, None] = {}
     for path in (os.fspath(path) for path in paths):
         if glob.has_magic(path) and not os.path.exists(path):
-            matches = (Path(match).absolute() for match in glob.iglob(path, recursive=True))
-            folders |= dict.fromkeys(
-                sorted(match for match in matches if (match / "metrics.jsonl").is_file())
-            )
+            found = (Path(match).absolute() for match in matches(path))
+            folders |= dict.fromkeys(sorted(match for match in found if (match / "metrics.jsonl").is_file()))
         elif os.path.isfile(os.path.join(path, "metrics.jsonl")):
             folders[Path(path).absolute()] = None
         else:

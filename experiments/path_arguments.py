@@ -1,0 +1,59 @@
+"""Paths on the command line as they are: Hydra's grammar has uses of its own for `=`, brackets and commas."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.errors import HydraException
+
+PATH_KEYS = ("run", "value", "file", "out", "root")
+"""Keys of all commands whose value is a path: default names of runs contain `=`."""
+_PATH = re.compile(rf"(\+{{0,2}}(?:{'|'.join(PATH_KEYS)})=)(.*)", re.DOTALL)
+_OTHER = re.compile(r"['\"\[{(]|\w+\(")
+"""How a quoted text, a list, a mapping and a call of Hydra's own (`glob(*)`) begin."""
+
+
+def quoted_paths(arguments: Sequence[str], several: bool) -> list[str]:
+    """The arguments with quotes around the paths that Hydra's grammar would not read as one text.
+
+    Args:
+        arguments: of the command line, without the program.
+        several: whether a comma parts the values of a sweep; a path that exists is one value in any case.
+
+    Example:
+        >>> quoted_paths(["run=runs/train/seed=1", "steps=3", "run=runs/train/a"], several=False)
+        ["run='runs/train/seed=1'", 'steps=3', 'run=runs/train/a']
+    """
+    return [_quoted(argument, several) for argument in arguments]
+
+
+def _quoted(argument: str, several: bool) -> str:
+    match = _PATH.fullmatch(argument)
+    if match is None:
+        return argument
+    key, value = match.groups()
+    if not os.path.exists(value):
+        if _OTHER.match(value):
+            return argument
+        if several and "," in value:
+            return key + ",".join(_as_one(part) for part in value.split(","))
+    return key + _as_one(value)
+
+
+def _as_one(path: str) -> str:
+    """`path` if Hydra reads it as this very text, or as a word of its own such as null; else in quotes."""
+    try:
+        parsed = OverridesParser.create().parse_override(f"run={path}")
+    except HydraException:
+        return _in_quotes(path)
+    # What is read as a list, or as several values, is a path where such a path exists.
+    plain = not parsed.is_sweep_override() and not isinstance(parsed.value(), list | dict)
+    return path if plain else _in_quotes(path)
+
+
+def _in_quotes(text: str) -> str:
+    return QuotedString(text=text, quote=Quote.single).with_quotes()
