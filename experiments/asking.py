@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float
 from omegaconf import OmegaConf
 
 from experiments.build import Setup, build, make
+from experiments.living import living_seeds
 from metrics import (
     RATIO_TOLERANCE,
     Interval,
@@ -38,7 +39,7 @@ from metrics.evaluators import (
 from models import Model, Params
 from tasks import Task, stream
 from tracking import LoadError, read_config
-from training.checkpoints import load_parameters, saved_parameters
+from training.checkpoints import digest, load_parameters, saved_digest, saved_parameters
 
 Scores = dict[str, np.ndarray]
 
@@ -94,6 +95,15 @@ class TrainedRun:
         model, seeds = self.setup.model, np.asarray(self.setup.seeds, np.uint32)
         abstract = jax.eval_shape(jax.vmap(lambda seed: model.init(stream(seed, "init"))), seeds)
         return load_parameters(self.path / "checkpoints", phase, step, abstract)
+
+    def digest(self, phase: str, step: int) -> str:
+        """SHA-256 of a checkpoint's parameters, which tells them from others that were trained under the
+        same name. ValueError if it cannot be read."""
+        return saved_digest(self.path / "checkpoints", phase, step) or digest(self.parameters(phase, step))
+
+    def living_seeds(self, phase: str, step: int) -> tuple[int, ...]:
+        """The seeds that had not diverged at a checkpoint."""
+        return living_seeds(self.path, self.setup.seeds, phase, step)
 
 
 def open_run(path: str | Path) -> TrainedRun:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import operator
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,9 +15,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from experiments.asking import TrainedRun, open_run
 from experiments.build import Setup, make, plain
+from experiments.living import left_out_line, require_living
 from models import Model, Params
 from tasks import Task
-from tracking import LoadError
+from tracking import LoadError, read_config
 
 BASE_KEYS = ("run", "checkpoint_of", "task_overrides")
 """What conf/train_value.yaml and conf/train_rl.yaml ask, and `value_config` and `rl_config` answer."""
@@ -103,11 +106,64 @@ def _from_run(config: DictConfig, own: DictConfig, overrides: Mapping[str, Any])
             f"{lengths[1]}; valid: as many{', or initial=fresh' if 'initial' in config else ''}"
         )
     own.source = OmegaConf.merge(own.source, {"base": run.config["model"] | shape})
-    own.base = {"run": str(config.run), "phase": phase, "step": step}
-    first = run.setup.seeds[0] if own.seed is None else own.seed
-    rest = [seed for seed in run.setup.seeds if isinstance(first, int) and seed >= first]
+    own.base = {"run": str(config.run), "phase": phase, "step": step, "sha256": run.digest(phase, step)}
+    theirs = _all_seeds(run)
+    first = theirs[0] if own.seed is None else own.seed
+    rest = [seed for seed in theirs if isinstance(first, int) and seed >= first]
     own.seed, own.seeds = first, len(rest) if own.seeds is None else own.seeds
+    if isinstance(own.seed, int) and isinstance(own.seeds, int):
+        _leave_out_diverged(own, run)
     return own
+
+
+def _all_seeds(run: TrainedRun) -> tuple[int, ...]:
+    """The seeds of a run, with those that its own base had lost."""
+    first, count = int(run.config["seed"]), int(run.config["seeds"])
+    return tuple(range(first, first + count))
+
+
+def _leave_out_diverged(own: DictConfig, run: TrainedRun) -> None:
+    """State in `base.diverged` which of the seeds asked for had diverged at the base's checkpoint; nothing is
+    stated where none had.
+
+    Raises:
+        ValueError: all of them had.
+    """
+    phase, step = own.base.phase, own.base.step
+    alive, asked = run.living_seeds(phase, step), range(own.seed, own.seed + own.seeds)
+    diverged = [seed for seed in asked if seed in _all_seeds(run) and seed not in alive]
+    if diverged:
+        require_living(run.path, phase, step, [seed for seed in asked if seed not in diverged])
+        own.base.diverged = diverged
+
+
+def same_base(path: Path, config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Keys below `base` in which a run that is continued at `path` may differ from its `config.yaml`.
+
+    A base model is known by the SHA-256 of its parameters, wherever its run lies. A run from before that
+    SHA-256 was kept is known by its base's place on disk, and keeps the SHA-256 from now on.
+
+    Raises:
+        ValueError: the base's parameters are not those that the run began with; nothing was changed.
+    """
+    if not (path / "config.yaml").is_file():
+        return ()
+    before, now = read_config(path).get("base"), config.get("base")
+    if not isinstance(before, Mapping) or not isinstance(now, Mapping):
+        return ()
+    if "sha256" not in before:
+        return ("base.sha256", "base.run") if _place(before) == _place(now) else ("base.sha256",)
+    if before["sha256"] != now.get("sha256"):
+        raise LoadError(
+            f"base: {path} began with other parameters than those of {now['run']} at {now['phase']}:"
+            f"{now['step']} (SHA-256 {before['sha256'][:12]}, now {str(now.get('sha256'))[:12]}): put the "
+            "old base back, or choose another run name"
+        )
+    return ("base.run",)
+
+
+def _place(base: Mapping[str, Any]) -> str:
+    return os.path.realpath(str(base["run"]))
 
 
 _OWN_SEEDS = (("seed", 0), ("seeds", 1))
@@ -147,6 +203,8 @@ def base_parameters(config: DictConfig | Mapping[str, Any], setup: Setup) -> Par
     """Parameters of the base model for the run's seeds, with a leading axis of them: seed s has those of seed
     s. None for a run without a base model.
 
+    Seeds that had diverged at its checkpoint are left out of the run, and named.
+
     Raises:
         ValueError: a run or checkpoint that is gone, or a seed that it does not have.
     """
@@ -154,6 +212,8 @@ def base_parameters(config: DictConfig | Mapping[str, Any], setup: Setup) -> Par
     if asked is None:
         return None
     run = open_run(asked["run"])
+    if asked.get("diverged"):
+        print(left_out_line(run.path, asked["phase"], asked["step"], asked["diverged"]))
     rows = seed_rows(run, setup.seeds)
     return jax.tree.map(lambda leaf: np.asarray(leaf)[rows], run.parameters(asked["phase"], asked["step"]))
 

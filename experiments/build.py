@@ -9,6 +9,7 @@ from typing import Any
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from experiments.living import seeds_of
 from experiments.schema import check_fields
 from experiments.settings import EvaluationSettings, TrackingSettings
 from metrics.evaluators import Evaluator, HeldOut
@@ -90,7 +91,8 @@ def build(config: DictConfig) -> Setup:
     """
     if not isinstance(config.phases, DictConfig):
         raise ValueError(f"phases: {config.phases!r} is not a mapping from a phase's name to its overrides")
-    seeds = check_seeds(config.seed, config.seeds)
+    check_seeds(config.seed, config.seeds)
+    seeds = seeds_of(config)
     phases, settings = [], []
     for name, own in (config.phases or {"train": {}}).items():
         phase, evaluation = _phase(config, str(name), own)
@@ -137,14 +139,6 @@ def make(node: Any, path: str, **fields: Any) -> Any:
 def _line(text: str, path: str) -> str:
     text = " ".join(text.split())
     return text if text.startswith(path.split(".")[0]) else f"{path}: {text}"
-
-
-def _seeds(first: Any, count: Any) -> tuple[int, ...]:
-    for field, value, low in (("seed", first, 0), ("seeds", count, 1)):
-        whole(field, value, low)
-    if first + count > 2**31:
-        raise ValueError(f"seed: {first} + seeds = {count} exceeds 2^31")
-    return tuple(range(first, first + count))
 
 
 def _phase(config: DictConfig, name: str, own: Any) -> tuple[Phase, EvaluationSettings]:

@@ -16,9 +16,12 @@ from typing import Any, TypeVar
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from experiments.living import every_seed_diverged
 from tracking import read_status
+from tracking.load import matches
 from tracking.quick import Columns, metric_names, read_columns, read_config_quickly
 from tracking.run_config import RunDirectoryError, flatten
+from tracking.run_directory import RunStatus
 
 Found = TypeVar("Found")
 Read = TypeVar("Read")
@@ -79,12 +82,12 @@ def find_runs(paths: Sequence[str]) -> tuple[list[Path], list[Problem]]:
     found: dict[Path, None] = {}
     problems = []
     for path in paths:
-        matches = [path]
+        found_here = [path]
         if glob.has_magic(path) and not os.path.exists(path):
-            matches = sorted(glob.glob(path, recursive=True))
-            if not matches:
+            found_here = matches(path)
+            if not found_here:
                 problems.append(Problem(path, "nothing matches this pattern"))
-        for match in matches:
+        for match in found_here:
             below = list(_runs_below(match))
             found |= dict.fromkeys(Path(folder).absolute() for folder in below)
             # Whatever else a pattern matches is passed over, as in `load_runs`.
@@ -171,6 +174,9 @@ def _run(head: Head, columns: Columns, phase: str | None) -> Run | Problem:
     wanted = (_last_phase(head.config) or columns.phase[-1]) if phase is None else phase
     if wanted != "all" and wanted not in order:
         return Problem(head.name, f"no record of phase {wanted} ({head.state}); it has {', '.join(order)}")
+    ended = every_seed_diverged(RunStatus(head.state, head.reason))
+    if ended and wanted in ("all", columns.phase[-1]):
+        return Problem(head.name, f"every seed diverged in phase {columns.phase[-1]}")
     index = np.array([order[name] for name in columns.phase])
     kept: Bool[np.ndarray, " lines"] = (
         np.full(len(index), True) if wanted == "all" else index == order[wanted]

@@ -14,6 +14,7 @@ import hashlib
 import json
 import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,8 @@ from experiments.asking import TrainedRun, open_run
 from experiments.base_model import fitted, of_seed, seed_rows, task_config
 from experiments.build import make, plain
 from experiments.cli import command
-from experiments.evaluate import chosen_seeds, living_seeds, over_seeds
+from experiments.evaluate import over_seeds
+from experiments.living import chosen_seeds, left_out_line, require_living
 from experiments.runtime import configure
 from experiments.tables import print_table
 from metrics import Interval, name_of_n, pass_at_n_unbiased
@@ -49,7 +51,8 @@ Measured = dict[str, dict[str, Interval]]
 
 @dataclasses.dataclass(frozen=True)
 class Asked:
-    """What is decoded, by what: everything checked before anything is compiled."""
+    """What is decoded, by what: everything checked before anything is compiled. `left_out` names the seeds
+    that had diverged, a line for each run."""
 
     run: TrainedRun
     phase: str
@@ -57,7 +60,9 @@ class Asked:
     task: Task
     decoder: Decoder
     value: TrainedRun | None
+    value_checkpoint: tuple[str, int]
     seeds: tuple[int, ...]
+    left_out: tuple[str, ...]
     pass_ns: tuple[int, ...]
 
 
@@ -89,13 +94,28 @@ def check(config: DictConfig) -> Asked:
         raise ValueError(
             f"run: {run.path} is a value function; valid: a run of experiments.train, and value="
         )
-    seeds = tuple(chosen_seeds(config.seeds, run.setup.seeds, living_seeds(run, phase, step)))
+    seeds, left_out = _living(run, phase, step, chosen_seeds(config.seeds, run.setup.seeds), "run")
     pass_ns = pass_ns_of(plain(config)["pass_ns"], config.samples)
-    value_run = _value_run(str(config.value), task, seeds)
+    value_run, value_checkpoint = _value_run(str(config.value), task, seeds), ("", 0)
+    if value_run is not None:
+        value_checkpoint = value_run.checkpoints([str(config.value_checkpoint)])[-1]
+        seeds, more = _living(value_run, *value_checkpoint, seeds, "value")
+        left_out += more
     guided = getattr(decoder, "needs_values", True)
     if guided and str(config.value) == "exact" and type(task).value is Task.value:
         raise LoadError(f"value: exact; {type(task).__name__} knows no value function")
-    return Asked(run, phase, step, task, decoder, value_run, seeds, pass_ns)
+    return Asked(run, phase, step, task, decoder, value_run, value_checkpoint, seeds, left_out, pass_ns)
+
+
+def _living(
+    run: TrainedRun, phase: str, step: int, asked: Sequence[int], field: str
+) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """Those of the seeds that had not diverged, and a line that names the others."""
+    alive = run.living_seeds(phase, step)
+    kept = tuple(seed for seed in asked if seed in alive)
+    require_living(run.path, phase, step, kept, field)
+    line = left_out_line(run.path, phase, step, [seed for seed in asked if seed not in alive])
+    return kept, (line,) if line else ()
 
 
 def pass_ns_of(asked: Any, samples: int) -> tuple[int, ...]:
@@ -133,7 +153,7 @@ def measure(config: DictConfig, asked: Asked) -> tuple[dict[int, Measured], list
     problem = answering.prompts_of(held_out)
     params = asked.run.parameters(asked.phase, asked.step)
     base = fitted(asked.run.setup.model, task, "run")
-    networks = _networks(asked, str(config.value_checkpoint))
+    networks = _networks(asked)
     found: dict[int, Measured] = {}
     shown: list[tuple[Any, ...]] = []
     console = Console(stderr=True)
@@ -169,12 +189,11 @@ def measure(config: DictConfig, asked: Asked) -> tuple[dict[int, Measured], list
     return found, shown, held_out
 
 
-def _networks(asked: Asked, checkpoint: str) -> dict[int, tuple[Model, Params]]:
+def _networks(asked: Asked) -> dict[int, tuple[Model, Params]]:
     """Seed -> its value network; empty if the values are no network."""
     if asked.value is None:
         return {}
-    phase, step = asked.value.checkpoints([checkpoint])[-1]
-    params = asked.value.parameters(phase, step)
+    params = asked.value.parameters(*asked.value_checkpoint)
     rows = seed_rows(asked.value, asked.seeds)
     model = fitted(asked.value.setup.model, asked.task, "value")
     return {seed: (model, of_seed(params, row)) for seed, row in zip(asked.seeds, rows, strict=True)}
@@ -192,6 +211,8 @@ def document(config: DictConfig, asked: Asked, found: dict[int, Measured]) -> di
     return {
         "asked": {key: value for key, value in settings.items() if key not in ("run", "out", "hydra")},
         "checkpoint": f"{asked.phase}:{asked.step}",
+        "sha256": asked.run.digest(asked.phase, asked.step),
+        "value_sha256": None if asked.value is None else asked.value.digest(*asked.value_checkpoint),
         "confidence": 0.95,
         "over_seeds": _plain(over_seeds(found)),
         "seeds": {str(seed): _plain(measured) for seed, measured in found.items()},
@@ -227,6 +248,8 @@ def result_path(config: DictConfig, run: Path, content: dict[str, Any]) -> Path:
 
 def print_results(asked: Asked, found: dict[int, Measured], shown: list[tuple[Any, ...]]) -> None:
     """Metrics over seeds, or of the one seed over its prompts; then sample texts."""
+    for line in asked.left_out:
+        print(line)
     measured = over_seeds(found)
     over = f"over {len(found)} seeds" if len(found) > 1 else "over prompts"
     classes = list(next(iter(measured.values())))

@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from experiments.living import living_seeds, seeds_of
 from experiments.matrices import last_phase
 from metrics import coverage_profile, log_density_ratio
 from metrics.coverage_events import coverage_events
 from metrics.early_warning import Statistic, drawn_candidates, strongest_values
 from tracking import LoadError, load_log_probs, load_run, read_config
+from tracking.load import matches
 
 LEAST_EVALUATIONS = 3
 
@@ -112,8 +114,8 @@ def watch_run(path: Path, name: str, statistics: Sequence[Statistic], truth: Tru
     steps = tuple(sorted(set(arrays) & set(records["step"].tolist())))
     if len(steps) < LEAST_EVALUATIONS:
         raise LoadError(f"{path}: {len(steps)} evaluations; valid: {LEAST_EVALUATIONS} or more")
-    seeds = range(int(config["seed"]), int(config["seed"]) + int(config["seeds"]))
-    living = set(records["seed"][records["step"] == steps[-1]].tolist())
+    seeds = seeds_of(config)
+    living = living_seeds(path, seeds, phase, steps[-1])
     alive = [i for i, seed in enumerate(seeds) if seed in living]
     weighted = held["weights"] > 0
     log_prob = np.stack([arrays[step]["log_prob"] for step in steps], axis=1)[:, :, weighted]
@@ -167,15 +169,14 @@ def recorded_runs(patterns: Sequence[str], root: Path, own: Path) -> dict[str, P
     """
     folders: set[Path] = set()
     for pattern in patterns:
-        if not glob.has_magic(pattern):
+        if not glob.has_magic(pattern) or Path(pattern).exists():
             if not (Path(pattern) / "metrics.jsonl").is_file():
                 raise ValueError(
                     f"runs: {pattern}: no metrics.jsonl there; valid: run directories, or patterns"
                 )
             folders.add(Path(pattern).absolute())
             continue
-        files = glob.iglob(f"{pattern}/metrics.jsonl", recursive=True)
-        folders |= {Path(file).absolute().parent for file in files}
+        folders |= {Path(file).absolute().parent for file in matches(f"{pattern}/metrics.jsonl")}
     folders = {each for each in folders if own.absolute() not in (each, *each.parents)}
     base = root.absolute()
     # As short as they can be said: they stand in the verdict.

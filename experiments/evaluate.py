@@ -27,6 +27,7 @@ from omegaconf import DictConfig, OmegaConf
 from experiments import asking
 from experiments.build import plain
 from experiments.cli import command
+from experiments.living import chosen_seeds, left_out_line, require_living
 from experiments.runtime import configure
 from experiments.settings import EvaluationSettings
 from experiments.tables import print_table
@@ -34,7 +35,7 @@ from metrics import Interval, mean_interval, name_of_n
 from metrics.evaluators import DistributionEvaluator, HeldOut, SamplingEvaluator
 from tasks import check_seed
 from tasks.checks import whole
-from tracking import LoadError, load_run
+from tracking import LoadError
 from tracking.atomic import atomic_write
 
 Measured = dict[str, dict[str, Interval]]
@@ -72,13 +73,15 @@ def settings_of(config: DictConfig, run: asking.TrainedRun, phase: str) -> Evalu
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """One checkpoint: `seeds` and `bounds` by seed, and the seeds that had diverged by then."""
+    """One checkpoint: `seeds` and `bounds` by seed, and the seeds that are left out because they had diverged
+    by then; `sha256` of the checkpoint's parameters."""
 
     phase: str
     step: int
     seeds: dict[int, Measured]
     bounds: dict[int, Bounds]
     diverged: tuple[int, ...]
+    sha256: str
 
     @property
     def name(self) -> str:
@@ -96,24 +99,41 @@ def measure(config: DictConfig, run: asking.TrainedRun) -> list[Result]:
     overrides = plain(config)["task_overrides"] or {}
     if not isinstance(overrides, Mapping):
         raise ValueError(f"task_overrides: {overrides!r} is not a mapping from the task's fields to values")
-    checkpoints = run.checkpoints(_texts(config.checkpoints))
+    asked = chosen_seeds(config.seeds, run.setup.seeds)
+    checkpoints = _with_living_seeds(run, run.checkpoints(_texts(config.checkpoints)), asked)
     for phase, members in itertools.groupby(checkpoints, key=lambda item: item[0]):
         settings = settings_of(config, run, phase)
         evaluators = settings.evaluators()
         held_out = settings.held_out(run.task(phase, overrides), "asked")
         scorer = asking.make_scorer(run.setup.model, evaluators, held_out)
         for _, step in members:
+            alive = run.living_seeds(phase, step)
             params = run.parameters(phase, step)
-            alive = living_seeds(run, phase, step)
             seeds, limits = {}, {}
-            for seed in chosen_seeds(config.seeds, run.setup.seeds, alive):
+            for seed in (seed for seed in asked if seed in alive):
                 index = run.setup.seeds.index(seed)
                 scores = scorer(jax.tree.map(operator.itemgetter(index), params))
                 seeds[seed] = measure_seed(scores, held_out, evaluators)
                 limits[seed] = asking.bounds(scores["distribution"], held_out, settings.coverage_ns)
-            diverged = tuple(seed for seed in run.setup.seeds if seed not in alive)
-            found.append(Result(phase, step, seeds, limits, diverged))
+            diverged = tuple(seed for seed in asked if seed not in alive)
+            found.append(Result(phase, step, seeds, limits, diverged, run.digest(phase, step)))
     return found
+
+
+def _with_living_seeds(
+    run: asking.TrainedRun, checkpoints: Sequence[tuple[str, int]], asked: Sequence[int]
+) -> list[tuple[str, int]]:
+    """The checkpoints at which one of the seeds had not diverged; the others are named.
+
+    Raises:
+        ValueError: there is none.
+    """
+    living = {place: set(asked) & set(run.living_seeds(*place)) for place in checkpoints}
+    if not any(living.values()):
+        require_living(run.path, *checkpoints[-1], ())
+    for place in (place for place in checkpoints if not living[place]):
+        print(left_out_line(run.path, *place, asked))
+    return [place for place in checkpoints if living[place]]
 
 
 def measure_seed(
@@ -145,32 +165,6 @@ def reduced(values: Iterable[tuple[str, float]], classes: Sequence[str]) -> Meas
     return found
 
 
-def living_seeds(run: asking.TrainedRun, phase: str, step: int) -> tuple[int, ...]:
-    """Seeds whose loss was finite at that step: those with a record there, or all while there is none."""
-    records = load_run(run.path)
-    there = set(records["seed"][(records["phase"] == phase) & (records["step"] == step)].tolist())
-    return tuple(seed for seed in run.setup.seeds if seed in there) or run.setup.seeds
-
-
-def chosen_seeds(asked: Any, seeds: Sequence[int], alive: Sequence[int]) -> list[int]:
-    """The seeds to evaluate: "all" means those that did not diverge.
-
-    Raises:
-        ValueError: a seed that the run does not have.
-    """
-    if asked == "all":
-        return list(alive)
-    wanted = list(asked) if OmegaConf.is_list(asked) or isinstance(asked, list) else [asked]
-    for seed in wanted:
-        if isinstance(seed, bool) or seed not in seeds:
-            raise ValueError(
-                f"seeds: {seed!r} is not in the run; valid are all, {', '.join(map(str, seeds))}"
-            )
-    if not wanted:
-        raise ValueError(f"seeds: none; valid are all, {', '.join(map(str, seeds))}")
-    return sorted(set(wanted))
-
-
 def over_seeds(measured: Mapping[int, Measured]) -> Measured:
     """The mean over seeds with Student's interval over them; of one seed, its own interval over prompts."""
     tables = list(measured.values())
@@ -196,6 +190,7 @@ def document(config: DictConfig, results: Sequence[Result]) -> dict[str, Any]:
         {
             "phase": result.phase,
             "step": result.step,
+            "sha256": result.sha256,
             "diverged_seeds": list(result.diverged),
             "over_seeds": _plain(over_seeds(result.seeds)),
             "seeds": {
@@ -251,11 +246,11 @@ def _texts(value: Any) -> list[str]:
     return [str(item) for item in value] if OmegaConf.is_list(value) else [str(value)]
 
 
-def print_results(results: Sequence[Result]) -> None:
+def print_results(results: Sequence[Result], path: Path) -> None:
     """All metrics of one checkpoint, or the mixture's alone of several."""
     for result in results:
-        for seed in result.diverged:
-            print(f"{result.name}: seed {seed} has diverged; its parameters are its last good ones")
+        if result.diverged:
+            print(left_out_line(path, result.phase, result.step, result.diverged))
     if len(results) > 1:
         names = list(over_seeds(results[0].seeds))
         rows = []
@@ -298,7 +293,7 @@ def evaluate(config: DictConfig) -> int:
     results = measure(config, run)
     content = document(config, results)
     path = result_path(config, run.path, content["asked"])
-    print_results(results)
+    print_results(results, run.path)
     try:
         atomic_write(path, json.dumps(content, indent=1, allow_nan=False).encode() + b"\n")
     except OSError as error:

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int
 
+from experiments.living import every_seed_diverged, living_seeds, seeds_of
 from metrics import coverage_profile, kl, log_density_ratio, pass_at_n, weighted_mean
-from tracking import LoadError, load_log_probs, load_run, read_config
+from tracking import LoadError, load_log_probs, load_run, read_config, read_status
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +88,7 @@ def run_matrices(path: str | Path, phase: str | None = None) -> RunMatrices:
     """
     phase = last_phase(path, phase)
     config = read_config(path)
-    seeds = range(int(config["seed"]), int(config["seed"]) + int(config["seeds"]))
+    seeds = seeds_of(config)
     held = load_log_probs(path, f"{phase}_held_out")[f"{phase}_held_out"]
     found = load_log_probs(path, f"{phase}_[0-9]*")
     scores = {
@@ -96,11 +97,14 @@ def run_matrices(path: str | Path, phase: str | None = None) -> RunMatrices:
         if name == f"{phase}_{name[-8:]}"
     }
     records = load_run(path)
+    ended = every_seed_diverged(read_status(path)) and records["phase"].iloc[-1:].tolist() == [phase]
     records = records[records["phase"] == phase]
     # Arrays of the newest steps may be on disk before their metrics are; the metrics say which seeds live.
     steps = tuple(sorted(set(scores) & set(records["step"].tolist())))
-    living = set(records["seed"][records["step"] == steps[-1]].tolist()) if steps else set()
+    living = living_seeds(path, seeds, phase, steps[-1]) if steps else ()
     alive = [i for i, seed in enumerate(seeds) if seed in living]
+    if ended:
+        raise LoadError(f"run: {path}: every seed diverged in phase {phase}; valid: a run that does not")
     if not alive:
         raise LoadError(f"run: {path}: no seed has an evaluated checkpoint of phase {phase}")
     joint = held["weights"][:, None] * held["candidate_weight"]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
 
-from experiments.base_model import base_parameters
+from experiments.base_model import base_parameters, same_base
 from experiments.build import Setup, build, make, plain
 from experiments.processes import order
 from experiments.settings import TrackingSettings
@@ -93,10 +93,11 @@ def train_run(
     """
     setup = setup or build(config)
     layout = setup.layout(config)
+    identity = plain(config)
+    may_differ = same_base(path, identity)
     fixed = base_parameters(config, setup)
     early_warning = _early_warning(config)
     began = time.monotonic()
-    identity = plain(config)
     tracking = setup.tracking
     if tracking.per_seed and AGENT in os.environ:
         raise ValueError("tracking.per_seed: True; an agent of a W&B sweep has one W&B run for all seeds")
@@ -104,7 +105,12 @@ def train_run(
     check_run_id(options, path, again=AGENT in os.environ)
     with (
         _refusals(path),
-        RunDirectory.open(path, identity, resume=config.resume, volatile=VOLATILE) as directory,
+        RunDirectory.open(
+            path,
+            identity,
+            resume=config.resume,
+            volatile=(*VOLATILE, *may_differ),
+        ) as directory,
     ):
         if directory.is_complete:
             reason = directory.status.reason if directory.status else ""

@@ -36,7 +36,6 @@ from experiments.claim import (
     worked_seconds,
 )
 from experiments.cli import StopRequest, command
-from experiments.evaluate import living_seeds
 from experiments.runs import run_path, train_run
 from experiments.runtime import configure
 from experiments.vgb_dyck_checks import checks, notes
@@ -157,7 +156,7 @@ def measure(
     seeds = tuple(
         seed
         for seed in base.setup.seeds
-        if all(seed in living_seeds(run, *ends[run.path]) for run in (base, value))
+        if all(seed in run.living_seeds(*ends[run.path]) for run in (base, value))
     )
     require_seeds("vgb_dyck", seeds)
     problems = {}

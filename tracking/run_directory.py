@@ -111,10 +111,10 @@ class RunDirectory:
                 (path / name).mkdir(exist_ok=True)
             _clear_temporary(path)
             run = cls(path, lock, resumed)
-            if not resumed or plain_config(read_config(path)) != config:
-                atomic_write(run.config_path, dump_config(config))
             if not run.is_complete:
                 run.mark("running")
+                if not resumed or plain_config(read_config(path)) != config:
+                    atomic_write(run.config_path, dump_config(config))
             return run
         except BaseException as error:
             if lock >= 0:

@@ -336,6 +336,22 @@ def saved_parameters(directory: Path) -> list[tuple[str, int]]:
     return sorted(found)
 
 
+def saved_digest(directory: Path, phase: str, step: int) -> str | None:
+    """The SHA-256 that a parameter checkpoint below a run's `checkpoints/` carries; None if it has none.
+
+    It is read without the arrays, which `load_parameters` compares with it.
+
+    Raises:
+        ValueError: the checkpoint cannot be read.
+    """
+    path = (directory / "parameters" / phase / f"{step:08d}").absolute()
+    try:
+        found = (_checkpointer().metadata(path).custom_metadata or {}).get("sha256")
+    except Exception as error:
+        raise CheckpointError(f"checkpoint: {path}: cannot be read ({_brief(error)})") from None
+    return None if found is None else str(found)
+
+
 def load_parameters(directory: Path, phase: str, step: int, abstract: Any) -> Any:
     """Parameters saved below a run's `checkpoints/`, with a leading axis of seeds.
 

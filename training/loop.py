@@ -26,6 +26,9 @@ from training.sink import Record, Sink
 from training.sources import base_of, of_base
 from training.table import COLUMNS, sample_table
 
+NOT_FINITE = "loss or gradient is not finite"
+"""How the message of `TrainingDiverged`, and the status of a run that it ended, begins."""
+
 
 class TrainingDiverged(RuntimeError):
     """Every seed's loss or gradient stopped being finite; the message names the phase and the steps."""
@@ -278,7 +281,7 @@ class Trainer:
             where = ", ".join(
                 f"seed {seed} at step {step} of {name}" for seed, (name, step) in self.failed.items()
             )
-            raise TrainingDiverged(f"loss or gradient is not finite: {where}; lower optimizer.learning_rate")
+            raise TrainingDiverged(f"{NOT_FINITE}: {where}; lower optimizer.learning_rate")
 
     def _keep_arrays(self, index: int, step: int, arrays: dict[str, np.ndarray]) -> None:
         """Keep an evaluation's per-example arrays if the budget of `log_probs/` has room for that step.

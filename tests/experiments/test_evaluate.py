@@ -192,7 +192,9 @@ def test_missing_runs_and_checkpoints_are_named(
     )
 
 
-def test_a_diverged_seed_is_left_out_and_named(tiny_run: Path, tmp_path: Path) -> None:
+def test_a_diverged_seed_is_left_out_and_named(
+    tiny_run: Path, tmp_path: Path, call: Callable[..., Any]
+) -> None:
     path = Path(shutil.copytree(tiny_run, tmp_path / "diverged"))
     lines = (path / "metrics.jsonl").read_text().splitlines()
     kept = [
@@ -202,10 +204,18 @@ def test_a_diverged_seed_is_left_out_and_named(tiny_run: Path, tmp_path: Path) -
     ]
     (path / "metrics.jsonl").write_text("\n".join(kept) + "\n")
     run = asking.open_run(path)
-    assert evaluate.living_seeds(run, "finetune", 5) == (0, 1)
-    assert evaluate.living_seeds(run, "finetune", 10) == (0,)
-    assert evaluate.chosen_seeds("all", (0, 1), (0,)) == [0]
-    assert evaluate.chosen_seeds([1], (0, 1), (0,)) == [1]
+    assert run.living_seeds("finetune", 5) == (0, 1)
+    assert run.living_seeds("finetune", 10) == (0,)
+    small = ("num_examples=2", "num_samples=0", "out=x")
+    ended = call(evaluate.main, f"run={path}", "checkpoints=[finetune:5,finetune:10]", *small)
+    assert (ended.status, ended.err) == (0, "")
+    assert f"{path}: seed 1 had diverged at finetune:10 and is left out" in ended.out
+    first, second = json.loads((path / "evaluations" / "x.json").read_text())["checkpoints"]
+    assert (set(first["seeds"]), set(second["seeds"])) == ({"0", "1"}, {"0"})
+    ended = call(evaluate.main, f"run={path}", "checkpoints=finetune:10", "seeds=[1]", *small)
+    assert ended.status == 2
+    assert "every seed that is asked for had diverged at finetune:10" in ended.err
+    assert ended.err.count("\n") == 1
 
 
 def test_rebuilding_uses_the_run_s_configuration_alone(tiny_run: Path) -> None:
@@ -251,7 +261,7 @@ def test_further_evaluators_of_the_run_are_asked_too(tiny_run: Path) -> None:
     assert math.isnan(first["largest/mean"][""].low)
     together = evaluate.over_seeds(seeds)["largest/mean"][""]
     assert together.low <= together.estimate <= together.high
-    evaluate.print_results([evaluate.Result("finetune", 10, {0: first}, {0: {}}, ())])
+    evaluate.print_results([evaluate.Result("finetune", 10, {0: first}, {0: {}}, (), "")], tiny_run)
 
 
 def test_the_run_s_own_further_evaluators_are_kept(tiny_run: Path, compose_config: Any) -> None:
