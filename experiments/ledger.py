@@ -1,29 +1,31 @@
 """The ledger of claims: the newest verdict of every (claim, scale) in one table.
 
-    python -m experiments.ledger [runs=runs] [results=results] [out=docs/claims.md] [readme=README.md]
-                                 [run=none|all|<claim>,<claim>...] [scale=cpu]
+    python -m experiments.ledger [runs=runs] [results=results] [run=none|all|<claim>,<claim>...] [scale=cpu]
+                                 [write=false|true] [out=docs/claims.md] [readme=README.md]
 
-Reads every `verdict.json` under the two folders, prints the table, and writes it as Markdown to `out`, as
-JSON to <results>/claims.json, and, a line a claim, between the marks `<!-- claims -->` and `<!-- /claims -->`
-of `readme`, if there are any. It knows no claim by name: a new one appears as soon as it has written a
-verdict. A file that cannot be believed is named and left out.
+Reads every `verdict.json` under the two folders and prints one line per claim. It knows no claim by name: a
+new one appears as soon as it has written a verdict. A file that cannot be believed is named and left out.
 
-With run=all every claim of the scale is run first, with run=figure1,vgb_delay those, one after the other;
-verdicts and figures of what ran are kept in <results>/<claim>_<scale>/. A claim that fails stops no other, is
-named at the end, and makes the exit status 1.
+With run=all every claim of the scale is run first, with run=figure1,vgb_delay those, one after the other. A
+claim that fails stops no other, is named at the end, and makes the exit status 1.
+
+Nothing is written unless write=true. The table of all checks then goes to `out` as Markdown, to
+<results>/claims.json as JSON, and with one line per claim between the marks `<!-- claims -->` and
+`<!-- /claims -->` of `readme`, if there are any. Verdicts and figures of the claims that ran are then kept in
+<results>/<claim>_<scale>/.
+
+The keys that every command takes (`tracking`, `name`, `root`, `seed`, `resume`) are taken too: `root` is
+another word for `runs`, and the others change nothing here.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from experiments.ledger_run import chosen_claims, run_claims
 from experiments.report import format_interval, format_number
@@ -54,7 +56,10 @@ _DEFAULTS = {
     "readme": "README.md",
     "run": "none",
     "scale": "cpu",
+    "write": "false",
 }
+_COMMON = re.compile(r"(tracking(\.\w+)?|name|seed|resume)=.")
+"""Settings that every command takes, and that change nothing here."""
 _HEADLINE = 3
 
 
@@ -115,7 +120,7 @@ def markdown(verdicts: Sequence[Verdict]) -> str:
     lines = [
         "# Claims",
         "",
-        "Made by `python -m experiments.ledger` from the newest verdict of every claim and scale.",
+        "Made by `python -m experiments.ledger write=true` from the newest verdict of every claim and scale.",
         "Measured: the estimate and its 95 % interval.",
         "",
         f"| {' | '.join(COLUMNS)} |",
@@ -178,27 +183,33 @@ def as_json(verdicts: Sequence[Verdict]) -> str:
     return json.dumps(records, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def table(verdicts: Sequence[Verdict]) -> Table:
-    """The table for a terminal."""
-    drawn = Table(show_lines=True, title="Claims", title_justify="left")
-    for name in COLUMNS:
-        drawn.add_column(name, overflow="fold")
-    for verdict in verdicts:
-        cells = [Text("\n".join(cell)) for cell in row(verdict)]
-        cells[COLUMNS.index("Verdict")].stylize("bold green" if verdict.holds else "bold red")
-        drawn.add_row(*cells)
-    return drawn
+def lines(verdicts: Sequence[Verdict]) -> list[str]:
+    """One line per claim for a terminal: name and scale, verdict, checks, seeds, date."""
+    names = [" ".join(f"{verdict.claim} ({verdict.scale})".split()) for verdict in verdicts]
+    width = max(map(len, names), default=0)
+    return [f"{name:{width}}  {_outcome(verdict)}" for name, verdict in zip(names, verdicts, strict=True)]
+
+
+def _outcome(verdict: Verdict) -> str:
+    passed = sum(check.passed for check in verdict.checks)
+    count = f"{passed} of {len(verdict.checks)} checks, {len(verdict.seeds)} seeds"
+    holds = "holds" if verdict.holds else "does not hold"
+    return f"{holds + ':':14} {count}, {started_at(verdict.started).date().isoformat()}"
 
 
 def parse(arguments: Sequence[str]) -> dict[str, str]:
     """`key=value` arguments over the defaults.
 
     Raises:
-        ValueError: an argument that is not key=value, an unknown key, or an empty value.
+        ValueError: an argument that is not key=value, an unknown key, an empty value, or a `write` that is
+            neither true nor false.
     """
     settings = dict(_DEFAULTS)
     for argument in arguments:
+        if _COMMON.match(argument):
+            continue
         key, equals, value = argument.partition("=")
+        key = "runs" if key == "root" else key
         if key not in settings or not equals or not value:
             valid = ", ".join(
                 f"{name}={'PATH' if name in ('runs', 'results', 'out', 'readme') else name.upper()}"
@@ -206,12 +217,14 @@ def parse(arguments: Sequence[str]) -> dict[str, str]:
             )
             raise ValueError(f"{argument!r}: not a setting of the ledger; valid: {valid}")
         settings[key] = value
+    if settings["write"] not in ("true", "false"):
+        raise ValueError(f"write: {settings['write']!r} is neither true nor false")
     return settings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run what is to be run, print and write the ledger; returns the exit status: 0, 1 if a claim failed to
-    run, 2 for bad arguments, 130 if a claim was stopped.
+    """Run what is to be run, print the ledger, and write it where asked; returns the exit status: 0, 1 if a
+    claim failed to run, 2 for bad arguments, 130 if a claim was stopped.
 
     With no verdict at all it says how to make one, and leaves the files as they are.
     """
@@ -220,9 +233,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = parse(sys.argv[1:] if arguments is None else arguments)
         if settings["run"] != "none":
             claims = chosen_claims(settings["run"], settings["scale"])
-            failures = run_claims(
-                claims, settings["scale"], Path(settings["runs"]), Path(settings["results"])
-            )
+            kept = Path(settings["results"]) if settings["write"] == "true" else None
+            failures = run_claims(claims, settings["scale"], Path(settings["runs"]), kept)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -232,17 +244,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     verdicts, warnings = collect((settings["runs"], settings["results"]))
     for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
-    status = _show_and_write(verdicts, settings) if verdicts else 0
-    if not verdicts:
-        print(HOW_TO)
+    print("\n".join(lines(verdicts)) if verdicts else HOW_TO)
+    status = _write(verdicts, settings) if verdicts and settings["write"] == "true" else 0
     for failure in failures:
         print(f"failed: {failure}", file=sys.stderr)
     return status or int(bool(failures))
 
 
-def _show_and_write(verdicts: Sequence[Verdict], settings: dict[str, str]) -> int:
-    # A log or a pipe has no width of its own, and ten columns in the default one would be unreadable.
-    Console(width=None if sys.stdout.isatty() else 200).print(table(verdicts))
+def _write(verdicts: Sequence[Verdict], settings: dict[str, str]) -> int:
     readme = Path(settings["readme"])
     written = {
         "out": (Path(settings["out"]), markdown(verdicts)),

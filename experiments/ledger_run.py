@@ -1,4 +1,4 @@
-"""Running claims for the ledger, one after the other, and keeping what they found in `results/`."""
+"""Runs of claims for the ledger, one after the other, and copies of what they found in `results/`."""
 
 from __future__ import annotations
 
@@ -49,10 +49,11 @@ def chosen_claims(run: str, scale: str) -> tuple[str, ...]:
     return names
 
 
-def run_claims(claims: Sequence[str], scale: str, runs: Path, results: Path) -> list[str]:
+def run_claims(claims: Sequence[str], scale: str, runs: Path, results: Path | None) -> list[str]:
     """Run `python -m experiments.<claim> scale=<scale>` for each; returns one line for each that failed.
 
     What a claim has computed before it uses again, as its command does. One that fails stops no other.
+    Verdicts and figures are copied to <results>/<claim>_<scale>, unless `results` is None.
 
     Raises:
         KeyboardInterrupt: a claim was stopped by a signal; the same command continues there.
@@ -71,7 +72,10 @@ def run_claims(claims: Sequence[str], scale: str, runs: Path, results: Path) -> 
             failures.append(f"{claim}: exit status {status}")
             continue
         try:
-            keep(runs / claim / scale, results / f"{claim}_{scale}")
+            if results is None:
+                Verdict.read(runs / claim / scale / "verdict.json")
+            else:
+                keep(runs / claim / scale, results / f"{claim}_{scale}")
         except (OSError, VerdictError) as error:
             failures.append(f"{claim}: {error}")
         print(f"[{place}/{len(claims)}] {claim}: {time.monotonic() - began:.0f} s", flush=True)

@@ -8,7 +8,18 @@ from pathlib import Path
 import pytest
 
 from experiments import ledger_run
-from experiments.ledger import COLUMNS, HOW_TO, MARKS, collect, head, main, markdown, parse, with_head
+from experiments.ledger import (
+    COLUMNS,
+    HOW_TO,
+    MARKS,
+    collect,
+    head,
+    lines,
+    main,
+    markdown,
+    parse,
+    with_head,
+)
 from experiments.ledger_run import chosen_claims, keep, known_claims, run_claims
 from experiments.verdict import Check, Verdict, VerdictError
 
@@ -39,7 +50,7 @@ def places(tmp_path: Path) -> list[str]:
 
 
 def run(tmp_path: Path, *more: str) -> int:
-    return main([*places(tmp_path), *more])
+    return main([*places(tmp_path), "write=true", *more])
 
 
 def test_newest_verdict_of_each_claim_and_scale_in_order(tmp_path):
@@ -107,9 +118,35 @@ def test_writing_twice_gives_the_same_bytes(tmp_path, capsys):
     first = (tmp_path / "claims.md").read_bytes()
     assert run(tmp_path) == 0
     assert (tmp_path / "claims.md").read_bytes() == first
-    shown = capsys.readouterr().out
-    for word in ("alpha", "score", "0.75 [0.5, 1]", "holds", "A CPU"):
-        assert word in shown
+    assert "alpha (cpu)  holds:         1 of 1 checks, 4 seeds, 2026-01-01\n" in capsys.readouterr().out
+
+
+def test_without_being_asked_it_prints_one_line_per_claim_and_writes_nothing(tmp_path, capsys, monkeypatch):
+    failed = Check("gap", None, None, "> 0", False)
+    write(tmp_path / "runs" / "a", scale="cpu with\nseed=3", checks=tuple([failed] * 40))
+    write(tmp_path / "runs" / "b", "beta")
+    (tmp_path / "README.md").write_text(f"{MARKS[0]}\n{MARKS[1]}\n")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert main(places(tmp_path)) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "alpha (cpu with seed=3)  does not hold: 0 of 40 checks, 4 seeds, 2026-01-01",
+        "beta (cpu)               holds:         1 of 1 checks, 4 seeds, 2026-01-01",
+    ]
+    monkeypatch.setattr(ledger_run.subprocess, "run", pretend({"figure1": 0}, []))
+    assert main([*places(tmp_path), "run=figure1"]) == 0
+    assert "figure1 (cpu)" in capsys.readouterr().out
+    after = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    # What ran lies in its own run directory, and nowhere else.
+    own = tmp_path / "runs" / "figure1"
+    assert {path: text for path, text in after.items() if own not in path.parents} == before
+    assert lines(()) == []
+
+
+def test_keys_that_every_command_takes_are_taken(tmp_path, capsys):
+    write(tmp_path / "runs")
+    common = ["tracking.wandb=disabled", "tracking=default", "name=x", "seed=3", "resume=never"]
+    assert main([f"root={tmp_path / 'runs'}", f"results={tmp_path / 'none'}", *common]) == 0
+    assert capsys.readouterr().out.startswith("alpha (cpu)")
 
 
 def test_a_broken_file_is_named_and_the_others_are_shown(tmp_path, capsys):
@@ -140,17 +177,23 @@ def test_settings_have_defaults():
         "readme": "README.md",
         "run": "none",
         "scale": "cpu",
+        "write": "false",
     }
     assert parse(["out=x=y.md"])["out"] == "x=y.md"
 
 
-@pytest.mark.parametrize("argument", ["rnus=x", "runs", "out=", "--help"])
+@pytest.mark.parametrize("argument", ["rnus=x", "runs", "out=", "seed=", "name", "--help"])
 def test_a_bad_argument_is_one_line_and_status_2(argument, capsys):
     assert main([argument]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert argument in error
-    assert "valid: runs=PATH, results=PATH, out=PATH, readme=PATH, run=RUN, scale=SCALE" in error
+    assert "valid: runs=PATH, results=PATH, out=PATH, readme=PATH, run=RUN, scale=SCALE, write=WRITE" in error
+
+
+def test_write_is_true_or_false(capsys):
+    assert main(["write=yes"]) == 2
+    assert capsys.readouterr().err == "error: write: 'yes' is neither true nor false\n"
 
 
 def test_an_output_that_cannot_be_written_is_one_line_and_status_2(tmp_path, capsys):
