@@ -80,7 +80,7 @@ class TrainedRun:
         """
         own = ((self.config["phases"] or {}).get(phase) or {}).get("task") or {}
         node = OmegaConf.merge(self.config["task"], own, dict(overrides))
-        task: Task = make(node, "task_overrides")
+        task: Task = make(node, "task_overrides", Task)
         for field in ("vocab_size", "prompt_length", "response_length"):
             asked, valid = getattr(task, field), getattr(self.setup.model, field)
             if asked != valid:

@@ -92,7 +92,7 @@ def _from_run(config: DictConfig, own: DictConfig, overrides: Mapping[str, Any])
     run = open_run(config.run)
     phase, step = run.checkpoints([str(config.checkpoint_of)])[-1]
     own.task = task_config(run, phase, overrides)
-    base = fitted(run.setup.model, make(own.task, "task_overrides"), f"run: {run.path}")
+    base = fitted(run.setup.model, make(own.task, "task_overrides", Task), f"run: {run.path}")
     shape = {field: getattr(base, field) for field in SHAPE}
     architecture = run.config["model"]
     if "model" not in own:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from typing import Any
 
+import optax
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
@@ -22,6 +25,7 @@ from training import (
     Demonstrations,
     Judged,
     Layout,
+    Objective,
     Phase,
     Source,
     ValueRegression,
@@ -95,6 +99,7 @@ def build(config: DictConfig) -> Setup:
     seeds = seeds_of(config)
     phases, settings = [], []
     for name, own in (config.phases or {"train": {}}).items():
+        _check_phase_name(str(name))
         phase, evaluation = _phase(config, str(name), own)
         phases.append(phase)
         settings.append(evaluation)
@@ -113,32 +118,61 @@ def build(config: DictConfig) -> Setup:
         model=model,
         phases=tuple(phases),
         evaluation=tuple(settings),
-        checkpoint=make(config.checkpoint, "checkpoint"),
-        tracking=make(config.tracking, "tracking"),
+        checkpoint=make(config.checkpoint, "checkpoint", CheckpointPolicy),
+        tracking=make(config.tracking, "tracking", TrackingSettings),
         seeds=seeds,
         start_from_base=config.get("initial") == "base",
     )
 
 
-def make(node: Any, path: str, **fields: Any) -> Any:
+def make(node: Any, path: str, kind: type | None = None, **fields: Any) -> Any:
     """Instantiate a config node, its own errors unwrapped to one line.
 
+    Args:
+        node: a mapping with `_target_`.
+        path: where it stands in the configuration.
+        kind: what it has to be; None where anything will do.
+        fields: more of the target's parameters.
+
     Raises:
-        ValueError: for an unknown field, or what the target itself refuses.
+        ValueError: for a node without a target, a target that does not exist or makes something else, an
+            unknown field, a field of another shape, or what the target itself refuses.
     """
     plain: Any = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else node
-    check_fields(plain, path)
+    if not isinstance(plain, Mapping) or "_target_" not in plain:
+        raise ValueError(f"{path}: {plain!r} is not a mapping with a _target_")
+    check_fields(plain, path, kind)
     try:
-        return instantiate(plain, **fields, _convert_="all")
-    except Exception as error:
-        if isinstance(error.__cause__, TypeError | ValueError | ImportError):
-            raise ValueError(_line(str(error.__cause__), path)) from None
-        raise
+        made = instantiate(plain, **fields, _convert_="all")
+    except InstantiationException as error:
+        cause = error.__cause__ or error
+        raise ValueError(_line(_reason(cause), path)) from None
+    if kind is not None and not isinstance(made, kind):
+        raise ValueError(f"{path}._target_: {plain['_target_']} makes no {kind.__name__}")
+    return made
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, TypeError | ValueError | ImportError):
+        return str(error)
+    if isinstance(error, InstantiationException):
+        # Its further lines are advice on how to see the cause.
+        return str(error).splitlines()[0].partition(", set env var")[0]
+    return f"{type(error).__name__}: {error}"
 
 
 def _line(text: str, path: str) -> str:
     text = " ".join(text.split())
     return text if text.startswith(path.split(".")[0]) else f"{path}: {text}"
+
+
+def _check_phase_name(name: str) -> None:
+    """Names of phases are part of file names, of patterns that find these, and of `<phase>:<step>`."""
+    if not re.fullmatch(r"[^\W_][\w .+=,-]{0,79}", name):
+        raise ValueError(
+            f"phases: {name!r} is not a phase's name; valid: a letter or digit, then at most 79 letters, "
+            "digits, spaces and . + = , - _"
+        )
 
 
 def _phase(config: DictConfig, name: str, own: Any) -> tuple[Phase, EvaluationSettings]:
@@ -156,8 +190,8 @@ def _phase(config: DictConfig, name: str, own: Any) -> tuple[Phase, EvaluationSe
     merged = OmegaConf.merge(base, own or {})
     path = f"phases.{name}"
     steps = whole(f"{path}.steps", merged.steps)
-    evaluation: EvaluationSettings = make(merged.evaluation, f"{path}.evaluation")
-    task: Task = make(merged.task, f"{path}.task")
+    evaluation: EvaluationSettings = make(merged.evaluation, f"{path}.evaluation", EvaluationSettings)
+    task: Task = make(merged.task, f"{path}.task", Task)
     source = _source(merged.source, f"{path}.source", task) if "source" in merged else Demonstrations()
     averaging = merged.averaging if "averaging" in merged else None
     if averaging is not None:
@@ -166,8 +200,10 @@ def _phase(config: DictConfig, name: str, own: Any) -> tuple[Phase, EvaluationSe
     phase = Phase(
         name=name,
         task=task,
-        objective=make(merged.objective, f"{path}.objective"),
-        optimizer=make(merged.optimizer, f"{path}.optimizer", steps=steps * source.updates),
+        objective=make(merged.objective, f"{path}.objective", Objective),
+        optimizer=make(
+            merged.optimizer, f"{path}.optimizer", optax.GradientTransformation, steps=steps * source.updates
+        ),
         steps=steps,
         batch_size=merged.batch_size,
         dataset_size=merged.dataset_size,
@@ -191,7 +227,7 @@ def _names_another(node: Any, instead: Any) -> bool:
 
 def _source(node: Any, path: str, task: Task) -> Source:
     """A phase's source; its base model is one for the phase's task."""
-    source: Source = make(node, path)
+    source: Source = make(node, path, Source)
     if isinstance(source, Judged) and source.base is not None:
         return dataclasses.replace(source, base=source.base.for_task(task))
     return source
@@ -208,7 +244,7 @@ def _model(config: DictConfig, phases: list[Phase]) -> Model:
                 f"one"
             )
     model: Model = make(
-        config.model, "model", **{field: next(iter(values)) for field, values in shapes.items()}
+        config.model, "model", Model, **{field: next(iter(values)) for field, values in shapes.items()}
     )
     for phase in phases:
         model = model.for_task(phase.task)

@@ -8,13 +8,16 @@ overrides of unknown fields are refused when the configuration is composed, and 
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import importlib.resources
 import inspect
 import re
-from collections.abc import Iterator, Mapping
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.resources.abc import Traversable
-from typing import Any
+from typing import Any, cast
 
 from hydra.core.config_store import ConfigStore
 
@@ -59,21 +62,92 @@ def _yaml_texts(folder: Traversable) -> Iterator[str]:
             yield entry.read_text()
 
 
-def accepted(target: str) -> set[str]:
-    """Names of all the parameters of a target, for checking a node that was merged from several places."""
-    module, _, attribute = target.rpartition(".")
-    return set(inspect.signature(getattr(importlib.import_module(module), attribute)).parameters)
-
-
-def check_fields(node: Mapping[str, Any], path: str) -> None:
-    """Refuse a field that the node's target does not have.
+def accepted(target: str, path: str) -> set[str]:
+    """Names of all the parameters of a target, for checking a node that was merged from several places.
 
     Raises:
-        ValueError: naming the field and the valid ones.
+        ValueError: there is no such target, or it cannot be called.
+    """
+    return set(inspect.signature(_found(target, path)).parameters)
+
+
+def check_fields(node: Mapping[str, Any], path: str, kind: type | None = None) -> None:
+    """Refuse a target that does not exist or is a class of another kind, a field that it does not have, and
+    a list or mapping where the field is a single value, or the reverse; in nodes below this one too.
+
+    Raises:
+        ValueError: naming the field and what is valid.
     """
     if "_target_" not in node:
         return
-    valid = accepted(node["_target_"])
-    for key in node:
-        if key != "_target_" and key not in valid:
+    target = node["_target_"]
+    made = _found(target, path)
+    if kind is not None and inspect.isclass(made) and not issubclass(made, kind):
+        raise ValueError(f"{path}._target_: {target} is not a {kind.__name__}")
+    valid = accepted(target, path)
+    hints = _hints(made)
+    for key, value in node.items():
+        if key in _OF_HYDRA:
+            continue
+        if key not in valid:
             raise ValueError(f"{path}.{key}: no such field; valid are {', '.join(sorted(valid))}")
+        hint = hints.get(key)
+        if wanted := _other_shape(value, hint):
+            raise ValueError(f"{path}.{key}: {value!r} is not {wanted}")
+        if isinstance(value, Mapping):
+            check_fields(value, f"{path}.{key}", hint if inspect.isclass(hint) else None)
+        for each in value if isinstance(value, list) else ():
+            if isinstance(each, Mapping):
+                check_fields(each, f"{path}.{key}")
+
+
+_OF_HYDRA = ("_target_", "_args_", "_convert_", "_partial_", "_recursive_")
+
+
+def _found(target: Any, path: str) -> Callable[..., Any]:
+    """What a dotted name stands for."""
+    module, _, attribute = str(target).rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError):
+        raise ValueError(f"{path}._target_: there is no {target!r}; valid: module.Name") from None
+    if not callable(found):
+        raise ValueError(f"{path}._target_: {target!r} is neither a class nor a function")
+    return cast(Callable[..., Any], found)
+
+
+def _hints(target: Callable[..., Any]) -> Mapping[str, Any]:
+    try:
+        own = inspect.isclass(target) and not dataclasses.is_dataclass(target)
+        return typing.get_type_hints(target.__init__ if own else target)
+    except (NameError, TypeError):
+        # Names that are imported for type checkers alone.
+        return {}
+
+
+def _other_shape(value: Any, hint: Any) -> str:
+    """The shape that a type hint asks for, where `value` has another; empty where it fits or nothing is said.
+
+    Shapes are those of YAML: mappings, lists, single values. Nodes with a `_target_` may be anything.
+    """
+    alternatives = typing.get_args(hint) if _is_union(hint) else (hint,)
+    shapes = [_shape(typing.get_origin(each) or each) for each in alternatives if each is not type(None)]
+    if value is None or None in shapes or (isinstance(value, Mapping) and "_target_" in value):
+        return ""
+    return "" if _shape(type(value)) in shapes else " or ".join(filter(None, shapes))
+
+
+def _is_union(hint: Any) -> bool:
+    return typing.get_origin(hint) in (typing.Union, types.UnionType)
+
+
+def _shape(kind: Any) -> str | None:
+    if kind is typing.Literal:
+        return "a single value"
+    if not isinstance(kind, type):
+        return None
+    if issubclass(kind, str | int | float):
+        return "a single value"
+    if issubclass(kind, Mapping) or dataclasses.is_dataclass(kind):
+        return "a mapping"
+    return "a list" if issubclass(kind, Sequence) else None

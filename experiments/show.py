@@ -87,7 +87,7 @@ def answers(task: Task, latent: Any) -> list[tuple[str, float, float]]:
 def show(config: DictConfig) -> int:
     """Print the task's summary and some of its examples."""
     configure()
-    task: Task = make(config.task, "task")
+    task: Task = make(config.task, "task", Task)
     examples = jax.tree.map(np.asarray, draw_examples(task, config.num, config.seed, config.group))
     print_fields("Task", summary(task, config.seed))
     for i in range(config.num):

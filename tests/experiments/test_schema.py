@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.resources
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hydra.errors import ConfigCompositionException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from decoding import Decoder
 from experiments.build import build, make
@@ -115,8 +116,9 @@ def test_every_decoder_is_made_from_its_file(option: str, compose_config: Callab
 
 
 def test_no_group_is_left_untested() -> None:
-    # "scale" overlays a claim, which tests of that claim compose; tests of sweeps compose "launcher".
-    assert {group for group, _ in OPTIONS} - {*GROUPS, "decoding", "scale", "launcher"} == set()
+    # "scale" overlays a claim, which tests of that claim compose; tests of sweeps compose "launcher"; every
+    # command composes "common".
+    assert {group for group, _ in OPTIONS} - {*GROUPS, "decoding", "scale", "launcher", "common"} == set()
 
 
 def test_schema_states_every_default_of_the_signature() -> None:
@@ -128,13 +130,84 @@ def test_schema_states_every_default_of_the_signature() -> None:
 def test_schema_leaves_out_parameters_without_a_plain_default() -> None:
     assert "mixture" not in schema("tasks.LayeredGraph")
     assert "steps" not in schema("training.optimizers.adamw")
-    assert "steps" in accepted("training.optimizers.adamw")
+    assert "steps" in accepted("training.optimizers.adamw", "optimizer")
 
 
 def test_groups_show_all_fields(compose_config: Callable[..., DictConfig]) -> None:
     config = compose_config("train")
     assert fields_of(config.task) == {field.name for field in dataclasses.fields(LayeredGraph)}
     assert fields_of(config.checkpoint) == {field.name for field in dataclasses.fields(CheckpointPolicy)}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["task._target_=tasks.Nope"],
+            "phases.train.task._target_: there is no 'tasks.Nope'; valid: module.",
+        ),
+        (["task._target_=nowhere.Nope"], "phases.train.task._target_: there is no 'nowhere.Nope'"),
+        (["task._target_=Nope"], "phases.train.task._target_: there is no 'Nope'"),
+        (["task._target_=null"], "phases.train.task._target_: there is no None"),
+        (["task._target_=tasks.base"], "phases.train.task._target_: 'tasks.base' is neither a class nor"),
+        (
+            ["task._target_=training.CheckpointPolicy"],
+            "phases.train.task._target_: training.CheckpointPolicy is not a Task",
+        ),
+        (["model._target_=tasks.Dyck"], "model._target_: tasks.Dyck is not a Model"),
+        (
+            ["optimizer._target_=training.choose_layout"],
+            "phases.train.optimizer.learning_rate: no such field; valid are batch_sizes",
+        ),
+        (["objective._target_=models.GPT"], "phases.train.objective._target_: models.GPT is not a Objective"),
+        (["tracking._target_=models.GPT"], "tracking._target_: models.GPT is not a TrackingSettings"),
+        (["checkpoint._target_=models.GPT"], "checkpoint._target_: models.GPT is not a CheckpointPolicy"),
+        (
+            ["evaluation.schedule._target_=models.GPT"],
+            "phases.train.evaluation.schedule._target_: models.GPT is not a EvaluationSchedule",
+        ),
+        (
+            ["evaluation.extra=[{_target_:metrics.Nope}]"],
+            "phases.train.evaluation.extra._target_: there is no 'metrics.Nope'",
+        ),
+        (["evaluation.schedule=3"], "phases.train.evaluation.schedule: 3 is not a mapping"),
+        (["evaluation.coverage_ns=3"], "phases.train.evaluation.coverage_ns: 3 is not a list"),
+        (["tracking.tags=3"], "tracking.tags: 3 is not a list"),
+        (["task.depth=[1,2]"], "phases.train.task.depth: [1, 2] is not a single value"),
+        (["optimizer.learning_rate=[1]"], "phases.train.optimizer.learning_rate: [1] is not a single value"),
+        (["model.width={a:1}"], "model.width: {'a': 1} is not a single value"),
+        (["+phases.train.task={mixture:[1,2]}"], "phases.train.task.mixture: [1, 2] is not a mapping"),
+        (["+phases.train.task=3"], "phases.train.task: 3 is not a mapping with a _target_"),
+    ],
+)
+def test_a_wrong_target_or_shape_is_one_line(
+    overrides: list[str], message: str, compose_config: Callable[..., DictConfig]
+) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}") as error:
+        build(compose_config("train", *overrides))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["a/b", "a[b]", "../x", "", ".a", "a:3", "*", "_a", "a\\b", "x" * 81, "a\nb"]
+)
+def test_a_phase_that_cannot_name_a_file_is_refused(
+    name: str, compose_config: Callable[..., DictConfig]
+) -> None:
+    config = compose_config("train")
+    with open_dict(config):
+        config.phases = {name: {"steps": 3}}
+    with pytest.raises(ValueError, match=r"^phases: .* is not a phase's name; valid: ") as error:
+        build(config)
+    assert "\n" not in str(error.value)
+    assert repr(name) in str(error.value)
+
+
+def test_a_phase_has_a_plain_name(compose_config: Callable[..., DictConfig]) -> None:
+    config = compose_config("train")
+    with open_dict(config):
+        config.phases = {"warm up": {}, "2nd.part=fine-tune": {}}
+    assert [phase.name for phase in build(config).phases] == ["warm up", "2nd.part=fine-tune"]
 
 
 def test_check_fields_names_the_field_and_the_valid_ones() -> None:
