@@ -21,7 +21,7 @@ from benchmarks.common import UsageError
 from benchmarks.problem import Problem
 from benchmarks.trace import Instruction, Spent, instructions, traced
 from experiments.build import Setup, build
-from experiments.cli import explain
+from experiments.explain import explain
 from experiments.runtime import configure
 from experiments.schema import register_schemas
 from models import GPT
@@ -43,7 +43,7 @@ def compose_config(overrides: Sequence[str]) -> DictConfig:
         with initialize_config_module("conf", version_base="1.3"):
             return compose("train", list(overrides))
     except (HydraException, OmegaConfBaseException) as error:
-        raise UsageError(explain(error, "train")) from None
+        raise UsageError(explain(error, "train", overrides)) from None
 
 
 def setup_of(overrides: Sequence[str]) -> Setup:

@@ -18,16 +18,14 @@ from rich.table import Table
 
 from experiments.build import plain
 from experiments.report import Figures, Tables, write_report
+from experiments.run_names import VOLATILE, override_key
 from experiments.runs import Finished
 from experiments.verdict import Check, Verdict, hardware, versions
 from metrics import Interval
 from tracking.atomic import atomic_write
 
-_PLACE = (
-    *("scale=", "name=", "root=", "group=", "resume=", "devices=", "data_parallel=", "launcher="),
-    *("hydra/", "hydra.", "tracking.", "checkpoint."),
-)
-"""Overrides that change no number of a verdict."""
+_PLACE = (*VOLATILE, "scale", "launcher")
+"""Settings that change no number of a verdict."""
 
 
 class Claim(NamedTuple):
@@ -59,7 +57,8 @@ class Began(NamedTuple):
 
 def scale_name(config: DictConfig) -> str:
     """The scale, and what was changed in it: a variant must not pass for the claim itself in the ledger."""
-    changed = [text for text in HydraConfig.get().overrides.task if not text.lstrip("+").startswith(_PLACE)]
+    overrides = HydraConfig.get().overrides.task
+    changed = [text for text in overrides if override_key(text).partition(".")[0] not in _PLACE]
     return f"{config.scale} with {' '.join(changed)}" if changed else str(config.scale)
 
 

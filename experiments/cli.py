@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import os
-import re
 import signal
 import sys
 import threading
@@ -15,18 +13,18 @@ from pathlib import Path
 from types import FrameType
 
 import hydra
-from hydra import compose, initialize_config_module
 from hydra._internal.utils import get_args_parser
-from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from experiments.explain import explain
 from experiments.path_arguments import quoted_paths
 from experiments.processes import led
 from experiments.schema import register_schemas
 from experiments.stopping import STOP_SIGNALS
 from experiments.sweep_jobs import JOB_VARIABLE, STOPPED, Outcome, one_line, write_outcome
+from experiments.sweep_requests import SWEEP, as_sweep, is_sweep, is_sweep_by_file, sweep_with
 
 EXIT_USER_ERROR = 2
 _ONE_REQUEST = 1.0
@@ -83,7 +81,9 @@ def command(config_name: str, run: Callable[[DictConfig], int]) -> Callable[[], 
     `run`'s status.
 
     Errors of the user (an unknown key, a bad value, a directory of another run) print one line and exit with
-    status 2. With `--multirun` every combination of values is a job of its own, see `sweeps.Sweeper`.
+    status 2. Where a sweep is asked for, every combination of values is a job of its own, see
+    `sweeps.Sweeper`: by `--multirun`, by `hydra.mode=MULTIRUN`, or by `hydra.sweeper.params`, on the command
+    line or in a file.
     """
 
     def main() -> None:
@@ -91,16 +91,16 @@ def command(config_name: str, run: Callable[[DictConfig], int]) -> Callable[[], 
         os.environ["HYDRA_FULL_ERROR"] = "1"
         register_schemas()
         status: list[int] = []
-        sys.argv[1:] = quoted_paths(sys.argv[1:], several=_is_sweep(sys.argv[1:]))
-        if _is_sweep(sys.argv[1:]):
-            # Imported here, because the commands that train nothing do without what it imports.
-            from experiments.sweeps import register_sweeper
-
-            register_sweeper(_module(config_name, run), status.append, lambda e: explain(e, config_name))
-        sys.argv[1:] = flags_last(sys.argv[1:])
+        sweep_with(_module(config_name, run), config_name, status.append)
+        arguments = as_sweep(sys.argv[1:])
+        sys.argv[1:] = flags_last(quoted_paths(arguments, several=is_sweep(arguments)))
+        sweeps_in_file: list[bool] = []
 
         @hydra.main(version_base="1.3", config_path="pkg://conf", config_name=config_name)
         def job(config: DictConfig) -> int:
+            if is_sweep_by_file(sys.argv[1:]):
+                sweeps_in_file.append(True)
+                return 0
             try:
                 status.append(run(config))
             except ValueError as error:
@@ -112,9 +112,14 @@ def command(config_name: str, run: Callable[[DictConfig], int]) -> Callable[[], 
 
         try:
             job()
+            if sweeps_in_file:
+                sys.argv.insert(1, SWEEP)
+                job()
         except (HydraException, OmegaConfBaseException) as error:
-            sys.exit(_refuse(explain(error, config_name)))
+            sys.exit(_refuse(explain(error, config_name, sys.argv[1:])))
         except BaseException as error:
+            if isinstance(error, ValueError) and _raised_in(error) == "hydra":
+                sys.exit(_refuse(explain(error, config_name, sys.argv[1:])))
             if isinstance(error, ValueError) and "\n" not in str(error) and is_user_error(error):
                 sys.exit(_refuse(str(error)))
             _report(STOPPED if isinstance(error, KeyboardInterrupt) else 1, one_line(error))
@@ -126,12 +131,6 @@ def command(config_name: str, run: Callable[[DictConfig], int]) -> Callable[[], 
         sys.exit(max(status, default=0))
 
     return led(main, lambda: StopRequest().install())
-
-
-def _is_sweep(arguments: Sequence[str]) -> bool:
-    """Whether the command line asks for several runs."""
-    parsed = get_args_parser().parse_known_intermixed_args(list(arguments))[0]
-    return bool(parsed.multirun) or any(text.startswith("hydra.mode=") for text in parsed.overrides)
 
 
 def _module(config_name: str, run: Callable[[DictConfig], int]) -> str:
@@ -178,13 +177,7 @@ def flags_last(arguments: Sequence[str]) -> list[str]:
 
 def is_user_error(error: ValueError) -> bool:
     """Whether a ValueError was raised by this project's own checks, not inside a library that it calls."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    if trace is None:
-        return False
-    name = trace.tb_frame.f_globals.get("__name__", "")
-    return name.split(".")[0] in {
+    return _raised_in(error) in {
         "tasks",
         "models",
         "decoding",
@@ -196,33 +189,9 @@ def is_user_error(error: ValueError) -> bool:
     }
 
 
-def explain(error: Exception, config_name: str) -> str:
-    """Hydra's message in one line, with the valid keys where a key is unknown."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    missing = re.search(r"Could not (?:find|load) 'hydra/launcher/(joblib|submitit)", str(error))
-    if missing is not None:
-        plugin = f"hydra-{missing.group(1)}-launcher"
-        return f"{plugin} is not installed, which this launcher needs: pip install -e '.[sweep]'"
-    match = re.match(r"Could not override '([^']+)'", lines[0]) if lines else None
-    if match is None:
-        cause = error.__cause__
-        if cause is not None and str(cause) not in str(error):
-            lines += [str(cause).splitlines()[0]]
-        return " ".join(lines)
-    key = match.group(1)
-    valid = _valid_keys(config_name, key.rpartition(".")[0])
-    close = difflib.get_close_matches(key.rpartition(".")[2], valid, 1)
-    hint = f"; did you mean {close[0]}?" if close else ""
-    return f"{key}: no such key; valid are {', '.join(valid)}{hint}"
-
-
-def _valid_keys(config_name: str, parent: str) -> list[str]:
-    current = GlobalHydra.instance().hydra
-    GlobalHydra.instance().clear()
-    try:
-        with initialize_config_module("conf", version_base="1.3"):
-            node = OmegaConf.select(compose(config_name), parent) if parent else compose(config_name)
-    finally:
-        # A sweep asks in the middle of its work.
-        GlobalHydra.instance().hydra = current
-    return sorted(str(key) for key in node if key != "_target_") if isinstance(node, DictConfig) else []
+def _raised_in(error: BaseException) -> str:
+    """The top-level package of the code that raised an error."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return "" if trace is None else str(trace.tb_frame.f_globals.get("__name__", "")).split(".")[0]

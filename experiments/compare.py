@@ -2,7 +2,7 @@
 
 What has no `key=` is a run directory, a folder of them (searched to any depth) or a pattern; options come
 as `key=value` in any order (`conf/compare.yaml` lists them). A directory called `seed=1` is taken for a run,
-since `seed` is no option here; `./x=1` is a run in any case.
+since `seed` changes nothing here; `./x=1` is a run in any case.
 
 The runs' `config.yaml` are compared. Runs that differ only in their seeds, or in what changes no number
 (names, tracking, checkpoints, devices), are repetitions of one experiment: a group. Every number of a group
@@ -36,7 +36,7 @@ from experiments.compare_page import AXES, print_page, write_page
 from experiments.compare_rules import CE, KL, rule_rows, tournaments
 from experiments.compare_runs import Head, Problem, Run, find_runs, read_heads, read_runs
 from experiments.compare_tables import Comparison
-from experiments.runs import VOLATILE
+from experiments.run_names import VOLATILE
 from metrics import TIE_BREAKS, TieBreak
 from tasks.checks import flag, real, whole
 from tracking.run_directory import STATES

@@ -33,7 +33,7 @@ from experiments.cli import command
 from experiments.dco_checks import checks, notes
 from experiments.dco_figures import draw_all, tables
 from experiments.dco_measure import measure
-from experiments.runs import run_path
+from experiments.run_names import run_path
 from experiments.runtime import configure
 from experiments.several_runs import train_runs
 from tasks.checks import whole
@@ -65,7 +65,7 @@ def dco(config: DictConfig) -> int:
     """Train (or continue, or reuse) the arms and judge them; exit status 0 whether or not the claim holds."""
     began = Began.now()
     configure(config.seeds if isinstance(config.seeds, int) else 1, config.devices, config.data_parallel)
-    path = run_path(config, HydraConfig.get().job.override_dirname)
+    path = run_path(config, HydraConfig.get().overrides.task)
     configs, setups, trained_for = arms_of(config, path)
     phase = next(iter(setups.values())).phases[0]
     directories = {name: path / name for name in configs}

@@ -32,6 +32,7 @@ from experiments.build import make, plain
 from experiments.cli import command
 from experiments.evaluate import over_seeds
 from experiments.living import chosen_seeds, left_out_line, require_living
+from experiments.run_names import COMMON
 from experiments.runtime import configure
 from experiments.tables import print_table
 from metrics import Interval, name_of_n, pass_at_n_unbiased
@@ -85,9 +86,9 @@ def check(config: DictConfig) -> Asked:
         raise ValueError(f"task_overrides: {overrides!r} is not a mapping from the task's fields to values")
     run = open_run(config.run)
     phase, step = run.checkpoints([str(config.checkpoint_of)])[-1]
-    task: Task = make(task_config(run, phase, overrides), "task_overrides")
+    task: Task = make(task_config(run, phase, overrides), "task_overrides", Task)
     fitted(run.setup.model, task, f"run: {run.path}")
-    decoder: Decoder = make(config.decoding, "decoding")
+    decoder: Decoder = make(config.decoding, "decoding", Decoder)
     if config.out is not None:
         result_path(config, run.path, {})
     if isinstance(run.setup.phases[-1].objective, ValueRegression):
@@ -209,7 +210,9 @@ def document(config: DictConfig, asked: Asked, found: dict[int, Measured]) -> di
     """The results as JSON values."""
     settings = plain(config) | {"pass_ns": list(asked.pass_ns)}
     return {
-        "asked": {key: value for key, value in settings.items() if key not in ("run", "out", "hydra")},
+        "asked": {
+            key: value for key, value in settings.items() if key not in ("run", "out", "hydra", *COMMON)
+        },
         "checkpoint": f"{asked.phase}:{asked.step}",
         "sha256": asked.run.digest(asked.phase, asked.step),
         "value_sha256": None if asked.value is None else asked.value.digest(*asked.value_checkpoint),

@@ -20,14 +20,16 @@ from hydra.core.hydra_config import HydraConfig
 from matplotlib.figure import Figure
 from omegaconf import DictConfig
 
-from experiments.build import plain
+from experiments.build import make, plain
 from experiments.claim import Began, Claim, leave, make_verdict
 from experiments.plotting import save_all
 from experiments.report import Tables
-from experiments.runs import run_path
+from experiments.run_names import VOLATILE, run_path
 from experiments.runtime import configure
+from experiments.settings import TrackingSettings
 from experiments.verdict import Check
 from tracking import Progress
+from tracking.run_directory import RESUME
 
 __all__ = [
     "Claim",
@@ -35,9 +37,6 @@ __all__ = [
     "Findings",
     "run_direct_claim",
 ]
-
-_PLACE = ("root", "group", "name")
-"""Settings that change no number."""
 
 Settings = TypeVar("Settings")
 
@@ -76,13 +75,15 @@ def run_direct_claim(
     """Compute, judge and write; exit status 0 whether or not the claim holds.
 
     Raises:
-        ValueError: a name that is no directory name, or a directory with the results of other settings.
+        ValueError: a name that is no directory name, a directory with the results of other settings, or one
+            that `resume` does not allow.
     """
     began = Began.now()
-    path = run_path(config, HydraConfig.get().job.override_dirname)
-    _refuse_other_settings(path, config)
+    path = run_path(config, HydraConfig.get().overrides.task)
+    tracking: TrackingSettings = make(config.tracking, "tracking", TrackingSettings)
+    _check_contents(path, config)
     configure()
-    progress = Progress()
+    progress = Progress(show=tracking.progress, interval=tracking.interval)
     try:
         found = measure(settings, progress)
     finally:
@@ -102,13 +103,22 @@ def run_direct_claim(
     return 0
 
 
-def _refuse_other_settings(path: Path, config: DictConfig) -> None:
+def _check_contents(path: Path, config: DictConfig) -> None:
     file = path / "claim.yaml"
+    resume = config.resume
+    if resume not in RESUME:
+        raise ValueError(f"resume: {resume!r} is not one of {', '.join(RESUME)}")
     if not file.exists():
+        if resume == "must":
+            raise ValueError(f"{path}: no results to compute again; resume=auto computes the first")
         return
+    if resume == "never":
+        raise ValueError(
+            f"{path}: holds results already; another name=... or resume=auto computes them again"
+        )
     there: Any = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
     now = plain(config)
-    for key in sorted({*there, *now} - set(_PLACE)):
+    for key in sorted({*there, *now} - set(VOLATILE)):
         if there.get(key) != now.get(key):
             raise ValueError(
                 f"{path}: holds results with {key} {there.get(key)!r}, not {now.get(key)!r}; "

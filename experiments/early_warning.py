@@ -25,7 +25,7 @@ from experiments.early_warning_checks import checks, measure, notes
 from experiments.early_warning_figures import draw_all, tables
 from experiments.early_warning_runs import Truth, Watched, recorded_runs, watch_run
 from experiments.early_warning_zoo import zoo
-from experiments.runs import run_path
+from experiments.run_names import run_path
 from experiments.runtime import configure
 from experiments.several_runs import train_runs
 from metrics.early_warning import BASELINE, Statistic, candidates
@@ -54,7 +54,7 @@ def early_warning(config: DictConfig) -> int:
     began = Began.now()
     settings = settings_of(config)
     configure(config.seeds if isinstance(config.seeds, int) else 1, config.devices, config.data_parallel)
-    path = run_path(config, HydraConfig.get().job.override_dirname)
+    path = run_path(config, HydraConfig.get().overrides.task)
     others = recorded_runs(patterns_of(config.runs), Path(config.root), path)
     configs, setups = zoo(config, path)
     directories = {name: path / name for name in configs}

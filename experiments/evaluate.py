@@ -28,6 +28,7 @@ from experiments import asking
 from experiments.build import plain
 from experiments.cli import command
 from experiments.living import chosen_seeds, left_out_line, require_living
+from experiments.run_names import COMMON
 from experiments.runtime import configure
 from experiments.settings import EvaluationSettings
 from experiments.tables import print_table
@@ -200,7 +201,7 @@ def document(config: DictConfig, results: Sequence[Result]) -> dict[str, Any]:
         }
         for result in results
     ]
-    kept = {str(key): asked[key] for key in asked if key not in ("run", "out", "hydra")}
+    kept = {str(key): asked[key] for key in asked if key not in ("run", "out", "hydra", *COMMON)}
     return {"asked": kept, "confidence": 0.95, "checkpoints": checkpoints}
 
 

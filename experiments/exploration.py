@@ -35,7 +35,7 @@ from experiments.exploration_measure import Measurements, measure_arms, measure_
 from experiments.exploration_pools import PoolSettings
 from experiments.rl_pass_at_k_measure import living
 from experiments.rl_runs import base_config, check_mapping, check_rl_settings, rl_run_config
-from experiments.runs import run_path
+from experiments.run_names import run_path
 from experiments.runtime import configure
 from experiments.several_runs import train_runs
 from tasks.checks import real, whole, wholes
@@ -69,7 +69,7 @@ def exploration(config: DictConfig) -> int:
     settings, arms = check_settings(config)
     names = list(settings)
     configure(config.seeds if isinstance(config.seeds, int) else 1, config.devices, config.data_parallel)
-    path = run_path(config, HydraConfig.get().job.override_dirname)
+    path = run_path(config, HydraConfig.get().overrides.task)
     bases = {name: task_config(config, name, f"{path.name}-{name}") for name in names}
     directories = {name: path / name for name in names}
     setups = {name: build(own) for name, own in bases.items()}

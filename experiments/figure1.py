@@ -32,7 +32,8 @@ from experiments.claim import (
 from experiments.cli import StopRequest, command
 from experiments.plotting import save
 from experiments.report import write_report
-from experiments.runs import run_path, train_run
+from experiments.run_names import run_path
+from experiments.runs import train_run
 from experiments.runtime import configure
 from experiments.selection_table import median_table
 from experiments.shortcut import (
@@ -206,7 +207,7 @@ def figure1(config: DictConfig) -> int:
     configure(config.seeds if isinstance(config.seeds, int) else 1, config.devices, config.data_parallel)
     setup = build(config)
     _check(config, setup)
-    path = run_path(config, HydraConfig.get().job.override_dirname)
+    path = run_path(config, HydraConfig.get().overrides.task)
     status = exit_status(train_run(config, path, StopRequest().install(), setup))
     if status is not None:
         return status

@@ -33,7 +33,7 @@ from experiments.horizon import CLASSES, measure, window
 from experiments.horizon_checks import checks, notes
 from experiments.horizon_figures import draw_all
 from experiments.horizon_tables import tables
-from experiments.runs import run_path
+from experiments.run_names import run_path
 from experiments.runtime import configure
 from experiments.several_runs import train_runs
 from tasks.checks import real, whole, wholes
@@ -65,7 +65,7 @@ def figure2(config: DictConfig) -> int:
     began = Began.now()
     _check(config)
     configure(config.seeds if isinstance(config.seeds, int) else 1, config.devices, config.data_parallel)
-    path = run_path(config, HydraConfig.get().job.override_dirname)
+    path = run_path(config, HydraConfig.get().overrides.task)
     configs = {horizon: horizon_config(config, path, horizon) for horizon in sorted(config.horizons)}
     setups = {horizon: _build(horizon, own) for horizon, own in configs.items()}
     directories = {horizon: path / f"H{horizon}" for horizon in configs}

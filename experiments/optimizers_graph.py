@@ -36,7 +36,7 @@ from experiments.optimizers_figures import draw_all
 from experiments.optimizers_measure import Cell, measure
 from experiments.optimizers_tables import tables
 from experiments.optimizers_tuning import tune
-from experiments.runs import run_path
+from experiments.run_names import run_path
 from experiments.runtime import configure
 from experiments.several_runs import train_runs
 from tasks import check_seeds
@@ -80,7 +80,7 @@ def optimizers_graph(config: DictConfig) -> int:
     if config.tune:
         return _tune(config, cells)
     configure(config.seeds if isinstance(config.seeds, int) else 1, config.devices, config.data_parallel)
-    path = run_path(config, HydraConfig.get().job.override_dirname)
+    path = run_path(config, HydraConfig.get().overrides.task)
     check_rates(config, cells)
     configs = {
         f"{cell.name}/{rule}": run_config(config, path, cell, rule) for cell in cells for rule in RULES
@@ -107,7 +107,7 @@ def optimizers_graph(config: DictConfig) -> int:
 
 def _tune(config: DictConfig, cells: Sequence[Cell]) -> int:
     configure(1, 1, 1)
-    path = run_path(config, HydraConfig.get().job.override_dirname)
+    path = run_path(config, HydraConfig.get().overrides.task)
     own = OmegaConf.merge(config, {"seed": config.tuning_seed, "seeds": config.tuning_seeds})
     assert isinstance(own, DictConfig)
     runs = {

@@ -33,7 +33,7 @@ from experiments.cli import command
 from experiments.path_star_arms import FORWARD, REVERSED, TEACHERLESS, measure
 from experiments.path_star_checks import checks, notes
 from experiments.path_star_figures import draw_all, tables
-from experiments.runs import run_path
+from experiments.run_names import run_path
 from experiments.runtime import configure
 from experiments.several_runs import train_runs
 from tasks import PathStar
@@ -70,7 +70,7 @@ def path_star(config: DictConfig) -> int:
     began = Began.now()
     _check(config)
     configure(config.seeds if isinstance(config.seeds, int) else 1, config.devices, config.data_parallel)
-    path = run_path(config, HydraConfig.get().job.override_dirname)
+    path = run_path(config, HydraConfig.get().overrides.task)
     configs = {name: run_config(config, path, name) for name in RUNS}
     setups = {name: _build(name, own) for name, own in configs.items()}
     directories = {name: path / name for name in configs}

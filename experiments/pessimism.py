@@ -50,7 +50,7 @@ from experiments.pessimism_report import drawings, tables
 from experiments.plotting import save_all
 from experiments.rates import exponent
 from experiments.rl_runs import check_mapping
-from experiments.runs import run_path
+from experiments.run_names import run_path
 from experiments.runtime import configure
 from experiments.several_runs import train_runs
 from experiments.verdict import Check, check_interval, check_value
@@ -94,7 +94,7 @@ def pessimism(config: DictConfig) -> int:
     chosen = settings(config)
     names = check_mapping("arms", config.arms, at_least=2)
     configure(config.seeds if isinstance(config.seeds, int) else 1, config.devices, config.data_parallel)
-    path = run_path(config, HydraConfig.get().job.override_dirname)
+    path = run_path(config, HydraConfig.get().overrides.task)
     configs = {name: arm_config(config, name, f"{path.name}-{name}") for name in names}
     setups = {name: build(own) for name, own in configs.items()}
     for setup in setups.values():

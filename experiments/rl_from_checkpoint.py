@@ -30,7 +30,7 @@ from experiments.cli import command
 from experiments.rl_from_checkpoint_figures import draw_all, tables
 from experiments.rl_from_checkpoint_measure import checks, measure, notes
 from experiments.rl_runs import base_config, check_mapping, check_rl_settings, rl_run_config
-from experiments.runs import run_path
+from experiments.run_names import run_path
 from experiments.runtime import configure
 from experiments.several_runs import train_runs
 from metrics import TIE_BREAKS
@@ -62,7 +62,7 @@ def rl_from_checkpoint(config: DictConfig) -> int:
     began = Began.now()
     starts, kinds = _check(config)
     configure(config.seeds if isinstance(config.seeds, int) else 1, config.devices, config.data_parallel)
-    path = run_path(config, HydraConfig.get().job.override_dirname)
+    path = run_path(config, HydraConfig.get().overrides.task)
     base, directory = base_config(config, OWN_KEYS, f"{path.name}-base"), path / "base"
     if config.run is None:
         setup = build(base)

@@ -32,7 +32,7 @@ from experiments.cli import command
 from experiments.rl_pass_at_k_figures import draw_all, tables
 from experiments.rl_pass_at_k_measure import NS, Measurements, checks, living, measure_arm, notes
 from experiments.rl_runs import base_config, check_mapping, check_rl_settings, rl_run_config
-from experiments.runs import run_path
+from experiments.run_names import run_path
 from experiments.runtime import configure
 from experiments.several_runs import train_runs
 from tasks import LayeredGraph
@@ -62,7 +62,7 @@ def rl_pass_at_k(config: DictConfig) -> int:
     began = Began.now()
     arms = _check(config)
     configure(config.seeds if isinstance(config.seeds, int) else 1, config.devices, config.data_parallel)
-    path = run_path(config, HydraConfig.get().job.override_dirname)
+    path = run_path(config, HydraConfig.get().overrides.task)
     base = base_config(config, OWN_KEYS, f"{path.name}-base")
     setup = build(base)
     probs = _check_setup(setup)

@@ -1,11 +1,10 @@
-"""One training run on disk: its name, its directory, its sink, its end."""
+"""One training run on disk: its directory, its sink, its end."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import errno
-import hashlib
 import os
 import re
 import time
@@ -18,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from experiments.base_model import base_parameters, same_base
 from experiments.build import Setup, build, make, plain
 from experiments.processes import order
+from experiments.run_names import VOLATILE
 from experiments.settings import TrackingSettings
 from tracking import Progress, RunDirectory, RunSink, load_run
 from tracking.wandb_mirror import WandbMirror, check_run_id
@@ -27,13 +27,6 @@ from training.reduction import held_out_arrays
 
 if TYPE_CHECKING:
     import pandas as pd
-
-VOLATILE = (
-    *("tracking", "resume", "checkpoint", "root", "group", "name", "devices", "data_parallel"),
-    "early_warning",
-)
-"""Settings in which a continued run may differ from how it began: none of them changes a number of its
-training or evaluation."""
 
 _REFUSALS = {
     getattr(errno, name)
@@ -51,31 +44,6 @@ class Finished:
     state: str
     reason: str
     wall_seconds: float
-
-
-def run_name(overrides: str, limit: int = 120) -> str:
-    """A directory name from Hydra's `key=value,key=value`: readable, and unique where it had to be cut."""
-    ignored = re.compile(
-        r"^\+*(name|group|root|resume|devices|data_parallel|launcher|tracking\.[^=]*|checkpoint\.[^=]*)="
-    )
-    kept = [part for part in overrides.split(",") if part and not ignored.match(part)]
-    text = re.sub(r"[^\w.=+-]+", "-", ",".join(kept).replace(",", "__")) or "default"
-    if len(text) <= limit:
-        return text
-    return text[: limit - 9] + "-" + hashlib.sha256(text.encode()).hexdigest()[:8]
-
-
-def run_path(config: DictConfig, overrides: str) -> Path:
-    """`<root>/<group>/<name>`.
-
-    Raises:
-        ValueError: for a name or group that is not a plain directory name.
-    """
-    name = str(config.name) if config.name is not None else run_name(overrides)
-    for field, value in (("name", name), ("group", str(config.group))):
-        if not re.fullmatch(r"[\w][\w.,=+-]*", value):
-            raise ValueError(f"{field}: {value!r} is not a directory name of letters, digits and . , = + - _")
-    return Path(config.root) / str(config.group) / name
 
 
 def train_run(

@@ -51,6 +51,7 @@ class Plan:
         jobs: overrides of every job of the sweep.
         launched: which of them the launcher starts, in its order.
         slots: of the jobs that run at once; empty where the launcher alone decides.
+        names: by number, those of the run directories that jobs would not find by themselves.
     """
 
     command: tuple[str, ...]
@@ -58,6 +59,12 @@ class Plan:
     jobs: tuple[tuple[str, ...], ...]
     launched: tuple[int, ...]
     slots: tuple[Slot, ...] = ()
+    names: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def line(self, number: int) -> list[str]:
+        """The command line of a job."""
+        name = self.names.get(str(number))
+        return [*self.command, *self.jobs[number], *([] if name is None else [f"name='{name}'"])]
 
     def write(self, folder: Path) -> None:
         """Write `plan.json`."""
@@ -69,7 +76,14 @@ class Plan:
         fields = json.loads((folder / "plan.json").read_text())
         slots = tuple(Slot(tuple(slot["cores"]), slot["accelerator"]) for slot in fields["slots"])
         jobs = tuple(map(tuple, fields["jobs"]))
-        return cls(tuple(fields["command"]), fields["launcher"], jobs, tuple(fields["launched"]), slots)
+        return cls(
+            tuple(fields["command"]),
+            fields["launcher"],
+            jobs,
+            tuple(fields["launched"]),
+            slots,
+            fields.get("names", {}),
+        )
 
 
 def outcome_file(folder: Path, number: int) -> Path:
@@ -123,7 +137,7 @@ def run_process(
     with contextlib.ExitStack() as stack:
         output = None if log is None else stack.enter_context(log.open("ab"))
         process = subprocess.Popen(
-            [*plan.command, *plan.jobs[number]],
+            plan.line(number),
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=None if log is None else subprocess.STDOUT,

@@ -1,4 +1,4 @@
-"""Sweeps: what `--multirun` does with a command that trains runs.
+"""Sweeps of a command that writes run directories, however they were asked for.
 
 Every combination of values is a job: the single command with these values, in a process of its own
 (`sweep_jobs`). Where and how many at once is a Hydra launcher's matter (`conf/launcher/`). A job whose run is
@@ -7,6 +7,8 @@ complete is skipped, so the same command again does what is left. A job that fai
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import dataclasses
 import json
 import os
@@ -14,23 +16,24 @@ import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
-from hydra.plugins import sweeper
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from experiments import slurm
 from experiments.build import plain
-from experiments.runs import VOLATILE, run_path
+from experiments.explain import explain
+from experiments.run_names import VOLATILE, override_key, run_path
 from experiments.slots import Slot, share
 from experiments.stopping import STOP_SIGNALS, GoingOn, Signals
 from experiments.sweep_jobs import (
@@ -56,7 +59,8 @@ class Job:
     """One combination of a sweep: its overrides, its run directory, and how it stands.
 
     `given` are the overrides of the sweep's command, `overrides` those of the single command. `state` is one
-    of complete, skipped (it was complete), stopped, failed; empty while it is to be done.
+    of complete, skipped (it was complete), stopped, failed; empty while it is to be done. `name` is that of
+    the directory where the job would not find it by itself.
     """
 
     number: int
@@ -66,51 +70,47 @@ class Job:
     state: str = ""
     reason: str = ""
     status: int = 0
+    name: str = ""
 
     def end(self, state: str, status: int, reason: str = "") -> None:
         """How it ended."""
         self.state, self.status, self.reason = state, status, reason
 
 
-def register_sweeper(module: str, report: Callable[[int], None], explain: Callable[[Exception], str]) -> None:
-    """Make Hydra's `--multirun` sweep with `Sweeper`.
-
-    Args:
-        module: what `python -m` starts the single command with.
-        report: takes the sweep's exit status.
-        explain: Hydra's complaint about a configuration in one line.
-    """
-    # Hydra makes the sweeper itself, from its class: what it needs to know lies there.
-    Sweeper.module, Sweeper.report, Sweeper.explain = module, staticmethod(report), staticmethod(explain)
-    # Hydra instantiates only plugins whose name begins with one of its own packages.
-    name = f"{BasicSweeper.__module__}.{BasicSweeper.__name__}"
-    classes = Plugins.instance().class_name_to_class
-    if classes[name] is not Sweeper:
-        Sweeper.basic, classes[name] = classes[name], Sweeper
-
-
-class Sweeper(sweeper.Sweeper):
+class Sweeper:
     """Hydra's sweeper over all combinations, with runs that are skipped, continued and named.
 
     Commands whose configuration describes no run directory are swept as Hydra does it.
     """
 
-    basic: Any
-    module: str
-    report: Callable[[int], None]
-    explain: Callable[[Exception], str]
     hydra_context: HydraContext
     config: DictConfig
 
-    def __init__(self, max_batch_size: int | None = None, params: dict[str, str] | None = None) -> None:
-        self._given = {"max_batch_size": max_batch_size, "params": params}
+    def __init__(
+        self,
+        module: str,
+        config_name: str,
+        report: Callable[[int], None],
+        max_batch_size: int | None = None,
+        params: Mapping[str, str] | None = None,
+    ) -> None:
+        """A sweeper for one command.
+
+        Args:
+            module: what `python -m` starts the single command with.
+            config_name: the command's file in `conf/`.
+            report: takes the sweep's exit status.
+            max_batch_size, params: `hydra.sweeper`; the former does not matter here.
+        """
+        self._module, self._config_name, self._report = module, config_name, report
+        self._batch, self._params = max_batch_size, dict(params or {})
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Called by Hydra before `sweep`."""
         self.hydra_context, self.config = hydra_context, config
         self._other: Any = None
         if not all(key in config for key in _RUN_KEYS):
-            self._other = self.basic(**self._given)
+            self._other = BasicSweeper(self._batch, self._params)
             self._other.setup(hydra_context=hydra_context, task_function=task_function, config=config)
 
     def sweep(self, arguments: list[str]) -> Any:
@@ -137,44 +137,50 @@ class Sweeper(sweeper.Sweeper):
         print(summary(jobs))
         if stopped is not None:
             print(f"{stopped}: the sweep is stopped; the same command continues it", file=sys.stderr)
-        self.report(STOPPED if stopped is not None else max((job.status for job in jobs), default=0))
+        self._report(STOPPED if stopped is not None else max((job.status for job in jobs), default=0))
         return None
 
     def _jobs(self, arguments: list[str]) -> list[Job]:
         """Every combination, and what can be said of it before anything is started."""
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        combinations = BasicSweeper.split_arguments(parser.parse_overrides(arguments), None)[0]
+        # As Hydra's own sweeper takes them: the command line's come last, and win.
+        given = [*(f"{key}={value}" for key, value in self._params.items()), *arguments]
+        parsed = parser.parse_overrides(given)
+        swept = {override_key(str(each.input_line)) for each in parsed if each.is_sweep_override()}
+        combinations = BasicSweeper.split_arguments(parsed, None)[0]
         jobs = []
         for number, overrides in enumerate(combinations):
             single = tuple(text for text in overrides if not _OF_THE_SWEEP.match(text))
             job = Job(number, tuple(overrides), single)
             try:
-                self._look(job)
+                self._look(job, swept)
             except (HydraException, OmegaConfBaseException) as error:
-                job.end("failed", USER_ERROR, self.explain(error))
+                asked = [*_flags(self.config, self._config_name), *job.given]
+                job.end("failed", USER_ERROR, explain(error, self._config_name, asked))
             except (ValueError, OSError) as error:
                 job.end("failed", USER_ERROR, " ".join(str(error).split()))
             jobs.append(job)
         return jobs
 
-    def _look(self, job: Job) -> None:
+    def _look(self, job: Job, swept: Collection[str]) -> None:
         """Find the job's run directory, and whether its run is complete already."""
         config = self.hydra_context.config_loader.load_sweep_config(self.config, list(job.given))
-        dirname = str(config.hydra.job.override_dirname)
         sweep_dir = Path(str(config.hydra.sweep.dir))
-        with open_dict(config):
-            del config["hydra"]
-        job.path = run_path(config, dirname)
+        with _as_in_the_job(config) as (own, overrides):
+            job.path = run_path(own, overrides, swept)
+            if job.path != run_path(own, overrides):
+                job.name = job.path.name
+            identity = plain_config(plain(own))
         # Hydra makes this directory for every job, and a launcher that cannot would take the sweep with it.
         sweep_dir.mkdir(parents=True, exist_ok=True)
         status = read_status(job.path)
-        if status is None or status.state != "complete" or str(config.resume) == "never":
+        if status is None or status.state != "complete" or identity.get("resume") == "never":
             return
         # A claim is judged after its run is complete.
-        if self.module != "experiments.train" and not (job.path / "verdict.json").exists():
+        if self._module != "experiments.train" and not (job.path / "verdict.json").exists():
             return
         try:
-            changed = differences(read_config(job.path), plain_config(plain(config)), VOLATILE)
+            changed = differences(read_config(job.path), identity, VOLATILE)
         except RunDirectoryError:
             return
         if not changed:
@@ -190,11 +196,12 @@ class Sweeper(sweeper.Sweeper):
             cores = len(slots[0].cores)
             print(f"{len(todo)} of {len(jobs)} jobs to do: {len(slots)} at once, {cores} cores each")
         plan = Plan(
-            (sys.executable, "-m", self.module, *_flags(self.config)),
+            (sys.executable, "-m", self._module, *_flags(self.config, self._config_name)),
             kind,
             tuple(job.overrides for job in jobs),
             tuple(job.number for job in todo),
             slots,
+            {str(job.number): job.name for job in jobs if job.name},
         )
         plan.write(folder)
         troubles: dict[int, str] = {}
@@ -232,13 +239,30 @@ class Sweeper(sweeper.Sweeper):
         return launcher, kind
 
 
-def _flags(config: DictConfig) -> list[str]:
-    """The flags that decide which configuration files a job composes."""
+@contextlib.contextmanager
+def _as_in_the_job(config: DictConfig) -> Iterator[tuple[DictConfig, list[str]]]:
+    """The configuration and the overrides as the job itself will see them, interpolations of `hydra:`
+    included."""
+    before = HydraConfig.instance().cfg
+    HydraConfig.instance().set_config(config)
+    own = copy.deepcopy(config)
+    with read_write(own), open_dict(own):
+        del own["hydra"]
+    try:
+        yield own, list(config.hydra.overrides.task)
+    finally:
+        HydraConfig.instance().cfg = before
+
+
+def _flags(config: DictConfig, config_name: str) -> list[str]:
+    """The arguments that decide which configuration files a job composes."""
     flags = []
     for source in config.hydra.runtime.config_sources:
         if source.provider == "command-line":
             flags += ["--config-dir", str(source.path)]
-    return flags
+    if config.hydra.job.config_name != config_name:
+        flags += ["--config-name", str(config.hydra.job.config_name)]
+    return flags + [text for text in config.hydra.overrides.hydra if text.startswith("hydra.searchpath=")]
 
 
 def _check_paths(jobs: Sequence[Job]) -> None:
@@ -296,18 +320,19 @@ def _conclude(job: Job, outcome: Outcome | None, stopped: str | None, trouble: s
 
 
 def summary(jobs: Sequence[Job]) -> str:
-    """The table of a sweep: number, state and run of each job, and why, where it is not complete."""
+    """The table of a sweep: number, state and run of each job, its own values, and why it is not complete."""
     counts = Counter(job.state for job in jobs)
     order = ("complete", "skipped", "stopped", "failed")
     parts = [f"{counts[state]} {state}" for state in order if counts[state]]
     lines = [f"sweep of {len(jobs)} jobs: {', '.join(parts)}"]
     paths = {job.number: "-" if job.path is None else str(job.path) for job in jobs}
     width = max((len(path) for path in paths.values()), default=0)
+    names = [job.overrides for job in jobs]
     for job in jobs:
         told = job.reason if job.state in ("stopped", "failed") or job.status else ""
-        if job.state == "failed":
-            told = f"({varying([other.overrides for other in jobs], job.number)}) {told}"
-        lines.append(f"{job.number + 1:5d}  {job.state:8s}  {paths[job.number]:{width}s}  {told}".rstrip())
+        values = f"({varying(names, job.number)})"
+        row = f"{job.number + 1:5d}  {job.state:8s}  {paths[job.number]:{width}s}  {values} {told}"
+        lines.append(row.rstrip())
     return "\n".join(lines)
 
 

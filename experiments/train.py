@@ -8,7 +8,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from experiments.cli import StopRequest, command
-from experiments.runs import run_path, train_run
+from experiments.run_names import run_path
+from experiments.runs import train_run
 from experiments.runtime import configure
 
 
@@ -16,8 +17,7 @@ def train(config: DictConfig) -> int:
     """Train one configuration; exit status 0 if all seeds are complete, 1 if a seed diverged, 130 after a
     signal."""
     configure(config.seeds if isinstance(config.seeds, int) else 1, config.devices, config.data_parallel)
-    overrides = HydraConfig.get().job.override_dirname
-    path = run_path(config, overrides)
+    path = run_path(config, HydraConfig.get().overrides.task)
     finished = train_run(config, path, StopRequest().install())
     if finished.state == "complete" and not finished.reason:
         print(f"{path}: complete in {finished.wall_seconds:.0f} s")

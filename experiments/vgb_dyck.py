@@ -36,7 +36,8 @@ from experiments.claim import (
     worked_seconds,
 )
 from experiments.cli import StopRequest, command
-from experiments.runs import run_path, train_run
+from experiments.run_names import run_path
+from experiments.runs import train_run
 from experiments.runtime import configure
 from experiments.vgb_dyck_checks import checks, notes
 from experiments.vgb_dyck_figures import draw_all, tables
@@ -95,7 +96,7 @@ def vgb_dyck(config: DictConfig) -> int:
     began = Began.now()
     grid, settings = _check(config)
     configure(config.seeds if isinstance(config.seeds, int) else 1, config.devices, config.data_parallel)
-    path = run_path(config, HydraConfig.get().job.override_dirname)
+    path = run_path(config, HydraConfig.get().overrides.task)
     own = base_config(config, path)
     setup = build(own)
     require_seeds("vgb_dyck", setup.seeds)

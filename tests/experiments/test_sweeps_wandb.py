@@ -17,7 +17,8 @@ from wandb.sdk.launch.sweeps import utils
 
 from experiments import runs
 from experiments.build import build
-from experiments.runs import run_name, train_run
+from experiments.run_names import run_name
+from experiments.runs import train_run
 from experiments.sweeps import Job, _check_run_id
 from tracking import read_config, read_records
 from tracking.wandb_names import wandb_name
@@ -48,7 +49,7 @@ def test_the_agents_command_line_composes(compose_config: Callable[..., DictConf
     assert config.optimizer.learning_rate == pytest.approx(1e-4)
     assert isinstance(config.optimizer.learning_rate, float)
     assert build(config).seeds == (0,)
-    assert run_name(",".join(sorted(line[3:]))) == "batch_size=128__optimizer.learning_rate=0.0001__seed=0"
+    assert run_name(line[3:]).text == "batch_size=128__optimizer.learning_rate=0.0001__seed=0"
     # What W&B is to minimise is something that runs log.
     assert sweep["metric"]["name"] in {
         wandb_name(key) for key in read_records(tiny_run / "metrics.jsonl")[-1]

@@ -19,7 +19,8 @@ from oracles.toy import TabularModel, ToyTask, fuse_step
 
 from experiments.build import Setup, build
 from experiments.cli import StopRequest, command
-from experiments.runs import Finished, run_path, train_run
+from experiments.run_names import run_path
+from experiments.runs import Finished, train_run
 from experiments.runtime import configure
 from experiments.settings import EvaluationSettings
 from training import CrossEntropy, EvaluationSchedule, Phase
@@ -49,7 +50,7 @@ def toy_train(config: DictConfig, path: Path, stop: Callable[[], str | None] = l
 def run(config: DictConfig) -> int:
     """As `experiments.train`."""
     configure(2, config.devices)
-    finished = toy_train(config, run_path(config, "run"), StopRequest().install())
+    finished = toy_train(config, run_path(config, ["run"]), StopRequest().install())
     print(f"{finished.path}: {finished.state} {finished.reason}".rstrip(), file=sys.stderr)
     return {"complete": 0, "stopped": 130}.get(finished.state, 1)
 
