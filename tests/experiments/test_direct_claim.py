@@ -83,3 +83,30 @@ def test_the_results_of_other_settings_are_not_overwritten(
     again = call(main, "name=one", "tilt=2.0")
     assert again.status == 0
     assert Verdict.read(path / "verdict.json").holds
+
+
+def test_the_common_keys_are_taken_and_make_no_variant(
+    main: Callable[[], None], call: Callable[..., Any], tmp_path: Path
+) -> None:
+    ended = call(main, "name=one", "tilt=2.0", "tracking.wandb=disabled", "tracking.progress=false")
+    assert ended.status == 0, ended.err
+    path = tmp_path / "runs" / "vgb_delay" / "one"
+    assert Verdict.read(path / "verdict.json").scale == "cpu with tilt=2.0"
+    # Results of an earlier version, whose settings had no such keys, are computed again too.
+    stored = OmegaConf.load(path / "claim.yaml")
+    OmegaConf.save(OmegaConf.masked_copy(stored, [k for k in stored if k not in ("tracking", "resume")]),
+                   path / "claim.yaml")  # fmt: skip
+    assert call(main, "name=one", "tilt=2.0", "tracking.interval=5").status == 0
+    for arguments, said in {
+        (
+            "name=one",
+            "resume=never",
+        ): "runs/vgb_delay/one: holds results already; another name=... or resume=",
+        ("name=two", "resume=must"): "runs/vgb_delay/two: no results to compute again; resume=auto computes",
+        ("name=two", "resume=maybe"): "resume: 'maybe' is not one of auto, never, must",
+        ("name=two", "tracking.wandb=maybe"): "tracking.wandb: 'maybe' is not one of auto, online, ",
+    }.items():
+        ended = call(main, *arguments, "tilt=2.0")
+        assert (ended.status, ended.err.count("\n")) == (2, 1)
+        assert ended.err.startswith(f"error: {said}")
+    assert not (path.parent / "two").exists()
