@@ -10,7 +10,7 @@ from oracles.answers import Case, Known, assert_complete, columns, table, verify
 
 from experiments.horizon import ClosedForm, Horizon, Measurements
 from experiments.horizon_branching import Branching
-from experiments.horizon_checks import checks
+from experiments.horizon_checks import checks, relative_change
 from metrics import Interval
 
 STEPS = np.array([0, 800, 850, 900, 1000])
@@ -258,3 +258,20 @@ def test_known_answer(name: str, target: str, case: Case) -> None:
 
 def test_every_check_has_known_answers() -> None:
     assert_complete(CHECKS, checks(made()))
+
+
+@pytest.mark.parametrize(("kl", "slope"), [((0.125,) * 3, 0.0), ((0.125, 0.25, np.nan), None)])
+def test_without_a_rise_no_deviation_from_the_line_passes(kl: Values, slope: float | None) -> None:
+    found = checks(made(**flat("kl", *kl)))[:5]
+    assert found[0].measured == slope
+    assert [check.measured for check in found[3:]] == [None, None]
+    assert [check.passed for check in found if not check.name.endswith("from above")] == [False] * 3
+
+
+def test_the_median_over_the_seeds_decides_whether_a_run_has_converged() -> None:
+    (horizon, *_) = made().horizons
+    # Earlier 1 for all; later 1.05 in the median, while the mean is 3 and the extremes are .5 and 10.
+    values = np.array([[0.0, 1, 1, v, v] for v in (0.5, 1.05, 1.05, 1.05, 10)])
+    assert relative_change(horizon, values) == pytest.approx(0.05)
+    early = np.array([[0.0, v, v, 1, 1] for v in (0.2, 0.8, 0.8, 0.8, 9)])
+    assert relative_change(horizon, early) == pytest.approx(0.25)
