@@ -10,11 +10,11 @@ from oracles.answers import Case, Known, assert_complete, columns, table, verify
 
 from experiments.horizon import ClosedForm, Horizon, Measurements
 from experiments.horizon_branching import Branching
-from experiments.horizon_checks import checks, relative_change
+from experiments.horizon_checks import checks, over_seeds, relative_change, worst
 from metrics import Interval
 
-STEPS = np.array([0, 800, 850, 900, 1000])
-"""Two evaluations in the last eighth of the steps, two in the eighth before."""
+STEPS = np.array([750, 800, 875, 900, 1000])
+"""The first one, two in the last eighth but one of the steps (750, 875], two in the last."""
 JUNK = 0.777
 Value = float | tuple[float, float]
 Values = tuple[Value, Value, Value]
@@ -275,3 +275,10 @@ def test_the_median_over_the_seeds_decides_whether_a_run_has_converged() -> None
     assert relative_change(horizon, values) == pytest.approx(0.05)
     early = np.array([[0.0, v, v, 1, 1] for v in (0.2, 0.8, 0.8, 0.8, 9)])
     assert relative_change(horizon, early) == pytest.approx(0.25)
+
+
+def test_the_worst_interval_is_the_one_that_reaches_farthest_or_has_no_number() -> None:
+    down, up, none = Interval(-0.3, -0.4, -0.2), Interval(0.2, 0.1, 0.35), over_seeds(np.array([1, np.nan]))
+    assert [worst([up, down], end) for end in ("low", "high", "far")] == [down, up, down]
+    assert worst([up, none, down], "far") is none
+    assert np.isnan(none.estimate)
