@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from oracles.answers import Case, Known, assert_complete, table, verify
 
-from experiments.early_warning_checks import Found, checks
+from experiments.early_warning_checks import Found, checks, event_tasks
 from experiments.early_warning_judge import Judgement, Pool
 from metrics.alarms import Rates
 from metrics.early_warning import BASELINE, Statistic
@@ -114,3 +114,7 @@ def test_resamples_without_the_number_do_not_count() -> None:
     (check,) = [each for each in checks(made(precision=none, base_rate=base[:3])) if "prec" in each.name]
     assert check.interval is None
     assert not check.passed
+
+
+def test_tasks_with_an_event_are_named() -> None:
+    assert event_tasks(made(loud=(0, 1, 0, 0, 0, 0, 1, 0))) == ["a", "d"]
