@@ -80,7 +80,7 @@ def less_ten_times(value: float) -> Study:
 
 
 def off(value: float) -> Study:
-    """So many standard errors, spread/sqrt 5 each, below the exact value at n = 1,024."""
+    """So many standard errors, spread/sqrt 5 each, below the exact value at n = 1,023."""
     below = 1 - value * SPREAD / 5**0.5 + SPREAD * SIGNS
     return with_pair("regret", SIMPLE, pair(EXPECTED[0] * (1 + SPREAD * SIGNS), EXPECTED[1] * below))
 
@@ -116,7 +116,7 @@ def says(key: tuple[str, int, int], *path: Any) -> Any:
 
 RARE_4, RARE, ROGUE = ("rare_prompts", 4, 64), ("rare_prompts", 16, 64), ("rogue", 16, 256)
 BELOW, ABOVE = "lower end of the interval", "upper end of the interval"
-WORST = log(0.98 / 1.01 * EXPECTED[1] / EXPECTED[0]) / log(4)
+WORST = log(0.98 / 1.01 * EXPECTED[1] / EXPECTED[0]) / log(1023 / 256)
 AT_1024 = 0.05 * 4.0**-0.1 - 0.01
 TABLE = {
     # 23 of 60: P[Binomial(60, 1/4) >= 23] = .017; 22: .031, above .025.
@@ -132,21 +132,21 @@ TABLE = {
         f"{BELOW} >= -0.05",
         0.0,
         (0.0, 0.0),
-        lambda value: with_pair("regret", MIN_KL, of_pair(power((256, 1024), value, 0.5, SEEDS))),
+        lambda value: with_pair("regret", MIN_KL, of_pair(power((256, 1023), value, 0.5, SEEDS))),
         -0.5,
     ),
     "pair: exponent of the tournament's regret in n, worst alpha, from above": Known(
         f"{ABOVE} <= -0.85",
         WORST,
         "some",
-        lambda value: with_pair("regret", SIMPLE, pair(ALIKE, ALIKE * 4**value)),
+        lambda value: with_pair("regret", SIMPLE, pair(ALIKE, ALIKE * (1023 / 256) ** value)),
         -0.3,
     ),
     "pair: exponent of the tournament's regret in n, worst alpha, from below": Known(
         f"{BELOW} >= -1.15",
         WORST,
         "some",
-        lambda value: with_pair("regret", SIMPLE, pair(ALIKE, ALIKE * 4**value)),
+        lambda value: with_pair("regret", SIMPLE, pair(ALIKE, ALIKE * (1023 / 256) ** value)),
         -1.6,
     ),
     # 2 % below the exact value, with seeds 2 % from their mean.
@@ -193,9 +193,9 @@ TABLE = {
     "rogue: exponent of the offset tournament's regret in n, from above": slope(
         ROGUE, OFFSET_EXACT, log(0.06) / log(16), f"{ABOVE} <= -0.75", -0.3
     ),
-    # 1.28, 1.536 and 1.2288 +- half of it; 3 ln(3 16/.05) = 20.60.
+    # 1.28, 1.536 and 1.2288 +- half of it; 3 ln(3 16/.06) = 20.054.
     "rogue: n times the offset tournament's regret, largest over n": Known(
-        f"{ABOVE} <= 20.6", *student(1.2288, 0.6144), at_rogue, 30.0
+        f"{ABOVE} <= 20.05", *student(1.2288, 0.6144), at_rogue, 30.0
     ),
     # .064, .2048 and .1024 +- twice that.
     "rogue: n times what sampling the offset term costs, largest over n": Known(
@@ -203,13 +203,13 @@ TABLE = {
     ),
     # The mean of .2, .04 and four zeros; of .15, .03; of .11, .01.
     "guarantee: share of sets beyond it, largest over cells": Known(
-        "<= 0.05", 0.04, None, beyond("violated"), 0.2
+        "<= 0.06", 0.04, None, beyond("violated"), 0.2
     ),
     "guarantee, the paper's constants: share of sets beyond it, largest over cells": Known(
-        "<= 0.05", 0.03, None, beyond("paper_violated"), 0.2
+        "<= 0.06", 0.03, None, beyond("paper_violated"), 0.2
     ),
     "guarantee of the offset tournament: share of sets beyond it, largest over cells": Known(
-        "<= 0.05",
+        "<= 0.06",
         0.02,
         None,
         lambda value: changed(ROGUE, "offset", "violated", value=broken(1, 3 * value, 3 * value)),
@@ -238,7 +238,8 @@ def test_every_check_is_turned() -> None:
 
 
 def test_a_premise_that_never_holds_passes_no_guarantee() -> None:
-    named = {check.name: check for check in checks(premise(5 / 6))}
+    cells = {key: cell({**each, "premise": [False] * SEEDS}) for key, each in SPECS.items()}
+    named = {check.name: check for check in checks(dataclasses.replace(FOUND, cells=cells))}
     check = named["guarantee of the offset tournament: share of sets beyond it, largest over cells"]
     assert (check.measured, check.passed) == (None, False)
 

@@ -28,11 +28,11 @@ from experiments.tournament_study import Cell, Pair, Study
 SEEDS, SETS, EXAMPLES = 6, 10, (64, 256, 1024)
 SIGNS = np.array([1.0, -1.0] * 3)
 NEAR, WIDE = 1 + 0.01 * SIGNS, 1 + 0.5 * SIGNS
-PAIR_EXAMPLES = (64, 256, 1024)
+PAIR_EXAMPLES = (250, 256, 1023)
 """At M = 16 the exponent is fitted from n = 256 on."""
-MISSED = np.array([1 / 128, 1 / 256, 1 / 1024])
-"""q by alpha. At n = 256 the largest q (1 - q)^n is that of q = 1/256, at n = 1,024 that of 1/1024."""
-EXPECTED = ((255 / 256) ** 256 / 256, (1023 / 1024) ** 1024 / 1024)
+MISSED = np.array([1 / 64, 1 / 128, 1 / 256, 1 / 1024])
+"""q by alpha. At n = 256 the largest q (1 - q)^n is that of q = 1/256, at n = 1,023 that of 1/1024."""
+EXPECTED = ((255 / 256) ** 256 / 256, (1023 / 1024) ** 1023 / 1024)
 FAR = 9.0
 """In places that no check may look at."""
 
@@ -83,7 +83,9 @@ SPECS: dict[tuple[str, int, int], dict[str, Any]] = {
             0.5: promise(violated=broken(1, 0.2, 0.04)),
         },
     ),
-    ("rare_prompts", 16, 4): spec(regret={SIMPLE: flat(FAR)}),
+    ("rare_prompts", 16, 4): spec(
+        regret={SIMPLE: flat(FAR)}, offset=promise(violated=broken(0, 0.06, 0.0)), premise=[True] * SEEDS
+    ),
     ("checkpoints", 16, 4): spec(
         pass_regret={
             MIN_KL: columns(LAST, LAST, (0.05, NEAR)),
@@ -134,16 +136,16 @@ def cell(found: dict[str, Any]) -> Cell:
 
 
 def pair(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """The tournament's regret by alpha, seed and size: what counts is the second alpha at n = 256 and the
-    third at 1,024."""
-    regret = np.full((3, SEEDS, 3), FAR)
-    regret[1, :, 1], regret[2, :, 2] = first, second
+    """The tournament's regret by alpha, seed and size: what counts is the third alpha at n = 256 and the
+    fourth at 1,023."""
+    regret = np.full((4, SEEDS, 3), FAR)
+    regret[2, :, 1], regret[3, :, 2] = first, second
     return regret
 
 
 def of_pair(at_1: np.ndarray) -> np.ndarray:
     """Min-KL's: that at alpha = 1, from n = 256 on."""
-    regret = np.full((3, SEEDS, 3), FAR)
+    regret = np.full((4, SEEDS, 3), FAR)
     regret[0, :, 1:] = at_1
     return regret
 
@@ -151,7 +153,7 @@ def of_pair(at_1: np.ndarray) -> np.ndarray:
 def taken(share: float) -> np.ndarray:
     """Share of the held-out sets at which the MLE is pi_2: least at one alpha and size, on the mean over
     seeds."""
-    wrong = np.full((3, SEEDS, 3), 0.9)
+    wrong = np.full((4, SEEDS, 3), 0.9)
     wrong[1, :, 2] = share + 0.1 * SIGNS
     return wrong
 
@@ -164,7 +166,7 @@ FOUND = Study(
         seeds=tuple(range(SEEDS)),
         sizes=(4, 16),
         reference=16,
-        design=Design(EXAMPLES, SETS, 1, (0.25, 0.5), 0.25, 0.05),
+        design=Design(EXAMPLES, SETS, 1, (0.25, 0.5), 0.25, 0.06),
         pair_m=16,
         pair_examples=PAIR_EXAMPLES,
     ),
@@ -174,7 +176,7 @@ FOUND = Study(
             SIMPLE: pair(EXPECTED[0] * (1.01 + SPREAD * SIGNS), EXPECTED[1] * (0.98 + SPREAD * SIGNS)),
             MIN_KL: of_pair(np.full((SEEDS, 2), 0.5)),
         },
-        {MIN_KL: taken(0.5), SIMPLE: np.zeros((3, SEEDS, 3))},
+        {MIN_KL: taken(0.5), SIMPLE: np.zeros((4, SEEDS, 3))},
     ),
     {key: cell(each) for key, each in SPECS.items()},
 )
