@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import csv
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 
+from metrics.pass_at_n import LOG_PROB_SLACK
 from tracking import LoadError
 
 SHAPES = {
@@ -19,6 +22,9 @@ SHAPES = {
     "sample_log_probs": ("models", "models", "examples", "samples"),
 }
 """The arrays of an .npz file and their axes."""
+LOG_PROBABILITIES = ("log_probs", "log_pi", "sample_log_probs")
+LARGEST_MEAN_LOSS = 12.5
+"""Nats, ln of a vocabulary of about 270,000 tokens: a language model's mean loss per token is below."""
 
 
 def read_file(path: str | Path) -> dict[str, np.ndarray]:
@@ -41,6 +47,28 @@ def read_file(path: str | Path) -> dict[str, np.ndarray]:
     return arrays
 
 
+def warning_of_means(log_probs: Float[np.ndarray, "models examples"], num_tied: Sequence[int]) -> str | None:
+    """One line where the numbers look like means per token, which the tournament cannot tell models apart by.
+
+    A response of T tokens has T times the mean's differences between models: of means, hardly any ratio
+    exp(difference) reaches N, and nearly all models tie at the score 0. So it is suspected where at least 3
+    of 4 models (and 3 at least) tie at every N and no loss is above `LARGEST_MEAN_LOSS`. Sums over short
+    responses may look alike.
+
+    Args:
+        log_probs: of the file.
+        num_tied: how many models tie in the simple tournament, at each N.
+    """
+    models, tied = len(log_probs), min(num_tied, default=0)
+    largest = float(-log_probs[np.isfinite(log_probs)].min(initial=0.0))
+    if models < 3 or tied < 0.75 * models or not 0 < largest <= LARGEST_MEAN_LOSS:
+        return None
+    return (
+        f"{tied} of {models} models tie in the tournament, and no loss is above {largest:.3g} nats: if "
+        f"log_probs holds means per token, give sums over the response's tokens"
+    )
+
+
 def _check_array(file: Path, name: str, array: np.ndarray, sizes: dict[str, int]) -> None:
     axes = SHAPES[name]
     for axis, size in zip(axes, array.shape, strict=False):
@@ -56,6 +84,10 @@ def _check_array(file: Path, name: str, array: np.ndarray, sizes: dict[str, int]
     if np.isnan(array).any():
         where = tuple(int(i) for i in np.argwhere(np.isnan(array))[0])
         raise LoadError(f"{file}: {name} is NaN at {where}; valid: numbers")
+    if name in LOG_PROBABILITIES and (array > LOG_PROB_SLACK).any():
+        raise LoadError(
+            f"{file}: {name}: contains {array.max()}; valid: log-probabilities <= 0 (a loss is minus that)"
+        )
     if name == "correct" and not np.isin(array, (0, 1)).all():
         raise LoadError(f"{file}: correct holds values from {array.min()} to {array.max()}; valid: 0 and 1")
     if name == "log_pi" and not np.isfinite(array).all():

@@ -5,8 +5,9 @@
 
 `file` holds natural logarithms of the probabilities that several models (checkpoints, in the order of
 training) give to whole held-out responses: entry (m, i) is ln pi_m(y_i|x_i), the sum over the tokens of
-response y_i to prompt x_i. Minus the summed token loss is exactly that; the mean token loss is not. It is
-either
+response y_i to prompt x_i. Minus the summed token loss is exactly that; the mean token loss is not. A number
+above 0 is refused, and one line warns where nearly all models tie and the numbers look like means. The file
+is either
 
 *   an `.npz` file (`numpy.savez`) with
 
@@ -32,6 +33,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,7 +44,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from experiments import figures
 from experiments.cli import command
-from experiments.log_prob_file import read_file
+from experiments.log_prob_file import read_file, warning_of_means
 from experiments.matrices import last_phase
 from experiments.plotting import save
 from experiments.selection_table import (
@@ -157,6 +159,9 @@ def select(config: DictConfig) -> int:
         ns, pass_ns = _many(config.n) or FILE_NS, _many(config.pass_ns) or FILE_PASS_NS
         rows = file_table(arrays, ns, tie_breaks, pass_ns, rules, config.a)
         print_rows(str(config.file), rows)
+        ties = [row["num_tied"] for row in rows if row["rule"] == "simple_tournament"]
+        if warning := warning_of_means(np.asarray(arrays["log_probs"], np.float64), ties):
+            print(f"warning: {config.file}: {warning}", file=sys.stderr)
         _write(Path(config.out or f"{config.file}.selection.json"), {"file": str(config.file), "table": rows})
         return 0
     path, phase = Path(config.run), last_phase(config.run, config.phase)

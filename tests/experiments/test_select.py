@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from experiments import select
-from experiments.log_prob_file import read_file
+from experiments.log_prob_file import read_file, warning_of_means
 from experiments.selection_table import median_table, run_matrices, run_tables, selection_table
 from tracking import load_log_probs, read_records
 
@@ -198,6 +198,15 @@ def test_what_a_file_knows_is_in_its_table() -> None:
         ({"log_probs": LOG_PROBS, "names": np.arange(4)}, r"names has shape \(4,\); valid: \(models=3\)"),
         ({"log_probs": np.array([["a"]])}, "log_probs holds <U1; valid: numbers"),
         ({"log_probs": np.array([[-1.0, np.nan]])}, r"log_probs is NaN at \(0, 1\)"),
+        ({"log_probs": -LOG_PROBS}, "log_probs: contains 2.3.*; valid: log-probabilities <= 0"),
+        (
+            {"log_probs": LOG_PROBS, "log_pi": np.array([-0.5, 0.25, -1.0, -2.0])},
+            "log_pi: contains 0.25; valid: log-probabilities <= 0",
+        ),
+        (
+            {"log_probs": LOG_PROBS, "sample_log_probs": np.full((3, 3, 4, 1), 0.5)},
+            "sample_log_probs: contains 0.5; valid: log-probabilities <= 0",
+        ),
         ({"log_probs": LOG_PROBS, "correct": np.array([0, 1, 2, 1])}, "correct holds values from 0 to 2"),
         ({"log_probs": np.zeros((0, 4))}, "none of them 0"),
     ],
@@ -245,6 +254,45 @@ def test_bad_input_is_one_line(
     assert ended.status == 2
     assert message in ended.err
     assert ended.err.count("\n") == 1
+
+
+def test_rounding_above_0_is_no_error(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", log_probs=LOG_PROBS, log_pi=np.array([1e-5, -0.5, -0.5, -1.0]))
+    assert read_file(tmp_path / "a.npz")["log_pi"][0] == 1e-5
+
+
+def test_means_per_token_are_suspected_and_sums_are_not(call: Callable[..., object], tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    # From 2 to 1 nat per token; only the first model is ever half as likely as another one, per token.
+    means = -np.linspace(2, 1, 12)[:, None] * rng.uniform(0.9, 1.1, (12, 64))
+    means[1:] = np.maximum(means[1:], means[-1] - 0.6)
+    tokens = rng.integers(20, 200, 64)
+    np.savez(tmp_path / "means.npz", log_probs=means)
+    np.savez(tmp_path / "sums.npz", log_probs=means * tokens)
+    ended = call(select.main, "file=means.npz", "n=2")
+    assert ended.status == 0
+    assert ended.err == (
+        f"warning: means.npz: 11 of 12 models tie in the tournament, and no loss is above {-means.min():.3g} "
+        "nats: if log_probs holds means per token, give sums over the response's tokens\n"
+    )
+    ended = call(select.main, "file=sums.npz", "n=2")
+    assert (ended.status, ended.err) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("losses", "num_tied", "suspected"),
+    [
+        (np.full((4, 5), 2.0), (4, 4), True),
+        (np.full((4, 5), 2.0), (3, 4), True),
+        (np.full((4, 5), 2.0), (2, 4), False),
+        (np.full((2, 5), 2.0), (2,), False),
+        (np.full((4, 5), 13.0), (4,), False),
+        (np.full((4, 5), 2.0), (), False),
+        (np.full((4, 5), math.inf), (4,), False),
+    ],
+)
+def test_what_looks_like_means(losses: np.ndarray, num_tied: tuple[int, ...], suspected: bool) -> None:
+    assert (warning_of_means(-losses, num_tied) is not None) == suspected
 
 
 def test_an_unknown_phase_names_those_there_are(tiny_run: Path) -> None:
