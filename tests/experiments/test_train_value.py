@@ -106,3 +106,11 @@ def test_bad_decoding_is_refused_in_one_line(
     assert message in ended.err, ended.err
     assert ended.err.count("\n") == 1
     assert not (tiny_run / "evaluations").exists()
+
+
+def test_the_default_pass_at_n_follows_the_number_of_samples(
+    tiny_run: Path, compose_config: Callable[..., Any]
+) -> None:
+    asked = ("decode", f"run={tiny_run}", "decoding=ancestral", "value=constant")
+    assert decode.check(compose_config(*asked, "samples=2")).pass_ns == (1,)
+    assert decode.check(compose_config(*asked)).pass_ns == (1, 4, 16)
