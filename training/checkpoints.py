@@ -19,7 +19,7 @@ import jax
 import numpy as np
 
 from tasks.checks import real, whole
-from training.parameter_files import digest, read_parameters, write_parameters
+from training.parameter_files import Misfit, described, digest, read_parameters, require_fit, write_parameters
 from training.processes import several
 
 if TYPE_CHECKING:
@@ -128,6 +128,12 @@ class Position:
     draws: int = 1
 
 
+_ADVICE = (
+    "put back what is damaged or, to train again from the start, delete this folder: the lines of "
+    "metrics.jsonl stay and are compared"
+)
+
+
 class CheckpointError(ValueError):
     """Checkpoints that cannot be read, in one line that says what to do."""
 
@@ -178,6 +184,7 @@ class Checkpoints:
 
         Raises:
             OSError: the disk refuses; the checkpoints that there were stay.
+            CheckpointError: the manager did not save, because there is a later step already.
         """
         import orbax.checkpoint as ocp
 
@@ -188,7 +195,7 @@ class Checkpoints:
                 return
             host = jax.tree.map(np.asarray, state)
             entry = dataclasses.asdict(position)
-            self._states.save(
+            saved = self._states.save(
                 global_step,
                 args=ocp.args.Composite(
                     state=ocp.args.StandardSave(host),
@@ -196,6 +203,12 @@ class Checkpoints:
                 ),
             )
             self._states.wait_until_finished()
+            if not saved:
+                raise CheckpointError(
+                    f"{self._state_directory}: the state at global step {global_step} was not saved; the "
+                    f"newest there is {self._states.latest_step()}: move away what is newer, then the same "
+                    "command continues"
+                )
 
     def restore(
         self, abstract_state: Callable[[int], Any], warn: Callable[[str], None], lines: int | None = None
@@ -214,9 +227,14 @@ class Checkpoints:
         steps = sorted(self._states.all_steps(), reverse=True)
         reasons: list[str] = []
         for passed, global_step in enumerate(steps):
+            advice = _ADVICE
             # Damage surfaces as whatever the library that stumbles over it raises.
             try:
                 position, state = self._read(global_step, abstract_state)
+            except Misfit as error:
+                reasons.append(f"cannot be read ({error})")
+                # Or damaged where its shapes are written down, if the one before fits.
+                advice = "continue with what it was saved with, or choose another name"
             except Exception as error:
                 reasons.append(f"cannot be read ({_brief(error)})")
             else:
@@ -232,8 +250,7 @@ class Checkpoints:
             return None
         raise CheckpointError(
             f"{self._state_directory}: none of {len(steps)} checkpoints can be used; the one at global step "
-            f"{steps[-1]} {reasons[-1]}: nothing was changed; put back what is damaged or, to train again "
-            "from the start, delete this folder: the lines of metrics.jsonl stay and are compared"
+            f"{steps[-1]} {reasons[-1]}: nothing was changed; {advice}"
         )
 
     def _read(self, global_step: int, abstract_state: Callable[[int], Any]) -> tuple[Position, Any]:
@@ -244,9 +261,12 @@ class Checkpoints:
         saved = entry.pop("sha256", None)
         failed = tuple((seed, name, at) for seed, name, at in entry["failed"])
         position = Position(**(entry | {"failed": failed}))
+        abstract = abstract_state(position.phase)
+        saved_as = _checkpointer().metadata(self._state_directory / str(global_step) / "state")
+        _require_saved(saved_as.item_metadata, abstract)
         restored = self._states.restore(
             global_step,
-            args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state(position.phase))),
+            args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract)),
         )
         state = jax.tree.map(np.asarray, restored["state"])
         if saved not in (None, digest(state, entry)):
@@ -305,6 +325,17 @@ def _by_itself() -> ocp.options.MultiprocessingOptions:
     return ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0} if several() else None)
 
 
+def _checkpointer() -> ocp.StandardCheckpointer:
+    import orbax.checkpoint as ocp
+
+    return ocp.StandardCheckpointer(multiprocessing_options=_by_itself())
+
+
+def _require_saved(metadata: Any, abstract: Any) -> None:
+    """`require_fit` on what Orbax says of the arrays that it saved."""
+    require_fit(described(getattr(metadata, "tree", metadata)), described(abstract))
+
+
 def _brief(error: BaseException) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())[:160]
 
@@ -356,8 +387,8 @@ def load_parameters(directory: Path, phase: str, step: int, abstract: Any) -> An
     """Parameters saved below a run's `checkpoints/`, with a leading axis of seeds.
 
     Raises:
-        ValueError: if there is no such checkpoint, and the line names those that there are, or if it is
-            damaged.
+        ValueError: if there is no such checkpoint, and the line names those that there are, if it has other
+            names, shapes or types than `abstract`, or if it is damaged.
     """
     path = _parameter_file(directory, phase, step)
     # Earlier versions of the program saved a folder for each checkpoint, with Orbax.
@@ -369,15 +400,17 @@ def load_parameters(directory: Path, phase: str, step: int, abstract: Any) -> An
         return (
             read_parameters(path, abstract) if path.is_file() else _read_folder(folder.absolute(), abstract)
         )
+    except Misfit as error:
+        raise CheckpointError(f"checkpoint: {path}: {error}") from None
     except Exception as error:
         raise CheckpointError(f"checkpoint: {path}: cannot be read ({_brief(error)})") from None
 
 
 def _read_folder(folder: Path, abstract: Any) -> Any:
-    import orbax.checkpoint as ocp
-
-    checkpointer = ocp.StandardCheckpointer(multiprocessing_options=_by_itself())
-    metadata = checkpointer.metadata(folder).custom_metadata or {}
+    checkpointer = _checkpointer()
+    saved_as = checkpointer.metadata(folder)
+    metadata = saved_as.custom_metadata or {}
+    _require_saved(saved_as.item_metadata, abstract)
     params = jax.tree.map(np.asarray, checkpointer.restore(folder, abstract))
     if metadata.get("sha256", digest(params)) != digest(params):
         raise ValueError("its contents differ from what was saved: it is damaged")

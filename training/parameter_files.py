@@ -6,7 +6,9 @@ import hashlib
 import io
 import json
 import os
+import re
 import zipfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,36 @@ import numpy as np
 BLOCK = 4096
 """Bytes in which file systems commonly hand out space: what a file takes is a multiple of it."""
 _SHA256 = "sha256"
+
+
+class Misfit(ValueError):
+    """Saved arrays of other names, shapes or types than are asked for: no damage."""
+
+
+def described(tree: Any) -> dict[str, str]:
+    """Name of every array -> its type and shape, as `float32[3,5]`."""
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="."): _description(leaf.dtype, leaf.shape)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+
+
+def require_fit(found: Mapping[str, str], expected: Mapping[str, str]) -> None:
+    """Compare arrays as `described` describes them, for readers that would take others without a word.
+
+    Orbax restores an array that was saved from NumPy in the shape that it was saved in, whatever shape is
+    asked for, and converts any array to the type that is asked for.
+
+    Raises:
+        Misfit: naming the first array that differs, what is expected of it and what was found.
+        ValueError: nothing was found where something is expected.
+    """
+    if expected and not found:
+        raise ValueError("its metadata names no arrays")
+    for name in sorted(found.keys() | expected.keys()):
+        if found.get(name) != expected.get(name):
+            asked, there = (own.get(name, "nothing") for own in (expected, found))
+            raise Misfit(f"does not fit the model: {name}: expected {asked}, found {there}")
 
 
 def digest(tree: Any, entry: dict[str, Any] | None = None) -> str:
@@ -73,29 +105,35 @@ def read_parameters(path: Path, abstract: Any) -> Any:
     """The arrays of a file of `write_parameters`, in a tree with the shapes and types of `abstract`.
 
     Raises:
-        ValueError: an array is missing or has another shape or type, or the contents are not those that were
-            written.
+        Misfit: the arrays have other names, shapes or types.
+        ValueError: the contents are not those that were written.
         OSError, zipfile.BadZipFile: the file cannot be read.
     """
-    leaves = []
+    expected = dict(_named(abstract))
     with np.load(path, allow_pickle=False) as archive:
-        for name, wanted in _named(abstract):
-            if name not in archive.files:
-                raise ValueError(f"no array {name}")
-            array = archive[name]
-            if array.dtype.kind == "V" and array.dtype.itemsize == wanted.dtype.itemsize:
-                array = array.view(wanted.dtype)
-            if (array.shape, array.dtype) != (wanted.shape, wanted.dtype):
-                raise ValueError(
-                    f"{name} is {array.dtype}{list(array.shape)}, where {wanted.dtype}{list(wanted.shape)} "
-                    "is expected"
-                )
-            leaves.append(array)
+        arrays = {name: archive[name] for name in archive.files if name != _SHA256}
         saved = archive[_SHA256].item()
+    for name, array in arrays.items():
+        wanted = expected.get(name)
+        # A type that NumPy lacks, such as bfloat16, was kept as bytes.
+        if wanted is not None and array.dtype.kind == "V" and array.dtype.itemsize == wanted.dtype.itemsize:
+            arrays[name] = array.view(wanted.dtype)
+    found = {_simple(name): _description(array.dtype, array.shape) for name, array in arrays.items()}
+    require_fit(found, described(abstract))
+    leaves = [arrays[name] for name in expected]
     tree = jax.tree.unflatten(jax.tree.structure(abstract), leaves)
     if saved != digest(tree):
         raise ValueError("its contents differ from what was saved: it is damaged")
     return tree
+
+
+def _description(dtype: Any, shape: Sequence[int]) -> str:
+    return f"{np.dtype(dtype)}[{','.join(map(str, shape))}]"
+
+
+def _simple(name: str) -> str:
+    """`['blocks'][0].kernel` as `blocks.0.kernel`, as JAX's `keystr` writes it on request."""
+    return ".".join(re.findall(r"[^\[\]'.]+", name))
 
 
 def _named(tree: Any) -> list[tuple[str, Any]]:
