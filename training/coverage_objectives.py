@@ -96,7 +96,7 @@ class DCO(Objective):
     def __post_init__(self) -> None:
         real("objective.n", self.n, least=1, most=LARGEST_N)
 
-    def __call__(self, scores: Scores) -> Float[Array, "*batch"]:
+    def losses(self, scores: Scores) -> Float[Array, "*batch"]:
         """Loss of each sequence."""
         return -log_pass(scores.log_probs, self.n)
 
@@ -120,7 +120,7 @@ class StepwiseDCO(Objective):
     def __post_init__(self) -> None:
         real("objective.n", self.n, least=1, most=LARGEST_N)
 
-    def __call__(self, scores: Scores) -> Float[Array, "*batch"]:
+    def losses(self, scores: Scores) -> Float[Array, "*batch"]:
         """Loss of each sequence."""
         return -jnp.sum(jnp.where(scores.mask, log_pass(scores.tokens, self.n), 0.0), axis=-1)
 
@@ -130,10 +130,16 @@ class Reweighted(CrossEntropy):
     """Cross-entropy with each sequence weighted by its own loss -ln p, p = pi(y|x):
 
         hard:  (1 - p)^gamma, which turns away from sequences that are known (focal loss, arXiv 1708.02002);
-        easy:  p^gamma, which turns away from those that are not: its gradient is that of (1 - p^gamma)/gamma
-               (generalised cross-entropy, arXiv 1805.07836), at gamma = 1 that of 1 - Pass@1.
+        easy:  p^gamma over its mean in the batch, which turns away from those that are not: its gradient has
+               the direction of that of (1 - p^gamma)/gamma (generalised cross-entropy, arXiv 1805.07836), at
+               gamma = 1 of that of 1 - Pass@1.
 
     No gradient flows through the weight, unlike in the first source.
+
+    The second source does not divide by the mean, nor does this objective when it is called: a loss is then
+    p^gamma times -ln p. In training the program divides, in log space, because p^gamma of a long response is
+    below the smallest float and the undivided gradient 0. The direction of a batch's gradient is the
+    source's. Its length is that of a mean with weights of mean 1, as cross-entropy's.
 
     Attributes:
         favour: "hard" or "easy".
@@ -149,8 +155,18 @@ class Reweighted(CrossEntropy):
             raise ValueError(f"objective.favour: {self.favour!r} is not one of hard, easy")
         real("objective.gamma", self.gamma, above=0)
 
-    def __call__(self, scores: Scores) -> Float[Array, "*batch"]:
-        """Loss of each sequence."""
-        log_p = jax.lax.stop_gradient(scores.log_probs)
-        log_weight = log_miss(log_p) if self.favour == "hard" else jnp.minimum(log_p, 0.0)
-        return jnp.exp(self.gamma * log_weight) * super().__call__(scores)
+    @property
+    def weighs(self) -> bool:
+        """Where easy sequences are favoured: those weights may all be too small for a float."""
+        return self.favour == "easy"
+
+    def losses(self, scores: Scores) -> Float[Array, "*batch"]:
+        """Cross-entropy of each sequence; of `hard`, times its weight."""
+        loss = super().losses(scores)
+        if self.weighs:
+            return loss
+        return jnp.exp(self.gamma * log_miss(jax.lax.stop_gradient(scores.log_probs))) * loss
+
+    def log_weights(self, scores: Scores) -> Float[Array, "*batch"]:
+        """gamma ln p, of `easy`."""
+        return self.gamma * jnp.minimum(scores.log_probs, 0.0)

@@ -93,7 +93,7 @@ class TruncatedDistillation(Objective):
         """The weights compare the model with pi_D."""
         return True
 
-    def __call__(self, scores: Scores) -> Float[Array, "*batch"]:
+    def losses(self, scores: Scores) -> Float[Array, "*batch"]:
         """The weighted loss of each sequence, in nats."""
         if scores.teacher is None or scores.distributions is None:
             raise ValueError("scores: without distributions or teacher; the weights compare them")

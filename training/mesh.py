@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Float
 
 from tasks.checks import whole
 from training.processes import several
@@ -160,6 +161,14 @@ class Grid:
     def mean_over_data(self, tree: Any) -> Any:
         """The mean over the devices that share a batch; to be called inside a sharded function."""
         return tree if self.layout.data == 1 else jax.lax.pmean(tree, DATA)
+
+    def weighted_mean_over_data(self, tree: Any, log_mass: Float[Array, ""]) -> Any:
+        """The mean over the devices that share a batch, each with the weight e^`log_mass`; to be called
+        inside a sharded function."""
+        if self.layout.data == 1:
+            return tree
+        share = jax.nn.softmax(jax.lax.all_gather(log_mass, DATA))[jax.lax.axis_index(DATA)]
+        return jax.lax.psum(jax.tree.map(lambda leaf: share.astype(leaf.dtype) * leaf, tree), DATA)
 
     def part(self) -> Any:
         """Which share of a batch is this device's, from 0; to be called inside a sharded function."""

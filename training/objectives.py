@@ -23,7 +23,8 @@ class Scores(NamedTuple):
 
     `tokens` is ln pi(y_t|x, y_<t) in nats, `logits` what it was normalised from: the raw logit of y_t. The
     prompt's part is None unless the objective asks for it, `rewards` unless the source judges its responses.
-    What an objective leaves alone is not computed.
+    What an objective leaves alone is not computed. Arrays of tokens mean nothing where their mask is False:
+    see `masked`.
 
     `behaviour` is `tokens` by the parameters that drew the responses, None where these are the present ones;
     `reference` is `tokens` by the reference model, `divergence` KL(pi || pi_ref) in nats at each position.
@@ -42,6 +43,29 @@ class Scores(NamedTuple):
     distributions: Float[Array, "*batch response vocab"] | None = None
     teacher: Float[Array, "*batch response vocab"] | None = None
 
+    def masked(self) -> Scores:
+        """These scores with 0 in place of whatever stands at positions that do not count.
+
+        A padded position may hold any number. Masked after an exponential it still spoils the gradient, which
+        is 0 x inf = NaN where the exponential overflows; so it is masked before an objective computes
+        anything.
+        """
+
+        def cleared(values: Array | None, mask: Array | None) -> Array | None:
+            return values if values is None or mask is None else jnp.where(mask, values, 0.0)
+
+        by_vocabulary = self.mask[..., None]
+        return self._replace(
+            tokens=jnp.where(self.mask, self.tokens, 0.0),
+            prompt_tokens=cleared(self.prompt_tokens, self.prompt_mask),
+            logits=cleared(self.logits, self.mask),
+            behaviour=cleared(self.behaviour, self.mask),
+            reference=cleared(self.reference, self.mask),
+            divergence=cleared(self.divergence, self.mask),
+            distributions=cleared(self.distributions, by_vocabulary),
+            teacher=cleared(self.teacher, by_vocabulary),
+        )
+
     @property
     def log_probs(self) -> Float[Array, "*batch"]:
         """ln pi(y|x) of each sequence."""
@@ -49,8 +73,11 @@ class Scores(NamedTuple):
 
 
 class Objective(abc.ABC):
-    """A rule that turns the scores of a batch into one loss per sequence; the program minimises their
-    mean."""
+    """A rule that turns the scores of a batch into one loss per sequence; the program minimises their mean,
+    weighted where the objective `weighs` sequences.
+
+    An implementation defines `losses`, and reads scores that have been `Scores.masked`.
+    """
 
     @property
     def needs_prompt(self) -> bool:
@@ -77,9 +104,31 @@ class Objective(abc.ABC):
         """What is asked of a reference model."""
         return "none"
 
+    @property
+    def weighs(self) -> bool:
+        """Whether sequences have weights of their own, e^`log_weights`."""
+        return False
+
     @abc.abstractmethod
+    def losses(self, scores: Scores) -> Float[Array, "*batch"]:
+        """Loss of each sequence, before its weight; the scores are masked."""
+
+    def log_weights(self, scores: Scores) -> Float[Array, "*batch"]:
+        """ln of each sequence's weight in nats, for an objective that `weighs`; the scores are masked. No
+        gradient flows through it.
+
+        The program divides the weights by their mean over the batch, in log space, so that weights that are
+        all too small for a float still count relative to each other.
+        """
+        return jnp.zeros(scores.mask.shape[:-1])
+
     def __call__(self, scores: Scores) -> Float[Array, "*batch"]:
-        """Loss of each sequence."""
+        """Loss of each sequence times its weight, whatever the scores say where their mask is False."""
+        scores = scores.masked()
+        losses = self.losses(scores)
+        if not self.weighs:
+            return losses
+        return jnp.exp(jax.lax.stop_gradient(self.log_weights(scores))) * losses
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +154,7 @@ class CrossEntropy(Objective):
         """The prompt is scored if it has weight."""
         return self.prompt_weight > 0
 
-    def __call__(self, scores: Scores) -> Float[Array, "*batch"]:
+    def losses(self, scores: Scores) -> Float[Array, "*batch"]:
         """-sum_t ln pi(y_t|x, y_<t), plus the prompt's part by its weight."""
         loss = -scores.log_probs
         count = jnp.sum(scores.mask, axis=-1, dtype=loss.dtype)
@@ -114,7 +163,8 @@ class CrossEntropy(Objective):
                 jnp.where(scores.prompt_mask, scores.prompt_tokens, 0.0), axis=-1
             )
             count += self.prompt_weight * jnp.sum(scores.prompt_mask, axis=-1, dtype=loss.dtype)
-        return loss / count if self.normalisation == "token" else loss
+        # A sequence without a token that counts has the loss 0, not 0/0.
+        return loss / jnp.where(count > 0, count, 1.0) if self.normalisation == "token" else loss
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,7 +191,7 @@ class ValueRegression(Objective):
         """The final reward is the target."""
         return True
 
-    def __call__(self, scores: Scores) -> Float[Array, "*batch"]:
+    def losses(self, scores: Scores) -> Float[Array, "*batch"]:
         """The mean error over the response's tokens.
 
         Raises:

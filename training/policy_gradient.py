@@ -18,7 +18,7 @@ SMALL = 1e-6
 
 
 def advantages(
-    rewards: Float[Array, "*batch samples"], baseline: Baseline = "mean", by_std: bool = True
+    rewards: Float[Array, "*batch samples"], baseline: Baseline = "mean", by_std: bool = True, ddof: int = 0
 ) -> Float[Array, "*batch samples"]:
     """How much better each response is than the other responses to its prompt.
 
@@ -27,8 +27,8 @@ def advantages(
         mean:           A_i = r_i - m
         leave_one_out:  A_i = r_i - (sum_{j != i} r_j)/(S - 1) = S/(S - 1) (r_i - m)
 
-    divided by (std + 1e-6) with `by_std`, std^2 = sum_i (r_i - m)^2 / S. A prompt whose responses all have
-    one reward gets exactly 0, whatever rounding does to the mean: it has no gradient.
+    divided by (std + 1e-6) with `by_std`, std^2 = sum_i (r_i - m)^2 / (S - ddof). A prompt whose responses
+    all have one reward gets exactly 0, whatever rounding does to the mean: it has no gradient.
 
     Sources: mean and std, GRPO (arXiv 2402.03300, section 4.1.1); leave_one_out, RLOO (arXiv 2402.14740,
     section 2.2), whose gradient is unbiased for that of the expected reward; mean alone has the gradient
@@ -42,7 +42,8 @@ def advantages(
     centred = rewards - jnp.mean(rewards, axis=-1, keepdims=True)
     found = centred * (size / (size - 1)) if baseline == "leave_one_out" else centred
     if by_std:
-        found = found / (jnp.sqrt(jnp.mean(jnp.square(centred), axis=-1, keepdims=True)) + SMALL)
+        variance = jnp.sum(jnp.square(centred), axis=-1, keepdims=True) / (size - ddof)
+        found = found / (jnp.sqrt(variance) + SMALL)
     differ = jnp.max(rewards, axis=-1, keepdims=True) > jnp.min(rewards, axis=-1, keepdims=True)
     return jax.lax.stop_gradient(jnp.where(differ, found, 0.0))
 
@@ -74,11 +75,17 @@ class PolicyGradient(Objective):
     update (`source.updates_per_batch`: 1) has rho = 1: clipping does nothing, and the gradient is
     -A grad ln pi(y|x), the plain policy gradient.
 
-    The defaults are GRPO's (arXiv 2402.03300); RLOO is conf/objective/rloo.yaml, REINFORCE with the mean as
-    its baseline conf/objective/reinforce.yaml.
+    The defaults are GRPO with rewards for outcomes (arXiv 2402.03300, section 4.1.2) in all but one term:
+    `kl_weight` is 0, so that no reference model is kept, as in DAPO (arXiv 2503.14476, section 2.3) and by
+    default in TRL. GRPO's own divergence is `kl="k3"`, its weight in the source .04. The source leaves open
+    by which number the group's variance is divided: "std" takes S, "sample_std" S - 1, as libraries built on
+    `torch.std` do, among them TRL; their advantages are sqrt((S - 1)/S) times as large. RLOO is
+    conf/objective/rloo.yaml, REINFORCE with the mean as its baseline conf/objective/reinforce.yaml.
 
     Attributes:
-        baseline, normalise: of `advantages`; "std" divides by the group's standard deviation.
+        baseline: of `advantages`.
+        normalise: "std" divides advantages by the group's standard deviation, sqrt(sum_i (r_i - m)^2 / S);
+            "sample_std" by the one with S - 1 in place of S; "none" does not divide.
         ratio: of tokens, or of whole responses.
         length: "mean" divides a response's sum over tokens by their number, as GRPO does, which favours
             short correct and long wrong responses; "sum" does not. It concerns the ratios of tokens and the
@@ -92,7 +99,7 @@ class PolicyGradient(Objective):
     """
 
     baseline: Baseline = "mean"
-    normalise: Literal["std", "none"] = "std"
+    normalise: Literal["std", "sample_std", "none"] = "std"
     ratio: Literal["token", "sequence"] = "token"
     length: Literal["mean", "sum"] = "mean"
     clip: float | None = 0.2
@@ -102,7 +109,7 @@ class PolicyGradient(Objective):
     def __post_init__(self) -> None:
         for field, valid in (
             ("baseline", ("mean", "leave_one_out")),
-            ("normalise", ("std", "none")),
+            ("normalise", ("std", "sample_std", "none")),
             ("ratio", ("token", "sequence")),
             ("length", ("mean", "sum")),
             ("kl", ("k3", "exact", "reward")),
@@ -132,7 +139,7 @@ class PolicyGradient(Objective):
             return "none"
         return "distributions" if self.kl == "exact" else "tokens"
 
-    def __call__(self, scores: Scores) -> Float[Array, "batch samples"]:
+    def losses(self, scores: Scores) -> Float[Array, "batch samples"]:
         """Loss of each response.
 
         Raises:
@@ -147,7 +154,8 @@ class PolicyGradient(Objective):
         if self.kl_weight and self.kl == "reward":
             gap = jnp.sum(jnp.where(scores.mask, old - _given(scores.reference), 0.0), axis=-1)
             rewards = rewards - self.kl_weight * gap
-        advantage = advantages(rewards, self.baseline, self.normalise == "std")
+        ddof = 1 if self.normalise == "sample_std" else 0
+        advantage = advantages(rewards, self.baseline, self.normalise != "none", ddof)
         change = jnp.where(scores.mask, scores.tokens - old, 0.0)
         if self.ratio == "sequence":
             loss = self._surrogate(jnp.sum(change, axis=-1), advantage)

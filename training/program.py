@@ -24,7 +24,7 @@ from training.objectives import Objective, Scores
 from training.old_scores import Rolled, divergence, old_scores
 from training.phase import Phase
 from training.sources import Policy, TrainingBatch
-from training.step import mean_gradient, parts_of_batch
+from training.step import mean_gradient, parts_of_batch, weighted_gradient
 
 
 class TrainState(NamedTuple):
@@ -86,7 +86,35 @@ def batch_loss(
     batch: TrainingBatch,
     class_weights: Sequence[float] | None = None,
 ) -> Float[Array, ""]:
-    """Mean over the batch's responses of the objective's losses, each times the weight of its class."""
+    """Mean over the batch's responses of the objective's losses, each times the weight of its class.
+
+    Where the objective weighs sequences it is their weighted mean, sum_i w_i l_i / sum_i w_i.
+    """
+    losses, scores, weights = _losses(model, objective, params, batch, class_weights)
+    if objective.weighs:
+        return _weighted(objective, losses, scores, weights)[0]
+    return jnp.mean(losses if weights is None else weights * losses)
+
+
+def _weighted(
+    objective: Objective, losses: Array, scores: Scores, weights: Array | None
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """The weighted mean of the losses, and ln of the sum of the weights, in nats."""
+    log_weights = jax.lax.stop_gradient(objective.log_weights(scores))
+    if weights is not None:
+        log_weights += jnp.log(weights)
+    log_mass = jax.nn.logsumexp(log_weights)
+    return jnp.sum(jnp.exp(log_weights - log_mass) * losses), log_mass
+
+
+def _losses(
+    model: Model,
+    objective: Objective,
+    params: Params,
+    batch: TrainingBatch,
+    class_weights: Sequence[float] | None,
+) -> tuple[Float[Array, "batch samples"], Scores, Float[Array, "batch 1"] | None]:
+    """Loss of every response, the scores that it came from, and the weight of its class."""
     logits = model.logits(params, batch.prompt, batch.prompt_mask, batch.responses)
     prompt_scores = prompt_mask = None
     if objective.needs_prompt:
@@ -95,6 +123,9 @@ def batch_loss(
         )[:, None]
         prompt_mask = (batch.prompt_mask[:, :-1] & batch.prompt_mask[:, 1:])[:, None]
     theirs = batch.old.distributions
+    if theirs is not None:
+        # Before the divergence, whose gradient at padding would be 0 times whatever stands there.
+        theirs = jnp.where(batch.response_mask[..., None], theirs, 0.0)
     scores = Scores(
         token_log_probs(logits, batch.responses),
         batch.response_mask,
@@ -107,10 +138,9 @@ def batch_loss(
         None if theirs is None else divergence(logits, theirs),
         jax.nn.log_softmax(logits),
         batch.teacher,
-    )
-    losses = objective(scores)
+    ).masked()
     weights = None if class_weights is None else jnp.asarray(class_weights)[batch.group][:, None]
-    return jnp.mean(losses if weights is None else weights * losses)
+    return objective.losses(scores), scores, weights
 
 
 SCORED = PartitionSpec(SEED, DATA)
@@ -170,6 +200,26 @@ def make_program(
             old=old_scores(model, rolled, turns, drew, theirs, source.model, wanted == "distributions")
         )
 
+    def slope(params: Params, batch: TrainingBatch) -> tuple[Float[Array, ""], Any]:
+        """The batch's loss and its gradient, from its parts on all devices."""
+        objective, classes = phase.objective, phase.class_weights
+        if not objective.weighs:
+            return grid.mean_over_data(
+                mean_gradient(
+                    lambda params, own: batch_loss(model, objective, params, own, classes),
+                    params,
+                    batch,
+                    turns,
+                )
+            )
+        found, log_mass = weighted_gradient(
+            lambda params, own: _weighted(objective, *_losses(model, objective, params, own, classes)),
+            params,
+            batch,
+            turns,
+        )
+        return grid.weighted_mean_over_data(found, log_mass)
+
     def step(
         carry: tuple[TrainState, ChunkLog], seed: Array, fixed: Params, index: Array
     ) -> tuple[TrainState, ChunkLog]:
@@ -187,13 +237,7 @@ def make_program(
     @jax.named_scope("update")
     def update(state: TrainState, batch: TrainingBatch, index: Array) -> tuple[TrainState, ChunkLog]:
         with jax.named_scope("gradient"):
-            loss, gradient = mean_gradient(
-                lambda params, own: batch_loss(model, phase.objective, params, own, phase.class_weights),
-                state.params,
-                batch,
-                turns,
-            )
-        loss, gradient = grid.mean_over_data((loss, gradient))
+            loss, gradient = slope(state.params, batch)
         norm = optax.tree.norm(gradient)
         updates, opt_state = rule.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)

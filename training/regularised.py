@@ -40,11 +40,11 @@ class LabelSmoothing(CrossEntropy):
         super().__post_init__()
         real("objective.smoothing", self.smoothing, least=0, below=1)
 
-    def __call__(self, scores: Scores) -> Float[Array, "*batch"]:
+    def losses(self, scores: Scores) -> Float[Array, "*batch"]:
         """Loss of each sequence; ValueError for scores without distributions."""
         uniform = jnp.mean(_distributions(scores), axis=-1)
         smoothed = (1 - self.smoothing) * scores.tokens + self.smoothing * uniform
-        return super().__call__(scores._replace(tokens=smoothed))
+        return super().losses(scores._replace(tokens=smoothed))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -68,10 +68,10 @@ class ConfidencePenalty(CrossEntropy):
         super().__post_init__()
         real("objective.weight", self.weight, least=0)
 
-    def __call__(self, scores: Scores) -> Float[Array, "*batch"]:
+    def losses(self, scores: Scores) -> Float[Array, "*batch"]:
         """Loss of each sequence; ValueError for scores without distributions."""
         freed = scores.tokens + self.weight * entropy(_distributions(scores))
-        return super().__call__(scores._replace(tokens=freed))
+        return super().losses(scores._replace(tokens=freed))
 
 
 def _distributions(scores: Scores) -> Float[Array, "*batch response vocab"]:

@@ -49,3 +49,34 @@ def mean_gradient(
     zero = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, params))
     total, _ = jax.lax.scan(add, zero, split)
     return jax.tree.map(lambda sum_: sum_ / parts, total)
+
+
+def weighted_gradient(
+    loss: Callable[[Params, Batch], tuple[Float[Array, ""], Float[Array, ""]]],
+    params: Params,
+    batch: Batch,
+    parts: int,
+) -> tuple[tuple[Float[Array, ""], Any], Float[Array, ""]]:
+    """A batch's weighted mean loss with its gradient, and ln of the sum of its weights, from `parts` equal
+    parts of the batch in turn.
+
+    `loss` gives a part's weighted mean and ln of the sum of its weights, in nats. Weights are put together in
+    log space: only those that are negligible beside the batch's largest are lost.
+    """
+    split = jax.tree.map(lambda leaf: leaf.reshape(parts, -1, *leaf.shape[1:]), batch)
+
+    def add(total: tuple[Any, Array], part: Batch) -> tuple[tuple[Any, Array], None]:
+        mean, log_mass = total
+        (value, own_mass), gradient = jax.value_and_grad(loss, has_aux=True)(params, part)
+        both = jnp.logaddexp(log_mass, own_mass)
+        old, new = jnp.exp(log_mass - both), jnp.exp(own_mass - both)
+        mean = jax.tree.map(
+            lambda a, b: old.astype(a.dtype) * a + new.astype(b.dtype) * b, mean, (value, gradient)
+        )
+        return (mean, both), None
+
+    zero = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, params))
+    # No weight as yet: not -inf, of which a difference may be NaN.
+    nothing = jnp.asarray(float(jnp.finfo(jnp.float32).min))
+    total, _ = jax.lax.scan(add, (zero, nothing), split)
+    return total

@@ -1,15 +1,34 @@
 from __future__ import annotations
 
 import math
+import types
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from oracles.dco import dco
+from oracles.toy import TabularModel, ToyTask
 
-from training import DCO, CrossEntropy, Objective, Reweighted, Scores, StepwiseDCO
+from metrics.evaluators import Batch
+from training import (
+    DCO,
+    CrossEntropy,
+    EvaluationSchedule,
+    Grid,
+    Layout,
+    Objective,
+    Phase,
+    Reweighted,
+    Scores,
+    StepwiseDCO,
+    make_program,
+)
 from training.coverage_objectives import dco_factor, log_miss, log_pass
+from training.optimizers import sgd
+from training.program import batch_loss
+from training.sources import TrainingBatch
 
 LOG_PS = (
     *(math.log(1e-300), -300.0, -100.0, -60.5, -59.5, -30.0, -10.0, -3.0, -1.0),
@@ -117,3 +136,90 @@ def test_bad_settings_are_refused_in_one_line(kind: type, options: dict, line: s
     with pytest.raises(ValueError, match="objective") as refused:
         kind(**options)
     assert str(refused.value) == line
+
+
+# Favouring easy sequences: the program divides the weights by their mean over the batch.
+
+EASY = Reweighted(favour="easy", gamma=0.5)
+
+
+def long_batch(horizon: int, size: int = 6) -> tuple[TabularModel, dict, TrainingBatch]:
+    """Random responses, which a random table gives probabilities of about 10^-horizon."""
+    rng, model = np.random.default_rng(0), TabularModel(response_length=horizon)
+    params = {"table": rng.normal(size=(6, horizon, 6)).astype("f"), "fuse": np.zeros((), "f")}
+    prompt = np.tile(rng.integers(1, 3, (size, 1)), 3)
+    responses = rng.integers(0, 6, (size, 1, horizon))
+    mask = np.ones(responses.shape, bool)
+    return model, params, TrainingBatch(prompt, prompt > 0, responses, mask, np.arange(size), None)
+
+
+def by_hand(params: dict, batch: TrainingBatch, classes: np.ndarray) -> tuple[float, np.ndarray]:
+    """Loss and gradient by the table of sum_i c_i p_i^gamma (-ln p_i) / sum_i c_i p_i^gamma, in float64."""
+    table = params["table"].astype(np.float64)
+    log_laws = table - np.log(np.exp(table).sum(-1, keepdims=True))
+    places = np.arange(table.shape[1])
+    rows, tokens = batch.prompt[:, -1], batch.responses[:, 0]
+    log_p = log_laws[rows[:, None], places, tokens].sum(axis=1)
+    weights = classes * np.exp(EASY.gamma * (log_p - log_p.max()))
+    weights /= weights.sum()
+    slope = np.zeros_like(table)
+    for weight, row, own in zip(weights, rows, tokens, strict=True):
+        slope[row] += weight * np.exp(log_laws[row])
+        slope[row, places, own] -= weight
+    return float(-weights @ log_p), slope
+
+
+@pytest.mark.parametrize("horizon", [2, 300])
+def test_easy_sequences_count_relative_to_their_batch(horizon: int) -> None:
+    """At horizon 300 every p^gamma is below the smallest float."""
+    model, params, batch = long_batch(horizon)
+    classes = np.array([1.0, 2.0, 0.5, 1.0, 1.0, 3.0])
+
+    @jax.jit
+    def found(params: dict) -> tuple[jax.Array, dict]:
+        return jax.value_and_grad(lambda own: batch_loss(model, EASY, own, batch, tuple(classes)))(params)
+
+    value, slope = found(params)
+    loss, exact = by_hand(params, batch, classes)
+    np.testing.assert_allclose(value, loss, rtol=1e-4)
+    np.testing.assert_allclose(slope["table"], exact, atol=1e-4)
+    assert np.abs(exact).max() > 0.1
+
+
+def test_at_short_horizons_its_direction_is_the_sources() -> None:
+    model, params, batch = long_batch(2)
+
+    def published(params: dict) -> jax.Array:
+        """The mean of (1 - p^gamma)/gamma."""
+        tokens = jax.nn.log_softmax(jnp.asarray(params["table"]))[
+            batch.prompt[:, -1][:, None], np.arange(2), batch.responses[:, 0]
+        ]
+        return jnp.mean((1 - jnp.exp(EASY.gamma * tokens.sum(axis=1))) / EASY.gamma)
+
+    mine = np.ravel(jax.grad(lambda own: batch_loss(model, EASY, own, batch))(params)["table"])
+    theirs = np.ravel(jax.grad(published)(params)["table"])
+    ratio = np.linalg.norm(mine) / np.linalg.norm(theirs)
+    np.testing.assert_allclose(mine, ratio * theirs, atol=1e-5)
+    assert ratio > 2
+
+
+def test_parts_and_devices_of_a_batch_agree_on_its_weights() -> None:
+    """One program with the whole batch, one with four devices, each of which has equal shares of it."""
+    phase = Phase("p", ToyTask(), EASY, sgd(steps=9, learning_rate=2.0), 9, 16, None, EvaluationSchedule(), 9)
+
+    def trained(data: int, parts: int) -> tuple[np.ndarray, float]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("training.program.parts_of_batch", lambda *_: parts)
+            grid = Grid(Layout(1, data), local=True)
+            held_out: Any = types.SimpleNamespace(batches=Batch((), (), np.arange(4)))  # type: ignore[arg-type]
+            program = make_program(TabularModel(), phase, (), held_out, grid)
+            seeds = jnp.asarray([3], jnp.uint32)
+            state = program.begin(program.init(seeds), jnp.full(1, -1, jnp.int32))
+            state, log = program.run(state, seeds, 0, 9)
+        return np.asarray(state.params["table"]), float(log.loss[0])
+
+    table, loss = trained(1, 1)
+    for data, parts in ((1, 4), (4, 2)):
+        other, found = trained(data, parts)
+        np.testing.assert_allclose(other, table, atol=1e-5)
+        assert found == pytest.approx(loss, rel=1e-5)

@@ -78,6 +78,21 @@ def test_advantages_are_the_papers(leave_one_out: bool, by_std: bool) -> None:
     np.testing.assert_allclose(mine, theirs, rtol=2e-5, atol=1e-6)
 
 
+def test_the_sample_deviation_is_what_other_libraries_divide_by() -> None:
+    """sqrt((S - 1)/S) times the population's advantages, as torch.std has it."""
+    rewards = np.random.default_rng(0).random((5, 4)).astype(np.float32)
+    found = advantages(jnp.asarray(rewards), ddof=1)
+    centred = rewards - rewards.mean(axis=1, keepdims=True)
+    expected = centred / (rewards.std(axis=1, ddof=1, keepdims=True) + 1e-6)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+    tokens, mask = jnp.log(jnp.full((5, 4, 2), 0.5)), jnp.ones((5, 4, 2), bool)
+    scores = Scores(tokens, mask, rewards=jnp.asarray(rewards))
+    np.testing.assert_allclose(
+        PolicyGradient(normalise="sample_std")(scores), -expected, rtol=1e-4, atol=1e-6
+    )
+    assert np.abs(np.asarray(GRPO(scores)) + expected).max() > 0.1
+
+
 @pytest.mark.parametrize("reward", [0.0, 1.0, 0.1, 1 / 3])
 def test_a_group_of_equal_rewards_has_no_gradient(reward: float) -> None:
     for baseline, by_std in itertools.product(("mean", "leave_one_out"), (True, False)):
