@@ -173,6 +173,7 @@ def _train(text: str, stop: Stop) -> None:
     from omegaconf import DictConfig, OmegaConf
 
     from experiments.build import build
+    from models import ModelError
     from training import Trainer, TrainingDiverged
     from training.follower import SilentCheckpoints, SilentSink
 
@@ -195,7 +196,7 @@ def _train(text: str, stop: Stop) -> None:
     )
     try:
         trainer.run()
-    except TrainingDiverged:
+    except (TrainingDiverged, ModelError):
         # The first process says so.
         return
 

@@ -1,6 +1,7 @@
 """Small autoregressive models."""
 
 from models.base import Cache, Model, Params
+from models.contract import ModelError, check_model
 from models.gpt import GPT
 from models.linear_model import Linear
 from models.scoring import sequence_log_probs, token_log_probs, token_logits
@@ -11,8 +12,10 @@ __all__ = [
     "Cache",
     "Linear",
     "Model",
+    "ModelError",
     "Params",
     "TeacherlessGPT",
+    "check_model",
     "sequence_log_probs",
     "token_log_probs",
     "token_logits",

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from metrics.evaluators import Evaluator, HeldOut
-from models import Model, Params
+from models import Model, ModelError, Params, check_model
 from tasks.drawing import DRAWS
 from training.checkpoints import CheckpointError, Checkpoints, Position
 from training.early_warning import EarlyWarning, Watch
@@ -105,6 +105,7 @@ class Trainer:
         self.evaluators, self.held_out = tuple(evaluators), tuple(held_out)
         self.checkpoints, self.stop, self.table_prompts = checkpoints, stop, table_prompts
         self.failed: dict[int, tuple[str, int]] = {}
+        self._still: set[tuple[str, int]] = set()
         self._watch = None if early_warning is None else Watch(early_warning)
         self._saved_at = time.monotonic()
         sizes = {phase.name: phase.batch_size for phase in self.phases}
@@ -131,18 +132,40 @@ class Trainer:
         # A copy, because the state's memory is given away at the first step.
         return jax.tree.map(jnp.copy, self._fixed)
 
+    def _check_model(self, params: Params) -> None:
+        """`check_model` with one seed's parameters, on prompts of the first held-out set; the first process
+        checks, and all hear of it."""
+        problem = None
+        if leads():
+            one = jax.tree.map(lambda leaf: np.asarray(leaf.addressable_shards[0].data)[0], params)
+            example = self.held_out[0].batches.example
+            prompt, mask, response = (
+                np.asarray(each)[0] for each in (example.prompt, example.prompt_mask, example.response)
+            )
+            scored = any(phase.objective.needs_prompt for phase in self.phases)
+            try:
+                check_model(self.model, one, prompt, mask, response, scored)
+            except ModelError as error:
+                problem = str(error)
+        problem = share(problem)[0]
+        if problem is not None:
+            raise ModelError(problem)
+
     def run(self) -> Outcome:
         """Train from the newest checkpoint, or from the start, to the end.
 
         Raises:
             TrainingDiverged: once no seed is left whose loss is finite. What was saved before stays.
             CheckpointError: the run began with other random draws, see `tasks.drawing.DRAWS`.
+            ModelError: a model that reads the token it must predict, or does not sample what it scores: see
+                `models.check_model`. A run that is resumed is not asked again.
         """
         start = self._restore()
         if start is None:
             self.sink.rewind(0)
             first, step, state = 0, -1, None
             params = self._first_parameters()
+            self._check_model(params)
         else:
             position, restored = start
             if position.draws != DRAWS:
@@ -260,6 +283,7 @@ class Trainer:
                 if phase.source.judges:
                     heads[i]["train/reward"] = float(reward[i])
             if alive:
+                self._note_stillness(phase, pending.step, [i for i in alive if norm[i] == 0])
                 info["loss"] = float(np.median(loss[alive]))
                 if phase.source.judges:
                     info["reward"] = float(np.median(reward[alive]))
@@ -320,6 +344,19 @@ class Trainer:
                     f"seed {seed}: loss or gradient not finite at step {step} of {phase.name}; frozen at "
                     f"its last good state"
                 )
+
+    def _note_stillness(self, phase: Phase, step: int, still: Sequence[int]) -> None:
+        """Say, once a phase and seed, that a seed had no gradient at all over a whole log interval."""
+        new = [self.seeds[i] for i in still if (phase.name, self.seeds[i]) not in self._still]
+        self._still |= {(phase.name, seed) for seed in new}
+        if new:
+            first = max((b for b in phase.boundaries if b < step), default=0) + 1
+            self.sink.warning(
+                "gradient is 0",
+                f"seed {', '.join(map(str, new))}: the gradient was exactly 0 at every update from step "
+                f"{first} to {step} of {phase.name}: the objective taught nothing there (its weights "
+                "underflow, or the responses to every prompt earn the same)",
+            )
 
     def _agree(self) -> tuple[str | None, bool]:
         """Why to stop, if one of the processes has a reason, and whether the first finds that a save is

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
@@ -274,3 +275,42 @@ def test_log_probs_keep_to_their_budget_whatever_interrupts_the_run(
     run(held_out, none, tmp_path / "none", phases=(LONG,), log_probs_mb=0.0001)
     assert none.log_probs == {}
     assert none.records == whole.records
+
+
+@dataclasses.dataclass(frozen=True)
+class Peeking(TabularModel):
+    """Adds the token that is to be predicted to its own logits."""
+
+    def logits(self, params: Any, prompt: Any, prompt_mask: Any, responses: Any) -> Any:
+        known = jax.nn.one_hot(responses, self.vocab_size)
+        return super().logits(params, prompt, prompt_mask, responses) + known
+
+
+def test_a_model_that_reads_what_it_must_predict_is_not_trained(
+    held_out: tuple[HeldOut, ...], tmp_path: Path, whole: tuple[ListSink, Outcome, Path]
+) -> None:
+    sink = ListSink()
+    with pytest.raises(ValueError, match="model: Peeking's logits of response token 0 change with response"):
+        run(held_out, sink, tmp_path, model=Peeking())
+    assert (sink.records, sink.timings, sink.log_probs) == ([], [], {})
+    assert list((tmp_path / "state").iterdir()) == []
+    # What has been saved was checked when it began.
+    assert run(held_out, copy.deepcopy(whole[0]), whole[2], model=Peeking()).stopped is None
+
+
+class Nothing(CrossEntropy):
+    """A loss that is far below the smallest float."""
+
+    def losses(self, scores: Any) -> Any:
+        return super().losses(scores) * 1e-30 * 1e-30
+
+
+def test_a_seed_without_any_gradient_is_named_once_a_phase(held_out: tuple[HeldOut, ...]) -> None:
+    sink = ListSink()
+    phases = (dataclasses.replace(FIRST, objective=Nothing()), SECOND)
+    run(held_out, sink, phases=phases)
+    said = [text for text in sink.messages if "gradient" in text]
+    assert said == [
+        "seed 0, 1: the gradient was exactly 0 at every update from step 1 to 2 of first: the objective "
+        "taught nothing there (its weights underflow, or the responses to every prompt earn the same)"
+    ]

@@ -1,0 +1,153 @@
+"""Models that break a promise of `Model` are named before they are trained; the project's own keep all."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from oracles.toy import TabularModel
+
+from models import GPT, Linear, Model, TeacherlessGPT, check_model
+from models.contract import TOKENS, _changed
+from tasks import AutoregressiveLinear, stream
+
+SIZES = {"vocab_size": 12, "prompt_length": 6, "response_length": 5}
+SMALL = {"num_layers": 1, "num_heads": 2, "width": 16}
+
+
+def checked(model: Model, prompts_too: bool = False) -> None:
+    """Random examples; the first prompt is padded."""
+    rng = np.random.default_rng(0)
+    prompt = rng.integers(1, model.vocab_size, (3, model.prompt_length))
+    mask = np.ones(prompt.shape, bool)
+    mask[0, :2] = False
+    responses = rng.integers(1, model.vocab_size, (3, model.response_length))
+    params = jax.tree.map(np.asarray, model.init(jax.random.key(0)))
+    check_model(model, params, np.where(mask, prompt, 0), mask, responses, prompts_too)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        GPT(**SIZES, **SMALL),
+        GPT(**SIZES, **SMALL, dtype="bfloat16"),
+        TeacherlessGPT(**SIZES, **SMALL),
+        TabularModel(),
+    ],
+    ids=lambda model: f"{type(model).__name__}-{getattr(model, 'dtype', '')}",
+)
+def test_models_that_keep_the_promises_pass(model: Model) -> None:
+    checked(model, prompts_too=True)
+
+
+def test_a_linear_model_passes_on_its_task() -> None:
+    """It starts at 0, where every token has one logit whatever came before: the check moves it."""
+    task = AutoregressiveLinear()
+    model = Linear(task.vocab_size, task.prompt_length, task.response_length).for_task(task)
+    examples = jax.vmap(lambda key: task.sample(key))(jax.random.split(stream(0, "check"), 2))
+    params = jax.tree.map(np.asarray, model.init(jax.random.key(0)))
+    check_model(model, params, examples.prompt, examples.prompt_mask, examples.response)
+    looking = LinearThatLooks(**vars(model))
+    with pytest.raises(ValueError, match="it reads what it must predict"):
+        check_model(looking, params, examples.prompt, examples.prompt_mask, examples.response)
+
+
+class LinearThatLooks(Linear):
+    def logits(self, params: Any, prompt: Any, mask: Any, responses: Any) -> Any:
+        return super().logits(params, prompt, mask, jnp.roll(responses, -1, axis=-1))
+
+
+@dataclasses.dataclass(frozen=True)
+class Peeking(GPT):
+    """Reads its response `by` tokens ahead."""
+
+    by: int = 1
+
+    def _forced(self, params: Any, prompt: Any, mask: Any, responses: Any) -> Any:
+        return super()._forced(params, prompt, mask, jnp.roll(responses, -self.by, axis=-1))
+
+
+@dataclasses.dataclass(frozen=True)
+class PeekingAtTheEnd(GPT):
+    """The last token's logits know the last token."""
+
+    def logits(self, params: Any, prompt: Any, mask: Any, responses: Any) -> Any:
+        shown = jax.nn.one_hot(responses[..., -1], self.vocab_size)
+        return super().logits(params, prompt, mask, responses).at[..., -1, :].add(shown)
+
+
+@dataclasses.dataclass(frozen=True)
+class PeekingAtPrompts(GPT):
+    def prompt_logits(self, params: Any, prompt: Any, mask: Any) -> Any:
+        return super().prompt_logits(params, jnp.roll(prompt, -1, axis=-1), mask)
+
+
+@dataclasses.dataclass(frozen=True)
+class Late(GPT):
+    """Samples with every position's embedding one off."""
+
+    def step(self, params: Any, cache: Any, tokens: Any, position: Any) -> Any:
+        moved = {**params, "position": jnp.roll(params["position"], 1, axis=0)}
+        return super().step(moved, cache, tokens, position)
+
+
+@dataclasses.dataclass(frozen=True)
+class Wide(GPT):
+    def logits(self, params: Any, prompt: Any, mask: Any, responses: Any) -> Any:
+        return jnp.pad(super().logits(params, prompt, mask, responses), ((0, 0),) * 3 + ((0, 1),))
+
+
+@pytest.mark.parametrize(
+    ("model", "line"),
+    [
+        (
+            Peeking(**SIZES, **SMALL),
+            r"model: Peeking's logits of response token 1 change with response tokens from 1 on, by \S+ of "
+            r"their spread: it reads what it must predict",
+        ),
+        (
+            PeekingAtTheEnd(**SIZES, **SMALL),
+            r"model: PeekingAtTheEnd's logits of response token 4 change with response tokens from 4 on, .*",
+        ),
+        (
+            PeekingAtPrompts(**SIZES, **SMALL),
+            r"model: PeekingAtPrompts's logits of prompt token \d change with prompt tokens from \d on, .*",
+        ),
+        (
+            Late(**SIZES, **SMALL),
+            r"model: Late.step gives other logits of response token 0 than Late.logits does, by \S+ of their "
+            r"spread: what it samples is not what it scores",
+        ),
+        (
+            Wide(**SIZES, **SMALL),
+            r"model: Wide.logits gives float32\[2, 6, 5, 13\]; expected floats \[2, 6, 5, 12\], the last "
+            r"axis the vocabulary's",
+        ),
+    ],
+    ids=lambda each: type(each).__name__ if isinstance(each, Model) else "",
+)
+def test_a_broken_promise_is_one_line(model: Model, line: str) -> None:
+    with pytest.raises(ValueError, match="model") as refused:
+        checked(model, prompts_too=True)
+    assert re.fullmatch(line, str(refused.value))
+
+
+@pytest.mark.parametrize("length", [1, 2, 7, 3 * TOKENS])
+def test_what_is_changed(length: int) -> None:
+    """Every token from a start on, to another one; nothing before it, and no padding."""
+    rng = np.random.default_rng(1)
+    tokens, mask = rng.integers(0, 5, (2, length)), rng.random((2, length)) < 0.8
+    found = _changed(rng, tokens, mask, 5)
+    assert found.starts[0] == 0
+    assert found.starts[-1] == length - 1
+    assert len(found.starts) == min(length, max(2, TOKENS // length))
+    np.testing.assert_array_equal(found.tokens[:, 0], tokens)
+    for row, start in enumerate(found.starts, 1):
+        changed = (np.arange(length) >= start) & mask
+        np.testing.assert_array_equal(found.tokens[:, row] != tokens, changed)
+    assert found.tokens.max() < 5
