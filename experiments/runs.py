@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from experiments.base_model import base_parameters, same_base
 from experiments.build import Setup, build, make, plain
+from experiments.longer import longer
 from experiments.processes import order
 from experiments.run_names import VOLATILE
 from experiments.settings import TrackingSettings
@@ -51,8 +52,9 @@ def train_run(
 ) -> Finished:
     """Train what `config` describes in the run directory `path`, continuing what is there.
 
-    A complete run is left as it is. A run that a signal stops is saved and marked; one whose seeds all
-    diverge is marked failed and keeps its last good checkpoint.
+    A complete run is left as it is, unless `config` lengthens its last phase or adds phases. A run that a
+    signal stops is saved and marked; one whose seeds all diverge is marked failed and keeps its last good
+    checkpoint.
 
     Raises:
         ValueError: for a bad configuration or a directory that cannot serve it, with nothing on disk changed;
@@ -62,7 +64,7 @@ def train_run(
     setup = setup or build(config)
     layout = setup.layout(config)
     identity = plain(config)
-    may_differ = same_base(path, identity)
+    may_differ, more = same_base(path, identity), longer(path, identity, setup)
     fixed = base_parameters(config, setup)
     early_warning = _early_warning(config)
     began = time.monotonic()
@@ -77,7 +79,8 @@ def train_run(
             path,
             identity,
             resume=config.resume,
-            volatile=(*VOLATILE, *may_differ),
+            volatile=(*VOLATILE, *may_differ, *more),
+            goes_on=bool(more),
         ) as directory,
     ):
         if directory.is_complete:

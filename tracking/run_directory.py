@@ -79,6 +79,7 @@ class RunDirectory:
         config: Mapping[str, Any],
         resume: str = "auto",
         volatile: Sequence[str] = VOLATILE,
+        goes_on: bool = False,
     ) -> RunDirectory:
         """Open, or make, the run directory `path` for the run that `config` describes.
 
@@ -88,6 +89,8 @@ class RunDirectory:
             resume: "auto" continues a run that is there and starts one that is not, "never" demands that none
                 is there, "must" demands that one is.
             volatile: dotted prefixes of keys in which a continued run may differ from its beginning.
+            goes_on: `config` describes more than the run that is there, so that a complete one is running
+                again.
 
         Raises:
             RunDirectoryError: another process has it, it holds another configuration or results without one,
@@ -111,7 +114,8 @@ class RunDirectory:
                 (path / name).mkdir(exist_ok=True)
             _clear_temporary(path)
             run = cls(path, lock, resumed)
-            if not run.is_complete:
+            if goes_on or not run.is_complete:
+                # Before the configuration: a kill in between must not leave a longer run marked complete.
                 run.mark("running")
                 if not resumed or plain_config(read_config(path)) != config:
                     atomic_write(run.config_path, dump_config(config))
