@@ -2,8 +2,10 @@
 coverage_ns=[2,8].
 
 Nothing is trained. Model and task are rebuilt from the run's `config.yaml`, the parameters come from its
-`checkpoints/`, and the held-out set is drawn from the stream "asked", so that it shares no example with what
-the run evaluated or selected a checkpoint on. Numbers go to the screen and, as strict JSON, to
+`checkpoints/`, and the held-out set is drawn from the stream "asked", independently of what the run trained,
+evaluated or selected a checkpoint on. Where a task has few prompts, independent draws meet: the number of
+prompts that are in the run's own held-out set too is said and kept (`repeated_prompts`). They stay in,
+because the others alone would follow another distribution. Numbers go to the screen and, as strict JSON, to
 `evaluations/<name>.json` in the run directory.
 """
 
@@ -28,6 +30,7 @@ from experiments import asking
 from experiments.build import plain
 from experiments.cli import command
 from experiments.living import chosen_seeds, left_out_line, require_living
+from experiments.overlap import among
 from experiments.run_names import COMMON
 from experiments.runtime import configure
 from experiments.settings import EvaluationSettings
@@ -36,7 +39,7 @@ from metrics import Interval, mean_interval, name_of_n
 from metrics.evaluators import DistributionEvaluator, HeldOut, SamplingEvaluator
 from tasks import check_seed
 from tasks.checks import whole
-from tracking import LoadError
+from tracking import LoadError, load_log_probs
 from tracking.atomic import atomic_write
 
 Measured = dict[str, dict[str, Interval]]
@@ -75,7 +78,7 @@ def settings_of(config: DictConfig, run: asking.TrainedRun, phase: str) -> Evalu
 @dataclasses.dataclass(frozen=True)
 class Result:
     """One checkpoint: `seeds` and `bounds` by seed, and the seeds that are left out because they had diverged
-    by then; `sha256` of the checkpoint's parameters."""
+    by then; `sha256` of the checkpoint's parameters; `repeated` prompts are in its held-out set."""
 
     phase: str
     step: int
@@ -83,6 +86,7 @@ class Result:
     bounds: dict[int, Bounds]
     diverged: tuple[int, ...]
     sha256: str
+    repeated: int = 0
 
     @property
     def name(self) -> str:
@@ -106,6 +110,7 @@ def measure(config: DictConfig, run: asking.TrainedRun) -> list[Result]:
         settings = settings_of(config, run, phase)
         evaluators = settings.evaluators()
         held_out = settings.held_out(run.task(phase, overrides), "asked")
+        repeated = _repeated_prompts(run, phase, held_out)
         scorer = asking.make_scorer(run.setup.model, evaluators, held_out)
         for _, step in members:
             alive = run.living_seeds(phase, step)
@@ -117,7 +122,7 @@ def measure(config: DictConfig, run: asking.TrainedRun) -> list[Result]:
                 seeds[seed] = measure_seed(scores, held_out, evaluators)
                 limits[seed] = asking.bounds(scores["distribution"], held_out, settings.coverage_ns)
             diverged = tuple(seed for seed in asked if seed not in alive)
-            found.append(Result(phase, step, seeds, limits, diverged, run.digest(phase, step)))
+            found.append(Result(phase, step, seeds, limits, diverged, run.digest(phase, step), repeated))
     return found
 
 
@@ -135,6 +140,21 @@ def _with_living_seeds(
     for place in (place for place in checkpoints if not living[place]):
         print(left_out_line(run.path, *place, asked))
     return [place for place in checkpoints if living[place]]
+
+
+def _repeated_prompts(run: asking.TrainedRun, phase: str, held_out: HeldOut) -> int:
+    """How many prompts are in the held-out set that the run evaluated this phase on; they are said."""
+    name = f"{phase}_held_out"
+    try:
+        theirs = load_log_probs(run.path, name)[name]["prompt"]
+    except (LoadError, KeyError):
+        return 0
+    own = held_out.flat(held_out.batches.example.prompt)
+    repeated = int(among(own, theirs).sum())
+    # A task with one prompt asks nothing of a new one.
+    if repeated and len(np.unique(theirs, axis=0)) > 1:
+        print(f"{phase}: {repeated} of {len(own)} fresh prompts are in the run's own held-out set too")
+    return repeated
 
 
 def measure_seed(
@@ -192,6 +212,7 @@ def document(config: DictConfig, results: Sequence[Result]) -> dict[str, Any]:
             "phase": result.phase,
             "step": result.step,
             "sha256": result.sha256,
+            "repeated_prompts": result.repeated,
             "diverged_seeds": list(result.diverged),
             "over_seeds": _plain(over_seeds(result.seeds)),
             "seeds": {

@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from experiments.base_model import base_parameters, same_base
 from experiments.build import Setup, build, make, plain
 from experiments.longer import longer
+from experiments.overlap import note_overlap
 from experiments.processes import order
 from experiments.run_names import VOLATILE
 from experiments.settings import TrackingSettings
@@ -98,6 +99,7 @@ def train_run(
         with RunSink(directory, mirror, progress) as sink:
             for phase, held in zip(setup.phases, held_out, strict=True):
                 sink.arrays(f"{phase.name}_held_out", held_out_arrays(held))
+            note_overlap(path, setup, held_out, sink.message)
             checkpoints = Checkpoints(directory.checkpoints, setup.checkpoint)
             order(train=OmegaConf.to_yaml(config, resolve=True))
             trainer = Trainer(

@@ -76,6 +76,12 @@ class Task(abc.ABC):
         """Probability of each class; sums to 1."""
 
     @property
+    def least_prompts(self) -> int:
+        """A number of prompts that the task has at least, none of them much likelier than the others; 1 where
+        none is known. Where it is large, separate draws do not meet."""
+        return 1
+
+    @property
     def num_enumerated(self) -> int:
         """Static number of candidates of `enumerate`; 0 if the valid responses are not enumerated."""
         return 0

@@ -126,6 +126,11 @@ class LayeredGraph(Task):
         return 2 + self.depth * self.width
 
     @property
+    def least_prompts(self) -> int:
+        """Sets of ids that the nodes may have."""
+        return math.comb(self.num_ids, self.num_nodes)
+
+    @property
     def vocab_size(self) -> int:
         """Padding (0), the ids 1..m, and `|`, `/`, `=` as m+1, m+2, m+3."""
         return self.num_ids + 4

@@ -8,6 +8,7 @@ arm.
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -68,6 +69,11 @@ class PathStar(Task):
     def num_nodes(self) -> int:
         """|V| = 1 + d (l - 1)."""
         return 1 + self.arms * (self.path_length - 1)
+
+    @property
+    def least_prompts(self) -> int:
+        """Sets of ids that the nodes may have."""
+        return math.comb(self.num_ids, self.num_nodes)
 
     @property
     def vocab_size(self) -> int:

@@ -34,7 +34,8 @@ def test_training_starts_from_the_checkpoint_of_each_seed(
     assert ended.status == 0, ended.err
     path = tmp_path / "runs" / "rl" / "r"
     config = yaml.safe_load((path / "config.yaml").read_text())
-    assert config["base"] == {"run": str(tiny_run), "phase": "finetune", "step": 10}
+    sha256 = open_run(tiny_run).digest("finetune", 10)
+    assert config["base"] == {"run": str(tiny_run), "phase": "finetune", "step": 10, "sha256": sha256}
     assert (config["seed"], config["seeds"]) == (0, 2)
     theirs, own = open_run(tiny_run).parameters("finetune", 10), open_run(path).parameters("train", 4)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-20), own, theirs)

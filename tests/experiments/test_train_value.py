@@ -33,7 +33,8 @@ def test_a_value_function_is_trained_and_guides_a_decoder(
     assert ended.status == 0, ended.err
     path = tmp_path / "runs" / "value" / "v"
     config = yaml.safe_load((path / "config.yaml").read_text())
-    assert config["base"] == {"run": str(base), "phase": "finetune", "step": 20}
+    sha256 = open_run(base).digest("finetune", 20)
+    assert config["base"] == {"run": str(base), "phase": "finetune", "step": 20, "sha256": sha256}
     assert (config["seed"], config["seeds"]) == (0, 2)
     records = load_run(path)
     assert {"eval/squared_error", "eval/excess", "eval/calibration_error"} <= set(records.columns)
