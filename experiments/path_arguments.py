@@ -45,14 +45,15 @@ def _quoted(argument: str, several: bool) -> str:
 
 
 def _as_one(path: str) -> str:
-    """`path` if Hydra reads it as this very text, or as a word of its own such as null; else in quotes."""
+    """`path` where Hydra reads it as one value: this very text or, where nothing lies there, one of its words
+    such as null; else in quotes."""
     try:
         parsed = OverridesParser.create().parse_override(f"run={path}")
     except HydraException:
         return _in_quotes(path)
-    # What is read as a list, or as several values, is a path where such a path exists.
-    plain = not parsed.is_sweep_override() and not isinstance(parsed.value(), list | dict)
-    return path if plain else _in_quotes(path)
+    if parsed.is_sweep_override() or (os.path.exists(path) and parsed.value() != path):
+        return _in_quotes(path)
+    return path
 
 
 def _in_quotes(text: str) -> str:

@@ -16,13 +16,9 @@ from experiments.runs import run_name
 from tracking import load_runs
 
 NAMES = (
-    "task=dyck__seed=0",
-    "optimizer=sgd__steps=4,x",
-    "my runs [v1]",
-    "it's {odd}",
-    "a(b)=c:d",
-    "päth é=1",
-)
+    "task=dyck__seed=0", "optimizer=sgd__steps=4,x", "my runs [v1]", "it's {odd}", "a(b)=c:d", "é=1", "null",
+    "1e3",
+)  # fmt: skip
 
 
 def value_of(argument: str) -> Any:
@@ -32,7 +28,7 @@ def value_of(argument: str) -> Any:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_path_arrives_as_it_was_given(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    path = f"runs/train/{name}"
+    path = name if name in ("null", "1e3") else f"runs/train/{name}"
     Path(path).mkdir(parents=True)
     for several in (False, True):
         for key in ("run", "value", "file", "out", "root", "+run"):
