@@ -44,12 +44,12 @@ def _hashable(prompts: Int[np.ndarray, "rows prompt"]) -> list[bytes]:
 def training_prompts(phase: Phase, seed: int, count: int) -> Int[np.ndarray, "count prompt"]:
     """The first `count` prompts that a seed trains on in a phase, by the keys of `training.feed`: of its
     fixed set where it has one, else in the order of its batches."""
-    steps = -(-count // phase.batch_size)
+    steps, own = -(-count // phase.batch_size), jnp.asarray(seed, jnp.uint32)
 
     @jax.jit
     def draw() -> Array:
         if phase.dataset_size is None:
-            return jax.lax.map(lambda step: batch_of_step(phase, seed, step).prompt, jnp.arange(steps))
+            return jax.lax.map(lambda step: batch_of_step(phase, own, step).prompt, jnp.arange(steps))
         data = stream(seed, "train", phase.name, "data")
         keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(data, jnp.arange(count))
         return jax.lax.map(lambda key: phase.task.sample(key, phase.proposal).prompt, keys, batch_size=64)
@@ -65,7 +65,7 @@ def overlap(phase: Phase, held_out: HeldOut, seed: int) -> dict[str, Any]:
     are among them: counted where m = n. Else it is estimated class by class. Of the m draws, a fraction h
     falls on the D different held-out prompts of a class; where these are about equally likely, a fraction
     1 - (1 - h/D)^n of them is met by n draws. Nothing is drawn where the task has so many prompts that the
-    share is 0 to four digits.
+    share is 0 to four digits, or one alone.
 
     Returns:
         `held_out` prompts, `different` ones among them, `training` prompts (n), `drawn` (m), `share`,
@@ -79,6 +79,9 @@ def overlap(phase: Phase, held_out: HeldOut, seed: int) -> dict[str, Any]:
         return facts | {"drawn": 0, "share": 0.0, "counted": False}
     if not drawn:
         return facts | {"share": 0.0, "counted": True}
+    if facts["different"] == 1 < len(own):
+        # Many tasks have one prompt, which asks nothing of a new one.
+        return facts | {"drawn": 0, "share": 1.0, "counted": False}
     theirs = training_prompts(phase, seed, drawn)
     met = among(own, theirs)
     share = float(np.sum(held_out.weights[met]) / np.sum(held_out.weights))
