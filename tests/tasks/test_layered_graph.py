@@ -47,7 +47,8 @@ every_option = pytest.mark.parametrize(
     "options", OPTIONS, ids=lambda options: "-".join(map(str, options.values()))
 )
 DRAWS = 120
-GOLDEN = ("1 10 | 1 9 | 1 4 | 1 8 | 8 7 | 8 11 | 8 2 | 8 3 | 3 6 / 1 6 =", "1 8 3 6")
+# Of draws of version 2, see `tasks.drawing.DRAWS`: the class of the example is another one than before.
+GOLDEN = ("6 4 | 6 1 | 6 3 | 6 2 | 2 7 | 2 10 | 2 11 | 2 9 | 9 5 / 6 5 =", "6 2 9 5")
 
 
 def bit_of(task: LayeredGraph, graph: oracle.Graph) -> int:
