@@ -129,3 +129,9 @@ def test_targets_follow_the_classes_and_the_k() -> None:
         "lower end of the interval >= 0.08",
         "lower end of the interval >= 0.2",
     ]
+
+
+def test_targets_have_four_digits() -> None:
+    """With .65432 and .34568 Pass@3 is .87613 calibrated and Pass@4 .92729."""
+    found = dataclasses.replace(RIGHT, probs=(0.65432, 0.34568), small_k=3, large_k=4)
+    assert [check.target.split()[-1] for check in checks(found)[::2]] == ["-0.1109", "0.1365", "0.1728"]
