@@ -58,7 +58,7 @@ class _Chosen:
 
     def options(self, group: str) -> list[str]:
         """The options of a group; none where there is no such group."""
-        return sorted(self.loader.get_group_options(group)) if self.loader.group_exists(group) else []
+        return sorted(set(self.loader.get_group_options(group)))
 
     def compose(self) -> dict[str, Any]:
         """The configuration in plain containers, unresolved; what cannot be composed is left out."""
@@ -111,9 +111,10 @@ def _unknown_key(key: str, chosen: _Chosen) -> str:
             hint = f"; it has keys with one of {', '.join(f'{above}={each}' for each in options)}"
             value = "null" if node is None else repr(node)
             return f"{key}: no such key; {above} is {value}{hint if options else ''}"
-        if part not in node:
+        # A group of which nothing is chosen is not in the configuration.
+        if part not in node and not (name != key and chosen.options(name.replace(".", "/"))):
             return _among(name, part, [str(each) for each in node], key)
-        node = node[part]
+        node = node.get(part)
     return f"{key}: cannot be overridden"
 
 

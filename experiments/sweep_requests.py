@@ -62,7 +62,7 @@ def _says_mode(arguments: Sequence[str]) -> bool:
 
 def is_sweep_by_file(arguments: Sequence[str]) -> bool:
     """Whether Hydra takes for a single run what is a sweep by the `hydra.sweeper.params` of a file."""
-    own = HydraConfig.get()
+    own: Any = HydraConfig.get()
     params = OmegaConf.select(own, "sweeper.params")
     # Hydra adds the mode to the overrides where nobody has said it.
     return bool(params) and _SINGLE in own.overrides.hydra and not _says_mode(arguments)

@@ -83,12 +83,11 @@ def test_every_command_takes_the_same_common_keys(command: str, compose_config: 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["task=dyck", "task.dept=3"], "task.dept: no such key; valid are classes, depth_cap, "),
+        (["task=dyck", "task.dept=3"], "task.dept: no such key; valid are max_depth, max_enumerated, "),
         (["averaging.decay=0.9"], "averaging.decay: no such key; averaging is null; it has keys with one of "
          "averaging=ema, averaging=uniform"),
         (["seed.x=1"], "seed.x: no such key; seed is 0"),
         (["task.foo.bar=1"], "task.foo: no such key; valid are branching, "),
-        (["evaluation.coverage_ns.x=1"], "evaluation.coverage_ns.x: no such key; evaluation.coverage_ns "),
         (["phases.pretrain.steps=3"], "phases.pretrain: no such key; phases is empty; a leading + adds "
          "to it: +phases.pretrain.steps=..."),
         (["hydra.sweeep=3"], "hydra.sweeep: no such key; valid are "),
@@ -123,7 +122,7 @@ def test_below_a_phase_the_keys_are_those_of_the_runs_choice() -> None:
     }.items():
         assert _unknown_key(key, _Chosen(*figure)).startswith(said)
     other = _Chosen("train", ["task=dyck", "+phases.one={task:{length:8},objective:{_target_:training.DCO}}"])
-    assert "depth_cap" in _unknown_key("phases.one.task.depth", other)
+    assert "max_depth" in _unknown_key("phases.one.task.depth", other)
     said = _unknown_key("phases.one.objective.m", other)
     assert said.startswith("phases.one.objective.m: no such key; valid are ")
     assert "n" in said.partition("valid are ")[2].partition(";")[0].split(", ")
@@ -134,7 +133,7 @@ def test_files_of_the_users_own_count(tmp_path: Path, call: Callable[..., Any]) 
     own = "defaults:\n  - /schema/tasks.Dyck@_here_\n  - _self_\nlength: 8\n"
     (tmp_path / "task" / "mine.yaml").write_text(own)
     ended = call(train.main, "--config-dir", str(tmp_path), "task=mine", "task.depth=3", "model.wdith=8")
-    assert ended.err.startswith("error: task.depth: no such key; valid are classes, depth_cap, ")
+    assert ended.err.startswith("error: task.depth: no such key; valid are length, max_depth, ")
 
 
 def test_what_is_not_about_a_key_stays_in_one_line() -> None:
