@@ -11,6 +11,7 @@ import optax
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from experiments.living import seeds_of
 from experiments.schema import check_fields
@@ -187,8 +188,14 @@ def _phase(config: DictConfig, name: str, own: Any) -> tuple[Phase, EvaluationSe
         # Another class takes the place of the run's, with none of its fields.
         if _names_another(node, base.get(key)):
             base[key] = {}
-    merged = OmegaConf.merge(base, own or {})
+    merged: Any = base
     path = f"phases.{name}"
+    for key, node in (own or {}).items():
+        try:
+            merged = OmegaConf.merge(merged, {key: node})
+        except OmegaConfBaseException as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(f"{path}.{key}: {node} does not fit the run's own: {reason}") from None
     steps = whole(f"{path}.steps", merged.steps)
     evaluation: EvaluationSettings = make(merged.evaluation, f"{path}.evaluation", EvaluationSettings)
     task: Task = make(merged.task, f"{path}.task", Task)

@@ -83,7 +83,7 @@ def check_fields(node: Mapping[str, Any], path: str, kind: type | None = None) -
     target = node["_target_"]
     made = _found(target, path)
     if kind is not None and inspect.isclass(made) and not issubclass(made, kind):
-        raise ValueError(f"{path}._target_: {target} is not a {kind.__name__}")
+        raise ValueError(f"{path}._target_: {target} is not a subclass of {kind.__name__}")
     valid = accepted(target, path)
     hints = _hints(made)
     for key, value in node.items():

@@ -152,19 +152,28 @@ def test_groups_show_all_fields(compose_config: Callable[..., DictConfig]) -> No
         (["task._target_=tasks.base"], "phases.train.task._target_: 'tasks.base' is neither a class nor"),
         (
             ["task._target_=training.CheckpointPolicy"],
-            "phases.train.task._target_: training.CheckpointPolicy is not a Task",
+            "phases.train.task._target_: training.CheckpointPolicy is not a subclass of Task",
         ),
-        (["model._target_=tasks.Dyck"], "model._target_: tasks.Dyck is not a Model"),
+        (["model._target_=tasks.Dyck"], "model._target_: tasks.Dyck is not a subclass of Model"),
         (
             ["optimizer._target_=training.choose_layout"],
             "phases.train.optimizer.learning_rate: no such field; valid are batch_sizes",
         ),
-        (["objective._target_=models.GPT"], "phases.train.objective._target_: models.GPT is not a Objective"),
-        (["tracking._target_=models.GPT"], "tracking._target_: models.GPT is not a TrackingSettings"),
-        (["checkpoint._target_=models.GPT"], "checkpoint._target_: models.GPT is not a CheckpointPolicy"),
+        (
+            ["objective._target_=models.GPT"],
+            "phases.train.objective._target_: models.GPT is not a subclass of Objective",
+        ),
+        (
+            ["tracking._target_=models.GPT"],
+            "tracking._target_: models.GPT is not a subclass of TrackingSettings",
+        ),
+        (
+            ["checkpoint._target_=models.GPT"],
+            "checkpoint._target_: models.GPT is not a subclass of CheckpointPolicy",
+        ),
         (
             ["evaluation.schedule._target_=models.GPT"],
-            "phases.train.evaluation.schedule._target_: models.GPT is not a EvaluationSchedule",
+            "phases.train.evaluation.schedule._target_: models.GPT is not a subclass of EvaluationSchedule",
         ),
         (
             ["evaluation.extra=[{_target_:metrics.Nope}]"],
@@ -176,7 +185,10 @@ def test_groups_show_all_fields(compose_config: Callable[..., DictConfig]) -> No
         (["task.depth=[1,2]"], "phases.train.task.depth: [1, 2] is not a single value"),
         (["optimizer.learning_rate=[1]"], "phases.train.optimizer.learning_rate: [1] is not a single value"),
         (["model.width={a:1}"], "model.width: {'a': 1} is not a single value"),
-        (["+phases.train.task={mixture:[1,2]}"], "phases.train.task.mixture: [1, 2] is not a mapping"),
+        (
+            ["+phases.train.task={mixture:[1,2]}"],
+            "phases.train.task: {'mixture': [1, 2]} does not fit the run's own: Cannot merge Dict",
+        ),
         (["+phases.train.task=3"], "phases.train.task: 3 is not a mapping with a _target_"),
     ],
 )
