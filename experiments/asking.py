@@ -39,7 +39,8 @@ from metrics.evaluators import (
 from models import Model, Params
 from tasks import Task, stream
 from tracking import LoadError, read_config
-from training.checkpoints import digest, load_parameters, saved_digest, saved_parameters
+from training.checkpoints import load_parameters, saved_digest, saved_parameters
+from training.parameter_files import digest
 
 Scores = dict[str, np.ndarray]
 

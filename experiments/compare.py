@@ -179,8 +179,8 @@ def _rules(found: Comparison, config: DictConfig, oracles: Sequence[str]) -> dic
 
 def _check(config: DictConfig) -> None:
     """Refuse bad values before anything is read."""
-    for field, value, low in (("lines", config.lines, 1), ("top", config.top, 1)):
-        whole(field, value, low)
+    whole("lines", config.lines, 1)
+    whole("top", config.top, 1)
     band = config.band
     if band != "range":
         ends = list(band) if OmegaConf.is_list(band) else []

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
-from metrics.pass_at_n import LOG_PROB_SLACK
 
+from metrics.pass_rates import LOG_PROB_SLACK
 from tracking import LoadError
 
 SHAPES = {
