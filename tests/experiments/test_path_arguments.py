@@ -12,7 +12,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from experiments import compare, evaluate, select, train_rl
 from experiments.path_arguments import quoted_paths
-from experiments.runs import run_name
+from experiments.run_names import run_name
 from tracking import load_runs
 
 NAMES = (
