@@ -17,7 +17,7 @@ AMBIENT = {
     "JAX_USE_HIGH_DYNAMIC_RANGE_GUMBEL": "1",
 }
 RUN = (
-    *("task.depth=2", "task.num_ids=8", "model.num_layers=1", "model.width=8", "model.num_heads=2"),
+    *("task.depth=2", "task.num_ids=10", "model.num_layers=1", "model.width=8", "model.num_heads=2"),
     *("batch_size=4", "evaluation.num_examples=4", "evaluation.num_samples=2", "evaluation.pass_ns=[1]"),
     *("devices=1", "tracking.wandb=disabled", "tracking.progress=false", "tracking.figures=false", "name=x"),
     "evaluation.table_prompts=1",

@@ -113,23 +113,6 @@ def test_noise_has_gumbels_law() -> None:
     assert stats.kstest(found, stats.gumbel_r.cdf).pvalue > 1e-3
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("p", "log_draws"), [(1e-6, 27), (1e-7, 27), (1e-8, 30)])
-def test_small_probabilities_are_drawn_as_often_as_they_say(p: float, log_draws: int) -> None:
-    chunk, weights = 2**20, log_of([p, 1 - p])
-    key = stream(0, "tail", log_draws)
-
-    @jax.jit
-    def count(first: jax.Array) -> jax.Array:
-        def one(i: jax.Array, total: jax.Array) -> jax.Array:
-            return total + jnp.sum(categorical(jax.random.fold_in(key, first + i), weights, (chunk,)) == 0)
-
-        return jax.lax.fori_loop(0, 2**7, one, jnp.asarray(0, jnp.int32))
-
-    found = sum(int(count(jnp.asarray(first, jnp.int32))) for first in range(0, 2 ** (log_draws - 20), 2**7))
-    assert stats.binomtest(found, 2**log_draws, p).pvalue > 1e-3
-
-
 def calls(tree: ast.AST) -> set[str]:
     """Names of the functions of `jax.random` that are mentioned."""
     found = set()
