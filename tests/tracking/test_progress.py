@@ -96,6 +96,6 @@ def test_a_terminal_gets_a_bar_that_messages_do_not_break(monkeypatch) -> None:
 
 
 def test_bad_interval_and_durations() -> None:
-    with pytest.raises(ValueError, match="interval is -1"):
+    with pytest.raises(ValueError, match="interval: -1 is not a number >= 0"):
         Progress(interval=-1)
     assert [duration(s) for s in (0, 61.9, 36000)] == ["0:00:00", "0:01:01", "10:00:00"]
