@@ -95,10 +95,10 @@ def made(**changes: Any) -> Measurements:
 
 
 def walks(log_queries: Any, rewarded: int, queries: Interval) -> Sampled:
-    """Sixteen chains in eight groups; a group's two chains need half and three halves of its mean."""
+    """Sixteen chains in eight groups; a group's two chains need 15 queries less and more than its mean."""
     unused = cast(Any, None)
     mean = np.exp(np.broadcast_to(np.asarray(log_queries, float), (8,)))
-    each = np.stack([mean / 2, 1.5 * mean], axis=1).reshape(1, 16)
+    each = np.stack([mean - 15, mean + 15], axis=1).reshape(1, 16)
     reward = (np.arange(16) < rewarded).astype(float)[None]
     return Sampled(Decoded(unused, unused, reward, each, unused), queries)
 
