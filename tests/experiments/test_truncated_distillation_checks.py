@@ -103,8 +103,10 @@ def of_bound(value: float) -> Measurements:
 
 
 def gain(value: float) -> Measurements:
-    """At the longest of three H; at the others there is none."""
-    found = family(truncated=np.full((2, 3), 5.0), sequence=np.array([[5.0, 5.0, 5 * value]] * 2))
+    """At the longest of three H; at the others truncation loses."""
+    found = family(
+        truncated=np.array([[20.0, 20.0, 5.0]] * 2), sequence=np.array([[5.0, 5.0, 5 * value]] * 2)
+    )
     settings = SimpleNamespace(**{**vars(RIGHT.settings), "family_horizons": (32, *FAMILY_HORIZONS)})
     return dataclasses.replace(found, settings=settings)
 
