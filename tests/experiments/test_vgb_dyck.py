@@ -72,7 +72,7 @@ def test_both_runs_of_a_scale_are_runs_of_their_own_commands(
         (["seeds=1"], "seeds: 1; vgb_dyck needs at least 2"),
         (["margin=-1"], "margin: -1 is not a number >= 0"),
         (["sweep.budgets=[8,4]"], "sweep.budgets: [8, 4]; valid: ascending integers >= 1"),
-        (["sweep.thresholds=[2]"], "sweep.thresholds: [2]; valid: numbers in (0, 1]"),
+        (["sweep.thresholds=[2]"], "sweep.thresholds: 2 is not a number in (0, 1]"),
         (["+sweep.beams=3"], "sweep.beams: no such field; valid are "),
         (["trees.horizon=40"], "trees.horizon: 40 is not below task.length = 8"),
         (["+value.sweep=1"], "value.sweep: no such field"),
