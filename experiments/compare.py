@@ -184,8 +184,8 @@ def _check(config: DictConfig) -> None:
     band = config.band
     if band != "range":
         ends = list(band) if OmegaConf.is_list(band) else []
-        low, high = [real("band", end, least=0, most=1) for end in ends] if len(ends) == 2 else (1.0, 0.0)
-        if not low < high:
+        quantiles = [real("band", end, least=0, most=1) for end in ends]
+        if len(quantiles) != 2 or not quantiles[0] < quantiles[1]:
             raise ValueError(f"band: {band}; valid: range, or two quantiles such as [0.1,0.9]")
     settings = config.tournament
     real("tournament.n", settings.n, least=1)
