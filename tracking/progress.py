@@ -10,8 +10,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 
-from tasks.checks import real
-
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress as RichProgress
@@ -65,6 +63,9 @@ class Progress:
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        # `tasks` loads JAX, which reading runs does without.
+        from tasks.checks import real
+
         real("interval", interval, least=0)
         self._stream = sys.stderr if stream is None else stream
         self._show = show

@@ -13,8 +13,6 @@ import os
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from tasks.checks import real
-
 Mode = Literal["online", "offline", "disabled"]
 MODES = ("auto", "online", "offline", "disabled")
 LONGEST = 128
@@ -60,6 +58,9 @@ class WandbOptions:
     finish_timeout: float = 120.0
 
     def __post_init__(self) -> None:
+        # `tasks` loads JAX, which reading runs does without.
+        from tasks.checks import real
+
         if self.mode not in MODES:
             raise ValueError(f"tracking mode is {self.mode!r}: one of {', '.join(MODES)} is valid")
         for field in ("init_timeout", "finish_timeout"):

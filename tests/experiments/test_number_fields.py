@@ -168,8 +168,8 @@ def test_every_number_of_every_option_is_checked(group: str, name: str) -> None:
 
 
 def test_no_group_is_left_out() -> None:
-    # `experiment` and `scale` override what is checked here; `launcher` is Hydra's own.
-    assert {group for group, _ in OPTIONS} - {"experiment", "launcher", "scale"} == set(ZEROS)
+    # `common`, `experiment` and `scale` hold what is checked here; `launcher` is Hydra's own.
+    assert {group for group, _ in OPTIONS} - {"common", "experiment", "launcher", "scale"} == set(ZEROS)
 
 
 def test_what_no_file_of_a_group_states_is_checked() -> None:
@@ -208,7 +208,7 @@ def of_rates(config: DictConfig) -> None:
     optimizers_graph.check_rates(config, optimizers_graph.cells_of(config))
 
 
-SHARED = {"group", "hydra", "name", "root", "scale"}
+SHARED = {"group", "hydra", "name", "root", "scale", "tracking"}
 TRAINED: dict[str, tuple[Callable[[Any], Any], set[str], set[str]]] = {
     "dco": (dco._check, {"early"}, set()),
     "early_warning": (

@@ -19,6 +19,8 @@ from experiments import evaluate
 from experiments.build import build
 from experiments.overlap import MOST, among, note_overlap, overlap, training_prompts
 from metrics.evaluators import make_held_out
+from tracking import load_log_probs
+from tracking.array_log import ARRAYS, ArrayLog
 from training import CrossEntropy, EvaluationSchedule, Phase
 from training.feed import batch_of_step
 
@@ -114,13 +116,12 @@ def test_evaluate_counts_prompts_that_the_run_knows(
 ) -> None:
     path = Path(shutil.copytree(tiny_run, tmp_path / "known"))
     small = ("num_examples=2", "num_samples=0", "seeds=[0]", "out=x")
-    file = path / "log_probs" / "finetune_held_out.npz"
-    arrays = dict(np.load(file))
+    arrays = load_log_probs(path, "finetune_held_out")["finetune_held_out"]
     run = evaluate.asking.open_run(path)
     asked = make_held_out(run.task("finetune", {}), 2, 64, 1, "asked")
     fresh = asked.flat(asked.batches.example.prompt)
     arrays["prompt"] = np.concatenate([np.asarray(jax.device_get(fresh))[:3], arrays["prompt"]])
-    np.savez(file, **arrays)
+    ArrayLog(path / ARRAYS).append("finetune_held_out", arrays)
     ended = call(evaluate.main, f"run={path}", *small)
     assert (ended.status, ended.err) == (0, "")
     assert "finetune: 3 of 6 fresh prompts are in the run's own held-out set too" in ended.out
