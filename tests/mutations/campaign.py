@@ -92,28 +92,63 @@ def sample(root: Path, count: int, seed: int) -> list[tuple[str, Mutant]]:
     return chosen
 
 
-def reach(folder: Path, show: bool = True) -> dict[str, Any]:
-    """Test file -> its seconds and the lines that it reaches, by file; kept in `folder/reach.json`."""
+def reach(folder: Path, workers: int, show: bool = True) -> dict[str, Any]:
+    """Test file -> its seconds and the lines that it reaches, by file; kept in `folder/reach.json`.
+
+    A test file that fails on the product as it is reaches nothing: it would seem to catch every mutant.
+    """
     kept = folder / "reach.json"
     if kept.exists():
         return dict(json.loads(kept.read_text()))
-    files = sorted(str(file.relative_to(ROOT)) for file in ROOT.glob("tests/**/test_*.py"))
     parts = folder / "reach"
     parts.mkdir(exist_ok=True)
-    progress = Progress(show=show, interval=60.0)
+    files = sorted(str(file.relative_to(ROOT)) for file in ROOT.glob("tests/**/test_*.py"))
     names = {file: parts / (file.replace("/", ".") + ".json") for file in files}
-    for number, (file, part) in enumerate(names.items(), 1):
-        if not part.exists():
-            status = _forked(ROOT, functools.partial(_covered, file, part), 1800, folder / "reach.log")
+    missing = [file for file in files if not names[file].exists()]
+
+    def work(worker: int) -> None:
+        for file in missing[worker::workers]:
+            status = _forked(ROOT, functools.partial(_covered, file, names[file]), 1800, folder / "reach.log")
             if status != 0:
-                # It would seem to catch every mutant.
-                atomic_write(part, json.dumps({"seconds": 0.0, "lines": {}}).encode())
-                progress.message(f"{file} ended with {status}: see {folder / 'reach.log'}")
-        progress.update("coverage", number, len(names))
-    progress.close()
+                print(f"{file} ended with {status}: see {folder / 'reach.log'}", file=sys.stderr)
+                atomic_write(names[file], json.dumps({"seconds": 0.0, "lines": {}}).encode())
+
+    def done() -> tuple[int, dict[str, float]]:
+        return sum(part.exists() for part in names.values()), {}
+
+    _shared(workers, work, "coverage", len(files), done, show)
     found = {file: json.loads(part.read_text()) for file, part in names.items()}
     atomic_write(kept, json.dumps(found).encode())
     return found
+
+
+def _shared(
+    workers: int,
+    work: Callable[[int], None],
+    name: str,
+    total: int,
+    done: Callable[[], tuple[int, dict[str, float]]],
+    show: bool,
+) -> None:
+    """`work(k)` in a process of its own for each worker k, with a bar meanwhile."""
+    children = []
+    for worker in range(workers):
+        child = os.fork()
+        if child == 0:
+            try:
+                work(worker)
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(0)
+        children.append(child)
+    progress = Progress(show=show, interval=60.0)
+    while children:
+        children = [child for child in children if os.waitpid(child, os.WNOHANG) == (0, 0)]
+        number, info = done()
+        progress.update(name, number, total, info)
+        time.sleep(1.0)
+    progress.close()
 
 
 def _covered(file: str, part: Path) -> int:
@@ -220,28 +255,20 @@ def campaign(
     folder.mkdir(parents=True, exist_ok=True)
     for library in _LIBRARIES:
         __import__(library)
-    reached = reach(folder, show)
+    reached = reach(folder, workers, show)
     chosen = sample(ROOT, count, seed)
     log = folder / "mutants.jsonl"
-    done = {json.loads(line)["mutant"] for line in log.read_text().splitlines()} if log.exists() else set()
-    rest = [(group, m) for group, m in chosen if m.name not in done]
-    children = []
-    for worker in range(workers):
-        child = os.fork()
-        if child == 0:
-            try:
-                _work(folder, worker, rest[worker::workers], reached, most, log)
-            finally:
-                os._exit(0)
-        children.append(child)
-    progress = Progress(show=show, interval=60.0)
-    while children:
-        children = [child for child in children if os.waitpid(child, os.WNOHANG) == (0, 0)]
+    judged = {json.loads(line)["mutant"] for line in log.read_text().splitlines()} if log.exists() else set()
+    rest = [(group, mutant) for group, mutant in chosen if mutant.name not in judged]
+
+    def work(worker: int) -> None:
+        _work(folder, worker, rest[worker::workers], reached, most, log)
+
+    def done() -> tuple[int, dict[str, float]]:
         lines = log.read_bytes().splitlines() if log.exists() else []
-        missed = sum(b'"survived"' in line for line in lines)
-        progress.update("mutants", len(lines), len(chosen), {"survived": float(missed)})
-        time.sleep(1.0)
-    progress.close()
+        return len(lines), {"survived": float(sum(b'"survived"' in line for line in lines))}
+
+    _shared(workers, work, "mutants", len(chosen), done, show)
     return _summary(log, chosen)
 
 
