@@ -9,6 +9,8 @@ import jax
 import numpy as np
 from jaxtyping import Array, Int, PRNGKeyArray
 
+from tasks.checks import whole
+
 SEEDS = 2**31
 """Seeds are the integers from 0 to below this."""
 
@@ -49,12 +51,12 @@ def stream(seed: int | Int[Array, ""], *path: str | int | Int[Array, ""]) -> PRN
                 f"{name}: {found!r}; random draws need {value!r}: call tasks.pin_settings() before the first "
                 f"array"
             )
-    key = jax.random.key(_concrete("seed", seed, SEEDS, "2^31"), impl=IMPLEMENTATION)
+    key = jax.random.key(_concrete("seed", seed, SEEDS - 1), impl=IMPLEMENTATION)
     for part in path:
         if isinstance(part, str):
             key = jax.random.fold_in(jax.random.fold_in(key, 0), zlib.crc32(part.encode()))
         else:
-            number = _concrete("stream", part, 2**32, "2^32")
+            number = _concrete("stream", part, 2**32 - 1)
             key = jax.random.fold_in(jax.random.fold_in(key, 1), number)
     return key
 
@@ -76,7 +78,7 @@ def check_seed(field: str, value: Any) -> int:
     Raises:
         ValueError: anything else, in one line that names the field.
     """
-    return _whole(field, value, SEEDS, "2^31")
+    return whole(field, value, 0, SEEDS - 1)
 
 
 def check_seeds(
@@ -88,22 +90,16 @@ def check_seeds(
         ValueError: a first seed that `check_seed` refuses, fewer than `least` seeds, or a last seed of 2^31
             or more.
     """
-    start = check_seed(fields[0], first)
-    if not isinstance(count, int) or isinstance(count, bool) or count < least:
-        raise ValueError(f"{fields[1]}: {count!r} is not an integer >= {least}")
-    if start + count > SEEDS:
-        raise ValueError(f"{fields[0]}: {start} + {fields[1]} = {count} exceeds 2^31")
-    return tuple(range(start, start + count))
+    start, size = check_seed(fields[0], first), whole(fields[1], count, least)
+    if start + size > SEEDS:
+        raise ValueError(f"{fields[0]}: {start} + {fields[1]} = {size} exceeds 2^31")
+    return tuple(range(start, start + size))
 
 
-def _concrete(field: str, value: Any, bound: int, text: str) -> Any:
+def _concrete(field: str, value: Any, high: int) -> Any:
     """JAX's arrays, traced or not, as they are: they have 32 bits. Anything else is checked, because JAX
     would take it modulo 2^32."""
-    return value if isinstance(value, jax.Array) else _whole(field, value, bound, text)
-
-
-def _whole(field: str, value: Any, bound: int, text: str) -> int:
-    number: Any = value.item() if isinstance(value, np.ndarray | np.generic) and value.size == 1 else value
-    if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < bound:
-        raise ValueError(f"{field}: {value!r} is not an integer >= 0 and < {text}")
-    return number
+    if isinstance(value, jax.Array):
+        return value
+    number = value.item() if isinstance(value, np.ndarray) and value.size == 1 else value
+    return whole(field, number, 0, high)

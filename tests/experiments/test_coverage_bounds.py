@@ -294,7 +294,7 @@ def test_scales_span_a_factor_of_16_with_fresh_seeds(
         ("factors=[2,2]", "factors: [2, 2]; valid"),
         ("depths=[1,21]", "depths: 21; valid: 1 to 20"),
         ("horizons=[8]", "horizons: [8]; valid: at least 2 different integers >= 2"),
-        ("seed=x", "seed: 'x' is not an integer >= 0 and < 2^31"),
+        ("seed=x", "seed: 'x' is not an integer from 0 to 2147483647"),
     ],
 )
 def test_bad_input_is_one_line(override: str, message: str, refuses: Callable[..., None]) -> None:

@@ -68,7 +68,7 @@ def test_command_prints_plain_text(call: Callable[..., object]) -> None:
     [
         ("group=G3", "group: 'G3' is no class of the mixture; valid are G1, G2"),
         ("num=0", "num: 0 is not an integer >= 1"),
-        ("seed=-1", "seed: -1 is not an integer >= 0 and < 2^31"),
+        ("seed=-1", "seed: -1 is not an integer from 0 to 2147483647"),
         ("task.depth=0", "task.depth: 0 is not an integer >= 1"),
         ("task.dpeth=3", "task.dpeth: no such key; valid are"),
     ],

@@ -213,7 +213,7 @@ def test_another_configuration_cannot_take_the_name(
         (["evaluation.coverage_ns=[0.5]"], ["evaluation.coverage_ns: [0.5]; valid: numbers N >= 1"]),
         (["task.mixture.G1=0.5"], ["task.mixture: probabilities", "sum to 0.6, not to 1"]),
         (["seeds=0"], ["seeds: 0 is not an integer >= 1"]),
-        (["seed=-1"], ["seed: -1 is not an integer >= 0 and < 2^31"]),
+        (["seed=-1"], ["seed: -1 is not an integer from 0 to 2147483647"]),
         (["steps=many"], ["steps: 'many' is not an integer >= 0"]),
         (["batch_size=0"], ["batch_size: 0 is not an integer >= 1"]),
         (["dataset_size=0"], ["dataset_size: 0 is neither null nor an integer >= 1"]),

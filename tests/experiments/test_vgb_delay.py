@@ -184,7 +184,7 @@ def test_scales_span_a_factor_of_16_with_fresh_seeds(
         (["block=1"], "block: 1 is not an integer >= 2"),
         (["sampled_horizon=12"], "sampled_horizon: 12; valid: 2 to 10"),
         (["parity_chains=1"], "parity_chains: 1 is not an integer >= 32"),
-        (["seed=-1"], "seed: -1 is not an integer >= 0 and < 2^31"),
+        (["seed=-1"], "seed: -1 is not an integer from 0 to 2147483647"),
     ],
 )
 def test_bad_input_is_one_line(overrides: list[str], message: str, refuses: Callable[..., None]) -> None:

@@ -206,7 +206,7 @@ def test_sampling_agrees_with_the_exact_numbers(toy: HeldOut) -> None:
     [
         (lambda: make_held_out(TOY, 0, 4, 0), "evaluation.num_examples: 0 is not an integer >= 1"),
         (lambda: make_held_out(TOY, 4, 0, 0), "evaluation.batch_size: 0 is not an integer >= 1"),
-        (lambda: make_held_out(TOY, 4, 4, -1), "evaluation.seed: -1 is not an integer >= 0 and < 2^31"),
+        (lambda: make_held_out(TOY, 4, 4, -1), "evaluation.seed: -1 is not an integer from 0 to 2147483647"),
         (
             lambda: DistributionEvaluator(coverage_ns=(0.5,)),
             "evaluation.coverage_ns: [0.5]; valid: numbers N >= 1, at least one",

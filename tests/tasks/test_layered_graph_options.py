@@ -35,7 +35,7 @@ SMALL = {"depth": 2, "width": 2, "branching": 1, "num_ids": 8}
         ({"depth": 2.0}, "task.depth: 2.0 is not an integer >= 1"),
         ({"width": True}, "task.width: True is not an integer >= 1"),
         ({"branching": -1}, "task.branching: -1 is not an integer >= 0"),
-        ({"subset_seed": "x"}, "task.subset_seed: 'x' is not an integer >= 0 and < 2^31"),
+        ({"subset_seed": "x"}, "task.subset_seed: 'x' is not an integer from 0 to 2147483647"),
         ({"edge_order": "sorted"}, "task.edge_order: 'sorted' is not one of shuffled, by_layer, depth_first"),
         ({"subset": "half"}, "task.subset: 'half' is not one of rank, label"),
         (

@@ -122,7 +122,7 @@ BAD = [
     ({"horizon": 0}, "task.horizon: 0 is not an integer >= 1"),
     ({"num_symbols": 1}, "task.num_symbols: 1 is not an integer >= 2"),
     ({"num_prompts": True}, "task.num_prompts: True is not an integer >= 1"),
-    ({"theta_seed": -1}, "task.theta_seed: -1 is not an integer >= 0 and < 2^31"),
+    ({"theta_seed": -1}, "task.theta_seed: -1 is not an integer from 0 to 2147483647"),
     ({"bound": 0.0}, "task.bound: 0.0 is not a positive number"),
     ({"norm": 1.5}, "task.norm: 1.5 is not a number in [0, 1]"),
     ({"norm": float("nan")}, "task.norm: nan is not a number in [0, 1]"),

@@ -74,7 +74,9 @@ def test_numpy_streams_repeat_and_differ_by_path_and_seed() -> None:
     ],
 )
 def test_numbers_that_would_be_taken_modulo_2_to_the_32_are_refused(path: tuple[object, ...]) -> None:
-    with pytest.raises(ValueError, match=r"^(seed|stream): .* is not an integer >= 0 and < 2\^3[12]$"):
+    with pytest.raises(
+        ValueError, match=r"^(seed|stream): .* is not an integer from 0 to (2147483647|4294967295)$"
+    ):
         stream(*path)  # type: ignore[arg-type]
 
 
@@ -84,7 +86,7 @@ def test_numpy_integers_are_the_integers_they_are() -> None:
 
 @pytest.mark.parametrize("value", [-1, 2**31, 2**32, 2**63, True, 1.0, "1", None, np.int64(2**31), np.True_])
 def test_a_seed_of_any_kind_is_refused_by_its_field(value: object) -> None:
-    with pytest.raises(ValueError, match=r"^evaluation\.seed: .* is not an integer >= 0 and < 2\^31$"):
+    with pytest.raises(ValueError, match=r"^evaluation\.seed: .* is not an integer from 0 to 2147483647$"):
         check_seed("evaluation.seed", value)
     with pytest.raises(ValueError, match=r"^seed: "):
         check_seeds(value, 1)
