@@ -8,13 +8,16 @@ from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, UInt32
+from jaxtyping import Array, Bool, Float, Int, Shaped, UInt32
 
 from decoding.base import Cache, Problem, Walk
 from decoding.paths import empty_paths, ends, prefix_of, put, rewards, token_before, walk
 from tasks import Task, categorical, check_seed, stream
 from tasks.checks import real, whole
 from tasks.streams import IMPLEMENTATION
+
+_DRAWS = 2**32 - 1
+"""Folded into a node's key for what is drawn below it: no token's number, which makes a child's key."""
 
 Keys = UInt32[Array, "batch chains depths key"]
 NodeKeys = UInt32[Array, "batch chains key"]
@@ -29,7 +32,7 @@ def _per_chain(function: Callable[..., Array], keys: NodeKeys, *arguments: Array
     return jax.vmap(jax.vmap(one))(keys, *arguments)
 
 
-def _fold(keys: NodeKeys, numbers: Int[Array, "batch chains"]) -> NodeKeys:
+def _fold(keys: NodeKeys, numbers: Shaped[Array, "batch chains"]) -> NodeKeys:
     """Every chain's key with a number of its own folded in."""
     return _per_chain(lambda key, number: jax.random.key_data(jax.random.fold_in(key, number)), keys, numbers)
 
@@ -182,13 +185,14 @@ class Rollouts(Walk):
         """ln of the mean reward below every child; -inf where no response earned any."""
         path = put(cache.path, depth - 1, tokens)
         key, keys = _descend(cache.keys, tokens, depth)
+        drawing = _fold(key, jnp.full(depth.shape, _DRAWS, jnp.uint32))
         _, policy = self.policy.step(problem, cache.policy, tokens, depth)
         allowed = jnp.asarray(self.task.response_tokens)
 
         def of_draw(pair: tuple[Array, Array]) -> Array:
             child, draw = pair
             first = jnp.broadcast_to(child, depth.shape)
-            own = _fold(_fold(key, first), jnp.broadcast_to(draw, depth.shape))
+            own = _fold(_fold(drawing, first), jnp.broadcast_to(draw, depth.shape))
             below = put(prefix_of(path, depth), depth, first)
             return self._reward(problem, policy, below, depth + 1, own)
 

@@ -51,7 +51,11 @@ def bernoulli(key: PRNGKeyArray, p: Float[Array, "*shape"]) -> Bool[Array, "*sha
 
 
 def unit(key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> Float[Array, "*shape"]:
-    """Uniform numbers u in (0, 1), float32: P[u < t] = t to within 2^-65 and a relative 2^-24."""
+    """Uniform numbers u in (0, 1), float32: P[u < t] = t to within 2^-65 and a relative 2^-24.
+
+    The key must serve no other purpose. The bits of number i are those of the key `fold_in(key, i)`, which
+    is also `split(key, n)[i]`.
+    """
     # The two words of a split key are as random as those of `bits`, and cost half as much.
     words = jax.random.key_data(jax.random.split(key, shape))
     return from_words(words[..., 0], words[..., 1])

@@ -24,8 +24,10 @@ from decoding import (
     TaskPolicy,
     TaskValues,
     Walk,
+    estimates,
 )
 from models import GPT
+from tasks import categorical
 
 TASK = TreeTask(depth=4, symbols=3, ends=True, seed=0)
 MODEL = GPT(
@@ -203,6 +205,28 @@ def test_rollouts_estimate_the_value_of_every_child() -> None:
     np.testing.assert_array_equal(seen[1], seen[3])
     assert max(worst) < 4.5
     assert walk.tokens_per_step(0, 3) == 3 * num * 2 + 1
+
+
+def test_rollouts_are_drawn_with_keys_of_no_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A draw's bits are the keys below its own key (`tasks.drawing.unit`): they must be no node's."""
+    small, drawn = TreeTask(depth=3, symbols=2, ends=False, seed=2), []
+
+    def recorded(key: Any, log_probs: Any) -> Any:
+        jax.debug.callback(lambda data: drawn.append(tuple(data.tolist())), jax.random.key_data(key))
+        return categorical(key, log_probs)
+
+    monkeypatch.setattr(estimates, "categorical", recorded)
+    walk, zero = Rollouts(TaskPolicy(small), small, 2), jnp.zeros((1, 1), jnp.int32)
+    cache = walk.start(single(depth=3), 1)
+    jax.block_until_ready(walk.step(single(depth=3), cache, zero, zero))
+    jax.effects_barrier()
+    nodes = np.asarray(cache.keys)[0, 0, :1]
+    for _ in range(3):
+        keys = jax.random.wrap_key_data(jnp.repeat(jnp.asarray(nodes), 5, axis=0), impl="threefry2x32")
+        below = jax.vmap(jax.random.fold_in)(keys, jnp.tile(jnp.arange(5), len(nodes)))
+        nodes = np.asarray(jax.random.key_data(below))
+    assert len(set(drawn)) == 2 * 2 * 2
+    assert not set(drawn) & {tuple(each) for each in nodes.tolist()}
 
 
 def test_bad_walks_are_refused(params: Any) -> None:

@@ -63,6 +63,14 @@ def test_uniform_numbers_are_uniform_on_every_scale() -> None:
     assert np.unique(own).size > 0.99 * own.size
 
 
+def test_the_bits_of_a_number_are_those_of_a_key_below() -> None:
+    """So a key that is drawn from must not be folded or split for anything else."""
+    key = stream(0, "spent")
+    below = [jax.random.key_data(jax.random.fold_in(key, i)) for i in range(6)]
+    found = np.asarray(unit(key, (2, 3))).reshape(-1)
+    np.testing.assert_array_equal(found, [from_words(*each) for each in below])
+
+
 @pytest.mark.parametrize("p", [1e-3, 1e-6, 1e-7, 1e-10, 1e-14, SMALLEST])
 @pytest.mark.parametrize("likely", [0.1, 1.0, 3.0])
 def test_a_rare_entry_is_drawn_where_its_probability_says(
