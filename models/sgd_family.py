@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from tasks.checks import real
 from tasks.sgd_family import (
     LETTERS_TRUTH,
     MINUS,
@@ -77,8 +78,7 @@ def check_family(family: SGDFamily, plus: float, n: float, deficits: int = DEFIC
     Raises:
         ValueError: mu(+) is not in (0, 1); more than `LEFT_OUT` is left out; what `letters_start` refuses.
     """
-    if not 0 < plus < 1:
-        raise ValueError(f"plus: {plus!r} is not a number strictly between 0 and 1")
+    real("plus", plus, above=0, below=1)
     letters_start(family, n)
     # 1 - a(e) is least, 3/7, at the least number.
     other = 2 * family.length * math.exp(-family.numbers * 3 / 7)

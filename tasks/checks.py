@@ -4,8 +4,8 @@ Every function takes the field's name as the user writes it and the value, and r
 raises a ValueError of one line with the field, the value and what would be valid. `True` is not a number, and
 neither is a text or a NaN; an infinity is not a finite number.
 
-A default that is no number, such as null or "auto", is the caller's business: it passes everything else on
-and names the default in `other`, for the message.
+Callers handle a default that is not a number, such as null or "auto", themselves. They name it in `other`,
+for the message.
 """
 
 from __future__ import annotations

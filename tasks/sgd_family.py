@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from tasks.checks import real, whole
 from tasks.linear import FeatureMap
 
 PLUS, MINUS = 0.0, -1.0
@@ -47,8 +48,8 @@ class SGDFamily(FeatureMap):
     numbers: float
 
     def __post_init__(self) -> None:
-        if self.length < 1:
-            raise ValueError(f"task.length: {self.length!r} is not an integer >= 1")
+        whole("task.length", self.length, 1)
+        real("task.numbers", self.numbers, least=1)
         if not 1 <= self.letters <= self.numbers:
             raise ValueError(
                 f"task.letters: {self.letters!r}; valid: 1 to task.numbers, which is {self.numbers!r}"

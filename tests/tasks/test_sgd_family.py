@@ -95,6 +95,8 @@ def test_start_is_where_plus_is_not_covered() -> None:
     ("call", "message"),
     [
         (lambda: SGDFamily(0, 3.0, 9.0), "task.length: 0"),
+        (lambda: SGDFamily(True, 3.0, 9.0), "task.length: True is not an integer >= 1"),
+        (lambda: SGDFamily(4, 3.0, math.inf), "task.numbers: inf is not a finite number >= 1"),
         (lambda: SGDFamily(4, 10.0, 9.0), "task.letters: 10.0; valid: 1 to task.numbers"),
         (lambda: letters_start(SGDFamily(4096, 4.0, 16.0), 16), "letters: 4 gives r = 1.48 at H = 4096"),
         (lambda: letters_start(SGDFamily(8, 32.0, 1024.0), 16), "letters: 32 gives r = -0.01"),
