@@ -19,7 +19,15 @@ import jax
 import numpy as np
 
 from tasks.checks import real, whole
-from training.parameter_files import Misfit, described, digest, read_parameters, require_fit, write_parameters
+from training.parameter_files import (
+    Misfit,
+    described,
+    digest,
+    read_digest,
+    read_parameters,
+    require_fit,
+    write_parameters,
+)
 from training.processes import several
 
 if TYPE_CHECKING:
@@ -368,16 +376,22 @@ def saved_parameters(directory: Path) -> list[tuple[str, int]]:
 
 
 def saved_digest(directory: Path, phase: str, step: int) -> str | None:
-    """The SHA-256 that a parameter checkpoint below a run's `checkpoints/` carries; None if it has none.
+    """The SHA-256 that a parameter checkpoint below a run's `checkpoints/` carries; None if it has
+    none, or is not there.
 
     It is read without the arrays, which `load_parameters` compares with it.
 
     Raises:
         ValueError: the checkpoint cannot be read.
     """
-    path = (directory / "parameters" / phase / f"{step:08d}").absolute()
+    path = _parameter_file(directory, phase, step)
+    folder = path.with_suffix("")
     try:
-        found = (_checkpointer().metadata(path).custom_metadata or {}).get("sha256")
+        if path.is_file():
+            return read_digest(path)
+        if not folder.is_dir():
+            return None
+        found = (_checkpointer().metadata(folder.absolute()).custom_metadata or {}).get("sha256")
     except Exception as error:
         raise CheckpointError(f"checkpoint: {path}: cannot be read ({_brief(error)})") from None
     return None if found is None else str(found)

@@ -110,9 +110,9 @@ def read_parameters(path: Path, abstract: Any) -> Any:
         OSError, zipfile.BadZipFile: the file cannot be read.
     """
     expected = dict(_named(abstract))
+    saved = read_digest(path)
     with np.load(path, allow_pickle=False) as archive:
         arrays = {name: archive[name] for name in archive.files if name != _SHA256}
-        saved = archive[_SHA256].item()
     for name, array in arrays.items():
         wanted = expected.get(name)
         # A type that NumPy lacks, such as bfloat16, was kept as bytes.
@@ -125,6 +125,16 @@ def read_parameters(path: Path, abstract: Any) -> Any:
     if saved != digest(tree):
         raise ValueError("its contents differ from what was saved: it is damaged")
     return tree
+
+
+def read_digest(path: Path) -> str:
+    """The `digest` in a file of `write_parameters`, without the arrays.
+
+    Raises:
+        ValueError, KeyError, OSError, zipfile.BadZipFile: the file cannot be read.
+    """
+    with np.load(path, allow_pickle=False) as archive:
+        return str(archive[_SHA256].item())
 
 
 def _description(dtype: Any, shape: Sequence[int]) -> str:

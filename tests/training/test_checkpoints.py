@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from training import CheckpointPolicy, Checkpoints, load_parameters, saved_parameters
-from training.checkpoints import CheckpointError, Position, digest
+from training.checkpoints import CheckpointError, Position, digest, saved_digest
 from training.parameter_files import BLOCK, disk_bytes, read_parameters, write_parameters
 
 
@@ -322,6 +322,8 @@ def test_folders_of_earlier_versions_are_still_read(tmp_path: Path) -> None:
     assert not (tmp_path / "parameters" / "b" / "00000003.npz").exists()
     for step in (3, 20):
         same(load_parameters(tmp_path, "b", step, shapes(0)), state(step))
+        assert saved_digest(tmp_path, "b", step) == digest(state(step))
+    assert saved_digest(tmp_path, "b", 5) is None
     with pytest.raises(ValueError, match="its contents differ from what was saved"):
         load_parameters(tmp_path, "b", 4, shapes(0))
 
