@@ -72,7 +72,7 @@ class BlockDecoder(Explorer):
 
     @property
     def num_keys(self) -> int:
-        """For the token and for the choice of a block."""
+        """One key for the token and one for the choice of a block."""
         return 2
 
     def own_state(self, tree: Tree, state: Chains) -> Blocks:

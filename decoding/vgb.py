@@ -96,7 +96,7 @@ class VGB(Explorer):
 
     @property
     def num_keys(self) -> int:
-        """For the lazy steps, for the move, for the children drawn."""
+        """One key each for the lazy steps, the move and the children drawn."""
         return 3
 
     def own_state(self, tree: Tree, state: Chains) -> Walking:

@@ -44,7 +44,7 @@ class OutcomeRejection(Explorer):
 
     @property
     def num_keys(self) -> int:
-        """For the token and for the verifier's answer."""
+        """One key for the token and one for the verifier's answer."""
         return 2
 
     def act(self, tree: Tree, state: Chains, own: Any, which: Flags, keys: Keys) -> tuple[Chains, Any]:

@@ -334,6 +334,6 @@ def correct_log_prob(
 
 
 def total_prob(log_prob: Float[np.ndarray, "*batch candidates"]) -> Float[np.ndarray, "*batch"]:
-    """The model's total probability of a prompt's candidates; float32's rounding carries it above 1 at times,
-    which is cut off."""
+    """The model's total probability of a prompt's candidates. What rounding in float32 adds beyond 1 is cut
+    off."""
     return np.minimum(np.exp(np.asarray(log_prob, np.float64)).sum(axis=-1), 1.0)

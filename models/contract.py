@@ -133,7 +133,7 @@ def _measure(
     spread = jnp.max(jnp.where(finite, own, -jnp.inf)) - jnp.min(jnp.where(finite, own, jnp.inf))
 
     def apart(one: Array, other: Array) -> Array:
-        """Over batch and vocabulary; impossible tokens are equal, and so is what is no number in both."""
+        """Largest difference over batch and vocabulary; infinities of one sign are equal, and so are NaNs."""
         same = (one == other) | (jnp.isnan(one) & jnp.isnan(other))
         gap = jnp.where(same, 0.0, jnp.nan_to_num(jnp.abs(one - other), nan=jnp.inf))
         return jnp.max(gap, axis=(0, -1)) / jnp.where(spread > 0, spread, 1.0)

@@ -157,16 +157,16 @@ class Reweighted(CrossEntropy):
 
     @property
     def weighs(self) -> bool:
-        """Where easy sequences are favoured: those weights may all be too small for a float."""
+        """True where easy sequences are favoured, whose weights may all be too small for a float."""
         return self.favour == "easy"
 
     def losses(self, scores: Scores) -> Float[Array, "*batch"]:
-        """Cross-entropy of each sequence; of `hard`, times its weight."""
+        """Cross-entropy of each sequence, times its weight where `favour` is "hard"."""
         loss = super().losses(scores)
         if self.weighs:
             return loss
         return jnp.exp(self.gamma * log_miss(jax.lax.stop_gradient(scores.log_probs))) * loss
 
     def log_weights(self, scores: Scores) -> Float[Array, "*batch"]:
-        """gamma ln p, of `easy`."""
+        """gamma ln p of each sequence, the weight where `favour` is "easy"."""
         return self.gamma * jnp.minimum(scores.log_probs, 0.0)

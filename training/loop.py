@@ -133,8 +133,8 @@ class Trainer:
         return jax.tree.map(jnp.copy, self._fixed)
 
     def _check_model(self, params: Params) -> None:
-        """`check_model` with one seed's parameters, on prompts of the first held-out set; the first process
-        checks, and all hear of it."""
+        """`check_model` with one seed's parameters, on prompts of the first held-out set. The first process
+        checks and shares the outcome."""
         problem = None
         if leads():
             one = jax.tree.map(lambda leaf: np.asarray(leaf.addressable_shards[0].data)[0], params)

@@ -21,7 +21,7 @@ _SHA256 = "sha256"
 
 
 class Misfit(ValueError):
-    """Saved arrays of other names, shapes or types than are asked for: no damage."""
+    """Saved arrays of other names, shapes or types than are asked for. The file is not damaged."""
 
 
 def described(tree: Any) -> dict[str, str]:
