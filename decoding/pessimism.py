@@ -88,7 +88,7 @@ class _WholeResponses(Explorer):
 
     @property
     def num_keys(self) -> int:
-        """For the token and for the choice of a response."""
+        """One key for the token and one for the choice of a response."""
         return 2
 
 

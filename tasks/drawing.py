@@ -14,8 +14,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt32
 
 DRAWS = 2
-"""Version of the mapping from keys to draws. It rises when an equal key draws other numbers, so that no run is
-continued with other draws than it began with. Version 1 is JAX's own draws in float32."""
+"""Version of the mapping from keys to draws. It rises when an equal key draws other numbers, so that no run
+is continued with other draws than it began with. Version 1 is JAX's own draws in float32."""
 
 SMALLEST = 1e-18
 """The smallest probability that `categorical` draws faithfully.
