@@ -91,10 +91,10 @@ def command(config_name: str, run: Callable[[DictConfig], int]) -> Callable[[], 
         os.environ["HYDRA_FULL_ERROR"] = "1"
         register_schemas()
         status: list[int] = []
-        sweep_with(_module(config_name, run), config_name, status.append)
-        arguments = as_sweep(sys.argv[1:])
-        sys.argv[1:] = flags_last(quoted_paths(arguments, several=is_sweep(arguments)))
         sweeps_in_file: list[bool] = []
+        sweep_with(_module(config_name, run), config_name, status.append, lambda: sweeps_in_file.append(True))
+        arguments = as_sweep(sys.argv[1:])
+        sys.argv[1:] = _read(arguments)
 
         @hydra.main(version_base="1.3", config_path="pkg://conf", config_name=config_name)
         def job(config: DictConfig) -> int:
@@ -113,7 +113,7 @@ def command(config_name: str, run: Callable[[DictConfig], int]) -> Callable[[], 
         try:
             job()
             if sweeps_in_file:
-                sys.argv.insert(1, SWEEP)
+                sys.argv[1:] = _read([SWEEP, *arguments])
                 job()
         except (HydraException, OmegaConfBaseException) as error:
             sys.exit(_refuse(explain(error, config_name, sys.argv[1:])))
@@ -131,6 +131,11 @@ def command(config_name: str, run: Callable[[DictConfig], int]) -> Callable[[], 
         sys.exit(max(status, default=0))
 
     return led(main, lambda: StopRequest().install())
+
+
+def _read(arguments: Sequence[str]) -> list[str]:
+    """The arguments as Hydra's grammar takes them."""
+    return flags_last(quoted_paths(arguments, several=is_sweep(arguments)))
 
 
 def _module(config_name: str, run: Callable[[DictConfig], int]) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -68,17 +69,21 @@ def is_sweep_by_file(arguments: Sequence[str]) -> bool:
     return bool(params) and _SINGLE in own.overrides.hydra and not _says_mode(arguments)
 
 
-def sweep_with(module: str, config_name: str, report: Callable[[int], None]) -> None:
-    """Make Hydra sweep with `sweeps.Sweeper`.
+def sweep_with(
+    module: str, config_name: str, report: Callable[[int], None], by_file: Callable[[], None]
+) -> None:
+    """Make Hydra sweep with `sweeps.Sweeper`, where the command line says that this is a sweep.
 
     Args:
         module: what `python -m` starts the single command with.
         config_name: the command's file in `conf/`.
         report: takes the sweep's exit status.
+        by_file: called in the place of a sweep that only the `hydra.mode` of a file asks for. Until then the
+            command line was read as that of a single run, in which a comma parts no paths.
     """
     # Hydra makes the sweeper itself, from its class, and only from one whose name begins with a package of
     # its own.
-    LazySweeper.command = (module, config_name, report)
+    LazySweeper.command, LazySweeper.by_file = (module, config_name, report), (by_file,)
     Plugins.instance().class_name_to_class[f"{BasicSweeper.__module__}.{BasicSweeper.__name__}"] = LazySweeper
 
 
@@ -86,6 +91,7 @@ class LazySweeper(sweeper.Sweeper):
     """`sweeps.Sweeper`, imported where there is a sweep: most commands do without what it imports."""
 
     command: ClassVar[tuple[str, str, Callable[[int], None]]]
+    by_file: ClassVar[tuple[Callable[[], None]]]
 
     def __init__(self, max_batch_size: int | None = None, params: Mapping[str, str] | None = None) -> None:
         self._given = max_batch_size, params
@@ -99,4 +105,6 @@ class LazySweeper(sweeper.Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run all jobs."""
+        if not is_sweep(sys.argv[1:]):
+            return self.by_file[0]()
         return self._sweeper.sweep(arguments)

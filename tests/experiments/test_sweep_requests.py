@@ -74,6 +74,20 @@ def test_a_sweep_is_the_same_however_it_is_asked_for(
     ]
 
 
+@pytest.mark.parametrize(
+    ("text", "arguments"),
+    [(MODE, []), ("", ["-m"]), (PARAMS.replace("0,5", "5"), []), ("", ["hydra.mode=MULTIRUN"])],
+)
+def test_a_comma_parts_paths_however_a_sweep_is_asked_for(
+    text: str, arguments: list[str], sweep: Sweep, own: Callable[[str], list[str]]
+) -> None:
+    ended = sweep(*own(text), "root=a=1,b", "seed=5", *arguments)
+    assert ended.status == 0, ended.err
+    table = [line.split() for line in ended.out.splitlines()[-3:]]
+    assert " ".join(table[0]) == "sweep of 2 jobs: 2 complete"
+    assert [row[2].split("/")[0] for row in table[1:]] == ["a=1", "b"]
+
+
 def test_the_command_line_wins_over_a_file(
     sweep: Sweep, own: Callable[[str], list[str]], tmp_path: Path
 ) -> None:
