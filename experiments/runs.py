@@ -21,10 +21,11 @@ from experiments.overlap import note_overlap
 from experiments.processes import order
 from experiments.run_names import VOLATILE
 from experiments.settings import TrackingSettings
-from tracking import Progress, RunDirectory, RunSink, load_run
+from tracking import Progress, RunDirectory, RunSink, load_run, read_status
 from tracking.wandb_mirror import WandbMirror, check_run_id
 from tracking.wandb_options import AGENT, WandbOptions, obeying_environment
 from training import Checkpoints, EarlyWarning, Outcome, Trainer, TrainingDiverged
+from training.checkpoints import require_same_draws
 from training.reduction import held_out_arrays
 
 if TYPE_CHECKING:
@@ -66,6 +67,9 @@ def train_run(
     layout = setup.layout(config)
     identity = plain(config)
     may_differ, more = same_base(path, identity), longer(path, identity, setup)
+    status = read_status(path)
+    if more or (status is not None and status.state != "complete"):
+        require_same_draws(path / "checkpoints")
     fixed = base_parameters(config, setup)
     early_warning = _early_warning(config)
     began = time.monotonic()

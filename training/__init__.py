@@ -1,7 +1,8 @@
 """Objectives, optimizers, the training program and its loop, checkpoints."""
 
 from training.averaging import Averaging
-from training.checkpoints import CheckpointPolicy, Checkpoints, load_parameters, saved_parameters
+from training.checkpoint_policy import CheckpointPolicy
+from training.checkpoints import Checkpoints, load_parameters, saved_parameters
 from training.coverage_objectives import DCO, Reweighted, StepwiseDCO
 from training.distillation import TruncatedDistillation
 from training.early_warning import EarlyWarning

@@ -6,19 +6,19 @@ import contextlib
 import dataclasses
 import functools
 import logging
-import math
 import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
-from tasks.checks import real, whole
+from tasks.drawing import DRAWS
+from training.checkpoint_policy import CheckpointPolicy
 from training.parameter_files import (
     Misfit,
     described,
@@ -37,94 +37,6 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class CheckpointPolicy:
-    """What is kept on disk.
-
-    Attributes:
-        every_seconds: least wall time between two saves of the full state (at boundaries of the step grid, at
-            the end of a phase and on a signal in any case); 0 saves at every boundary.
-        keep: full states kept.
-        parameters: "evaluations" keeps the parameters of every evaluation, thinned evenly to the budget;
-            "ends" of every phase's last step only, whatever they take; "none".
-        budget_mb: disk budget in MB (10^6 bytes, whole blocks of files) of all parameter checkpoints of a
-            run with parameters="evaluations".
-        log_probs_mb: disk budget in MB of `log_probs/`. Where the evaluations of a phase exceed the phase's
-            share of it (in proportion to the number and size of its evaluations), the last one, the first
-            one and every k-th between are kept, with the smallest k that fits.
-    """
-
-    every_seconds: float = 60.0
-    keep: int = 2
-    parameters: Literal["evaluations", "ends", "none"] = "ends"
-    budget_mb: float = 500.0
-    log_probs_mb: float = 1000.0
-
-    def __post_init__(self) -> None:
-        real("checkpoint.every_seconds", self.every_seconds, least=0)
-        whole("checkpoint.keep", self.keep, 1)
-        if self.parameters not in ("evaluations", "ends", "none"):
-            raise ValueError(
-                f"checkpoint.parameters: {self.parameters!r} is not one of evaluations, ends, none"
-            )
-        for field in ("budget_mb", "log_probs_mb"):
-            real(f"checkpoint.{field}", getattr(self, field), above=0)
-
-    def parameter_steps(self, grids: Sequence[Sequence[int]], bytes_each: int) -> list[set[int]]:
-        """For each phase, given its evaluation steps, the steps whose parameters are kept within the
-        budget.
-
-        Args:
-            grids: of the phases.
-            bytes_each: space on disk of one checkpoint.
-
-        Raises:
-            ValueError: the last steps alone exceed the budget.
-        """
-        if self.parameters == "none":
-            return [set() for _ in grids]
-        if self.parameters == "ends":
-            return thinned(grids, 0)
-        least = len(grids) * bytes_each / 1e6
-        if least > self.budget_mb:
-            raise ValueError(
-                f"checkpoint.budget_mb: {self.budget_mb:g} is less than the {least:.3g} MB of the parameters "
-                "at the end of every phase; valid: more, or checkpoint.parameters=ends"
-            )
-        return thinned(grids, int(self.budget_mb * 1e6 / max(bytes_each, 1)))
-
-    def evaluation_steps(
-        self, grids: Sequence[Sequence[int]], pairs: Sequence[int], phase: int, bytes_each: int, others: int
-    ) -> set[int]:
-        """The steps of one phase whose log-probabilities are kept within `log_probs_mb`.
-
-        Args:
-            grids: evaluation steps of every phase.
-            pairs: number of held-out pairs (x, y) of every phase, to which the size of an evaluation is
-                proportional.
-            phase: index of the phase.
-            bytes_each: space on disk of one of its evaluations.
-            others: space on disk of what else is in `log_probs/`.
-        """
-        sizes = [len(grid) * count for grid, count in zip(grids, pairs, strict=True)]
-        share = (self.log_probs_mb * 1e6 - others) * sizes[phase] / max(sum(sizes), 1)
-        room = int(share / max(bytes_each, 1))
-        return thinned([grids[phase]], room)[0] if room >= 1 else set()
-
-
-def thinned(grids: Sequence[Sequence[int]], room: int) -> list[set[int]]:
-    """Of each grid the last step and every k-th of the others from the first on.
-
-    k is the smallest for which there are at most `room` steps in all; where none is, the last steps alone.
-    """
-    ends = [{max(grid)} for grid in grids]
-    others = [sorted(set(grid) - end) for grid, end in zip(grids, ends, strict=True)]
-    for stride in range(1, max(map(len, others)) + 1):
-        if sum(math.ceil(len(steps) / stride) for steps in others) <= room - len(grids):
-            return [set(steps[::stride]) | end for steps, end in zip(others, ends, strict=True)]
-    return ends
-
-
-@dataclasses.dataclass(frozen=True)
 class Position:
     """Where a saved state stands: the phase's index, the step within it, the metric lines written so far,
     (seed, phase's name, step) of every seed that has diverged, and `tasks.drawing.DRAWS` of the run."""
@@ -134,6 +46,18 @@ class Position:
     lines: int
     failed: Sequence[tuple[int, str, int]] = ()
     draws: int = 1
+
+    def require_same_draws(self) -> None:
+        """Refuse a state of a run that began with other random draws: continued, it would mix both.
+
+        Raises:
+            CheckpointError: `draws` is not `tasks.drawing.DRAWS`.
+        """
+        if self.draws != DRAWS:
+            raise CheckpointError(
+                f"checkpoints: the run began with random draws of version {self.draws}, these are of version "
+                f"{DRAWS}, and it would mix both; valid: another name=..."
+            )
 
 
 _ADVICE = (
@@ -264,8 +188,7 @@ class Checkpoints:
     def _read(self, global_step: int, abstract_state: Callable[[int], Any]) -> tuple[Position, Any]:
         import orbax.checkpoint as ocp
 
-        found = self._states.restore(global_step, args=ocp.args.Composite(position=ocp.args.JsonRestore()))
-        entry = dict(found["position"])
+        entry = _position_entry(self._states, global_step)
         saved = entry.pop("sha256", None)
         failed = tuple((seed, name, at) for seed, name, at in entry["failed"])
         position = Position(**(entry | {"failed": failed}))
@@ -301,10 +224,11 @@ class Checkpoints:
             for each in [each for each in self._pending if each.done()]:
                 self._pending.remove(each)
                 each.result()
-            if path not in self._saved and not path.exists() and not path.with_suffix("").exists():
+            # What an earlier process left is replaced: training that began again may come to other numbers.
+            if path not in self._saved:
                 host = jax.tree.map(np.array, params)
                 self._saved.add(path)
-                self._pending.append(self._writer.submit(write_parameters, path, host))
+                self._pending.append(self._writer.submit(_replace_parameters, path, host))
 
     def _wait(self) -> None:
         """Return once all parameters are on disk; raises what their writing raised, once."""
@@ -324,6 +248,12 @@ class Checkpoints:
 
 def _parameter_file(directory: Path, phase: str, step: int) -> Path:
     return directory / "parameters" / phase / f"{step:08d}.npz"
+
+
+def _replace_parameters(path: Path, host: Any) -> None:
+    write_parameters(path, host)
+    # Earlier versions of the program saved a folder for each checkpoint.
+    shutil.rmtree(path.with_suffix(""), ignore_errors=True)
 
 
 def _by_itself() -> ocp.options.MultiprocessingOptions:
@@ -373,6 +303,41 @@ def saved_parameters(directory: Path) -> list[tuple[str, int]]:
         if step.isdecimal():
             found.add((path.parent.name, int(step)))
     return sorted(found)
+
+
+def require_same_draws(directory: Path) -> None:
+    """`Position.require_same_draws` of the newest state below a run's `checkpoints/`; nothing is changed.
+
+    Where there is no state, or none that can be read, nothing is said: `Checkpoints.restore` says it.
+
+    Raises:
+        CheckpointError: the run began with other random draws.
+    """
+    folder = (directory / "state").absolute()
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return
+    import orbax.checkpoint as ocp
+
+    try:
+        with ocp.CheckpointManager(
+            folder,
+            options=ocp.CheckpointManagerOptions(
+                read_only=True, enable_async_checkpointing=False, multiprocessing_options=_by_itself()
+            ),
+            item_names=("state", "position"),
+        ) as states:
+            entry = _position_entry(states, states.latest_step())
+    except Exception:
+        return
+    entry.pop("sha256", None)
+    Position(**entry).require_same_draws()
+
+
+def _position_entry(states: ocp.CheckpointManager, step: int | None) -> dict[str, Any]:
+    """What was saved with a state: the fields of its `Position`, and the SHA-256."""
+    import orbax.checkpoint as ocp
+
+    return dict(states.restore(step, args=ocp.args.Composite(position=ocp.args.JsonRestore()))["position"])
 
 
 def saved_digest(directory: Path, phase: str, step: int) -> str | None:

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from training.checkpoints import CheckpointPolicy, Checkpoints, Position
+from training.checkpoint_policy import CheckpointPolicy
+from training.checkpoints import Checkpoints, Position
 from training.sink import Record, Sink
 
 

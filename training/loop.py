@@ -14,7 +14,7 @@ import numpy as np
 from metrics.evaluators import Evaluator, HeldOut
 from models import Model, ModelError, Params, check_model
 from tasks.drawing import DRAWS
-from training.checkpoints import CheckpointError, Checkpoints, Position
+from training.checkpoints import Checkpoints, Position
 from training.early_warning import EarlyWarning, Watch
 from training.mesh import Grid, Layout, choose_layout
 from training.parameter_files import disk_bytes
@@ -168,11 +168,7 @@ class Trainer:
             self._check_model(params)
         else:
             position, restored = start
-            if position.draws != DRAWS:
-                raise CheckpointError(
-                    f"checkpoints: the run began with random draws of version {position.draws}, these are of "
-                    f"version {DRAWS}, and it would mix both; valid: another name=..."
-                )
+            position.require_same_draws()
             first, step, params = position.phase, position.step, None
             state = self.programs[first].place(restored)
             self.failed = {seed: (name, at) for seed, name, at in position.failed}

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from omegaconf import DictConfig
@@ -16,6 +17,8 @@ from experiments.build import build, plain
 from experiments.longer import GROWING, longer
 from experiments.runs import train_run
 from tracking import RunDirectory, read_status
+from training import CheckpointPolicy, Checkpoints
+from training.checkpoints import Position
 
 Compose = Callable[..., DictConfig]
 QUICK = (
@@ -94,6 +97,23 @@ def test_a_complete_directory_that_goes_on_is_running_before_it_has_its_new_conf
     RunDirectory.open(tmp_path, {"steps": 2}, volatile=("steps",), goes_on=True).close()
     assert [name for name, _ in written] == ["status.json", "config.yaml"]
     assert json.loads(written[0][1])["state"] == "running"
+
+
+@pytest.mark.parametrize(("state", "steps"), [("complete", 30), ("stopped", 20)])
+def test_a_run_of_other_draws_is_refused_as_it_stands(
+    state: str, steps: int, compose_config: Compose, tiny: tuple[str, ...], tmp_path: Path
+) -> None:
+    path = tmp_path / "run"
+    first = plain(compose_config("train", *tiny, *QUICK))
+    with RunDirectory.open(path, first) as run:
+        run.mark(state)
+    checkpoints = Checkpoints(path / "checkpoints", CheckpointPolicy())
+    checkpoints.save(20, Position(0, 20, 0, draws=1), {"weights": np.zeros(2, np.float32)})
+    checkpoints.close()
+    kept = {name: (path / name).read_bytes() for name in ("config.yaml", "status.json")}
+    with pytest.raises(ValueError, match="the run began with random draws of version 1"):
+        train_run(compose_config("train", *tiny, *QUICK, f"steps={steps}"), path)
+    assert {name: (path / name).read_bytes() for name in kept} == kept
 
 
 @pytest.fixture(scope="module")

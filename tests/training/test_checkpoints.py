@@ -16,9 +16,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tasks.drawing import DRAWS
 from training import CheckpointPolicy, Checkpoints, load_parameters, saved_parameters
-from training.checkpoints import CheckpointError, Position, digest, saved_digest
-from training.parameter_files import BLOCK, disk_bytes, read_parameters, write_parameters
+from training.checkpoints import CheckpointError, Position, require_same_draws, saved_digest
+from training.parameter_files import BLOCK, digest, disk_bytes, read_parameters, write_parameters
 
 
 def state(value: float) -> dict[str, Any]:
@@ -145,6 +146,29 @@ def test_parameters_are_found_by_phase_and_step(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="checkpoint") as refused:
         load_parameters(tmp_path, "b", 4, shapes(0))
     assert str(refused.value) == "checkpoint: no parameters of phase b at step 4; there are a:0, b:3, b:20"
+
+
+def test_parameters_of_training_that_began_again_replace_those_of_before(tmp_path: Path) -> None:
+    for value in (1, 2):
+        checkpoints = Checkpoints(tmp_path, CheckpointPolicy())
+        checkpoints.save_parameters("a", 0, state(value))
+        checkpoints.close()
+    same(load_parameters(tmp_path, "a", 0, shapes(0)), state(2))
+    # Stated in the file itself: no array is read for it.
+    assert saved_digest(tmp_path, "a", 0) == digest(state(2))
+
+
+def test_states_of_other_draws_are_refused_before_anything_is_changed(tmp_path: Path) -> None:
+    require_same_draws(tmp_path)
+    checkpoints = Checkpoints(tmp_path / "own", CheckpointPolicy())
+    checkpoints.save(10, Position(0, 10, 3, draws=DRAWS), state(1))
+    checkpoints.close()
+    require_same_draws(tmp_path / "own")
+    filled(tmp_path / "old")
+    before = sorted(path for path in (tmp_path / "old").rglob("*"))
+    with pytest.raises(CheckpointError, match="version 1, these are of version 2"):
+        require_same_draws(tmp_path / "old")
+    assert sorted(path for path in (tmp_path / "old").rglob("*")) == before
 
 
 def other(change: str) -> Any:
@@ -310,7 +334,7 @@ def test_folders_of_earlier_versions_are_still_read(tmp_path: Path) -> None:
     import orbax.checkpoint as ocp
 
     writer = ocp.StandardCheckpointer()
-    for step, sha256 in ((3, digest(state(3))), (4, digest(state(5)))):
+    for step, sha256 in ((3, digest(state(3))), (4, digest(state(5))), (7, digest(state(7)))):
         folder = tmp_path / "parameters" / "b" / f"{step:08d}"
         writer.save(folder.absolute(), state(step), custom_metadata={"sha256": sha256})
     writer.wait_until_finished()
@@ -318,9 +342,12 @@ def test_folders_of_earlier_versions_are_still_read(tmp_path: Path) -> None:
     for step in (3, 20):
         checkpoints.save_parameters("b", step, state(step))
     checkpoints.close()
-    assert saved_parameters(tmp_path) == [("b", 3), ("b", 4), ("b", 20)]
-    assert not (tmp_path / "parameters" / "b" / "00000003.npz").exists()
-    for step in (3, 20):
+    assert saved_parameters(tmp_path) == [("b", 3), ("b", 4), ("b", 7), ("b", 20)]
+    # What is saved again is a file, and the folder is gone.
+    assert sorted(path.name for path in (tmp_path / "parameters" / "b").iterdir()) == [
+        "00000003.npz", "00000004", "00000007", "00000020.npz",
+    ]  # fmt: skip
+    for step in (3, 7, 20):
         same(load_parameters(tmp_path, "b", step, shapes(0)), state(step))
         assert saved_digest(tmp_path, "b", step) == digest(state(step))
     assert saved_digest(tmp_path, "b", 5) is None
