@@ -154,10 +154,13 @@ def same_base(path: Path, config: Mapping[str, Any]) -> tuple[str, ...]:
     if "sha256" not in before:
         return ("base.sha256", "base.run") if _place(before) == _place(now) else ("base.sha256",)
     if before["sha256"] != now.get("sha256"):
+        began, asked = (f"{each['phase']}:{each['step']}" for each in (before, now))
+        # The last checkpoint of a base that was trained longer is another one.
+        advice = "put the old base back" if began == asked else f"valid: checkpoint_of={began}"
         raise LoadError(
-            f"base: {path} began with other parameters than those of {now['run']} at {now['phase']}:"
-            f"{now['step']} (SHA-256 {before['sha256'][:12]}, now {str(now.get('sha256'))[:12]}): put the "
-            "old base back, or choose another run name"
+            f"base: {path} began with other parameters than those of {now['run']} at {asked} "
+            f"(SHA-256 {before['sha256'][:12]}, now {str(now.get('sha256'))[:12]}): {advice}, or choose "
+            "another run name"
         )
     return ("base.run",)
 

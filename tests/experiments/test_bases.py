@@ -131,6 +131,13 @@ def test_other_parameters_are_refused_before_anything_is_trained(
     assert (path / "config.yaml").read_bytes() == content
 
 
+def test_the_checkpoint_that_a_run_began_with_is_named_where_another_is_the_last_by_now(tmp_path: Path) -> None:
+    before = {"run": "base", "phase": "finetune", "step": 10, "sha256": "0" * 64}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"base": before}))
+    with pytest.raises(ValueError, match=r": valid: checkpoint_of=finetune:10, or choose another run name$"):
+        same_base(tmp_path, {"base": before | {"step": 20, "sha256": "1" * 64}})
+
+
 @pytest.mark.parametrize(("command", "spell_out"), [("train_rl", rl_config), ("train_value", value_config)])
 def test_diverged_seeds_of_a_base_are_left_out_and_named(
     command: str,
