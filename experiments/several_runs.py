@@ -14,6 +14,7 @@ from experiments.claim import exit_status
 from experiments.cli import StopRequest
 from experiments.runs import train_run
 from tracking.progress import duration
+from tracking.wandb_options import require_no_run_id
 
 
 def train_runs(
@@ -25,7 +26,12 @@ def train_runs(
     """Train the named runs in turn, with a line before and after each; None, or why to stop (an exit status).
 
     The time left is estimated from the tokens that are still to be trained on.
+
+    Raises:
+        ValueError: WANDB_RUN_ID is set; nothing was trained.
     """
+    for setup in setups.values():
+        require_no_run_id(setup.tracking.wandb, claim)
     stop = StopRequest().install()
     tokens = {name: _tokens(setup) for name, setup in setups.items()}
     spent = done = 0.0

@@ -11,7 +11,6 @@ import contextlib
 import copy
 import dataclasses
 import json
-import os
 import re
 import sys
 import time
@@ -27,7 +26,7 @@ from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from experiments import slurm
@@ -48,6 +47,7 @@ from experiments.sweep_jobs import (
 )
 from tracking import read_status
 from tracking.run_config import RunDirectoryError, differences, plain_config, read_config
+from tracking.wandb_options import require_no_run_id
 
 USER_ERROR = 2
 _RUN_KEYS = ("root", "group", "name")
@@ -60,7 +60,7 @@ class Job:
 
     `given` are the overrides of the sweep's command, `overrides` those of the single command. `state` is one
     of complete, skipped (it was complete), stopped, failed; empty while it is to be done. `name` is that of
-    the directory where the job would not find it by itself.
+    the directory where the job would not find it by itself; `wandb` is the job's `tracking.wandb`.
     """
 
     number: int
@@ -71,6 +71,7 @@ class Job:
     reason: str = ""
     status: int = 0
     name: str = ""
+    wandb: str = "disabled"
 
     def end(self, state: str, status: int, reason: str = "") -> None:
         """How it ended."""
@@ -171,6 +172,7 @@ class Sweeper:
             if job.path != run_path(own, overrides):
                 job.name = job.path.name
             identity = plain_config(plain(own))
+            job.wandb = str(OmegaConf.select(own, "tracking.wandb"))
         # Hydra makes this directory for every job, and a launcher that cannot would take the sweep with it.
         sweep_dir.mkdir(parents=True, exist_ok=True)
         status = read_status(job.path)
@@ -277,12 +279,9 @@ def _check_paths(jobs: Sequence[Job]) -> None:
 
 
 def _check_run_id(jobs: Sequence[Job]) -> None:
-    given = os.environ.get("WANDB_RUN_ID")
-    mirrored = [job for job in jobs if "tracking.wandb=disabled" not in job.overrides]
-    if given and len(mirrored) > 1:
-        raise ValueError(
-            f"WANDB_RUN_ID: {given!r} names one W&B run, but the sweep makes {len(mirrored)}: unset it"
-        )
+    mirrored = [job.wandb for job in jobs if job.wandb != "disabled"]
+    for mode in dict.fromkeys(mirrored if len(mirrored) > 1 else ()):
+        require_no_run_id(mode, "the sweep")
 
 
 def _make_folder(parent: Path) -> Path:

@@ -47,6 +47,7 @@ from metrics.evaluators import make_held_out
 from tasks import FixedDyck, Task
 from tasks.checks import real
 from tracking import load_run
+from tracking.wandb_options import require_no_run_id
 
 OWN_KEYS = ("scale", "value", "prompts", "sweep", "trees", "margin")
 """Settings of the claim that no base model depends on: its `config.yaml` is one of experiments.train."""
@@ -103,6 +104,7 @@ def vgb_dyck(config: DictConfig) -> int:
     tasks = {name: _task(own, config.prompts[name], f"prompts.{name}") for name in SETS}
     for name, task in tasks.items():
         fitted(setup.model, task, f"prompts.{name}: the base model")
+    require_no_run_id(setup.tracking.wandb, CLAIM.name)
     stop = StopRequest().install()
     _say(f"base model: {path / 'base'}")
     status = exit_status(train_run(own, path / "base", stop, setup))

@@ -142,6 +142,17 @@ def obeying_environment(options: WandbOptions) -> WandbOptions:
     return dataclasses.replace(options, **given)
 
 
+def require_no_run_id(mode: str, what: str) -> None:
+    """Refuse WANDB_RUN_ID where `what`, as "the sweep", makes several W&B runs, before the first one has it.
+
+    Raises:
+        ValueError: it is set, and `mode` mirrors.
+    """
+    given = os.environ.get("WANDB_RUN_ID")
+    if given and resolve_mode(mode) != "disabled":
+        raise ValueError(f"WANDB_RUN_ID: {given!r} names one W&B run, but {what} makes several: unset it")
+
+
 def has_credentials() -> bool:
     """Whether W&B would find a key in the environment or in netrc, so that it has nothing to ask."""
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):

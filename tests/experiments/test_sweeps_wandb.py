@@ -19,6 +19,7 @@ from experiments import runs
 from experiments.build import build
 from experiments.run_names import run_name
 from experiments.runs import train_run
+from experiments.several_runs import train_runs
 from experiments.sweeps import Job, _check_run_id
 from tracking import read_config, read_records
 from tracking.wandb_names import wandb_name
@@ -136,11 +137,28 @@ def test_an_agents_runs_are_named_by_their_values(
 
 def test_an_id_for_several_jobs_is_refused_before_any_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_RUN_ID", "mine")
-    jobs = [Job(number, (), (f"seed={number}",)) for number in range(2)]
-    with pytest.raises(ValueError, match=r"^WANDB_RUN_ID: 'mine' names one W&B run, but the sweep makes 2"):
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    jobs = [Job(number, (), (f"seed={number}",), wandb="auto") for number in range(2)]
+    off = [dataclasses.replace(job, wandb="disabled") for job in jobs]
+    with pytest.raises(ValueError, match=r"^WANDB_RUN_ID: 'mine' names one W&B run, but the sweep makes sev"):
         _check_run_id(jobs)
-    _check_run_id(jobs[:1])
-    _check_run_id([dataclasses.replace(job, overrides=("tracking.wandb=disabled",)) for job in jobs])
+    for allowed in (jobs[:1], off, [off[0], jobs[1]]):
+        _check_run_id(allowed)
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    _check_run_id(jobs)
+
+
+def test_an_id_for_a_claim_of_several_runs_is_refused_before_the_first(
+    compose_config: Callable[..., DictConfig],
+    tiny: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = compose_config("train", *tiny, "tracking.wandb=offline")
+    monkeypatch.setenv("WANDB_RUN_ID", "mine")
+    with pytest.raises(ValueError, match=r"^WANDB_RUN_ID: 'mine' names one W&B run, but figure2 makes sever"):
+        train_runs("figure2", {"a": config}, {"a": build(config)}, {"a": tmp_path / "a"})
+    assert not (tmp_path / "a").exists()
 
 
 @pytest.mark.parametrize(
