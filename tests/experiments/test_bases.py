@@ -131,7 +131,9 @@ def test_other_parameters_are_refused_before_anything_is_trained(
     assert (path / "config.yaml").read_bytes() == content
 
 
-def test_the_checkpoint_that_a_run_began_with_is_named_where_another_is_the_last_by_now(tmp_path: Path) -> None:
+def test_the_checkpoint_that_a_run_began_with_is_named_where_another_is_last(
+    tmp_path: Path,
+) -> None:
     before = {"run": "base", "phase": "finetune", "step": 10, "sha256": "0" * 64}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump({"base": before}))
     with pytest.raises(ValueError, match=r": valid: checkpoint_of=finetune:10, or choose another run name$"):
