@@ -76,14 +76,17 @@ class StopRequest:
         return self.reason
 
 
-def command(config_name: str, run: Callable[[DictConfig], int]) -> Callable[[], None]:
+def command(
+    config_name: str, run: Callable[[DictConfig], int], makes_runs: bool = True
+) -> Callable[[], None]:
     """A `main()` that composes `conf/<config_name>.yaml` with the command line's overrides and exits with
     `run`'s status.
 
     Errors of the user (an unknown key, a bad value, a directory of another run) print one line and exit with
     status 2. Where a sweep is asked for, every combination of values is a job of its own, see
     `sweeps.Sweeper`: by `--multirun`, by `hydra.mode=MULTIRUN`, or by `hydra.sweeper.params`, on the command
-    line or in a file.
+    line or in a file. The jobs of a command that makes no runs share one process: they have nothing to skip
+    or continue.
     """
 
     def main() -> None:
@@ -92,7 +95,13 @@ def command(config_name: str, run: Callable[[DictConfig], int]) -> Callable[[], 
         register_schemas()
         status: list[int] = []
         sweeps_in_file: list[bool] = []
-        sweep_with(_module(config_name, run), config_name, status.append, lambda: sweeps_in_file.append(True))
+        sweep_with(
+            _module(config_name, run),
+            config_name,
+            status.append,
+            lambda: sweeps_in_file.append(True),
+            makes_runs,
+        )
         arguments = as_sweep(sys.argv[1:])
         sys.argv[1:] = _read(arguments)
 

@@ -270,7 +270,7 @@ def main() -> None:
     runs, options = split_arguments(sys.argv[1:])
     whole, sys.argv = sys.argv, [sys.argv[0], *options]
     try:
-        command("compare", lambda config: compare(config, runs, whole[1:]))()
+        command("compare", lambda config: compare(config, runs, whole[1:]), makes_runs=False)()
     finally:
         sys.argv = whole
 

@@ -281,7 +281,7 @@ def decode(config: DictConfig) -> int:
     return 0
 
 
-main = command("decode", decode)
+main = command("decode", decode, makes_runs=False)
 
 if __name__ == "__main__":
     main()

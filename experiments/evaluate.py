@@ -324,7 +324,7 @@ def evaluate(config: DictConfig) -> int:
     return 0
 
 
-main = command("evaluate", evaluate)
+main = command("evaluate", evaluate, makes_runs=False)
 
 if __name__ == "__main__":
     main()

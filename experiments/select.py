@@ -216,7 +216,7 @@ def _strict(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-main = command("select", select)
+main = command("select", select, makes_runs=False)
 
 if __name__ == "__main__":
     main()

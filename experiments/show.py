@@ -109,7 +109,7 @@ def show(config: DictConfig) -> int:
     return 0
 
 
-main = command("show", show)
+main = command("show", show, makes_runs=False)
 
 if __name__ == "__main__":
     main()

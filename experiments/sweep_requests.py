@@ -1,5 +1,8 @@
 """Ways to ask for a sweep, all answered by the same sweeper.
 
+For commands that make runs it is `sweeps.Sweeper`, for those that only ask Hydra's own, whose jobs share one
+process.
+
 A sweep is asked for by `--multirun`, by `hydra.mode=MULTIRUN`, or by `hydra.sweeper.params`, each on the
 command line or in a configuration file.
 """
@@ -12,7 +15,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.core_plugins import basic_sweeper
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
@@ -70,9 +73,13 @@ def is_sweep_by_file(arguments: Sequence[str]) -> bool:
 
 
 def sweep_with(
-    module: str, config_name: str, report: Callable[[int], None], by_file: Callable[[], None]
+    module: str,
+    config_name: str,
+    report: Callable[[int], None],
+    by_file: Callable[[], None],
+    makes_runs: bool = True,
 ) -> None:
-    """Make Hydra sweep with `sweeps.Sweeper`, where the command line says that this is a sweep.
+    """Make Hydra sweep with `LazySweeper`, where the command line says that this is a sweep.
 
     Args:
         module: what `python -m` starts the single command with.
@@ -80,17 +87,22 @@ def sweep_with(
         report: takes the sweep's exit status.
         by_file: called in the place of a sweep that only the `hydra.mode` of a file asks for. Until then the
             command line was read as that of a single run, in which a comma parts no paths.
+        makes_runs: whether the command's jobs are run directories; else Hydra's own sweeper serves.
     """
     # Hydra makes the sweeper itself, from its class, and only from one whose name begins with a package of
     # its own.
-    LazySweeper.command, LazySweeper.by_file = (module, config_name, report), (by_file,)
-    Plugins.instance().class_name_to_class[f"{BasicSweeper.__module__}.{BasicSweeper.__name__}"] = LazySweeper
+    LazySweeper.command = (module, config_name, report) if makes_runs else None
+    LazySweeper.by_file = (by_file,)
+    Plugins.instance().class_name_to_class[f"{basic_sweeper.__name__}.BasicSweeper"] = LazySweeper
 
 
 class LazySweeper(sweeper.Sweeper):
-    """`sweeps.Sweeper`, imported where there is a sweep: most commands do without what it imports."""
+    """`sweeps.Sweeper`, imported where there is a sweep: most commands do without what it imports.
 
-    command: ClassVar[tuple[str, str, Callable[[int], None]]]
+    `command` is None for a command that makes no runs: Hydra's own sweeper then.
+    """
+
+    command: ClassVar[tuple[str, str, Callable[[int], None]] | None]
     by_file: ClassVar[tuple[Callable[[], None]]]
 
     def __init__(self, max_batch_size: int | None = None, params: Mapping[str, str] | None = None) -> None:
@@ -98,9 +110,14 @@ class LazySweeper(sweeper.Sweeper):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Called by Hydra before `sweep`."""
-        from experiments.sweeps import Sweeper
+        self._sweeper: Any
+        if self.command is None:
+            # Hydra loads its plugins' modules anew, so that the class of before has another one's `super`.
+            self._sweeper = basic_sweeper.BasicSweeper(*self._given)
+        else:
+            from experiments.sweeps import Sweeper
 
-        self._sweeper = Sweeper(*self.command, *self._given)
+            self._sweeper = Sweeper(*self.command, *self._given)
         self._sweeper.setup(hydra_context=hydra_context, task_function=task_function, config=config)
 
     def sweep(self, arguments: list[str]) -> Any:

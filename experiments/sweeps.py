@@ -50,7 +50,6 @@ from tracking.run_config import RunDirectoryError, differences, plain_config, re
 from tracking.wandb_options import require_no_run_id
 
 USER_ERROR = 2
-_RUN_KEYS = ("root", "group", "name")
 _OF_THE_SWEEP = re.compile(r"^\+*launcher=")
 
 
@@ -79,10 +78,7 @@ class Job:
 
 
 class Sweeper:
-    """Hydra's sweeper over all combinations, with runs that are skipped, continued and named.
-
-    Commands whose configuration describes no run directory are swept as Hydra does it.
-    """
+    """Hydra's sweeper over all combinations, with runs that are skipped, continued and named."""
 
     hydra_context: HydraContext
     config: DictConfig
@@ -104,15 +100,11 @@ class Sweeper:
             max_batch_size, params: `hydra.sweeper`; the former does not matter here.
         """
         self._module, self._config_name, self._report = module, config_name, report
-        self._batch, self._params = max_batch_size, dict(params or {})
+        self._params = dict(params or {})
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Called by Hydra before `sweep`."""
         self.hydra_context, self.config = hydra_context, config
-        self._other: Any = None
-        if not all(key in config for key in _RUN_KEYS):
-            self._other = BasicSweeper(self._batch, self._params)
-            self._other.setup(hydra_context=hydra_context, task_function=task_function, config=config)
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run all jobs, and print how each ended.
@@ -120,8 +112,6 @@ class Sweeper:
         Raises:
             ValueError: two jobs would share a run directory, or the launcher cannot be used.
         """
-        if self._other is not None:
-            return self._other.sweep(arguments)
         jobs = self._jobs(arguments)
         _check_paths(jobs)
         _check_run_id(jobs)

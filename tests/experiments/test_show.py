@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -78,3 +80,14 @@ def test_bad_input_is_one_line(argument: str, message: str, call: Callable[..., 
     assert ended.status == 2
     assert ended.err.startswith(f"error: {message}")
     assert ended.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("how", [["--multirun"], ["hydra.mode=MULTIRUN"], ["+hydra.sweeper.params.num=0,-1"]])
+def test_jobs_of_a_command_that_makes_no_runs_share_one_process(
+    how: list[str], call: Callable[..., Any], tmp_path: Path
+) -> None:
+    ended = call(show.main, *how, *(["num=0,-1"] if len(how[0]) < 25 else []))
+    assert ended.err.splitlines() == [f"error: num: {num} is not an integer >= 1" for num in (0, -1)]
+    assert ended.status == 2
+    # Hydra's own note of the sweep, out of the way.
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
