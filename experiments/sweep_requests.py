@@ -106,7 +106,7 @@ class LazySweeper(sweeper.Sweeper):
     by_file: ClassVar[tuple[Callable[[], None]]]
 
     def __init__(self, max_batch_size: int | None = None, params: Mapping[str, str] | None = None) -> None:
-        self._given = max_batch_size, params
+        self._given = max_batch_size, None if params is None else dict(params)
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Called by Hydra before `sweep`."""
