@@ -89,11 +89,6 @@ class HeldOut:
         """
         return jax.tree.map(lambda a: np.asarray(a).reshape(-1, *a.shape[2:])[: self.num_examples], tree)
 
-    @property
-    def single(self) -> bool:
-        """Whether pi_D puts all its mass on one candidate of every prompt."""
-        return bool(np.all(np.max(self.candidate_weight, axis=1) > 1 - 1e-6))
-
 
 def make_held_out(task: Task, per_group: int, batch_size: int, seed: int, split: str = "held-out") -> HeldOut:
     """Draw the held-out set of `task` from the stream (seed, "evaluation", split, class).

@@ -163,3 +163,13 @@ def test_answers_sum_over_their_responses() -> None:
     np.testing.assert_allclose(ratio, [math.log(0.6), math.log(0.6), math.log(0.6), np.inf])
     with pytest.raises(ValueError, match=r"^answers"):
         answer_level_log_ratio(data, model, np.array([1, 2]))
+
+
+def test_all_of_the_weight_is_exactly_1_however_the_sums_round() -> None:
+    rng = np.random.default_rng(0)
+    exceeded = 0
+    for size in range(3, 60):
+        weights = rng.random(size)
+        exceeded += np.ones(size, bool) @ weights / weights.sum() > 1
+        assert coverage_profile(np.full(size, 9.0), (1,), weights)[0] <= 1
+    assert exceeded

@@ -67,7 +67,6 @@ def test_a_ragged_last_batch_repeats_and_is_cut_off(graph: HeldOut) -> None:
 def test_candidates_carry_the_oracles_law(graph: HeldOut) -> None:
     batch = flat(graph)
     assert graph.enumerated
-    assert not graph.single
     np.testing.assert_allclose(graph.candidate_weight.sum(axis=1), 1, rtol=1e-5)
     np.testing.assert_allclose(np.exp(graph.log_pi), graph.candidate_weight, rtol=1e-5)
     for i in range(graph.num_examples):

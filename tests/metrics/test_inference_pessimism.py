@@ -188,6 +188,7 @@ def test_coverage_coefficients() -> None:
     ("call", "message"),
     [
         (lambda: pessimism(np.array([np.nan]), 1.0), "reward: shape"),
+        (lambda: pessimism(np.array([0.5, np.nan]), 1.0), "reward: shape"),
         (lambda: pessimism(np.zeros(0), 1.0), "reward: shape"),
         (lambda: pessimism(REWARDS, 0.0), "beta: 0.0 is not a positive number"),
         (lambda: pessimism(REWARDS, math.inf), "beta: inf"),
@@ -205,3 +206,8 @@ def test_bad_input_is_one_clear_line(call: object, message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         call()  # type: ignore[operator]
     assert "\n" not in str(caught.value)
+
+
+def test_the_bound_of_the_regret_by_hand() -> None:
+    """0.3 sqrt(9) + 0.2 * 9/2 + 0.09/0.4."""
+    assert regret_bound(0.3, 9, 0.2) == pytest.approx(0.9 + 0.9 + 0.225)

@@ -142,3 +142,13 @@ def test_bad_levels_are_refused() -> None:
         threshold_loss(one, one, (1,), 0)
     with pytest.raises(ValueError, match=r"^tolerance: -1 is not a number >= 0"):
         threshold_loss(one, one, (1,), 2, -1)
+
+
+def test_a_factor_below_1_rewards_what_the_model_has_enough_of() -> None:
+    """pi_T = pi_hat = (1/2, 1/2) and N = 1: both responses have ratio 1 >= 1/2, and one draw always hits."""
+    half = np.array([0.5, 0.5])
+    assert threshold_loss(half, half, (1,), factor=0.5)[0] == pytest.approx(0, abs=1e-15)
+    # From factor 1 on with N = 2 none is rewarded, with 1/2 both are, and two draws still always hit.
+    assert threshold_loss(half, half, (2,), factor=0.5)[0] == pytest.approx(0, abs=1e-15)
+    with pytest.raises(ValueError, match="factor: 0; valid: a positive number"):
+        threshold_loss(half, half, (1,), factor=0)
