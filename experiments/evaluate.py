@@ -143,7 +143,7 @@ def _with_living_seeds(
 
 
 def _repeated_prompts(run: asking.TrainedRun, phase: str, held_out: HeldOut) -> int:
-    """How many prompts are in the held-out set that the run evaluated this phase on; they are said."""
+    """Number of prompts that are in the held-out set that the run evaluated this phase on; a line says it."""
     name = f"{phase}_held_out"
     try:
         theirs = load_log_probs(run.path, name)[name]["prompt"]

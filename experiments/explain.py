@@ -95,7 +95,7 @@ class _Chosen:
 
 
 def _unknown_key(key: str, chosen: _Chosen) -> str:
-    """What is valid in the place of `key`."""
+    """Names that are valid in the place of `key`."""
     config = chosen.compose()
     if not key.startswith("hydra."):
         config.pop("hydra", None)

@@ -1,4 +1,4 @@
-"""Which seeds of a run count: those that have not diverged. One rule for every command that reads a run."""
+"""Seeds of a run that count: those that have not diverged. One rule for every command that reads a run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def seeds_of(config: Mapping[str, Any]) -> tuple[int, ...]:
 
 
 def every_seed_diverged(status: RunStatus | None) -> bool:
-    """Whether the run ended because no seed was left whose loss was finite."""
+    """True if the run ended because no seed was left whose loss was finite."""
     return status is not None and status.state == "failed" and status.reason.startswith(NOT_FINITE)
 
 

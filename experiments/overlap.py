@@ -1,4 +1,4 @@
-"""How many held-out prompts are training prompts too: in a small space of prompts two streams meet."""
+"""Held-out prompts that are training prompts too: in a small space of prompts two streams meet."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ at most."""
 def among(
     prompts: Int[np.ndarray, "rows prompt"], others: Int[np.ndarray, "others prompt"]
 ) -> Bool[np.ndarray, " rows"]:
-    """Which of the prompts are among `others`, token by token, padding included."""
+    """Mask of the prompts that are among `others`, token by token, padding included."""
     if prompts.shape[1] != others.shape[1]:
         return np.zeros(len(prompts), bool)
     known = set(_hashable(others))
@@ -59,7 +59,7 @@ def training_prompts(phase: Phase, seed: int, count: int) -> Int[np.ndarray, "co
 
 
 def overlap(phase: Phase, held_out: HeldOut, seed: int) -> dict[str, Any]:
-    """What a phase's training prompts have in common with its held-out set, for one seed.
+    """Held-out prompts that a phase trains on, for one seed.
 
     With n training prompts, of which m are drawn again, `share` is the held-out set's weight of prompts that
     are among them: counted where m = n. Else it is estimated class by class. Of the m draws, a fraction h

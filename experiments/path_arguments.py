@@ -14,7 +14,7 @@ PATH_KEYS = ("run", "value", "file", "out", "root")
 """Keys of all commands whose value is a path: default names of runs contain `=`."""
 _PATH = re.compile(rf"(\+{{0,2}}(?:{'|'.join(PATH_KEYS)})=)(.*)", re.DOTALL)
 _OTHER = re.compile(r"['\"\[{(]|\w+\(")
-"""How a quoted text, a list, a mapping and a call of Hydra's own (`glob(*)`) begin."""
+"""Beginning of a quoted text, a list, a mapping or a call of Hydra's own (`glob(*)`)."""
 
 
 def quoted_paths(arguments: Sequence[str], several: bool) -> list[str]:

@@ -108,7 +108,7 @@ def _digest(text: str) -> str:
 
 
 def _agrees(path: Path, config: DictConfig, overrides: Sequence[str]) -> bool:
-    """Whether `path` holds a run in which no override has another value."""
+    """True if `path` holds a run in which no override has another value."""
     try:
         there: Any = OmegaConf.create(yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8")))
     except (OSError, ValueError, yaml.YAMLError):

@@ -165,7 +165,7 @@ def _finish(directory: RunDirectory, outcome: Outcome, path: Path, began: float)
 
 
 def _options(tracking: TrackingSettings, config: DictConfig, path: Path) -> WandbOptions:
-    """What the W&B run is called. Where each seed is one, their group is the run.
+    """Names and options of the W&B run. Where each seed is one, their group is the run.
 
     Raises:
         ValueError: for what W&B would refuse, or would do by halves.

@@ -52,20 +52,20 @@ def as_sweep(arguments: Sequence[str]) -> list[str]:
 
 
 def is_sweep(arguments: Sequence[str]) -> bool:
-    """Whether a command line asks for several runs."""
+    """True if a command line asks for several runs."""
     parsed = get_args_parser().parse_known_intermixed_args(list(arguments))[0]
     return bool(parsed.multirun) or SWEEP in parsed.overrides
 
 
 def _says_mode(arguments: Sequence[str]) -> bool:
-    """Whether a command line itself says if this is one run or a sweep."""
+    """True if a command line itself says whether this is one run or a sweep."""
     parsed = get_args_parser().parse_known_intermixed_args(list(arguments))[0]
     other = parsed.run or parsed.multirun or parsed.cfg or parsed.info
     return bool(other) or any(text.startswith("hydra.mode=") for text in parsed.overrides)
 
 
 def is_sweep_by_file(arguments: Sequence[str]) -> bool:
-    """Whether Hydra takes for a single run what is a sweep by the `hydra.sweeper.params` of a file."""
+    """True if Hydra takes for a single run what is a sweep by the `hydra.sweeper.params` of a file."""
     own: Any = HydraConfig.get()
     params = OmegaConf.select(own, "sweeper.params")
     # Hydra adds the mode to the overrides where nobody has said it.

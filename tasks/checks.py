@@ -16,7 +16,7 @@ from numbers import Integral, Real
 from typing import Any
 
 _TOLERANCE = 1e-6
-"""How far from 1 the sum of probabilities may be."""
+"""Largest distance from 1 of the sum of probabilities."""
 
 
 def whole(field: str, value: Any, low: int = 0, high: int | None = None, other: str = "") -> int:
