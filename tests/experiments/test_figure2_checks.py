@@ -133,7 +133,8 @@ CHECKS = {
         "lower end of the interval >= -0.2",
         # A slope of .016/56 over 10 layers, per .05.
         Case({}, 3.2 / 56, 0.184 / 56, True),
-        Case({"cov": (0.06, 0.05, (0.04, 0.00056))}, -0.1 * 200 / 56, 0.012, False),
+        # A horizon whose coverage is 0 throughout counts as any other.
+        Case(flat("cov", 0.5, 0.25, 0.0, **EVEN), -2.0, 0, False),
         Case(flat("cov", 0.6875, 0.625, 0.5625, **EVEN), -0.2, 0, True),
     ),
     "Cov_3: change over the range of H by its slope, per mean, from above": Known(
