@@ -52,8 +52,8 @@ Measured = dict[str, dict[str, Interval]]
 
 @dataclasses.dataclass(frozen=True)
 class Asked:
-    """What is decoded, by what: everything checked before anything is compiled. `left_out` names the seeds
-    that had diverged, a line for each run."""
+    """Run, decoder and values of a decoding, all checked before anything is compiled. `left_out` names
+    the seeds that had diverged, a line for each run."""
 
     run: TrainedRun
     phase: str

@@ -105,7 +105,7 @@ _OF_HYDRA = ("_target_", "_args_", "_convert_", "_partial_", "_recursive_")
 
 
 def _found(target: Any, path: str) -> Callable[..., Any]:
-    """What a dotted name stands for."""
+    """Object that a dotted name stands for."""
     module, _, attribute = str(target).rpartition(".")
     try:
         found = getattr(importlib.import_module(module), attribute)

@@ -18,7 +18,7 @@ PAGES = sorted(path.relative_to(ROOT) for path in (ROOT / "docs").glob("*.md"))
 
 
 def resolved(name: str) -> Any:
-    """What the dotted name means after `import` of its package; a module is imported where it is needed."""
+    """Object that the dotted name means after `import` of its package, and of its modules."""
     package, *rest = name.split(".")
     found: Any = importlib.import_module(package)
     for part in rest:

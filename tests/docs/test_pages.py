@@ -35,7 +35,7 @@ def links(name: str) -> list[str]:
 
 
 def broken(name: str, target: str) -> bool:
-    """Whether there is no such file, or no such heading in it."""
+    """True if there is no such file, or no such heading in it."""
     path, sign, anchor = target.partition("#")
     page = ((ROOT / name).parent / path).resolve() if path else ROOT / name
     if not page.exists() or not (path or anchor):

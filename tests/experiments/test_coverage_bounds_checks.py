@@ -30,7 +30,7 @@ INEQUALITIES = {
     "answers": "Cov^ans_cN - c/(c - 1) Cov_N",
 }
 INFORMATIVE = {"KL": 5, "Hellinger": 4, "stopped KL": 6, "transitivity": 2, "answers": 3}
-"""How many of 7 comparisons have a bound below 1."""
+"""Number of the 7 comparisons that have a bound below 1."""
 
 
 def sides(left: list[float], right: list[float]) -> Sides:

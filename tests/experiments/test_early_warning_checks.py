@@ -16,7 +16,7 @@ from metrics.early_warning import BASELINE, Statistic
 
 TASKS = ("a", "b", "c", "d")
 LOUD = (1, 0, 1, 0, 1, 0, 0, 0)
-"""Which runs have an event, two of each task."""
+"""Runs that have an event, two of each task."""
 
 
 def rows(estimate: float, low: float, high: float) -> np.ndarray:
