@@ -57,7 +57,7 @@ lock:  ## resolve requirements.lock again (LOCK_FLAGS=--upgrade for newer versio
 
 clean:  ## remove caches and build output; environments and runs stay
 	rm -rf build dist .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
-	find $(wildcard tasks models decoding metrics training tracking experiments conf benchmarks tests) \
+	find $(wildcard tasks models decoding metrics training tracking theory covlab experiments conf benchmarks tests) \
 	  -type d -name __pycache__ -prune -exec rm -rf {} +
 
 # The last file that venv writes: an interrupted creation starts over.

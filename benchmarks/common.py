@@ -207,7 +207,7 @@ def write(out: Path, name: str, arguments: Sequence[str], cores: int, results: M
     """Write `<out>/<name>.json`: what was measured, on what, with which versions, and the command that
     repeats it."""
     # Starting JAX's backend here would take memory of an accelerator from the processes that are measured.
-    from experiments.verdict import hardware
+    from covlab.report.verdict import hardware
     from tracking.atomic import atomic_write
 
     record = {

@@ -20,10 +20,10 @@ from omegaconf.errors import OmegaConfBaseException
 from benchmarks.common import UsageError
 from benchmarks.problem import Problem
 from benchmarks.trace import Instruction, Spent, instructions, traced
-from experiments.build import Setup, build
-from experiments.explain import explain
-from experiments.runtime import configure
-from experiments.schema import register_schemas
+from covlab.launch.build import Setup, build
+from covlab.launch.explain import explain
+from covlab.launch.runtime import configure
+from covlab.launch.schema import register_schemas
 from models import GPT
 from tasks import Example, Task, stream
 from training import CrossEntropy, Phase, Program, TrainState, make_program

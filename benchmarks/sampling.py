@@ -54,7 +54,7 @@ class Sampling:
 
     def __init__(self, overrides: Sequence[str], num_prompts: int, num_samples: int) -> None:
         from benchmarks.program import setup_of
-        from experiments.runtime import configure
+        from covlab.launch.runtime import configure
 
         configure(1, 1)
         setup = setup_of(overrides)

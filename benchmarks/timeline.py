@@ -106,8 +106,8 @@ def main() -> None:
     timeline.mark("interpreter")
     import jax.monitoring
 
+    from covlab.launch.build import Setup
     from experiments import train
-    from experiments.build import Setup
     from tracking import RunSink
     from training import Trainer
 

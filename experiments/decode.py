@@ -24,17 +24,17 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import Progress
 
+from covlab.launch import answering
+from covlab.launch.base_model import fitted, of_seed, seed_rows, task_config
+from covlab.launch.build import make, plain
+from covlab.launch.cli import command
+from covlab.launch.healthy import chosen_seeds, left_out_line, require_living
+from covlab.launch.run_names import COMMON
+from covlab.launch.runtime import configure
+from covlab.launch.trained import TrainedRun, open_run
+from covlab.report.tables import print_table
 from decoding import Decoder, ModelPolicy
-from experiments import answering
-from experiments.asking import TrainedRun, open_run
-from experiments.base_model import fitted, of_seed, seed_rows, task_config
-from experiments.build import make, plain
-from experiments.cli import command
 from experiments.evaluate import over_seeds
-from experiments.living import chosen_seeds, left_out_line, require_living
-from experiments.run_names import COMMON
-from experiments.runtime import configure
-from experiments.tables import print_table
 from metrics import Interval, name_of_n, pass_at_n_unbiased
 from metrics.answers import Answers, summaries
 from metrics.evaluators import HeldOut, make_held_out

@@ -26,15 +26,15 @@ import jax
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from experiments import asking
-from experiments.build import plain
-from experiments.cli import command
-from experiments.living import chosen_seeds, left_out_line, require_living
-from experiments.overlap import among
-from experiments.run_names import COMMON
-from experiments.runtime import configure
-from experiments.settings import EvaluationSettings
-from experiments.tables import print_table
+from covlab.launch import trained as asking
+from covlab.launch.build import plain
+from covlab.launch.cli import command
+from covlab.launch.healthy import chosen_seeds, left_out_line, require_living
+from covlab.launch.overlap import among
+from covlab.launch.run_names import COMMON
+from covlab.launch.runtime import configure
+from covlab.launch.settings import EvaluationSettings
+from covlab.report.tables import print_table
 from metrics import Interval, mean_interval, name_of_n
 from metrics.evaluators import DistributionEvaluator, HeldOut, SamplingEvaluator
 from tasks import check_seed

@@ -27,9 +27,9 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from experiments.ledger_run import chosen_claims, run_claims
-from experiments.report import format_interval, format_number
-from experiments.verdict import Check, Verdict, VerdictError, describe_hardware, started_at
+from covlab.claims.running import chosen_claims, run_claims
+from covlab.report.page import format_interval, format_number
+from covlab.report.verdict import Check, Verdict, VerdictError, describe_hardware, started_at
 from tracking.atomic import atomic_write
 
 COLUMNS = (

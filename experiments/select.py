@@ -42,12 +42,8 @@ import numpy as np
 from jaxtyping import Float
 from omegaconf import DictConfig, OmegaConf
 
-from experiments import figures
-from experiments.cli import command
-from experiments.log_prob_file import read_file, warning_of_means
-from experiments.matrices import last_phase
-from experiments.plotting import save
-from experiments.selection_table import (
+from covlab.claims.matrices import last_phase
+from covlab.claims.selection import (
     Row,
     RunMatrices,
     median_table,
@@ -55,7 +51,11 @@ from experiments.selection_table import (
     run_tables,
     selection_table,
 )
-from experiments.tables import print_table
+from covlab.launch.cli import command
+from covlab.report import curves as figures
+from covlab.report.plotting import save
+from covlab.report.tables import print_table
+from covlab.launch.log_prob_file import read_file, warning_of_means
 from metrics import TIE_BREAKS, coverage_profile, kl, log_density_ratio, pass_at_n, weighted_mean
 from tasks.checks import real, whole
 from tracking import LoadError, read_config

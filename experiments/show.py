@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from omegaconf import DictConfig
 
-from experiments.build import make
-from experiments.cli import command
-from experiments.runtime import configure
-from experiments.tables import print_fields, print_table
+from covlab.launch.build import make
+from covlab.launch.cli import command
+from covlab.launch.runtime import configure
+from covlab.report.tables import print_fields, print_table
 from metrics import Interval, stratified_mean_interval
 from metrics.evaluators import make_held_out
 from tasks import Example, Task, check_seed, stream

@@ -7,10 +7,10 @@ import sys
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from experiments.cli import StopRequest, command
-from experiments.run_names import run_path
-from experiments.runs import train_run
-from experiments.runtime import configure
+from covlab.launch.cli import StopRequest, command
+from covlab.launch.run_names import run_path
+from covlab.launch.runs import train_run
+from covlab.launch.runtime import configure
 
 
 def train(config: DictConfig) -> int:

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
-from experiments.base_model import rl_config
-from experiments.cli import command
+from covlab.launch.base_model import rl_config
+from covlab.launch.cli import command
 from experiments.train import train
 
 

@@ -11,7 +11,7 @@ import pytest
 
 jax.config.update("jax_platforms", "cpu")
 
-from experiments.runtime import configure  # noqa: E402
+from covlab.launch.runtime import configure  # noqa: E402
 
 configure(devices=4)
 # `oracles` is imported by name, whatever pytest's import mode is.

@@ -12,7 +12,7 @@ import math
 import numpy as np
 import pytest
 
-from experiments.path_star_arms import clever_hans
+from experiments.path_star.measure import clever_hans
 from metrics import coverage_profile, cross_entropy, kl, log_density_ratio, pass_at_n, pass_at_n_unbiased
 from metrics.evaluators import DistributionEvaluator, make_held_out
 from tasks import PathStar

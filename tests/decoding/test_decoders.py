@@ -16,6 +16,7 @@ from hydra.utils import instantiate
 from oracles import trees
 from oracles.trees import Node, TreeTask
 
+from covlab.launch.schema import schema
 from decoding import (
     VGB,
     ActionRejection,
@@ -31,7 +32,6 @@ from decoding import (
     decode,
 )
 from decoding.explore import Explorer, Tree
-from experiments.schema import schema
 
 TASK = TreeTask(depth=3, symbols=3, ends=True, seed=34, reward_rate=0.6, guide_seed=35)
 TREE = trees.Tree(TASK)

@@ -9,10 +9,10 @@ import pytest
 
 from decoding import VGB, ActionRejection
 from decoding.analytic_values import Delayed
-from decoding.typed_trees import action_level_moves, first_leaf_steps, leaf_probability, parity_tree
-from experiments.vgb_laws import UNLIMITED, chi_square, decoders, expected_queries, goodness_of_fit, sample
 from tasks.delay import Delay
 from tasks.parity import Parity
+from theory.vgb.laws import UNLIMITED, chi_square, decoders, expected_queries, goodness_of_fit, sample
+from theory.vgb.typed_trees import action_level_moves, first_leaf_steps, leaf_probability, parity_tree
 
 PARITY = Parity(length=6, block=2)
 CHAINS = 2000

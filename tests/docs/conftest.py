@@ -13,7 +13,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("tasks", "models", "decoding", "metrics", "training", "tracking", "experiments", "conf", "tests")
+PACKAGES = (
+    *("tasks", "models", "decoding", "metrics", "training", "tracking"),
+    *("theory", "covlab", "experiments", "conf", "tests"),
+)
 COMMAND = re.compile(r"^python -m (\S+) (.*)$", re.MULTILINE)
 
 

@@ -28,7 +28,7 @@ def test_the_page_names_the_files_of_an_objective(guide: Any) -> None:
 def test_the_objective_of_the_page_passes_its_tests(guide: Any) -> None:
     said = guide.run(
         *("-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "coverage_hinge"),
-        *("tests/training/test_coverage_hinge.py", "tests/experiments/test_schema.py"),
+        *("tests/training/test_coverage_hinge.py", "tests/covlab/launch/test_schema.py"),
     )
     # Five of its own, and one that builds a run with it.
     assert int(re.findall(r"(\d+) passed", said)[-1]) == 6

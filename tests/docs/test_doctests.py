@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("tasks", "models", "decoding", "metrics", "training", "tracking", "experiments", "benchmarks")
+PACKAGES = (
+    *("tasks", "models", "decoding", "metrics", "training", "tracking"),
+    *("theory", "covlab", "experiments", "benchmarks"),
+)
 MODULES = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
     for package in PACKAGES

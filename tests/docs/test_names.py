@@ -11,7 +11,10 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("tasks", "models", "decoding", "metrics", "training", "tracking", "experiments", "benchmarks")
+PACKAGES = (
+    *("tasks", "models", "decoding", "metrics", "training", "tracking"),
+    *("theory", "covlab", "experiments", "benchmarks"),
+)
 # `tasks`, `decoding` and `tracking` also begin names of settings; `metrics.jsonl` is a file.
 WRITTEN = re.compile(r"`((?:metrics|models|training|experiments|benchmarks)(?:\.\w+)+)")
 PAGES = sorted(path.relative_to(ROOT) for path in (ROOT / "docs").glob("*.md"))

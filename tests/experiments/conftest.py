@@ -18,9 +18,9 @@ from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
-from experiments.runs import train_run
-from experiments.schema import register_schemas
-from experiments.verdict import Verdict
+from covlab.launch.runs import train_run
+from covlab.launch.schema import register_schemas
+from covlab.report.verdict import Verdict
 
 TINY = (
     "task.depth=2", "task.width=2", "task.num_ids=8",

@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments import compare, compare_figures
-from experiments.compare_groups import (
+from covlab.claims.selection import run_matrices, run_tables
+from experiments import compare
+from experiments.compare import figures as compare_figures
+from experiments.compare.groups import (
     Group,
     Member,
     curve,
@@ -26,9 +28,8 @@ from experiments.compare_groups import (
     summary,
     together,
 )
-from experiments.compare_rules import choices, tournaments
-from experiments.compare_runs import Head, Run, find_runs, read_heads, read_runs
-from experiments.selection_table import run_matrices, run_tables
+from experiments.compare.rules import choices, tournaments
+from experiments.compare.runs import Head, Run, find_runs, read_heads, read_runs
 from tracking import load_runs
 from tracking.metrics_file import encode_record
 from tracking.run_config import dump_config

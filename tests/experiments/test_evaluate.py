@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from experiments import asking, evaluate
-from experiments.build import build
+from covlab.launch import trained as asking
+from covlab.launch.build import build
+from experiments import evaluate
 from metrics import RATIO_TOLERANCE
 from metrics.evaluators import Batch, DistributionEvaluator, Evaluator, HeldOut, make_held_out
 from models import Model, Params

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from experiments import ledger_run
+from covlab.claims import running as ledger_run
+from covlab.claims.running import chosen_claims, keep, known_claims, run_claims
+from covlab.report.verdict import Check, Verdict, VerdictError
 from experiments.ledger import (
     COLUMNS,
     HOW_TO,
@@ -20,8 +22,6 @@ from experiments.ledger import (
     parse,
     with_head,
 )
-from experiments.ledger_run import chosen_claims, keep, known_claims, run_claims
-from experiments.verdict import Check, Verdict, VerdictError
 
 
 def write(

@@ -14,10 +14,12 @@ import numpy as np
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from experiments import mle_horizon, mle_lower_bounds, mle_lower_measure, mle_rates, mle_rates_measure
-from experiments import mle_sweeps as sweeps
-from experiments.rates import Rate
-from experiments.verdict import Verdict
+from covlab.claims import sweeps
+from covlab.report.rates import Rate
+from covlab.report.verdict import Verdict
+from experiments import mle_horizon, mle_lower_bounds, mle_rates
+from experiments.mle_lower_bounds import measure as mle_lower_measure
+from experiments.mle_rates import measure as mle_rates_measure
 from tracking import Progress
 
 CLAIMS = {"mle_horizon": mle_horizon, "mle_rates": mle_rates, "mle_lower_bounds": mle_lower_bounds}

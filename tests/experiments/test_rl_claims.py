@@ -12,17 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments import (
-    rl_from_checkpoint,
-    rl_from_checkpoint_figures,
-    rl_from_checkpoint_measure,
-    rl_pass_at_k,
-    rl_pass_at_k_figures,
-    rl_pass_at_k_measure,
-)
-from experiments.rl_from_checkpoint_measure import COVERAGE, CROSS_ENTROPY, TOURNAMENT, Outcome
-from experiments.rl_pass_at_k_measure import COVERAGE_NS, NS, Arm, Measurements, blind_pass_at_k, kept_near
-from experiments.verdict import Verdict
+from covlab.report.verdict import Verdict
+from experiments import rl_from_checkpoint, rl_pass_at_k
+from experiments.rl_from_checkpoint import figures as rl_from_checkpoint_figures
+from experiments.rl_from_checkpoint import measure as rl_from_checkpoint_measure
+from experiments.rl_from_checkpoint.measure import COVERAGE, CROSS_ENTROPY, TOURNAMENT, Outcome
+from experiments.rl_pass_at_k import figures as rl_pass_at_k_figures
+from experiments.rl_pass_at_k import measure as rl_pass_at_k_measure
+from experiments.rl_pass_at_k.measure import COVERAGE_NS, NS, Arm, Measurements, blind_pass_at_k, kept_near
 
 PROBS = (0.8, 0.2)
 

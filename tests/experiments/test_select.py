@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from covlab.claims.selection import median_table, run_matrices, run_tables, selection_table
 from experiments import select
-from experiments.log_prob_file import read_file, warning_of_means
-from experiments.selection_table import median_table, run_matrices, run_tables, selection_table
+from covlab.launch.log_prob_file import read_file, warning_of_means
 from tracking import load_log_probs, read_records
 
 PROBABILITIES = np.array([[0.5, 0.2, 0.1, 0.1], [0.4, 0.4, 0.1, 0.4], [0.1, 0.4, 0.2, 0.8]])

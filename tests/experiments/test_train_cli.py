@@ -15,8 +15,8 @@ import pytest
 import yaml
 from omegaconf import DictConfig
 
+from covlab.launch.runs import train_run
 from experiments import train
-from experiments.runs import train_run
 from tracking import read_records, read_status
 from tracking.array_log import recorded_names
 

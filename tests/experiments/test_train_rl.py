@@ -12,9 +12,9 @@ import pytest
 import yaml
 from omegaconf import DictConfig
 
+from covlab.launch.build import build
+from covlab.launch.trained import open_run
 from experiments import train_rl
-from experiments.asking import open_run
-from experiments.build import build
 from tracking import load_run
 from training import CrossEntropy, OnPolicy, PolicyGradient
 

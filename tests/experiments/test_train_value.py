@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import yaml
 
+from covlab.launch.trained import open_run
 from experiments import decode, train_value
-from experiments.asking import open_run
 from tracking import load_run
 
 SMALL = (

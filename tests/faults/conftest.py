@@ -11,7 +11,7 @@ from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
-from experiments.schema import register_schemas
+from covlab.launch.schema import register_schemas
 from tests.faults.processes import snapshot
 from tests.faults.toy import toy_train
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments import cli
-from experiments.cli import StopRequest
+from covlab.launch import cli
+from covlab.launch.cli import StopRequest
 from tests.faults.conftest import Train
 from tests.faults.processes import LIMIT, complete_lines, kill, run_path, snapshot, start
 from tracking import read_status

@@ -17,12 +17,12 @@ sys.path.append(str(Path(__file__).parents[1]))
 
 from oracles.toy import TabularModel, ToyTask, fuse_step
 
-from experiments.build import Setup, build
-from experiments.cli import StopRequest, command
-from experiments.run_names import run_path
-from experiments.runs import Finished, train_run
-from experiments.runtime import configure
-from experiments.settings import EvaluationSettings
+from covlab.launch.build import Setup, build
+from covlab.launch.cli import StopRequest, command
+from covlab.launch.run_names import run_path
+from covlab.launch.runs import Finished, train_run
+from covlab.launch.runtime import configure
+from covlab.launch.settings import EvaluationSettings
 from training import CrossEntropy, EvaluationSchedule, Phase
 
 LENGTH = 8

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from experiments.verdict import Check
+from covlab.report.verdict import Check
 
 T2 = math.tan(0.475 * math.pi)
 """The 97.5 % quantile of Student's t with one degree of freedom, 12.706."""

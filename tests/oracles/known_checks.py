@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from experiments.verdict import Check
+from covlab.report.verdict import Check
 
 Ends = tuple[float, float]
 SURE = 1e-6

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments.sgd_horizon_runs import Family, Method
-from experiments.sgd_horizon_sweep import Measured
+from theory.sgd.horizon_runs import Family, Method
+from theory.sgd.horizon_sweep import Measured
 
 HORIZONS = (8, 16)
 FAMILY = Family(HORIZONS, letters=20.0, plus=0.25, n=16.0, target=0.1, updates=1000)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.tournament_measure import (
+from experiments.tournament.attempts import (
     MIN_KL,
     OFFSET,
     OFFSET_EXACT,
@@ -23,7 +23,7 @@ from experiments.tournament_measure import (
     Guarantee,
     Losses,
 )
-from experiments.tournament_study import Cell, Pair, Study
+from experiments.tournament.measure import Cell, Pair, Study
 
 SEEDS, SETS, EXAMPLES = 6, 10, (64, 256, 1024)
 SIGNS = np.array([1.0, -1.0] * 3)

@@ -16,7 +16,10 @@ from tasks import categorical, drawing, stream
 from tasks.drawing import SMALLEST, bernoulli, from_words, gumbel, log_of, unit
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("tasks", "models", "decoding", "metrics", "training", "tracking", "experiments", "benchmarks")
+PACKAGES = (
+    *("tasks", "models", "decoding", "metrics", "training", "tracking"),
+    *("theory", "covlab", "experiments", "benchmarks"),
+)
 COARSE = ("categorical", "choice", "bernoulli", "gumbel", "exponential", "PRNGKey", "key")
 """Functions of `jax.random` that lose small probabilities, or make keys of an ambient kind."""
 UNIFORM = {
@@ -143,6 +146,6 @@ def test_no_product_file_draws_or_makes_keys_by_jaxs_defaults() -> None:
             if bad := sorted(found.intersection(COARSE)):
                 coarse[name] = bad
     # `compare_figures` scatters dots with NumPy's generator.
-    assert uniform - {"experiments/compare_figures.py"} == set(UNIFORM)
+    assert uniform - {"experiments/compare/figures.py"} == set(UNIFORM)
     fair = {"tasks/layered_graph.py": ["bernoulli"]}
     assert coarse == {"tasks/streams.py": ["key"]} | fair

@@ -13,7 +13,7 @@ import optax
 import pytest
 from oracles.toy import TabularModel, ToyTask, fuse_step
 
-from experiments.runtime import cpu_devices
+from covlab.launch.runtime import cpu_devices
 from metrics.evaluators import DistributionEvaluator, HeldOut, SamplingEvaluator, make_held_out
 from tracking import ListSink
 from training import (

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from experiments.processes import Place, find_place
+from covlab.launch.processes import Place, find_place
 from tracking.array_log import recorded_names
 from training import Layout
 

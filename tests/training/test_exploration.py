@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hydra.utils import instantiate
 
-from experiments.schema import schema
+from covlab.launch.schema import schema
 from models import GPT
 from training import CountBonus, Policy, RepresentationBonus, TrainingBatch
 from training.exploration import elliptic_bonus

@@ -18,7 +18,7 @@ import numpy as np
 import optax
 from oracles.toy import TabularModel, ToyTask, fuse_step
 
-from experiments.processes import Place, start
+from covlab.launch.processes import Place, start
 from metrics.evaluators import DistributionEvaluator, HeldOut, SamplingEvaluator, make_held_out
 from tracking import ListSink
 from training import (

@@ -1,0 +1,1 @@
+"""The seam of a claim: settings, runs, measurements, checks, verdict."""

@@ -1,0 +1,181 @@
+"""What the reports of the VGB claims share: figures, a table, checks of the decoders."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from covlab.report import plotting as draw
+from covlab.report.page import format_interval
+from covlab.report.verdict import Check, check_value
+from metrics import Interval
+from theory.vgb.laws import ChainSettings, Goodness, Laws, Sampled, over_seeds
+
+
+@mpl.rc_context(draw.STYLE)
+def errors(
+    groups: Mapping[str, Sequence[Laws]],
+    x: Sequence[float],
+    xlabel: str,
+    dashed: Sequence[Float[np.ndarray, " x"]] = (),
+) -> Figure:
+    """Total variation against `x`, a colour a group: action level, first leaf, fixed steps; `dashed` lines of
+    the groups' colours in the first panel."""
+    fig, axes = draw.new_figure(1, 3, (13.2, 4.4), sharey=True)
+    for index, (colour, (name, laws)) in enumerate(
+        zip(draw.ordered_colours(len(groups)), groups.items(), strict=True)
+    ):
+        chain = [over_seeds(each.chain) for each in laws]
+        panels = (
+            [each.action_level for each in laws],
+            [each.first_leaf for each in laws],
+            [each.estimate for each in chain],
+        )
+        for axis, values in zip(axes[0], panels, strict=True):
+            axis.plot(x, values, color=colour, marker="o", markersize=4, label=name)
+        axes[0, 2].fill_between(
+            x,
+            [max(each.low, 1e-9) for each in chain],
+            [each.high for each in chain],
+            color=colour,
+            alpha=0.2,
+            linewidth=0,
+        )
+        if dashed:
+            axes[0, 0].plot(x, dashed[index], color=colour, linestyle=draw.DASHED, linewidth=1.0)
+    titles = ("action level, never back", "VGB, first leaf", "VGB, fixed steps")
+    for axis, title in zip(axes[0], titles, strict=True):
+        axis.set(xscale="log", yscale="log", xlabel=xlabel, title=title)
+        ticks(axis, x)
+    axes[0, 0].set_ylabel("total variation to pi*")
+    draw.legend_below(fig, [axes[0, 0]])
+    return fig
+
+
+@mpl.rc_context(draw.STYLE)
+def mixing(
+    curves: Mapping[str, Laws], groups: Mapping[str, Sequence[Laws]], settings: ChainSettings
+) -> Figure:
+    """Total variation against steps over H^2, one colour a horizon; steps to mix over the guarantee, and leaf
+    mass over its own, against the horizon, one colour a group."""
+    fig, axes = draw.new_figure(1, 3, (13.2, 4.4))
+    left, middle, right = axes[0]
+    for colour, (name, each) in zip(draw.ordered_colours(len(curves)), curves.items(), strict=True):
+        shown = each.times >= 0.05 * each.depth**2
+        left.plot(
+            each.times[shown] / each.depth**2, np.maximum(each.curve[shown], 1e-9), color=colour, label=name
+        )
+    left.axhline(settings.delta, color="#888888", linestyle=draw.DASHED, linewidth=1.2)
+    left.axvline(settings.steps, color="#888888", linestyle=draw.DASHED, linewidth=1.2)
+    left.set(xscale="log", yscale="log", xlabel="steps / H$^2$", title="total variation to pi*, given a leaf")
+    left.legend(fontsize=9)
+    rainbow = draw.ordered_colours(len(groups))
+    for colour, (name, laws) in zip(rainbow, groups.items(), strict=True):
+        horizons = [each.depth for each in laws]
+        steps = [
+            float(np.mean(each.mixing_steps)) / (each.guarantee * math.log(1 / settings.delta))
+            for each in laws
+        ]
+        mass = [each.leaf_mass / each.guaranteed_leaf_mass for each in laws]
+        middle.plot(horizons, steps, color=colour, marker="o", markersize=4, label=name)
+        right.plot(horizons, mass, color=colour, marker="o", markersize=4)
+    middle.set(xscale="log", yscale="log", xlabel="horizon H", title="steps to mix / guaranteed")
+    right.set(xscale="log", xlabel="horizon H", title="leaf mass / guaranteed")
+    for axis in (middle, right):
+        ticks(axis, horizons)
+        axis.axhline(1, color="#888888", linestyle=draw.DASHED, linewidth=1.2)
+    draw.legend_below(fig, [middle])
+    return fig
+
+
+@mpl.rc_context(draw.STYLE)
+def counts(
+    laws: Mapping[str, Float[np.ndarray, " counts"]],
+    means: Mapping[str, Float[np.ndarray, " horizons"]],
+    horizons: Sequence[int],
+) -> Figure:
+    """Laws of mean(y) at the longest horizon, and E mean(y) against the horizon, one colour a method."""
+    fig, axes = draw.new_figure(1, 2, (11.0, 4.4))
+    styles = zip(
+        laws, (draw.INK, draw.RED, draw.ORANGE, draw.BLUE), ("-", "-", "-", draw.DASHED), strict=True
+    )
+    for name, colour, style in styles:
+        law = laws[name]
+        place = np.arange(len(law)) / (len(law) - 1)
+        axes[0, 0].plot(place, law, color=colour, linestyle=style, label=name)
+        axes[0, 1].plot(horizons, means[name], color=colour, linestyle=style, marker="o", markersize=4)
+    axes[0, 0].set(xlabel="mean(y)", title=f"probability, H = {horizons[-1]}")
+    axes[0, 1].set(xlabel="horizon H", title="E mean(y)")
+    ticks(axes[0, 1], horizons)
+    draw.legend_below(fig, [axes[0, 0]])
+    return fig
+
+
+@mpl.rc_context(draw.STYLE)
+def costs(
+    horizons: Sequence[int], action_level: Float[np.ndarray, " horizons"], walking: Sequence[Interval]
+) -> Figure:
+    """Queries against the horizon, on logarithmic axes."""
+    fig, axes = draw.new_figure(1, 1, (6.6, 4.4))
+    axis = axes[0, 0]
+    axis.plot(horizons, action_level, color=draw.RED, marker="o", markersize=4, label="action level")
+    mean = np.array([each.estimate for each in walking])
+    ends = np.array([[each.estimate - each.low, each.high - each.estimate] for each in walking]).T
+    axis.errorbar(horizons, mean, ends, color=draw.BLUE, marker="o", markersize=4, capsize=3, label="VGB")
+    axis.set(yscale="log", xlabel="horizon H", title="queries until reward 1")
+    ticks(axis, horizons)
+    draw.legend_below(fig, [axis])
+    return fig
+
+
+def ticks(axis: Axes, x: Sequence[float]) -> None:
+    """Ticks at the measured points, on a logarithmic axis."""
+    axis.set_xscale("log")
+    axis.set_xticks(list(x), [f"{each:g}" for each in x])
+    axis.minorticks_off()
+
+
+def goodness_checks(goodness: dict[str, Goodness]) -> tuple[Check, ...]:
+    """Samples agree with the exact laws, and the test would notice another law."""
+    return (
+        *(
+            check_value(f"decoder, {name}: p-value against its exact law", each.law, ">=", 1e-3)
+            for name, each in goodness.items()
+        ),
+        check_value(
+            "decoder, action level: p-value against pi* (the test's power)",
+            goodness["action level"].target,
+            "<=",
+            1e-6,
+        ),
+    )
+
+
+def sampled_table(
+    goodness: dict[str, Goodness], sampled: dict[str, Sampled], horizon: int
+) -> tuple[str, list[str], list[list[Any]]]:
+    """The decoders' samples at one small instance."""
+    return (
+        f"The decoders at H = {horizon}: p-values of their responses against their exact law and against "
+        f"pi*, and queries (evaluations of the value function or verifier) a response, with 95 % intervals.",
+        ["decoder", "responses", "finished", "p, exact law", "p, pi*", "queries", "interval"],
+        [
+            [
+                name,
+                int(each.decoded.finished.size),
+                int(each.decoded.finished.sum()),
+                goodness[name].law,
+                goodness[name].target,
+                each.queries.estimate,
+                format_interval((each.queries.low, each.queries.high)),
+            ]
+            for name, each in sampled.items()
+        ],
+    )

@@ -1,0 +1,100 @@
+"""Runs of claims for the ledger, one after the other, and copies of what they found in `results/`."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+
+from covlab.report.verdict import Verdict, VerdictError
+from tracking.atomic import atomic_write
+
+
+def known_claims(scale: str) -> tuple[str, ...]:
+    """The claims that have this scale: those with conf/<claim>.yaml and conf/experiment/<claim>_<scale>.yaml.
+
+    Raises:
+        ValueError: no claim has it; the text lists the scales that some claim has.
+    """
+    conf = resources.files("conf")
+    own = {entry.name.removesuffix(".yaml") for entry in conf.iterdir() if entry.name.endswith(".yaml")}
+    files = [entry.name.removesuffix(".yaml") for entry in conf.joinpath("experiment").iterdir()]
+    pairs = [(claim, name.removeprefix(f"{claim}_")) for claim in own for name in files]
+    scales: dict[str, list[str]] = {}
+    for claim, rest in pairs:
+        if f"{claim}_{rest}" in files and "_" not in rest:
+            scales.setdefault(rest, []).append(claim)
+    if scale not in scales:
+        raise ValueError(f"scale: {scale!r}; valid: one of {', '.join(sorted(scales))}")
+    return tuple(sorted(scales[scale]))
+
+
+def chosen_claims(run: str, scale: str) -> tuple[str, ...]:
+    """`all`, or names separated by commas.
+
+    Raises:
+        ValueError: a name that is no claim of this scale.
+    """
+    known = known_claims(scale)
+    if run == "all":
+        return known
+    names = tuple(dict.fromkeys(run.split(",")))
+    for name in names:
+        if name not in known:
+            raise ValueError(f"run: {name!r} is no claim; valid: all, or some of {', '.join(known)}")
+    return names
+
+
+def run_claims(claims: Sequence[str], scale: str, runs: Path, results: Path | None) -> list[str]:
+    """Run `python -m experiments.<claim> scale=<scale>` for each; returns one line for each that failed.
+
+    What a claim has computed before it uses again, as its command does. One that fails stops no other.
+    Verdicts and figures are copied to <results>/<claim>_<scale>, unless `results` is None.
+
+    Raises:
+        KeyboardInterrupt: a claim was stopped by a signal; the same command continues there.
+    """
+    failures = []
+    for place, claim in enumerate(claims, start=1):
+        print(f"[{place}/{len(claims)}] {claim}", flush=True)
+        began = time.monotonic()
+        command = [sys.executable, "-m", f"experiments.{claim}", f"scale={scale}"]
+        if runs != Path("runs"):
+            command.append(f"root={runs}")
+        status = subprocess.run(command, check=False).returncode
+        if status in (130, -2, -15):
+            raise KeyboardInterrupt
+        if status:
+            failures.append(f"{claim}: exit status {status}")
+            continue
+        try:
+            if results is None:
+                Verdict.read(runs / claim / scale / "verdict.json")
+            else:
+                keep(runs / claim / scale, results / f"{claim}_{scale}")
+        except (OSError, VerdictError) as error:
+            failures.append(f"{claim}: {error}")
+        print(f"[{place}/{len(claims)}] {claim}: {time.monotonic() - began:.0f} s", flush=True)
+    return failures
+
+
+def keep(run: Path, target: Path) -> None:
+    """Copy a run's verdict and its PNG figures into `target`, in place of those of an earlier run.
+
+    Raises:
+        VerdictError: the run has no verdict that can be believed; nothing is changed then.
+        OSError: `target` cannot be written.
+    """
+    Verdict.read(run / "verdict.json")
+    target.mkdir(parents=True, exist_ok=True)
+    figures = sorted((run / "figures").glob("*.png"))
+    for old in target.glob("*.png"):
+        if old.name not in {figure.name for figure in figures}:
+            old.unlink()
+    for figure in figures:
+        shutil.copyfile(figure, target / figure.name)
+    atomic_write(target / "verdict.json", (run / "verdict.json").read_bytes())

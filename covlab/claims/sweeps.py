@@ -1,0 +1,161 @@
+"""What the claims on maximum likelihood share: quantities along one axis, exponents, tables, figures."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+from omegaconf import OmegaConf
+
+from covlab.claims.direct_claim import Drawing
+from covlab.report.page import Tables, format_interval
+from covlab.report.rates import Panel, Rate, exponent, rate_rows, rates_figure, size_intervals
+from covlab.report.verdict import Check, check_interval
+from metrics import Interval, line_fit, proportion_interval
+from tasks import numpy_stream
+from tasks.checks import real
+
+UNKNOWN = Interval(math.nan, math.nan, math.nan)
+
+
+class Sweep(NamedTuple):
+    """Rates along one axis.
+
+    Attributes:
+        name: of the instance.
+        axis: what varies, `n` or `ln N`.
+        fixed: what does not, for the figure's title.
+        sizes: values on the axis.
+        rates: quantities, each with its theory.
+    """
+
+    name: str
+    axis: str
+    fixed: str
+    sizes: Sequence[float]
+    rates: Sequence[Rate]
+
+    @property
+    def panel(self) -> Panel:
+        """Its axes."""
+        return Panel(f"{self.name}: {self.fixed}", self.axis, "mean over data sets", self.sizes, self.rates)
+
+
+def increasing(name: str, value: Any, low: float, high: float) -> tuple[float, ...]:
+    """At least three increasing numbers strictly between low and high.
+
+    Raises:
+        ValueError: anything else.
+    """
+    items = list(value) if OmegaConf.is_list(value) or isinstance(value, list | tuple) else []
+    numbers = tuple(real(name, each, above=low, below=high) for each in items)
+    if len(numbers) < 3 or any(b <= a for a, b in itertools.pairwise(numbers)):
+        raise ValueError(f"{name}: {value}; valid: at least 3 increasing numbers")
+    return numbers
+
+
+def bootstrap(seed: int, *path: str | int) -> np.random.Generator:
+    """The stream of a bootstrap."""
+    return numpy_stream(seed, "mle", "bootstrap", *path)
+
+
+def slope(sweep: Sweep, index: int, seed: int) -> Interval:
+    """The exponent of `sweep.rates[index]` in its axis; NaN, which passes no check, if some mean is 0."""
+    rate = sweep.rates[index]
+    try:
+        return exponent(sweep.sizes, rate.values, bootstrap(seed, sweep.name, sweep.axis, index), rate.centre)
+    except ValueError:
+        return UNKNOWN
+
+
+def own_slope(sizes: Sequence[float], bound: Float[np.ndarray, " sizes"]) -> float:
+    """The exponent that a bound itself has at these sizes."""
+    return float(line_fit(tuple(np.log(np.asarray(sizes, float))), np.log(bound))[0])
+
+
+def share_of_bound(sweep: Sweep, index: int, seed: int) -> Interval:
+    """The mean over its bound, at the size where the upper end is largest.
+
+    Raises:
+        ValueError: the rate has no bound.
+    """
+    rate = sweep.rates[index]
+    if rate.bound is None:
+        raise ValueError(f"rates: {rate.name} has no bound")
+    ends = size_intervals(rate.values, bootstrap(seed, sweep.name, sweep.axis, index, "bound"), rate.centre)
+    shares = [
+        Interval(each.estimate / b, each.low / b, each.high / b)
+        for each, b in zip(ends, np.asarray(rate.bound, float).tolist(), strict=True)
+    ]
+    return max(shares, key=lambda each: each.high)
+
+
+def least_share(hits: Sequence[np.ndarray]) -> Interval:
+    """The share of true entries, at the size where its lower Clopper-Pearson end is least."""
+    ends = [proportion_interval(int(np.sum(each)), int(np.size(each))) for each in hits]
+    return min(ends, key=lambda each: each.low)
+
+
+def near(name: str, found: Interval, theory: float, within: float) -> tuple[Check, Check]:
+    """The whole interval of an exponent lies within `within` of theory."""
+    return (
+        check_interval(f"{name}, from below", found, ">=", round(theory - within, 3), "low"),
+        check_interval(f"{name}, from above", found, "<=", round(theory + within, 3), "high"),
+    )
+
+
+def exponent_table(sweeps: Sequence[Sweep], seed: int) -> tuple[str, list[str], list[list[Any]]]:
+    """Measured exponents beside the theory's and the drawn bound's own."""
+    rows: list[list[Any]] = []
+    for sweep in sweeps:
+        for index, rate in enumerate(sweep.rates):
+            found = slope(sweep, index, seed)
+            own = None if rate.bound is None else own_slope(sweep.sizes, rate.bound)
+            sizes = f"{sweep.sizes[0]:.4g} to {sweep.sizes[-1]:.4g}"
+            ends = format_interval((found.low, found.high)) if math.isfinite(found.low) else ""
+            rows.append([rate.name, sweep.axis, sizes, sweep.fixed, found.estimate, ends, rate.theory, own])
+    return (
+        "Exponents: slope of ln(mean over data sets) in ln(size), with 95 % bootstrap intervals over the "
+        "data sets, beside the theory's and the slope of the drawn bound at the same sizes.",
+        ["quantity", "in", "sizes", "fixed", "exponent", "interval", "theory", "bound's own"],
+        rows,
+    )
+
+
+def value_tables(sweeps: Sequence[Sweep], seed: int) -> Tables:
+    """One table a sweep: means, intervals and bounds at every size."""
+    return [
+        (
+            f"{sweep.name}, against {sweep.axis}: {sweep.fixed}. Mean over data sets.",
+            ["quantity", sweep.axis, "mean", "interval", "bound"],
+            rate_rows(sweep.sizes, sweep.rates, bootstrap(seed, sweep.name, sweep.axis, "table")),
+        )
+        for sweep in sweeps
+    ]
+
+
+def drawing(name: str, caption: str, sweeps: Sequence[Sweep], seed: int) -> Drawing:
+    """Log-log panels side by side."""
+    figure = rates_figure([sweep.panel for sweep in sweeps], bootstrap(seed, name, "figure"))
+    return Drawing(name, caption, figure)
+
+
+def as_row(values: Sequence[float]) -> Float[np.ndarray, "one sizes"]:
+    """Exact numbers as the single draw that `Rate` asks for: their interval has width 0."""
+    return np.asarray([list(values)], np.float64)
+
+
+def columns(
+    values: Sequence[Float[np.ndarray, " draws"]] | Sequence[Int[np.ndarray, " draws"]],
+) -> np.ndarray:
+    """Draws of each size as the columns of `Rate.values`."""
+    return np.stack([np.asarray(each, np.float64) for each in values], axis=1)
+
+
+def shown(sizes: Sequence[float] | Float[np.ndarray, " sizes"]) -> tuple[float, ...]:
+    """Sizes to four digits, as an axis shows them."""
+    return tuple(float(f"{float(each):.4g}") for each in sizes)

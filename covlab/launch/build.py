@@ -1,0 +1,270 @@
+"""From a configuration to the objects of a run; every check that needs no compilation happens here."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import optax
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from covlab.launch.healthy import seeds_of
+from covlab.launch.schema import check_fields
+from covlab.launch.settings import EvaluationSettings, TrackingSettings
+from metrics.evaluators import Evaluator, HeldOut
+from metrics.values import ValueEvaluator
+from models import Model
+from tasks import Task, check_seeds
+from tasks.checks import whole
+from training import (
+    CheckpointPolicy,
+    Demonstrations,
+    Judged,
+    Layout,
+    Objective,
+    Phase,
+    Source,
+    ValueRegression,
+    choose_layout,
+)
+
+PHASE_KEYS = (
+    "task",
+    "objective",
+    "optimizer",
+    "steps",
+    "batch_size",
+    "dataset_size",
+    "log_every",
+    "class_proposal",
+    "evaluation",
+    "source",
+    "averaging",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """All that a training run is made of, before anything is compiled."""
+
+    model: Model
+    phases: tuple[Phase, ...]
+    evaluation: tuple[EvaluationSettings, ...]
+    checkpoint: CheckpointPolicy
+    tracking: TrackingSettings
+    seeds: tuple[int, ...]
+    start_from_base: bool = False
+
+    @property
+    def evaluators(self) -> tuple[Evaluator, ...]:
+        """What is measured; the last phase's settings decide, and whether it trains a value function."""
+        last, settings = self.phases[-1], self.evaluation[-1]
+        if isinstance(last.objective, ValueRegression):
+            base, samples = last.source.model, max(settings.num_samples, 1)
+            return (ValueEvaluator(base, samples, settings.seed),)
+        return settings.evaluators()
+
+    def layout(self, config: DictConfig) -> Layout:
+        """The devices that `config` asks for; ValueError where they cannot be had."""
+        sizes = {phase.name: phase.batch_size for phase in self.phases}
+        tokens = {
+            phase.name: phase.batch_size * (phase.task.prompt_length + phase.task.response_length)
+            for phase in self.phases
+        }
+        return choose_layout(
+            len(self.seeds), sizes, config.devices, config.data_parallel, batch_tokens=tokens
+        )
+
+    def held_out(self) -> tuple[HeldOut, ...]:
+        """The held-out set of each phase, drawn now."""
+        return tuple(
+            settings.held_out(phase.task)
+            for phase, settings in zip(self.phases, self.evaluation, strict=True)
+        )
+
+
+def build(config: DictConfig) -> Setup:
+    """Instantiate and check everything that `config` (composed from conf/train.yaml) describes.
+
+    Raises:
+        ValueError: one line that names the field, the value and what would be valid.
+    """
+    if not isinstance(config.phases, DictConfig):
+        raise ValueError(f"phases: {config.phases!r} is not a mapping from a phase's name to its overrides")
+    check_seeds(config.seed, config.seeds)
+    seeds = seeds_of(config)
+    phases, settings = [], []
+    for name, own in (config.phases or {"train": {}}).items():
+        _check_phase_name(str(name))
+        phase, evaluation = _phase(config, str(name), own)
+        phases.append(phase)
+        settings.append(evaluation)
+    for phase, evaluation in zip(phases, settings, strict=True):
+        if evaluation.evaluators() != settings[-1].evaluators():
+            raise ValueError(
+                f"phases.{phase.name}.evaluation: coverage_ns, pass_ns, num_samples, seed and extra must be "
+                f"the same in all phases"
+            )
+        for evaluator in evaluation.evaluators():
+            evaluator.check(phase.task)
+    if len({isinstance(phase.objective, ValueRegression) for phase in phases}) > 1:
+        raise ValueError("phases: some train a value function and some do not; a run does one or the other")
+    model = _model(config, phases)
+    return Setup(
+        model=model,
+        phases=tuple(phases),
+        evaluation=tuple(settings),
+        checkpoint=make(config.checkpoint, "checkpoint", CheckpointPolicy),
+        tracking=make(config.tracking, "tracking", TrackingSettings),
+        seeds=seeds,
+        start_from_base=config.get("initial") == "base",
+    )
+
+
+def make(node: Any, path: str, kind: type | None = None, **fields: Any) -> Any:
+    """Instantiate a config node, its own errors unwrapped to one line.
+
+    Args:
+        node: a mapping with `_target_`.
+        path: where it stands in the configuration.
+        kind: what it has to be; None where anything will do.
+        fields: more of the target's parameters.
+
+    Raises:
+        ValueError: for a node without a target, a target that does not exist or makes something else, an
+            unknown field, a field of another shape, or what the target itself refuses.
+    """
+    plain: Any = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else node
+    if not isinstance(plain, Mapping) or "_target_" not in plain:
+        raise ValueError(f"{path}: {plain!r} is not a mapping with a _target_")
+    check_fields(plain, path, kind)
+    try:
+        made = instantiate(plain, **fields, _convert_="all")
+    except InstantiationException as error:
+        cause = error.__cause__ or error
+        raise ValueError(_line(_reason(cause), path)) from None
+    if kind is not None and not isinstance(made, kind):
+        raise ValueError(f"{path}._target_: {plain['_target_']} makes no {kind.__name__}")
+    return made
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, TypeError | ValueError | ImportError):
+        return str(error)
+    if isinstance(error, InstantiationException):
+        # Its further lines are advice on how to see the cause.
+        return str(error).splitlines()[0].partition(", set env var")[0]
+    return f"{type(error).__name__}: {error}"
+
+
+def _line(text: str, path: str) -> str:
+    text = " ".join(text.split())
+    return text if text.startswith(path.split(".")[0]) else f"{path}: {text}"
+
+
+def _check_phase_name(name: str) -> None:
+    """Names of phases are part of file names, of patterns that find these, and of `<phase>:<step>`."""
+    if not re.fullmatch(r"[^\W_][\w .+=,-]{0,79}", name):
+        raise ValueError(
+            f"phases: {name!r} is not a phase's name; valid: a letter or digit, then at most 79 letters, "
+            "digits, spaces and . + = , - _"
+        )
+
+
+def _phase(config: DictConfig, name: str, own: Any) -> tuple[Phase, EvaluationSettings]:
+    if own and not isinstance(own, DictConfig):
+        raise ValueError(f"phases.{name}: {own!r} is not a mapping; valid keys are {', '.join(PHASE_KEYS)}")
+    for key in own or {}:
+        if key not in PHASE_KEYS:
+            raise ValueError(f"phases.{name}.{key}: no such field; valid are {', '.join(PHASE_KEYS)}")
+    base = OmegaConf.create({key: config[key] for key in PHASE_KEYS if key in config})
+    OmegaConf.set_struct(base, False)
+    for key, node in (own or {}).items():
+        # Another class takes the place of the run's, with none of its fields.
+        if _names_another(node, base.get(key)):
+            base[key] = {}
+    merged: Any = base
+    path = f"phases.{name}"
+    for key, node in (own or {}).items():
+        try:
+            merged = OmegaConf.merge(merged, {key: node})
+        except OmegaConfBaseException as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(f"{path}.{key}: {node} does not fit the run's own: {reason}") from None
+    steps = whole(f"{path}.steps", merged.steps)
+    evaluation: EvaluationSettings = make(merged.evaluation, f"{path}.evaluation", EvaluationSettings)
+    task: Task = make(merged.task, f"{path}.task", Task)
+    source = _source(merged.source, f"{path}.source", task) if "source" in merged else Demonstrations()
+    averaging = merged.averaging if "averaging" in merged else None
+    if averaging is not None:
+        # A phase may average where the others do not, so that no group has named the class.
+        averaging = make({"_target_": "training.Averaging", **averaging}, f"{path}.averaging")
+    phase = Phase(
+        name=name,
+        task=task,
+        objective=make(merged.objective, f"{path}.objective", Objective),
+        optimizer=make(
+            merged.optimizer, f"{path}.optimizer", optax.GradientTransformation, steps=steps * source.updates
+        ),
+        steps=steps,
+        batch_size=merged.batch_size,
+        dataset_size=merged.dataset_size,
+        schedule=evaluation.schedule,
+        log_every=merged.log_every,
+        class_proposal=_plain(merged.class_proposal),
+        averaging=averaging,
+        source=source,
+    )
+    return phase, evaluation
+
+
+def _names_another(node: Any, instead: Any) -> bool:
+    return (
+        isinstance(node, DictConfig)
+        and isinstance(instead, DictConfig)
+        and "_target_" in node
+        and node["_target_"] != instead.get("_target_")
+    )
+
+
+def _source(node: Any, path: str, task: Task) -> Source:
+    """A phase's source; its base model is one for the phase's task."""
+    source: Source = make(node, path, Source)
+    if isinstance(source, Judged) and source.base is not None:
+        return dataclasses.replace(source, base=source.base.for_task(task))
+    return source
+
+
+def _model(config: DictConfig, phases: list[Phase]) -> Model:
+    """The model fits the longest prompt of any phase; vocabularies and lengths must agree."""
+    shapes: dict[str, set[int]] = {}
+    for field in ("vocab_size", "prompt_length", "response_length"):
+        shapes[field] = {getattr(phase.task, field) for phase in phases}
+        if len(shapes[field]) > 1:
+            raise ValueError(
+                f"phases: {field} differs between phases' tasks ({sorted(shapes[field])}); one model needs "
+                f"one"
+            )
+    model: Model = make(
+        config.model, "model", Model, **{field: next(iter(values)) for field, values in shapes.items()}
+    )
+    for phase in phases:
+        model = model.for_task(phase.task)
+    return model
+
+
+def _plain(node: Any) -> Any:
+    return OmegaConf.to_container(node) if isinstance(node, DictConfig) else node
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """The resolved configuration as plain containers."""
+    container = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    if not isinstance(container, Mapping):
+        raise ValueError("configuration: not a mapping")
+    return {str(key): value for key, value in container.items()}

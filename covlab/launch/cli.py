@@ -1,0 +1,213 @@
+"""The command line: Hydra's, with every user error in one line, and signals that save before they stop."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+
+import hydra
+from hydra._internal.utils import get_args_parser
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from covlab.launch.explain import explain
+from covlab.launch.path_arguments import quoted_paths
+from covlab.launch.processes import led
+from covlab.launch.schema import register_schemas
+from covlab.launch.stopping import STOP_SIGNALS
+from covlab.launch.sweeps.jobs import JOB_VARIABLE, STOPPED, Outcome, one_line, write_outcome
+from covlab.launch.sweeps.requests import SWEEP, as_sweep, is_sweep, is_sweep_by_file, sweep_with
+
+EXIT_USER_ERROR = 2
+_ONE_REQUEST = 1.0
+"""Seconds within which two signals are one request."""
+
+
+class StopRequest:
+    """Turns SIGINT, SIGTERM and a scheduler's SIGUSR1 and SIGUSR2 into a reason to stop at the next boundary.
+
+    A second one stops at once, unless it comes within a second of the first: a terminal, a shell and a
+    scheduler each send their own. Slurm warns more than once before it kills, so that there, and in a job of
+    a sweep, only a second SIGINT does. A job of a sweep is also asked on its standard input, whose end says
+    that the sweep is gone.
+    """
+
+    def __init__(self) -> None:
+        self.reason: str | None = None
+        self._since = 0.0
+
+    def install(self) -> StopRequest:
+        """Take over the signals."""
+        for number in STOP_SIGNALS:
+            signal.signal(number, self._handle)
+        # A sweep starts its jobs with these blocked, so that none is lost before this line.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+        if JOB_VARIABLE in os.environ:
+            threading.Thread(target=self._listen, daemon=True).start()
+        return self
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        name = signal.Signals(number).name
+        if self.reason is None:
+            self.reason, self._since = name, time.monotonic()
+            # Not `print`: the signal may have come in the middle of one, which must not be entered again.
+            with contextlib.suppress(OSError):
+                os.write(2, f"{name}: saving at the next boundary; once more stops at once\n".encode())
+        elif time.monotonic() - self._since < _ONE_REQUEST:
+            return
+        elif number == signal.SIGINT or not ({JOB_VARIABLE, "SLURM_JOB_ID"} & os.environ.keys()):
+            raise KeyboardInterrupt
+
+    def _listen(self) -> None:
+        text = os.read(0, 100).decode(errors="replace").strip()
+        if self.reason is None:
+            self.reason, self._since = text or "the sweep was killed", time.monotonic()
+
+    def __call__(self) -> str | None:
+        """The reason, or None."""
+        return self.reason
+
+
+def command(
+    config_name: str, run: Callable[[DictConfig], int], makes_runs: bool = True
+) -> Callable[[], None]:
+    """A `main()` that composes `conf/<config_name>.yaml` with the command line's overrides and exits with
+    `run`'s status.
+
+    Errors of the user (an unknown key, a bad value, a directory of another run) print one line and exit with
+    status 2. Where a sweep is asked for, every combination of values is a job of its own, see
+    `sweeps.Sweeper`: by `--multirun`, by `hydra.mode=MULTIRUN`, or by `hydra.sweeper.params`, on the command
+    line or in a file. The jobs of a command that makes no runs share one process: they have nothing to skip
+    or continue.
+    """
+
+    def main() -> None:
+        # With this set, Hydra hands its exceptions over instead of printing several lines of its own.
+        os.environ["HYDRA_FULL_ERROR"] = "1"
+        register_schemas()
+        status: list[int] = []
+        sweeps_in_file: list[bool] = []
+        sweep_with(
+            _module(config_name, run),
+            config_name,
+            status.append,
+            lambda: sweeps_in_file.append(True),
+            makes_runs,
+        )
+        arguments = as_sweep(sys.argv[1:])
+        sys.argv[1:] = _read(arguments)
+
+        @hydra.main(version_base="1.3", config_path="pkg://conf", config_name=config_name)
+        def job(config: DictConfig) -> int:
+            if is_sweep_by_file(sys.argv[1:]):
+                sweeps_in_file.append(True)
+                return 0
+            try:
+                status.append(run(config))
+            except ValueError as error:
+                # Caught here, because Hydra would print a line of its own before handing the error on.
+                if "\n" in str(error) or not is_user_error(error):
+                    raise
+                status.append(_refuse(str(error)))
+            return status[-1]
+
+        try:
+            job()
+            if sweeps_in_file:
+                sys.argv[1:] = _read([SWEEP, *arguments])
+                job()
+        except (HydraException, OmegaConfBaseException) as error:
+            sys.exit(_refuse(explain(error, config_name, sys.argv[1:])))
+        except BaseException as error:
+            if isinstance(error, ValueError) and _raised_in(error) == "hydra":
+                sys.exit(_refuse(explain(error, config_name, sys.argv[1:])))
+            if isinstance(error, ValueError) and "\n" not in str(error) and is_user_error(error):
+                sys.exit(_refuse(str(error)))
+            _report(STOPPED if isinstance(error, KeyboardInterrupt) else 1, one_line(error))
+            if isinstance(error, KeyboardInterrupt):
+                print("stopped at once: the same command continues from what is saved", file=sys.stderr)
+                sys.exit(STOPPED)
+            raise
+        _report(max(status, default=0))
+        sys.exit(max(status, default=0))
+
+    return led(main, lambda: StopRequest().install())
+
+
+def _read(arguments: Sequence[str]) -> list[str]:
+    """The arguments as Hydra's grammar takes them."""
+    return flags_last(quoted_paths(arguments, several=is_sweep(arguments)))
+
+
+def _module(config_name: str, run: Callable[[DictConfig], int]) -> str:
+    """The module that `python -m` starts this command with."""
+    spec = run.__globals__.get("__spec__") if hasattr(run, "__globals__") else None
+    return getattr(spec, "name", f"experiments.{config_name}")
+
+
+def _refuse(message: str) -> int:
+    """Say what is wrong: a job of a sweep says it to the sweep, which names the job."""
+    if not _report(EXIT_USER_ERROR, message):
+        print(f"error: {message}", file=sys.stderr)
+    return EXIT_USER_ERROR
+
+
+def _report(status: int, reason: str = "") -> bool:
+    """Leave the outcome of a sweep's job where the sweep looks for it; whether there is a sweep.
+
+    The first report stands: an error's own words come before the status that it ends in.
+    """
+    file = os.environ.pop(JOB_VARIABLE, "-")
+    if file != "-":
+        write_outcome(Path(file), Outcome(status, reason))
+    return file != "-"
+
+
+def flags_last(arguments: Sequence[str]) -> list[str]:
+    """The arguments with the overrides first: Hydra's parser does not take flags among them.
+
+    Example:
+        >>> flags_last(["steps=3", "--multirun", "seed=0,1"])
+        ['steps=3', 'seed=0,1', '--multirun']
+    """
+    overrides = list(get_args_parser().parse_known_intermixed_args(list(arguments))[0].overrides)
+    rest = list(overrides)
+    flags = []
+    for argument in arguments:
+        if argument in rest:
+            rest.remove(argument)
+        else:
+            flags.append(argument)
+    return overrides + flags
+
+
+def is_user_error(error: ValueError) -> bool:
+    """Whether a ValueError was raised by this project's own checks, not inside a library that it calls."""
+    return _raised_in(error) in {
+        "tasks",
+        "models",
+        "decoding",
+        "metrics",
+        "training",
+        "tracking",
+        "theory",
+        "covlab",
+        "experiments",
+        "__main__",
+    }
+
+
+def _raised_in(error: BaseException) -> str:
+    """The top-level package of the code that raised an error."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return "" if trace is None else str(trace.tb_frame.f_globals.get("__name__", "")).split(".")[0]

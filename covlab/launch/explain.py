@@ -1,0 +1,165 @@
+"""Complaints of Hydra in one line, with the keys that the user's own choice of options has."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.utils import create_automatic_config_search_path, get_args_parser
+from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobRuntime
+from hydra.types import RunMode
+from omegaconf import OmegaConf
+
+from covlab.launch.run_names import override_key
+
+
+def explain(error: Exception, config_name: str, arguments: Sequence[str] = ()) -> str:
+    """Hydra's message in one line, with the valid keys where a key is unknown.
+
+    Args:
+        error: raised by Hydra or OmegaConf.
+        config_name: the command's file in `conf/`.
+        arguments: of the command, flags and overrides: the valid keys are those of the options chosen there.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    missing = re.search(r"Could not (?:find|load) 'hydra/launcher/(joblib|submitit)", str(error))
+    if missing is not None:
+        plugin = f"hydra-{missing.group(1)}-launcher"
+        return f"{plugin} is not installed, which this launcher needs: pip install -e '.[sweep]'"
+    match = re.match(r"Could not override '([^']+)'", lines[0]) if lines else None
+    if match is not None:
+        return _unknown_key(match.group(1), _Chosen(config_name, arguments))
+    if "Config group override must be a string or a list" in str(error):
+        return _no_option(_Chosen(config_name, arguments)) or " ".join(lines)
+    cause = error.__cause__
+    if cause is not None and str(cause) not in str(error):
+        lines += [str(cause).splitlines()[0]]
+    return " ".join(lines)
+
+
+class _Chosen:
+    """The configuration of a command line, as far as its overrides are valid."""
+
+    def __init__(self, config_name: str, arguments: Sequence[str]) -> None:
+        parsed = get_args_parser().parse_known_intermixed_args(list(arguments))[0]
+        self.overrides: list[str] = list(parsed.overrides)
+        self.config_name = parsed.config_name or config_name
+        path = create_automatic_config_search_path(None, None, parsed.config_path or "pkg://conf")
+        if parsed.config_dir is not None:
+            folder = f"file://{Path(parsed.config_dir).absolute()}"
+            path.prepend("command-line", folder, SearchPathQuery(provider="schema"))
+        self.loader = ConfigLoaderImpl(path)
+
+    def options(self, group: str) -> list[str]:
+        """The options of a group; none where there is no such group."""
+        return sorted(set(self.loader.get_group_options(group)))
+
+    def compose(self) -> dict[str, Any]:
+        """The configuration in plain containers, unresolved; what cannot be composed is left out."""
+        overrides = self.overrides
+        while True:
+            try:
+                return self._compose(overrides)
+            except Exception as error:
+                match = re.search(r"Could not override '([^']+)'|Error merging override (\S+)", str(error))
+                wrong = override_key(match.group(1) or match.group(2)) if match else ""
+                rest = [text for text in overrides if override_key(text) != wrong]
+                if len(rest) < len(overrides):
+                    overrides = rest
+                elif all(map(self._chooses, overrides)):
+                    return self._compose([])
+                else:
+                    overrides = list(filter(self._chooses, overrides))
+
+    def _chooses(self, override: str) -> bool:
+        return override.startswith("hydra.searchpath=") or bool(self.options(override_key(override)))
+
+    def _compose(self, overrides: Sequence[str]) -> dict[str, Any]:
+        JobRuntime.instance().set("name", self.config_name)
+        config = self.loader.load_configuration(
+            self.config_name,
+            list(overrides),
+            RunMode.RUN,
+            from_shell=False,
+            validate_sweep_overrides=False,
+        )
+        container = OmegaConf.to_container(config, resolve=False)
+        assert isinstance(container, dict)
+        return {str(key): value for key, value in container.items()}
+
+
+def _unknown_key(key: str, chosen: _Chosen) -> str:
+    """Names that are valid in the place of `key`."""
+    config = chosen.compose()
+    if not key.startswith("hydra."):
+        config.pop("hydra", None)
+    parts = key.split(".")
+    phased = len(parts) > 2 and parts[0] == "phases" and parts[1] in (config.get("phases") or {})
+    if phased and (said := _of_phase(key, config)) is not None:
+        return said
+    node: Any = config
+    for depth, part in enumerate(parts):
+        above, name = ".".join(parts[:depth]), ".".join(parts[: depth + 1])
+        if not isinstance(node, dict):
+            options = chosen.options(above.replace(".", "/")) if node is None else []
+            hint = f"; it has keys with one of {', '.join(f'{above}={each}' for each in options)}"
+            value = "null" if node is None else repr(node)
+            return f"{key}: no such key; {above} is {value}{hint if options else ''}"
+        # A group of which nothing is chosen is not in the configuration.
+        if part not in node and not (name != key and chosen.options(name.replace(".", "/"))):
+            return _among(name, part, [str(each) for each in node], key)
+        node = node.get(part)
+    return f"{key}: cannot be overridden"
+
+
+def _of_phase(key: str, config: dict[str, Any]) -> str | None:
+    """The same for a key below `phases.<phase>`, which states only what differs from the run's settings."""
+    from covlab.launch.build import PHASE_KEYS
+    from covlab.launch.schema import accepted
+
+    _, phase, field, *below = key.split(".")
+    if field not in PHASE_KEYS:
+        return _among(f"phases.{phase}.{field}", field, PHASE_KEYS, "")
+    stated: Any = (config["phases"][phase] or {}).get(field)
+    node: Any = config.get(field)
+    place = f"phases.{phase}.{field}"
+    if isinstance(stated, dict) and isinstance(stated.get("_target_"), str):
+        try:
+            node = dict.fromkeys(accepted(stated["_target_"], place))
+        except ValueError as error:
+            return str(error)
+    for part in below:
+        if not isinstance(node, dict):
+            break
+        if part not in node:
+            return _among(f"{place}.{part}", part, [str(each) for each in node], "")
+        node, place = node[part], f"{place}.{part}"
+    else:
+        return f"{key}: not among what the phase states; a leading + adds it: +{key}=..."
+    return None
+
+
+def _among(name: str, part: str, keys: Sequence[str], key: str) -> str:
+    valid = sorted(each for each in keys if each != "_target_")
+    if not valid:
+        above = name.rpartition(".")[0]
+        return f"{name}: no such key; {above} is empty; a leading + adds to it: +{key}=..."
+    close = difflib.get_close_matches(part, valid, 1)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    return f"{name}: no such key; valid are {', '.join(valid)}{hint}"
+
+
+def _no_option(chosen: _Chosen) -> str | None:
+    """The override that names no option of its group by a string."""
+    for each in OverridesParser.create().parse_overrides(chosen.overrides):
+        options = chosen.options(each.key_or_group)
+        if options and not isinstance(each.value(), str | list):
+            value = each.get_value_element_as_str()
+            return f"{each.key_or_group}: {value} is not one of its options {', '.join(options)}"
+    return None

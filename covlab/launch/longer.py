@@ -1,0 +1,89 @@
+"""A run that goes on beyond its first end: its last phase trained longer, or more phases after it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from covlab.launch.build import Setup
+from covlab.launch.trained import open_run
+from models import Model
+from tasks import stream
+from tracking import LoadError, read_config
+from tracking.run_config import plain_config
+from training import Phase
+
+GROWING = ("steps", "phases")
+"""Keys of a configuration that may differ where a run goes on."""
+
+
+class _Length(NamedTuple):
+    """A phase as the configuration states it: its number of steps apart from its other settings."""
+
+    name: str
+    steps: Any
+    rest: str
+
+
+def longer(path: Path, config: Mapping[str, Any], setup: Setup) -> tuple[str, ...]:
+    """`GROWING` where `config` is that of the run at `path` with more steps in its last phase, with more
+    phases after it, or both; nothing where it is not.
+
+    What the run has done by then is what the longer run does too: batches are functions of the step, and
+    boundaries lie on an absolute grid. The first end stays as a boundary of its own.
+
+    Args:
+        path: the run directory.
+        config: the resolved configuration that is asked for.
+        setup: what it describes.
+
+    Raises:
+        ValueError: the optimizer's learning rate depends on the length of the phase, so that the longer run
+            would have taken other steps from the start. Nothing was changed.
+    """
+    if not (path / "config.yaml").is_file():
+        return ()
+    before = read_config(path)
+    if not {"steps", "phases"} <= before.keys():
+        return ()
+    old, new = _lengths(before), _lengths(plain_config(config))
+    if old == new or len(old) > len(new):
+        return ()
+    last = len(old) - 1
+    (was, now) = old[last], new[last]
+    if old[:last] != new[:last] or (was.name, was.rest) != (now.name, now.rest):
+        return ()
+    if was.steps == now.steps:
+        return GROWING
+    if not isinstance(was.steps, int) or was.steps > now.steps:
+        return ()
+    first = open_run(path).setup.phases[last]
+    if _update(first, setup.model) != _update(setup.phases[last], setup.model):
+        raise LoadError(
+            f"steps: phase {now.name} of {path} is {was.steps} steps long, and its learning rate depends on "
+            f"that length, so that {now.steps} steps are another training from the start; valid: "
+            f"{was.steps}, or another run name"
+        )
+    return GROWING
+
+
+def _lengths(config: Mapping[str, Any]) -> list[_Length]:
+    return [
+        _Length(
+            str(name),
+            (own or {}).get("steps", config["steps"]),
+            repr({key: value for key, value in (own or {}).items() if key != "steps"}),
+        )
+        for name, own in (config["phases"] or {"train": {}}).items()
+    ]
+
+
+def _update(phase: Phase, model: Model) -> str:
+    """The phase's optimizer as a program: equal texts take equal steps."""
+    params = jax.eval_shape(lambda seed: model.init(stream(seed, "init")), np.uint32(0))
+    state = jax.eval_shape(phase.rule.init, params)
+    return str(jax.jit(phase.rule.update).lower(params, state, params).as_text())

@@ -1,0 +1,225 @@
+"""A command on several processes, on one host or many: the first runs it, the others train with it.
+
+Every process is started with the same command, by Slurm (`srun`, a job step with more than one task) or by
+hand with three variables, which take precedence:
+
+    JAX_COORDINATOR_ADDRESS=host:port   where the first process listens for the others
+    JAX_NUM_PROCESSES=2                 how many there are
+    JAX_PROCESS_ID=0                    which one this is, from 0
+
+The first process is the command: it reads the configuration, writes files, talks to W&B and the terminal.
+The others follow: they compute what it orders, configuration included, and leave with its exit status. A
+process that dies ends all others: at once where the first one dies or a connection breaks, else when JAX has
+missed its heartbeat for `HEARTBEAT_SECONDS`. The same command continues the run.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping, MutableMapping
+from typing import Any, NamedTuple
+
+HEARTBEAT_SECONDS = 100
+_PATIENCE = 10.0
+"""Seconds that a process which leaves waits for the others."""
+
+OWN_VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+SLURM_VARIABLES = ("SLURM_STEP_NUM_TASKS", "SLURM_PROCID")
+
+Stop = Callable[[], str | None]
+
+
+class Place(NamedTuple):
+    """This process among several; `address` is None where JAX finds it in Slurm's variables, `devices` the
+    visible accelerators that are its own, None for all."""
+
+    address: str | None
+    processes: int
+    process: int
+    devices: tuple[int, ...] | None
+
+
+def find_place(environ: Mapping[str, str]) -> Place | None:
+    """This process's place by the launcher's environment; None if it is alone.
+
+    Raises:
+        ValueError: one line, for variables that are missing or make no sense.
+    """
+    given = [name for name in OWN_VARIABLES if environ.get(name)]
+    if not given:
+        processes = _number(environ, SLURM_VARIABLES[0], 1)
+        if processes == 1:
+            return None
+        return Place(None, processes, _number(environ, SLURM_VARIABLES[1]), _own_devices(environ))
+    missing = [name for name in OWN_VARIABLES if name not in given]
+    if missing:
+        raise ValueError(f"{given[0]}: set without {', '.join(missing)}; several processes need all three")
+    address = environ[OWN_VARIABLES[0]]
+    processes, process = _number(environ, OWN_VARIABLES[1]), _number(environ, OWN_VARIABLES[2])
+    if not address.rpartition(":")[2].isdecimal() or ":" not in address:
+        raise ValueError(f"{OWN_VARIABLES[0]}: {address!r} is not host:port")
+    if processes < 1:
+        raise ValueError(f"{OWN_VARIABLES[1]}: {processes} is not an integer >= 1")
+    if process >= processes:
+        raise ValueError(f"{OWN_VARIABLES[2]}: {process} is not below {OWN_VARIABLES[1]} = {processes}")
+    return None if processes == 1 else Place(address, processes, process, None)
+
+
+def led(main: Callable[[], None], install: Callable[[], Stop]) -> Callable[[], None]:
+    """`main` on the first process; on the others, following it.
+
+    Args:
+        main: a command; raises SystemExit with its status.
+        install: takes over the signals that ask a follower to stop.
+    """
+
+    def on_all() -> None:
+        try:
+            place = find_place(os.environ)
+        except ValueError as error:
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(2)
+        if place is None:
+            main()
+            return
+        start(place, os.environ)
+        if place.process > 0:
+            sys.exit(follow(install()))
+        status = 1
+        try:
+            main()
+            status = 0
+        except SystemExit as ended:
+            status = ended.code if isinstance(ended.code, int) else 1
+            raise
+        finally:
+            dismiss(status)
+
+    return on_all
+
+
+def start(place: Place, environ: MutableMapping[str, str]) -> None:
+    """Connect this process to the others; waits for them up to five minutes.
+
+    What this process starts in turn (a job of a sweep, a helper of W&B) is none of them: the variables go.
+    """
+    import jax
+
+    # JAX would take SIGTERM for itself; the run has its own way to stop.
+    jax.config.update("jax_enable_preemption_service", False)
+    jax.distributed.initialize(
+        place.address,
+        place.processes,
+        place.process,
+        local_device_ids=place.devices,
+        cluster_detection_method="slurm" if place.address is None else "deactivate",
+        heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+        shutdown_timeout_seconds=int(_PATIENCE),
+    )
+    for name in (*OWN_VARIABLES, *SLURM_VARIABLES):
+        environ.pop(name, None)
+
+
+def order(**orders: Any) -> None:
+    """Tell the followers what to do next; does nothing if there are none."""
+    from jax._src.distributed import global_state
+
+    # Asked first, because most commands do without what `training` imports.
+    if global_state.num_processes > 1:
+        from training.processes import share
+
+        share(orders)
+
+
+def follow(stop: Stop) -> int:
+    """Do what the first process orders, until it ends; the exit status."""
+    import jax
+
+    from training.processes import Ended, share
+
+    while True:
+        try:
+            wanted = share(None)[0]
+            if "configure" in wanted:
+                _configure(wanted["configure"])
+            else:
+                _train(wanted["train"], stop)
+        except Ended as ended:
+            jax.distributed.shutdown()
+            return ended.status
+
+
+def dismiss(status: int) -> None:
+    """End all processes with `status`. Does not return if some are stuck: this one then leaves at once, and
+    JAX ends those."""
+    from training.processes import end
+
+    if not end(status, _PATIENCE):
+        print("some of the other processes do not answer and are left to JAX to end", file=sys.stderr)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def _configure(arguments: list[Any]) -> None:
+    from covlab.launch.runtime import configure
+
+    configure(*arguments)
+
+
+def _train(text: str, stop: Stop) -> None:
+    """A follower's part in `train_run`."""
+    from omegaconf import DictConfig, OmegaConf
+
+    from covlab.launch.build import build
+    from models import ModelError
+    from training import Trainer, TrainingDiverged
+    from training.follower import SilentCheckpoints, SilentSink
+
+    config = OmegaConf.create(text)
+    assert isinstance(config, DictConfig)
+    setup = build(config)
+    checkpoints = SilentCheckpoints(setup.checkpoint)
+    trainer = Trainer(
+        setup.model,
+        setup.phases,
+        setup.seeds,
+        setup.evaluators,
+        setup.held_out(),
+        SilentSink(),
+        checkpoints,
+        stop,
+        setup.evaluation[-1].table_prompts,
+        layout=setup.layout(config),
+        start_from_fixed=setup.start_from_base,
+    )
+    try:
+        trainer.run()
+    except (TrainingDiverged, ModelError):
+        # The first process says so.
+        return
+
+
+def _number(environ: Mapping[str, str], name: str, default: int | None = None) -> int:
+    text = environ.get(name, "" if default is None else str(default))
+    if not text.isdecimal():
+        raise ValueError(f"{name}: {text!r} is not an integer >= 0")
+    return int(text)
+
+
+def _own_devices(environ: Mapping[str, str]) -> tuple[int, ...] | None:
+    """The accelerators of a Slurm task: an equal share of the node's, unless Slurm has shared them out.
+
+    Where a task sees all of the node's, JAX's own reading would give it one, however many there are.
+    """
+    if "JAX_LOCAL_DEVICE_IDS" in environ:
+        return tuple(int(text) for text in environ["JAX_LOCAL_DEVICE_IDS"].split(","))
+    visible = [text for text in environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if text]
+    node = environ.get("SLURM_GPUS_ON_NODE", "")
+    tasks = environ.get("SLURM_STEP_TASKS_PER_NODE", environ.get("SLURM_TASKS_PER_NODE", "1"))
+    here = int(tasks.split(",")[0].split("(")[0])
+    if not visible or (node.isdecimal() and len(visible) < int(node)) or len(visible) % here:
+        return tuple(range(len(visible))) or None
+    each, local = len(visible) // here, int(environ.get("SLURM_LOCALID", "0"))
+    return tuple(range(local * each, (local + 1) * each))

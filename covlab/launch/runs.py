@@ -1,0 +1,235 @@
+"""One training run on disk: its directory, its sink, its end."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig, OmegaConf
+
+from covlab.launch.base_model import base_parameters, same_base
+from covlab.launch.build import Setup, build, make, plain
+from covlab.launch.longer import longer
+from covlab.launch.overlap import note_overlap
+from covlab.launch.processes import order
+from covlab.launch.run_names import VOLATILE
+from covlab.launch.settings import TrackingSettings
+from tracking import Progress, RunDirectory, RunSink, load_run, read_status
+from tracking.wandb_mirror import WandbMirror, check_run_id
+from tracking.wandb_options import AGENT, WandbOptions, obeying_environment
+from training import Checkpoints, EarlyWarning, Outcome, Trainer, TrainingDiverged
+from training.checkpoints import require_same_draws
+from training.reduction import held_out_arrays
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_REFUSALS = {
+    getattr(errno, name)
+    for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES", "EPERM", "EIO", "ESTALE", "EMFILE", "ENFILE")
+    if hasattr(errno, name)
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Finished:
+    """A run and how it ended: `complete` (`reason` names the seeds that diverged, if any), `stopped` (by the
+    signal that `reason` names) or `failed` (every seed diverged)."""
+
+    path: Path
+    state: str
+    reason: str
+    wall_seconds: float
+
+
+def train_run(
+    config: DictConfig, path: Path, stop: Callable[[], str | None] = lambda: None, setup: Setup | None = None
+) -> Finished:
+    """Train what `config` describes in the run directory `path`, continuing what is there.
+
+    A complete run is left as it is, unless `config` lengthens its last phase or adds phases. A run that a
+    signal stops is saved and marked; one whose seeds all diverge is marked failed and keeps its last good
+    checkpoint.
+
+    Raises:
+        ValueError: for a bad configuration or a directory that cannot serve it, with nothing on disk changed;
+            for a disk that refuses on the way, with all that was written kept; for checkpoints that are all
+            damaged.
+    """
+    setup = setup or build(config)
+    layout = setup.layout(config)
+    identity = plain(config)
+    may_differ, more = same_base(path, identity), longer(path, identity, setup)
+    status = read_status(path)
+    if more or (status is not None and status.state != "complete"):
+        require_same_draws(path / "checkpoints")
+    fixed = base_parameters(config, setup)
+    early_warning = _early_warning(config)
+    began = time.monotonic()
+    tracking = setup.tracking
+    if tracking.per_seed and AGENT in os.environ:
+        raise ValueError("tracking.per_seed: True; an agent of a W&B sweep has one W&B run for all seeds")
+    options = _options(tracking, config, path)
+    check_run_id(options, path, again=AGENT in os.environ)
+    with (
+        _refusals(path),
+        RunDirectory.open(
+            path,
+            identity,
+            resume=config.resume,
+            volatile=(*VOLATILE, *may_differ, *more),
+            goes_on=bool(more),
+        ) as directory,
+    ):
+        if directory.is_complete:
+            reason = directory.status.reason if directory.status else ""
+            print(f"{path}: complete already; another name=... or other settings start a new run")
+            if AGENT in os.environ:
+                # W&B proposed the same values again, and waits for their result in a new W&B run.
+                mirror = WandbMirror(options, path, identity)
+                mirror.replay(directory.metrics.records())
+                mirror.finish()
+            return Finished(path, "complete", reason, 0.0)
+        held_out = setup.held_out()
+        mirror = WandbMirror(options, path, identity)
+        progress = Progress(show=tracking.progress, interval=tracking.interval)
+        with RunSink(directory, mirror, progress) as sink:
+            for phase, held in zip(setup.phases, held_out, strict=True):
+                sink.arrays(f"{phase.name}_held_out", held_out_arrays(held))
+            note_overlap(path, setup, held_out, sink.message)
+            checkpoints = Checkpoints(directory.checkpoints, setup.checkpoint)
+            order(train=OmegaConf.to_yaml(config, resolve=True))
+            trainer = Trainer(
+                setup.model,
+                setup.phases,
+                setup.seeds,
+                setup.evaluators,
+                held_out,
+                sink,
+                checkpoints,
+                stop,
+                setup.evaluation[-1].table_prompts,
+                layout=layout,
+                fixed=fixed,
+                start_from_fixed=setup.start_from_base,
+                early_warning=early_warning,
+            )
+            try:
+                outcome = trainer.run()
+            except TrainingDiverged as error:
+                checkpoints.close()
+                directory.mark("failed", str(error))
+                return Finished(path, "failed", str(error), time.monotonic() - began)
+            except BaseException:
+                # The error that passes says more than the one that a broken writer adds.
+                with contextlib.suppress(Exception):
+                    checkpoints.close()
+                raise
+            sink.flush()
+            if tracking.figures and outcome.stopped is None:
+                sink.images(draw_figures(path))
+        return _finish(directory, outcome, path, began)
+
+
+@contextlib.contextmanager
+def _refusals(path: Path) -> Iterator[None]:
+    """A disk that refuses, in one line: the run can go on from where it stands."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _REFUSALS:
+            raise
+        raise ValueError(
+            f"{error.filename or path}: {error.strerror}: what the run has written stays; see to the disk, "
+            "then the same command continues"
+        ) from error
+
+
+def _finish(directory: RunDirectory, outcome: Outcome, path: Path, began: float) -> Finished:
+    seconds = time.monotonic() - began
+    if outcome.stopped:
+        directory.mark("stopped", outcome.stopped)
+        return Finished(path, "stopped", outcome.stopped, seconds)
+    reason = ", ".join(
+        f"seed {seed} diverged at step {at} of {name}" for seed, (name, at) in outcome.failed.items()
+    )
+    directory.mark("complete", reason)
+    return Finished(path, "complete", reason, seconds)
+
+
+def _options(tracking: TrackingSettings, config: DictConfig, path: Path) -> WandbOptions:
+    """Names and options of the W&B run. Where each seed is one, their group is the run.
+
+    Raises:
+        ValueError: for what W&B would refuse, or would do by halves.
+    """
+    options = WandbOptions(
+        mode=tracking.wandb,
+        project=tracking.project,
+        entity=tracking.entity,
+        group=path.name if tracking.per_seed else str(config.group),
+        job_type="train",
+        name=path.name,
+        tags=tuple(tracking.tags),
+        notes=tracking.notes,
+        per_seed=tracking.per_seed,
+    )
+    return obeying_environment(options)
+
+
+def _early_warning(config: DictConfig) -> EarlyWarning | None:
+    own = config.get("early_warning")
+    if own is None:
+        return None
+    if not isinstance(own, DictConfig):
+        raise ValueError(
+            f"early_warning: {own!r} is neither null nor a mapping with kind, parameter, threshold"
+        )
+    found: EarlyWarning = make({"_target_": "training.EarlyWarning", **own}, "early_warning")
+    return found
+
+
+def _alarm_starts(part: pd.DataFrame) -> dict[str, list[float]]:
+    """Global steps at which an early warning starts, of any seed, to mark in the panel of coverage."""
+    key = "warning/alarm"
+    if key not in part:
+        return {}
+    rows = part[part[key].notna()].sort_values("step")
+    starts = rows[(rows[key] == 1) & (rows.groupby("seed")[key].shift(fill_value=0) == 0)]
+    return {"eval/cov": sorted(set(starts["global_step"].astype(float)))}
+
+
+def draw_figures(path: Path) -> dict[str, Path]:
+    """Draw `figures/<phase>.png`, the curves of every phase, from the run's metrics file."""
+    # Imported at the end of a run, because a run should not wait for them at its start.
+    import pandas as pd
+
+    from covlab.report import curves as figures
+    from covlab.report.plotting import save
+
+    frame = load_run(path)
+    drawn: dict[str, Path] = {}
+    for phase in pd.unique(frame["phase"]):
+        part = frame[frame["phase"] == phase]
+        wanted = [
+            key
+            for key in part.columns
+            if re.fullmatch(
+                r"train/loss|eval/(kl|ce|validity|accuracy|cov/.*|pass/.*|squared_error|excess|rmse"
+                r"|calibration_error)",
+                key,
+            )
+        ]
+        wanted = [key for key in wanted if part[key].notna().any()]
+        if wanted and part["step"].nunique() > 1:
+            target = path / "figures" / f"{phase}.png"
+            save(figures.curves(part, wanted, marks=_alarm_starts(part)), target)
+            drawn[f"figures/{phase}"] = target
+    return drawn

@@ -1,0 +1,230 @@
+"""One job of a sweep: the single command again, in a process of its own that can be asked to save and stop.
+
+A launcher's worker may serve many jobs, and JAX's devices, signal handlers and Hydra's singletons outlive a
+job. So no job runs in a worker: the worker starts the command that would train this one run. That makes a
+sweep's numbers those of the single commands, and a job that crashes or runs out of memory takes nothing with
+it.
+
+Here nothing imports JAX: workers stay small.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+
+from covlab.launch.stopping import GoingOn
+from covlab.launch.sweeps.slots import Slot, take_slot
+
+JOB_VARIABLE = "COVLAB_SWEEP_JOB"
+"""Environment variable of a job's process: the file for its outcome, or "-" for none. Its standard input is
+then the line on which it is asked to stop."""
+STOPPED = 130
+_POLL_SECONDS = 0.2
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """How a job ended: its exit status, and one line where that is not 0."""
+
+    status: int
+    reason: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What the workers need to know of a sweep; it lies in the sweep's folder.
+
+    Attributes:
+        command: the single command without overrides.
+        launcher: "basic", "joblib", "slurm" or another.
+        jobs: overrides of every job of the sweep.
+        launched: which of them the launcher starts, in its order.
+        slots: of the jobs that run at once; empty where the launcher alone decides.
+        names: by number, those of the run directories that jobs would not find by themselves.
+    """
+
+    command: tuple[str, ...]
+    launcher: str
+    jobs: tuple[tuple[str, ...], ...]
+    launched: tuple[int, ...]
+    slots: tuple[Slot, ...] = ()
+    names: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def line(self, number: int) -> list[str]:
+        """The command line of a job."""
+        name = self.names.get(str(number))
+        return [*self.command, *self.jobs[number], *([] if name is None else [f"name='{name}'"])]
+
+    def write(self, folder: Path) -> None:
+        """Write `plan.json`."""
+        (folder / "plan.json").write_text(json.dumps(dataclasses.asdict(self), indent=1) + "\n")
+
+    @classmethod
+    def read(cls, folder: Path) -> Plan:
+        """Read `plan.json`."""
+        fields = json.loads((folder / "plan.json").read_text())
+        slots = tuple(Slot(tuple(slot["cores"]), slot["accelerator"]) for slot in fields["slots"])
+        jobs = tuple(map(tuple, fields["jobs"]))
+        return cls(
+            tuple(fields["command"]),
+            fields["launcher"],
+            jobs,
+            tuple(fields["launched"]),
+            slots,
+            fields.get("names", {}),
+        )
+
+
+def outcome_file(folder: Path, number: int) -> Path:
+    """Where job `number` says how it ended."""
+    return folder / f"job-{number + 1:04d}.json"
+
+
+def write_outcome(file: Path, outcome: Outcome) -> None:
+    """Write an outcome, whole or not at all."""
+    part = file.with_suffix(f".{os.getpid()}.part")
+    part.write_text(json.dumps(dataclasses.asdict(outcome)) + "\n")
+    part.replace(file)
+
+
+def read_outcome(file: Path) -> Outcome | None:
+    """The outcome in `file`, None where there is none."""
+    try:
+        return Outcome(**json.loads(file.read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def one_line(error: BaseException) -> str:
+    """An exception in one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:500]
+
+
+def run_process(
+    plan: Plan,
+    folder: Path,
+    number: int,
+    asked: Callable[[], str | None],
+    log: Path | None = None,
+    variables: Mapping[str, str] | None = None,
+    report: bool = True,
+) -> Outcome:
+    """Run job `number` in a process of its own and wait for it.
+
+    Args:
+        plan: of the sweep.
+        folder: of the sweep.
+        number: of the job.
+        asked: why the job should save and stop, or None; asked again and again.
+        log: where its output goes; None: where this process's goes.
+        variables: more environment variables.
+        report: whether the job writes its outcome; the ranks of a job on many nodes but the first do not.
+    """
+    file = outcome_file(folder, number)
+    if report:
+        file.unlink(missing_ok=True)
+    with contextlib.ExitStack() as stack:
+        output = None if log is None else stack.enter_context(log.open("ab"))
+        process = subprocess.Popen(
+            plan.line(number),
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=None if log is None else subprocess.STDOUT,
+            env={**os.environ, **(variables or {}), JOB_VARIABLE: str(file) if report else "-"},
+        )
+        assert process.stdin is not None
+        # Whatever ends this process closes the line, and the job saves and stops.
+        line = stack.enter_context(contextlib.closing(process.stdin))
+        told = False
+        while True:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                status = process.wait(_POLL_SECONDS)
+                break
+            if not told and (reason := asked()) is not None:
+                told = True
+                with contextlib.suppress(BrokenPipeError):
+                    line.write(f"{reason}\n".encode())
+                    line.flush()
+    if not report:
+        return Outcome(status)
+    outcome = read_outcome(file)
+    if outcome is None:
+        outcome = _died(status, asked())
+        write_outcome(file, outcome)
+    return outcome
+
+
+def _died(status: int, asked: str | None) -> Outcome:
+    """The outcome of a process that could not say it."""
+    if asked is not None:
+        return Outcome(STOPPED, asked)
+    if status < 0:
+        number = -status
+        name = signal.Signals(number).name if number in set(signal.Signals) else str(number)
+        hint = ", probably because memory ran out" if number == signal.SIGKILL else ""
+        return Outcome(1, f"killed by {name}{hint}")
+    return Outcome(status or 1, f"ended with exit status {status}")
+
+
+@dataclasses.dataclass(frozen=True)
+class JobRunner:
+    """What a Hydra launcher calls for each job; it lies in the sweep's `folder`."""
+
+    folder: str
+
+    def __call__(self, config: Any) -> int:
+        """Run the job that Hydra is at; its exit status."""
+        folder = Path(self.folder)
+        plan = Plan.read(folder)
+        number = plan.launched[int(HydraConfig.get().job.num)]
+        if plan.launcher == "slurm":
+            from covlab.launch.sweeps.slurm import run_slurm_job
+
+            return run_slurm_job(plan, folder, number).status
+        going_on = GoingOn(folder)
+        if going_on() is not None:
+            return STOPPED
+        here = plan.launcher == "basic"
+        job = title(plan, number)
+        if here:
+            print(job, flush=True)
+        with take_slot(folder, plan.slots) as slot:
+            variables = {} if slot.accelerator is None else {"CUDA_VISIBLE_DEVICES": slot.accelerator}
+            log = None if here else outcome_file(folder, number).with_suffix(".log")
+            outcome = run_process(plan, folder, number, going_on, log, variables)
+        announce(job, outcome, None if here else log)
+        return outcome.status
+
+
+def varying(jobs: Sequence[Sequence[str]], number: int) -> str:
+    """What distinguishes a job from the others of its sweep: the overrides that not all of them have."""
+    common = set(jobs[0]).intersection(*jobs) if len(jobs) > 1 else set()
+    return " ".join(text for text in jobs[number] if text not in common)
+
+
+def title(plan: Plan, number: int) -> str:
+    """A job's number, from 1, and what distinguishes it."""
+    return f"job {number + 1} of {len(plan.jobs)} ({varying(plan.jobs, number)})"
+
+
+def announce(job: str, outcome: Outcome, log: Path | None = None) -> None:
+    """One line when a job has ended; a failed one's reason on standard error."""
+    if outcome.status == 0:
+        if log is not None:
+            print(f"{job}: complete", flush=True)
+    elif outcome.status == STOPPED:
+        print(f"{job}: stopped", flush=True)
+    else:
+        where = "" if log is None or not log.exists() else f" (log: {os.path.relpath(log)})"
+        print(f"error: {job}: {outcome.reason}{where}", file=sys.stderr, flush=True)

@@ -1,0 +1,227 @@
+"""A sweep's jobs on a Slurm cluster, through the plugin hydra-submitit-launcher and its library submitit.
+
+Submitting, and starting Python on the node, is theirs. What is done here: every job is waited for, whatever
+becomes of the others; a job that is warned (preemption, end of its time) saves first and is requeued then; a
+repeated sweep waits for jobs that are still queued instead of submitting them again.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from covlab.launch.stopping import STOP_SIGNALS, Signals
+from covlab.launch.sweeps.jobs import (
+    STOPPED,
+    Outcome,
+    Plan,
+    announce,
+    one_line,
+    outcome_file,
+    read_outcome,
+    run_process,
+    title,
+    write_outcome,
+)
+
+if TYPE_CHECKING:
+    from covlab.launch.sweeps.sweeper import Job
+
+_POLL_SECONDS = 2.0
+_GONE_AFTER = 3
+"""So often in a row the queue must be without a job before it counts as ended: its files may arrive late."""
+
+
+def launch(
+    launcher: Any,
+    plan: Plan,
+    folder: Path,
+    files: dict[int, Path],
+    todo: Sequence[Job],
+    stopped: Callable[[], str | None],
+) -> dict[int, str]:
+    """Submit `todo` as one array of Slurm jobs and wait for all of them.
+
+    Args:
+        launcher: the plugin's Slurm launcher.
+        plan: of the sweep.
+        folder: of the sweep.
+        files: of each job's outcome; that of a job which an earlier sweep submitted is replaced.
+        todo: the jobs.
+        stopped: why the sweep is to stop, or None. The jobs are then cancelled: Slurm warns them, they save.
+
+    Returns:
+        What Slurm says of jobs that ended without an outcome.
+
+    Raises:
+        ValueError: there is no Slurm here, or it refuses the jobs.
+    """
+    known = _Queued(folder.parent / "slurm" / "queued.json")
+    active = _active()
+    ids: dict[int, str] = {}
+    for job in todo:
+        entry = known.entries.get(str(job.path))
+        if entry is not None and entry["id"] in active:
+            ids[job.number], files[job.number] = entry["id"], Path(entry["outcome"])
+            print(f"{title(plan, job.number)}: waiting for Slurm job {entry['id']} of an earlier sweep")
+    positions = [index for index, job in enumerate(todo) if job.number not in ids]
+    if positions:
+        submitted = _submit(launcher, [list(todo[index].given) for index in positions], positions)
+        ids |= {todo[index].number: name for index, name in zip(positions, submitted, strict=True)}
+        print(f"submitted as Slurm jobs {', '.join(submitted)}")
+    known.add({str(job.path): {"id": ids[job.number], "outcome": str(files[job.number])} for job in todo})
+
+    def log(name: str) -> Path:
+        return Path(launcher.params["submitit_folder"].replace("%j", name)) / f"{name}_0_log.err"
+
+    return _wait(plan, ids, files, stopped, log)
+
+
+def _wait(
+    plan: Plan,
+    ids: Mapping[int, str],
+    files: Mapping[int, Path],
+    stopped: Callable[[], str | None],
+    logs: Callable[[str], Path],
+) -> dict[int, str]:
+    """Wait until none of the jobs `ids` is in the queue."""
+    absent = dict.fromkeys(ids, 0)
+    said: dict[int, str] = {}
+    cancelled = False
+    while absent:
+        if stopped() is not None and not cancelled:
+            cancelled = True
+            subprocess.run(["scancel", *(ids[number] for number in absent)], check=False)
+        active = _active(default=set(ids.values()))
+        for number in list(absent):
+            absent[number] = 0 if ids[number] in active else absent[number] + 1
+            outcome = read_outcome(files[number])
+            if absent[number] == 0 or (outcome is None and absent[number] < _GONE_AFTER):
+                continue
+            del absent[number]
+            if outcome is None and not cancelled:
+                said[number] = f"Slurm job {ids[number]} ended without a result: {_state(ids[number])}"
+            ended = outcome or Outcome(STOPPED if cancelled else 1, said.get(number, ""))
+            announce(title(plan, number), ended, logs(ids[number]))
+        time.sleep(_POLL_SECONDS if absent else 0)
+    return said
+
+
+class _Queued:
+    """Which Slurm job serves which run directory, beyond the life of the sweep that submitted it."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self.entries: dict[str, dict[str, str]] = {}
+        if file.is_file():
+            self.entries = json.loads(file.read_text())
+
+    def add(self, entries: Mapping[str, dict[str, str]]) -> None:
+        """Remember more, and forget what is in the queue no more."""
+        active = _active()
+        kept = {path: entry for path, entry in self.entries.items() if entry["id"] in active}
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        part = self._file.with_suffix(f".{os.getpid()}.part")
+        part.write_text(json.dumps(kept | dict(entries), indent=1) + "\n")
+        part.replace(self._file)
+
+
+def _submit(launcher: Any, overrides: Sequence[list[str]], positions: Sequence[int]) -> list[str]:
+    """Submit one Slurm job for each list of overrides; their ids."""
+    import submitit
+    from hydra.core.singleton import Singleton
+    from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
+
+    base = set(BaseQueueConf.__dataclass_fields__)
+    settings = dict(launcher.params)
+    try:
+        executor = submitit.AutoExecutor(
+            cluster="slurm",
+            folder=settings.pop("submitit_folder"),
+            slurm_max_num_timeout=settings.pop("max_num_timeout"),
+        )
+        executor.update_parameters(
+            **{key if key in base else f"slurm_{key}": value for key, value in settings.items()}
+        )
+        state = Singleton.get_state()
+        # The arguments of the launcher's __call__, which the job runs on the node.
+        arguments = [
+            (text, "hydra.sweep.dir", n, str(n), state) for text, n in zip(overrides, positions, strict=True)
+        ]
+        return [str(job.job_id) for job in executor.map_array(launcher, *zip(*arguments, strict=True))]
+    except (RuntimeError, OSError, submitit.core.utils.UncompletedJobError) as error:
+        raise ValueError(f"launcher=slurm: {' '.join(str(error).split())}") from None
+
+
+def _active(default: set[str] | None = None) -> set[str]:
+    """Ids of all my jobs that are queued or running; `default` where the controller does not answer."""
+    command = ["squeue", "--noheader", "--array", "--format=%i", f"--user={getpass.getuser()}"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    except FileNotFoundError:
+        raise ValueError(
+            "launcher=slurm: no Slurm on this machine (squeue is missing); launcher=joblib needs none"
+        ) from None
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+        if default is None:
+            said = getattr(error, "stderr", None) or str(error)
+            raise ValueError(f"launcher=slurm: {' '.join(str(said).split())}") from None
+        return default
+    return set(found.stdout.split())
+
+
+def _state(name: str) -> str:
+    """What the controller remembers of a job's state, for example RUNNING; UNKNOWN if nothing."""
+    command = ["scontrol", "--oneliner", "show", "job", name]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return "UNKNOWN"
+    states = [part.removeprefix("JobState=") for part in found.split() if part.startswith("JobState=")]
+    return states[0] if states else "UNKNOWN"
+
+
+def run_slurm_job(plan: Plan, folder: Path, number: int) -> Outcome:
+    """Run job `number` on this node; a job that is warned while it runs is requeued once it has saved.
+
+    submitit's own handler of the warning is called after the save and not at once: it counts how often the
+    time was over, and requeues. A job that Slurm requeues or cancels itself is left to it.
+    """
+    requeue = next(
+        (
+            handler
+            for number_ in (signal.SIGUSR2, signal.SIGUSR1)
+            if getattr(handler := signal.getsignal(number_), "__name__", "") == "checkpoint_and_try_requeue"
+        ),
+        None,
+    )
+    first = os.environ.get("SLURM_PROCID", "0") == "0"
+    print(title(plan, number), flush=True)
+
+    def on_first(name: str) -> None:
+        print(f"{name}: the job saves and stops", file=sys.stderr, flush=True)
+
+    with Signals(STOP_SIGNALS, on_first) as signals:
+        outcome = run_process(plan, folder, number, lambda: signals.reason, report=first)
+        announce(title(plan, number), outcome)
+        if signals.reason is None or outcome.status != STOPPED or not first:
+            return outcome
+        state = _state(os.environ["SLURM_JOB_ID"])
+        print(f"the Slurm job is {state}", flush=True)
+        if state == "RUNNING" and callable(requeue):
+            try:
+                requeue(signal.Signals[signals.reason], None)
+            except Exception as error:
+                outcome = Outcome(1, f"saved, not continued: {one_line(error)}")
+                write_outcome(outcome_file(folder, number), outcome)
+                return outcome
+    # Leaving without a result: to submitit the job is not over.
+    raise SystemExit(STOPPED)

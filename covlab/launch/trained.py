@@ -1,0 +1,215 @@
+"""A trained model asked again: rebuilt from `config.yaml`, scored on any held-out set, with intervals."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Bool, Float
+from omegaconf import OmegaConf
+
+from covlab.launch.build import Setup, build, make
+from covlab.launch.healthy import living_seeds
+from metrics import (
+    RATIO_TOLERANCE,
+    Interval,
+    coverage_bound,
+    cross_entropy,
+    hellinger_bound,
+    kl,
+    name_of_n,
+    pass_at_n,
+    pass_at_n_unbiased,
+    stratified_mean_interval,
+    stratified_proportion_interval,
+)
+from metrics.coverage import coverage_profile
+from metrics.evaluators import (
+    DistributionEvaluator,
+    Evaluator,
+    HeldOut,
+    correct_log_prob,
+    log_ratios,
+    total_prob,
+)
+from models import Model, Params
+from tasks import Task, stream
+from tracking import LoadError, read_config
+from training.checkpoints import load_parameters, saved_digest, saved_parameters
+from training.parameter_files import digest
+
+Scores = dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedRun:
+    """A run directory and what its configuration describes."""
+
+    path: Path
+    config: Mapping[str, Any]
+    setup: Setup
+
+    def checkpoints(self, asked: Sequence[str]) -> list[tuple[str, int]]:
+        """(phase, step) of each of `asked`, `<phase>:<step>`, "last" or "all", in order of training.
+
+        Raises:
+            ValueError: no such checkpoint; the line names those that there are.
+        """
+        order = [phase.name for phase in self.setup.phases]
+        saved = [item for item in saved_parameters(self.path / "checkpoints") if item[0] in order]
+        saved.sort(key=lambda item: (order.index(item[0]), item[1]))
+        named = {f"{phase}:{step}": [(phase, step)] for phase, step in saved}
+        valid = named | ({"last": saved[-1:], "all": saved} if saved else {})
+        unknown = [name for name in asked if name not in valid]
+        if unknown or not asked:
+            there = ", ".join(valid) or "none yet"
+            raise LoadError(
+                f"checkpoints: {unknown[0] if unknown else 'none'} asked of {self.path}; there are {there}"
+            )
+        chosen = {item for name in asked for item in valid[name]}
+        return [item for item in saved if item in chosen]
+
+    def task(self, phase: str, overrides: Mapping[str, Any]) -> Task:
+        """The task of a phase, with some of its fields replaced.
+
+        Raises:
+            ValueError: an unknown field, a bad value, or a task that the model cannot read.
+        """
+        own = ((self.config["phases"] or {}).get(phase) or {}).get("task") or {}
+        node = OmegaConf.merge(self.config["task"], own, dict(overrides))
+        task: Task = make(node, "task_overrides", Task)
+        for field in ("vocab_size", "prompt_length", "response_length"):
+            asked, valid = getattr(task, field), getattr(self.setup.model, field)
+            if asked != valid:
+                raise ValueError(
+                    f"task_overrides: {field} becomes {asked}; valid: {valid}, which the model has"
+                )
+        self.setup.model.for_task(task)
+        return task
+
+    def parameters(self, phase: str, step: int) -> Params:
+        """Parameters of a checkpoint, with a leading axis of seeds. ValueError if there is none."""
+        model, seeds = self.setup.model, np.asarray(self.setup.seeds, np.uint32)
+        abstract = jax.eval_shape(jax.vmap(lambda seed: model.init(stream(seed, "init"))), seeds)
+        return load_parameters(self.path / "checkpoints", phase, step, abstract)
+
+    def digest(self, phase: str, step: int) -> str:
+        """SHA-256 of a checkpoint's parameters, which tells them from others that were trained under the
+        same name. ValueError if it cannot be read."""
+        return saved_digest(self.path / "checkpoints", phase, step) or digest(self.parameters(phase, step))
+
+    def living_seeds(self, phase: str, step: int) -> tuple[int, ...]:
+        """The seeds that had not diverged at a checkpoint."""
+        return living_seeds(self.path, self.setup.seeds, phase, step)
+
+
+def open_run(path: str | Path) -> TrainedRun:
+    """Rebuild model, tasks and settings from the run's `config.yaml`; it may be in progress.
+
+    Raises:
+        ValueError: there is no run, or its configuration is not one of experiments.train.
+    """
+    config = read_config(path)
+    missing = [key for key in ("phases", "task", "model", "seed", "seeds") if key not in config]
+    if missing:
+        raise LoadError(f"run: {path}: config.yaml has no {missing[0]}; valid: a run of experiments.train")
+    return TrainedRun(Path(path), config, build(OmegaConf.create(config)))
+
+
+def make_scorer(
+    model: Model, evaluators: Sequence[Evaluator], held_out: HeldOut
+) -> Callable[[Params], dict[str, Scores]]:
+    """A function from one seed's parameters to evaluator name -> array name -> per-example array."""
+
+    @jax.jit
+    def scan(params: Params, batches: Any) -> dict[str, dict[str, jax.Array]]:
+        def score(batch: Any) -> dict[str, dict[str, jax.Array]]:
+            return {each.name: each.score(model, held_out.task, params, batch) for each in evaluators}
+
+        return jax.lax.map(score, batches)
+
+    def flat(params: Params) -> dict[str, Scores]:
+        found: dict[str, Scores] = held_out.flat(scan(params, held_out.batches))
+        return found
+
+    return flat
+
+
+def exact_values(
+    scores: Scores, held_out: HeldOut, evaluator: DistributionEvaluator
+) -> Iterator[tuple[str, np.ndarray]]:
+    """(name, one value a prompt) of every exact metric; their stratified means are what the evaluator
+    reports.
+
+    Where responses are enumerated, a prompt's value is its expectation over y ~ pi_D(.|x).
+    """
+    log_prob = np.asarray(scores["log_prob"], np.float64)
+    ratio = log_ratios(log_prob, held_out)
+    weight = held_out.candidate_weight
+    rows = range(held_out.num_examples)
+    yield "ce", np.array([float(cross_entropy(log_prob[i], weight[i])) for i in rows])
+    yield "kl", np.array([float(kl(ratio[i], weight[i])) for i in rows])
+    profile = np.stack([coverage_profile(ratio[i], evaluator.coverage_ns, weight[i]) for i in rows])
+    for column, n in enumerate(evaluator.coverage_ns):
+        yield f"cov/{name_of_n(n)}", profile[:, column]
+    yield "accuracy", np.any(scores["greedy"] & held_out.correct, axis=1).astype(np.float64)
+    if held_out.enumerated:
+        passes = pass_at_n(correct_log_prob(log_prob, held_out), evaluator.pass_ns)
+        for column, n in enumerate(evaluator.pass_ns):
+            yield f"pass/{name_of_n(n)}", passes[:, column]
+        yield "validity", total_prob(log_prob)
+
+
+def sampled_values(
+    scores: Scores, num_samples: int, pass_ns: Sequence[int]
+) -> Iterator[tuple[str, np.ndarray]]:
+    """(name, one value a prompt) of the sampling estimates."""
+    passes = pass_at_n_unbiased(num_samples, scores["num_correct"], pass_ns)
+    for column, n in enumerate(pass_ns):
+        yield f"sampled_pass/{name_of_n(n)}", passes[:, column]
+    yield "sampled_validity", scores["num_valid"] / num_samples
+
+
+def bounds(scores: Scores, held_out: HeldOut, ns: Sequence[float]) -> dict[str, dict[float, float]]:
+    """The bounds of Cov_N by the KL and by the Hellinger distance, sample by sample, for the mixture."""
+    ratio = log_ratios(scores["log_prob"], held_out).reshape(-1)
+    joint = (held_out.weights[:, None] * held_out.candidate_weight).reshape(-1)
+    by_kl = coverage_bound(ratio, ns, joint, RATIO_TOLERANCE)
+    by_hellinger = hellinger_bound(ratio, ns, joint, RATIO_TOLERANCE)
+    return {
+        "kl_bound": {n: float(value) for n, value in zip(ns, by_kl, strict=True)},
+        "hellinger_bound": {n: float(value) for n, value in zip(ns, by_hellinger, strict=True)},
+    }
+
+
+def intervals(values: Float[np.ndarray, " prompts"], name: str, held_out: HeldOut) -> dict[str, Interval]:
+    """The 95 % interval over held-out prompts, for the mixture (key "") and for each of several classes."""
+    probabilities = np.asarray(held_out.task.group_probs) / np.sum(held_out.task.group_probs)
+    found = {"": example_interval(values, name, held_out.groups, probabilities.tolist())}
+    if len(probabilities) > 1:
+        for group, label in enumerate(held_out.task.groups):
+            members = values[held_out.groups == group]
+            found[label] = example_interval(members, name, np.zeros(members.size, int), [1.0])
+    return found
+
+
+def example_interval(
+    values: Float[np.ndarray, " prompts"], name: str, groups: np.ndarray, probabilities: Sequence[float]
+) -> Interval:
+    """Exact (Clopper-Pearson by class) where every value is 0 or 1, Student's otherwise, cut to [0, 1] where
+    the metric lives there. The limits are NaN where a value is infinite.
+    """
+    if not np.isfinite(values).all():
+        counts = np.bincount(groups, minlength=len(probabilities))
+        weights = np.asarray(probabilities)[groups] / counts[groups]
+        return Interval(float(np.average(values, weights=weights)), np.nan, np.nan)
+    hits: Bool[np.ndarray, " prompts"] = values > 0.5
+    fraction = name not in ("ce", "kl")
+    if fraction and (values == hits).all():
+        return stratified_proportion_interval(hits, groups, probabilities)
+    found = stratified_mean_interval(values, groups, probabilities)
+    return Interval(found.estimate, max(found.low, 0.0), min(found.high, 1.0)) if fraction else found

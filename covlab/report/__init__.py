@@ -1,0 +1,1 @@
+"""Verdicts, figures, tables and pages of a claim."""

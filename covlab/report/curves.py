@@ -1,0 +1,296 @@
+"""From arrays to figures: pure functions on matplotlib's object interface; `save` alone touches a file.
+
+KL, log-ratios and log-odds are in nats. Arrays over a run are (seeds, checkpoints).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from jaxtyping import Float, Int, Num
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from covlab.report import plotting as draw
+
+save = draw.save
+
+
+@mpl.rc_context(draw.STYLE)
+def learning_curves(
+    steps: Num[np.ndarray, "checkpoints"],
+    kl: Float[np.ndarray, "seeds checkpoints"],
+    cov: Mapping[float, Float[np.ndarray, "seeds checkpoints"]],
+    theory: Mapping[str, Any] | None = None,
+    band: draw.Band = "range",
+    per_seed: bool = False,
+    title: str = "",
+) -> Figure:
+    """KL (left axis, nats) and Cov_N for each N (right axis) against the fine-tuning step.
+
+    Coverage Principle, arXiv 2510.15020, Figure 1 (left). Lines are medians over the seeds; the band is their
+    whole range, or the two quantiles given as `band=(low, high)`; `per_seed` adds one thin line a seed.
+    `theory` names levels or curves in nats for the KL axis.
+
+    Raises:
+        ValueError: an array whose shape is not (seeds, checkpoints), or a band that is neither.
+    """
+    shape = (None, len(steps))
+    fig, axes = draw.new_figure(1, 1, (8.2, 5.0))
+    left = axes[0, 0]
+    right = left.twinx()
+    right.grid(visible=False)
+    right.spines["right"].set_visible(True)
+    draw.line_over_seeds(
+        left, steps, draw.seeds_by_checkpoints("kl", kl, shape), draw.INK, "KL", band, per_seed
+    )
+    for (n, values), colour in zip(cov.items(), draw.ordered_colours(len(cov)), strict=True):
+        values = draw.seeds_by_checkpoints(f"cov[{n:g}]", values, shape)
+        draw.line_over_seeds(right, steps, values, colour, f"Cov$_{{{n:g}}}$", band, per_seed)
+    for name, level in (theory or {}).items():
+        curve = np.broadcast_to(np.asarray(level, dtype=float), np.shape(steps))
+        left.plot(steps, curve, color=draw.INK, linestyle=draw.DASHED, linewidth=1.2, label=name)
+    left.set(xlabel="fine-tuning step", ylabel="KL (nats)", title=title)
+    right.set_ylabel("coverage profile Cov$_N$")
+    for axis in (left, right):
+        axis.set_ylim(bottom=0)
+    draw.legend_below(fig, [left, right])
+    return fig
+
+
+@mpl.rc_context(draw.STYLE)
+def scatter_pass_at_n(
+    steps: Num[np.ndarray, "checkpoints"],
+    pass_at_n: Mapping[int, Float[np.ndarray, "seeds checkpoints"]],
+    cov: Mapping[float, Float[np.ndarray, "seeds checkpoints"]],
+    kl: Float[np.ndarray, "seeds checkpoints"],
+    chosen: Mapping[str, Int[np.ndarray, "seeds"] | int],
+    title: str = "",
+) -> Figure:
+    """Every checkpoint as a point: Pass@N against a coverage (top row) and against KL (bottom row).
+
+    Coverage Principle, arXiv 2510.15020, Figure 1 (right), which pairs Pass@4, Pass@8, Pass@12 with Cov_2,
+    Cov_4, Cov_5.7: the k-th entry of `pass_at_n` is drawn against the k-th of `cov`. `chosen` maps a rule's
+    name to the checkpoint index it picks, one a seed; those points carry a large marker. Colour is the step.
+
+    Raises:
+        ValueError: a different number of panels in `pass_at_n` and `cov`, or a shape that does not fit.
+    """
+    if not cov or len(pass_at_n) != len(cov):
+        raise ValueError(f"cov: {len(cov)} entries; valid: at least 1, and as many as pass_at_n")
+    kl = draw.seeds_by_checkpoints("kl", kl, (None, len(steps)))
+    colour = np.broadcast_to(np.asarray(steps, dtype=float), kl.shape)
+    fig, axes = draw.new_figure(2, len(cov), (3.9 * len(cov) + 0.6, 7.0), sharex="col")
+    for column, ((n, passed), (m, covered)) in enumerate(zip(pass_at_n.items(), cov.items(), strict=True)):
+        x = draw.seeds_by_checkpoints(f"pass_at_n[{n}]", passed, kl.shape)
+        for row, (y, label) in enumerate(((covered, f"Cov$_{{{m:g}}}$"), (kl, "KL (nats)"))):
+            y = draw.seeds_by_checkpoints(f"cov[{m:g}]", y, kl.shape)
+            axis = axes[row, column]
+            points = axis.scatter(
+                x.ravel(), y.ravel(), c=colour.ravel(), cmap=draw.viridis(), s=20, alpha=0.75, linewidths=0
+            )
+            draw.mark_chosen(axis, x, y, chosen)
+            axis.set_ylabel(label)
+            axis.xaxis.set_major_locator(MaxNLocator(5))
+        axes[0, column].set_title(f"Pass@{n:g} against Cov$_{{{m:g}}}$")
+        axes[1, column].set(title=f"Pass@{n:g} against KL", xlabel=f"Pass@{n:g}")
+    fig.colorbar(points, ax=axes, label="training step", shrink=0.6, pad=0.015)
+    if title:
+        fig.suptitle(title, x=0.01, ha="left")
+    draw.legend_below(fig, [axes[0, 0]])
+    return fig
+
+
+def class_blind_theory(
+    p: Float[np.ndarray, "points"], n: float, majority: float = 0.9
+) -> tuple[Float[np.ndarray, "points"], Float[np.ndarray, "points"]]:
+    """(KL in nats, Pass@N) of a model that cannot see the class and puts mass p on the majority's path.
+
+    KL = -q ln p - (1-q) ln(1-p) and Pass@N = q (1 - (1-p)^N) + (1-q) (1 - p^N) with q = `majority`.
+    Derived from the task of Coverage Principle, arXiv 2510.15020, Figure 1.
+
+    Raises:
+        ValueError: a p outside (0, 1).
+    """
+    p = np.asarray(p, dtype=float)
+    if not np.all((p > 0) & (p < 1)):
+        raise ValueError(f"p: from {np.min(p):g} to {np.max(p):g}; valid: strictly between 0 and 1")
+    kl = -majority * np.log(p) - (1 - majority) * np.log1p(-p)
+    return kl, majority * (1 - (1 - p) ** n) + (1 - majority) * (1 - p**n)
+
+
+@mpl.rc_context(draw.STYLE)
+def class_blind_comparison(
+    kl: Float[np.ndarray, "seeds checkpoints"],
+    pass_at_n: Float[np.ndarray, "seeds checkpoints"],
+    n: int = 8,
+    majority: float = 0.9,
+    start: float = 5 / 12,
+    chosen: Mapping[str, Int[np.ndarray, "seeds"] | int] | None = None,
+    title: str = "",
+) -> Figure:
+    """Measured (KL, Pass@N) paths of the seeds against the class-blind curve, p from `start` past `majority`.
+
+    The KL axis runs from high to low, so that training moves to the right. The open circle is the ideal
+    pre-trained start, with `start` on each of the two paths: KL = -ln(start), Pass@N = 1 - (1-start)^N.
+
+    Raises:
+        ValueError: arrays whose shapes differ, or that are not (seeds, checkpoints).
+    """
+    kl = draw.seeds_by_checkpoints("kl", kl)
+    pass_at_n = draw.seeds_by_checkpoints("pass_at_n", pass_at_n, kl.shape)
+    fig, axes = draw.new_figure(1, 1, (8.2, 5.2))
+    axis = axes[0, 0]
+    for index, (x, y) in enumerate(zip(kl, pass_at_n, strict=True)):
+        label = f"measured, {len(kl)} seed(s)" if index == 0 else None
+        axis.plot(x, y, color=draw.GREEN, alpha=0.55, linewidth=1.2, marker="o", markersize=2.5, label=label)
+    top = majority + 0.3 * (1 - majority)
+    theory = class_blind_theory(np.linspace(start, top, 400), n, majority)
+    axis.plot(*theory, color=draw.INK, linewidth=2.2, label="class-blind theory")
+    for p in (0.5, 0.6, 0.7, 0.8, majority):
+        point = [float(value[0]) for value in class_blind_theory(np.array([p]), n, majority)]
+        axis.plot(*point, marker="o", color=draw.INK, markersize=5)
+        # The curve still climbs at p = 0.5: the label stands to its left there, to its right elsewhere.
+        place = {"xytext": (-6, 6), "ha": "right"} if p <= 0.5 else {"xytext": (8, 6)}
+        axis.annotate(f"p = {p:g}", point, textcoords="offset points", color=draw.INK, size=9, **place)
+    axis.plot(
+        -np.log(start), 1 - (1 - start) ** n, "o", mfc="none", mec=draw.PURPLE, mew=1.8, label="ideal start"
+    )
+    draw.mark_chosen(axis, kl, pass_at_n, chosen or {})
+    axis.invert_xaxis()
+    axis.set(xlabel="KL (nats), falling to the right", ylabel=f"Pass@{n:g}", title=title)
+    draw.legend_below(fig, [axis])
+    return fig
+
+
+@mpl.rc_context(draw.STYLE)
+def log_ratio_histogram(
+    log_ratio: Mapping[str, Float[np.ndarray, "examples"]],
+    ns: Sequence[float] = (2, 4, 5.7),
+    weights: Float[np.ndarray, "examples"] | None = None,
+    bins: int = 60,
+    title: str = "",
+) -> Figure:
+    """Distribution of X = ln pi_D(y|x) - ln pi_hat(y|x) in nats, with ln N marked for each N.
+
+    Cov_N is the mass at and to the right of ln N, KL the mean of X. Each entry of `log_ratio` is one outline
+    (a checkpoint, or a class). What is not finite cannot be placed: its share is stated in the legend.
+
+    Raises:
+        ValueError: nothing finite to draw.
+    """
+    values = {name: np.asarray(column, dtype=float) for name, column in log_ratio.items()}
+    fig, axes = draw.new_figure(1, 1, (8.2, 4.8))
+    axis = axes[0, 0]
+    draw.outlines(axis, "log_ratio", values, weights, bins)
+    for n in ns:
+        axis.axvline(np.log(n), color=draw.INK, linewidth=1.0, linestyle=draw.DASHED)
+        where = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "xytext": (0, 3)}
+        axis.annotate(f"ln {n:g}", (np.log(n), 1.0), ha="center", size=9, **where)
+    axis.set(xlabel=r"log-ratio $\ln\,\pi_D(y|x) - \ln\,\hat{\pi}(y|x)$ (nats)", ylabel="share of examples")
+    axis.set_title(title, pad=20)
+    draw.legend_below(fig, [axis])
+    return fig
+
+
+@mpl.rc_context(draw.STYLE)
+def log_odds_by_class(
+    log_odds: Mapping[str, Float[np.ndarray, "examples"]],
+    auc: float,
+    auc_interval: tuple[float, float] | None = None,
+    bins: int = 40,
+    title: str = "",
+) -> Figure:
+    """Two classes' log-odds (nats): histograms on the left, the ROC curve with its AUC on the right.
+
+    The curve's axes are the shares of the first and of the second class at or above a threshold; `auc` is the
+    chance that the second class's log-odds exceed the first's, ties counted half, and comes from `metrics`.
+
+    Raises:
+        ValueError: other than two classes, or nothing finite to draw.
+    """
+    if len(log_odds) != 2:
+        raise ValueError(f"log_odds: {len(log_odds)} classes; valid: exactly 2")
+    values = {name: np.asarray(column, dtype=float) for name, column in log_odds.items()}
+    (first, a), (second, b) = values.items()
+    thresholds = np.append(np.unique(np.concatenate([a, b])), np.inf)[::-1]
+    fig, axes = draw.new_figure(1, 2, (10.4, 4.8))
+    left, right = axes[0]
+    draw.outlines(left, "log_odds", values, None, bins)
+    left.set(xlabel="log-odds (nats)", ylabel="share of the class", title=title)
+    curve = [[np.mean(column >= threshold) for threshold in thresholds] for column in (a, b)]
+    right.plot(*curve, color=draw.INK, label="ROC")
+    right.plot([0, 1], [0, 1], color="#888888", linewidth=1.2, linestyle=draw.DASHED, label="chance")
+    text = f"AUC = {auc:.3f}" + (" [{:.3f}, {:.3f}]".format(*auc_interval) if auc_interval else "")
+    right.text(0.97, 0.05, text, transform=right.transAxes, ha="right", size=11)
+    right.set(xlabel=f"share of {first} above", ylabel=f"share of {second} above", aspect="equal")
+    draw.legend_below(fig, [left, right])
+    return fig
+
+
+@mpl.rc_context(draw.STYLE)
+def curves(
+    frame: Mapping[str, Any],
+    names: Sequence[str] | None = None,
+    x: str = "global_step",
+    group: str = "seed",
+    title: str = "",
+    marks: Mapping[str, Sequence[float]] | None = None,
+) -> Figure:
+    """Small multiples of any logged metrics: median over the seeds, range as band.
+
+    `frame` is a data frame or mapping of equally long columns, one row a logged step and seed. Metrics whose
+    names differ in a last numeric part only (`eval/cov/2`, `eval/cov/4`) share a panel. Rows without a value
+    are left out. `marks` puts vertical lines, "early warning", into the panel of that title.
+
+    Raises:
+        ValueError: a column that is asked for and absent, or no numeric metric to draw.
+    """
+    if missing := [name for name in (x, group, *(names or ())) if name not in frame]:
+        raise ValueError(f"frame: no column {missing[0]!r}; valid: one of {', '.join(map(str, frame))}")
+    position, seed = np.asarray(frame[x], dtype=float), np.asarray(frame[group])
+    panels: dict[str, list[tuple[str, np.ndarray]]] = {}
+    for name in names or [name for name in frame if "/" in name]:
+        column = _numeric(frame[name])
+        if column is not None and np.isfinite(column).any():
+            head, _, last = name.rpartition("/")
+            panels.setdefault(head if _numeric([last]) is not None else name, []).append((last, column))
+    if not panels:
+        raise ValueError("names: no metric with a finite number; valid: columns such as eval/kl")
+    width = min(3, len(panels))
+    height = -(-len(panels) // width)
+    fig, axes = draw.new_figure(height, width, (4.2 * width, 3.1 * height + 0.3))
+    for axis, (head, columns) in zip(axes.flat, panels.items(), strict=False):
+        for (last, column), colour in zip(columns, draw.ordered_colours(len(columns)), strict=True):
+            draw.line_over_seeds(axis, *_by_step(position, seed, column), colour, last)
+        axis.set(title=head, xlabel=x.replace("_", " "))
+        for index, place in enumerate((marks or {}).get(head, ())):
+            label = "early warning" if index == 0 else None
+            axis.axvline(place, color=draw.RED, linestyle=draw.DASHED, linewidth=1.2, label=label)
+        if len(columns) > 1:
+            axis.legend(fontsize=8, ncols=2)
+    for axis in axes.flat[len(panels) :]:
+        axis.remove()
+    if title:
+        fig.suptitle(title, x=0.01, ha="left")
+    return fig
+
+
+def _numeric(column: Any) -> np.ndarray | None:
+    try:
+        return np.asarray(column, dtype=float)
+    except (TypeError, ValueError):
+        return None
+
+
+def _by_step(position: np.ndarray, seed: np.ndarray, column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of (step, seed, value) as (steps,) and (seeds, steps), NaN where a seed has no value at a step."""
+    kept = ~np.isnan(column)
+    steps, at_step = np.unique(position[kept], return_inverse=True)
+    seeds, of_seed = np.unique(seed[kept], return_inverse=True)
+    table = np.full((len(seeds), len(steps)), np.nan)
+    table[of_seed, at_step] = column[kept]
+    return steps, table

@@ -1,0 +1,275 @@
+"""Runs side by side: python -m experiments.compare runs/train/* metric=eval/kl.
+
+What has no `key=` is a run directory, a folder of them (searched to any depth) or a pattern; options come
+as `key=value` in any order (`conf/compare.yaml` lists them). A directory called `seed=1` is taken for a run,
+since `seed` changes nothing here; `./x=1` is a run in any case.
+
+The runs' `config.yaml` are compared. Runs that differ only in their seeds, or in what changes no number
+(names, tracking, checkpoints, devices), are repetitions of one experiment: a group. Every number of a group
+is the median over its seeds. The page on the screen is written to `report.html` too, with ranges and
+figures; all rows are in `table.csv` and `rules.csv`. Runs in progress take part with what they have; runs
+that failed, hold nothing yet or cannot be read are named and left out.
+"""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import os
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, get_args
+
+from omegaconf import DictConfig, OmegaConf
+
+from covlab.launch.cli import command
+from covlab.launch.run_names import VOLATILE
+from experiments.compare.groups import (
+    REPLICATES,
+    choose_keys,
+    differing_keys,
+    make_groups,
+    setting,
+    together,
+)
+from experiments.compare.page import AXES, print_page, write_page
+from experiments.compare.rules import CE, KL, rule_rows, tournaments
+from experiments.compare.runs import Head, Problem, Run, find_runs, read_heads, read_runs
+from experiments.compare.tables import Comparison
+from metrics import TIE_BREAKS, TieBreak
+from tasks.checks import flag, real, whole
+from tracking.run_directory import STATES
+
+_OPTIONS = (
+    "band", "group_by", "higher", "hydra", "lines", "metric", "out", "phase", "progress", "runs", "sort",
+    "states", "top", "tournament", "where", "x",
+)  # fmt: skip
+_FLAGS_WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--config-dir", "-cd", "--info", "-i")
+
+
+def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """(runs, options) of a command line.
+
+    An option is a flag, or `key=value` whose key is one of this program's, or is no existing path (so that a
+    misspelt key is an unknown key and not a missing run).
+    """
+    runs, options = [], []
+    rest = iter(arguments)
+    for argument in rest:
+        match = re.match(r"[+~]*(\w+)[\w.@]*=", argument)
+        if argument in _FLAGS_WITH_VALUE:
+            options += [argument, *([following] if (following := next(rest, None)) is not None else [])]
+        elif argument.startswith("-") or (match and (match[1] in _OPTIONS or not os.path.exists(argument))):
+            options.append(argument)
+        else:
+            runs.append(argument)
+    return runs, options
+
+
+def compare(config: DictConfig, runs: Sequence[str] = (), arguments: Sequence[str] = ()) -> int:
+    """Read, group, print, write; `arguments` is the command line, for the page."""
+    asked = [*map(str, _many(config.runs)), *runs]
+    if not asked:
+        raise ValueError(
+            "runs: none; valid: run directories, folders of them or patterns, "
+            "as in python -m experiments.compare runs/train/*"
+        )
+    _check(config)
+    found = collect(config, asked)
+    print_page(found)
+    print(f"\n{write_page(found, str(config.out), OmegaConf.to_yaml(config), arguments)}")
+    return 0
+
+
+def collect(config: DictConfig, paths: Sequence[str]) -> Comparison:
+    """Everything that the page shows.
+
+    Raises:
+        ValueError: no run is left, or an option names what no run has.
+    """
+    folders, problems = find_runs(paths)
+    heads, more = read_heads(folders, config.progress)
+    problems += more
+    heads = _where(heads, config.where)
+    heads, more = _in_state(heads, config.states)
+    problems += more
+    _need(heads, problems, paths)
+    names = sorted(set().union(*(head.metrics for head in heads)))
+    metrics = choose_metrics(_many(config.metric), names, config.x)
+    oracles = [metric for metric in metrics if metric.startswith("eval/pass/")]
+    oracles = oracles or nearest(names, "eval/pass/", 8)
+    columns = dict.fromkeys([*metrics, *(() if config.x in AXES else (config.x,)), CE, KL, *oracles])
+    read, more = read_runs(heads, list(columns), config.phase, config.progress)
+    problems += more
+    _need(read, problems, paths)
+    read, more = _with_metrics(read, [*metrics, *(() if config.x in AXES else (config.x,))], names)
+    problems += more
+
+    heads = [run.head for run in read]
+    identity = [key for key in differing_keys(heads, VOLATILE) if key not in REPLICATES]
+    known = dict.fromkeys(key for head in heads for key in head.config)
+    wanted = choose_keys(_many(config.group_by), identity, known) if config.group_by is not None else identity
+    keys = together(heads, wanted)
+    groups, more = make_groups(read, list(keys), identity)
+    problems += more
+    comparison = Comparison(
+        groups=tuple(groups),
+        keys=keys,
+        metrics=tuple(metrics),
+        x=config.x,
+        phases=tuple(dict.fromkeys(run.phase for run in read)),
+        band=config.band if isinstance(config.band, str) else (config.band[0], config.band[1]),
+        sort=str(config.sort),
+        higher=tuple(map(str, _many(config.higher))),
+        lines=config.lines,
+        top=config.top,
+        problems=tuple(problems),
+        oracles=tuple(oracles),
+    ).sorted()
+    return comparison.with_rules(_rules(comparison, config, oracles))
+
+
+def choose_metrics(wanted: Sequence[str], names: Sequence[str], x: str = "step") -> list[str]:
+    """The metrics that `wanted` names or matches; by default the KL, and the Cov_N and Pass@N whose N are
+    nearest to 4 and 8, or whatever three there are.
+
+    Raises:
+        ValueError: a pattern or name that no run has, with the nearest names.
+    """
+    if not wanted:
+        default = [KL] if KL in names else [CE] if CE in names else []
+        default += [*nearest(names, "eval/cov/", 4), *nearest(names, "eval/pass/", 8)]
+        return [name for name in default or names[:3] if name != x] or list(names[:1])
+    chosen: dict[str, None] = {}
+    for name in wanted:
+        matches = [name] if name in names else fnmatch.filter(names, name)
+        if not matches:
+            raise ValueError(_unknown("metric", name, names))
+        chosen |= dict.fromkeys(sorted(matches, key=_natural))
+    return list(chosen)
+
+
+def nearest(names: Sequence[str], prefix: str, n: float) -> list[str]:
+    """The one of `<prefix><N>` whose N is nearest to `n` in ratio, as a list; empty if there is none."""
+    ns = {name: float(name.removeprefix(prefix)) for name in names if re.fullmatch(rf"{prefix}[\d.]+", name)}
+    return [min(ns, key=lambda name: max(ns[name] / n, n / ns[name]))] if ns else []
+
+
+def _rules(found: Comparison, config: DictConfig, oracles: Sequence[str]) -> dict[int, Any]:
+    """Rank -> rows of the group's rules; the tournament for the groups with a line alone."""
+    settings = config.tournament
+    shown = [run for group in found.shown for run in group.runs]
+    chosen: dict[tuple[str, int], int] = {}
+    name = f"simple_tournament, N = {settings.n:g}"
+    if 0 < len(shown) <= settings.max_runs:
+        have = [run for run in shown if (run.head.path / "log_probs").is_dir()]
+        chosen, problems = tournaments(have, settings.n, settings.tie_break)
+        found.notes.extend(f"{problem.what}: {problem.why}" for problem in problems)
+    elif settings.max_runs:
+        found.notes.append(
+            f"No tournament: the {len(found.shown)} groups with a line are {len(shown)} runs, "
+            f"more than tournament.max_runs={settings.max_runs}."
+        )
+    return {
+        rank: rule_rows(group, found.metrics, oracles, chosen, name)
+        for rank, group in enumerate(found.groups, start=1)
+    }
+
+
+def _check(config: DictConfig) -> None:
+    """Refuse bad values before anything is read."""
+    whole("lines", config.lines, 1)
+    whole("top", config.top, 1)
+    band = config.band
+    if band != "range":
+        ends = list(band) if OmegaConf.is_list(band) else []
+        quantiles = [real("band", end, least=0, most=1) for end in ends]
+        if len(quantiles) != 2 or not quantiles[0] < quantiles[1]:
+            raise ValueError(f"band: {band}; valid: range, or two quantiles such as [0.1,0.9]")
+    settings = config.tournament
+    real("tournament.n", settings.n, least=1)
+    if settings.tie_break not in get_args(TieBreak):
+        raise ValueError(
+            f"tournament.tie_break: {settings.tie_break!r}; valid: one of {', '.join(TIE_BREAKS)}"
+        )
+    whole("tournament.max_runs", settings.max_runs)
+    flag("progress", config.progress)
+    if not isinstance(config.x, str):
+        raise ValueError(f"x: {config.x!r}; valid: step, global_step or a metric")
+    states = [*STATES, "unknown", "all"]
+    for state in _many(config.states):
+        if state not in states:
+            raise ValueError(f"states: {state!r}; valid: some of {', '.join(states)}")
+
+
+def _where(heads: Sequence[Head], where: Mapping[str, Any] | None) -> list[Head]:
+    kept = list(heads)
+    for key, value in (where or {}).items():
+        key = str(key)
+        known = sorted({name for head in heads for name in head.config})
+        if heads and key not in known:
+            raise ValueError(_unknown("where", key, known))
+        wanted = f"{value:g}" if isinstance(value, float) else str(value)
+        there = sorted({setting(head, key) for head in kept})
+        kept = [head for head in kept if setting(head, key) == wanted]
+        if there and not kept:
+            raise ValueError(f"where: no run has {key}={wanted}; valid: {', '.join(there[:12])}")
+    return kept
+
+
+def _in_state(heads: Sequence[Head], states: Any) -> tuple[list[Head], list[Problem]]:
+    wanted = _many(states)
+    kept = [head for head in heads if "all" in wanted or head.state in wanted]
+    left = [head for head in heads if not ("all" in wanted or head.state in wanted)]
+    return kept, [Problem(head.name, ": ".join(filter(None, (head.state, head.reason)))) for head in left]
+
+
+def _with_metrics(
+    runs: Sequence[Run], metrics: Sequence[str], names: Sequence[str]
+) -> tuple[list[Run], list[Problem]]:
+    """Without the runs that have none of the metrics; runs that lack some are named and stay."""
+    has = {
+        metric: [bool((run.values[metric] == run.values[metric]).any()) for run in runs] for metric in metrics
+    }
+    problems = []
+    for metric, there in has.items():
+        if not any(there):
+            raise ValueError(_unknown("metric", metric, [name for name in names if name != metric]))
+        lacking = [run.head.name for run, own in zip(runs, there, strict=True) if not own]
+        problems += [Problem(name, f"has no {metric}") for name in lacking]
+    return [run for i, run in enumerate(runs) if any(there[i] for there in has.values())], problems
+
+
+def _need(left: Sequence[Head] | Sequence[Run], problems: Sequence[Problem], paths: Sequence[str]) -> None:
+    if not left:
+        why = "; ".join(f"{problem.what}: {problem.why}" for problem in problems[:3])
+        more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
+        raise ValueError(f"runs: nothing to compare in {', '.join(paths[:3])}: {why}{more}")
+
+
+def _unknown(field: str, name: str, names: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, names, n=5, cutoff=0.5) or list(names[:5])
+    return f"{field}: {name!r} is in no run; valid are {len(names)}, for example {', '.join(near)}"
+
+
+def _natural(name: str) -> list[tuple[int, float, str]]:
+    parts = re.split(r"(\d+\.?\d*)", name)
+    return [(0, float(part), "") if part[:1].isdigit() else (1, 0.0, part) for part in parts]
+
+
+def _many(value: Any) -> list[Any]:
+    """A scalar as a list of one; None as none."""
+    if value is None:
+        return []
+    return list(value) if OmegaConf.is_list(value) else [value]
+
+
+def main() -> None:
+    """Part the command line in two: Hydra knows options alone."""
+    runs, options = split_arguments(sys.argv[1:])
+    whole, sys.argv = sys.argv, [sys.argv[0], *options]
+    try:
+        command("compare", lambda config: compare(config, runs, whole[1:]), makes_runs=False)()
+    finally:
+        sys.argv = whole

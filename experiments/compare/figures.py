@@ -1,0 +1,228 @@
+"""Figures of a comparison: a few groups in colour, all the others as one grey band."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from covlab.report import plotting as draw
+from experiments.compare.groups import Group, Member, Summary, curve
+
+COLOURS = (draw.BLUE, draw.RED, draw.GREEN, draw.ORANGE, draw.PURPLE, draw.INK, "#56B4E9", "#8c6d31")
+"""Okabe and Ito's, and a brown in the place of their yellow, which is too light on white."""
+MOST_LINES = len(COLOURS)
+_GREY = "#9a9a9a"
+_MOST_DOTS = 4000
+_MARKS = ("o", "s", "D", "^", "v", "P", "X", "*")
+
+
+@mpl.rc_context(draw.STYLE)
+def curves(
+    shown: Mapping[str, Group], others: Sequence[Group], metrics: Sequence[str], x: str, band: draw.Band
+) -> Figure:
+    """Every metric against `step` or `global_step`, a panel each: medians and bands over the seeds.
+
+    `shown` maps labels to the groups drawn in colour. Of `others` the median and the middle 80 % of the
+    groups' own medians are drawn in grey.
+    """
+    fig, axes = _panels(len(metrics))
+    for axis, metric in zip(axes.flat, metrics, strict=False):
+        _others(axis, others, x, metric)
+        for (label, group), colour in zip(shown.items(), COLOURS, strict=False):
+            points, table = curve(group.members, x, metric)
+            if points.size:
+                draw.line_over_seeds(axis, points, table, colour, label, band)
+        axis.set(title=metric, xlabel=x.replace("_", " "))
+    _finish(fig, axes, len(metrics), shown, others)
+    return fig
+
+
+@mpl.rc_context(draw.STYLE)
+def paths(shown: Mapping[str, Group], others: Sequence[Group], metrics: Sequence[str], x: str) -> Figure:
+    """Every metric against another metric `x`, checkpoint by checkpoint.
+
+    A dot is a checkpoint of one seed, a line the group's path (medians over seeds at each step), the large
+    dot its end. Grey dots are the other groups'.
+    """
+    fig, axes = _panels(len(metrics))
+    for axis, metric in zip(axes.flat, metrics, strict=False):
+        rest = _dots([member for group in others for member in group.members], x, metric)
+        axis.scatter(*rest, s=6, color=_GREY, alpha=0.25, linewidths=0, rasterized=True)
+        for group, colour in zip(shown.values(), COLOURS, strict=False):
+            axis.scatter(*_dots(group.members, x, metric), s=9, color=colour, alpha=0.3, linewidths=0)
+            (steps, across), (also, up) = (curve(group.members, "step", key) for key in (x, metric))
+            both, first, second = np.intersect1d(steps, also, return_indices=True)
+            if both.size:
+                path = np.nanmedian(across, axis=0)[first], np.nanmedian(up, axis=0)[second]
+                axis.plot(*path, color=colour)
+                axis.plot(path[0][-1:], path[1][-1:], "o", color=colour, markersize=8, mec="white")
+        axis.set(title=f"{metric} against {x}", xlabel=x, ylabel=metric)
+    _finish(fig, axes, len(metrics), shown, others)
+    return fig
+
+
+@mpl.rc_context(draw.STYLE)
+def settings(
+    groups: Sequence[Group], values: Sequence[float], keys: Mapping[str, str], name: str
+) -> Figure | None:
+    """One number of every group against each setting that differs, a panel each; at most 9 settings.
+
+    A dot is a group, the line joins the medians of each value of the setting (of eighths of the groups, where
+    there are more than 12 values). The settings that explain most of the number's ranks stand first. None
+    where there is nothing to draw.
+    """
+    y = np.asarray(values, np.float64)
+    kept = np.flatnonzero(np.isfinite(y))
+    texts = {key: [groups[int(i)].settings[key] for i in kept] for key in keys}
+    # A text that differs nearly everywhere, such as a name, explains nothing.
+    texts = {
+        k: column for k, column in texts.items() if 1 < len(_places(column)[1]) <= 12 or _numeric(column)
+    }
+    if kept.size < 3 or not texts:
+        return None
+    y = y[kept]
+    ordered = sorted(texts, key=lambda key: -_explained(texts[key], y))[:9]
+    fig, axes = _panels(len(ordered))
+    random = np.random.default_rng(0)
+    for axis, key in zip(axes.flat, ordered, strict=False):
+        place, ticks = _places(texts[key])
+        numbers = np.unique(place)
+        few = numbers.size <= 12
+        width = 0.18 if ticks else 0.0
+        dots = place + random.uniform(-width, width, place.size)
+        some = random.permutation(place.size)[:_MOST_DOTS]
+        axis.scatter(dots[some], y[some], s=10, color=draw.BLUE, alpha=0.3, linewidths=0, rasterized=True)
+        parts = [place == number for number in numbers] if few else _eighths(place)
+        line = [np.median(place[part]) for part in parts], [np.median(y[part]) for part in parts]
+        axis.plot(*line, color=draw.INK, marker="o", markersize=4)
+        if ticks:
+            axis.set_xticks(range(len(ticks)), ticks, rotation=0 if sum(map(len, ticks)) < 30 else 25)
+        elif numbers[0] > 0 and numbers[-1] >= 50 * numbers[0]:
+            axis.set_xscale("log")
+        axis.set(title=keys[key], ylabel=name)
+    _finish(fig, axes, len(ordered), {}, ())
+    return fig
+
+
+@mpl.rc_context(draw.STYLE)
+def rules(chosen: Mapping[str, Mapping[str, Summary]], metric: str) -> Figure:
+    """A metric at each rule's checkpoint: label -> rule -> its median, lowest and highest over the seeds."""
+    names = list(dict.fromkeys(rule for found in chosen.values() for rule in found))
+    fig, axes = draw.new_figure(1, 1, (8.2, 1.6 + 0.5 * len(chosen)))
+    axis = axes[0, 0]
+    for index, rule in enumerate(names):
+        own = [(row, found[rule]) for row, found in enumerate(chosen.values()) if rule in found]
+        row = np.array([row for row, _ in own]) + 0.6 * ((index + 0.5) / len(names) - 0.5)
+        middle, low, high = np.array([value for _, value in own]).T
+        colour = COLOURS[index % len(COLOURS)]
+        axis.hlines(row, low, high, color=colour, linewidth=1.2, alpha=0.6)
+        axis.plot(middle, row, _MARKS[index % len(_MARKS)], color=colour, markersize=6, label=rule)
+    axis.set_yticks(range(len(chosen)), list(chosen), fontsize=8.5)
+    axis.invert_yaxis()
+    axis.grid(visible=False, axis="y")
+    axis.set(xlabel=f"{metric} at the chosen checkpoint")
+    handles, labels = axis.get_legend_handles_labels()
+    _legend(fig, handles, labels, 8.2)
+    return fig
+
+
+def _panels(count: int) -> tuple[Figure, np.ndarray]:
+    width = min(3, count)
+    height = -(-count // width)
+    size = (8.2, 4.6) if count == 1 else (4.2 * width, 3.3 * height + 0.4)
+    return draw.new_figure(height, width, size)
+
+
+def _others(axis: Axes, others: Sequence[Group], x: str, metric: str) -> None:
+    """One grey band for all the groups that have no line of their own."""
+    medians = []
+    for group in others:
+        points, table = curve(group.members, x, metric)
+        if points.size:
+            medians.append((points, np.nanmedian(table, axis=0)))
+    if not medians:
+        return
+    grid = medians[0][0]
+    if not all(np.array_equal(points, grid) for points, _ in medians):
+        every = np.unique(np.concatenate([points for points, _ in medians]))
+        grid = every[np.unique(np.linspace(0, every.size - 1, 200).round().astype(int))]
+    table = np.stack([np.interp(grid, points, value, np.nan, np.nan) for points, value in medians])
+    there = ~np.isnan(table).all(axis=0)
+    draw.line_over_seeds(axis, grid[there], table[:, there], _GREY, "", (0.1, 0.9))
+
+
+def _dots(members: Sequence[Member], x: str, metric: str) -> tuple[np.ndarray, np.ndarray]:
+    """Both metrics at every checkpoint that has them; a fixed random sample where there are too many."""
+    pairs = [np.stack([member.column(x), member.column(metric)]) for member in members]
+    table = np.concatenate([np.zeros((2, 0)), *pairs], axis=1)
+    table = table[:, np.isfinite(table).all(axis=0)]
+    some = np.random.default_rng(0).permutation(table.shape[1])[:_MOST_DOTS]
+    return table[0, some], table[1, some]
+
+
+def _finish(
+    fig: Figure, axes: np.ndarray, count: int, shown: Mapping[str, Group], others: Sequence[Group]
+) -> None:
+    for axis in axes.flat[count:]:
+        axis.remove()
+    handles: list[Any] = [Line2D([], [], color=colour) for colour in COLOURS[: len(shown)]]
+    labels = list(shown)
+    if others:
+        handles.append(Line2D([], [], color=_GREY))
+        labels.append(f"the other {len(others)} groups" if shown else f"{len(others)} groups")
+    if handles:
+        _legend(fig, handles, labels, float(fig.get_size_inches()[0]))
+
+
+def _legend(fig: Figure, handles: Sequence[Any], labels: Sequence[str], width: float) -> None:
+    """Under the figure, in as many columns as the longest label allows; 13 letters take about an inch."""
+    columns = max(1, min(len(labels), int(width * 13 / (max(map(len, labels)) + 6))))
+    fig.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=9, handlelength=1.6)
+
+
+def _places(texts: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+    """Positions on an axis: the numbers themselves; else places of categories, and their names."""
+    try:
+        numbers = np.array([float(text) for text in texts])
+    except ValueError:
+        numbers = np.array([math.nan])
+    if np.isfinite(numbers).all() and np.unique(numbers).size > 2:
+        return numbers, []
+    names = sorted(set(texts), key=lambda text: (_number(text), text))
+    kept = [name if len(name) <= 18 else f"{name[:17]}…" for name in names]
+    return np.array([names.index(text) for text in texts], np.float64), kept
+
+
+def _numeric(texts: Sequence[str]) -> bool:
+    return not _places(texts)[1]
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.inf
+
+
+def _eighths(place: np.ndarray) -> list[np.ndarray]:
+    edges = np.quantile(place, np.linspace(0, 1, 9))
+    index = np.clip(np.searchsorted(edges, place, "right") - 1, 0, 7)
+    return [index == part for part in range(8) if (index == part).any()]
+
+
+def _explained(texts: Sequence[str], y: np.ndarray) -> float:
+    """Share of the variance of the ranks of y that lies between the values, less what chance would give."""
+    rank = np.argsort(np.argsort(y)).astype(np.float64)
+    place, _ = _places(texts)
+    parts = [place == value for value in np.unique(place)]
+    parts = parts if len(parts) <= 12 else _eighths(place)
+    between = sum(part.sum() * (rank[part].mean() - rank.mean()) ** 2 for part in parts)
+    total = ((rank - rank.mean()) ** 2).sum()
+    return float(between / total - (len(parts) - 1) / max(len(rank) - 1, 1))

@@ -1,0 +1,251 @@
+"""What differs between runs, the groups that this makes, and each group's numbers over its seeds."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import difflib
+import fnmatch
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float, Num
+
+from experiments.compare.runs import Head, Problem, Run
+
+REPLICATES = ("seed", "seeds")
+"""Settings whose values are repetitions of one experiment: a group's band runs over them."""
+ABSENT = "absent"
+MOST_POINTS = 400
+"""Points of a curve whose members were measured at different steps."""
+_HIGHER = ("pass", "sampled_pass", "accuracy", "validity", "sampled_validity")
+
+Direction = Literal["lowest", "highest"]
+Summary = tuple[float, float, float]
+"""Median, lowest and highest over the seeds."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Member:
+    """One seed of one run."""
+
+    run: Run
+    seed: int
+
+    def column(self, key: str) -> Float[np.ndarray, " checkpoints"]:
+        """A metric, `step` or `global_step` at every checkpoint."""
+        if key in ("step", "global_step"):
+            return np.asarray(getattr(self.run, key), np.float64)
+        return self.run.values[key][self.run.seeds.index(self.seed)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Runs that agree in every compared setting.
+
+    Attributes:
+        settings: key -> value as text, of the keys that differ between groups.
+        runs: the runs.
+        members: their seeds, but for the diverged ones.
+        diverged: how many seeds those are.
+    """
+
+    settings: dict[str, str]
+    runs: tuple[Run, ...]
+    members: tuple[Member, ...]
+    diverged: int
+
+    @property
+    def states(self) -> str:
+        """`complete`, or for example `2 complete, 1 running`."""
+        counts = collections.Counter(run.head.state for run in self.runs)
+        return next(iter(counts)) if len(counts) == 1 else ", ".join(f"{n} {s}" for s, n in counts.items())
+
+
+def differing_keys(heads: Sequence[Head], ignored: Iterable[str]) -> list[str]:
+    """Dotted keys whose values differ between the runs, in the order of the configuration.
+
+    `ignored` names keys, or sections of them, that are no part of the comparison.
+    """
+    skipped = tuple(ignored)
+    first: dict[str, str] = {}
+    differ: set[str] = set()
+    counts: collections.Counter[str] = collections.Counter()
+    for head in heads:
+        for key, value in head.config.items():
+            counts[key] += 1
+            text = repr(value)
+            if first.setdefault(key, text) != text:
+                differ.add(key)
+    differ |= {key for key, count in counts.items() if count < len(heads)}
+    return [key for key in first if key in differ and not _within(key, skipped)]
+
+
+def together(heads: Sequence[Head], keys: Sequence[str]) -> dict[str, list[str]]:
+    """key -> the later keys that always change with it (a larger model has more layers AND a larger width).
+
+    Only the keys of the result are needed to tell the groups apart as all `keys` do.
+    """
+    found: dict[tuple[int, ...], str] = {}
+    kept: dict[str, list[str]] = {}
+    for key in keys:
+        seen: dict[str, int] = {}
+        pattern = tuple(seen.setdefault(setting(head, key), len(seen)) for head in heads)
+        if pattern in found:
+            kept[found[pattern]].append(key)
+        else:
+            found[pattern] = key
+            kept[key] = []
+    return kept
+
+
+def setting(head: Head, key: str) -> str:
+    """A value of a run's configuration as text; of a class or function (`_target_`) the last part of its
+    name. `run` is the run's name.
+    """
+    if key == "run":
+        return head.name
+    if key not in head.config:
+        return ABSENT
+    value = head.config[key]
+    text = str(value) if not isinstance(value, float) else f"{value:g}"
+    return text.rpartition(".")[2] if key.endswith("_target_") else text
+
+
+def choose_keys(wanted: Sequence[str], differing: Sequence[str], known: Iterable[str]) -> list[str]:
+    """The keys that `wanted` names or matches, in the order given.
+
+    Raises:
+        ValueError: one of them matches no key of any configuration.
+    """
+    known = ["run", *known]
+    chosen: dict[str, None] = {}
+    for name in wanted:
+        # A pattern stands for those of its keys that say something.
+        matches = [name] if name in known else fnmatch.filter(differing, name)
+        if not matches and not fnmatch.filter(known, name):
+            near = difflib.get_close_matches(name, known, n=3) or list(differing[:3]) or known[:3]
+            raise ValueError(f"group_by: {name!r} is in no configuration; for example {', '.join(near)} is")
+        chosen |= dict.fromkeys(matches)
+    return list(chosen)
+
+
+def make_groups(
+    runs: Sequence[Run], keys: Sequence[str], identity: Sequence[str]
+) -> tuple[list[Group], list[Problem]]:
+    """Groups of runs that agree in all `keys`, in order of first appearance.
+
+    Equal seeds of runs that agree in all of `identity` are one and the same experiment: the one with more
+    checkpoints counts, the other is named.
+    """
+    taken: dict[tuple[Any, ...], Run] = {}
+    problems = []
+    for run in sorted(runs, key=lambda run: -len(run.step)):
+        for seed in run.seeds:
+            place = (*(repr(run.head.config.get(key)) for key in identity), run.phase, seed)
+            first = taken.setdefault(place, run)
+            if first is not run:
+                problems.append(
+                    Problem(run.head.name, f"seed {seed}: counted once, as that of {first.head.name}")
+                )
+    owners: dict[str, set[int]] = collections.defaultdict(set)
+    for (*_, seed), run in taken.items():
+        owners[run.head.name].add(seed)
+    found: dict[tuple[str, ...], list[Run]] = {}
+    for run in runs:
+        if owners[run.head.name]:
+            found.setdefault(tuple(setting(run.head, key) for key in keys), []).append(run)
+    groups = []
+    for values, own in found.items():
+        counted = [(run, seed) for run in own for seed in run.seeds if seed in owners[run.head.name]]
+        members = tuple(Member(run, seed) for run, seed in counted if seed not in run.diverged)
+        settings = dict(zip(keys, values, strict=True))
+        groups.append(Group(settings, tuple(own), members, len(counted) - len(members)))
+    return groups, problems
+
+
+def direction(metric: str, higher: Sequence[str] = ()) -> Direction:
+    """Whether a metric's best value is its highest; `higher` are patterns of further ones that are so."""
+    more = any(part in _HIGHER for part in metric.split("/"))
+    return "highest" if more or any(fnmatch.fnmatch(metric, name) for name in higher) else "lowest"
+
+
+def final(member: Member, metric: str) -> float:
+    """The last value of a seed; NaN if it has none."""
+    column = member.column(metric)
+    there = np.flatnonzero(~np.isnan(column))
+    return float(column[there[-1]]) if there.size else math.nan
+
+
+def best(member: Member, metric: str, which: Direction) -> float:
+    """The best value of a seed over its checkpoints; NaN if it has none."""
+    column = member.column(metric)
+    column = column[~np.isnan(column)]
+    if not column.size:
+        return math.nan
+    return float(column.max() if which == "highest" else column.min())
+
+
+def summary(values: Sequence[float]) -> Summary:
+    """Median, lowest and highest of the values that there are; infinite ones count, NaN does not."""
+    # Plain Python: most groups have a handful of seeds, and there may be thousands of groups.
+    kept = sorted(value for value in values if not math.isnan(value))
+    if not kept:
+        return (math.nan, math.nan, math.nan)
+    lower, upper = kept[(len(kept) - 1) // 2], kept[len(kept) // 2]
+    return (lower if lower == upper else (lower + upper) / 2, kept[0], kept[-1])
+
+
+def curve(
+    members: Sequence[Member], x: str, metric: str
+) -> tuple[Num[np.ndarray, " points"], Float[np.ndarray, "seeds points"]]:
+    """A metric of every seed against `step` or `global_step`, on the points where any seed was measured.
+
+    Where seeds were measured at different points, each is drawn straight between its own, and is absent
+    before its first and after its last; infinite values are absent. More than 400 points are thinned out.
+    """
+    series = []
+    for member in members:
+        position, column = member.column(x), member.column(metric)
+        kept = np.isfinite(column)
+        if kept.any():
+            series.append((position[kept], column[kept]))
+    if not series:
+        return np.zeros(0), np.zeros((0, 0))
+    first = series[0][0]
+    if all(np.array_equal(position, first) for position, _ in series):
+        return first, np.stack([column for _, column in series])
+    grid = np.unique(np.concatenate([position for position, _ in series]))
+    if grid.size > MOST_POINTS:
+        grid = grid[np.unique(np.linspace(0, grid.size - 1, MOST_POINTS).round().astype(int))]
+    rows = [np.interp(grid, position, column, np.nan, np.nan) for position, column in series]
+    table = np.stack(rows)
+    return grid[~np.isnan(table).all(axis=0)], table[:, ~np.isnan(table).all(axis=0)]
+
+
+def short_names(keys: Sequence[str]) -> dict[str, str]:
+    """key -> its last parts, as few as tell it from the others; `_target_` keeps the section before it."""
+    names = {}
+    for key in keys:
+        parts = [part for part in key.split(".") if part != "_target_"]
+        for size in range(1, len(parts) + 1):
+            name = ".".join(parts[-size:])
+            alike = [k for k in keys if f".{k.removesuffix('._target_')}".endswith(f".{name}")]
+            if alike == [key]:
+                break
+        names[key] = name
+    return names
+
+
+def label(group: Group, names: Mapping[str, str], limit: int = 60) -> str:
+    """`width=64, learning_rate=0.001`, cut to `limit` characters."""
+    text = ", ".join(f"{name}={group.settings[key]}" for key, name in names.items())
+    if not group.settings:
+        text = group.runs[0].head.name if len(group.runs) == 1 else f"all {len(group.runs)} runs"
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def _within(key: str, sections: Sequence[str]) -> bool:
+    return any(key == section or key.startswith(f"{section}.") for section in sections)

@@ -1,0 +1,139 @@
+"""Which checkpoint each selection rule takes in every compared run, and what that choice costs."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from covlab.claims.selection import run_matrices, run_tables
+from experiments.compare.groups import Group, Member, Summary, summary
+from experiments.compare.runs import Problem, Run
+from metrics import TieBreak, last, select_lowest
+
+CE, KL = "eval/ce", "eval/kl"
+ORACLE = "oracle_pass_at_n"
+
+
+@dataclasses.dataclass(frozen=True)
+class RuleRow:
+    """A rule's choices in one group, over its seeds.
+
+    Attributes:
+        rule: its name, with N where it has one.
+        step: of the chosen checkpoints.
+        values: metric -> its value at the chosen checkpoint.
+        behind: the oracle's Pass@N minus that of the choice, seed by seed; NaN without Pass@N.
+        seeds: how many seeds have such a choice.
+    """
+
+    rule: str
+    step: Summary
+    values: dict[str, Summary]
+    behind: Summary
+    seeds: int
+
+
+Tournaments = Mapping[tuple[str, int], int]
+"""(run's name, seed) -> the step that the tournament chose."""
+
+
+def tournaments(
+    runs: Iterable[Run], n: float, tie_break: TieBreak
+) -> tuple[dict[tuple[str, int], int], list[Problem]]:
+    """The simple tournament on `log_probs/` of every run that has them.
+
+    Source: Coverage Principle, arXiv 2510.15020, the simple tournament.
+
+    Raises:
+        ValueError: an N below 1.
+    """
+    if not n >= 1:
+        raise ValueError(f"tournament.n: {n}; valid: a number >= 1")
+    chosen: dict[tuple[str, int], int] = {}
+    problems = []
+    for run in runs:
+        try:
+            matrices = run_matrices(run.head.path, None if run.phase == "all" else run.phase)
+            tables = run_tables(matrices, (n,), (tie_break,), (1,), ("simple_tournament",))
+        except (ValueError, KeyError) as error:
+            problems.append(Problem(run.head.name, f"no tournament: {error}"))
+            continue
+        chosen |= {(run.head.name, seed): int(rows[0]["step"]) for seed, rows in tables.items()}
+    return chosen, problems
+
+
+def choices(member: Member, oracles: Sequence[str], chosen: Tournaments, tournament: str) -> dict[str, int]:
+    """Rule -> index of the checkpoint that it takes among those of one seed that were evaluated.
+
+    The cross-entropy breaks the oracles' ties, as in `experiments.select`.
+
+    Args:
+        member: a seed of a run.
+        oracles: the `eval/pass/<N>` that an oracle looks at.
+        chosen: steps of the tournament.
+        tournament: what that rule is called.
+    """
+    values = member.run.values
+    scores = {key: member.column(key) for key in (CE, KL, *oracles) if key in values}
+    evaluated = {key: np.flatnonzero(~np.isnan(column)) for key, column in scores.items()}
+    found: dict[str, int] = {}
+    own = chosen.get((member.run.head.name, member.seed))
+    at = np.flatnonzero(member.run.step == own)
+    if own is not None and at.size:
+        found[tournament] = int(at[-1])
+    for rule, key in (("min_cross_entropy", CE), ("min_kl", KL)):
+        if key in scores and evaluated[key].size:
+            found[rule] = int(evaluated[key][select_lowest(rule, scores[key][evaluated[key]]).index])
+    for key in oracles:
+        if key not in scores or not evaluated[key].size:
+            continue
+        kept = evaluated[key]
+        order = scores[CE][kept] if CE in scores and not np.isnan(scores[CE][kept]).any() else None
+        choice = select_lowest(
+            ORACLE, 1 - scores[key][kept], "earliest" if order is None else "min_cross_entropy",
+            cross_entropies=order,
+        )  # fmt: skip
+        found[f"{ORACLE}, N = {key.rpartition('/')[2]}"] = int(kept[choice.index])
+    there = np.unique(np.concatenate([np.zeros(0, int), *evaluated.values()]))
+    if there.size:
+        found["last"] = int(there[last(there.size).index])
+    return found
+
+
+def rule_rows(
+    group: Group,
+    metrics: Sequence[str],
+    oracles: Sequence[str],
+    chosen: Tournaments,
+    tournament: str,
+) -> list[RuleRow]:
+    """A row for each rule that applies to some seed of the group."""
+    picks = [(member, choices(member, oracles, chosen, tournament)) for member in group.members]
+    rules = dict.fromkeys(rule for _, found in picks for rule in found)
+    rows = []
+    for rule in rules:
+        own = [(member, found[rule]) for member, found in picks if rule in found]
+        rows.append(
+            RuleRow(
+                rule,
+                summary([float(member.run.step[index]) for member, index in own]),
+                {
+                    metric: summary([float(member.column(metric)[index]) for member, index in own])
+                    for metric in metrics
+                },
+                summary(
+                    [_behind(member, index, oracles[0]) if oracles else math.nan for member, index in own]
+                ),
+                len(own),
+            )
+        )
+    return rows
+
+
+def _behind(member: Member, index: int, oracle: str) -> float:
+    column = member.column(oracle)
+    known = column[~np.isnan(column)]
+    return float(known.max() - column[index]) if known.size else math.nan

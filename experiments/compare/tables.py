@@ -1,0 +1,241 @@
+"""The tables of a comparison: groups of runs best first, and what the selection rules take in each."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from covlab.report.plotting import Band
+from covlab.report.tables import cell
+from experiments.compare.figures import MOST_LINES
+from experiments.compare.groups import Group, Summary, best, direction, final, label, short_names, summary
+from experiments.compare.rules import RuleRow
+from experiments.compare.runs import Problem
+from metrics import Interval
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """Groups in the order of the table, and how they are shown.
+
+    Attributes:
+        groups: best first, once `sorted`.
+        keys: the settings that tell them apart -> those that always change with them.
+        metrics: the compared ones; the first sorts.
+        x: what they are drawn against.
+        phases: compared ones; one, unless runs differ in their last.
+        band: over the seeds.
+        sort: see conf/compare.yaml.
+        higher: patterns of metrics whose highest value is best.
+        lines, top: how many groups have a line, and rows on the screen.
+        problems: what was left out.
+        oracles: the `eval/pass/<N>` that the oracle looks at.
+        rules: rank (from 1) -> the rules' choices.
+        notes: further sentences for the reader.
+    """
+
+    groups: tuple[Group, ...]
+    keys: dict[str, list[str]]
+    metrics: tuple[str, ...]
+    x: str
+    phases: tuple[str, ...]
+    band: Band
+    sort: str
+    higher: tuple[str, ...]
+    lines: int
+    top: int
+    problems: tuple[Problem, ...]
+    oracles: tuple[str, ...] = ()
+    rules: Mapping[int, Sequence[RuleRow]] = dataclasses.field(default_factory=dict)
+    notes: list[str] = dataclasses.field(default_factory=list)
+
+    def sorted(self) -> Comparison:
+        """The groups in the order that `sort` asks for; groups without a number last.
+
+        Raises:
+            ValueError: an unknown order.
+        """
+        kind, _, metric = self.sort.partition(":")
+        if self.sort in self.keys:
+            order = [_setting_order(group.settings[self.sort]) for group in self.groups]
+            ranks = sorted(range(len(order)), key=lambda i: order[i])
+        elif kind in ("best", "final") and (metric or self.metrics[0]) in self.metrics:
+            metric = metric or self.metrics[0]
+            sign = -1 if direction(metric, self.higher) == "highest" else 1
+            value = [sign * self.number(group, metric, kind)[0] for group in self.groups]
+            ranks = sorted(range(len(value)), key=lambda i: (math.isnan(value[i]), value[i]))
+        else:
+            valid = [
+                "best",
+                "final",
+                *(f"{kind}:{self.metrics[-1]}" for kind in ("best", "final")),
+                *self.keys,
+            ]
+            raise ValueError(f"sort: {self.sort!r}; valid: {', '.join(valid)}")
+        return dataclasses.replace(self, groups=tuple(self.groups[i] for i in ranks))
+
+    def with_rules(self, rules: Mapping[int, Sequence[RuleRow]]) -> Comparison:
+        """The same with the rules' choices."""
+        return dataclasses.replace(self, rules=rules)
+
+    @property
+    def shown(self) -> tuple[Group, ...]:
+        """The groups with a line of their own."""
+        return self.groups[: min(self.lines, MOST_LINES)]
+
+    @functools.cached_property
+    def names(self) -> dict[str, str]:
+        """key -> short name."""
+        return short_names(list(self.keys))
+
+    @functools.cached_property
+    def labels(self) -> list[str]:
+        """Of the groups with a line: their rank in the table and their settings."""
+        if len(self.groups) == 1:
+            return [label(self.groups[0], self.names)]
+        # What all of them share is in the table, and would push what differs out of a label.
+        differ = [key for key in self.keys if len({group.settings[key] for group in self.shown}) > 1]
+        names = {key: self.names[key] for key in differ}
+        texts = [label(group, names) for group in self.shown]
+        return [f"{rank}: {text}" if text else str(rank) for rank, text in enumerate(texts, start=1)]
+
+    def number(self, group: Group, metric: str, kind: str) -> Summary:
+        """A metric's best or final value over the group's seeds."""
+        if kind == "final":
+            return summary([final(member, metric) for member in group.members])
+        which = direction(metric, self.higher)
+        return summary([best(member, metric, which) for member in group.members])
+
+    @functools.cached_property
+    def all_numbers(self) -> list[dict[tuple[str, str], Summary]]:
+        """(metric, best or final) -> its `number`, for every group."""
+        cells = [(metric, kind) for metric in self.metrics for kind in ("best", "final")]
+        return [{own: self.number(group, *own) for own in cells} for group in self.groups]
+
+    @property
+    def repeated(self) -> bool:
+        """Whether any group has several seeds, so that a range says something."""
+        return any(len(group.members) > 1 for group in self.groups)
+
+
+def table(
+    found: Comparison, limit: int | None = None, ranges: bool = True
+) -> tuple[list[str], list[list[Any]]]:
+    """Columns and rows of the groups' table: medians over the seeds, with their range if `ranges`."""
+    lacking = any(group.diverged for group in found.groups)
+    several = len({group.states for group in found.groups}) > 1
+    columns = ["#", *found.names.values(), "runs", "seeds", *(["diverged"] if lacking else [])]
+    columns += [*(["state"] if several else []), "last step"]
+    columns += [f"{kind} {metric}" for metric in found.metrics for kind in ("best", "final")]
+    rows = []
+    for rank, group in enumerate(found.groups[:limit], start=1):
+        head: list[Any] = [rank, *(_value(group.settings[key]) for key in found.keys)]
+        head += [len(group.runs), len(group.members), *([group.diverged] if lacking else [])]
+        head += [*([group.states] if several else []), max(int(run.step[-1]) for run in group.runs)]
+        values = found.all_numbers[rank - 1].values()
+        rows.append(head + [_with_range(value) if ranges else value[0] for value in values])
+    return columns, rows
+
+
+def rules_table(found: Comparison, ranks: Sequence[int]) -> tuple[list[str], list[list[Any]]]:
+    """Columns and rows of what every rule chooses in the groups of these ranks."""
+    columns = ["#", "rule", "seeds", "chosen step", *found.metrics]
+    columns += [f"behind the oracle, {found.oracles[0]}"] if found.oracles else []
+    rows = []
+    for rank in ranks:
+        for row in found.rules.get(rank, ()):
+            cells = [rank, row.rule, row.seeds, row.step[0], *(value[0] for value in row.values.values())]
+            rows.append(cells + ([row.behind[0]] if found.oracles else []))
+    return columns, rows
+
+
+def remarks(found: Comparison) -> list[str]:
+    """What the reader should know, in sentences."""
+    runs = sum(len(group.runs) for group in found.groups)
+    seeds = sum(len(group.members) for group in found.groups)
+    lines = [
+        f"{runs} run{'s' * (runs != 1)}, {seeds} seed{'s' * (seeds != 1)}, {len(found.groups)} "
+        f"group{'s' * (len(found.groups) != 1)}; phase {', '.join(found.phases)}."
+    ]
+    moves = {found.names[key]: short_names(also) for key, also in found.keys.items() if also}
+    lines += [
+        f"Together with {name} change {', '.join(list(also)[:8])}"
+        f"{f' and {len(also) - 8} more' if len(also) > 8 else ''}."
+        for name, also in moves.items()
+    ]
+    waiting = sum(run.head.state == "running" for group in found.groups for run in group.runs)
+    if waiting:
+        lines.append(
+            f"{waiting} of the runs say that they are still running (a killed run does too): "
+            "their last numbers are not final."
+        )
+    lost = sum(group.diverged for group in found.groups)
+    if lost:
+        lines.append(f"{lost} seed{'s' * (lost != 1)} stopped early (diverged) and count{'s' * (lost == 1)} "
+                     "in no median.")  # fmt: skip
+    return lines + found.notes
+
+
+def title(found: Comparison) -> str:
+    """Of the groups' table."""
+    kind, _, metric = found.sort.partition(":")
+    order = found.sort if found.sort in found.keys else f"{kind} {metric or found.metrics[0]}"
+    return f"Groups of runs, sorted by {order}"
+
+
+def range_note(found: Comparison) -> str:
+    """What the brackets of the groups' table mean, where it has any."""
+    return " Median over the seeds [lowest, highest]." if found.repeated else ""
+
+
+def _with_range(value: Summary) -> Any:
+    middle, low, high = value
+    if not math.isfinite(middle) or low == high:
+        return middle
+    return cell(Interval(middle, low, high))
+
+
+def _value(text: str) -> Any:
+    """A number where the text is one, so that the page aligns and sorts it as one."""
+    try:
+        return int(text)
+    except ValueError:
+        return text
+
+
+def _setting_order(text: str) -> tuple[float, str]:
+    try:
+        return float(text), ""
+    except ValueError:
+        return math.inf, text
+
+
+def flat_table(found: Comparison) -> tuple[list[str], list[list[Any]]]:
+    """`table.csv`: every group, with full keys and one number a cell."""
+    parts = ("median", "low", "high")
+    columns = ["rank", *found.keys, "runs", "seeds", "diverged", "state", "last_step"]
+    columns += [f"{kind} {m} {part}" for m in found.metrics for kind in ("best", "final") for part in parts]
+    columns += ["run_names"]
+    rows = []
+    for rank, (group, numbers) in enumerate(zip(found.groups, found.all_numbers, strict=True), start=1):
+        head = [rank, *group.settings.values(), len(group.runs), len(group.members), group.diverged]
+        head += [group.states, max(int(run.step[-1]) for run in group.runs)]
+        values = [number for value in numbers.values() for number in value]
+        rows.append([*head, *values, " ".join(run.head.name for run in group.runs)])
+    return columns, rows
+
+
+def flat_rules(found: Comparison) -> tuple[list[str], list[list[Any]]]:
+    """`rules.csv`: the rules' choices in every group, medians over the seeds."""
+    columns = ["rank", *found.keys, "rule", "seeds", "chosen_step", *found.metrics, "behind_oracle"]
+    rows = []
+    for rank, group in enumerate(found.groups, start=1):
+        for row in found.rules.get(rank, ()):
+            values = [value[0] for value in row.values.values()]
+            rows.append(
+                [rank, *group.settings.values(), row.rule, row.seeds, row.step[0], *values, row.behind[0]]
+            )
+    return columns, rows

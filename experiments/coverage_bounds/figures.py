@@ -1,0 +1,186 @@
+"""Figures and tables of experiments.coverage_bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+
+from covlab.claims.direct_claim import Drawing
+from covlab.report import plotting as draw
+from covlab.report.rates import Panel, Rate, draw_rates, rate_rows, rates_figure
+from experiments.coverage_bounds.measure import Measurements
+from tasks import numpy_stream
+
+SHOWN = (
+    *("KL", "Hellinger", "stopped KL", "stopped KL, sharper"),
+    *("Hellinger along", "converse", "transitivity", "answers"),
+)
+LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+def growth_rates(found: Measurements, family: str) -> list[Rate]:
+    """Cov_N and its bounds against H, with the theory's exponents where there are any."""
+    theory: dict[str, float | None] = {"bound by KL": 1.0, "bound by stopped KL": 0.0, "Cov": 0.0}
+    if family == "every token":
+        theory |= {"bound by stopped KL": None, "Cov": None}
+    else:
+        theory["lower bound"] = None
+    n = found.settings.fitted_n
+    return [
+        Rate(f"Cov_{n}" if name == "Cov" else name, found.growth[family, name], exponent)
+        for name, exponent in theory.items()
+    ]
+
+
+def drawings(found: Measurements) -> list[Drawing]:
+    """The report's figures."""
+    chosen = found.settings
+    rng = numpy_stream(chosen.seed, "coverage_bounds", "bootstrap", "figures")
+    panels = [
+        Panel(
+            family, "tokens H", f"at N = {chosen.fitted_n}", chosen.sizes[family], growth_rates(found, family)
+        )
+        for family in ("rare prompts", "switch", "every token")
+    ]
+    return [
+        Drawing(
+            "horizon",
+            f"Cov_{chosen.fitted_n} and its bounds against the length of the response: means over "
+            f"{chosen.draws} instances a size with 95 % intervals, fitted power laws (thin) and the theory's "
+            f"slopes (dotted). A bound above 1 (grey line) says nothing.",
+            _with_one(rates_figure(panels, rng)),
+        ),
+        Drawing(
+            "slack",
+            "Right side over left side of every inequality, by family of instances: range (thin), quartiles "
+            "(thick) and median over all draws, sizes and N with a positive left side. 1 is attained. The "
+            "share of right sides below 1 is at the right; of the converse, below ln W; of the bound of "
+            "coverage from below (Hellinger along), of left sides above 0.",
+            slack(found),
+        ),
+        Drawing(
+            "tight",
+            "Instances that attain the bounds. Left: Bernoulli(p) against Bernoulli(p/N), p from 1e-4 to "
+            "1/2, and the largest ratio that theory allows (dashed). Right: 1 - KL/(its bound) for tails C/t "
+            "cut into steps, slope -1 by theory.",
+            tight(found, rng),
+        ),
+    ]
+
+
+def _with_one(fig: Figure) -> Figure:
+    for axis in fig.axes:
+        axis.axhline(1.0, color="#aaaaaa", linewidth=1.0, zorder=0)
+    return fig
+
+
+@mpl.rc_context(draw.STYLE)
+def slack(found: Measurements) -> Figure:
+    """Ranges of right/left by inequality and family."""
+    fig, axes = draw.new_figure(2, 4, (18.5, 7.4))
+    for axis, name in zip(axes.ravel(), SHOWN, strict=True):
+        families = found.of(name)
+        for row, (family, sides) in enumerate(families.items()):
+            if sides.ratios.size:
+                low, first, median, third, high = np.quantile(np.minimum(sides.ratios, 1e6), LEVELS)
+                axis.plot((low, high), (row, row), color=draw.BLUE, linewidth=1.0)
+                axis.plot((first, third), (row, row), color=draw.BLUE, linewidth=5.0, alpha=0.5)
+                axis.plot(median, row, color=draw.INK, marker="o", markersize=4)
+            share = f"{informative(found, name, family):.0%}"
+            axis.annotate(
+                share,
+                (1.01, row),
+                xycoords=("axes fraction", "data"),
+                va="center",
+                fontsize=9,
+                color=draw.INK,
+            )
+        axis.axvline(1.0, color=draw.RED, linewidth=1.0)
+        axis.set(xscale="log", title=name, xlim=(0.8, 1e6 if name != "converse" else 1e3))
+        axis.set_yticks(range(len(families)), list(families))
+        axis.set_ylim(len(families) - 0.5, -0.5)
+    for axis in axes[1]:
+        axis.set_xlabel("right side over left side")
+    return fig
+
+
+def informative(found: Measurements, inequality: str, family: str) -> float:
+    """Share of comparisons whose right side is below the trivial bound: 1, or ln W for the KL; for the bound
+    of coverage from below, with a left side above 0."""
+    sides = found.sides[inequality, family]
+    if inequality == "Hellinger along":
+        return float(np.mean(sides.left > 0))
+    trivial = 1.0 if inequality != "converse" else found.sides["converse below ln W", family].right
+    return float(np.mean(sides.right < trivial))
+
+
+@mpl.rc_context(draw.STYLE)
+def tight(found: Measurements, rng: np.random.Generator) -> Figure:
+    """The tight pairs of the bounds by KL and Hellinger, and of the converse."""
+    sizes = found.settings.sizes
+    n = np.array(sizes["bernoulli"], float)
+    fig, axes = draw.new_figure(1, 2, (12.4, 4.8))
+    axis, right = axes[0]
+    constants = {
+        "KL": (np.log(n) - 0.5 + 0.5 / n) / (np.log(n) - 1 + 1 / n),
+        "Hellinger": 1 + (1 + n**-0.5) ** 2 / 4,
+    }
+    for colour, (name, largest) in zip((draw.BLUE, draw.ORANGE), constants.items(), strict=True):
+        sides = found.sides[name, "bernoulli"]
+        ratios = (sides.right / sides.left)[:, :, 0]
+        draw.line_over_seeds(axis, n, ratios, colour, f"by {name}: median and range")
+        axis.plot(n, largest, color=colour, linestyle=draw.DASHED, linewidth=1.2)
+    axis.set(xscale="log", xlabel="N", ylabel="bound over Cov_N", title="Bernoulli pair", ylim=(0.97, None))
+    axis.set_xticks(n, [f"{each:g}" for each in n])
+    axis.minorticks_off()
+    draw_rates(right, sizes["heavy tail"], [Rate("heavy tail", found.growth["heavy tail", "gap"], -1.0)], rng)
+    right.set(xlabel="steps of the tail", ylabel="1 - KL / bound", title="converse")
+    for each in (axis, right):
+        each.legend(fontsize=8.5, loc="best")
+    return fig
+
+
+def tables(found: Measurements) -> list[tuple[str, list[str], Sequence[list[Any]]]]:
+    """The report's tables."""
+    chosen = found.settings
+    rng = numpy_stream(chosen.seed, "coverage_bounds", "bootstrap", "tables")
+    slack_rows: list[list[Any]] = []
+    for (name, family), sides in found.sides.items():
+        if name not in SHOWN:
+            continue
+        low, _, median, _, high = np.quantile(sides.ratios, LEVELS) if sides.ratios.size else [np.nan] * 5
+        slack_rows.append(
+            [
+                *(name, family, f"{chosen.sizes[family][0]} to {chosen.sizes[family][-1]}", sides.left.size),
+                *(float(np.mean(sides.left > 0)), float(low), float(median), float(high)),
+                *(informative(found, name, family), sides.excess),
+            ]
+        )
+    growth: list[list[Any]] = []
+    for family in ("rare prompts", "switch", "every token"):
+        for row in rate_rows(chosen.sizes[family], growth_rates(found, family), rng):
+            values = found.growth[family, "Cov" if row[0].startswith("Cov") else row[0]]
+            column = list(chosen.sizes[family]).index(row[1])
+            growth.append([family, *row[:4], float(np.mean(values[:, column] >= 1))])
+    return [
+        (
+            "Every inequality on every family: share of comparisons with a positive left side, right side "
+            "over left side, share that says more than the trivial bound (1; ln W for the converse; 0 for "
+            "Hellinger along, which bounds coverage from below), largest left side minus right side.",
+            [
+                *("inequality", "family", "sizes", "comparisons", "left > 0", "least ratio", "median ratio"),
+                *("largest ratio", "informative", "excess"),
+            ],
+            sorted(slack_rows, key=lambda row: SHOWN.index(row[0])),
+        ),
+        (
+            f"Against the length H at N = {chosen.fitted_n}: mean over the instances, its 95 % interval, and "
+            f"the share of instances at which it is 1 or more.",
+            ["family", "quantity", "H", "mean", "interval", "share >= 1"],
+            growth,
+        ),
+    ]

@@ -1,0 +1,137 @@
+"""The checks that the claim on over-confidence is judged by, with targets fixed beforehand, and its notes."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float
+
+from covlab.report.verdict import Check, check_interval, check_value
+from experiments.dco.measure import Measurements
+from metrics import mean_interval, paired_difference_interval
+from metrics.evaluators import BOUND_TOLERANCE
+
+FAR = 16
+"""N' is far from N where one is at least so many times the other; nearer, it may be as good."""
+OVERCONFIDENT = 0.05
+"""Probability by which the likeliest response is over-rated, from which a model counts as over-confident."""
+
+
+def checks(found: Measurements) -> tuple[Check, ...]:
+    """The claim's checks; a check on an interval asks it of the whole 95 % interval over seeds.
+
+    The reasons for the targets:
+
+    - Cross-entropy, from an early evaluation to the last: Pass@1 rises, Pass@N at the largest N falls, Cov_N
+      there rises. Threshold 0, because the source's finding is of signs; both evaluations are at steps that
+      were fixed on other seeds, none is chosen by its result.
+    - Over-confidence is the mechanism that is claimed: at the end the likeliest response is over-rated by
+      more than .05. A calibrated model has 0, but for what a few hundred prompts leave open, about .02.
+    - DCO with N' = N, the largest: better at N than cross-entropy, after as many epochs.
+    - N' near N is best at N: at every N that is an N', the run with N' = N is better than the best of those
+      whose N' is 16 times smaller or larger. Nearer ones count as near. The best is picked by its mean on
+      these very seeds, which makes the check harder to pass.
+    - The coverage bound by KL holds at every evaluation.
+
+    Raises:
+        ValueError: with fewer than two seeds.
+    """
+    base, n = found.baseline, found.large
+    early, name = found.early, next(iter(found.arms))
+
+    def change(values: Float[np.ndarray, "seeds checkpoints"]) -> Float[np.ndarray, " seeds"]:
+        return values[:, -1] - values[:, early]
+
+    when = f"from step {base.steps[early]} to {base.steps[-1]}"
+    largest = next(key for key, value in found.trained_for.items() if value == n)
+    judged = [
+        check_interval(
+            f"{name}, {when}: change of Pass@1", mean_interval(change(base.passes[1])), ">", 0, "low"
+        ),
+        check_interval(
+            f"{name}, {when}: change of Pass@{n}", mean_interval(change(base.passes[n])), "<", 0, "high"
+        ),
+        check_interval(
+            f"{name}, {when}: change of Cov_{n}", mean_interval(change(base.coverage[n])), ">", 0, "low"
+        ),
+        check_interval(
+            f"{name}: by how much the likeliest response is over-rated at the end",
+            mean_interval(base.overconfidence[:, -1]),
+            ">",
+            OVERCONFIDENT,
+            "low",
+        ),
+        check_interval(
+            f"Pass@{n} at the end: DCO with N' = {n} minus {name}",
+            paired_difference_interval(found.last(largest, n), found.last(name, n)),
+            ">",
+            0,
+            "low",
+        ),
+    ]
+    for own, value in found.trained_for.items():
+        other = best_far(found, value)
+        if other is not None:
+            judged.append(
+                check_interval(
+                    f"Pass@{value} at the end: N' = {value} minus the best of far N' "
+                    f"({found.trained_for[other]})",
+                    paired_difference_interval(found.last(own, value), found.last(other, value)),
+                    ">",
+                    0,
+                    "low",
+                )
+            )
+    judged.append(
+        check_value(
+            "coverage bound by KL: largest excess at any evaluation",
+            found.bound_excess,
+            "<=",
+            BOUND_TOLERANCE,
+        )
+    )
+    return tuple(judged)
+
+
+def best_far(found: Measurements, n: int) -> str | None:
+    """Of the runs whose N' is far from n, the one with the highest mean Pass@n at the end; None where all are
+    near."""
+    far = [name for name, own in found.trained_for.items() if max(own, n) >= FAR * min(own, n)]
+    return max(far, key=lambda name: float(found.last(name, n).mean()), default=None)
+
+
+def notes(found: Measurements, worked: float) -> tuple[str, ...]:
+    """What the numbers mean, one sentence or two each."""
+    base, n, name = found.baseline, found.large, next(iter(found.arms))
+    written = [
+        f"{found.epochs:g} epochs of a fixed training set of each seed's own; held-out prompts are fresh.",
+        f"{name}, from step {base.steps[found.early]} to {base.steps[-1]}: "
+        + "; ".join(
+            f"{title} {values[:, found.early].mean():.3f} -> {values[:, -1].mean():.3f}"
+            for title, values in (
+                ("Pass@1", base.passes[1]),
+                (f"Pass@{n}", base.passes[n]),
+                (f"Cov_{n}", base.coverage[n]),
+                ("KL", base.kl),
+                ("confidence", base.confidence),
+                ("how often right", base.right),
+            )
+        )
+        + ".",
+    ]
+    for value in found.trained_for.values():
+        ranked = sorted(found.arms, key=lambda each: -float(found.last(each, value).mean()))
+        written.append(
+            f"Pass@{value} at the end, all arms from the best: "
+            + ", ".join(f"{each} {found.last(each, value).mean():.3f}" for each in ranked)
+            + "."
+        )
+    written.append(
+        "Label smoothing, the confidence penalty, weight decay, averaging and re-weighting have one setting "
+        "each, from the literature or at hand and not tuned: their place in the ranking is theirs, not the "
+        f"method's. The ensemble is the mixture of the checkpoints of {name} from step "
+        f"{base.steps[found.early]} on."
+    )
+    if found.left_out:
+        written.append(f"Diverged and left out of all runs: {', '.join(found.left_out)}.")
+    written.append(f"Training and evaluation took {worked:.0f} s for all runs and seeds together.")
+    return tuple(written)

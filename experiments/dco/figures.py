@@ -1,0 +1,213 @@
+"""The plots and tables of the claim on over-confidence. KL in nats; arrays are (seeds, ...)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+
+from covlab.report import plotting as draw
+from covlab.report.page import format_interval
+from experiments.dco.measure import PASS_NS, Arm, Measurements
+from metrics import mean_interval, paired_difference_interval
+
+Table = tuple[str, list[str], list[list[Any]]]
+_COLOURS = (draw.ORANGE, draw.GREEN, draw.RED, draw.PURPLE, draw.BLUE)
+_MARKERS = "osD^vPX*<>"
+
+
+def draw_all(path: Path, found: Measurements) -> list[tuple[str, Path]]:
+    """Draw the figures into `path`/figures; (caption, file) in the report's order."""
+    trained = ", ".join(str(n) for n in found.trained_for.values())
+    made = (
+        (
+            "training",
+            f"Along training on a fixed set ({found.epochs:g} epochs): cross-entropy (N' = 1) and DCO with "
+            f"N' = {trained}; median and range over {len(found.seeds)} seeds. Over-confidence is the "
+            f"likeliest valid response's share of probability minus how often it is right. Dotted: the early "
+            f"evaluation that the last one is compared with.",
+            training(found),
+        ),
+        (
+            "pass_at_n",
+            "After the last step: exact Pass@N (left) and its difference to cross-entropy's (right) against "
+            "N; a ring marks each run at N = N'. The best run at N is one whose N' is near N where the lines "
+            "cross in the order of N'.",
+            against_n(found),
+        ),
+        (
+            "interventions",
+            f"After the last step: Pass@{found.large} against Pass@1 for every arm, mean over seeds with 95 "
+            f"% intervals. Up and to the right is better; the line joins cross-entropy and DCO in the order "
+            f"of N'. The open star is cross-entropy at the early evaluation.",
+            interventions(found),
+        ),
+    )
+    return draw.save_all(path / "figures", made)
+
+
+def _colours(found: Measurements) -> dict[str, Any]:
+    return dict(zip(found.trained_for, draw.ordered_colours(len(found.trained_for)), strict=True))
+
+
+def _label(found: Measurements, name: str) -> str:
+    return f"{name}, N' = {found.trained_for[name]}" if name in found.trained_for else name
+
+
+@mpl.rc_context(draw.STYLE)
+def training(found: Measurements) -> Figure:
+    """Four quantities against the step."""
+    n = found.large
+    panels: tuple[tuple[str, Callable[[Arm], np.ndarray]], ...] = (
+        ("Pass@1", lambda arm: arm.passes[1]),
+        (f"Pass@{n}", lambda arm: arm.passes[n]),
+        (f"Cov$_{{{n}}}$", lambda arm: arm.coverage[n]),
+        ("over-confidence", lambda arm: arm.overconfidence),
+    )
+    fig, axes = draw.new_figure(2, 2, (10.5, 7), sharex=True)
+    for axis, (title, of) in zip(axes.flat, panels, strict=True):
+        axis.axvline(found.baseline.steps[found.early], color=draw.INK, linestyle=":", linewidth=1)
+        for name, colour in _colours(found).items():
+            arm = found.arms[name]
+            draw.line_over_seeds(axis, arm.steps, of(arm), colour, _label(found, name))
+        axis.set_title(title)
+    for axis in axes[1]:
+        axis.set_xlabel("step")
+    draw.legend_below(fig, [axes[0, 0]])
+    return fig
+
+
+@mpl.rc_context(draw.STYLE)
+def against_n(found: Measurements) -> Figure:
+    """Pass@N after the last step."""
+    fig, axes = draw.new_figure(1, 2, (10.5, 4.4))
+    base = found.baseline
+    for name, colour in _colours(found).items():
+        arm, own = found.arms[name], found.trained_for[name]
+        for axis, of in (
+            (axes[0, 0], lambda n, arm=arm: arm.passes[n][:, -1]),
+            (axes[0, 1], lambda n, arm=arm: arm.passes[n][:, -1] - base.passes[n][:, -1]),
+        ):
+            curve = np.stack([of(n) for n in PASS_NS], axis=1)
+            draw.line_over_seeds(axis, np.asarray(PASS_NS), curve, colour, _label(found, name))
+            matched = float(np.median(of(own)))
+            axis.plot(own, matched, "o", markersize=9, color=colour, fillstyle="none", markeredgewidth=1.6)
+    for axis, title in zip(axes[0], ("Pass@N", "Pass@N minus cross-entropy's"), strict=True):
+        axis.set(xscale="log", xlabel="N", title=title)
+    draw.legend_below(fig, [axes[0, 0]])
+    return fig
+
+
+@mpl.rc_context(draw.STYLE)
+def interventions(found: Measurements) -> Figure:
+    """Every arm at two N."""
+    fig, axes = draw.new_figure(1, 1, (8.6, 5.6))
+    axis, ordered = axes[0, 0], _colours(found)
+    others = [name for name in found.arms if name not in ordered]
+    middles = {name: [mean_interval(found.last(name, n)) for n in (1, found.large)] for name in found.arms}
+    axis.plot(
+        [middles[name][0].estimate for name in ordered],
+        [middles[name][1].estimate for name in ordered],
+        color="#999999",
+        linewidth=1.0,
+        zorder=1,
+    )
+    for index, name in enumerate((*ordered, *others)):
+        one, large = middles[name]
+        axis.errorbar(
+            one.estimate,
+            large.estimate,
+            xerr=[[one.estimate - one.low], [one.high - one.estimate]],
+            yerr=[[large.estimate - large.low], [large.high - large.estimate]],
+            color=ordered[name] if name in ordered else _COLOURS[index % len(_COLOURS)],
+            marker="o" if name in ordered else _MARKERS[1 + index % (len(_MARKERS) - 1)],
+            markersize=7,
+            linewidth=1.0,
+            linestyle="none",
+            label=_label(found, name),
+        )
+    start = found.baseline
+    axis.plot(
+        start.passes[1][:, found.early].mean(),
+        start.passes[found.large][:, found.early].mean(),
+        "*",
+        markersize=14,
+        color=draw.INK,
+        fillstyle="none",
+        linestyle="none",
+        label="cross-entropy, early",
+    )
+    axis.set(xlabel="Pass@1", ylabel=f"Pass@{found.large}")
+    draw.legend_below(fig, [axis])
+    return fig
+
+
+def tables(found: Measurements) -> list[Table]:
+    """(caption, columns, rows) in the report's order."""
+    ns = list(found.trained_for.values())
+    return [_final(found, ns), _against_baseline(found, ns), _along(found)]
+
+
+def _final(found: Measurements, ns: Sequence[int]) -> Table:
+    rows: list[list[Any]] = []
+    for name, arm in found.arms.items():
+        row: list[Any] = [name, found.trained_for.get(name)]
+        row += [float(arm.passes[n][:, -1].mean()) for n in ns]
+        row += [float(arm.coverage[found.large][:, -1].mean()), float(arm.kl[:, -1].mean())]
+        rows.append([*row, float(arm.overconfidence[:, -1].mean())])
+    return (
+        "After the last step, mean over seeds. Higher Pass@N, lower Cov_N and KL are better.",
+        [
+            *("arm", "N'", *(f"Pass@{n}" for n in ns)),
+            *(f"Cov_{found.large}", "KL (nats)", "over-confidence"),
+        ],
+        rows,
+    )
+
+
+def _against_baseline(found: Measurements, ns: Sequence[int]) -> Table:
+    first = next(iter(found.arms))
+    rows: list[list[Any]] = []
+    for name in found.arms:
+        if name == first:
+            continue
+        row: list[Any] = [name]
+        for n in ns:
+            gap = paired_difference_interval(found.last(name, n), found.last(first, n))
+            row += [gap.estimate, format_interval((gap.low, gap.high))]
+        rows.append(row)
+    return (
+        f"After the last step, Pass@N minus that of {first}, paired by seed, with 95 % intervals.",
+        ["arm", *(text for n in ns for text in (f"Pass@{n}", ""))],
+        rows,
+    )
+
+
+def _along(found: Measurements) -> Table:
+    arm, n = found.baseline, found.large
+    rows = [
+        [
+            int(step),
+            *(
+                float(values[:, i].mean())
+                for values in (
+                    arm.passes[1],
+                    arm.passes[n],
+                    arm.coverage[n],
+                    arm.kl,
+                    arm.confidence,
+                    arm.right,
+                )
+            ),
+        ]
+        for i, step in enumerate(arm.steps.tolist())
+    ]
+    return (
+        f"Along training by {next(iter(found.arms))}, mean over seeds.",
+        ["step", "Pass@1", f"Pass@{n}", f"Cov_{n}", "KL (nats)", "confidence", "how often right"],
+        rows,
+    )

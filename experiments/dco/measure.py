@@ -1,0 +1,219 @@
+"""What the arms of the claim on over-confidence reach: exact Pass@N, coverage and calibration, by seed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from covlab.claims.matrices import RunMatrices, last_phase, run_matrices
+from metrics import weighted_mean
+from tracking import load_log_probs, load_run
+
+PASS_NS = tuple(2**i for i in range(13))
+"""The N of Pass@N and of Cov_N in the figures: 1 to 4096."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Arm:
+    """One run, or what is made of its checkpoints.
+
+    Attributes:
+        steps: of the evaluations.
+        passes: N -> exact Pass@N.
+        coverage: N -> Cov_N.
+        kl: KL(pi_D || pi_hat) in nats.
+        confidence: of the likeliest valid response, its share of the probability of all valid ones, mean over
+            prompts.
+        right: how often that response is the right one: what `confidence` of a calibrated model would be.
+    """
+
+    steps: Int[np.ndarray, " checkpoints"]
+    passes: dict[int, Float[np.ndarray, "seeds checkpoints"]]
+    coverage: dict[int, Float[np.ndarray, "seeds checkpoints"]]
+    kl: Float[np.ndarray, "seeds checkpoints"]
+    confidence: Float[np.ndarray, "seeds checkpoints"]
+    right: Float[np.ndarray, "seeds checkpoints"]
+
+    @property
+    def overconfidence(self) -> Float[np.ndarray, "seeds checkpoints"]:
+        """`confidence` - `right`."""
+        return self.confidence - self.right
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurements:
+    """Everything that the checks, figures and tables are made of.
+
+    Attributes:
+        seeds: those that finished every run.
+        left_out: one text for each seed that did not, in which run.
+        arms: by name; the first is cross-entropy.
+        trained_for: name -> N' of the arms trained by DCO, 1 of the first arm; smallest first.
+        early: the evaluation that the last one is compared with: an index of the first arm's `steps`.
+        epochs: of the whole training.
+        bound_excess: the largest violation of the coverage bound by KL at any evaluation.
+    """
+
+    seeds: tuple[int, ...]
+    left_out: tuple[str, ...]
+    arms: Mapping[str, Arm]
+    trained_for: Mapping[str, int]
+    early: int
+    epochs: float
+    bound_excess: float
+
+    @property
+    def baseline(self) -> Arm:
+        """The first arm."""
+        return next(iter(self.arms.values()))
+
+    @property
+    def large(self) -> int:
+        """The largest N'."""
+        return max(self.trained_for.values())
+
+    def last(self, name: str, n: int) -> Float[np.ndarray, " seeds"]:
+        """An arm's Pass@N after the last step."""
+        return self.arms[name].passes[n][:, -1]
+
+
+@dataclasses.dataclass(frozen=True)
+class Recorded:
+    """A run's evaluations as they were stored: (seeds, checkpoints, prompts, candidates), nats.
+
+    Attributes:
+        matrices: the same pair by pair.
+        log_prob: ln pi_hat of every valid response.
+        correct, valid: of the candidates.
+    """
+
+    matrices: RunMatrices
+    log_prob: Float[np.ndarray, "seeds checkpoints prompts candidates"]
+    correct: Bool[np.ndarray, "prompts candidates"]
+    valid: Bool[np.ndarray, "prompts candidates"]
+
+
+def read(path: Path, seeds: Sequence[int] | None = None) -> Recorded:
+    """Read a run, of all seeds that did not diverge or of those that are named.
+
+    Raises:
+        ValueError: as `run_matrices`; a task that does not enumerate its valid responses.
+    """
+    matrices = run_matrices(path)
+    if matrices.log_prob_correct is None:
+        raise ValueError("task: dco needs a task that enumerates its valid responses")
+    kept = [i for i, seed in enumerate(matrices.seeds) if seeds is None or seed in seeds]
+    phase = last_phase(path)
+    held = load_log_probs(path, f"{phase}_held_out")[f"{phase}_held_out"]
+    found = load_log_probs(path, f"{phase}_[0-9]*")
+    every = (*matrices.seeds, *matrices.diverged)
+    rows = [sorted(every).index(matrices.seeds[i]) for i in kept]
+    log_prob = np.stack([found[f"{phase}_{step:08d}"]["log_prob"][rows] for step in matrices.steps], axis=1)
+    return Recorded(
+        dataclasses.replace(
+            matrices,
+            seeds=tuple(matrices.seeds[i] for i in kept),
+            log_probs=matrices.log_probs[kept],
+            log_prob_correct=matrices.log_prob_correct[kept],
+        ),
+        log_prob.astype(np.float64),
+        held["correct"].astype(bool),
+        np.isfinite(log_prob).all(axis=(0, 1)),
+    )
+
+
+def arm_of(recorded: Recorded, ns: Sequence[int]) -> Arm:
+    """Pass@N and Cov_N at `ns` and at `PASS_NS`, and the calibration among the valid responses."""
+    every = sorted({*ns, *PASS_NS})
+    matrices = recorded.matrices
+    passes = matrices.pass_at_n(every)
+    assert passes is not None
+    confidence, right = calibration(
+        recorded.log_prob, recorded.correct, recorded.valid, matrices.prompt_weights
+    )
+    covered = matrices.coverage(every)
+    return Arm(
+        np.asarray(matrices.steps),
+        passes,
+        {n: covered[float(n)] for n in every},
+        matrices.kl(),
+        confidence,
+        right,
+    )
+
+
+def calibration(
+    log_prob: Float[np.ndarray, "*batch prompts candidates"],
+    correct: Bool[np.ndarray, "prompts candidates"],
+    valid: Bool[np.ndarray, "prompts candidates"],
+    weights: Float[np.ndarray, " prompts"],
+) -> tuple[Float[np.ndarray, "*batch"], Float[np.ndarray, "*batch"]]:
+    """Mean over the prompts of the likeliest valid response's share of the probability of all valid ones, and
+    how often it is correct. They agree for a model whose shares are the chances given what it sees."""
+    masked = np.where(valid, log_prob, -np.inf)
+    total = np.logaddexp.reduce(masked, axis=-1)
+    top = np.argmax(masked, axis=-1)
+    share = np.exp(np.max(masked, axis=-1) - total)
+    hit = np.take_along_axis(np.broadcast_to(correct, masked.shape), top[..., None], axis=-1)[..., 0]
+    return weighted_mean(share, weights), weighted_mean(hit.astype(np.float64), weights)
+
+
+def ensemble(recorded: Recorded, first: int) -> Recorded:
+    """The mixture of the checkpoints from the `first` evaluation on, each seed of its own: response by
+    response, ln of the mean of their probabilities. Stands where the last checkpoint did."""
+
+    def mixed(log_prob: np.ndarray) -> np.ndarray:
+        own = log_prob[:, first:]
+        return np.logaddexp.reduce(own, axis=1, keepdims=True) - np.log(own.shape[1])
+
+    matrices = recorded.matrices
+    assert matrices.log_prob_correct is not None
+    return dataclasses.replace(
+        recorded,
+        matrices=dataclasses.replace(
+            matrices,
+            steps=matrices.steps[-1:],
+            log_probs=mixed(matrices.log_probs),
+            log_prob_correct=mixed(matrices.log_prob_correct),
+        ),
+        log_prob=mixed(recorded.log_prob),
+    )
+
+
+def measure(
+    paths: Mapping[str, Path], trained_for: Mapping[str, int], early: int, epochs: float
+) -> Measurements:
+    """Read the runs, for the seeds that diverged in none.
+
+    Args:
+        paths: arm -> its run; the first is cross-entropy, whose checkpoints are mixed too.
+        trained_for: as of `Measurements`.
+        early: the step of the early evaluation.
+        epochs: of the whole training.
+
+    Raises:
+        ValueError: as `read`; fewer than two such seeds; no evaluation at the step `early`.
+    """
+    found = {name: run_matrices(path) for name, path in paths.items()}
+    living = set.intersection(*(set(each.seeds) for each in found.values()))
+    left_out = tuple(f"seed {seed} of {name}" for name, each in found.items() for seed in each.diverged)
+    if len(living) < 2:
+        raise ValueError(f"seeds: {len(living)} finished every run; dco needs at least 2 for intervals")
+    first = next(iter(paths))
+    if early not in found[first].steps[:-1]:
+        raise ValueError(f"early: {early}; valid: {', '.join(map(str, found[first].steps[:-1]))}")
+    index = found[first].steps.index(early)
+    ns = sorted(set(trained_for.values()))
+    arms: dict[str, Arm] = {}
+    for name, path in paths.items():
+        recorded = read(path, sorted(living))
+        arms[name] = arm_of(recorded, ns)
+        if name == first:
+            mixture = arm_of(ensemble(recorded, index), ns)
+    arms["ensemble"] = mixture
+    excess = max(float(load_run(path)["eval/bound_excess"].max()) for path in paths.values())
+    return Measurements(tuple(sorted(living)), left_out, arms, dict(trained_for), index, epochs, excess)

@@ -1,0 +1,169 @@
+"""Judging early warnings with one task left out: its thresholds come from the other tasks.
+
+Every task counts the same: an evaluation weighs 1 over the number of its task's evaluations. Intervals are a
+bootstrap of two levels: tasks are drawn with replacement, and within each task its runs; every resample
+chooses its thresholds anew.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from experiments.early_warning.watching import Watched
+from metrics import Interval
+from metrics.alarms import Rates, area_under_curve, rates, thresholds
+from tasks import numpy_stream
+
+
+@dataclasses.dataclass(frozen=True)
+class Pool:
+    """Evaluations of many runs, each run's first one left out: it has none before it.
+
+    Attributes:
+        tasks: names, in alphabetical order; task: index of each evaluation's.
+        run: index into `watched` of each evaluation's.
+        at: index of the evaluation within its run.
+        scores: of every statistic.
+        event: at any N.
+        watched: seeds of runs.
+    """
+
+    tasks: tuple[str, ...]
+    task: Int[np.ndarray, " evaluations"]
+    run: Int[np.ndarray, " evaluations"]
+    at: Int[np.ndarray, " evaluations"]
+    scores: Float[np.ndarray, "statistics evaluations"]
+    event: Bool[np.ndarray, " evaluations"]
+    watched: tuple[Watched, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Judgement:
+    """One statistic, each task judged by the thresholds of the others; the first of each row of numbers is
+    the estimate, the others are resamples.
+
+    Attributes:
+        thresholds: task -> what a score must exceed.
+        alarms: of the estimate, an evaluation each.
+        rates: over all tasks.
+        area: under the curve, over all tasks.
+    """
+
+    thresholds: dict[str, float]
+    alarms: Bool[np.ndarray, " evaluations"]
+    rates: Rates
+    area: Float[np.ndarray, " rows"]
+
+
+def pool_of(watched: Sequence[Watched]) -> Pool:
+    """All evaluations but the runs' first ones."""
+    tasks = tuple(sorted({each.task for each in watched}))
+    sizes = [len(each.steps) - 1 for each in watched]
+    return Pool(
+        tasks,
+        np.repeat([tasks.index(each.task) for each in watched], sizes),
+        np.repeat(np.arange(len(watched)), sizes),
+        np.concatenate([np.arange(1, size + 1) for size in sizes]),
+        np.concatenate([each.scores[:, 1:] for each in watched], axis=1),
+        np.concatenate([each.event[1:] for each in watched]),
+        tuple(watched),
+    )
+
+
+def balanced(pool: Pool, counts: Float[np.ndarray, "rows runs"]) -> Float[np.ndarray, "rows evaluations"]:
+    """Weights under which every task that is there counts the same, given how often each run is there."""
+    weights = counts[:, pool.run].astype(np.float64)
+    for index in range(len(pool.tasks)):
+        own = pool.task == index
+        total = weights[:, own].sum(axis=1, keepdims=True)
+        weights[:, own] /= np.where(total > 0, total, 1.0)
+    return weights
+
+
+def resampled(pool: Pool, resamples: int) -> Float[np.ndarray, "rows evaluations"]:
+    """Weights of the pool itself, then of its resamples.
+
+    A task that is drawn k times weighs k-fold, with one draw of its runs; draws of one task alone are drawn
+    again. Stream: (0, "early_warning",
+    "bootstrap").
+    """
+    rng = numpy_stream(0, "early_warning", "bootstrap")
+    counts = np.ones((resamples + 1, len(pool.watched)))
+    times = np.ones((resamples + 1, len(pool.tasks)))
+    size = len(pool.tasks)
+    for row in range(1, resamples + 1):
+        times[row] = 0
+        # A single task has no other one to choose its threshold on.
+        while np.count_nonzero(times[row]) < 2:
+            times[row] = rng.multinomial(size, np.full(size, 1 / size))
+    for name in pool.tasks:
+        own = np.flatnonzero([each.task == name for each in pool.watched])
+        counts[1:, own] = rng.multinomial(own.size, np.full(own.size, 1 / own.size), size=resamples)
+    return balanced(pool, counts) * times[:, pool.task]
+
+
+def judge(
+    pool: Pool, scores: Float[np.ndarray, " evaluations"], weights: Float[np.ndarray, "rows evaluations"],
+    rate: float,
+) -> Judgement:  # fmt: skip
+    """Alarms of every task by thresholds that keep false alarms of the others at `rate` or less."""
+    alarms = np.zeros(weights.shape, bool)
+    found = {}
+    for index, name in enumerate(pool.tasks):
+        own = pool.task == index
+        quiet = ~own & ~pool.event
+        limits = thresholds(scores[quiet], weights[:, quiet], rate)
+        alarms[:, own] = scores[own] > limits[:, None]
+        found[name] = float(limits[0])
+    return Judgement(
+        found,
+        alarms[0],
+        rates(alarms, pool.event, weights),
+        area_under_curve(scores, pool.event, weights),
+    )
+
+
+def interval(rows: Float[np.ndarray, " rows"]) -> Interval:
+    """The first number with the 95 % percentile interval of the others; resamples without an event or without
+    an alarm, which have no such number, do not count."""
+    kept = rows[1:][np.isfinite(rows[1:])]
+    if not kept.size:
+        return Interval(float(rows[0]), float("nan"), float("nan"))
+    low, high = np.quantile(kept, [0.025, 0.975])
+    return Interval(float(rows[0]), float(low), float(high))
+
+
+@dataclasses.dataclass(frozen=True)
+class RunOutcome:
+    """A run's first event and first alarm, indices of evaluations; None where there is none."""
+
+    watched: Watched
+    event: int | None
+    alarm: int | None
+
+    @property
+    def lead(self) -> int | None:
+        """How many evaluations the alarm was before the event; negative: after it."""
+        return None if self.event is None or self.alarm is None else self.event - self.alarm
+
+
+def outcomes(pool: Pool, alarms: Bool[np.ndarray, " evaluations"]) -> list[RunOutcome]:
+    """One for each seed of each run."""
+
+    def first(index: int, marks: np.ndarray) -> int | None:
+        found = pool.at[(pool.run == index) & marks]
+        return int(found[0]) if found.size else None
+
+    return [RunOutcome(each, first(i, pool.event), first(i, alarms)) for i, each in enumerate(pool.watched)]
+
+
+def with_limits(
+    pool: Pool, scores: Float[np.ndarray, " evaluations"], limits: dict[str, float], default: float
+) -> Bool[np.ndarray, " evaluations"]:
+    """Alarms of other runs by thresholds that are given, `default` for a task that has none."""
+    own = np.array([limits.get(name, default) for name in pool.tasks])
+    return np.asarray(scores > own[pool.task])

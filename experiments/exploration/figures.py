@@ -1,0 +1,244 @@
+"""Figures and tables of the claim on exploration by representations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
+
+from covlab.report import plotting as draw
+from covlab.report.tables import cell
+from experiments.exploration.checks import ratio
+from experiments.exploration.measure import (
+    APPEARANCE,
+    DISTINCT,
+    FACTS,
+    FEATURES_AUC,
+    FIRST,
+    LIKELIEST,
+    LIKELY_AUC,
+    RANDOM,
+    Measurements,
+)
+from experiments.exploration.pools import CENTRED, REPRESENTATION
+from experiments.exploration.rules import calls_to_match, doubling
+from metrics import mean_interval, name_of_n, paired_difference_interval
+
+Table = tuple[str, list[str], list[list[Any]]]
+_RULES = {
+    RANDOM: draw.INK,
+    DISTINCT: draw.BLUE,
+    APPEARANCE: draw.GREEN,
+    LIKELIEST: draw.ORANGE,
+    REPRESENTATION: draw.RED,
+    CENTRED: draw.PURPLE,
+}
+_ARMS = (draw.INK, draw.RED, draw.BLUE, draw.GREEN, draw.ORANGE)
+
+
+def draw_all(path: Path, found: Measurements) -> list[tuple[str, Path]]:
+    """Draw the figures into `path`/figures; (caption, file) in the report's order."""
+    made = (
+        (
+            "selection",
+            "Pass@k of k responses chosen from one pool, by checkpoint from the weakest to the strongest; "
+            "median and range over the seeds. The rules without representations are exact expectations.",
+            selection(found),
+        ),
+        (
+            "efficiency",
+            "Verifier calls that random choice needs to a correct response over those of each rule, and why: "
+            "the probability that of two different responses the correct one is picked before the wrong one; "
+            "at .5 picking knows nothing of correctness.",
+            efficiency(found),
+        ),
+        (
+            "training",
+            "Along reinforcement learning, with and without a bonus for unlike responses; median and range "
+            "over the seeds.",
+            training(found),
+        ),
+    )
+    return draw.save_all(path / "figures", made)
+
+
+@mpl.rc_context(draw.STYLE)
+def selection(found: Measurements) -> Figure:
+    """Pass@k by rule, a row a task and a column a checkpoint."""
+    columns = max(len(own.steps) for own in found.test_time.values())
+    rows = len(found.test_time)
+    fig, axes = draw.new_figure(rows, columns, (3.7 * columns, 3.3 * rows), sharey="row")
+    for line, (name, own) in zip(axes, found.test_time.items(), strict=True):
+        for column, axis in enumerate(line):
+            if column >= len(own.steps):
+                axis.set_visible(False)
+                continue
+            ks = np.arange(1, own.size // 2 + 1)
+            for rule, colour in _RULES.items():
+                draw.line_over_seeds(axis, ks, own.curves[rule][:, column, : ks.size], colour, rule)
+            axis.set(title=f"{name}, step {own.steps[column]}", xlabel="verifier calls k")
+            axis.set_xscale("log", base=2)
+            axis.xaxis.set_major_formatter("{x:g}")
+        line[0].set_ylabel("Pass@k")
+    draw.legend_below(fig, [axes[0, 0]])
+    return fig
+
+
+@mpl.rc_context(draw.STYLE)
+def efficiency(found: Measurements) -> Figure:
+    """Gain of each rule and what picking knows of correctness, against the checkpoint."""
+    fig, axes = draw.new_figure(2, len(found.test_time), (5.0 * len(found.test_time), 6.6))
+    for column, (name, own) in enumerate(found.test_time.items()):
+        places = np.arange(len(own.steps))
+        for rule, colour in _RULES.items():
+            _line(axes[0, column], places, np.exp(own.efficiency(rule)), colour, rule)
+        axes[0, column].set(title=f"{name}: efficiency over random choice")
+        if np.isfinite(own.calls[RANDOM]).any():
+            axes[0, column].set_yscale("log")
+            axes[0, column].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes[0, column].yaxis.set_major_formatter("{x:g}")
+            axes[0, column].yaxis.set_minor_formatter(NullFormatter())
+        pairs = ((FEATURES_AUC, draw.RED, "by representations"), (LIKELY_AUC, draw.ORANGE, "by likelihood"))
+        for fact, colour, label in pairs:
+            _line(axes[1, column], places, own.facts[fact], colour, label)
+        axes[1, column].axhline(0.5, color=draw.INK, linestyle=draw.DASHED, linewidth=1.2)
+        axes[1, column].set(
+            title="a correct one is picked before a wrong one", ylim=(0, 1), xlabel="training step"
+        )
+        for axis in axes[:, column]:
+            axis.set_xticks(places, [str(step) for step in own.steps])
+    draw.legend_below(fig, [axes[0, 0]])
+    return fig
+
+
+def _line(axis: Axes, x: np.ndarray, values: np.ndarray, colour: str, label: str) -> None:
+    """Over the checkpoints that some seed has a number at."""
+    kept = np.isfinite(values).any(axis=0)
+    if kept.any():
+        draw.line_over_seeds(axis, x[kept], values[:, kept], colour, label)
+
+
+@mpl.rc_context(draw.STYLE)
+def training(found: Measurements) -> Figure:
+    """Pass@k, different correct responses and coverage along the arms."""
+    fig, axes = draw.new_figure(len(found.arms), 4, (13.5, 3.2 * len(found.arms)))
+    for line, (name, arms) in zip(axes, found.arms.items(), strict=True):
+        n = name_of_n(found.test_time[name].coverage_n)
+        for (arm, own), colour in zip(arms.items(), _ARMS, strict=False):
+            small, large = min(own.passes), max(own.passes)
+            panels = (
+                (f"Pass@{small}", own.passes[small]),
+                (f"Pass@{large}", own.passes[large]),
+                (f"different correct of {own.draws}", own.distinct),
+                (f"Cov$_{{{n}}}$", own.coverage),
+            )
+            for axis, (title, values) in zip(line, panels, strict=True):
+                draw.line_over_seeds(axis, np.asarray(own.steps), values, colour, arm)
+                axis.set(title=f"{name}: {title}", xlabel="batches of rollouts")
+    draw.legend_below(fig, [axes[0, 0]])
+    return fig
+
+
+def tables(found: Measurements) -> list[Table]:
+    """(caption, columns, rows) in the report's order."""
+    made: list[Table] = []
+    for name, own in found.test_time.items():
+        ks = doubling(own.size)
+        rows: list[list[Any]] = []
+        reach: list[list[Any]] = []
+        for column, step in enumerate(own.steps):
+            levels = own.curves[RANDOM][:, column]
+            for rule in (FIRST, *_RULES):
+                curve = own.curves[rule][:, column].mean(axis=0)
+                calls = float(own.calls[rule][:, column].mean())
+                rows.append([step, rule, *(float(curve[k - 1]) for k in ks), calls])
+                needed = calls_to_match(own.curves[rule][:, column], levels, ks.tolist())
+                reach.append([step, rule, *needed.mean(axis=0).tolist()])
+        header = ["step", "rule", *(f"k = {k}" for k in ks)]
+        made += [
+            (
+                f"{name}: Pass@k by checkpoint and rule, mean over the seeds; last, mean verifier calls to a "
+                f"correct response over pools that have one.",
+                [*header, "calls"],
+                rows,
+            ),
+            (
+                f"{name}: verifier calls, interpolated, in which a rule reaches the Pass@k that random "
+                f"choice has in k; mean over the seeds.",
+                header,
+                reach,
+            ),
+            _gains(name, found),
+            (
+                f"{name}: checkpoints, and why; mean over the seeds.",
+                ["", *(f"step {step}" for step in own.steps)],
+                [
+                    ["cross-entropy (nats)", *own.cross_entropy.mean(axis=0).tolist()],
+                    [f"Cov_{name_of_n(own.coverage_n)}", *own.coverage.mean(axis=0).tolist()],
+                    ["share of pools with a correct response", *own.solvable.mean(axis=0).tolist()],
+                    *([fact, *own.facts[fact].mean(axis=0).tolist()] for fact in FACTS),
+                ],
+            ),
+        ]
+    for name in found.arms:
+        made += _arm_tables(name, found)
+    return made
+
+
+def _gains(name: str, found: Measurements) -> Table:
+    """Paired gains in Pass@k with intervals, and efficiencies."""
+    own = found.test_time[name]
+    ks = doubling(own.size)
+    rows: list[list[Any]] = []
+    for column, step in enumerate(own.steps):
+        for over in (RANDOM, DISTINCT, APPEARANCE):
+            one, two = own.curves[REPRESENTATION][:, column], own.curves[over][:, column]
+            each = [cell(paired_difference_interval(one[:, k - 1], two[:, k - 1])) for k in ks]
+            rows.append([step, over, *each, cell(ratio(own.efficiency(REPRESENTATION, over)[:, column]))])
+    return (
+        f"{name}: Pass@k by representations less that of another rule, with paired 95 % intervals over "
+        f"seeds; last, the efficiency.",
+        ["step", "less", *(f"k = {k}" for k in ks), "efficiency"],
+        rows,
+    )
+
+
+def _arm_tables(name: str, found: Measurements) -> list[Table]:
+    arms = found.arms[name]
+    first = next(iter(arms.values()))
+    ks = tuple(first.passes)
+    along, ends = [], []
+    for arm, own in arms.items():
+        for point, step in enumerate(own.steps):
+            values = [own.passes[k] for k in ks] + [own.distinct, own.coverage, own.kl]
+            along.append([arm, step, *(float(each[:, point].mean()) for each in values)])
+        pairs = [(own.passes[k], first.passes[k]) for k in ks]
+        pairs += [(own.distinct, first.distinct), (own.coverage, first.coverage), (own.kl, first.kl)]
+        if own is first:
+            ends.append([arm, *(cell(mean_interval(one[:, -1])) for one, _ in pairs)])
+        else:
+            ends.append(
+                [
+                    f"{arm} less {next(iter(arms))}",
+                    *(cell(paired_difference_interval(one[:, -1], two[:, -1])) for one, two in pairs),
+                ]
+            )
+    n = name_of_n(found.test_time[name].coverage_n)
+    header = [*(f"Pass@{k}" for k in ks), f"different correct of {first.draws}", f"Cov_{n}", "KL"]
+    return [
+        (
+            f"{name}: along reinforcement learning, mean over the seeds.",
+            ["arm", "batches", *header],
+            along,
+        ),
+        (
+            f"{name}: at the end, with 95 % intervals over seeds, paired for differences.",
+            ["arm", *header],
+            ends,
+        ),
+    ]

@@ -1,0 +1,263 @@
+"""The checks that Figure 2's claim is judged by, with targets fixed beforehand, and the verdict's notes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float
+
+from covlab.claims.claim import interval_over_shared_prompts
+from covlab.report.verdict import Check, check_interval, check_value
+from experiments.figure2.branching import XOR
+from experiments.figure2.measure import Horizon, Measurements
+from metrics import Interval, chord_deviation, line_fit, mean_interval, name_of_n
+from metrics.evaluators import BOUND_TOLERANCE
+
+GUESSES, READS = "independent guesses", "reads the path"
+End = Literal["low", "high"]
+
+
+def over_seeds(values: Float[np.ndarray, " seeds"]) -> Interval:
+    """Student's interval over the seeds; NaN, which passes no check, where a value is not finite."""
+    return mean_interval(values) if np.isfinite(values).all() else Interval(np.nan, np.nan, np.nan)
+
+
+def slope_over_seeds(found: Measurements, values: Float[np.ndarray, "seeds horizons"]) -> Interval:
+    """Least-squares slope in H of every seed's values, with Student's interval over the seeds.
+
+    Seed s of one horizon and seed s of another are paired by their number alone, and paired or not they are
+    independent of all other seeds: which is what the interval needs.
+    """
+    if not np.isfinite(values).all():
+        return Interval(np.nan, np.nan, np.nan)
+    return mean_interval(line_fit(found.depths, values)[0])
+
+
+def derived_slope(found: Measurements, model: str = GUESSES) -> float:
+    """Least-squares slope in H of an ideal model's KL over the same horizons, nats a layer."""
+    return float(line_fit(found.depths, np.array([each.closed[model].kl for each in found.horizons]))[0])
+
+
+def checks(found: Measurements) -> tuple[Check, ...]:
+    """The claim's checks; a check on an interval asks it of the whole 95 % interval.
+
+    The reasons for the targets, with P = .05 the mass of class "xor" and K = H/2 its branching layers:
+
+    - KL grows by P ln 2/2 = .01733 nats a layer if every branching layer is guessed on its own, and not at
+      all in the layers after the first if the path's leak is read. Below .7 of the derived slope the leak is
+      read; above 2 the growth would be the local rule's, whose remaining cost grows with H too, and not the
+      hard rule's.
+    - Linear: what the inner horizons deviate from the chord, at most a fifth of the rise. At H = 8, 16, 24
+      the closed form itself deviates by .04 of the rise.
+    - Cov_N does not depend on H: an equivalence test. The change over the whole range of H, per mean Cov_N,
+      lies within +- .2 with its whole interval; an interval that merely contains 0 would reward noise.
+    - Cov_N is the mass of class "xor", .05: [.035, .065] for each horizon.
+    - A class's converged coverage must differ from its value at initialisation, or it shows nothing. "chain"
+      and "uniform" can be learned to the end, which would take Cov_N from 1 to 0; "uniform", the rarest, has
+      to have left 1 clearly. On "xor" Cov_N stays near 1, and
+      Cov at N = 16 * 2^K, which fair guesses among the valid paths do not reach, falls from 1 to 0.
+    - The hard rule is unlearned: the first branching layer costs ln 2 = .693, and its log-odds do not tell
+      b = 0 from b = 1: AUC within [.45, .55]. Above .8 nats the guesses would be unfair: overfitted.
+    - Converged: the medians of the last eighth of the steps and of the eighth before it differ by a tenth.
+
+    Raises:
+        ValueError: with fewer than two seeds or three horizons.
+    """
+    n = name_of_n(found.n)
+    return (
+        *_of_kl(found),
+        *_of_coverage(found),
+        *_of_classes(found),
+        *_of_hard_rule(found),
+        check_value(
+            "converged: largest relative change of the median KL over the last quarter",
+            max(relative_change(each, each.kl) for each in found.horizons),
+            "<=",
+            0.1,
+        ),
+        check_value(
+            f"converged: largest relative change of the median Cov_{n} over the last quarter",
+            max(relative_change(each, each.cov[found.n]) for each in found.horizons),
+            "<=",
+            0.1,
+        ),
+        check_value(
+            "coverage bound by KL: largest excess at any evaluation",
+            max(each.bound_excess for each in found.horizons),
+            "<=",
+            BOUND_TOLERANCE,
+        ),
+    )
+
+
+def _of_kl(found: Measurements) -> tuple[Check, ...]:
+    kl = found.converged_kl()
+    slope, derived = slope_over_seeds(found, kl), derived_slope(found)
+    share = Interval(slope.estimate / derived, slope.low / derived, slope.high / derived)
+    bends = inner_deviations(found, kl)
+    return (
+        check_interval("KL: slope of the converged value in H (nats a layer)", slope, ">", 0.0, "low"),
+        *_within("KL: that slope over the derived one", share, 0.7, 2.0),
+        *_within("KL: inner horizons' deviation from the line, per rise", worst(bends, "far"), -0.2, 0.2),
+    )
+
+
+def _of_coverage(found: Measurements) -> tuple[Check, ...]:
+    n, cov = name_of_n(found.n), found.converged_cov()
+    change, span = slope_over_seeds(found, cov), found.depths[-1] - found.depths[0]
+    scale = span / float(cov.mean()) if cov.any() else np.nan
+    relative = Interval(change.estimate * scale, change.low * scale, change.high * scale)
+    by_horizon = [over_seeds(column) for column in cov.T]
+    return (
+        *_within(f"Cov_{n}: change over the range of H by its slope, per mean", relative, -0.2, 0.2),
+        check_interval(
+            f"Cov_{n}: converged, from below, lowest horizon", worst(by_horizon, "low"), ">=", 0.035, "low"
+        ),
+        check_interval(
+            f"Cov_{n}: converged, from above, highest horizon", worst(by_horizon, "high"), "<=", 0.065, "high"
+        ),
+        check_interval(
+            f"KL / Cov_{n}: slope of the converged ratio in H (nats a layer)",
+            slope_over_seeds(found, found.converged_ratio()),
+            ">",
+            0.0,
+            "low",
+        ),
+    )
+
+
+def _of_classes(found: Measurements) -> tuple[Check, ...]:
+    n = name_of_n(found.n)
+
+    def start(name: str, at: Callable[[Horizon], float]) -> Interval:
+        return worst([over_seeds(each.class_cov[name][at(each)][:, 0]) for each in found.horizons], "low")
+
+    def end(name: str, at: Callable[[Horizon], float], end: End) -> Interval:
+        values = [each.converged(each.class_cov[name][at(each)]) for each in found.horizons]
+        return worst([over_seeds(value) for value in values], end)
+
+    def claimed(each: Horizon) -> float:
+        return found.n
+
+    def local(each: Horizon) -> float:
+        return each.local_n
+
+    return (
+        check_interval(f"chain: Cov_{n} at initialisation", start("chain", claimed), ">=", 0.9, "low"),
+        check_interval(f"chain: Cov_{n} converged", end("chain", claimed, "high"), "<=", 0.02, "high"),
+        check_interval(f"uniform: Cov_{n} at initialisation", start("uniform", claimed), ">=", 0.9, "low"),
+        check_interval(f"uniform: Cov_{n} converged", end("uniform", claimed, "high"), "<=", 0.8, "high"),
+        check_interval(f"xor: Cov_{n} converged", end(XOR, claimed, "low"), ">=", 0.8, "low"),
+        check_interval("xor: Cov at N = 16 * 2^(H/2) at initialisation", start(XOR, local), ">=", 0.9, "low"),
+        check_interval("xor: Cov at N = 16 * 2^(H/2) converged", end(XOR, local, "high"), "<=", 0.2, "high"),
+    )
+
+
+def _of_hard_rule(found: Measurements) -> tuple[Check, ...]:
+    first = [over_seeds(each.branching.choice_loss[:, -1, 0]) for each in found.horizons]
+    aucs = [interval_over_shared_prompts(each.branching.auc) for each in found.horizons]
+    return (
+        check_interval(
+            "hard rule: loss of the first branching layer, from below (nats)",
+            worst(first, "low"),
+            ">=",
+            0.65,
+            "low",
+        ),
+        check_interval(
+            "hard rule: loss of the first branching layer, from above (nats)",
+            worst(first, "high"),
+            "<=",
+            0.8,
+            "high",
+        ),
+        check_interval(
+            "hard rule: AUC of the first layer's log-odds, from below", worst(aucs, "low"), ">=", 0.45, "low"
+        ),
+        check_interval(
+            "hard rule: AUC of the first layer's log-odds, from above",
+            worst(aucs, "high"),
+            "<=",
+            0.55,
+            "high",
+        ),
+    )
+
+
+def inner_deviations(found: Measurements, values: Float[np.ndarray, "seeds horizons"]) -> list[Interval]:
+    """For each inner horizon, how far the seeds' values lie above the chord between the outer horizons'
+    values, per mean rise."""
+    if not np.isfinite(values).all():
+        return [Interval(np.nan, np.nan, np.nan)] * (len(found.horizons) - 2)
+    rise = float((values[:, -1] - values[:, 0]).mean())
+    share = chord_deviation(found.depths, values) / rise if rise else np.full_like(values[:, 1:-1], np.nan)
+    return [over_seeds(column) for column in share.T]
+
+
+def relative_change(each: Horizon, values: Float[np.ndarray, "seeds checkpoints"]) -> float:
+    """|later/earlier - 1| of the medians over the seeds: the last eighth of the steps, the eighth before."""
+    later, earlier = np.median(each.converged(values)), np.median(each.converged(values, back=1))
+    return float(abs(later / earlier - 1)) if earlier else (0.0 if later == 0 else np.inf)
+
+
+def worst(intervals: Sequence[Interval], end: Literal["low", "high", "far"]) -> Interval:
+    """The interval that reaches lowest, highest, or farthest from 0; one with NaN before all others."""
+    for each in intervals:
+        if not np.isfinite([each.estimate, each.low, each.high]).all():
+            return each
+    reach: Mapping[str, Callable[[Interval], float]] = {
+        "low": lambda each: -each.low,
+        "high": lambda each: each.high,
+        "far": lambda each: max(abs(each.low), abs(each.high)),
+    }
+    return max(intervals, key=reach[end])
+
+
+def _within(name: str, interval: Interval, low: float, high: float) -> tuple[Check, Check]:
+    return (
+        check_interval(f"{name}, from below", interval, ">=", low, "low"),
+        check_interval(f"{name}, from above", interval, "<=", high, "high"),
+    )
+
+
+def notes(found: Measurements, worked: float) -> tuple[str, ...]:
+    """What the numbers mean, one sentence or two each: closed form, leak, boundary, seeds, time."""
+    measured = slope_over_seeds(found, found.converged_kl())
+    reads = round(derived_slope(found, READS), 5) + 0.0  # no minus sign before a zero
+    written = [
+        f"Slope of the converged KL in H: measured {measured.estimate:.5f} [{measured.low:.5f}, "
+        f"{measured.high:.5f}] nats a layer; {derived_slope(found):.5f} for a model that guesses every "
+        f"branching layer of class xor on its own, {reads:.5f} for one that reads the "
+        f"global bit off the path after the first of them.",
+        *(leak_note(each) for each in found.horizons),
+    ]
+    written += [text for each in found.horizons if (text := boundary_note(each, found.n))]
+    if found.left_out:
+        written.append(f"Diverged and left out of all horizons: {', '.join(found.left_out)}.")
+    written.append(f"Training and evaluation took {worked:.0f} s for all horizons and seeds together.")
+    return tuple(written)
+
+
+def leak_note(each: Horizon) -> str:
+    """How much of what the path leaks the last checkpoints exploit."""
+    saving = each.closed[GUESSES].kl - each.closed[READS].kl
+    leaked = over_seeds(each.branching.leaked[:, -1])
+    return (
+        f"H = {each.depth}, the leak: reading the bit off the path would save {saving:.4f} of a KL of "
+        f"{each.closed[GUESSES].kl:.4f} nats; the models save a share of {leaked.estimate:.3f} "
+        f"[{leaked.low:.3f}, {leaked.high:.3f}] of that."
+    )
+
+
+def boundary_note(each: Horizon, n: float) -> str:
+    """Says so where fair guesses on class "xor" have no ratio above N, in which case Cov_N must fall to 0."""
+    if each.closed[GUESSES].cov[n] > 0:
+        return ""
+    return (
+        f"At H = {each.depth} even independent fair guesses on class xor have no ratio of N = "
+        f"{name_of_n(n)} or more, and their Cov_{name_of_n(n)} is 0: this horizon cannot show the claim at "
+        f"this N. (At H = 8 the prompts of xor and uniform have one law, and pi_D of the path by the hard "
+        f"rule is below 1.)"
+    )

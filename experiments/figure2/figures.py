@@ -1,0 +1,182 @@
+"""Figure 2's plots: from measurements to matplotlib figures. KL in nats; arrays are (seeds, ...)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from covlab.report import plotting as draw
+from experiments.figure2.branching import XOR
+from experiments.figure2.checks import GUESSES, READS
+from experiments.figure2.measure import Measurements
+from metrics import line_fit, name_of_n
+
+BAND = (1 / 16, 15 / 16)
+"""The paper's band over its 16 seeds."""
+_DOTTED = (0, (1, 2))
+
+
+def draw_all(path: Path, found: Measurements) -> list[tuple[str, Path]]:
+    """Draw the figures into `path`/figures; (caption, file) in the report's order."""
+    n = name_of_n(found.n)
+    band = f"Lines are medians over {len(found.seeds)} seeds, bands their 1/16 and 15/16 quantiles."
+    made = (
+        (
+            "curves",
+            f"Figure 2: KL (nats), Cov_{n} and KL / Cov_{n} against the training step, one colour a horizon. "
+            f"{band} Dashed: a model that guesses every branching layer of class xor on its own.",
+            curves(found),
+        ),
+        (
+            "converged",
+            "Converged values against the horizon H, a dot a seed, with the least-squares line through the "
+            "seeds' means. Dashed: independent guesses. Dotted: a model that reads the global bit off the "
+            "path after the first branching layer, whose KL would not grow with H.",
+            converged(found),
+        ),
+        (
+            "branching",
+            "Class xor on fresh prompts: what each branching layer costs, given the right path so far and "
+            "that one of the two passable nodes is taken. Top: layer by layer at the last checkpoint. "
+            "Bottom: the first layer and the mean of the later ones against the step. ln 2 is a fair guess; "
+            f"later layers below ln 2 read the bit off the path. {band}",
+            branching(found),
+        ),
+        (
+            "classes",
+            f"Cov_{n} of each class against the step, and dashed in the panel of class xor Cov at N = 16 * "
+            f"2^(H/2), above what fair guesses among the valid paths reach. {band}",
+            classes(found),
+        ),
+    )
+    return draw.save_all(path / "figures", made)
+
+
+@mpl.rc_context(draw.STYLE)
+def curves(found: Measurements) -> Figure:
+    """KL, Cov_N and their ratio against the step; Coverage Principle, arXiv 2510.15020, Figure 2."""
+    n = name_of_n(found.n)
+    fig, axes = draw.new_figure(1, 3, (13.2, 4.3))
+    for each, colour in zip(found.horizons, _colours(found), strict=True):
+        guesses, cov = each.closed[GUESSES], each.cov[found.n]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = np.where(cov > 0, each.kl / cov, np.nan)
+        ideal = guesses.kl / guesses.cov[found.n] if guesses.cov[found.n] else 0.0
+        panels = ((each.kl, guesses.kl), (cov, guesses.cov[found.n]), (ratio, ideal))
+        for axis, (values, level) in zip(axes[0], panels, strict=True):
+            drawn = np.isfinite(values).any(axis=0)
+            _line(axis, each.steps[drawn], values[:, drawn], colour, f"H = {each.depth}")
+            if level > 0:
+                axis.axhline(level, color=colour, linestyle=draw.DASHED, linewidth=1.0)
+    labels = ("KL (nats)", f"Cov$_{{{n}}}$", f"KL / Cov$_{{{n}}}$ (nats)")
+    for axis, label in zip(axes[0], labels, strict=True):
+        axis.set(xlabel="training step", title=label, yscale="log")
+    draw.legend_below(fig, [axes[0, 0]])
+    return fig
+
+
+@mpl.rc_context(draw.STYLE)
+def converged(found: Measurements) -> Figure:
+    """Converged KL, Cov_N and their ratio against H, with fitted lines and the closed forms."""
+    n, depths = name_of_n(found.n), np.asarray(found.depths, float)
+    fig, axes = draw.new_figure(1, 3, (13.2, 4.3))
+    closed = {
+        name: (
+            np.array([each.closed[name].kl for each in found.horizons]),
+            np.array([each.closed[name].cov[found.n] for each in found.horizons]),
+        )
+        for name in (GUESSES, READS)
+    }
+    measured = (found.converged_kl(), found.converged_cov(), found.converged_ratio())
+    labels = ("KL (nats)", f"Cov$_{{{n}}}$", f"KL / Cov$_{{{n}}}$ (nats)")
+    for index, (axis, values, label) in enumerate(zip(axes[0], measured, labels, strict=True)):
+        finite = np.where(np.isfinite(values), values, np.nan)
+        jitter = np.linspace(-0.12, 0.12, len(values))[:, None] if len(values) > 1 else 0.0
+        place = np.broadcast_to(depths + jitter, values.shape)
+        axis.scatter(place, finite, s=16, color=draw.BLUE, alpha=0.6, linewidths=0, label="seeds")
+        if np.isfinite(values).all():
+            slope, intercept = line_fit(found.depths, values.mean(axis=0))
+            text = f"line: {slope:.4g} H {intercept:+.4g}"
+            axis.plot(depths, slope * depths + intercept, color=draw.INK, linewidth=1.5)
+            axis.text(0.03, 0.97, text, transform=axis.transAxes, va="top", size=9.5)
+        for (name, (kl, cov)), style in zip(closed.items(), (draw.DASHED, _DOTTED), strict=True):
+            ideal = (kl, cov, np.divide(kl, cov, out=np.full_like(kl, np.nan), where=cov > 0))[index]
+            if np.isfinite(ideal).any():
+                axis.plot(depths, ideal, color=draw.RED, linestyle=style, linewidth=1.4, label=name)
+        axis.set(xlabel="horizon H", title=label, xticks=depths)
+        axis.set_ylim(bottom=0, top=1.15 * axis.get_ylim()[1])
+    draw.legend_below(fig, [axes[0, 0]])
+    return fig
+
+
+@mpl.rc_context(draw.STYLE)
+def branching(found: Measurements) -> Figure:
+    """The branching layers of class xor: loss by layer (top), and over the training (bottom)."""
+    count = len(found.horizons)
+    fig, axes = draw.new_figure(2, count, (4.4 * count, 6.8), sharey="row")
+    for column, (each, colour) in enumerate(zip(found.horizons, _colours(found), strict=True)):
+        top, bottom = axes[:, column]
+        loss = each.branching.choice_loss
+        layers = np.arange(1, loss.shape[-1] + 1)
+        _line(top, layers, loss[:, -1], colour, f"H = {each.depth}", marker="o")
+        top.set(title=f"H = {each.depth}", xlabel="branching layer k", xticks=layers)
+        steps = np.asarray(each.branching.steps)
+        _line(bottom, steps, loss[..., 0], draw.INK, "first layer", marker="o")
+        if loss.shape[-1] > 1:
+            _line(
+                bottom, steps, loss[..., 1:].mean(axis=-1), draw.ORANGE, "mean of the later ones", marker="o"
+            )
+        bottom.set(xlabel="training step")
+        bottom.xaxis.set_major_locator(MaxNLocator(4))
+        for axis in (top, bottom):
+            axis.axhline(np.log(2), color="#888888", linestyle=draw.DASHED, linewidth=1.2, label="ln 2")
+    for row in range(2):
+        axes[row, 0].set_ylabel("loss of the choice (nats)")
+    highest = max(float(each.branching.choice_loss[:, -1].max()) for each in found.horizons)
+    axes[0, 0].set_ylim(0, 1.1 * max(1.0, highest))
+    axes[1, 0].set_ylim(bottom=0)
+    draw.legend_below(fig, [axes[1, 0]])
+    return fig
+
+
+@mpl.rc_context(draw.STYLE)
+def classes(found: Measurements) -> Figure:
+    """Cov_N of every class against the step, one colour a horizon."""
+    names = list(found.horizons[0].class_cov)
+    fig, axes = draw.new_figure(1, len(names), (4.4 * len(names), 4.2), sharey=True)
+    for axis, name in zip(axes[0], names, strict=True):
+        for each, colour in zip(found.horizons, _colours(found), strict=True):
+            _line(axis, each.steps, each.class_cov[name][found.n], colour, f"H = {each.depth}")
+            if name == XOR:
+                median = np.median(each.class_cov[name][each.local_n], axis=0)
+                axis.plot(each.steps, median, color=colour, linestyle=draw.DASHED, linewidth=1.3)
+        axis.set(xlabel="training step", title=name)
+        axis.xaxis.set_major_locator(MaxNLocator(5))
+    axes[0, 0].set(ylabel=f"Cov$_{{{name_of_n(found.n)}}}$ of the class", ylim=(-0.02, 1.02))
+    draw.legend_below(fig, [axes[0, 0]])
+    return fig
+
+
+def _colours(found: Measurements) -> Sequence[Any]:
+    return draw.ordered_colours(len(found.horizons))
+
+
+def _line(
+    axis: Axes,
+    x: np.ndarray,
+    values: Float[np.ndarray, "seeds points"],
+    colour: Any,
+    label: str,
+    marker: str | None = None,
+) -> None:
+    draw.line_over_seeds(axis, x, values, colour, label, BAND)
+    if marker:
+        axis.lines[-1].set(marker=marker, markersize=4)

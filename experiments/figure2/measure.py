@@ -1,0 +1,227 @@
+"""What Figure 2's claim measures: curves and converged values of each horizon, beside their closed forms."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from covlab.claims.matrices import RunMatrices, run_matrices
+from covlab.launch.build import Setup
+from experiments.figure2.branching import XOR, Branching, measure_branching
+from metrics import check_coverage_bound, coverage_profile, kl, log_density_ratio
+from tasks import LayeredGraph
+from tracking import load_run
+
+CLASSES = ("chain", XOR, "uniform")
+TAIL = 0.125
+"""The last eighth of the training's steps: a converged value is the mean of the evaluations in it."""
+LOCAL_FACTOR = 16
+"""Cov at N = LOCAL_FACTOR 2^(H/2) on class "xor" says whether the local rule is learned: fair guesses among
+the 2^(H/2) valid paths have the ratio 2^(H/2), and this N lies ln 16 = 2.77 nats above them, which leaves
+room for guesses that are not quite fair and for some mass off the valid paths."""
+
+
+class ClosedForm(NamedTuple):
+    """KL (nats) and N -> Cov_N of an ideal model on the mixture."""
+
+    kl: float
+    cov: dict[float, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Horizon:
+    """One horizon's run; arrays over a run are (seeds, checkpoints), KL in nats.
+
+    Attributes:
+        depth: the horizon H, the number of intermediate layers.
+        steps: of the evaluations.
+        kl: of the mixture, the classes weighted by their exact probabilities.
+        cov: N -> Cov_N of the mixture.
+        class_kl: class -> its KL.
+        class_cov: class -> N -> its Cov_N.
+        branching: the branching layers of class "xor".
+        bound_excess: the largest violation of the coverage bound by KL at any evaluation, <= 0 up to
+            rounding.
+        closed: name of an ideal model -> its closed form, see `closed_forms`.
+    """
+
+    depth: int
+    steps: Int[np.ndarray, " checkpoints"]
+    kl: Float[np.ndarray, "seeds checkpoints"]
+    cov: dict[float, Float[np.ndarray, "seeds checkpoints"]]
+    class_kl: dict[str, Float[np.ndarray, "seeds checkpoints"]]
+    class_cov: dict[str, dict[float, Float[np.ndarray, "seeds checkpoints"]]]
+    branching: Branching
+    bound_excess: float
+    closed: dict[str, ClosedForm]
+
+    @property
+    def local_n(self) -> float:
+        """The N of `LOCAL_FACTOR`."""
+        return local_n(self.depth)
+
+    def converged(
+        self, values: Float[np.ndarray, "seeds checkpoints"], back: int = 0
+    ) -> Float[np.ndarray, " seeds"]:
+        """Mean over the evaluations of the last eighth of the steps, or `back` eighths before it."""
+        return values[:, window(self.steps, back)].mean(axis=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurements:
+    """Everything that the checks, figures and tables are made of.
+
+    Attributes:
+        n: the N of the claim.
+        seeds: those that finished at every horizon; the rows of every array.
+        left_out: one text for each seed that did not, at which horizon.
+        horizons: in increasing order.
+    """
+
+    n: float
+    seeds: tuple[int, ...]
+    left_out: tuple[str, ...]
+    horizons: tuple[Horizon, ...]
+
+    @property
+    def depths(self) -> tuple[int, ...]:
+        """The horizons H."""
+        return tuple(each.depth for each in self.horizons)
+
+    def converged_kl(self) -> Float[np.ndarray, "seeds horizons"]:
+        """Converged KL in nats."""
+        return np.stack([each.converged(each.kl) for each in self.horizons], axis=1)
+
+    def converged_cov(self) -> Float[np.ndarray, "seeds horizons"]:
+        """Converged Cov_N."""
+        return np.stack([each.converged(each.cov[self.n]) for each in self.horizons], axis=1)
+
+    def converged_ratio(self) -> Float[np.ndarray, "seeds horizons"]:
+        """Converged KL over converged Cov_N, in nats; +inf where Cov_N is 0."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return self.converged_kl() / self.converged_cov()
+
+
+def window(steps: Int[np.ndarray, " checkpoints"], back: int = 0) -> Bool[np.ndarray, " checkpoints"]:
+    """Which evaluations lie in the last eighth of the training, or `back` eighths before it."""
+    last = max(steps[-1], 1)
+    return (steps > (1 - (back + 1) * TAIL) * last) & (steps <= (1 - back * TAIL) * last)
+
+
+def local_n(depth: int) -> float:
+    """LOCAL_FACTOR 2^(H/2)."""
+    return float(LOCAL_FACTOR * 2 ** (depth // 2))
+
+
+def closed_forms(
+    class_probs: Mapping[str, float], depth: int, ns: Sequence[float], uniform_branching: int = 4
+) -> dict[str, ClosedForm]:
+    """KL and Cov_N of two models that know everything but the hard rule, by name.
+
+    "independent guesses" takes either node of every branching layer of class "xor" with probability 1/2;
+    "reads the path" guesses the first one and then stays with it. Both are exact on classes "chain" and
+    "uniform", which they tell from "xor" by the number of branching layers, K = H/2 against 0 and
+    `uniform_branching` (4 in the paper).
+
+    Unless K is equal to that, KL is P(xor) K ln 2 and P(xor) ln 2, Cov_N is P(xor) for N up to 2^K and up to
+    2. If it is, as at the paper's H = 8, "xor" and "uniform" share their prompts' law. Of these prompts' 2^K
+    paths the one by the hard rule has pi_D = q + (1 - q)/2^K, with q = P(xor)/(P(xor) + P(uniform)), each
+    other one (1 - q)/2^K; a guesser gives all of them 1/2^K, and the reader q/2 more to each of the two
+    consistent ones than (1 - q)/2^K.
+
+    Source: derived from the task of Coverage Principle, arXiv 2510.15020, Figure 2.
+    """
+    layers = depth // 2
+    share = class_probs[XOR] + (class_probs["uniform"] if layers == uniform_branching else 0.0)
+    q = class_probs[XOR] / share
+    paths, rest = 2**layers, (1 - q) / 2**layers
+    right, other, wrong = 1, 1, paths - 2  # the right path, the consistent one opposed to it, all others
+    data = {"right": (right, q + rest), "other": (other, rest), "wrong": (wrong, rest)}
+    models = {
+        "independent guesses": {"right": 1 / paths, "other": 1 / paths, "wrong": 1 / paths},
+        "reads the path": {"right": q / 2 + rest, "other": q / 2 + rest, "wrong": rest},
+    }
+    found = {}
+    for name, model in models.items():
+        mass = {kind: share * count * p for kind, (count, p) in data.items() if count * p > 0}
+        ratio = {kind: math.log(data[kind][1] / model[kind]) for kind in mass}
+        found[name] = ClosedForm(
+            kl=sum(mass[kind] * ratio[kind] for kind in mass),
+            cov={
+                n: sum(mass[kind] for kind in mass if ratio[kind] >= math.log(n) - 1e-9)
+                for n in map(float, ns)
+            },
+        )
+    return found
+
+
+def measure(
+    runs: Mapping[int, tuple[Path, Setup]], n: float, branching_examples: int, branching_checkpoints: int
+) -> Measurements:
+    """Read the runs, horizon -> (directory, setup), and derive what the claim speaks of.
+
+    Seeds that diverged at one horizon are left out of all, so that every seed has a value at every horizon.
+
+    Raises:
+        ValueError: fewer than two seeds finished at all horizons, or a run that cannot be read.
+    """
+    matrices = {depth: run_matrices(path) for depth, (path, _) in sorted(runs.items())}
+    seeds = tuple(sorted(set.intersection(*(set(each.seeds) for each in matrices.values()))))
+    left_out = tuple(
+        f"seed {seed} at H = {depth}" for depth, each in matrices.items() for seed in each.diverged
+    )
+    if len(seeds) < 2:
+        raise ValueError(
+            f"seeds: {len(seeds)} finished at all horizons, at least 2 are needed; diverged: "
+            f"{', '.join(left_out) or 'none'}"
+        )
+    horizons = []
+    for depth, each in matrices.items():
+        path, setup = runs[depth]
+        branching = measure_branching(path, setup, seeds, branching_examples, branching_checkpoints)
+        excess = float(load_run(path)["eval/bound_excess"].max())
+        task, ns = setup.phases[-1].task, setup.evaluation[-1].coverage_ns
+        if not isinstance(task, LayeredGraph):
+            raise ValueError(f"task: {type(task).__name__}; figure2 needs LayeredGraph")
+        horizons.append(horizon(depth, task, each, seeds, n, ns, branching, excess))
+    return Measurements(n, seeds, left_out, tuple(horizons))
+
+
+def horizon(
+    depth: int,
+    task: LayeredGraph,
+    matrices: RunMatrices,
+    seeds: Sequence[int],
+    n: float,
+    ns: Sequence[float],
+    branching: Branching,
+    bound_excess: float,
+) -> Horizon:
+    """One horizon's curves from its per-example log-probabilities."""
+    rows = [matrices.seeds.index(seed) for seed in seeds]
+    ratio = log_density_ratio(matrices.log_pi, matrices.log_probs[rows])
+    wanted = tuple(sorted({float(n), local_n(depth), *map(float, ns)}))
+
+    def profile(weights: np.ndarray) -> dict[float, Any]:
+        return {m: coverage_profile(ratio, (m,), weights)[..., 0] for m in wanted}
+
+    own = {name: matrices.weights * (matrices.groups == group) for group, name in enumerate(task.groups)}
+    return Horizon(
+        depth=depth,
+        steps=np.asarray(matrices.steps),
+        kl=kl(ratio, matrices.weights),
+        cov=profile(matrices.weights),
+        class_kl={name: kl(ratio, weights) for name, weights in own.items()},
+        class_cov={name: profile(weights) for name, weights in own.items()},
+        branching=branching,
+        bound_excess=max(bound_excess, check_coverage_bound(ratio, wanted, matrices.weights)),
+        closed=closed_forms(
+            dict(zip(task.groups, task.group_probs, strict=True)), depth, wanted, task.uniform_branching
+        ),
+    )

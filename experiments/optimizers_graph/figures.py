@@ -1,0 +1,146 @@
+"""The plots of `optimizers_graph`. KL in nats; arrays are (seeds, ...)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from covlab.report import plotting as draw
+from experiments.optimizers_graph.measure import Compared, Curves, Measurements
+from experiments.optimizers_graph.rules import BASELINE, RULES
+from metrics import mean_interval
+
+COLOURS = dict(zip(RULES, (draw.INK, draw.PURPLE, draw.BLUE, draw.GREEN, draw.RED, draw.ORANGE), strict=True))
+NAMES = {"graph": "layered graphs", "dyck": "Dyck strings"}
+_SPREAD = {rule: 1.0 + 0.03 * (index - 2.5) for index, rule in enumerate(RULES)}
+"""Factors on the length that keep error bars apart."""
+
+
+def draw_all(path: Path, found: Measurements) -> list[tuple[str, Path]]:
+    """Draw the figures into `path`/figures; (caption, file) in the report's order."""
+    cov, passes = f"Cov_{found.n:g}", f"Pass@{found.pass_n}"
+    made = (
+        (
+            "equal_loss",
+            f"{cov} against KL along training (from right to left), one colour a rule, one panel a response "
+            f"length H: thin lines are {len(found.seeds)} seeds, thick ones their means at the levels of KL "
+            f"that are compared. Where lines lie on each other, the rule does not matter at equal loss.",
+            against_loss(found, found.cov, cov),
+        ),
+        (
+            "gaps",
+            f"{cov} of SGD minus that of each rule against H, mean over seeds with 95 % intervals: at equal "
+            f"cross-entropy (top) and after equal steps (bottom). Above 0 the rule covers more than SGD.",
+            gaps(found),
+        ),
+        (
+            "equal_steps",
+            f"{cov}, {passes} and KL after equal steps against H, mean over seeds with 95 % intervals.",
+            equal_steps(found),
+        ),
+        (
+            "equal_loss_pass",
+            f"{passes} against KL, as above.",
+            against_loss(found, found.passes, passes),
+        ),
+    )
+    return draw.save_all(path / "figures", made)
+
+
+@mpl.rc_context(draw.STYLE)
+def against_loss(found: Measurements, of: Callable[[Curves], np.ndarray], label: str) -> Figure:
+    """A quantity against KL: rows are tasks, columns lengths."""
+    columns = max(len(cells) for cells in found.tasks.values())
+    fig, axes = draw.new_figure(len(found.tasks), columns, (4.4 * columns, 3.8 * len(found.tasks)))
+    for row, (task, cells) in enumerate(found.tasks.items()):
+        for axis, cell in zip(axes[row], cells, strict=False):
+            for rule, curves in cell.curves.items():
+                colour = COLOURS[rule]
+                axis.plot(curves.kl.T, of(curves).T, color=colour, linewidth=0.5, alpha=0.35)
+                axis.plot(
+                    cell.levels,
+                    cell.at_levels(rule, of).mean(axis=0),
+                    color=colour,
+                    marker="o",
+                    markersize=3.5,
+                    label=RULES[rule].title,
+                )
+            axis.set(
+                title=f"{NAMES[task]}, H = {cell.response}",
+                xlabel="KL (nats)",
+                ylabel=label,
+                xscale="log",
+                xlim=(0.7 * cell.levels[0], 3 * cell.levels[-1]),
+            )
+            shown = cell.levels[::2]
+            axis.set_xticks(list(shown), [f"{level:.2g}" for level in shown])
+            axis.minorticks_off()
+        for axis in axes[row][len(cells) :]:
+            axis.set_axis_off()
+    draw.legend_below(fig, [axes[0, 0]])
+    return fig
+
+
+@mpl.rc_context(draw.STYLE)
+def gaps(found: Measurements) -> Figure:
+    """Gaps in Cov_n to SGD against H: at equal cross-entropy (top), after equal steps (bottom)."""
+    rows: tuple[tuple[str, Callable[[Compared, str], np.ndarray]], ...] = (
+        ("at equal cross-entropy", lambda cell, rule: cell.gap(rule, found.cov)),
+        ("after equal steps", lambda cell, rule: cell.final_gap(rule, found.cov)),
+    )
+    fig, axes = draw.new_figure(2, len(found.tasks), (5.2 * len(found.tasks), 7.2))
+    for column, (task, cells) in enumerate(found.tasks.items()):
+        for axis, (place, gap) in zip(axes[:, column], rows, strict=True):
+            axis.axhline(0, color=COLOURS[BASELINE], linestyle=draw.DASHED, linewidth=1.2, label="SGD")
+            for rule in RULES:
+                if rule != BASELINE:
+                    _against_length(axis, cells, rule, [gap(cell, rule) for cell in cells])
+            axis.set(title=f"{NAMES[task]}, {place}", ylabel=f"Cov_{found.n:g}: SGD minus rule")
+    draw.legend_below(fig, [axes[0, 0]])
+    return fig
+
+
+@mpl.rc_context(draw.STYLE)
+def equal_steps(found: Measurements) -> Figure:
+    """Cov_n, Pass@n and KL after the last step against H."""
+    quantities: tuple[tuple[str, Callable[[Curves], np.ndarray]], ...] = (
+        (f"Cov_{found.n:g}", found.cov),
+        (f"Pass@{found.pass_n}", found.passes),
+        ("KL (nats)", lambda curves: curves.kl),
+    )
+    fig, axes = draw.new_figure(len(found.tasks), 3, (12.6, 3.8 * len(found.tasks)))
+    for row, (task, cells) in enumerate(found.tasks.items()):
+        for axis, (label, of) in zip(axes[row], quantities, strict=True):
+            for rule in RULES:
+                _against_length(axis, cells, rule, [of(cell.curves[rule])[:, -1] for cell in cells])
+            axis.set(title=f"{NAMES[task]}", ylabel=label)
+    draw.legend_below(fig, [axes[0, 0]])
+    return fig
+
+
+def _against_length(
+    axis: Axes, cells: Sequence[Compared], rule: str, values: Sequence[Float[np.ndarray, " seeds"]]
+) -> None:
+    """Mean over seeds with its 95 % interval at each length."""
+    ends = [mean_interval(each) for each in values]
+    middle = np.array([each.estimate for each in ends])
+    axis.errorbar(
+        [cell.response * _SPREAD[rule] for cell in cells],
+        middle,
+        np.array([[each.estimate - each.low, each.high - each.estimate] for each in ends]).T,
+        color=COLOURS[rule],
+        marker="o",
+        markersize=4,
+        linewidth=1.2,
+        capsize=2.5,
+        label=RULES[rule].title,
+    )
+    axis.set(xscale="log", xlabel="response length H (tokens)")
+    axis.set_xticks([cell.response for cell in cells], [str(cell.response) for cell in cells])
+    axis.minorticks_off()

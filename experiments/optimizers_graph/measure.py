@@ -1,0 +1,259 @@
+"""What the runs of `optimizers_graph` show: rules at equal cross-entropy and at equal steps, paired by seed.
+
+All runs of a task and length measure on one held-out set, and seed s starts from the same parameters and sees
+the same training examples under every rule; so what differs between rules is compared within each seed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from covlab.launch.build import Setup
+from experiments.optimizers_graph.rules import BASELINE, NORMALISED, RULES
+from metrics import Interval, line_fit, mean_interval, pass_at_n_unbiased
+from metrics.coverage import name_of_n
+from tracking import load_run
+
+DEEPEST = 4.0
+"""The highest level of KL at which rules are compared over the lowest: what comes before is common to all
+rules, as they begin at the same parameters."""
+
+
+class Cell(NamedTuple):
+    """A task at one length: `field` of the task is `length`."""
+
+    task: str
+    length: int
+    field: str
+
+    @property
+    def name(self) -> str:
+        """Also of the directory."""
+        return f"{self.task}-{self.length}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Curves:
+    """One run's evaluations; arrays are (seeds, evaluations).
+
+    Attributes:
+        steps: of the evaluations.
+        kl: nats; the cross-entropy minus a constant of the held-out set.
+        cov: N -> Cov_N.
+        passes: N -> Pass@N.
+    """
+
+    steps: Int[np.ndarray, " evaluations"]
+    kl: Float[np.ndarray, "seeds evaluations"]
+    cov: dict[float, Float[np.ndarray, "seeds evaluations"]]
+    passes: dict[int, Float[np.ndarray, "seeds evaluations"]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Compared:
+    """A task at one length.
+
+    Attributes:
+        response: H, tokens of a response.
+        entropy: of pi_D on the held-out set, nats: cross-entropy is KL plus this.
+        curves: rule -> its run.
+        levels: KL (nats) at which rules are compared, the lowest first: every seed of every rule reaches it.
+    """
+
+    response: int
+    entropy: float
+    curves: dict[str, Curves]
+    levels: Float[np.ndarray, " levels"]
+
+    def at_levels(self, rule: str, of: Callable[[Curves], np.ndarray]) -> Float[np.ndarray, "seeds levels"]:
+        """A quantity where the rule's KL first falls to each level."""
+        own = self.curves[rule]
+        return np.array(
+            [at_first_reach(kl, each, self.levels) for kl, each in zip(own.kl, of(own), strict=True)]
+        )
+
+    @property
+    def coarseness(self) -> float:
+        """KL before over KL after, of the two evaluations that a level lies between: mean over levels, seeds
+        and rules. Near 1, interpolation decides little."""
+        ratios = [
+            kl[after - 1] / kl[after]
+            for curves in self.curves.values()
+            for kl in curves.kl
+            for after in (np.argmax(kl <= level) for level in self.levels)
+        ]
+        return float(np.mean(ratios))
+
+    def gap(self, rule: str, of: Callable[[Curves], np.ndarray]) -> Float[np.ndarray, " seeds"]:
+        """SGD's minus the rule's at equal cross-entropy, mean over the levels."""
+        return (self.at_levels(BASELINE, of) - self.at_levels(rule, of)).mean(axis=1)
+
+    def final_gap(self, rule: str, of: Callable[[Curves], np.ndarray]) -> Float[np.ndarray, " seeds"]:
+        """SGD's minus the rule's after the last step."""
+        return of(self.curves[BASELINE])[:, -1] - of(self.curves[rule])[:, -1]
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurements:
+    """Everything that the checks, figures and tables are made of.
+
+    Attributes:
+        n, pass_n: of the Cov_N and the Pass@N that are looked at first.
+        seeds: those that finished every run.
+        left_out: one text for each seed that did not, in which run.
+        tasks: task -> its lengths, shortest first.
+        bound_excess: the largest violation of the coverage bound by KL at any evaluation.
+    """
+
+    n: float
+    pass_n: int
+    seeds: tuple[int, ...]
+    left_out: tuple[str, ...]
+    tasks: dict[str, tuple[Compared, ...]]
+    bound_excess: float
+
+    def cov(self, curves: Curves) -> Float[np.ndarray, "seeds evaluations"]:
+        """Cov_n."""
+        return curves.cov[self.n]
+
+    def passes(self, curves: Curves) -> Float[np.ndarray, "seeds evaluations"]:
+        """Pass@pass_n."""
+        return curves.passes[self.pass_n]
+
+
+def at_first_reach(
+    kl: Float[np.ndarray, " evaluations"],
+    values: Float[np.ndarray, " evaluations"],
+    levels: Float[np.ndarray, " levels"],
+) -> Float[np.ndarray, " levels"]:
+    """`values` where `kl` first falls to each level, linear in KL between the evaluations before and after;
+    NaN where it begins below the level or never falls to it."""
+    found = np.full(len(levels), np.nan)
+    for index, level in enumerate(levels):
+        below = np.flatnonzero(kl <= level)
+        if not len(below) or below[0] == 0:
+            continue
+        after = below[0]
+        share = (kl[after - 1] - level) / (kl[after - 1] - kl[after])
+        found[index] = values[after - 1] + share * (values[after] - values[after - 1])
+    return found
+
+
+def common_levels(
+    kls: Sequence[Float[np.ndarray, "seeds evaluations"]], count: int
+) -> Float[np.ndarray, " levels"]:
+    """KL levels that every seed of every rule falls to: geometrically spaced from the lowest such level to
+    `DEEPEST` times that, or to where the first begins.
+
+    Raises:
+        ValueError: some run never falls below where another begins.
+    """
+    lowest = max(float(kl.min(axis=1).max()) for kl in kls)
+    highest = min(float(kl[:, 0].min()) for kl in kls)
+    if not lowest < highest:
+        raise ValueError(
+            f"kl: a rule reaches {lowest:.4g} nats at best, where another begins at {highest:.4g}; valid: "
+            f"learning rates at which every rule learns"
+        )
+    # Strictly below the start, where there is an evaluation before.
+    top = min(DEEPEST * lowest, lowest + 0.99 * (highest - lowest))
+    return np.geomspace(lowest, top, count) if count > 1 else np.array([lowest])
+
+
+def trend(lengths: Sequence[int], gaps: Float[np.ndarray, "seeds lengths"]) -> Interval:
+    """By how much a gap grows for each doubling of the length: each seed's least-squares slope in log2 H,
+    mean over the seeds with a 95 % interval (Student)."""
+    slopes = line_fit(tuple(np.log2(np.asarray(lengths, float))), np.asarray(gaps, np.float64))[0]
+    return mean_interval(np.atleast_1d(slopes))
+
+
+def normalised_gap(
+    cells: Sequence[Compared], gap: Callable[[Compared, str], np.ndarray], rules: Sequence[str] = NORMALISED
+) -> Float[np.ndarray, "seeds lengths"]:
+    """The mean over rules of a gap to SGD, by seed and length."""
+    return np.array([np.mean([gap(cell, rule) for rule in rules], axis=0) for cell in cells]).T
+
+
+def measure(
+    runs: Mapping[Cell, Mapping[str, tuple[Path, Setup]]], n: float, pass_n: int, levels: int
+) -> Measurements:
+    """Read the runs, cell -> rule -> (directory, setup). Seeds that diverged in one run are left out of all.
+
+    Raises:
+        ValueError: fewer than two seeds finished every run, or rules without a common cross-entropy.
+    """
+    frames = {(cell, rule): load_run(path) for cell, own in runs.items() for rule, (path, _) in own.items()}
+    finished = {
+        key: set(frame[frame["step"] == frame["step"].max()]["seed"].tolist())
+        for key, frame in frames.items()
+    }
+    every = next(iter(next(iter(runs.values())).values()))[1].seeds
+    seeds = tuple(seed for seed in every if all(seed in found for found in finished.values()))
+    left_out = tuple(
+        f"seed {seed} ({cell.name}, {RULES[rule].title})"
+        for (cell, rule), found in finished.items()
+        for seed in every
+        if seed not in found
+    )
+    if len(seeds) < 2:
+        raise ValueError(
+            f"seeds: {len(seeds)} finished every run, at least 2 are needed; diverged: "
+            f"{', '.join(left_out) or 'none'}"
+        )
+    tasks: dict[str, list[Compared]] = {}
+    for cell, own in runs.items():
+        curves = {rule: curves_of(frames[cell, rule], setup, seeds) for rule, (_, setup) in own.items()}
+        frame, setup = frames[cell, BASELINE], own[BASELINE][1]
+        evaluated = frame[frame["eval/kl"].notna()].iloc[0]
+        try:
+            common = common_levels([each.kl for each in curves.values()], levels)
+        except ValueError as error:
+            raise ValueError(f"{cell.name}: {error}") from None
+        tasks.setdefault(cell.task, []).append(
+            Compared(
+                response=setup.phases[-1].task.response_length,
+                entropy=float(evaluated["eval/ce"] - evaluated["eval/kl"]),
+                curves=curves,
+                levels=common,
+            )
+        )
+    return Measurements(
+        n=n,
+        pass_n=pass_n,
+        seeds=seeds,
+        left_out=left_out,
+        tasks={task: tuple(sorted(cells, key=lambda each: each.response)) for task, cells in tasks.items()},
+        bound_excess=max(float(frame["eval/bound_excess"].max()) for frame in frames.values()),
+    )
+
+
+def curves_of(frame: Any, setup: Setup, seeds: Sequence[int]) -> Curves:
+    """A run's evaluations from its records; Pass@N is exact where the valid responses are enumerated, else
+    estimated from the samples of all prompts together, which are then one and the same."""
+    settings = setup.evaluation[-1]
+    evaluated = frame[frame["eval/kl"].notna() & frame["seed"].isin(seeds)]
+    steps = np.unique(evaluated["step"])
+
+    def column(name: str) -> np.ndarray:
+        table = evaluated.pivot(index="seed", columns="step", values=f"eval/{name}")
+        return np.asarray(table.loc[list(seeds), steps].to_numpy(float))
+
+    if "eval/sampled_pass/1" in frame:
+        count = settings.num_examples * settings.num_samples
+        correct = np.rint(column("sampled_pass/1") * count).astype(int)
+        many = pass_at_n_unbiased(count, correct.reshape(-1), settings.pass_ns)
+        passes = np.moveaxis(np.asarray(many).reshape(*correct.shape, -1), -1, 0)
+    else:
+        passes = np.array([column(f"pass/{name_of_n(n)}") for n in settings.pass_ns])
+    return Curves(
+        steps=steps,
+        kl=column("kl"),
+        cov={float(each): column(f"cov/{name_of_n(each)}") for each in settings.coverage_ns},
+        passes={int(each): own for each, own in zip(settings.pass_ns, passes, strict=True)},
+    )

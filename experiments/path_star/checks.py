@@ -1,0 +1,198 @@
+"""The checks that the path-star claim is judged by, with targets fixed beforehand, and its notes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Float
+
+from covlab.report.verdict import Check, check_interval, check_value
+from experiments.path_star.measure import (
+    FORWARD,
+    REVERSED,
+    TEACHERLESS,
+    ArmScores,
+    Measurements,
+    clever_hans,
+)
+from metrics import Interval, mean_interval, proportion_interval
+from metrics.evaluators import BOUND_TOLERANCE
+
+
+def interval(found: Measurements, run: str, of: Callable[[ArmScores], np.ndarray]) -> Interval:
+    """Mean over prompts and seeds of a quantity of each prompt at the last checkpoint, with a 95 % interval.
+
+    estimate +- sqrt(a^2 + b^2): a is Student's half-width over the seeds' means, b the mean half-width of the
+    seeds' own intervals over the prompts, exact (Clopper-Pearson) for quantities that are true or false. All
+    seeds see the same prompts, so that more seeds do not shrink b. Proportions are cut to [0, 1].
+    Conservative: what the prompts add to the seeds' spread counts twice.
+    """
+    values = [np.asarray(of(own)) for own in found.runs[run].last]
+    if not all(np.isfinite(each).all() for each in values):
+        return Interval(math.nan, math.nan, math.nan)
+    over_seeds = mean_interval(np.array([each.mean() for each in values]))
+    widths = []
+    for each in values:
+        own = (
+            proportion_interval(int(each.sum()), each.size)
+            if each.dtype == np.bool_
+            else mean_interval(each.astype(float))
+        )
+        widths.append((own.high - own.low) / 2)
+    half = math.hypot((over_seeds.high - over_seeds.low) / 2, float(np.mean(widths)))
+    low, high = over_seeds.estimate - half, over_seeds.estimate + half
+    if values[0].dtype == np.bool_:
+        low, high = max(low, 0.0), min(high, 1.0)
+    return Interval(over_seeds.estimate, low, high)
+
+
+def scaled(found: Interval, scale: float, shift: float = 0.0) -> Interval:
+    """scale x interval + shift, for a positive scale."""
+    return Interval(*(scale * value + shift for value in (found.estimate, found.low, found.high)))
+
+
+def token_loss(position: int) -> Callable[[ArmScores], Float[np.ndarray, " prompts"]]:
+    """-ln pi_hat of the right arm's token at `position` (from 0), given the tokens before, in nats."""
+    return lambda scores: -scores.right_tokens[:, position]
+
+
+def checks(found: Measurements) -> tuple[Check, ...]:
+    """The claim's checks; a check on an interval asks it of the whole 95 % interval.
+
+    The reasons for the targets, with d arms and f = `factor`:
+
+    - Forward, the look-up is learned: at least .95 of the responses follow some arm up to its last token but
+      one, and every token but the choice costs at most .05 nats.
+    - Forward, the choice is not: its loss is ln d within -5 and +10 %, accuracy is 1/d within .05 (a model
+      that preferred one arm of every prompt for good reason would be above).
+    - Clever Hans's closed form: cross-entropy ln d within -5 and +15 % (the look-up's remainder included),
+      Cov at N = d/f at least .95 and at N = d f at most .05, and Pass@N within .05 at every N of the run.
+    - Reversed, the task is solved: accuracy at least .95, KL at most .1 nats, Cov at d/f at most .05.
+
+    What teacherless training reaches is reported and not judged: published accounts differ with the size.
+
+    Raises:
+        ValueError: with fewer than two seeds.
+    """
+    chance, nats = 1 / found.arms, math.log(found.arms)
+    inside, outside = found.inside, found.outside
+    accuracy = interval(found, FORWARD, lambda s: s.correct)
+    loss = scaled(interval(found, FORWARD, lambda s: s.log_ratio), 1 / nats)
+    choice = scaled(interval(found, FORWARD, token_loss(1)), 1 / nats)
+    name = f"{FORWARD}: cross-entropy over ln d"
+    return (
+        check_interval(
+            f"{FORWARD}: mass of responses along an arm, last token left out",
+            interval(found, FORWARD, lambda s: s.follows),
+            ">=",
+            0.95,
+            "low",
+        ),
+        check_interval(
+            f"{FORWARD}: loss of the costliest token but the choice (nats)",
+            max(
+                (interval(found, FORWARD, token_loss(t)) for t in looked_up(found, FORWARD)),
+                key=lambda each: each.high,
+            ),
+            "<=",
+            0.05,
+            "high",
+        ),
+        check_interval(f"{FORWARD}: loss of the choice over ln d, from below", choice, ">=", 0.95, "low"),
+        check_interval(f"{FORWARD}: loss of the choice over ln d, from above", choice, "<=", 1.1, "high"),
+        *_within(f"{FORWARD}: accuracy minus 1/d", scaled(accuracy, 1, -chance), -0.05, 0.05),
+        *_within(name, loss, 0.95, 1.15),
+        check_interval(
+            f"{FORWARD}: Cov_{short(inside)}, at N = d/{short(found.factor)}",
+            interval(found, FORWARD, lambda s: s.coverage(inside)),
+            ">=",
+            0.95,
+            "low",
+        ),
+        check_interval(
+            f"{FORWARD}: Cov_{short(outside)}, at N = {short(found.factor)} d",
+            interval(found, FORWARD, lambda s: s.coverage(outside)),
+            "<=",
+            0.05,
+            "high",
+        ),
+        *_within(f"{FORWARD}: Pass@N minus the closed form, where farthest", worst_pass(found), -0.05, 0.05),
+        check_interval(
+            f"{REVERSED}: accuracy", interval(found, REVERSED, lambda s: s.correct), ">=", 0.95, "low"
+        ),
+        check_interval(
+            f"{REVERSED}: KL (nats)", interval(found, REVERSED, lambda s: s.log_ratio), "<=", 0.1, "high"
+        ),
+        check_interval(
+            f"{REVERSED}: Cov_{short(inside)}",
+            interval(found, REVERSED, lambda s: s.coverage(inside)),
+            "<=",
+            0.05,
+            "high",
+        ),
+        check_value(
+            "coverage bound by KL: largest excess at any evaluation",
+            max(run.bound_excess for run in found.runs.values()),
+            "<=",
+            BOUND_TOLERANCE,
+        ),
+    )
+
+
+def short(n: float) -> str:
+    """N with three digits: d/factor is seldom round."""
+    return f"{n:.3g}"
+
+
+def looked_up(found: Measurements, run: str) -> list[int]:
+    """Positions of the tokens other than the choice: all but the second, written from the start."""
+    length = found.runs[run].loss.shape[-1]
+    return [t for t in range(length) if run == REVERSED or t != 1]
+
+
+def pass_deviations(found: Measurements, run: str = FORWARD) -> dict[int, Interval]:
+    """N -> Pass@N minus Clever Hans's."""
+    closed = clever_hans(found.arms, (1,), found.pass_ns).passes
+    return {
+        n: scaled(interval(found, run, lambda s, n=n: s.passes((n,))[:, 0]), 1, -closed[n])  # type: ignore[misc]
+        for n in found.pass_ns
+    }
+
+
+def worst_pass(found: Measurements) -> Interval:
+    """The deviation that reaches farthest from 0."""
+    return max(pass_deviations(found).values(), key=lambda each: max(abs(each.low), abs(each.high)))
+
+
+def _within(name: str, value: Interval, low: float, high: float) -> tuple[Check, Check]:
+    return (
+        check_interval(f"{name}, from below", value, ">=", low, "low"),
+        check_interval(f"{name}, from above", value, "<=", high, "high"),
+    )
+
+
+def notes(found: Measurements, worked: float) -> tuple[str, ...]:
+    """What the numbers mean, one sentence or two each."""
+    accuracy = {name: interval(found, name, lambda s: s.correct) for name in found.runs}
+    loss = {name: interval(found, name, lambda s: s.log_ratio) for name in found.runs}
+    by_seed = ", ".join(f"{own.correct.mean():.3f}" for own in found.runs[TEACHERLESS].last)
+    valid = interval(found, FORWARD, lambda s: s.valid)
+    written = [
+        f"Teacherless (not judged): accuracy {_shown(accuracy[TEACHERLESS])}, by seed {by_seed}; KL "
+        f"{_shown(loss[TEACHERLESS])} nats, against {math.log(found.arms):.4f} for a random arm.",
+        f"Reversed: accuracy {_shown(accuracy[REVERSED])}; each of its tokens is one look-up, so that "
+        f"teacher forcing shows nothing that makes one of them needless.",
+        f"Forward, mass of whole arms: {_shown(valid)}. In training the last token is always the goal, which "
+        f"the prompt shows: a model that copies it ends a wrong arm in the goal, not in that arm's own end, "
+        f"and has the mass 1/d here.",
+    ]
+    if found.left_out:
+        written.append(f"Diverged and left out of all runs: {', '.join(found.left_out)}.")
+    written.append(f"Training and evaluation took {worked:.0f} s for all runs and seeds together.")
+    return tuple(written)
+
+
+def _shown(value: Interval) -> str:
+    return f"{value.estimate:.4f} [{value.low:.4f}, {value.high:.4f}]"

@@ -1,0 +1,284 @@
+"""What models on path-star graphs do token by token: on fresh prompts, along every arm.
+
+A response has l tokens: the start, the node after it (forward, the only choice: which arm), and the rest of
+the arm. "Clever Hans" (Bachmann and Nagarajan, arXiv 2403.06963): teacher forcing shows the right node after
+the choice, so that the rest is looked up edge by edge and learned, and little is left to teach the choice.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from covlab.launch.build import Setup
+from experiments.figure2.branching import spread
+from metrics import coverage_profile, pass_at_n
+from metrics.evaluators import Batch, Evaluator, HeldOut
+from models import Model, Params, token_log_probs
+from tasks import Task, stream
+from tracking import load_run
+from training import load_parameters, make_program, saved_parameters
+from training.program import seed_devices
+
+FORWARD, REVERSED, TEACHERLESS = "forward", "reversed", "teacherless"
+CURVES = ("kl", "accuracy", "validity")
+
+
+@dataclasses.dataclass(frozen=True)
+class ArmScores:
+    """One model on fresh prompts, along all arms of each; nats.
+
+    Attributes:
+        tokens: ln pi_hat(y_t | x, y_<t) of every token of every arm.
+        greedy: whether greedy decoding writes that arm.
+        right: whether the arm ends in the goal; one arm of each prompt does.
+    """
+
+    tokens: Float[np.ndarray, "prompts arms length"]
+    greedy: Bool[np.ndarray, "prompts arms"]
+    right: Bool[np.ndarray, "prompts arms"]
+
+    @property
+    def right_tokens(self) -> Float[np.ndarray, "prompts length"]:
+        """ln pi_hat of every token of the right arm, given the tokens before."""
+        return self.tokens[self.right]
+
+    @property
+    def log_ratio(self) -> Float[np.ndarray, " prompts"]:
+        """X = ln pi_D - ln pi_hat of the right arm; pi_D is 1 there."""
+        return -self.right_tokens.sum(axis=1)
+
+    @property
+    def correct(self) -> Bool[np.ndarray, " prompts"]:
+        """Whether greedy decoding writes the right arm."""
+        return np.any(self.greedy & self.right, axis=1)
+
+    @property
+    def valid(self) -> Float[np.ndarray, " prompts"]:
+        """Total probability of the arms."""
+        return np.exp(self.tokens.sum(axis=2)).sum(axis=1)
+
+    @property
+    def follows(self) -> Float[np.ndarray, " prompts"]:
+        """Total probability of the responses that agree with some arm up to its last token but one.
+
+        The last token is left out, because in training it is the goal whatever the path: a model that copies
+        the goal from the prompt and one that looks up the last edge differ on wrong arms alone.
+        """
+        return np.exp(self.tokens[..., :-1].sum(axis=2)).sum(axis=1)
+
+    @property
+    def loss(self) -> Float[np.ndarray, " length"]:
+        """Mean over the prompts of -ln pi_hat of each token of the right arm."""
+        return -self.right_tokens.mean(axis=0)
+
+    def coverage(self, n: float) -> Bool[np.ndarray, " prompts"]:
+        """Which prompts count for Cov_N."""
+        return coverage_profile(self.log_ratio[:, None], (n,))[:, 0] > 0
+
+    def passes(self, ns: Sequence[int]) -> Float[np.ndarray, "prompts n"]:
+        """Exact Pass@N of each prompt."""
+        return pass_at_n(-self.log_ratio, ns)
+
+
+class ClosedForm(NamedTuple):
+    """A model that puts 1/d on every arm: cross-entropy (nats), N -> Cov_N, N -> Pass@N."""
+
+    cross_entropy: float
+    cov: dict[float, float]
+    passes: dict[int, float]
+
+
+def clever_hans(arms: int, coverage_ns: Sequence[float], pass_ns: Sequence[int]) -> ClosedForm:
+    """ln d, 1{N <= d}, 1 - (1 - 1/d)^N.
+
+    Source: derived from the task of Bachmann and Nagarajan, arXiv 2403.06963.
+    """
+    return ClosedForm(
+        cross_entropy=math.log(arms),
+        cov={float(n): float(n <= arms) for n in coverage_ns},
+        passes={int(n): 1 - (1 - 1 / arms) ** n for n in pass_ns},
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class ArmEvaluator(Evaluator):
+    """Token log-probabilities along all arms of each prompt.
+
+    Names: `loss/<t>`, the mean loss of the t-th token of the right arm, from 1.
+    """
+
+    name: str = dataclasses.field(default="arms", init=False)
+
+    def score(self, model: Model, task: Task, params: Params, batch: Batch) -> dict[str, Array]:
+        """`tokens`, (batch, arms, length), and `greedy`, (batch, arms)."""
+        example, found, _ = batch
+        logits = model.logits(params, example.prompt, example.prompt_mask, found.responses)
+        return {
+            "tokens": token_log_probs(logits, found.responses),
+            "greedy": (logits.argmax(axis=-1) == found.responses).all(axis=-1),
+        }
+
+    def reduce(self, scores: dict[str, np.ndarray], held_out: HeldOut) -> Iterator[tuple[str, float]]:
+        """Means over the prompts, token by token."""
+        for t, value in enumerate(arm_scores(scores, held_out).loss.tolist(), start=1):
+            yield f"loss/{t}", value
+
+
+def arm_scores(scores: Mapping[str, np.ndarray], held_out: HeldOut) -> ArmScores:
+    """One seed's arrays from `ArmEvaluator.score`, without the repetitions that fill the last batch."""
+    count = held_out.num_examples
+    tokens = np.asarray(scores["tokens"], np.float64)[:count]
+    return ArmScores(tokens, np.asarray(scores["greedy"])[:count], held_out.correct)
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One run of the claim; (seeds, checkpoints) arrays have the measured seeds in order.
+
+    Attributes:
+        steps: of the evaluations during training.
+        curves: "kl" (nats), "accuracy" and "validity" on the held-out set.
+        checkpoints: steps whose parameters were scored on fresh prompts.
+        loss: at these, the mean loss of every token of the right arm, nats.
+        last: each seed's last checkpoint on the fresh prompts.
+        bound_excess: the largest violation of the coverage bound by KL at any evaluation, <= 0 up to
+            rounding.
+    """
+
+    steps: Int[np.ndarray, " evaluations"]
+    curves: dict[str, Float[np.ndarray, "seeds evaluations"]]
+    checkpoints: tuple[int, ...]
+    loss: Float[np.ndarray, "seeds checkpoints length"]
+    last: tuple[ArmScores, ...]
+    bound_excess: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurements:
+    """Everything that the checks, figures and tables are made of.
+
+    Attributes:
+        arms: d.
+        factor: Cov_N is asked at N = d/factor and N = d factor, either side of Clever Hans's step at d.
+        pass_ns: the N of Pass@N.
+        seeds: those that finished every run.
+        left_out: one text for each seed that did not, in which run.
+        runs: name -> run.
+    """
+
+    arms: int
+    factor: float
+    pass_ns: tuple[int, ...]
+    seeds: tuple[int, ...]
+    left_out: tuple[str, ...]
+    runs: dict[str, Run]
+
+    @property
+    def inside(self) -> float:
+        """d/factor."""
+        return self.arms / self.factor
+
+    @property
+    def outside(self) -> float:
+        """d factor."""
+        return self.arms * self.factor
+
+
+def measure(
+    runs: Mapping[str, tuple[Path, Setup]], factor: float, num_examples: int, num_checkpoints: int
+) -> Measurements:
+    """Read the runs, name -> (directory, setup), and score their checkpoints on fresh prompts.
+
+    Seeds that diverged in one run are left out of all.
+
+    Raises:
+        ValueError: fewer than two seeds finished every run, or a run that cannot be read.
+    """
+    frames = {name: load_run(path) for name, (path, _) in runs.items()}
+    finished = {
+        name: set(frame[frame["step"] == frame["step"].max()]["seed"].tolist())
+        for name, frame in frames.items()
+    }
+    _, first = next(iter(runs.values()))
+    seeds = tuple(seed for seed in first.seeds if all(seed in found for found in finished.values()))
+    left_out = tuple(
+        f"seed {seed} ({name})"
+        for name, found in finished.items()
+        for seed in first.seeds
+        if seed not in found
+    )
+    if len(seeds) < 2:
+        raise ValueError(
+            f"seeds: {len(seeds)} finished every run, at least 2 are needed; diverged: "
+            f"{', '.join(left_out) or 'none'}"
+        )
+    task: Any = first.phases[-1].task
+    return Measurements(
+        arms=task.arms,
+        factor=factor,
+        pass_ns=tuple(int(n) for n in first.evaluation[-1].pass_ns),
+        seeds=seeds,
+        left_out=left_out,
+        runs={
+            name: _measure_run(path, setup, seeds, frames[name], num_examples, num_checkpoints)
+            for name, (path, setup) in runs.items()
+        },
+    )
+
+
+def _measure_run(
+    path: Path, setup: Setup, seeds: Sequence[int], frame: Any, num_examples: int, num_checkpoints: int
+) -> Run:
+    evaluated = frame[frame["eval/kl"].notna() & frame["seed"].isin(seeds)]
+    steps = np.unique(evaluated["step"])
+    curves = {
+        name: evaluated.pivot(index="seed", columns="step", values=f"eval/{name}")
+        .loc[list(seeds), steps]
+        .to_numpy(float)
+        for name in CURVES
+    }
+    checkpoints, scores = score_checkpoints(path, setup, seeds, num_examples, num_checkpoints)
+    return Run(
+        steps=steps,
+        curves=curves,
+        checkpoints=checkpoints,
+        loss=np.swapaxes(np.array([[own.loss for own in each] for each in scores]), 0, 1),
+        last=scores[-1],
+        bound_excess=float(frame["eval/bound_excess"].max()),
+    )
+
+
+def score_checkpoints(
+    path: Path, setup: Setup, seeds: Sequence[int], num_examples: int, num_checkpoints: int
+) -> tuple[tuple[int, ...], list[tuple[ArmScores, ...]]]:
+    """Steps, and the scores of every seed at each, of evenly spaced saved checkpoints, the last among them.
+
+    The prompts come from the stream (evaluation.seed, "evaluation", "arms", class).
+
+    Raises:
+        ValueError: the run saved no parameters.
+    """
+    phase = setup.phases[-1]
+    settings = dataclasses.replace(setup.evaluation[-1], num_examples=num_examples)
+    held_out, evaluator = settings.held_out(phase.task, "arms"), ArmEvaluator()
+    program = make_program(setup.model, phase, (evaluator,), held_out, seed_devices(len(setup.seeds)))
+    every = np.asarray(setup.seeds, np.uint32)
+    abstract = jax.eval_shape(jax.vmap(lambda seed: setup.model.init(stream(seed, "init"))), every)
+    rows = [setup.seeds.index(seed) for seed in seeds]
+    saved = [step for name, step in saved_parameters(path / "checkpoints") if name == phase.name]
+    steps = tuple(spread(saved, num_checkpoints)) or (phase.steps,)
+
+    def scored(step: int) -> tuple[ArmScores, ...]:
+        params = load_parameters(path / "checkpoints", phase.name, step, abstract)
+        found = jax.tree.map(np.asarray, program.score(params)[evaluator.name])
+        return tuple(arm_scores({key: a[row] for key, a in found.items()}, held_out) for row in rows)
+
+    return steps, [scored(step) for step in steps]

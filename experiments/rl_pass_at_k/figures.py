@@ -1,0 +1,137 @@
+"""Figures and tables of the claim on Pass@k after reinforcement learning."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+
+from covlab.report import plotting as draw
+from experiments.rl_pass_at_k.measure import COVERAGE_NS, NS, Measurements, blind_pass_at_k
+from metrics import name_of_n
+
+Table = tuple[str, list[str], list[list[Any]]]
+_COLOURS = (draw.RED, draw.ORANGE, draw.GREEN, draw.PURPLE)
+_SHOWN = (1, 2, 4, 8, 16, 64, 256, 1024)
+
+
+def draw_all(path: Path, found: Measurements) -> list[tuple[str, Path]]:
+    """Draw the figures into `path`/figures; (caption, file) in the report's order."""
+    made = (
+        (
+            "profiles",
+            "Exact Pass@k (left) and coverage profile (right) of the base model and after reinforcement "
+            "learning; median and range over the seeds. Dashed: the closed forms of a calibrated model and "
+            "of the best rule, neither of which can tell the classes apart.",
+            profiles(found),
+        ),
+        (
+            "curves",
+            "Along reinforcement learning: Pass@k at a small and at a large k, KL(pi_D || pi_hat) and "
+            "coverage.",
+            curves(found),
+        ),
+    )
+    return draw.save_all(path / "figures", made)
+
+
+def _colours(found: Measurements) -> dict[str, Any]:
+    return {name: _COLOURS[i % len(_COLOURS)] for i, name in enumerate(found.arms)}
+
+
+@mpl.rc_context(draw.STYLE)
+def profiles(found: Measurements) -> Figure:
+    """Pass@k and Cov_N at both ends."""
+    fig, axes = draw.new_figure(1, 2, (10.5, 4.3))
+    left, right = axes[0]
+    ns, best = np.asarray(NS), max(found.probs)
+    covered = np.asarray(COVERAGE_NS)
+    draw.line_over_seeds(left, ns, found.judged.passes[:, :, 0].T, draw.BLUE, "base model")
+    draw.line_over_seeds(right, covered, found.judged.coverage[:-1, :, 0].T, draw.BLUE, "base model")
+    for name, colour in _colours(found).items():
+        arm = found.arms[name]
+        draw.line_over_seeds(left, ns, arm.passes[:, :, -1].T, colour, name)
+        draw.line_over_seeds(right, covered, arm.coverage[:-1, :, -1].T, colour, name)
+    dashes: dict[str, Any] = {"color": draw.INK, "linestyle": draw.DASHED, "linewidth": 1.2}
+    calibrated = [blind_pass_at_k(found.probs, found.probs, int(n)) for n in ns]
+    left.plot(ns, calibrated, label="closed forms", **dashes)
+    left.axhline(best, **dashes)
+    right.axhline(1 - best, **dashes)
+    left.set(xlabel="k", title="Pass@k", xscale="log")
+    right.set(xlabel="N", title="Cov$_N$", xscale="log", ylim=(-0.02, 1.02))
+    draw.legend_below(fig, [left])
+    return fig
+
+
+@mpl.rc_context(draw.STYLE)
+def curves(found: Measurements) -> Figure:
+    """Four quantities against the step."""
+    fig, axes = draw.new_figure(2, 2, (10.5, 7), sharex=True)
+    panels = (
+        (f"Pass@{found.small_k}", lambda arm: arm.at(found.small_k)),
+        (f"Pass@{found.large_k}", lambda arm: arm.at(found.large_k)),
+        ("KL (nats)", lambda arm: arm.kl),
+        (f"Cov$_{{{found.large_k}}}$", lambda arm: arm.coverage[-1]),
+    )
+    for axis, (title, of) in zip(axes.flat, panels, strict=True):
+        for name, colour in _colours(found).items():
+            arm = found.arms[name]
+            draw.line_over_seeds(axis, arm.steps, of(arm), colour, name)
+        axis.set_title(title)
+    for axis in axes[1]:
+        axis.set_xlabel("batches of rollouts")
+    draw.legend_below(fig, [axes[0, 0]])
+    return fig
+
+
+def tables(found: Measurements) -> list[Table]:
+    """(caption, columns, rows) in the report's order."""
+    best = max(found.probs)
+    passes: list[list[Any]] = [["base model", *_means(found.judged.passes, _SHOWN, 0)]]
+    passes += [[name, *_means(arm.passes, _SHOWN, -1)] for name, arm in found.arms.items()]
+    passes.append(
+        ["calibrated, closed form", *(blind_pass_at_k(found.probs, found.probs, n) for n in _SHOWN)]
+    )
+    passes.append(["best rule, closed form", *(best for _ in _SHOWN)])
+    shown = [i for i, n in enumerate(COVERAGE_NS) if n in (2.0, 4.0, 8.0, 16.0, 64.0, 256.0, 1024.0)]
+    names = [name_of_n(COVERAGE_NS[i]) for i in shown]
+
+    def covered(arm: Any, end: int) -> list[float]:
+        return [float(arm.coverage[i, :, end].mean()) for i in shown] + [float(arm.kl[:, end].mean())]
+
+    coverage: list[list[Any]] = [["base model", *covered(found.judged, 0)]]
+    coverage += [[name, *covered(arm, -1)] for name, arm in found.arms.items()]
+    by_seed = [
+        [
+            name,
+            seed,
+            int(arm.crossing[i]) or None,
+            float(arm.at(found.small_k)[i, 0]),
+            float(arm.at(found.small_k)[i, -1]),
+            float(arm.at(found.large_k)[i, 0]),
+            float(arm.at(found.large_k)[i, -1]),
+        ]
+        for name, arm in found.arms.items()
+        for i, seed in enumerate(arm.seeds)
+    ]
+    small, large = (f"Pass@{k}" for k in (found.small_k, found.large_k))
+    return [
+        ("Exact Pass@k, mean over the seeds.", ["model", *(f"Pass@{n}" for n in _SHOWN)], passes),
+        (
+            "Coverage profile and KL (nats), mean over the seeds.",
+            ["model", *(f"Cov_{name}" for name in names), "KL"],
+            coverage,
+        ),
+        (
+            "By seed: the least k at which Pass@k is below the base model's, and Pass@k at both ends.",
+            ["run", "seed", "least k", f"{small}, base", small, f"{large}, base", large],
+            by_seed,
+        ),
+    ]
+
+
+def _means(passes: np.ndarray, ns: tuple[int, ...], end: int) -> list[float]:
+    return [float(passes[NS.index(n), :, end].mean()) for n in ns]

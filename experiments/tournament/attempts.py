@@ -1,0 +1,272 @@
+"""What each rule chooses on an instance, and what it loses: exact laws, counted held-out sets."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Float, Int
+
+from experiments.tournament.bounds import offset_bound, simple_bound
+from experiments.tournament.families import Instance
+from metrics import TIE_BREAKS, TieBreak, coverage_profile, log_density_ratio, pass_at_n, weighted_mean
+from metrics.tournaments import (
+    challenges,
+    offset_gaps,
+    own_matrices,
+    select_many,
+    tournament_matrices,
+)
+from tasks import stream
+
+MIN_KL, ORACLE = "min cross-entropy", "oracle"
+MAIN: TieBreak = "min_cross_entropy"
+"""The tie-break that is fixed for the verdict: that of `metrics.selection`."""
+
+
+def simple_name(tie_break: str) -> str:
+    """The simple tournament with a tie-break."""
+    return f"simple, {tie_break}"
+
+
+def offset_name(tie_break: str, sampled: bool = True) -> str:
+    """The offset tournament with a tie-break, its second term from samples or exact."""
+    return f"offset{'' if sampled else ' (exact term)'}, {tie_break}"
+
+
+SIMPLE, OFFSET, OFFSET_EXACT = simple_name(MAIN), offset_name(MAIN), offset_name(MAIN, sampled=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class Design:
+    """What every instance is measured with.
+
+    Attributes:
+        examples: n, sizes of held-out sets.
+        sets: held-out sets of each size.
+        samples: drawn by a model for each held-out prompt (offset tournament); 0: the exact term alone.
+        a: exponents of the simple tournament's guarantee.
+        offset_a: that of the offset tournament.
+        delta: probability that a guarantee may fail.
+    """
+
+    examples: tuple[int, ...]
+    sets: int
+    samples: int
+    a: tuple[float, ...]
+    offset_a: float
+    delta: float
+
+
+class Exact(NamedTuple):
+    """An instance's exact quantities on the flat axis of outcomes (x, y).
+
+    Attributes:
+        probability: of the outcome under pi_D.
+        log_probs, log_ratio: ln pi, and ln pi_D - ln pi.
+        kl: of each model, nats.
+        gap: largest |ln pi_D - ln pi| of each model; infinite where their supports differ.
+    """
+
+    probability: Float[np.ndarray, " outcomes"]
+    log_probs: Float[np.ndarray, "models outcomes"]
+    log_ratio: Float[np.ndarray, "models outcomes"]
+    kl: Float[np.ndarray, " models"]
+    gap: Float[np.ndarray, " models"]
+
+    def coverage(self, level: float) -> Float[np.ndarray, " models"]:
+        """Cov_level(pi_D || pi) of each model."""
+        return coverage_profile(self.log_ratio, (max(level, 1.0),), self.probability)[:, 0]
+
+    def pass_at(self, n: int) -> Float[np.ndarray, " models"]:
+        """Pass@N of each model where the one correct response is drawn from pi_D: E[1 - (1 - pi(y|x))^N]."""
+        return weighted_mean(pass_at_n(self.log_probs, (n,))[..., 0], self.probability)
+
+
+class Losses(NamedTuple):
+    """Of one rule, by size of the held-out set: means over the sets.
+
+    Attributes:
+        regret: Cov_N of the chosen model less the least in the family.
+        pass_regret: Pass@N of the family's best less that of the chosen one.
+        wrong: share of sets whose choice has a positive regret.
+    """
+
+    regret: Float[np.ndarray, " sizes"]
+    pass_regret: Float[np.ndarray, " sizes"]
+    wrong: Float[np.ndarray, " sizes"]
+
+
+class Guarantee(NamedTuple):
+    """A guarantee beside what happened, by size of the held-out set.
+
+    Attributes:
+        reached: mean over the sets of the left-hand side.
+        worst: its largest.
+        bound, paper: right-hand side with the derived constants, and with those of the paper's proof.
+        violated, paper_violated: share of sets beyond it.
+        constant: least C for which no set is beyond C times the right-hand side without constants.
+    """
+
+    reached: Float[np.ndarray, " sizes"]
+    worst: Float[np.ndarray, " sizes"]
+    bound: Float[np.ndarray, " sizes"]
+    paper: Float[np.ndarray, " sizes"]
+    violated: Float[np.ndarray, " sizes"]
+    paper_violated: Float[np.ndarray, " sizes"]
+    constant: Float[np.ndarray, " sizes"]
+
+
+class Outcome(NamedTuple):
+    """All about one instance at one N: `losses` by rule, `guarantees` of the simple tournament by a, that of
+    the offset tournament with its exact term and whether its premise holds, and least Cov_N in the family."""
+
+    losses: dict[str, Losses]
+    guarantees: dict[float, Guarantee]
+    offset: Guarantee
+    premise: bool
+    best: float
+
+
+def generator(seed: int, *path: str | int) -> np.random.Generator:
+    """A NumPy generator for the random stream that `path` names: its texts, then its integers."""
+    names = tuple(part for part in path if isinstance(part, str))
+    return np.random.default_rng([*_words(seed, names), *(part for part in path if isinstance(part, int))])
+
+
+@functools.lru_cache(maxsize=1024)
+def _words(seed: int, names: tuple[str, ...]) -> tuple[int, ...]:
+    return tuple(np.asarray(jax.random.key_data(stream(seed, *names))).tolist())
+
+
+def exact(instance: Instance) -> Exact:
+    """Exact quantities; a model that misses what pi_D may give has an infinite KL."""
+    size = len(instance.models)
+    target = instance.target.ravel()
+    probability = (instance.prompts[:, None] * np.exp(instance.target)).ravel()
+    log_probs = instance.models.reshape(size, -1)
+    ratio = log_density_ratio(target[None], log_probs)
+    seen = probability > 0
+    return Exact(
+        probability / probability.sum(),
+        log_probs,
+        ratio,
+        ratio[:, seen] @ probability[seen],
+        np.abs(ratio).max(axis=1),
+    )
+
+
+def premise_holds(laws: Exact, n: float, a: float) -> bool:
+    """N^(1-2a) >= 8 and some model with |ln pi_D - ln pi| <= a ln N everywhere."""
+    return bool(n ** (1 - 2 * a) >= 8 * (1 - 1e-12) and laws.gap.min() <= a * math.log(n) + 1e-9)
+
+
+def measure(
+    instance: Instance,
+    ns: Sequence[int],
+    design: Design,
+    held_out: np.random.Generator,
+    own: np.random.Generator,
+) -> dict[int, Outcome]:
+    """Every rule on the same held-out sets, at each N. `own` draws the models' samples."""
+    laws = exact(instance)
+    counts = np.concatenate([held_out.multinomial(n, laws.probability, design.sets) for n in design.examples])
+    examples = np.repeat(design.examples, design.sets)
+    shares = counts / examples[:, None]
+    support = laws.probability > 0
+    entropies = shares[:, support] @ -laws.log_probs[:, support].T
+    prompts = shares.reshape(len(shares), *instance.target.shape).sum(axis=2)
+    law = prompts[:, None, :, None] * np.exp(instance.models)
+    exact_own = law.reshape(len(shares), len(instance.models), -1)
+    sampled_own = _sampled(instance, counts, design.samples, own) if design.samples else None
+    return {n: _at(n, laws, design, shares, entropies, exact_own, sampled_own) for n in ns}
+
+
+def _sampled(
+    instance: Instance, counts: Int[np.ndarray, "sets outcomes"], samples: int, rng: np.random.Generator
+) -> Float[np.ndarray, "sets models outcomes"]:
+    """Shares of the outcomes among `samples` responses of each model to every held-out prompt."""
+    prompts = counts.reshape(len(counts), *instance.target.shape).sum(axis=2)
+    total = samples * counts.sum(axis=1)
+    drawn = []
+    for model in np.exp(instance.models):
+        hits = rng.multinomial(samples * prompts, model / model.sum(axis=1, keepdims=True))
+        drawn.append(hits.reshape(len(counts), -1) / total[:, None])
+    return np.stack(drawn, axis=1)
+
+
+def _at(
+    n: int,
+    laws: Exact,
+    design: Design,
+    shares: Float[np.ndarray, "sets outcomes"],
+    entropies: Float[np.ndarray, "sets models"],
+    exact_own: Float[np.ndarray, "sets models outcomes"],
+    sampled_own: Float[np.ndarray, "sets models outcomes"] | None,
+) -> Outcome:
+    challenged = challenges(laws.log_probs, n)
+    # Ratios off pi_D's support matter to the offset term alone.
+    support = laws.probability > 0
+    matrices = tournament_matrices(challenged[..., support], shares[:, support])
+    scores = matrices.max(axis=2)
+    offset = offset_gaps(matrices, own_matrices(challenged, exact_own), n, design.offset_a).max(axis=2)
+    chosen = {simple_name(each): select_many(scores, each, entropies) for each in TIE_BREAKS}
+    chosen |= {offset_name(each, False): select_many(offset, each, entropies) for each in TIE_BREAKS}
+    if sampled_own is not None:
+        noisy = offset_gaps(matrices, own_matrices(challenged, sampled_own), n, design.offset_a).max(axis=2)
+        chosen |= {offset_name(each): select_many(noisy, each, entropies) for each in TIE_BREAKS}
+    chosen[MIN_KL] = select_many(entropies, "earliest", entropies, 0.0)
+    coverage, passed = laws.coverage(n), laws.pass_at(n)
+    chosen[ORACLE] = select_many(np.broadcast_to(coverage, scores.shape), MAIN, entropies)
+
+    def by_size(values: Float[np.ndarray, " sets"]) -> Float[np.ndarray, "sizes sets"]:
+        return values.reshape(len(design.examples), design.sets)
+
+    losses = {
+        rule: Losses(
+            by_size(coverage[index] - coverage.min()).mean(axis=1),
+            by_size(passed.max() - passed[index]).mean(axis=1),
+            by_size((coverage[index] > coverage.min() + 1e-12).astype(float)).mean(axis=1),
+        )
+        for rule, index in chosen.items()
+    }
+    size = len(laws.kl)
+
+    def guarantee(
+        level: float, rules: Sequence[str], bounds: Sequence[tuple[float, float, float]]
+    ) -> Guarantee:
+        covered = laws.coverage(level)
+        # A guarantee holds for every minimiser of the score: it is compared with the worst tie-break.
+        left = by_size(np.max([covered[chosen[rule]] for rule in rules], axis=0))
+        bound, paper, bare = np.array(bounds).T
+        return Guarantee(
+            left.mean(axis=1),
+            left.max(axis=1),
+            bound,
+            paper,
+            (left > bound[:, None] + 1e-12).mean(axis=1),
+            (left > paper[:, None] + 1e-12).mean(axis=1),
+            left.max(axis=1) / bare,
+        )
+
+    guarantees = {}
+    for a in design.a:
+        best = float(laws.coverage(n**a).min())
+        bounds = [simple_bound(best, n, a, size, each, design.delta) for each in design.examples]
+        guarantees[a] = guarantee(n ** (1 + a), [simple_name(each) for each in TIE_BREAKS], bounds)
+    return Outcome(
+        losses,
+        guarantees,
+        guarantee(
+            2 * n ** (1 + design.offset_a),
+            [offset_name(each, False) for each in TIE_BREAKS],
+            [offset_bound(size, each, design.delta) for each in design.examples],
+        ),
+        premise_holds(laws, n, design.offset_a),
+        float(coverage.min()),
+    )

@@ -1,0 +1,206 @@
+"""Figures and tables of the tournament claim."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+
+from covlab.claims.direct_claim import Drawing
+from covlab.report import plotting as draw
+from covlab.report.rates import Panel, Rate, rates_figure
+from experiments.tournament.attempts import (
+    MIN_KL,
+    OFFSET,
+    ORACLE,
+    SIMPLE,
+    exact,
+    generator,
+    simple_name,
+)
+from experiments.tournament.checks import resampling, slope
+from experiments.tournament.families import FAMILIES, JUDGED_AT
+from experiments.tournament.measure import GUARANTEE_A, Study, pair_regret, worst_pairs
+from metrics import cross_entropy, min_cross_entropy, simple_tournament
+
+SUMMARIES = {family.name: family.summary for family in FAMILIES}
+
+
+def drawings(found: Study) -> list[Drawing]:
+    """The figures of the report, in its order."""
+    reference = found.settings.reference
+    return [
+        Drawing(
+            "rates",
+            "Regret in Cov_N against the number of held-out examples: mean over instances with 95 % "
+            "intervals, fitted power law (thin), theory's slope (dotted). Left: the misspecified pair, for "
+            "each rule at its own worst alpha. Middle: forgetting rare prompts is what makes the KL small. "
+            "Right: a model far from pi_D beats the good ones.",
+            _rates(found),
+        ),
+        Drawing(
+            "guarantee",
+            f"Cov at level N^(1+a), a = {GUARANTEE_A:g}, of the model chosen by the simple tournament (mean "
+            f"over held-out sets, and the largest in any set, worst tie-break), beside its guarantee with "
+            f"the derived constants (dashed) and with those of the paper's proof (dotted); |Pi| = "
+            f"{reference}. Grey: 1, beyond which a guarantee says nothing. Last panel: the offset "
+            f"tournament at level 2 N^(1+a).",
+            _guarantees(found),
+        ),
+        Drawing(
+            "families",
+            f"Cov_N regret (above) and Pass@N regret (below) of the rules, |Pi| = {reference}.",
+            _families(found),
+        ),
+        Drawing(
+            "curve",
+            f"One curve of class-blind checkpoints (seed {found.settings.seeds[0]}) and what is chosen from "
+            f"1024 held-out examples.",
+            _curve(found),
+        ),
+    ]
+
+
+def _rates(found: Study) -> Figure:
+    chosen = found.settings
+    places, members, _ = worst_pairs(found)
+    rare, rogue = (
+        found.at("rare_prompts", JUDGED_AT["rare_prompts"]),
+        found.at("rogue", JUDGED_AT["rogue"]),
+    )
+    panels = [
+        Panel(
+            f"misspecified pair, N = M = {chosen.pair_m}",
+            "held-out examples",
+            "regret in Cov$_N$",
+            [chosen.pair_examples[place] for place in places],
+            [
+                Rate("simple tournament", pair_regret(found, SIMPLE, members), -1.0),
+                Rate("min-KL", pair_regret(found, MIN_KL, [0] * len(places)), 0.0),
+            ],
+        ),
+        Panel(
+            f"rare prompts, N = {JUDGED_AT['rare_prompts']}",
+            "held-out examples",
+            "",
+            chosen.design.examples,
+            [
+                Rate("simple tournament", rare.loss(SIMPLE), -1.0),
+                Rate("min-KL", rare.loss(MIN_KL), 0.0),
+            ],
+        ),
+        Panel(
+            f"rogue, N = {JUDGED_AT['rogue']}",
+            "held-out examples",
+            "",
+            chosen.design.examples,
+            [
+                Rate("simple tournament", rogue.loss(SIMPLE), 0.0),
+                Rate("min-KL", rogue.loss(MIN_KL)),
+                Rate("offset tournament", rogue.loss(OFFSET), -1.0),
+            ],
+        ),
+    ]
+    for index, panel in enumerate(panels):
+        fitted = [each for each in panel.rates if math.isfinite(slope(found, each.values, panel.sizes).low)]
+        panels[index] = panel._replace(rates=fitted)
+    return rates_figure(panels, resampling(found))
+
+
+@mpl.rc_context(draw.STYLE)
+def _guarantees(found: Study) -> Figure:
+    fig, axes = draw.new_figure(2, 3, (14.5, 8.2), sharey=True)
+    examples = found.settings.design.examples
+    panels: list[tuple[str, Any]] = []
+    for name, n in JUDGED_AT.items():
+        cell = found.at(name, n)
+        panels.append((f"{name}, N = {n}", lambda what, cell=cell: cell.guarantee(GUARANTEE_A, what)))
+    n = JUDGED_AT["rogue"]
+    panels.append((f"offset: rogue, N = {n}", found.at("rogue", n).offset))
+    for axis, (title, of) in zip(axes.ravel(), panels, strict=True):
+        axis.axhline(1, color="#999999", linewidth=1)
+        lines = (
+            ("chosen, mean", of("reached").mean(axis=0), draw.BLUE, "-"),
+            ("chosen, largest", of("worst").max(axis=0), draw.ORANGE, "-"),
+            ("guarantee, derived constants", of("bound").mean(axis=0), draw.INK, draw.DASHED),
+            ("guarantee, the paper's constants", of("paper").mean(axis=0), draw.INK, ":"),
+        )
+        for label, values, colour, style in lines:
+            marker = "o" if style == "-" else None
+            seen = np.where(values > 0, values, np.nan)
+            axis.plot(examples, seen, color=colour, linestyle=style, marker=marker, markersize=4, label=label)
+        axis.set(xscale="log", yscale="log", title=title, ylim=(1e-5, 30))
+    for axis in axes[-1]:
+        axis.set_xlabel("held-out examples")
+    for axis in axes[:, 0]:
+        axis.set_ylabel("coverage profile")
+    draw.legend_below(fig, [axes[0, 0]])
+    return fig
+
+
+@mpl.rc_context(draw.STYLE)
+def _families(found: Study) -> Figure:
+    fig, axes = draw.new_figure(2, len(JUDGED_AT), (4.1 * len(JUDGED_AT), 7.6))
+    examples = found.settings.design.examples
+    rules: dict[str, tuple[str, str, Any]] = {
+        "simple, ties by cross-entropy": (SIMPLE, draw.BLUE, "-"),
+        "simple, middle of the ties": (simple_name("middle"), draw.BLUE, ":"),
+        "offset (sampled)": (OFFSET, draw.GREEN, draw.DASHED),
+        "min-KL": (MIN_KL, draw.RED, "-"),
+        "oracle": (ORACLE, draw.INK, "-"),
+    }
+    for column, (name, n) in enumerate(JUDGED_AT.items()):
+        cell = found.at(name, n)
+        for row, what in enumerate(("regret", "pass_regret")):
+            axis = axes[row, column]
+            for label, (rule, colour, style) in rules.items():
+                if what == "regret" and rule == ORACLE:
+                    continue
+                mean = cell.loss(rule, what).mean(axis=0)
+                seen = np.where(mean > 1e-7, mean, np.nan)
+                axis.plot(
+                    examples, seen, color=colour, linestyle=style, marker="o", markersize=4, label=label
+                )
+            axis.set(xscale="log", yscale="log")
+        axes[0, column].set_title(f"{name}, N = {n}")
+        axes[1, column].set_xlabel("held-out examples")
+    axes[0, 0].set_ylabel("regret in Cov$_N$")
+    axes[1, 0].set_ylabel("regret in Pass@N")
+    draw.legend_below(fig, [axes[1, 0]])
+    return fig
+
+
+@mpl.rc_context(draw.STYLE)
+def _curve(found: Study) -> Figure:
+    chosen = found.settings
+    family = next(each for each in FAMILIES if each.name == "checkpoints")
+    seed, size = chosen.seeds[0], max(chosen.sizes)
+    draw_of = generator(seed, "instance", "tournament", family.name, size, 0)
+    laws = exact(family.draw(draw_of, size, float(chosen.ns[0]), chosen.design.offset_a))
+    counts = generator(seed, "evaluation", "tournament", "curve").multinomial(1024, laws.probability)
+    seen = counts > 0
+    held_out, weights = laws.log_probs[:, seen], counts[seen]
+    place = np.arange(size)
+    fig, axes = draw.new_figure(1, 3, (14.2, 4.4))
+    left, middle, right = axes[0]
+    left.plot(place, cross_entropy(held_out, weights), color=draw.INK, label="held-out cross-entropy (nats)")
+    left.plot(place, laws.kl, color=draw.RED, label="KL, exact (nats)")
+    left.set(title="what min-KL sees", xlabel="checkpoint")
+    for colour, n in zip(draw.ordered_colours(len(chosen.ns)), chosen.ns, strict=True):
+        middle.plot(place, laws.coverage(n), color=colour, label=f"Cov, N = {n}")
+        right.plot(place, laws.pass_at(n), color=colour, label=f"Pass@{n}")
+        picked = simple_tournament(held_out, n, weights)
+        first, final = picked.tied[0], picked.tied[-1]
+        level = -0.004 * (1 + list(chosen.ns).index(n))
+        middle.plot([first, final], [level, level], color=colour, linewidth=3)
+        right.plot(picked.index, laws.pass_at(n)[picked.index], marker="D", color=colour, markersize=8)
+    least = min_cross_entropy(held_out, weights).index
+    for axis in (left, middle, right):
+        axis.axvline(least, color=draw.RED, linestyle=draw.DASHED, linewidth=1.2, label="min-KL's choice")
+        axis.legend(fontsize=8.5)
+    middle.set(title="coverage; bars: the tournament's ties", xlabel="checkpoint")
+    right.set(title="Pass@N; diamonds: the tournament's choice", xlabel="checkpoint")
+    return fig

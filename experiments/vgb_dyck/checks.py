@@ -1,0 +1,146 @@
+"""The checks that VGB's Dyck claim is judged by, with targets fixed beforehand, and the verdict's notes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float
+
+from covlab.report.verdict import Check, check_interval
+from experiments.vgb_dyck.measure import (
+    BACKTRACKING,
+    BASE,
+    OUTCOME,
+    VALUE_GUIDED,
+    WITHOUT_BACKTRACKING,
+    shortfall,
+)
+from experiments.vgb_dyck.trees import ACTION, FIXED
+from metrics import Interval, mean_interval
+
+if TYPE_CHECKING:
+    from experiments.vgb_dyck import Measurements
+
+OUT, IN = "out_of_distribution", "in_distribution"
+RIVALS = {
+    "decoders that use values and never go back": WITHOUT_BACKTRACKING,
+    "outcome-level rejection": (OUTCOME,),
+    "backtracking rejection": (BACKTRACKING,),
+}
+"""What VGB is compared with: the first are the paper's baselines for accuracy and diversity."""
+
+
+def behind(
+    found: Measurements, prompts: str, rivals: tuple[str, ...], budget: int
+) -> Float[np.ndarray, " seeds"]:
+    """`shortfall` of VGB's points behind the rivals' front, by seed."""
+    own = found.sweep.points(prompts, (VALUE_GUIDED,), budget)
+    others = found.sweep.points(prompts, rivals, budget)
+    return np.array([shortfall(a, b) for a, b in zip(own, others, strict=True)])
+
+
+def best_accuracy(found: Measurements, prompts: str, family: str, budget: int) -> Float[np.ndarray, " seeds"]:
+    """The highest accuracy of a family's settings, by seed."""
+    highest: Float[np.ndarray, " seeds"] = found.sweep.points(prompts, (family,), budget)[..., 0].max(axis=1)
+    return highest
+
+
+def checks(found: Measurements) -> tuple[Check, ...]:
+    """The claim's checks; those on an interval (95 % over seeds) ask it of the whole interval.
+
+    The reasons for the targets:
+
+    - The base model is good, KL to pi_D at most 0.1 nats, and fails on the out-of-distribution prompts: there
+      is something to gain, and VGB gains a good part of it.
+    - VGB is on or beyond a front where no point of it lies more than the margin above VGB's nearest point in
+      both coordinates, accuracy and diversity (`shortfall`). The margin is about twice the standard error of
+      one point; a maximum over many noisy points is biased against VGB by about as much.
+    - Errors of the values: action-level rejection sampling passes them on, so its total variation to pi* at
+      the largest error exceeds that with exact values by 0.1; VGB's stays below 0.05 at every error.
+    - With learned values VGB is no farther from pi* than action-level rejection sampling, on average over the
+      training of the value function.
+    """
+    last = found.sweep.grid.budgets[-1]
+    base_out, base_in = (best_accuracy(found, prompts, BASE, last) for prompts in (OUT, IN))
+    gain = best_accuracy(found, OUT, VALUE_GUIDED, last) - base_out
+    fronts = [
+        check_interval(
+            f"at most {budget} queries: VGB behind the front of {name}",
+            mean_interval(behind(found, OUT, rivals, budget)),
+            "<=",
+            found.margin,
+            "high",
+        )
+        for name, rivals in RIVALS.items()
+        for budget in found.sweep.grid.budgets
+    ]
+    trees = found.trees
+    growth = trees.corrupted[ACTION][:, -1] - trees.corrupted[ACTION][:, 0]
+    flat = max((mean_interval(column) for column in trees.corrupted[FIXED].T), key=lambda each: each.high)
+    learned = (trees.learned[FIXED] - trees.learned[ACTION]).mean(axis=1)
+    return (
+        check_interval("base model: KL to pi_D (nats)", mean_interval(found.kl), "<=", 0.1, "high"),
+        check_interval(
+            "base model: accuracy in distribution minus out of distribution",
+            mean_interval(base_in - base_out),
+            ">",
+            0.1,
+            "low",
+        ),
+        check_interval(
+            f"at most {last} queries: accuracy of VGB minus the base model's, out of distribution",
+            mean_interval(gain),
+            ">",
+            0.1,
+            "low",
+        ),
+        *fronts,
+        check_interval(
+            "exact laws: action-level rejection's total variation, largest error minus none",
+            mean_interval(growth),
+            ">",
+            0.1,
+            "low",
+        ),
+        check_interval("exact laws: VGB's total variation, worst error", flat, "<=", 0.05, "high"),
+        check_interval(
+            "exact laws, learned values: VGB's total variation minus action-level rejection's",
+            mean_interval(learned),
+            "<=",
+            0.0,
+            "high",
+        ),
+    )
+
+
+def notes(found: Measurements) -> tuple[str, ...]:
+    """Choices, limits and numbers that no check is about."""
+    grid, last = found.sweep.grid, found.sweep.grid.budgets[-1]
+    lines = [
+        f"Diversity is the number of different correct responses among {grid.samples} returned samples, over "
+        f"{grid.samples}; {grid.num_prompts} prompts of each kind, the same for every seed.",
+        "A decoder's answer at a smaller budget is read off the same chains: one that needed more queries "
+        "counts as wrong.",
+        "Backtracking rejection is tokenwise rejection sampling with the learned values as its verifier.",
+    ]
+    for prompts in (OUT, IN):
+        parts = []
+        for family in (BASE, VALUE_GUIDED, *(name for rivals in RIVALS.values() for name in rivals)):
+            value = mean_interval(best_accuracy(found, prompts, family, last))
+            parts.append(f"{family} {text(value)}")
+        lines.append(
+            f"Best accuracy {prompts.replace('_', ' ')} with at most {last} queries: "
+            + ", ".join(parts)
+            + "."
+        )
+    error, reward = (mean_interval(found.value[key]) for key in ("squared_error", "reward"))
+    lines.append(
+        f"Value function on held-out rollouts: squared error {text(error)}, with mean reward {text(reward)}."
+    )
+    return tuple(lines)
+
+
+def text(interval: Interval) -> str:
+    """`0.97 [0.95, 0.99]`."""
+    return f"{interval.estimate:.3g} [{interval.low:.3g}, {interval.high:.3g}]"

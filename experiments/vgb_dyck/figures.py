@@ -1,0 +1,192 @@
+"""Figures and tables of VGB's Dyck claim."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from covlab.report import plotting as draw
+from experiments.vgb_dyck.checks import IN, OUT, RIVALS, behind, text
+from experiments.vgb_dyck.measure import BACKTRACKING, BASE, BLOCKS, OUTCOME, VALUE_GUIDED
+from experiments.vgb_dyck.trees import ACTION, FIRST, FIXED
+from metrics import mean_interval
+
+if TYPE_CHECKING:
+    from experiments.vgb_dyck import Measurements
+
+COLOURS = {
+    VALUE_GUIDED: draw.RED,
+    BLOCKS[0]: draw.BLUE,
+    BLOCKS[1]: draw.GREEN,
+    "action-level rejection": draw.PURPLE,
+    OUTCOME: draw.ORANGE,
+    BACKTRACKING: "#56B4E9",
+    BASE: draw.INK,
+}
+MARKS = {VALUE_GUIDED: "*", BASE: "x", OUTCOME: "D", "action-level rejection": "s", BACKTRACKING: "^"}
+Table = tuple[str, list[str], list[list[Any]]]
+
+
+def draw_all(path: Path, found: Measurements) -> list[tuple[str, Path]]:
+    """Draw every figure below `path`; (caption, file) in the report's order."""
+    made = (
+        (
+            "frontier",
+            "Out-of-distribution prompts: diversity against accuracy at each budget of queries, means over "
+            "the seeds. A point is a setting of a decoder; the lines are the fronts of VGB and of the "
+            "decoders that use values and never go back.",
+            frontier(found),
+        ),
+        (
+            "queries",
+            "Accuracy against the mean number of queries of a response, up to each budget; means over the "
+            "seeds. Left: out-of-distribution prompts; right: prompts of the training distribution.",
+            accuracy_by_queries(found),
+        ),
+        (
+            "values",
+            f"Exact total variation to pi* on trees of {found.trees.settings.horizon} tokens, median and "
+            "range over the seeds: exact values with a multiplicative error, and values learned for so many "
+            "steps.",
+            error_by_quality(found),
+        ),
+    )
+    return draw.save_all(path / "figures", made)
+
+
+@mpl.rc_context(draw.STYLE)
+def frontier(found: Measurements) -> Figure:
+    """Diversity against accuracy, a panel for each budget."""
+    budgets = found.sweep.grid.budgets
+    fig, axes = draw.new_figure(1, len(budgets), (3.4 * len(budgets) + 0.6, 4.2), sharex=True, sharey=True)
+    for axis, budget in zip(axes[0], budgets, strict=True):
+        for family in COLOURS:
+            points = found.sweep.points(OUT, (family,), budget).mean(axis=0)
+            own = family == VALUE_GUIDED
+            axis.scatter(
+                *points.T, color=COLOURS[family], marker=MARKS.get(family, "o"), s=130 if own else 26,
+                alpha=1.0 if own else 0.75, linewidths=1 if family == BASE else 0, zorder=3 if own else 2,
+                label=family if axis is axes[0, 0] else None,
+            )  # fmt: skip
+        for families, colour in (((VALUE_GUIDED,), draw.RED), (next(iter(RIVALS.values())), draw.BLUE)):
+            _front(axis, found.sweep.points(OUT, families, budget).mean(axis=0), colour)
+        axis.set(title=f"at most {budget} queries", xlabel="accuracy")
+    axes[0, 0].set_ylabel(f"different correct responses of {found.sweep.grid.samples}, share")
+    draw.legend_below(fig, [axes[0, 0]])
+    return fig
+
+
+def _front(axis: Axes, points: Float[np.ndarray, "points 2"], colour: str) -> None:
+    """The stairs between the points that no other point exceeds in both coordinates."""
+    best = -np.inf
+    kept = []
+    for x, y in sorted(points.tolist(), reverse=True):
+        if y > best:
+            kept.append((x, y))
+            best = y
+    x, y = np.array(kept).T
+    axis.step(x, y, where="post", color=colour, linewidth=1.2, alpha=0.8)
+
+
+@mpl.rc_context(draw.STYLE)
+def accuracy_by_queries(found: Measurements) -> Figure:
+    """A line for each setting over the budgets; those whose cost is fixed are points."""
+    fig, axes = draw.new_figure(1, 2, (11.0, 4.4), sharey=True)
+    for axis, prompts in zip(axes[0], (OUT, IN), strict=True):
+        shown = set()
+        for method, curve in found.sweep.curves[prompts].items():
+            queries, accuracy = curve.queries.mean(axis=0), curve.accuracy.mean(axis=0)
+            if method.family == BASE:
+                axis.axhline(accuracy[-1], color=draw.INK, linestyle=draw.DASHED, linewidth=1.2, label=BASE)
+                continue
+            line = method.family in (VALUE_GUIDED, OUTCOME, BACKTRACKING)
+            chosen = slice(None) if line else slice(-1, None)
+            axis.plot(
+                queries[chosen], accuracy[chosen], color=COLOURS[method.family],
+                marker=MARKS.get(method.family, "o"), markersize=8 if method.family == VALUE_GUIDED else 4,
+                linewidth=1.2 if line else 0, alpha=0.85,
+                label=method.family if method.family not in shown else None,
+            )  # fmt: skip
+            shown.add(method.family)
+        axis.set(title=prompts.replace("_", " "), xlabel="queries a response", xscale="log")
+    axes[0, 0].set_ylabel("accuracy")
+    draw.legend_below(fig, [axes[0, 0]])
+    return fig
+
+
+@mpl.rc_context(draw.STYLE)
+def error_by_quality(found: Measurements) -> Figure:
+    """Total variation against the size of the values' error, and against the training of the values."""
+    trees = found.trees
+    fig, axes = draw.new_figure(1, 2, (11.0, 4.2))
+    styles = {ACTION: draw.PURPLE, FIRST: draw.ORANGE, FIXED: draw.RED}
+    for axis, x, curves in (
+        (axes[0, 0], np.asarray(trees.settings.errors), trees.corrupted),
+        (axes[0, 1], np.asarray(trees.steps), trees.learned),
+    ):
+        for law, colour in styles.items():
+            label = law if law != FIXED else f"VGB, {trees.settings.steps} steps"
+            draw.line_over_seeds(axis, x, curves[law], colour, label)
+        axis.set_ylabel("total variation to pi*")
+        axis.set_ylim(bottom=0)
+    axes[0, 0].set(title="exact values with errors", xlabel="multiplicative error eps")
+    axes[0, 1].set(title="learned values", xlabel="training step of the value function")
+    draw.legend_below(fig, [axes[0, 0]])
+    return fig
+
+
+def tables(found: Measurements) -> list[Table]:
+    """(caption, columns, rows) in the report's order."""
+    return [_fronts(found), *(_methods(found, prompts) for prompts in (OUT, IN)), _values(found)]
+
+
+def _fronts(found: Measurements) -> Table:
+    budgets = found.sweep.grid.budgets
+    rows = [
+        [name, prompts.replace("_", " ")]
+        + [text(mean_interval(behind(found, prompts, rivals, budget))) for budget in budgets]
+        for prompts in (OUT, IN)
+        for name, rivals in RIVALS.items()
+    ]
+    caption = (
+        "How far VGB's points are behind the front of the others, mean over the seeds [95 %]: the least e "
+        "such that every point of the others has a point of VGB at most e below it in accuracy and in "
+        "diversity. At most 0: on or beyond."
+    )
+    return caption, ["front of", "prompts", *(f"{budget} queries" for budget in budgets)], rows
+
+
+def _methods(found: Measurements, prompts: str) -> Table:
+    last, where = found.sweep.grid.budgets[-1], prompts.replace("_", " ")
+    rows = []
+    for method, curve in found.sweep.curves[prompts].items():
+        accuracy, diversity = (mean_interval(array[:, -1]) for array in (curve.accuracy, curve.diversity))
+        queries = float(curve.queries[:, -1].mean())
+        rows.append([method.family, method.label, text(accuracy), text(diversity), round(queries, 1)])
+    return (
+        f"Every setting with at most {last} queries, {where}: mean over the seeds [95 %].",
+        ["decoder", "setting", "accuracy", "diversity", "queries"],
+        rows,
+    )
+
+
+def _values(found: Measurements) -> Table:
+    trees = found.trees
+    rows: list[list[Any]] = []
+    for column, error in enumerate(trees.settings.errors):
+        own = [text(mean_interval(trees.corrupted[law][:, column])) for law in (ACTION, FIRST, FIXED)]
+        rows.append(["exact, with an error", f"eps = {error:g}", "", *own])
+    for column, step in enumerate(trees.steps):
+        own = [text(mean_interval(trees.learned[law][:, column])) for law in (ACTION, FIRST, FIXED)]
+        rows.append(["learned", f"step {step}", text(mean_interval(trees.rmse[:, column])), *own])
+    return (
+        "Exact total variation to pi* on enumerated trees, mean over prompts and seeds [95 % over seeds].",
+        ["values", "quality", "RMSE to V", ACTION, FIRST, f"VGB, {trees.settings.steps} steps"],
+        rows,
+    )

@@ -1,0 +1,216 @@
+"""The claim about Best-of-N: its instances in closed form and by enumeration, what its checks notice."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from omegaconf import DictConfig, OmegaConf
+from oracles.best_of_n import loss_of, worst_set_loss
+
+from experiments import best_of_n as claim
+from experiments.best_of_n.instances import Instance, random_instance, ratio_instance, tail_instance
+from experiments.best_of_n.measure import Measurements, compare, enough, measure_all, of_tail, settings
+from experiments.coverage_bounds.measure import Sides
+from tracking import Progress
+
+TINY = {
+    "draws": 32,
+    "alphabets": [4, 16],
+    "prompts": 3,
+    "ms": [2, 8],
+    "epsilons": [0.1, 0.01],
+    "ns": [2, 16],
+    "atoms": 400,
+    "budgets": [16, 256],
+    "ratios": [16, 64],
+    "seed": 970,
+}
+
+
+@functools.cache
+def composed(compose_config: Callable[..., DictConfig]) -> DictConfig:
+    return compose_config("best_of_n")
+
+
+@pytest.fixture(scope="module")
+def measured(compose_config: Callable[..., DictConfig]) -> Measurements:
+    return measure_all(settings(OmegaConf.merge(composed(compose_config), TINY)), Progress())
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_both_sides_are_their_sums_over_all_sets(
+    seed: int, compose_config: Callable[..., DictConfig]
+) -> None:
+    chosen = settings(OmegaConf.merge(composed(compose_config), TINY))
+    instance = random_instance(np.random.default_rng(seed), 5, 3)
+    laws = list(zip(instance.prompts, instance.target.tolist(), instance.model.tolist(), strict=True))
+    cells = [(mu * t, t, h) for mu, target, model in laws for t, h in zip(target, model, strict=True)]
+
+    def covered(m: float) -> float:
+        return sum(mass for mass, t, h in cells if t >= m * h * (1 - 1e-9))
+
+    def worst(n: int) -> float:
+        return sum(mu * worst_set_loss(target, model, n) for mu, target, model in laws)
+
+    found = compare(instance, chosen)
+    grid = [(m, epsilon) for m in (2, 8) for epsilon in (0.01, 0.1)]
+    for factor, name in ((2, "sufficient"), (1, "sufficient, half as many")):
+        ns = [math.ceil(factor * m * math.log(1 / epsilon)) for m, epsilon in grid]
+        np.testing.assert_allclose(found[name][0], [worst(n) for n in ns], atol=1e-12)
+        np.testing.assert_allclose(found[name][1], [covered(m) + epsilon for m, epsilon in grid], atol=1e-12)
+    np.testing.assert_allclose(found["necessary"][0], [covered(2 * n) / 2 for n in (2, 16)], atol=1e-12)
+    witness = [
+        sum(
+            mu
+            * loss_of(target, model, [y for y in range(5) if target[y] >= 2 * n * model[y] * (1 - 1e-9)], n)
+            for mu, target, model in laws
+        )
+        for n in (2, 16)
+    ]
+    np.testing.assert_allclose(found["necessary"][1], witness, atol=1e-12)
+    np.testing.assert_allclose(found["witness"], [witness, [worst(2), worst(16)]], atol=1e-12)
+
+
+def test_the_tail_is_a_power_law_and_its_worst_loss_tends_to_a_share_of_coverage() -> None:
+    for alpha in (0.5, 1.0):
+        instance = tail_instance(np.random.default_rng(0), alpha, 4000)
+        assert instance.target.sum() == pytest.approx(1)
+        assert instance.model.sum() <= 1
+        covered = instance.coverage((64.0, 1024.0))
+        assert math.log(covered[0] / covered[1]) / math.log(16) == pytest.approx(alpha, abs=0.01)
+        stick = instance.hockey_stick((64,))[0]
+        assert stick / covered[0] == pytest.approx(1 / (1 + alpha), rel=0.01)
+        found = of_tail(instance, 64)
+        assert found["necessary"] <= found["worst"] <= found["sufficient"] < 1
+        # The guarantee at one M of the 200 that it takes the least over.
+        assert found["sufficient"] <= instance.coverage((8.0,))[0] + math.exp(-4) + 0.01
+
+
+def test_ratios_stay_below_m_but_for_the_missed_response() -> None:
+    for seed in range(10):
+        instance = ratio_instance(np.random.default_rng(seed), 16)
+        missed = instance.target[0, -1]
+        assert instance.target.sum() == pytest.approx(1)
+        assert instance.model.sum() <= 1
+        assert instance.coverage((16.0,))[0] == pytest.approx(missed)
+        assert instance.coverage((4.0,))[0] > 0.5
+
+
+def test_a_prompt_of_weight_0_does_not_count() -> None:
+    both = Instance(np.array([[1.0], [1.0]]), np.array([[0.1], [0.0]]), np.array([1.0, 0.0]))
+    assert both.worst((1,))[0] == pytest.approx(0.9)
+    assert both.coverage((11.0,))[0] == 0
+
+
+def test_enough_rounds_up() -> None:
+    assert (enough(4, 0.1, 2), enough(4, math.exp(-1), 1)) == (19, 4)
+
+
+def failed(found: Measurements) -> set[str]:
+    return {check.name for check in claim.checks(found) if not check.passed}
+
+
+def of_theorems(names: set[str]) -> set[str]:
+    return {name for name in names if "largest" in name or "least" in name}
+
+
+def test_what_is_a_theorem_holds_on_a_tiny_sample(measured: Measurements) -> None:
+    assert of_theorems(failed(measured)) == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "factor", "noticed"),
+    [
+        ("sufficient", 100, "worst loss - (Cov_M + eps) at N = 2M ln(1/eps), Cov_M <= 1/2, largest"),
+        ("sufficient, half as many", 100, "worst loss - (Cov_M + eps) at N = M ln(1/eps), any Cov_M"),
+        ("necessary", 3, "Cov_2N/2 - loss of the witness, largest"),
+        ("witness", 3, "loss of the witness - worst loss, largest"),
+        ("hockey stick", 3, "E_N - worst loss (derived), largest"),
+    ],
+)
+def test_a_theorem_that_fails_is_noticed(
+    name: str, factor: float, noticed: str, measured: Measurements
+) -> None:
+    each = measured.sides[name, "3 prompts"]
+    sides = measured.sides | {(name, "3 prompts"): Sides(each.left * factor, each.right)}
+    assert any(each.startswith(noticed) for each in failed(dataclasses.replace(measured, sides=sides)))
+
+
+def test_a_failure_beyond_the_papers_condition_counts_for_the_derived_one_only(
+    measured: Measurements,
+) -> None:
+    family = "one prompt"
+    each, allowed = measured.sides["sufficient", family], measured.allowed[family]
+    assert not allowed.all()
+    left = np.where(allowed, each.left, each.right + 0.01)
+    sides = measured.sides | {("sufficient", family): Sides(left, each.right)}
+    noticed = failed(dataclasses.replace(measured, sides=sides)) - failed(measured)
+    assert noticed == {"the same where Cov_M > 1/2 (derived), largest"}
+
+
+def test_wrong_exponents_and_loose_pairs_are_noticed(measured: Measurements) -> None:
+    budgets, ratios = (
+        np.array(each, float) for each in (measured.settings.budgets, measured.settings.ratios)
+    )
+    tails = measured.tails | {(0.5, "worst"): measured.tails[0.5, "worst"] * budgets**0.3}
+    noticed = failed(dataclasses.replace(measured, tails=tails))
+    assert "tail 0.5: exponent of worst loss in N, from above" in noticed
+    assert "tail 0.5: worst loss over its guarantee, largest" in noticed
+    needed = {key: each * ratios for key, each in measured.needed.items()}
+    noticed = failed(dataclasses.replace(measured, needed=needed))
+    assert "samples for a loss of Cov_M + 0.01: exponent in M, from above" in noticed
+    assert any(name.startswith("samples needed / M ln(1/eps), largest") for name in noticed)
+    attained = {key: 1.2 * each for key, each in measured.attained.items()}
+    noticed = failed(dataclasses.replace(measured, attained=attained))
+    assert sum("pairs that attain it" in name for name in noticed) == 3
+
+
+def test_the_report_has_its_figures_and_tables(measured: Measurements) -> None:
+    assert [drawing.name for drawing in claim.report.drawings(measured)] == ["budget", "samples", "slack"]
+    for _, columns, rows in claim.report.tables(measured):
+        assert rows
+        assert all(len(row) == len(columns) for row in rows)
+    assert all(text.endswith(".") for text in claim.notes(measured))
+
+
+@pytest.mark.parametrize("scale", ["cpu", "paper"])
+def test_scales_span_a_factor_of_16_with_fresh_seeds(
+    scale: str, compose_config: Callable[..., DictConfig]
+) -> None:
+    found = settings(compose_config("best_of_n", f"scale={scale}"))
+    for sizes in (found.alphabets, found.budgets, found.ratios, found.ns):
+        assert len(sizes) >= 5
+        assert sizes[-1] >= 16 * sizes[0]
+    assert found.seed not in range(900, 980), "settings were chosen on these"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("draws=8", "draws: 8 is not an integer >= 32"),
+        ("ms=[1]", "ms: 1 is not a number strictly between 1 and 1e+06"),
+        ("epsilons=[0.1,0.5]", "epsilons: 0.5 is not a number strictly between 0 and 0.5"),
+        ("ns=[1]", "ns: [1]; valid: at least 1 different integers >= 2"),
+        ("tails=[0]", "tails: 0 is not a number strictly between 0 and 3"),
+        ("budgets=[8]", "budgets: [8]; valid: at least 2 different integers >= 2"),
+        ("ratios=many", "ratios: many; valid: at least 2"),
+        ("prompts=1", "prompts: 1 is not an integer >= 2"),
+        ("atoms=10", "atoms: 10 is not an integer >= 100"),
+    ],
+)
+def test_bad_input_is_one_line(override: str, message: str, refuses: Callable[..., None]) -> None:
+    refuses(settings, "best_of_n", [override], message)
+
+
+@pytest.mark.slow
+def test_the_command_ends_in_a_verdict_and_a_report(run_claim: Callable[..., Any]) -> None:
+    tiny = [f"{key}={value}".replace(" ", "") for key, value in TINY.items()]
+    verdict, path = run_claim("best_of_n", *tiny)
+    assert of_theorems({check.name for check in verdict.checks if not check.passed}) == set()
+    assert (path / "report.html").read_text().count("<figure") == 3

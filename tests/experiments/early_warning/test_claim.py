@@ -1,0 +1,279 @@
+"""The claim on early warnings: halves, tasks left out, checks on records with a known answer, its command."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from experiments import early_warning
+from experiments.early_warning import figures as early_warning_figures
+from experiments.early_warning.checks import Found, checks, leads, measure, notes
+from experiments.early_warning.judging import interval, judge, outcomes, pool_of, resampled
+from experiments.early_warning.watching import Truth, Watched, halves, recorded_runs, task_of, watch_run
+from experiments.early_warning.zoo import zoo
+from metrics import coverage_profile
+from metrics.early_warning import BASELINE, Statistic
+from tracking import load_log_probs
+
+STATISTICS = (Statistic("tournament", 2), Statistic(BASELINE))
+TRUTH = Truth((4.0, 16.0), 3.0, 0.01, 0.02)
+TASKS = ("brackets", "layered graph", "linear", "path-star")
+CHECKPOINTS = 10
+TINY = (
+    "seed=3", "seeds=2", "name=tiny", "batch_size=8", "steps=6", "log_every=6", "model.num_layers=1",
+    "model.width=16", "model.num_heads=2", "evaluation.num_examples=16", "evaluation.schedule.every=2",
+    "phases=null", "tracking.wandb=disabled", "runs=[]", "resamples=100",
+)  # fmt: skip
+
+
+def watched(task: str, seed: int, event_at: int | None, good: bool = True) -> Watched:
+    """From `event_at` on the event holds; a good statistic rises with it."""
+    rng = np.random.default_rng([TASKS.index(task), seed])
+    event = np.zeros(CHECKPOINTS, bool)
+    score = rng.uniform(0, 0.05, CHECKPOINTS)
+    if event_at is not None:
+        event[event_at:] = True
+        if good:
+            score[event_at:] += 0.2
+    scores = np.stack([score, rng.normal(0, 0.01, CHECKPOINTS)])
+    scores[:, 0] = -np.inf
+    name = f"{task} {'quiet' if event_at is None else 'loud'}"
+    return Watched(
+        name, task, seed, tuple(range(0, 10 * CHECKPOINTS, 10)), scores, np.stack([event, event & False]),
+        np.linspace(2, 1, CHECKPOINTS), np.linspace(0, 0.2, 2 * CHECKPOINTS).reshape(2, -1),
+    )  # fmt: skip
+
+
+def runs(good: bool = True, tasks: tuple[str, ...] = TASKS) -> list[Watched]:
+    return [watched(task, seed, at, good) for task in tasks for at in (None, 5) for seed in range(4)]
+
+
+def found(good: bool = True, recorded: tuple[Watched, ...] = ()) -> Found:
+    return measure(runs(good), recorded, {"lost/run": "no arrays"}, STATISTICS, 0, TRUTH, 0.05, 200)
+
+
+def failing(own: Found) -> set[str]:
+    return {check.name for check in checks(own) if not check.passed}
+
+
+def test_a_statistic_that_knows_passes_and_one_that_does_not_fails() -> None:
+    own = found()
+    assert failing(own) == set()
+    assert leads(own).size == 16
+    assert np.median(leads(own)) == 0
+    assert leads(own).min() >= 0
+    assert own.rule.rates.base_rate[0] == pytest.approx(5 / 18)
+    assert own.rule.rates.sensitivity[0] == pytest.approx(1)
+    assert 0 < own.rule.rates.false_alarm_rate[0] < 0.1
+    bad = failing(found(good=False))
+    assert {"precision minus base rate, each task left out", "sensitivity, each task left out"} <= bad
+    assert "sensitivity minus that of a rise of the cross-entropy" in bad
+
+
+def test_a_task_has_no_say_in_its_own_threshold() -> None:
+    pool = pool_of(runs())
+    weights = resampled(pool, 100)
+    before = judge(pool, pool.scores[0], weights, 0.15).thresholds
+    changed = pool.scores[0].copy()
+    changed[pool.task == pool.tasks.index("linear")] += 0.03
+    after = judge(pool, changed, weights, 0.15).thresholds
+    assert after["linear"] == before["linear"]
+    assert all(after[name] > before[name] for name in before if name != "linear")
+
+
+def test_every_task_counts_the_same() -> None:
+    many = [*runs(), *(watched("linear", seed, None) for seed in range(10, 40))]
+    weights = resampled(pool_of(many), 50)
+    pool = pool_of(many)
+    for index in range(len(TASKS)):
+        assert weights[0, pool.task == index].sum() == pytest.approx(1)
+    assert weights.sum(axis=1) == pytest.approx(len(TASKS))
+    own = weights[1:, pool.task == 0].sum(axis=1)
+    assert set(np.round(own, 9)) == set(range(int(own.max()) + 1))
+
+
+def test_outcomes_say_when() -> None:
+    late = watched("linear", 0, 4)
+    pool = pool_of([late, watched("brackets", 0, None)])
+    alarms = np.zeros(2 * (CHECKPOINTS - 1), bool)
+    alarms[[5, 8]] = True
+    (first, second) = outcomes(pool, alarms)
+    assert (first.event, first.alarm, first.lead) == (4, 6, -2)
+    assert (second.event, second.alarm, second.lead) == (None, None, None)
+
+
+def test_an_interval_leaves_out_resamples_that_have_no_number() -> None:
+    own = interval(np.array([0.5, math.nan, 0.4, 0.6]))
+    assert own.estimate == 0.5
+    assert 0.4 <= own.low < own.high <= 0.6
+    assert math.isnan(interval(np.array([0.5, math.nan])).low)
+
+
+def test_one_task_cannot_be_judged() -> None:
+    with pytest.raises(ValueError, match="runs: 8 seeds of 1 tasks; valid: two tasks or more"):
+        measure(runs(tasks=("linear",)), (), {}, STATISTICS, 0, TRUTH, 0.15, 100)
+
+
+def test_figures_tables_and_notes_show_everything(tmp_path: Path) -> None:
+    recorded = (dataclasses.replace(watched("linear", 9, 5), run="elsewhere"), watched("linear", 8, None))
+    own = found(recorded=recorded)
+    assert all(file.stat().st_size > 5000 for _, file in early_warning_figures.draw_all(tmp_path, own))
+    made = {title: rows for title, _, rows in early_warning_figures.tables(own)}
+    assert len(made) == 7
+    assert made["Recorded runs left out"] == [["lost/run", "no arrays"]]
+    by_n = next(rows for title, rows in made.items() if title.startswith("The same alarms"))
+    assert [row[0] for row in by_n] == ["4", "16"]
+    assert by_n[1][1] == 0
+    assert [row[0] for row in made["Recorded runs, seed by seed"]] == ["elsewhere", "linear quiet"]
+    text = " ".join(notes(own, 12.0))
+    for part in ("lost/run (no arrays)", "16 of 32 have an event", "tournament(N = 2)", "2 recorded runs"):
+        assert part in text
+
+
+# Reading runs.
+
+
+def test_halves_are_disjoint_and_hold_every_class() -> None:
+    groups = np.repeat([0, 1, 2], [4, 5, 6])
+    seen = halves(groups)
+    assert [int(seen[groups == g].sum()) for g in range(3)] == [2, 3, 3]
+    assert [int((~seen)[groups == g].sum()) for g in range(3)] == [2, 2, 3]
+
+
+def test_a_recorded_run_is_read_as_it_was_evaluated(tiny_run: Path) -> None:
+    own = watch_run(tiny_run, "tiny", STATISTICS, TRUTH)
+    arrays = load_log_probs(tiny_run)
+    held = arrays["finetune_held_out"]
+    unseen = ~halves(held["groups"])
+    last = arrays["finetune_00000020"]["log_prob"][0].astype(np.float64)
+    joint = (held["weights"][:, None] * held["candidate_weight"])[unseen]
+    kept = joint > 0
+    ratio = (held["log_pi"] - last)[unseen][kept]
+    assert own[0].steps == (0, 5, 10, 15, 20)
+    assert own[0].kl[-1] == pytest.approx(np.average(ratio, weights=joint[kept]))
+    np.testing.assert_allclose(own[0].coverage[:, -1], coverage_profile(ratio, TRUTH.ns, joint[kept]))
+    assert own[0].scores.shape == (2, 5)
+    assert own[0].task == "layered graph"
+
+
+def test_a_rule_does_not_see_the_half_that_judges_it(tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from experiments.early_warning import watching as early_warning_runs
+
+    seen = halves(load_log_probs(tiny_run)["finetune_held_out"]["groups"])
+
+    def loaded(path: Path, pattern: str) -> dict[str, dict[str, np.ndarray]]:
+        found = load_log_probs(path, pattern)
+        for name, arrays in found.items():
+            if name.endswith("held_out"):
+                arrays["log_pi"] = arrays["log_pi"] + 1.0
+            else:
+                arrays["log_prob"] = np.where(seen[:, None], arrays["log_prob"], arrays["log_prob"] - 3.0)
+        return found
+
+    before = watch_run(tiny_run, "tiny", STATISTICS, TRUTH)
+    monkeypatch.setattr(early_warning_runs, "load_log_probs", loaded)
+    after = watch_run(tiny_run, "tiny", STATISTICS, TRUTH)
+    np.testing.assert_array_equal(before[0].scores, after[0].scores)
+    np.testing.assert_allclose(after[0].kl, before[0].kl + 4.0)
+
+
+@pytest.mark.parametrize(
+    ("task", "phases", "name"),
+    [
+        ({"_target_": "tasks.LayeredGraph", "mixture": {"G1": 0.9, "chain": 0.0}}, None, "layered graph"),
+        ({"_target_": "tasks.LayeredGraph", "mixture": {"chain": 0.9}}, {}, "horizon graph"),
+        (
+            {"_target_": "tasks.LayeredGraph", "mixture": {"G1": 1.0, "xor": 0.0}},
+            {"end": {"task": {"mixture": {"G1": 0.0, "xor": 1.0}}}},
+            "horizon graph",
+        ),
+        ({"_target_": "tasks.FixedDyck", "mixture": {"drawn": 1.0}}, {"end": None}, "brackets"),
+        ({"_target_": "tasks.tabular.Tabular"}, {}, "Tabular"),
+    ],
+)
+def test_tasks_are_named(task: dict[str, Any], phases: Any, name: str) -> None:
+    assert task_of({"task": task, "phases": phases}, "end") == name
+
+
+def test_recorded_runs_are_listed_once_and_without_the_claims_own(tmp_path: Path) -> None:
+    for name in ("a/one", "a/two", "own/cpu/zoo", "b"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "metrics.jsonl").touch()
+    given = (str(tmp_path / "**"), str(tmp_path / "b"))
+    assert list(recorded_runs(given, tmp_path, tmp_path / "own" / "cpu")) == ["a/one", "a/two", "b"]
+    with pytest.raises(ValueError, match=r"runs: .*/c: no metrics\.jsonl there"):
+        recorded_runs((str(tmp_path / "c"),), tmp_path, tmp_path)
+
+
+# The command.
+
+
+def test_the_zoo_is_a_run_of_experiments_train_each(compose_config: Callable[..., DictConfig]) -> None:
+    config = compose_config("early_warning", "scale=cpu")
+    configs, setups = zoo(config, Path("runs/early_warning/cpu"))
+    tasks = {task_of(dict(own), setups[name].phases[-1].name) for name, own in configs.items()}
+    assert len(tasks) >= 4
+    assert all(not set(own) & {"zoo", "runs", "truth", "judged"} for own in configs.values())
+    assert len({own.name for own in configs.values()}) == len(configs)
+
+
+def test_settings_are_refused(refuses: Callable[..., None]) -> None:
+    for override, message in (
+        ("judged.kind=unknown", "judged.kind: 'unknown'"),
+        (f"judged={{kind: {BASELINE}, parameter: null}}", f"judged.kind: {BASELINE}; valid: any other"),
+        ("truth.z=0", "truth.z: 0"),
+        ("truth.ns=[1]", "truth.ns: 1"),
+        ("rate=1", "rate: 1"),
+        ("candidates.levels=[1.5]", "candidates.levels: 1.5"),
+    ):
+        refuses(early_warning.settings_of, "early_warning", [override], message)
+    refuses(
+        lambda config: early_warning.patterns_of(config.runs), "early_warning", ["runs=3"], "runs: 3; valid"
+    )
+
+    def build(config: DictConfig) -> object:
+        return zoo(config, Path("runs/early_warning/cpu"))
+
+    refuses(build, "early_warning", ["zoo=3"], "zoo: 3 is neither")
+    refuses(
+        build, "early_warning", ["seeds=1"], "zoo.graph_shortcut: seeds: 1; early_warning needs at least 2"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arm", "message"),
+    [
+        ({"width": 3}, "zoo.x: width: no such field; valid are model, phases, task"),
+        (3, "zoo.x: 3 is not a mapping"),
+        ({"task": {"_target_": "tasks.PathStar", "arms": 1}}, "zoo.x: phases.base.task: task.arms: 1"),
+    ],
+)
+def test_bad_runs_of_the_zoo_are_refused(
+    compose_config: Callable[..., DictConfig], arm: Any, message: str
+) -> None:
+    config = compose_config("early_warning", "zoo=null")
+    OmegaConf.set_struct(config, False)
+    config.zoo = {"x": arm}
+    with pytest.raises(ValueError, match=re.escape(message)):
+        zoo(config, Path("runs/early_warning/cpu"))
+
+
+@pytest.mark.slow
+def test_the_command_trains_judges_and_continues(
+    compose_config: Callable[..., DictConfig], run_claim: Callable[..., Any]
+) -> None:
+    kept = ("graph_even", "star_fresh")
+    gone = [f"~zoo.{name}" for name in compose_config("early_warning").zoo if name not in kept]
+    verdict, path = run_claim("early_warning", *TINY, *gone, "~zoo.star_fresh.phases")
+    assert verdict.seeds == (3, 4)
+    assert {"claim.yaml", "report.html", "figures"} <= {each.name for each in path.iterdir()}
+    assert json.loads((path / "verdict.json").read_text())["holds"] is False

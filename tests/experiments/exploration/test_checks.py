@@ -1,0 +1,124 @@
+"""Exploration's checks on hand-made measurements: what each reads off them, and where its target lies."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from oracles.answers import T2, Case, Known, assert_complete, columns, table, verify
+
+from experiments.exploration.checks import checks
+from experiments.exploration.measure import Arm, Measurements, TestTime
+
+Value = float | tuple[float, float] | np.ndarray
+BIT = 1 - 1e-10
+
+
+def made(**changes: Any) -> Measurements:
+    """Two seeds; ln of verifier calls on the weakest, a middle and the strongest checkpoint; runs of three
+    arms, measured at their start, on their way and at their end."""
+    given: dict[str, Any] = {
+        "random": (2.0, 5.0, (1.5, 0.001)),
+        "distinct": (1.96, 6.0, (1.4, 0.002)),
+        "representation": ((1.95, 0.0005), 7.0, 1.2),
+        "plain_1": (0.5, 0.6, (0.7, 0.0001)),
+        "plain_8": (0.9, 0.9, (0.8, 0.001)),
+        "plain_distinct": (3.0, 3.0, (2.0, 0.01)),
+        "bonus_1": (0.5, 0.55, (0.695, 0.0002)),
+        "bonus_8": (0.9, 0.95, (0.85, 0.002)),
+        "bonus_distinct": (3.0, 3.1, (2.5, 0.03)),
+        "copies_distinct": (3.0, 3.2, (1.75, 0.01)),
+    }
+    assert changes.keys() <= given.keys()
+    made = {name: columns(*value) for name, value in (given | changes).items()}
+    calls = {
+        "random k": np.exp(made["random"]),
+        "distinct, random k": np.exp(made["distinct"]),
+        "representation": np.exp(made["representation"]),
+        "first k": np.full((2, 3), 3.0),
+    }
+    some = np.full((2, 3), 0.5)
+    test_time = TestTime((1, 2), (10, 20, 30), {}, calls, some, some, some, {}, 8.0)
+
+    def arm(name: str, draws: int) -> Arm:
+        passes = {8: made.get(f"{name}_8", some), 1: made.get(f"{name}_1", some), 4: some}
+        return Arm((0, 5, 10), passes, made[f"{name}_distinct"], some, some, draws)
+
+    arms = {"GRPO": arm("plain", 8), "bonus": arm("bonus", 9), "copies": arm("copies", 10)}
+    return Measurements({"graph": test_time}, {"graph": arms}, (1, 2))
+
+
+def around(log: float, spread: float) -> tuple[float, float]:
+    """The interval of a ratio from its logarithm's."""
+    return math.exp(log - T2 * spread), math.exp(log + T2 * spread)
+
+
+RL = "graph, reinforcement learning"
+CHECKS = {
+    "graph, strongest checkpoint: efficiency over random choice": Known(
+        "lower end of the interval > 1",
+        Case({}, math.exp(0.3), around(0.3, 0.001), True),
+        Case({"random": (2, 5, (1.3, 0.01))}, math.exp(0.1), around(0.1, 0.01), False),
+        Case({"random": (2, 5, 1.2)}, 1.0, 0, False),
+    ),
+    "graph, strongest checkpoint: efficiency over random choice among different responses": Known(
+        "lower end of the interval > 1",
+        Case({}, math.exp(0.2), around(0.2, 0.002), True),
+        Case({"distinct": (3, 6, (1.3, 0.01))}, math.exp(0.1), around(0.1, 0.01), False),
+        Case({"distinct": (3, 6, 1.2)}, 1.0, 0, False),
+    ),
+    "graph, weakest checkpoint: efficiency over random choice": Known(
+        "upper end of the interval <= 1.1",
+        Case({}, math.exp(0.05), around(0.05, 0.0005), True),
+        Case({"random": ((2, 0.01), 5, 1.5)}, math.exp(0.05), around(0.05, 0.0095), False),
+        Case({"random": (math.log(1.1) * BIT, 5, 1.5), "representation": (0, 7, 1.2)}, 1.1, 0, True),
+    ),
+    "graph: efficiency on the strongest over that on the weakest checkpoint": Known(
+        "lower end of the interval > 1",
+        # .3 -+ .001 on the strongest and .05 +- .0005 on the weakest.
+        Case({}, math.exp(0.25), around(0.25, 0.0015), True),
+        Case({"representation": ((1.75, 0.01), 7, 1.2)}, math.exp(0.05), around(0.05, 0.011), False),
+        Case({"random": (2, 5, 3), "representation": (1, 7, 2)}, 1.0, 0, False),
+    ),
+    f"{RL}: Pass@8, bonus less GRPO": Known(
+        "lower end of the interval > 0",
+        Case({}, 0.05, 0.001, True),
+        Case({"bonus_8": (0.9, 0.95, (0.81, 0.002))}, 0.01, 0.001, False),
+        Case({"bonus_8": (0.9, 0.95, (0.8, 0.001))}, 0.0, 0, False),
+    ),
+    f"{RL}: Pass@1, bonus less GRPO": Known(
+        "lower end of the interval >= -0.02",
+        Case({}, -0.005, 0.0001, True),
+        Case({"bonus_1": (0.5, 0.55, (0.69, 0.0011))}, -0.01, 0.001, False),
+        Case({"plain_1": (0, 0, 0.02), "bonus_1": (0, 0, 0.0)}, -0.02, 0, True),
+    ),
+    f"{RL}: different correct among 8, bonus less GRPO": Known(
+        "lower end of the interval > 0",
+        Case({}, 0.5, 0.02, True),
+        Case({"bonus_distinct": (3, 3.1, (2.1, 0.03))}, 0.1, 0.02, False),
+        Case({"bonus_distinct": (3, 3.1, (2, 0.01))}, 0.0, 0, False),
+    ),
+    f"{RL}: different correct among 10, bonus less copies": Known(
+        "lower end of the interval > 0",
+        Case({}, 0.75, 0.02, True),
+        Case({"copies_distinct": (3, 3.2, (2.4, 0.01))}, 0.1, 0.02, False),
+        Case({"copies_distinct": (3, 3.2, (2.5, 0.03))}, 0.0, 0, False),
+    ),
+}
+
+
+@pytest.mark.parametrize(("name", "target", "case"), table(CHECKS))
+def test_known_answer(name: str, target: str, case: Case) -> None:
+    verify(checks(made(**case.changes)), name, target, case)
+
+
+def test_every_check_has_known_answers() -> None:
+    assert_complete(CHECKS, checks(made()))
+
+
+def test_a_seed_without_a_correct_response_passes_no_check_on_efficiency() -> None:
+    found = checks(made(random=(2.0, 5.0, np.array([1.5, np.nan]))))
+    assert [check.passed for check in found[:4]] == [False, True, True, False]
+    assert found[0].measured is None

@@ -1,0 +1,326 @@
+"""Exploration by representations: expectations by enumeration, pools, checks, and the command, small."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from covlab.launch.build import build
+from experiments import exploration
+from experiments.exploration import checks as exploration_checks
+from experiments.exploration import figures as exploration_figures
+from experiments.exploration import rules
+from experiments.exploration.measure import (
+    APPEARANCE,
+    DISTINCT,
+    DUPLICATES,
+    FACTS,
+    FEATURES_AUC,
+    LIKELIEST,
+    LIKELY_AUC,
+    RANDOM,
+    RULES,
+    Arm,
+    Measurements,
+    TestTime,
+    prompt_curves,
+    prompt_facts,
+)
+from experiments.exploration.pools import REPRESENTATION, Pool, PoolSettings, draw_pool, held_out_prompts
+from models import GPT
+from tasks import FixedDyck
+
+POOLS = [
+    ([0, 0, 0, 3, 4, 4], [0, 0, 0, 1, 0, 0]),
+    ([0, 0, 2, 2, 4, 5], [1, 1, 0, 0, 0, 1]),
+    ([0, 1, 2, 3, 4, 5], [0, 1, 0, 0, 1, 0]),
+    ([0, 0, 0, 0, 0, 0], [1, 1, 1, 1, 1, 1]),
+    ([0, 0, 0, 3, 3, 3], [0, 0, 0, 0, 0, 0]),
+]
+"""(`alike`, rewards): copies of wrong and of right responses, none, only one response, none correct."""
+
+
+def enumerated(choices: Any) -> np.ndarray:
+    """Mean of rows of 0 and 1, each the success of one equally likely choice."""
+    return np.mean(np.array(list(choices), float), axis=0)
+
+
+@pytest.mark.parametrize(("alike", "reward"), POOLS)
+def test_expectations_are_those_of_all_choices(alike: list[int], reward: list[int]) -> None:
+    kinds, rewarded, size = np.array(alike), np.array(reward) > 0, len(alike)
+    first = sorted(set(alike))
+    for k in range(1, size + 1):
+        subsets = ([any(reward[i] for i in chosen)] for chosen in itertools.combinations(range(size), k))
+        assert rules.random_curve(rewarded)[k - 1] == pytest.approx(enumerated(subsets)[0])
+        taken = min(k, len(first))
+        subsets = ([any(reward[i] for i in chosen)] for chosen in itertools.combinations(first, taken))
+        assert rules.distinct_curve(rewarded, kinds)[k - 1] == pytest.approx(enumerated(subsets)[0])
+    permutations = list(itertools.permutations(range(size)))
+
+    def appearing(order: tuple[int, ...]) -> list[bool]:
+        seen: list[int] = []
+        for index in order:
+            if alike[index] not in [alike[other] for other in seen]:
+                seen.append(index)
+        return [any(reward[i] for i in seen[:k]) for k in range(1, size + 1)]
+
+    expected = enumerated(appearing(order) for order in permutations)
+    np.testing.assert_allclose(rules.appearance_curve(rewarded, kinds), expected, atol=1e-12)
+    for draws in (1, 3, 6):
+        subsets = (
+            [len({alike[i] for i in chosen if reward[i]})]
+            for chosen in itertools.combinations(range(size), draws)
+        )
+        assert rules.distinct_correct(rewarded, kinds, draws) == pytest.approx(enumerated(subsets)[0])
+    if any(reward):
+        calls = enumerated(
+            [1 + next(place for place, i in enumerate(order) if reward[i])] for order in permutations
+        )
+        assert rules.calls_to_correct(rules.random_curve(rewarded)) == pytest.approx(calls[0])
+
+
+def test_the_quadrature_stays_exact_for_a_whole_pool() -> None:
+    rng = np.random.default_rng(0)
+    copies = rng.integers(1, 9, size=30)
+    alike = np.repeat(np.concatenate([[0], np.cumsum(copies)[:-1]]), copies)
+    reward = np.isin(alike, np.unique(alike)[[3, 17]])
+    found = rules.appearance_curve(reward, alike)
+    seen = []
+    for _ in range(4000):
+        order = rng.permutation(alike)
+        kinds = order[np.sort(np.unique(order, return_index=True)[1])]
+        seen.append(np.cumsum(np.isin(kinds, alike[reward])) > 0)
+    np.testing.assert_allclose(found[:30], np.mean(seen, axis=0), atol=4 * 0.5 / math.sqrt(4000))
+    assert found[-1] == 1
+
+
+def test_orders_and_levels() -> None:
+    tokens = np.array([[1, 2], [3, 4], [1, 2], [3, 5], [3, 4]])
+    assert rules.first_alike(tokens).tolist() == [0, 1, 0, 3, 1]
+    log_prob = np.array([-3.0, -1.0, -3.0, -2.0, -1.0])
+    assert rules.likeliest_first(log_prob, rules.first_alike(tokens)).tolist()[:3] == [1, 3, 0]
+    curve = np.array([0.2, 0.2, 0.6, 1.0])
+    assert rules.calls_to_reach(curve, 0.4) == pytest.approx(2.5)
+    assert rules.calls_to_reach(curve, 0.1) == pytest.approx(0.5)
+    assert math.isnan(rules.calls_to_reach(curve * 0.5, 0.6))
+    one = np.array([True, False, True, False])
+    assert rules.order_auc(np.array([0.0, 1, 2, 3]), one) == pytest.approx(0.75)
+    assert rules.order_auc(np.zeros(4), one) == pytest.approx(0.5)
+    assert math.isnan(rules.order_auc(np.zeros(4), ~np.zeros(4, bool)))
+
+
+def test_a_pool_is_judged_picked_and_explained() -> None:
+    task = FixedDyck(length=4, max_depth=2)
+    shape = {"vocab_size": task.vocab_size, "prompt_length": task.prompt_length}
+    model = GPT(**shape, response_length=task.response_length, num_layers=1, num_heads=2, width=16)
+    settings = PoolSettings(responses=16, prompts=3, ridge=0.01, group=4)
+    held_out = held_out_prompts(task, settings, 0)
+    rng = np.random.default_rng(1)
+    shapes = jax.eval_shape(model.init, jax.random.key(0))
+    params = jax.tree.map(lambda leaf: rng.normal(0, 0.5, leaf.shape).astype(np.float32), shapes)
+    pool = draw_pool(held_out, model, params, settings, jax.random.key(2))
+    assert pool.reward.shape == pool.alike.shape == pool.log_prob.shape == pool.bonus.shape == (3, 16)
+    assert np.all(pool.log_prob < 0)
+    for index in range(3):
+        order = pool.orders[REPRESENTATION][index]
+        assert sorted(order.tolist()) == list(range(16))
+        kinds = len(set(pool.alike[index]))
+        assert 1 < kinds < 16
+        for start in range(0, 16, 4):
+            alike, bonus = pool.alike[index, start : start + 4], pool.bonus[index, start : start + 4]
+            for kind in set(alike):
+                np.testing.assert_allclose(bonus[alike == kind], bonus[alike == kind][0], atol=1e-3)
+                assert np.ptp(pool.log_prob[index][pool.alike[index] == kind]) < 1e-4
+        curves = prompt_curves(pool, index)
+        assert set(curves) == set(RULES)
+        assert all(each[-1] == pool.reward[index].any() for each in curves.values())
+        facts = prompt_facts(pool, index, 4)
+        assert set(facts) == set(FACTS)
+        assert facts[DUPLICATES] == pytest.approx(1 - kinds / 16)
+        assert 0 <= facts["bonus: mean distance from 1/m - 1/S"] < 0.5
+
+
+def test_facts_of_a_pool_made_by_hand() -> None:
+    alike = np.array([[0, 0, 2, 0, 4, 0, 6, 0]])
+    reward = np.array([[0, 0, 1, 0, 0, 0, 0, 0]]) > 0
+    log_prob = np.array([[-1.0, -1, -2, -1, -3, -1, -4, -1]])
+    order = np.array([[6, 4, 2, 0, 1, 3, 5, 7]])
+    pool = Pool(reward, reward, alike, log_prob, {REPRESENTATION: order}, np.zeros((1, 8)))
+    facts = prompt_facts(pool, 0, 4)
+    assert facts[DUPLICATES] == 0.5
+    assert facts[FEATURES_AUC] == pytest.approx(1 / 3)
+    assert facts[LIKELY_AUC] == pytest.approx(2 / 3)
+    assert facts["rank correlation of picking early with being unlikely"] == pytest.approx(1)
+    curves = prompt_curves(pool, 0)
+    assert curves[REPRESENTATION].tolist() == [0, 0, 1, 1, 1, 1, 1, 1]
+    assert curves[LIKELIEST].tolist() == [0, 1, 1, 1, 1, 1, 1, 1]
+    assert curves[DISTINCT][0] == pytest.approx(1 / 4)
+    assert curves[RANDOM][0] == pytest.approx(1 / 8)
+
+
+# The claim, on measurements that are made.
+
+
+def made(gains: tuple[float, float], bonus: float) -> Measurements:
+    """Two tasks alike: representations need `gains` times fewer calls than random choice on the weakest and
+    the strongest checkpoint; with the bonus Pass@64 is `bonus` higher at the end."""
+    rng = np.random.default_rng(0)
+    noise = rng.normal(0, 0.002, (4, 2))
+    base = np.array([[40.0, 10.0]] * 4)
+    calls = {rule: base * np.exp(noise) for rule in RULES}
+    calls[REPRESENTATION] = base / np.array(gains)
+    heights = 1 - np.exp(-np.arange(1, 17) / 8.0)
+    curves = {rule: np.broadcast_to(heights, (4, 2, 16)) + noise[..., None] for rule in RULES}
+    facts = {name: np.full((4, 2), 0.5) for name in FACTS}
+    half = np.full((4, 2), 0.5)
+    own = TestTime((1, 2, 3, 4), (10, 20), curves, calls, half, half, half, facts, 64.0)
+
+    def arm(extra: float) -> Arm:
+        change = noise + np.array([0.0, extra])
+        passes = {1: half + noise, 64: 0.7 + change}
+        return Arm((0, 8), passes, 3 + change, half, half, 64)
+
+    arms = {"grpo": arm(0.0), "representation": arm(bonus), "counts": arm(bonus / 2)}
+    return Measurements({"graph": own, "dyck": own}, {"graph": arms, "dyck": arms}, (1, 2, 3, 4))
+
+
+def failing(found: Measurements) -> list[str]:
+    return [check.name for check in exploration_checks.checks(found) if not check.passed]
+
+
+def test_checks_follow_what_the_authors_found() -> None:
+    assert len(exploration_checks.checks(made((1.0, 1.6), 0.1))) == 16
+    assert failing(made((1.0, 1.6), 0.1)) == []
+    assert len(failing(made((1.0, 1.0), 0.0))) == 2 * (3 + 3)
+    assert [name for name in failing(made((1.5, 1.6), 0.1)) if "graph" in name] == [
+        "graph, weakest checkpoint: efficiency over random choice"
+    ]
+    assert [name for name in failing(made((0.9, 1.6), -0.1)) if "graph" in name] == [
+        "graph, reinforcement learning: Pass@64, representation less grpo",
+        "graph, reinforcement learning: different correct among 64, representation less grpo",
+        "graph, reinforcement learning: different correct among 64, representation less counts",
+    ]
+
+
+def test_pools_without_a_correct_response_pass_no_check(tmp_path: Path) -> None:
+    found = made((1.0, 1.6), 0.1)
+    calls = {rule: np.full((4, 2), np.nan) for rule in RULES}
+    own = found.test_time["graph"]
+    none = TestTime(
+        own.seeds,
+        own.steps,
+        own.curves,
+        calls,
+        own.solvable,
+        own.coverage,
+        own.cross_entropy,
+        own.facts,
+        64.0,
+    )
+    unsolved = Measurements({"graph": none}, {"graph": found.arms["graph"]}, found.seeds)
+    assert len(failing(unsolved)) == 4
+    assert len(exploration_figures.draw_all(tmp_path, unsolved)) == 3
+
+
+def test_notes_tables_and_figures(tmp_path: Path) -> None:
+    found = made((1.0, 1.6), 0.1)
+    text = " ".join(exploration_checks.notes(found, 12.0))
+    assert "representation 6.25" in text
+    assert "different correct among 64 3.0" in text
+    made_tables = exploration_figures.tables(found)
+    assert len(made_tables) == 2 * (4 + 2)
+    for _, columns, rows in made_tables:
+        assert rows
+        assert all(len(row) == len(columns) for row in rows)
+    curves = found.test_time["graph"].curves
+    reach = rules.calls_to_match(curves[APPEARANCE][:, 0], curves[RANDOM][:, 0], (1, 8))
+    np.testing.assert_allclose(reach, np.broadcast_to([1, 8], (4, 2)), atol=1e-9)
+    arms = found.arms["graph"]
+    matched = exploration_checks.at_equal_small_k(
+        arms["grpo"], arms["representation"], lambda arm: arm.passes[64]
+    )
+    assert matched.shape == (4,)
+    drawn = exploration_figures.draw_all(tmp_path, found)
+    assert all(path.stat().st_size > 10_000 for _, path in drawn)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("arms=null", "arms: None is not a mapping with at least 2 entries"),
+        ("ks=[0,1]", "ks: [0, 1]; valid: at least 1 different integers >= 1"),
+        ("pool.responses=100", "pool.responses: 100; valid: a multiple of rl.source.per_prompt = 8"),
+        ("pool.ridge=0", "pool.ridge: 0 is not a number strictly between"),
+        ("pool=3", "pool: valid is a mapping with the keys responses, ridge"),
+        ("tasks.graph.prompts=0", "tasks.graph.prompts: 0 is not an integer >= 1"),
+        ("tasks.graph.checkpoints=[3]", "tasks.graph.checkpoints: [3]; valid: at least 2 different integers"),
+        ("tasks.dyck.start=-1", "tasks.dyck.start: -1 is not an integer >= 0"),
+        ("tasks.dyck=7", "tasks.dyck: valid is a mapping with the keys task, base, checkpoints"),
+        ("coverage_n=1", "coverage_n: 1 is not a number strictly between"),
+    ],
+)
+def test_bad_settings_are_one_clear_line(override: str, message: str, refuses: Callable[..., None]) -> None:
+    refuses(exploration.check_settings, "exploration", [override], message)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("tasks.graph.checkpoints=[3,1600]", "tasks.graph.checkpoints: 3 is no evaluated step"),
+        ("+tasks.dyck.base.stepps=7", "tasks.dyck.base.stepps: no such field; valid are"),
+        ("seeds=1", "seeds: 1; exploration needs at least 2"),
+        ("checkpoint.parameters=ends", "checkpoint.parameters: ends; exploration needs evaluations"),
+    ],
+)
+def test_the_command_refuses_before_anything_is_written(
+    override: str, message: str, call: Callable[..., Any], tmp_path: Path
+) -> None:
+    ended = call(exploration.main, override)
+    assert ended.status == 2
+    assert message in ended.err, ended.err
+    assert ended.err.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("scale", ["cpu", "paper"])
+def test_every_scale_builds_its_base_runs(scale: str, compose_config: Callable[..., Any]) -> None:
+    config = compose_config("exploration", f"scale={scale}")
+    settings, arms = exploration.check_settings(config)
+    assert arms[0] == "grpo"
+    for name in settings:
+        setup = build(exploration.task_config(config, name, name))
+        exploration.check_setup(config, name, setup)
+        task = setup.phases[-1].task
+        assert type(task).__name__ == {"graph": "LayeredGraph", "dyck": "FixedDyck"}[name]
+        assert task.group_probs == {"graph": (0.5, 0.2, 0.3), "dyck": (1.0,)}[name]
+
+
+TINY = (
+    "seed=3", "seeds=2", "batch_size=8", "log_every=8", "model.num_layers=1", "model.num_heads=2",
+    "model.width=16", "evaluation.num_examples=8", "tracking.wandb=disabled", "tracking.progress=false",
+    "tasks.graph.task.depth=2", "tasks.graph.task.width=2", "tasks.graph.task.num_ids=8",
+    "tasks.graph.base.model.num_heads=2", "tasks.graph.base.steps=80", "tasks.graph.checkpoints=[40,80]",
+    "tasks.graph.base.evaluation.schedule.every=40", "tasks.graph.start=80",
+    "tasks.dyck.task.length=6", "tasks.dyck.task.prefix_lengths=[2,2]", "tasks.dyck.base.steps=80",
+    "tasks.dyck.base.evaluation.schedule.every=40", "tasks.dyck.checkpoints=[40,80]", "tasks.dyck.start=80",
+    "rl.batch_size=2", "tasks.graph.rl.steps=2", "tasks.dyck.rl.steps=2",
+    "tasks.graph.rl.evaluation.schedule.every=2", "tasks.dyck.rl.evaluation.schedule.every=2",
+    "pool.responses=16", "tasks.graph.prompts=4", "tasks.dyck.prompts=4", "ks=[1,8]",
+)  # fmt: skip
+
+
+@pytest.mark.slow
+def test_the_command_trains_selects_and_judges(run_claim: Callable[..., Any]) -> None:
+    verdict, path = run_claim("exploration", *TINY)
+    assert verdict.claim == "exploration"
+    assert verdict.seeds == (3, 4)
+    assert len(verdict.checks) == 16
+    assert len([each for each in path.iterdir() if (each / "status.json").exists()]) == 2 + 6
+    assert (path / "report.html").stat().st_size > 20_000

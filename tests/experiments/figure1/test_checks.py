@@ -1,0 +1,160 @@
+"""Figure 1's checks on hand-made measurements: what each reads off them, and where its target lies."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from oracles.answers import Case, Known, assert_complete, columns, table, two, verify
+
+from experiments.figure1.measure import Measurements, checks
+from metrics import Interval
+
+LOW_KL = 0.3251
+"""The KL of the best class-blind model, -.9 ln .9 - .1 ln .1, to four places."""
+
+
+def made(**changes: Any) -> Measurements:
+    """Two seeds at four checkpoints. Their lowest KL and the tournament's choice are at checkpoints 1 and 2
+    of the first seed, 2 and 1 of the second; the best Pass@8 is at the last one."""
+    lowest, chosen, best = (
+        changes.pop(name, default)
+        for name, default in (("lowest", two(0.955, 2e-4)), ("chosen", two(0.975, 1e-4)), ("best", 0.99))
+    )
+    best = best if isinstance(best, np.ndarray) else two(best, 1e-4)
+    eight = np.array([[0.5, lowest[0], chosen[0], best[0]], [0.6, chosen[1], lowest[1], best[1]]])
+    fields: dict[str, Any] = {
+        # The KL rises by .005 and by .015 above its running minimum and ends .004 above it.
+        "kl": columns((1.004, 0.011), (0.4, 0.001), np.array([0.404, 0.416]), (0.404, 0.001)),
+        "cov": {
+            2.0: columns((0.75, 0.03), 0.1, 0.2, (0.25, 0.01)),
+            3.0: columns(0.7, 0.6, 0.5, 0.4),
+            4.0: columns((0.375, 0.001), (0.03, 0.001), (0.05, 0.001), (0.125, 0.002)),
+            4.6: columns(0.9, 0.8, 0.9, 0.7),
+        },
+        "passes": {4: eight / 2, 8: eight, 12: (1 + eight) / 2},
+        "lowest": np.array([1, 2]),
+        "chosen": np.array([2, 1]),
+        "blindness": {0: Interval(0.48, 0.46, 0.5), 1: Interval(0.5, 0.47, 0.53)},
+        "bound_excess": -0.25,
+    }
+    unused = cast(Any, None)
+    return Measurements(matrices=unused, tables={}, log_odds={}, **fields | changes)
+
+
+def kl(*values: Any) -> dict[str, Any]:
+    return {"kl": columns(*values)}
+
+
+def cov(n: float, *values: Any) -> dict[str, Any]:
+    return {"cov": {2.0: np.zeros((2, 4)), 4.0: np.zeros((2, 4)), n: columns(*values)}}
+
+
+def blind(first: Interval, second: Interval) -> dict[str, Any]:
+    return {"blindness": {3: first, 5: second}}
+
+
+EXACT = Interval(0.45, 0.45, 0.45), Interval(0.55, 0.55, 0.55)
+CHECKS = {
+    "KL: largest rise above its running minimum, worst seed (nats)": Known(
+        "<= 0.02",
+        Case({}, 0.015, None, True),
+        # Only the second seed rises too far, and comes down again.
+        Case(kl(1, 0.5, np.array([0.5, 0.53]), 0.4), 0.03, None, False),
+        Case(kl(1, 0.0, 0.02, 0), 0.02, None, True),
+    ),
+    "KL: fall from start to end (nats)": Known(
+        ">= 0.3",
+        Case({}, 0.6, 0.01, True),
+        Case(kl(1, 0.2, 0.2, (0.71, 0.01)), 0.29, 0.01, False),
+        Case(kl(0.3, 0.2, 0.2, 0), 0.3, 0, True),
+    ),
+    "Cov_2: fall from start to end": Known(
+        ">= 0.3",
+        Case({}, 0.5, 0.02, True),
+        Case(cov(2.0, 0.75, 0, 0, (0.5, 0.01)), 0.25, 0.01, False),
+        Case(cov(2.0, 0.3, 0.9, 0, 0), 0.3, 0, True),
+    ),
+    "Cov_4: minimum over the run": Known(
+        "<= 0.05",
+        Case({}, 0.03, 0.001, True),
+        Case(cov(4.0, 0.9, (0.0625, 0.001), 0.5, 0.75), 0.0625, 0.001, False),
+        Case(cov(4.0, 0.9, 0.4, 0.05, 0.8), 0.05, 0, True),
+    ),
+    "Cov_4: at the end": Known(
+        ">= 0.09",
+        Case({}, 0.125, 0.002, True),
+        Case(cov(4.0, 0.9, 0.4, 0.7, (0.08, 0.001)), 0.08, 0.001, False),
+        Case(cov(4.0, 0, 0, 0, 0.09), 0.09, 0, True),
+    ),
+    "Pass@8 of the min-KL checkpoint": Known(
+        "<= 0.965",
+        Case({}, 0.955, 2e-4, True),
+        Case({"lowest": two(0.97, 1e-3)}, 0.97, 1e-3, False),
+        Case({"lowest": two(0.965)}, 0.965, 0, True),
+    ),
+    "Pass@8 of the best checkpoint": Known(
+        ">= 0.98",
+        Case({}, 0.99, 1e-4, True),
+        Case({"best": two(0.978, 1e-3)}, 0.978, 1e-3, False),
+        Case({"best": two(0.98)}, 0.98, 0, True),
+    ),
+    "Pass@8: tournament's choice over min-KL's": Known(
+        ">= 0.015",
+        Case({}, 0.02, 1e-4, True),
+        # The best checkpoint gains more than enough.
+        Case({"chosen": two(0.965, 1e-3)}, 0.01, 8e-4, False),
+        Case({"lowest": two(0.0), "chosen": two(0.015)}, 0.015, 0, True),
+    ),
+    "Pass@8: that gain excludes 0": Known(
+        "lower end of the interval > 0",
+        Case({}, 0.02, 1e-4, True),
+        # The mean is above .015; the interval reaches below 0.
+        Case({"chosen": two(0.975, 0.0022)}, 0.02, 0.002, False),
+        Case({"chosen": two(0.955, 2e-4)}, 0.0, 0, False),
+    ),
+    "class-blindness: AUC of the log-odds between the rules, from below": Known(
+        "lower end of the interval >= 0.45",
+        Case({}, 0.49, (0.465, 0.515), True),
+        Case(blind(Interval(0.5, 0.4, 0.6), Interval(0.46, 0.45, 0.47)), 0.48, (0.425, 0.535), False),
+        Case(blind(EXACT[0], EXACT[0]), 0.45, (0.45, 0.45), True),
+    ),
+    "class-blindness: the same AUC, from above": Known(
+        "upper end of the interval <= 0.55",
+        Case({}, 0.49, (0.465, 0.515), True),
+        Case(blind(Interval(0.5, 0.4, 0.6), Interval(0.54, 0.53, 0.55)), 0.52, (0.465, 0.575), False),
+        Case(blind(EXACT[1], EXACT[1]), 0.55, (0.55, 0.55), True),
+    ),
+    "KL: minimum over the run (nats)": Known(
+        f"> {LOW_KL}",
+        Case({}, 0.4, 0.001, True),
+        Case(kl(1, (0.32, 0.001), 0.33, 0.34), 0.32, 0.001, False),
+        Case(kl(1, 0.5, LOW_KL, 0.34), LOW_KL, 0, False),
+    ),
+    "coverage bound by KL: largest excess at any evaluation": Known(
+        "<= 1e-09",
+        Case({}, -0.25, None, True),
+        Case({"bound_excess": 2e-9}, 2e-9, None, False),
+        Case({"bound_excess": 1e-9}, 1e-9, None, True),
+    ),
+}
+
+
+@pytest.mark.parametrize(("name", "target", "case"), table(CHECKS))
+def test_known_answer(name: str, target: str, case: Case) -> None:
+    verify(checks(made(**case.changes)), name, target, case)
+
+
+def test_every_check_has_known_answers() -> None:
+    assert_complete(CHECKS, checks(made()))
+
+
+def test_the_whole_interval_is_asked_at_the_end_that_is_nearer_to_missing_the_target() -> None:
+    means = [known.target for known in CHECKS.values()]
+    whole = [check.target for check in checks(made(), whole_interval=True)]
+    asked = [f"{'upper' if '<' in target else 'lower'} end of the interval {target}" for target in means[1:8]]
+    assert whole[1:8] == asked
+    assert whole[11] == f"lower end of the interval {means[11]}"
+    # Checks without an interval, and those that ask for all of it in any case, stay as they are.
+    assert [whole[i] for i in (0, 8, 9, 10, 12)] == [means[i] for i in (0, 8, 9, 10, 12)]

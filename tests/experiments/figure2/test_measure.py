@@ -1,0 +1,354 @@
+"""Figure 2's estimators and checks on models whose answer is known: guessing, reading the path, knowing."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from covlab.claims.matrices import RunMatrices
+from experiments.figure2 import figures as horizon_figures
+from experiments.figure2.branching import Branching
+from experiments.figure2.checks import (
+    GUESSES,
+    READS,
+    boundary_note,
+    checks,
+    derived_slope,
+    inner_deviations,
+    leak_note,
+    notes,
+    over_seeds,
+    relative_change,
+    slope_over_seeds,
+    worst,
+)
+from experiments.figure2.measure import Horizon, Measurements, closed_forms, horizon, local_n, window
+from experiments.figure2.tables import tables
+from metrics import Interval
+from tasks import LayeredGraph
+
+PROBS = {"chain": 0.94, "xor": 0.05, "uniform": 0.01}
+STEPS = np.arange(0, 17) * 100
+SEEDS, PROMPTS = 4, 40
+LN2 = math.log(2)
+
+
+def xor_loss(model: str, layers: int) -> np.ndarray:
+    """Nats that a model pays in each branching layer of class xor."""
+    return {
+        GUESSES: np.full(layers, LN2),
+        READS: np.r_[LN2, np.zeros(layers - 1)],
+        "knows": np.zeros(layers),
+    }[model]
+
+
+def measured_horizon(depth: int, model: str = GUESSES, n: float = 3.0, noise: float = 0.01) -> Horizon:
+    """A run that begins as a uniform guess among 30 tokens and has converged from its second evaluation on.
+
+    Every seed's losses in class xor are off by a factor of its own, 1 +- `noise`.
+    """
+    task = LayeredGraph(depth=depth, width=2, num_ids=2 + 2 * depth, mixture=PROBS, max_enumerated=0)
+    groups = np.repeat(np.arange(3), PROMPTS)
+    layers = depth // 2
+    factor = 1 + noise * np.linspace(-1, 1, SEEDS)[:, None, None]
+    ends = np.array([0.0, -xor_loss(model, layers).sum(), -4 * LN2])
+    log_pi = np.array([0.0, 0.0, -4 * LN2])[groups]
+    log_probs = np.broadcast_to(ends[groups], (SEEDS, len(STEPS), groups.size)).copy()
+    # Worse than the closed form, never better, so that no ratio falls below its threshold by noise.
+    log_probs[..., groups == 1] *= 1 + np.abs(factor - 1)
+    log_probs[:, 0] = -(depth + 2) * math.log(30)
+    matrices = RunMatrices(
+        phase="train",
+        steps=tuple(STEPS.tolist()),
+        seeds=tuple(range(SEEDS)),
+        diverged=(),
+        log_probs=log_probs,
+        log_pi=log_pi,
+        weights=np.array([0.94, 0.05, 0.01])[groups] / PROMPTS,
+        groups=groups,
+        log_prob_correct=None,
+        prompt_weights=np.array([0.94, 0.05, 0.01])[groups] / PROMPTS,
+    )
+    loss = np.broadcast_to(xor_loss(model, layers), (SEEDS, 2, layers)) * factor
+    auc = 0.99 if model == "knows" else 0.5
+    branching = Branching(
+        steps=(0, int(STEPS[-1])),
+        loss=loss + 0.01,
+        choice_loss=loss,
+        auc=(Interval(auc, auc - 0.01, min(auc + 0.01, 1.0)),) * SEEDS,
+        log_odds={},
+    )
+    return horizon(depth, task, matrices, range(SEEDS), n, (2.0, 3.0, 16.0), branching, 0.0)
+
+
+def measured(
+    model: str = GUESSES, depths: tuple[int, ...] = (4, 6, 10), n: float = 3.0, noise: float = 0.01
+) -> Measurements:
+    horizons = tuple(measured_horizon(depth, model, n, noise) for depth in depths)
+    return Measurements(n, tuple(range(SEEDS)), (), horizons)
+
+
+def failing(found: Measurements) -> list[str]:
+    return [check.name for check in checks(found) if not check.passed]
+
+
+# Closed forms.
+
+
+def brute_force(depth: int, n: float, reads: bool) -> tuple[float, float]:
+    """KL and Cov_N by summing over bits and paths, written as sets of choices: True opposes the layer."""
+    layers, share = depth // 2, PROBS["xor"]
+    q = 1.0
+    if layers == 4:
+        share, q = PROBS["xor"] + PROBS["uniform"], PROBS["xor"] / (PROBS["xor"] + PROBS["uniform"])
+    kl = cov = 0.0
+    for bit in (False, True):
+        for path in itertools.product((False, True), repeat=layers):
+            data = q * (path == (bit,) * layers) + (1 - q) / 2**layers
+            one_way = len(set(path)) == 1
+            model = (q / 2 * one_way + (1 - q) / 2**layers) if reads else 1 / 2**layers
+            if data > 0:
+                kl += share * 0.5 * data * math.log(data / model)
+                cov += share * 0.5 * data * (data / model >= n * (1 - 1e-9))
+    return kl, cov
+
+
+@pytest.mark.parametrize("depth", [4, 6, 8, 10, 16])
+@pytest.mark.parametrize("n", [1.5, 2.0, 3.0, 12.0, 16.0])
+def test_closed_forms_agree_with_a_sum_over_all_paths(depth: int, n: float) -> None:
+    found = closed_forms(PROBS, depth, (n,))
+    for name, reads in ((GUESSES, False), (READS, True)):
+        kl, cov = brute_force(depth, n, reads)
+        assert found[name].kl == pytest.approx(kl, rel=1e-9)
+        assert found[name].cov[n] == pytest.approx(cov, abs=1e-9)
+
+
+def test_closed_forms_away_from_eight_layers_are_the_simple_ones() -> None:
+    for depth in (4, 6, 10, 24):
+        found = closed_forms(PROBS, depth, (2, 3))
+        assert found[GUESSES].kl == pytest.approx(0.05 * depth / 2 * LN2)
+        assert found[READS].kl == pytest.approx(0.05 * LN2)
+        assert found[GUESSES].cov == {2.0: pytest.approx(0.05), 3.0: pytest.approx(0.05)}
+        assert found[READS].cov == {2.0: pytest.approx(0.05), 3.0: 0}
+
+
+def test_at_eight_layers_the_guess_lies_below_the_papers_n() -> None:
+    found = closed_forms(PROBS, 8, (12, 13.5, 13.6, 16))[GUESSES].cov
+    # pi_D of the path by the hard rule is 5/6 + 1/6/16 = .84375, its ratio 13.5.
+    assert found == {12.0: pytest.approx(0.050625), 13.5: pytest.approx(0.050625), 13.6: 0, 16.0: 0}
+    assert "H = 8" in boundary_note(measured_horizon(8, n=16.0), 16.0)
+    assert boundary_note(measured_horizon(8, n=12.0), 12.0) == ""
+
+
+# Curves and converged values.
+
+
+@pytest.mark.parametrize("model", [GUESSES, READS])
+@pytest.mark.parametrize("depth", [4, 6, 10])
+def test_measured_curves_converge_to_the_closed_form(model: str, depth: int) -> None:
+    found = measured_horizon(depth, model, noise=0)
+    closed = found.closed[model]
+    np.testing.assert_allclose(found.converged(found.kl), closed.kl)
+    for n in (2.0, 3.0, 16.0, local_n(depth)):
+        np.testing.assert_allclose(found.converged(found.cov[n]), closed.cov[n], atol=1e-12)
+    np.testing.assert_allclose(found.cov[3.0][:, 0], 1)
+    np.testing.assert_allclose(found.class_kl["xor"][:, -1], closed.kl / 0.05)
+    np.testing.assert_allclose(found.class_kl["chain"][:, 0], (depth + 2) * math.log(30))
+    np.testing.assert_allclose(found.class_kl["uniform"][:, -1], 0, atol=1e-12)
+    assert found.bound_excess <= 1e-9
+
+
+def test_windows_are_the_last_two_eighths() -> None:
+    assert STEPS[window(STEPS)].tolist() == [1500, 1600]
+    assert STEPS[window(STEPS, back=1)].tolist() == [1300, 1400]
+    assert window(np.array([0])).tolist() == [False]
+
+
+def test_converged_value_is_the_mean_over_the_last_eighth() -> None:
+    found = measured_horizon(4)
+    values = np.tile(STEPS.astype(float), (SEEDS, 1))
+    np.testing.assert_array_equal(found.converged(values), 1550)
+    np.testing.assert_array_equal(found.converged(values, back=1), 1350)
+    assert relative_change(found, values) == pytest.approx(1550 / 1350 - 1)
+    assert relative_change(found, np.zeros_like(values)) == 0
+    assert relative_change(found, np.where(values > 1450, 1.0, 0.0)) == np.inf
+
+
+def test_slope_is_a_students_interval_over_the_seeds_slopes() -> None:
+    found = measured()
+    exact = np.array([2.0, 3.0, 4.0, 5.0])[:, None] * np.array(found.depths) + 7
+    slope = slope_over_seeds(found, exact)
+    assert slope.estimate == pytest.approx(3.5)
+    half = 3.182446 * math.sqrt(5 / 3 / 4)  # t_{3, 0.975}
+    assert (slope.low, slope.high) == (
+        pytest.approx(3.5 - half, abs=1e-5),
+        pytest.approx(3.5 + half, abs=1e-5),
+    )
+    assert np.isnan(slope_over_seeds(found, np.full((SEEDS, 3), np.inf)).low)
+    assert np.isnan(over_seeds(np.array([1.0, np.inf])).estimate)
+
+
+def test_derived_slopes() -> None:
+    found = measured()
+    assert derived_slope(found) == pytest.approx(0.05 * LN2 / 2)
+    assert derived_slope(found, READS) == pytest.approx(0, abs=1e-12)
+
+
+def test_inner_deviation_is_zero_on_a_line_and_known_on_a_parabola() -> None:
+    found = measured()
+    depths = np.array(found.depths, float)
+    straight = np.tile(3 * depths + 1, (SEEDS, 1))
+    (flat,) = inner_deviations(found, straight)
+    assert flat.estimate == pytest.approx(0, abs=1e-12)
+    # H^2 at 4, 6, 10: chord at 6 is 16 + 84/3 = 44, the value 36, the rise 84.
+    (bent,) = inner_deviations(found, np.tile(depths**2, (SEEDS, 1)))
+    assert bent.estimate == pytest.approx(-8 / 84)
+
+
+def test_worst_takes_the_end_that_matters_and_nan_first() -> None:
+    parts = [Interval(0.5, 0.1, 0.6), Interval(0.4, 0.3, 0.9), Interval(-0.5, -0.95, 0.2)]
+    assert worst(parts, "low") is parts[2]
+    assert worst(parts[:2], "low") is parts[0]
+    assert worst(parts, "high") is parts[1]
+    assert worst(parts, "far") is parts[2]
+    broken = Interval(np.nan, np.nan, np.nan)
+    assert worst([*parts, broken], "high") is broken
+
+
+# The leak.
+
+
+@pytest.mark.parametrize(("model", "share"), [(GUESSES, 0.0), (READS, 1.0)])
+def test_leaked_share_of_the_two_ideal_models(model: str, share: float) -> None:
+    found = measured_horizon(10, model, noise=0)
+    np.testing.assert_allclose(found.branching.leaked, share, atol=1e-12)
+    assert f"a share of {share:.3f}" in leak_note(found).replace("-0.000", "0.000")
+    assert "save 0.1386 of a KL of 0.1733" in leak_note(found)
+
+
+def test_half_exploited_leak_is_half() -> None:
+    found = measured_horizon(10, GUESSES, noise=0).branching
+    loss = found.choice_loss.copy()
+    loss[..., 3:] = 0
+    np.testing.assert_allclose(dataclasses.replace(found, choice_loss=loss).leaked, 0.5)
+
+
+# The checks.
+
+
+def test_checks_pass_where_every_branching_is_guessed() -> None:
+    assert failing(measured()) == []
+    assert failing(measured(depths=(8, 16, 24), n=12.0)) == []
+
+
+def test_checks_fail_where_the_path_is_read() -> None:
+    names = failing(measured(READS))
+    assert "KL: that slope over the derived one, from below" in names
+    assert "KL: slope of the converged value in H (nats a layer)" in names
+    assert "Cov_3: converged, from below, lowest horizon" in names
+    assert "xor: Cov_3 converged" in names
+    assert not any("hard rule" in name for name in names)
+
+
+def test_checks_fail_where_the_hard_rule_is_known() -> None:
+    names = failing(measured("knows"))
+    assert "hard rule: loss of the first branching layer, from below (nats)" in names
+    assert "hard rule: AUC of the first layer's log-odds, from above" in names
+    assert "Cov_3: converged, from below, lowest horizon" in names
+    assert "KL / Cov_3: slope of the converged ratio in H (nats a layer)" in names
+
+
+def replaced(found: Measurements, index: int, **fields: object) -> Measurements:
+    horizons = list(found.horizons)
+    horizons[index] = dataclasses.replace(horizons[index], **fields)  # type: ignore[arg-type]
+    return dataclasses.replace(found, horizons=tuple(horizons))
+
+
+def test_checks_fail_where_one_thing_is_broken() -> None:
+    found = measured()
+    first, last = found.horizons[0], found.horizons[-1]
+
+    moving = first.kl + np.where(first.steps > 1450, 0.0, 0.02)
+    assert "converged: largest relative change of the median KL over the last quarter" in failing(
+        replaced(found, 0, kl=moving)
+    )
+    bent = found.horizons[1].kl * 1.5
+    assert "KL: inner horizons' deviation from the line, per rise, from above" in failing(
+        replaced(found, 1, kl=bent)
+    )
+    drifting = last.cov | {3.0: last.cov[3.0] * 1.25}
+    assert "Cov_3: change over the range of H by its slope, per mean, from above" in failing(
+        replaced(found, 2, cov=drifting)
+    )
+    chain = last.class_cov | {"chain": {n: np.maximum(v, 0.1) for n, v in last.class_cov["chain"].items()}}
+    assert failing(replaced(found, 2, class_cov=chain)) == ["chain: Cov_3 converged"]
+    stuck = last.class_cov | {"uniform": {n: np.ones_like(v) for n, v in last.class_cov["uniform"].items()}}
+    assert failing(replaced(found, 2, class_cov=stuck)) == ["uniform: Cov_3 converged"]
+    local = last.class_cov["xor"] | {last.local_n: np.ones((SEEDS, len(STEPS)))}
+    assert failing(replaced(found, 2, class_cov=last.class_cov | {"xor": local})) == [
+        "xor: Cov at N = 16 * 2^(H/2) converged"
+    ]
+    known = last.class_cov["chain"] | {3.0: np.zeros((SEEDS, len(STEPS)))}
+    assert failing(replaced(found, 2, class_cov=last.class_cov | {"chain": known})) == [
+        "chain: Cov_3 at initialisation"
+    ]
+    assert failing(replaced(found, 2, bound_excess=1e-6)) == [
+        "coverage bound by KL: largest excess at any evaluation"
+    ]
+
+
+def test_a_wide_interval_does_not_pass_as_no_dependence() -> None:
+    # One seed's slope up, another's down: the interval contains 0 and is far too wide to show that it is 0.
+    found = measured()
+    sign = np.array([1, -1, 1, -1])[:, None]
+    last = found.horizons[-1]
+    noisy = last.cov | {3.0: last.cov[3.0] * (1 + 0.5 * sign)}
+    names = failing(replaced(found, 2, cov=noisy))
+    assert "Cov_3: change over the range of H by its slope, per mean, from above" in names
+    assert "Cov_3: change over the range of H by its slope, per mean, from below" in names
+
+
+def test_notes_name_what_was_left_out_and_the_two_slopes() -> None:
+    found = dataclasses.replace(measured(), left_out=("seed 9 at H = 6",))
+    text = " ".join(notes(found, 12.0))
+    assert "seed 9 at H = 6" in text
+    assert "0.01733" in text
+    assert "12 s" in text
+    assert text.count("the leak") == 3
+
+
+# Tables and figures.
+
+
+def test_tables_are_rectangular_and_state_the_closed_forms() -> None:
+    for _, columns, rows in tables(measured()):
+        assert rows
+        assert all(len(row) == len(columns) for row in rows)
+    (_, columns, rows), *_ = tables(measured(noise=0))
+    row = dict(zip(columns, rows[2], strict=True))
+    assert row["H"] == 10
+    assert row["KL"] == pytest.approx(0.05 * 5 * LN2)
+    assert row["KL, guesses"] == pytest.approx(row["KL"])
+    assert row["Cov_3"] == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize("model", [GUESSES, READS])
+def test_figures_draw_medians_and_closed_forms(model: str, tmp_path: Path) -> None:
+    found = measured(model)
+    drawn = horizon_figures.draw_all(tmp_path, found)
+    assert [path.name for _, path in drawn] == ["curves.png", "converged.png", "branching.png", "classes.png"]
+    assert all(path.stat().st_size > 10_000 for _, path in drawn)
+    kl = horizon_figures.curves(found).axes[0]
+    lines = {line.get_label(): line.get_xydata() for line in kl.lines}
+    np.testing.assert_allclose(
+        np.asarray(lines["H = 6"]), np.column_stack([STEPS, np.median(found.horizons[1].kl, axis=0)])
+    )
+    layers = horizon_figures.branching(found).axes[2]
+    np.testing.assert_allclose(
+        layers.lines[0].get_ydata(), np.median(found.horizons[2].branching.choice_loss[:, -1], 0)
+    )

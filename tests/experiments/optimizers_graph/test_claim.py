@@ -1,0 +1,371 @@
+"""The update-rule claim: interpolation, tuning and checks on numbers whose answer is known; its command."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pandas as pd
+import pytest
+import yaml
+from omegaconf import DictConfig, OmegaConf
+
+from covlab.launch.build import make
+from covlab.report.verdict import Verdict
+from experiments import optimizers_graph
+from experiments.optimizers_graph import build_run, cells_of, check_rates, run_config
+from experiments.optimizers_graph import measure as optimizers_measure
+from experiments.optimizers_graph.checks import checks, equal_loss, growth, notes
+from experiments.optimizers_graph.measure import (
+    Compared,
+    Curves,
+    Measurements,
+    at_first_reach,
+    common_levels,
+    trend,
+)
+from experiments.optimizers_graph.rules import NORMALISED, RULES, any_of
+from experiments.optimizers_graph.tables import tables
+from experiments.optimizers_graph.tuning import at_edge, best_rate
+from metrics.coverage import name_of_n
+
+TINY = (
+    "name=tiny", "graph.lengths=[2,3,4]", "dyck.lengths=[8,10,12]", "seeds=2", "tuning_seeds=1", "steps=12",
+    "batch_size=8", "log_every=12", "shared.warmup=0", "model.width=8", "model.num_heads=1",
+    "evaluation.num_examples=16", "dyck.changes.evaluation.num_examples=16", "evaluation.schedule.every=3",
+    "tracking.wandb=disabled", "tracking.progress=false",
+)  # fmt: skip
+STEPS = np.arange(26) * 2
+
+
+# Interpolation.
+
+
+def test_a_value_is_read_where_the_loss_first_falls_to_a_level() -> None:
+    kl = np.array([8.0, 4.0, 2.0, 3.0, 1.0])
+    values = np.array([1.0, 0.8, 0.4, 0.6, 0.0])
+    found = at_first_reach(kl, values, np.array([6.0, 4.0, 3.0, 2.0, 1.5, 1.0]))
+    # 3 is passed at once between 4 and 2, and again later; 1.5 lies between 3 and 1.
+    np.testing.assert_allclose(found, [0.9, 0.8, 0.6, 0.4, 0.15, 0.0])
+
+
+def test_a_level_that_is_not_reached_or_lies_above_the_start_has_no_value() -> None:
+    found = at_first_reach(np.array([2.0, 1.0]), np.array([0.5, 0.2]), np.array([3.0, 2.0, 0.5]))
+    assert np.isnan(found).all()
+
+
+def test_common_levels_end_where_the_last_of_all_runs_arrives() -> None:
+    fast, slow = (
+        np.array([[16.0, 4.0, 0.5], [17.0, 2.0, 0.25]]),
+        np.array([[16.0, 8.0, 2.0], [17.0, 8.0, 1.0]]),
+    )
+    np.testing.assert_allclose(common_levels([fast, slow], 3), [2.0, 4.0, 8.0])
+    np.testing.assert_allclose(common_levels([fast, slow], 1), [2.0])
+    # Never above the start: there would be no evaluation before.
+    assert common_levels([fast / 4, slow], 5)[-1] < 4.0
+    with pytest.raises(ValueError, match="kl: a rule reaches 20 nats at best, where another begins at 16"):
+        common_levels([fast, slow + 18], 3)
+
+
+def test_a_trend_is_by_doubling_of_the_length_and_paired_by_seed() -> None:
+    lengths = (4, 8, 16)
+    gaps = np.array([[0.0, 0.1, 0.2], [1.0, 1.1, 1.2]])
+    found = trend(lengths, gaps)
+    # The seeds' levels differ, their slopes do not.
+    np.testing.assert_allclose((found.estimate, found.low, found.high), 0.1)
+
+
+# Rules and tuning.
+
+
+def rule_of(name: str, rate: float) -> optax.GradientTransformation:
+    options = {"clipped_sgd": {"clip_norm": 0.25}, "normalized_sgd": {"damping": 0.1}}.get(name, {})
+    node = {
+        "_target_": RULES[name].target,
+        "schedule": "cosine",
+        "warmup": 2,
+        "learning_rate": rate,
+        **options,
+    }
+    return make(node, "optimizer", steps=5)  # type: ignore[no-any-return]
+
+
+def path_of(rule: optax.GradientTransformation, state: Any, params: Any) -> list[Any]:
+    draw, found = np.random.default_rng(0), []
+    update = jax.jit(rule.update)
+    for _ in range(4):
+        gradient = jax.tree.map(lambda leaf: jnp.asarray(draw.normal(size=leaf.shape), jnp.float32), params)
+        updates, state = update(gradient, state, params)
+        params = optax.apply_updates(params, updates)
+        found.append(params)
+    return found
+
+
+def test_one_program_is_every_rule_at_every_rate() -> None:
+    """Tuning multiplies the updates of learning rate 1; every rule must be proportional to its rate."""
+    params = {"kernel": jnp.array([[0.5, -1.0, 0.2], [0.1, 0.4, -0.3]]), "bias": jnp.array([0.3, 0.1, -0.2])}
+    whole = any_of([rule_of(name, 1.0) for name in RULES])
+    state = whole.init(params)
+    ends = []
+    for index, name in enumerate(RULES):
+        rate = 0.01 * (index + 1)
+        chosen = state._replace(rule=jnp.asarray(index), rate=jnp.asarray(rate))
+        alone = rule_of(name, rate)
+        for one, other in zip(
+            path_of(whole, chosen, params), path_of(alone, alone.init(params), params), strict=True
+        ):
+            for key in params:
+                np.testing.assert_allclose(one[key], other[key], rtol=1e-4, atol=1e-6, err_msg=name)
+        ends.append(np.asarray(one["kernel"]))
+    assert len({each.round(4).tobytes() for each in ends}) == len(RULES), "rules must differ"
+
+
+def test_the_rate_with_the_smallest_mean_loss_is_chosen() -> None:
+    grid = [0.1, 0.2, 0.4, 0.8]
+    losses = np.array([[3.0, 3.0], [1.0, 2.4], [1.6, 1.6], [0.1, np.nan]])
+    assert best_rate(grid, losses) == 0.4
+    assert best_rate(grid, np.ones((4, 2))) == 0.1
+    assert [at_edge(grid, rate) for rate in grid] == [True, False, False, True]
+    with pytest.raises(ValueError, match="every rate diverged"):
+        best_rate(grid, np.full((4, 2), np.nan))
+
+
+# Checks.
+
+
+def compared(response: int, better: float, faster: float, seeds: int = 4) -> Compared:
+    """SGD has Cov_4 = KL/10 at every KL; a normalised rule has `better` less, and a KL smaller by the factor
+    `faster` at equal steps."""
+    rng = np.random.default_rng(response)
+    curves = {}
+    for rule in RULES:
+        own = rule in NORMALISED
+        start = 8.0 + rng.normal(0, 0.01, (seeds, 1))
+        kl = start * np.exp(-STEPS / 20 * (faster if own else 1.0))
+        cov = np.clip(kl / 10 - (better if own else 0.0) + rng.normal(0, 0.001, (seeds, 1)), 0, 1)
+        curves[rule] = Curves(STEPS, kl, {2.0: cov, 4.0: cov}, {1: 1 - cov, 4: 1 - cov / 2})
+    return Compared(response, 3.0, curves, common_levels([each.kl for each in curves.values()], 3))
+
+
+def measured(better: Sequence[float], faster: Sequence[float]) -> Measurements:
+    cells = tuple(compared(h, b, f) for h, b, f in zip((8, 16, 32), better, faster, strict=True))
+    return Measurements(4.0, 4, (1, 2, 3, 4), (), {"graph": cells, "dyck": cells}, -0.1)
+
+
+@pytest.fixture(scope="module")
+def growing() -> Measurements:
+    return measured((0.01, 0.03, 0.05), (1.0, 1.2, 1.4))
+
+
+def test_a_gap_that_grows_with_the_length_passes(growing: Measurements) -> None:
+    judged = checks(growing)
+    assert [check.name for check in judged if not check.passed] == []
+    assert len(judged) == 2 * 6 + 1
+    cells = growing.tasks["graph"]
+    np.testing.assert_allclose(growth(cells, equal_loss(growing)).estimate, 0.02, atol=0.002)
+    np.testing.assert_allclose(cells[-1].gap("muon", growing.cov), 0.05, atol=0.01)
+
+
+def test_a_rule_that_only_trains_faster_has_no_gap_at_equal_loss() -> None:
+    found = measured((0.0, 0.0, 0.0), (1.0, 1.2, 1.4))
+    failed = {check.name for check in checks(found) if not check.passed}
+    assert {name for name in failed if "equal cross-entropy" in name} == failed
+    assert len(failed) >= 2
+    assert all(check.passed for check in checks(found) if "equal steps" in check.name)
+
+
+def test_a_constant_gap_does_not_grow() -> None:
+    found = measured((0.03, 0.03, 0.03), (1.0, 1.0, 1.0))
+    failed = {check.name for check in checks(found) if not check.passed}
+    assert "graph, at equal cross-entropy: its growth for each doubling of H" in failed
+    assert not any("Cov_4 of SGD" in name for name in failed if "equal cross-entropy" in name)
+
+
+def test_rules_that_have_not_learned_are_no_comparison(growing: Measurements) -> None:
+    cell = growing.tasks["graph"][0]
+    # Each evaluation's KL is exp(-1/10) of the one before under every rule here.
+    np.testing.assert_allclose(cell.coarseness, math.exp(0.1), rtol=1e-6)
+    weak = dataclasses.replace(cell, levels=np.array([5.0, 6.0]))
+    found = dataclasses.replace(growing, tasks={"graph": (weak, *growing.tasks["graph"][1:])})
+    assert [c.passed for c in checks(found) if "lowest common KL" in c.name] == [False]
+
+
+def test_tables_and_notes_are_complete(growing: Measurements) -> None:
+    final, equal, every = tables(growing)
+    assert len(final[2]) == len(equal[2]) == len(every[2]) == 2 * 3 * len(RULES)
+    for _, columns, rows in (final, equal, every):
+        assert all(len(row) == len(columns) for row in rows)
+    written = notes(growing, {"graph-8": {"sgd": 0.5}}, 12.0)
+    assert any("graph-8: sgd 0.5" in text for text in written)
+    assert sum("growth" in text for text in written) == 4
+
+
+# Configuration.
+
+
+@pytest.fixture(scope="module")
+def config(compose_config: Callable[..., DictConfig]) -> DictConfig:
+    return compose_config("optimizers_graph", "scale=cpu")
+
+
+def test_every_run_differs_in_length_and_rule_alone(config: DictConfig) -> None:
+    cells = {cell.name: cell for cell in cells_of(config)}
+    assert list(cells) == ["graph-2", "graph-4", "graph-8", "dyck-8", "dyck-16", "dyck-32"]
+    for cell in (cells["graph-8"], cells["dyck-32"]):
+        setups = [build_run(cell.name, run_config(config, Path("runs/x"), cell, rule)) for rule in RULES]
+        phase = setups[0].phases[0]
+        assert getattr(phase.task, cell.field) == cell.length
+        assert phase.task.response_length == (10 if cell.task == "graph" else 32)
+        assert {own.phases[0].task for own in setups} == {phase.task}
+        assert {own.model for own in setups} == {setups[0].model}
+        assert len({own.phases[0].optimizer for own in setups}) == len(RULES)
+
+
+def test_learning_rates_were_chosen_from_the_grids_on_other_seeds(config: DictConfig) -> None:
+    cells = cells_of(config)
+    check_rates(config, cells)
+    for cell in cells:
+        for rule, rate in config.learning_rates[cell.name].items():
+            assert rate in list(config.rules[rule].grid)
+    assert not {config.tuning_seed, config.tuning_seed + 1} & set(
+        range(config.seed, config.seed + config.seeds)
+    )
+
+
+def test_the_larger_scale_asks_for_tuning(compose_config: Callable[..., DictConfig]) -> None:
+    config = compose_config("optimizers_graph", "scale=paper")
+    cells = cells_of(config)
+    with pytest.raises(ValueError, match=r"graph-8\.sgd: none; tune=true chooses one"):
+        check_rates(config, cells)
+    assert (
+        build_run("x", run_config(config, Path("runs/x"), cells[0], "muon", rate=1.0)).phases[0].steps == 5000
+    )
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("graph.lengths=[4,8]", "graph.lengths: [4, 8]; valid: at least 3 different integers >= 1"),
+        ("graph.length=4", "graph.length: no such field; valid are task, lengths, changes"),
+        ("dyck.changes.task=x", "dyck.changes.task: no such field; valid are model"),
+        (
+            "rules.adam.grid=[1,2]",
+            "rules: sgd, clipped_sgd, normalized_sgd, sign_sgd, adamw, muon, adam; valid",
+        ),
+        ("rules.sgd.grid=[0.1]", "rules.sgd.grid: [0.1]; valid: at least 2 positive learning rates"),
+        ("n=3", "n: 3 is not one of 2, 4, 8, 16, 64, 256, 1024, which are measured"),
+        ("pass_n=5", "pass_n: 5 is not one of 1, 4, 16, which are measured"),
+        ("tune=maybe", "tune: 'maybe' is not true or false"),
+        ("tuned_rules=[adam]", "tuned_rules: ['adam']; valid: null or some of sgd, clipped_sgd"),
+        ("levels=0", "levels: 0 is not an integer >= 1"),
+        ("seed=96", "seed: 100, 101 served to choose the learning rates; valid: other seeds"),
+        ("learning_rates.graph-4.sgd=-1", "learning_rates.graph-4.sgd: -1 is not a positive number"),
+        ("dyck.task.prefix_lengths=[0,4]", "dyck-8: task.prefix_lengths: prompts of up to 5 tokens"),
+        ("evaluation.schedule.every=100", "dyck-8: evaluation.schedule: (0, 100, 200, 300)"),
+        ("seeds=1", "dyck-8: seeds: 1; optimizers_graph needs at least 2"),
+    ],
+)
+def test_bad_settings_are_refused_in_one_line(override: str, line: str, config: DictConfig) -> None:
+    changed = OmegaConf.merge(
+        OmegaConf.create(OmegaConf.to_container(config)), OmegaConf.from_dotlist([override])
+    )
+    assert isinstance(changed, DictConfig)
+
+    def prepared() -> None:
+        cells = cells_of(changed)
+        check_rates(changed, cells)
+        build_run("dyck-8", run_config(changed, Path("runs/x"), cells[3], "sgd"))
+
+    with pytest.raises(ValueError, match=":") as refused:
+        prepared()
+    assert str(refused.value).startswith(line)
+    assert "\n" not in str(refused.value)
+
+
+# The command.
+
+
+def records(setup: Any, rule: str) -> pd.DataFrame:
+    """What a run of three seeds might have left: KL falls by half at each evaluation, Cov is KL/10."""
+    phase, settings = setup.phases[0], setup.evaluation[0]
+    rows = []
+    for seed in (400, 401, 402):
+        for index, step in enumerate(phase.schedule.steps(phase.steps)):
+            kl = (8.0 + 0.01 * (seed - 400)) * 0.8**index
+            cov = min(kl / 10, 1.0) - (0.02 if rule in NORMALISED else 0.0)
+            row = {"seed": seed, "step": step, "eval/kl": kl, "eval/ce": kl + 2.0, "eval/bound_excess": -0.1}
+            row |= {f"eval/cov/{name_of_n(n)}": cov for n in settings.coverage_ns}
+            if settings.num_samples:
+                row["eval/sampled_pass/1"] = 0.25
+            else:
+                row |= {f"eval/pass/{n}": 1 - cov / n for n in settings.pass_ns}
+            rows.append(row)
+            if rule == "muon" and seed == 402 and index == 3:
+                break  # this seed diverged
+    return pd.DataFrame(rows)
+
+
+def test_the_command_judges_what_was_trained(
+    call: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Training and reading are faked; 36 runs take minutes."""
+    trained: dict[str, Any] = {}
+
+    def train(claim: str, configs: Any, setups: Any, directories: Any) -> None:
+        trained.update({str(directories[name]): (name, setups[name]) for name in configs})
+
+    def read(path: Path) -> pd.DataFrame:
+        name, setup = trained[str(path)]
+        return records(setup, name.partition("/")[2])
+
+    monkeypatch.setattr(optimizers_graph, "train_runs", train)
+    monkeypatch.setattr(optimizers_graph, "timing_facts", lambda *_: {})
+    monkeypatch.setattr(optimizers_measure, "load_run", read)
+    ended = call(optimizers_graph.main, "seeds=3")
+    assert ended.status == 0, ended.err
+    assert len(trained) == 6 * len(RULES)
+    path = tmp_path / "runs/optimizers_graph/cpu"
+    verdict = Verdict.read(path / "verdict.json")
+    assert (path / "report.html").stat().st_size > 10_000
+    drawn = {file.stem for file in (path / "figures").glob("*.png")}
+    assert drawn == {"equal_loss", "gaps", "equal_steps", "equal_loss_pass"}
+    assert verdict.seeds == (400, 401)
+    assert any("seed 402 (dyck-8, Muon)" in note for note in verdict.notes)
+    by_name = {check.name: check for check in verdict.checks}
+    gap = by_name["graph, at equal cross-entropy: Cov_4 of SGD minus normalised rules', H = 10"]
+    np.testing.assert_allclose(gap.measured, 0.02, atol=1e-6)
+    assert gap.passed
+    assert not by_name["dyck, after equal steps: its growth for each doubling of H"].passed
+
+
+def test_pass_at_n_of_one_prompt_is_estimated_from_all_samples(config: DictConfig) -> None:
+    """Each of 512 times one response, a quarter of them correct: 1 - C(384, 4)/C(512, 4)."""
+    cell = cells_of(config)[3]
+    setup = build_run(cell.name, run_config(config, Path("runs/x"), cell, "sgd"))
+    curves = optimizers_measure.curves_of(records(setup, "sgd"), setup, (400, 402))
+    assert curves.kl.shape == (2, 21)
+    np.testing.assert_allclose(curves.passes[4], 1 - math.comb(384, 4) / math.comb(512, 4))
+    np.testing.assert_allclose(curves.passes[1], 0.25)
+
+
+@pytest.mark.slow
+def test_tuning_prints_the_best_rates(call: Callable[..., Any], tmp_path: Path) -> None:
+    grids = ("rules.sgd.grid=[0.2,0.4]", "rules.muon.grid=[0.01,1e9]")
+    ended = call(optimizers_graph.main, *TINY, "tune=true", "tuned_rules=[sgd,muon]", *grids)
+    assert ended.status == 0, ended.err
+    tuned = json.loads((tmp_path / "runs/optimizers_graph/tiny/tuning.json").read_text())
+    assert list(tuned) == ["graph-2", "graph-3", "graph-4", "dyck-8", "dyck-10", "dyck-12"]
+    for own in tuned.values():
+        assert own["chosen"]["muon"] == 0.01
+        assert own["chosen"]["sgd"] == [0.2, 0.4][int(np.argmin(own["losses"]["sgd"]))]
+        assert 0 < own["finals"]["sgd"]["kl"] < own["losses"]["sgd"][0] + 1
+    printed = yaml.safe_load(ended.out.partition("at the edge")[0])
+    assert printed == {"learning_rates": {name: own["chosen"] for name, own in tuned.items()}}

@@ -1,0 +1,340 @@
+"""The path-star claim: its estimators on models whose answer is known, its checks, its command."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from omegaconf import DictConfig
+
+from covlab.claims import arms as several_runs
+from covlab.launch.build import build
+from covlab.launch.runs import Finished
+from covlab.report.verdict import Verdict
+from experiments import path_star
+from experiments.path_star import figures as path_star_figures
+from experiments.path_star.checks import checks, interval, looked_up, notes, pass_deviations
+from experiments.path_star.figures import tables
+from experiments.path_star.measure import (
+    CURVES,
+    FORWARD,
+    REVERSED,
+    TEACHERLESS,
+    ArmEvaluator,
+    ArmScores,
+    Measurements,
+    Run,
+    arm_scores,
+    clever_hans,
+)
+from metrics.evaluators import make_held_out
+from models import GPT, TeacherlessGPT
+from tasks import PathStar
+
+TINY = (
+    "seed=3", "seeds=2", "name=tiny", "task.arms=2", "task.path_length=3", "task.num_ids=6",
+    "model.num_layers=1", "model.num_heads=2", "model.width=16", "steps=8", "batch_size=8", "log_every=8",
+    "per_run.reversed.steps=8",
+    "evaluation.num_examples=16", "evaluation.table_prompts=0", "evaluation.schedule.every=4",
+    "fresh_examples=20", "fresh_checkpoints=2", "tracking.wandb=disabled", "tracking.figures=false",
+)  # fmt: skip
+SEEDS, PROMPTS, LENGTH = 4, 300, 4
+STEPS = np.arange(0, 5) * 100
+
+
+# Models whose answer is known.
+
+
+def scores_of(model: str, seed: int, arms: int = 3) -> ArmScores:
+    """ "hans" takes any arm and follows it, with the goal at its end; "knows" writes the right arm."""
+    rng = np.random.default_rng(seed)
+    right = np.eye(arms, dtype=bool)[rng.integers(arms, size=PROMPTS)]
+    tokens = np.full((PROMPTS, arms, LENGTH), math.log(0.999))
+    if model == "hans":
+        share = rng.normal(0, 0.02, (PROMPTS, arms))
+        tokens[..., 1] = -np.log(np.exp(share).sum(axis=1, keepdims=True)) + share
+        tokens[..., -1] = np.where(right, math.log(0.999), math.log(1e-4))
+        greedy = np.eye(arms, dtype=bool)[share.argmax(axis=1)] & right
+    else:
+        tokens[~right] = math.log(1e-3)
+        greedy = right
+    return ArmScores(tokens, greedy, right)
+
+
+def run_of(model: str, arms: int = 3) -> Run:
+    last = tuple(scores_of(model, seed, arms) for seed in range(SEEDS))
+    curve = np.linspace(0.2, 0.3, SEEDS)[:, None] + np.zeros(len(STEPS))
+    loss = np.array([[own.loss, own.loss] for own in last])
+    return Run(STEPS, dict.fromkeys(CURVES, curve), (0, 400), loss, last, 0.0)
+
+
+def measured(forward: str = "hans", backwards: str = "knows", arms: int = 3) -> Measurements:
+    runs = {
+        FORWARD: run_of(forward, arms),
+        REVERSED: run_of(backwards, arms),
+        TEACHERLESS: run_of("hans", arms),
+    }
+    return Measurements(arms, 1.5, (1, 2, 4, 16), tuple(range(SEEDS)), (), runs)
+
+
+def failing(found: Measurements) -> set[str]:
+    return {check.name for check in checks(found) if not check.passed}
+
+
+def test_estimators_on_a_model_that_takes_any_arm() -> None:
+    found = scores_of("hans", 0)
+    follow = math.log(0.999)
+    np.testing.assert_allclose(found.loss, [-follow, math.log(3), -follow, -follow], atol=0.01)
+    assert found.follows.mean() == pytest.approx(0.999**2, abs=1e-3)
+    assert found.valid.mean() == pytest.approx(1 / 3, abs=0.01)
+    assert found.correct.mean() == pytest.approx(1 / 3, abs=0.1)
+    assert found.coverage(2).mean() == 1
+    assert found.coverage(4.5).mean() == 0
+    np.testing.assert_allclose(found.passes((1, 4)).mean(axis=0), [1 / 3, 1 - (2 / 3) ** 4], atol=0.01)
+
+
+def test_an_interval_covers_seeds_and_prompts() -> None:
+    found = measured()
+    own = interval(found, FORWARD, lambda s: s.correct)
+    means = [s.correct.mean() for s in found.runs[FORWARD].last]
+    assert own.estimate == pytest.approx(np.mean(means))
+    # Of one seed and 300 prompts alone the exact interval is about .11 wide.
+    assert own.high - own.low > 0.1
+    same = dataclasses.replace(
+        found, runs={FORWARD: dataclasses.replace(found.runs[FORWARD], last=(scores_of("hans", 0),) * SEEDS)}
+    )
+    alone = interval(same, FORWARD, lambda s: s.correct)
+    assert 0.1 < alone.high - alone.low < own.high - own.low
+    knows = interval(found, REVERSED, lambda s: s.correct)
+    assert (knows.estimate, knows.high) == (1, 1)
+    assert 0.98 < knows.low < 1
+    nan = interval(found, FORWARD, lambda s: np.full(PROMPTS, np.nan))
+    assert math.isnan(nan.estimate)
+
+
+def test_checks_pass_where_forward_is_at_chance_and_reversed_knows() -> None:
+    assert failing(widened(measured())) == set()
+
+
+def widened(found: Measurements) -> Measurements:
+    """The same with more prompts: 300 leave accuracy an interval wider than its targets."""
+
+    def more(own: ArmScores) -> ArmScores:
+        return ArmScores(*(np.concatenate([a] * 16) for a in (own.tokens, own.greedy, own.right)))
+
+    runs = {
+        name: dataclasses.replace(run, last=tuple(more(own) for own in run.last))
+        for name, run in found.runs.items()
+    }
+    return dataclasses.replace(found, runs=runs)
+
+
+def test_checks_fail_where_forward_knows_or_reversed_does_not() -> None:
+    solved = failing(widened(measured(forward="knows")))
+    assert {name for name in solved if name.startswith(FORWARD)} >= {
+        "forward: loss of the choice over ln d, from below",
+        "forward: accuracy minus 1/d, from above",
+        "forward: cross-entropy over ln d, from below",
+        "forward: Cov_2, at N = d/1.5",
+        "forward: Pass@N minus the closed form, where farthest, from above",
+    }
+    assert failing(widened(measured(backwards="hans"))) == {
+        "reversed: accuracy",
+        "reversed: KL (nats)",
+        "reversed: Cov_2",
+    }
+
+
+def test_checks_fail_where_the_look_up_is_not_learned() -> None:
+    found = widened(measured())
+    run = found.runs[FORWARD]
+    lost = tuple(
+        dataclasses.replace(own, tokens=own.tokens + np.array([0, 0, math.log(0.5), 0])) for own in run.last
+    )
+    broken = dataclasses.replace(found, runs=found.runs | {FORWARD: dataclasses.replace(run, last=lost)})
+    assert failing(broken) >= {
+        "forward: mass of responses along an arm, last token left out",
+        "forward: loss of the costliest token but the choice (nats)",
+        "forward: cross-entropy over ln d, from above",
+    }
+    excess = dataclasses.replace(
+        found, runs=found.runs | {FORWARD: dataclasses.replace(run, bound_excess=1e-6)}
+    )
+    assert failing(excess) == {"coverage bound by KL: largest excess at any evaluation"}
+
+
+def test_deviations_notes_tables_and_figures(tmp_path: Path) -> None:
+    found = dataclasses.replace(measured(), left_out=("seed 9 (forward)",))
+    closed = clever_hans(3, (1,), found.pass_ns).passes
+    for n, value in pass_deviations(found).items():
+        mean = np.mean([own.passes((n,)).mean() for own in found.runs[FORWARD].last])
+        assert value.estimate == pytest.approx(mean - closed[n])
+    assert looked_up(found, FORWARD) == [0, 2, 3]
+    assert looked_up(found, REVERSED) == [0, 1, 2, 3]
+    text = " ".join(notes(found, 12.0))
+    assert "seed 9 (forward)" in text
+    assert "12 s" in text
+    for _, columns, rows in tables(found):
+        assert rows
+        assert all(len(row) == len(columns) for row in rows)
+    drawn = path_star_figures.draw_all(tmp_path, found)
+    assert [path.name for _, path in drawn] == ["curves.png", "coverage.png", "tokens.png"]
+    assert all(path.stat().st_size > 10_000 for _, path in drawn)
+    top = path_star_figures.tokens(found).axes[0]
+    np.testing.assert_allclose(
+        np.asarray(top.lines[0].get_ydata(), float), np.median(found.runs[FORWARD].loss[:, -1], axis=0)
+    )
+
+
+def test_arm_evaluator_agrees_with_whole_sequences() -> None:
+    task = PathStar(arms=2, path_length=3, num_ids=6)
+    held_out = make_held_out(task, 10, 4, 0)
+    model = GPT(task.vocab_size, task.prompt_length, task.response_length, 1, 2, 16)
+    params = jax.jit(model.init)(jax.random.key(0))
+    evaluator = ArmEvaluator()
+    found = jax.jit(
+        lambda batches: jax.lax.map(lambda batch: evaluator.score(model, task, params, batch), batches)
+    )(held_out.batches)
+    flat = {key: np.asarray(a).reshape(-1, *a.shape[2:]) for key, a in found.items()}
+    scores = arm_scores(flat, held_out)
+    assert scores.tokens.shape == (10, 2, 3)
+    example = held_out.batches.example
+    prompt = np.asarray(example.prompt).reshape(-1, task.prompt_length)[:10]
+    response = np.asarray(example.response).reshape(-1, 3)[:10]
+    logits = np.asarray(jax.jit(model.logits)(params, prompt, prompt > 0, response[:, None]))[:, 0]
+    normal = np.log(np.exp(logits).sum(axis=-1))
+    exact = np.take_along_axis(logits, response[..., None], axis=-1)[..., 0] - normal
+    np.testing.assert_allclose(scores.right_tokens, exact, atol=1e-5)
+    np.testing.assert_array_equal(scores.correct, np.all(np.argmax(logits, -1) == response, axis=1))
+    losses = dict(evaluator.reduce(flat, held_out))
+    assert list(losses.values()) == pytest.approx((-exact.mean(axis=0)).tolist(), abs=1e-5)
+
+
+# The command.
+
+
+@pytest.mark.parametrize("scale", ["cpu", "paper"])
+def test_every_run_of_a_scale_is_a_run_of_train(
+    scale: str, compose_config: Callable[..., DictConfig]
+) -> None:
+    config = compose_config("path_star", f"scale={scale}", f"experiment=path_star_{scale}")
+    path_star._check(config)
+    setups = {}
+    for name in path_star.RUNS:
+        own = path_star.run_config(config, Path(f"runs/path_star/{scale}"), name)
+        assert not set(path_star.OWN_KEYS) & set(own)
+        setups[name] = build(own)
+        path_star._check_setup(setups[name])
+    tasks: dict[str, Any] = {name: setup.phases[-1].task for name, setup in setups.items()}
+    assert [tasks[name].reversed for name in path_star.RUNS] == [False, True, False]
+    assert [type(setup.model) for setup in setups.values()] == [GPT, GPT, TeacherlessGPT]
+    assert len({dataclasses.replace(task, reversed=False) for task in tasks.values()}) == 1
+    assert len({(s.model.num_layers, s.model.width) for s in setups.values()}) == 1  # type: ignore[attr-defined]
+
+
+def test_a_run_may_be_overridden_alone(compose_config: Callable[..., DictConfig]) -> None:
+    config = compose_config("path_star", "+per_run.teacherless={steps: 77, model: {num_layers: 5}}")
+    path_star._check(config)
+    runs = {name: path_star.run_config(config, Path("runs/x"), name) for name in path_star.RUNS}
+    assert (runs[TEACHERLESS].steps, runs[TEACHERLESS].model.num_layers) == (77, 5)
+    assert (runs[FORWARD].steps, runs[FORWARD].model.num_layers) == (config.steps, config.model.num_layers)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["task=layered_graph"], "task: tasks.LayeredGraph; path_star needs tasks.PathStar"),
+        (["seeds=1"], "forward: seeds: 1; path_star needs at least 2"),
+        (["task.path_length=2"], "forward: task.path_length: 2; path_star needs at least 3"),
+        (["task.num_ids=3"], "forward: phases.train.task: task.num_ids: 3 ids are too few"),
+        (["factor=1"], "factor: 1 is not a number > 1"),
+        (["fresh_examples=2"], "fresh_examples: 2 is not an integer >= 16"),
+        (["fresh_checkpoints=0"], "fresh_checkpoints: 0 is not an integer >= 1"),
+        (
+            ["+per_run.sideways={steps: 1}"],
+            "per_run: 'sideways' is not one of forward, reversed, teacherless",
+        ),
+        (["+per_run.forward={arms: 1}"], "per_run.forward.arms: no such field; valid are model, task"),
+        (["+per_run.forward=3"], "per_run.forward: 3 is not a mapping; valid keys are model, task"),
+        (["per_run=3"], "per_run: 3 is not a mapping"),
+        (["checkpoint.parameters=none"], "forward: checkpoint.parameters: none; path_star needs"),
+        (
+            ["+phases.one={}", "+phases.two={}"],
+            "forward: phases: ['one', 'two']; path_star needs a single phase",
+        ),
+    ],
+)
+def test_bad_input_is_one_line_before_anything_is_written(
+    overrides: list[str], message: str, call: Callable[..., Any], tmp_path: Path
+) -> None:
+    ended = call(path_star.main, *overrides)
+    assert ended.status == 2
+    assert ended.err.startswith(f"error: {message}"), ended.err
+    assert ended.err.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(("state", "status"), [("stopped", 130), ("failed", 1)])
+def test_a_run_that_does_not_finish_ends_the_command(
+    state: str,
+    status: int,
+    monkeypatch: pytest.MonkeyPatch,
+    compose_config: Callable[..., DictConfig],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    config = compose_config("path_star", *TINY)
+    configs = {name: path_star.run_config(config, Path("runs/x"), name) for name in path_star.RUNS}
+    setups = {name: build(own) for name, own in configs.items()}
+    trained = []
+
+    def train_run(own: DictConfig, path: Path, *_: Any) -> Finished:
+        trained.append(own.name)
+        return Finished(path, state if own.task.reversed else "complete", "SIGTERM", 1.0)
+
+    monkeypatch.setattr(several_runs, "train_run", train_run)
+    monkeypatch.setattr(several_runs.StopRequest, "install", lambda self: self)
+    directories = {name: Path(f"runs/x/{name}") for name in configs}
+    assert several_runs.train_runs("path_star", configs, setups, directories) == status
+    assert trained == ["x-forward", "x-reversed"]
+    said = capsys.readouterr().err
+    assert "path_star: reversed, 2 of 3: runs/x/reversed" in said
+    assert "runs/x/reversed: " in said
+
+
+@pytest.mark.slow
+def test_command_trains_three_runs_and_reuses_them(tmp_path: Path, command_line: Any) -> None:
+    arguments, environment = command_line("path_star", [*TINY, f"root={tmp_path}"])
+    root = Path(__file__).parents[2]
+
+    def run() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            arguments, cwd=root, env=environment, capture_output=True, text=True, check=False, timeout=1200
+        )
+
+    done = run()
+    assert done.returncode == 0, done.stderr
+    place = tmp_path / "path_star" / "tiny"
+    verdict = Verdict.read(place / "verdict.json")
+    assert (verdict.claim, verdict.holds, verdict.seeds) == ("path_star", False, (3, 4))
+    report = (place / "report.html").read_text()
+    assert report.count("<figure") == 3
+    for check in verdict.checks:
+        assert check.name.split(":")[0] in report
+    metrics = {name: (place / name / "metrics.jsonl").read_bytes() for name in path_star.RUNS}
+    last = json.loads(metrics[TEACHERLESS].splitlines()[-1])
+    assert last["step"] == 8
+    assert {"eval/kl", "eval/validity", "eval/pass/16", "eval/accuracy"} <= last.keys()
+
+    again = run()
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.count("complete already") == 3
+    assert Verdict.read(place / "verdict.json").checks == verdict.checks
+    assert {name: (place / name / "metrics.jsonl").read_bytes() for name in path_star.RUNS} == metrics

@@ -1,0 +1,281 @@
+"""The checks on pessimism, on hand-made measurements: what each reads off them, and where its target lies."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from oracles.answers import Case, Known, assert_complete, columns, table, two, verify
+
+from experiments.pessimism import Measurements, checks
+from experiments.pessimism.brackets import Arm
+from experiments.pessimism.finite_sets import Settings, Tabular
+
+Value = float | tuple[float, float] | np.ndarray
+Curve = tuple[Value, Value, Value, Value]
+ERRORS, COVERAGES, NS = (0.02, 0.08), (4.0, 16.0), (1, 4, 16, 64)
+CELLS = [(error, coverage) for error in ERRORS for coverage in COVERAGES]
+SETTINGS = Settings(7, 2, COVERAGES, ERRORS, NS, (0.5, 1.0), 2, NS, 64, 2, 2)
+BIT = 1 - 1e-9
+
+# True rewards at every N, by cell: of Best-of-N, of pessimism.
+BEST: tuple[Curve, ...] = (
+    (0.4, 0.96, 0.7, 0.3),
+    (0.35, 0.8, 0.91, 0.2),
+    (0.3, 0.85, 0.5, 0.1),
+    ((0.2, 0.001), 0.6, 0.5, (0.25, 0.002)),
+)
+OWN: tuple[Curve, ...] = (
+    (0.45, 0.7, 0.9, 0.98),
+    (0.45, 0.8, (0.96, 0.0005), 0.95),
+    (0.45, 0.7, 0.685, 0.9),
+    (0.45, 0.5, 0.7, (0.76, 0.0008)),
+)
+COVERED = {"best": (0.25, 0.9, 0.85, 0.8), "own": (0.26, 0.6, 0.65, (0.64, 0.0003))}
+RARE = {
+    # The best N on average is the third, which is not the first network's own.
+    "best": (0.05, np.array([0.4, 0.39]), np.array([0.392, 0.402]), 0.1),
+    "own": (0.06, 0.2, 0.19, (0.185, 0.0002)),
+}
+
+
+def made(**changes: Any) -> Measurements:
+    """Two instances, and two seeds; `best_3` and `own_3` replace the rewards of cell 3."""
+    given: dict[str, Any] = {f"best_{i}": curve for i, curve in enumerate(BEST)}
+    given |= {f"own_{i}": curve for i, curve in enumerate(OWN)}
+    given |= {f"covered_{name}": curve for name, curve in COVERED.items()}
+    given |= {f"rare_{name}": curve for name, curve in RARE.items()}
+    given["limit"] = 0.45
+    assert changes.keys() <= given.keys()
+    given |= changes
+    found = Tabular(SETTINGS, {}, {}, {}, {})
+    for i, cell in enumerate(CELLS):
+        found.reward[cell] = rules(given[f"best_{i}"], given[f"own_{i}"])
+        found.limit[cell], found.bound[cell] = np.full((2, 2), 0.3), np.full((2, 2), 0.5)
+        # The error as it came out is a quarter larger than what was asked.
+        found.error[cell] = two(1.25 * cell[0])
+    found.limit[CELLS[2]][1, 0] = given["limit"]
+    arms = {name: arm(given[f"{name}_best"], given[f"{name}_own"]) for name in ("covered", "rare")}
+    return Measurements(SETTINGS, found, arms)
+
+
+def rules(best: Curve, own: Curve) -> dict[str, np.ndarray]:
+    junk = columns(0.5, 0.1, 0.9, 0.05)
+    return {
+        "Best-of-N": columns(*best),
+        "pessimism, beta x 0.5": junk,
+        "pessimism": columns(*own),
+        "pessimism, R_max of the sample": junk,
+    }
+
+
+def arm(best: Curve, own: Curve) -> Arm:
+    unused = cast(Any, None)
+    return Arm((1, 2), 8, unused, unused, unused, rules(best, own))
+
+
+def cells(rule: str, *curves: Curve) -> dict[str, Any]:
+    """The same curve in every cell, or one for each."""
+    return {f"{rule}_{i}": curves[i % len(curves)] for i in range(4)}
+
+
+def pair(low: float, high: float) -> tuple[float, float]:
+    """Exponents in C, 4 and 16, of regrets that are so many times as large."""
+    return math.log(low) / math.log(4), math.log(high) / math.log(4)
+
+
+def growth(factor: float) -> float:
+    """The exponent in C of a regret that is so many times as large at 16 as at 4."""
+    return math.log(factor) / math.log(4)
+
+
+def power(exponent: float) -> dict[str, Any]:
+    """Pessimism's regret at eps .02: .01 at C = 4, and by that power of C more at 16."""
+    return {"own_0": (0, 0, 0, 0.99), "own_1": (0, 0, 0, 1 - 0.01 * 4**exponent)}
+
+
+BESTS = "exponent in C of the regret of Best-of-N at its best N, from below"
+OWNS = "exponent in C of the regret of pessimism at N = 64"
+EXPONENTS = {
+    f"finite sets, eps 0.02: {OWNS}, from below": Known(
+        "lower end of the interval >= 0.4",
+        Case({}, growth(2.5), (growth(2.5),) * 2, True),
+        # Twice as large on one instance, 1.5 times on the other: resamples lie between these.
+        Case(
+            {"own_0": (0, 0, 0, 0.9), "own_1": (0, 0, 0, np.array([0.8, 0.85]))},
+            growth(1.75),
+            pair(1.5, 2),
+            False,
+        ),
+        Case(power(0.4 / BIT), 0.4 / BIT, 0, True),
+    ),
+    f"finite sets, eps 0.02: {OWNS}, from above": Known(
+        "upper end of the interval <= 1.1",
+        Case({}, growth(2.5), (growth(2.5),) * 2, True),
+        Case(
+            {"own_0": (0, 0, 0, 0.9), "own_1": (0, 0, 0, np.array([0.6, 0.5]))},
+            growth(4.5),
+            pair(4, 5),
+            False,
+        ),
+        Case(power(1.1 * BIT), 1.1 * BIT, 0, True),
+    ),
+    f"finite sets, eps 0.02: {BESTS}": Known(
+        "lower end of the interval >= 0",
+        Case({}, growth(0.09 / 0.04), 0, True),
+        # The second N is better for one instance alone.
+        Case(
+            {"best_1": (0, np.array([0.99, 0.5]), np.array([0.96, 0.965]), 0)},
+            growth(0.0375 / 0.04),
+            pair(0.875, 1),
+            False,
+        ),
+        Case({"best_0": (0, 0, 0, 0), "best_1": (0, 0, 0, 0)}, 0.0, 0, True),
+    ),
+    f"finite sets, eps 0.08: {OWNS}, from below": Known(
+        "lower end of the interval >= 0.4",
+        Case({}, growth(2.4), pair(2.392, 2.408), True),
+        Case({"own_3": (0, 0, 0, 0.85)}, growth(1.5), 0, False),
+        Case({"own_2": (0, 0, 0, 0), "own_3": (0, 0, 0, 0)}, 0.0, 0, False),
+    ),
+    f"finite sets, eps 0.08: {OWNS}, from above": Known(
+        "upper end of the interval <= 1.1",
+        Case({}, growth(2.4), pair(2.392, 2.408), True),
+        Case({"own_3": (0, 0, 0, 0.5)}, growth(5), 0, False),
+        Case({"own_3": (0, 0, 0, 0.6)}, 1.0, 0, True),
+    ),
+    f"finite sets, eps 0.08: {BESTS}": Known(
+        "lower end of the interval >= 0",
+        Case({}, growth(0.4 / 0.15), 0, True),
+        Case({"best_3": (0, 0.9, 0, 0)}, growth(0.1 / 0.15), 0, False),
+        Case({"best_2": (0, 0, 0, 0), "best_3": (0, 0, 0, 0)}, 0.0, 0, True),
+    ),
+}
+TABULAR = {
+    "finite sets: Best-of-N, best N over N = 1, least": Known(
+        "lower end of the interval >= 0.1",
+        Case({}, 0.4, 0.001, True),
+        Case({"best_0": ((0.8, 0.01), 0.96, 0.7, 0.3)}, 0.16, 0.01, False),
+        Case(cells("best", (0.0, 0.5, 0.2, 0.0), (0.0, 0.1, 0.0, 0.0)), 0.1, 0, True),
+    ),
+    "finite sets: Best-of-N, best N over N = 64, least": Known(
+        "lower end of the interval >= 0.1",
+        Case({}, 0.35, 0.002, True),
+        Case({"best_0": (0.8, 0.96, 0.7, (0.8, 0.01))}, 0.16, 0.01, False),
+        Case(cells("best", (0.0, 0.5, 0.2, 0.0), (0.0, 0.1, 0.0, 0.0)), 0.1, 0, True),
+    ),
+    "finite sets: pessimism, best N over N = 64, largest": Known(
+        "upper end of the interval <= 0.02",
+        Case({}, 0.01, 0.0005, True),
+        Case({"own_2": (0.4, 0.91, 0.8, (0.895, 0.001))}, 0.015, 0.001, False),
+        Case(cells("own", (0.0, 0.02, 0.01, 0.0), (0.0, 0.01, 0.0, 0.0)), 0.02, 0, True),
+    ),
+    "finite sets: pessimism, largest fall of a mean from one N to a larger": Known(
+        "<= 0.02",
+        Case({}, 0.015, None, True),
+        # The instances' own falls are .2 and .0, to an N that is not the last one.
+        Case({"own_0": (0.4, np.array([0.8, 0.6]), 0.6, 0.98)}, 0.1, None, False),
+        Case(cells("own", (0.0, 0.02, 0.0, 0.5), (0.0, 0.01, 0.0, 0.5)), 0.02, None, True),
+    ),
+    "finite sets: pessimism at N = 64 over Best-of-N, least": Known(
+        "lower end of the interval >= 0.1",
+        Case({}, 0.51, 0.0012, True),
+        Case({"own_1": (0.4, 0.8, 0.7, (0.35, 0.01))}, 0.15, 0.01, False),
+        Case({"own_1": (0, 0, 0, 0.1), "best_1": (0, 0.5, 0, 0.0)}, 0.1, 0, True),
+    ),
+    "finite sets: pessimism at N = 64 over the reference, least": Known(
+        "lower end of the interval >= 0.1",
+        Case({}, 0.56, 0.0002, True),
+        Case({"own_1": (0.4, 0.8, 0.7, (0.5, 0.01))}, 0.15, 0.01, False),
+        Case({"own_1": (0, 0, 0, 0.1), "best_1": (0.0, 0.5, 0, 0.9)}, 0.1, 0, True),
+    ),
+    "finite sets: regret of the limit less its bound, largest of all": Known(
+        "<= 1e-09",
+        Case({}, -0.05, None, True),
+        Case({"limit": 0.5 + 2e-9}, 2e-9, None, False),
+        Case({"limit": 0.5}, 0.0, None, True),
+    ),
+    "finite sets: regret at N = 64 over 2 eps sqrt(C), largest": Known(
+        "upper end of the interval <= 1",
+        # The promises are .1, .2, .4 and .8.
+        Case({}, 0.3, 0.001, True),
+        Case({"own_0": (0, 0, 0, (0.905, 0.001))}, 0.95, 0.01, False),
+        Case({"own_0": (0, 0, 0, 0.9 / BIT)}, 1.0 - 9e-9, 0, True),
+    ),
+    **EXPONENTS,
+}
+ARMS = {
+    "brackets, covered: Best-of-N, best N over N = 1": Known(
+        "lower end of the interval > 0",
+        Case({}, 0.65, 0, True),
+        Case({"covered_best": ((0.8, 0.01), 0.9, 0.85, 0.8)}, 0.1, 0.01, False),
+        Case({"covered_best": (0.9, 0.8, 0.85, 0.8)}, 0.0, 0, False),
+    ),
+    "brackets, covered: pessimism, best N over the largest": Known(
+        "upper end of the interval <= 0.02",
+        Case({}, 0.01, 0.0003, True),
+        Case({"covered_own": (0.3, 0.6, 0.655, (0.64, 0.001))}, 0.015, 0.001, False),
+        Case({"covered_own": (0, 0.02, 0.01, 0.0)}, 0.02, 0, True),
+    ),
+    "brackets, covered: pessimism at the largest N over the reference": Known(
+        "lower end of the interval > 0",
+        Case({}, 0.39, 0.0003, True),
+        Case({"covered_own": (0.2, 0.3, 0.35, (0.35, 0.01))}, 0.1, 0.01, False),
+        Case({"covered_own": (0.2, 0.3, 0.35, 0.25)}, 0.0, 0, False),
+    ),
+    "brackets, rare: Best-of-N, best N over N = 1": Known(
+        "lower end of the interval > 0",
+        Case({}, 0.347, 0.005, True),
+        Case({"rare_best": (0.3, 0.31, (0.4, 0.01), 0.1)}, 0.1, 0.01, False),
+        Case({"rare_best": (0.4, 0.31, 0.35, 0.1)}, 0.0, 0, False),
+    ),
+    "brackets, rare: largest fall with N, Best-of-N less pessimism": Known(
+        "lower end of the interval > 0",
+        # .4 - .1 and .402 - .1, less .2 - .1848 and .2 - .1852.
+        Case({}, 0.286, 0.0012, True),
+        Case({"rare_own": (0.0, (0.3, 0.01), 0.1, 0.3), "rare_best": (0, 0, 0.5, 0.2)}, 0.1, 0.01, False),
+        Case({"rare_own": (0, 0.5, 0.25, 0.5), "rare_best": (0, 0, 0.5, 0.25)}, 0.0, 0, False),
+    ),
+    "brackets, rare: pessimism, best N over the largest": Known(
+        "upper end of the interval <= 0.02",
+        Case({}, 0.015, 0.0002, True),
+        Case({"rare_own": (0.1, 0.2, 0.19, (0.185, 0.001))}, 0.015, 0.001, False),
+        Case({"rare_own": (0, 0.02, 0.01, 0.0)}, 0.02, 0, True),
+    ),
+    "brackets, rare: pessimism at the largest N over the reference": Known(
+        "lower end of the interval > 0",
+        Case({}, 0.135, 0.0002, True),
+        Case({"rare_own": (0.1, 0.2, 0.19, (0.15, 0.01))}, 0.1, 0.01, False),
+        Case({"rare_own": (0.2, 0.3, 0.35, 0.05)}, 0.0, 0, False),
+    ),
+    "brackets, covered over rare: Best-of-N at its best N": Known(
+        "lower end of the interval > 0",
+        Case({}, 0.503, 0.005, True),
+        Case({"covered_best": (0.25, (0.497, 0.015), 0.3, 0.2)}, 0.1, 0.01, False),
+        Case({"rare_best": (0.05, 0.1, 0.9, 0.2)}, 0.0, 0, False),
+    ),
+    "brackets, covered over rare: pessimism at the largest N": Known(
+        "lower end of the interval > 0",
+        Case({}, 0.455, 0.0001, True),
+        Case({"rare_own": (0.06, 0.2, 0.19, (0.54, 0.0103))}, 0.1, 0.01, False),
+        Case({"rare_own": (0.06, 0.2, 0.19, (0.64, 0.0003))}, 0.0, 0, False),
+    ),
+}
+CHECKS = TABULAR | ARMS
+
+
+@pytest.fixture(autouse=True)
+def quick_streams(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ends of these bootstrap intervals do not depend on the generator, and JAX's streams take long."""
+    monkeypatch.setattr("experiments.pessimism.numpy_stream", lambda *path: np.random.default_rng(0))
+
+
+@pytest.mark.parametrize(("name", "target", "case"), table(CHECKS))
+def test_known_answer(name: str, target: str, case: Case) -> None:
+    verify(checks(made(**case.changes)), name, target, case)
+
+
+def test_every_check_has_known_answers() -> None:
+    assert_complete(CHECKS, checks(made()))

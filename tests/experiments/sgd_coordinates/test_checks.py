@@ -1,0 +1,54 @@
+"""Every check of `sgd_coordinates` on measurements made by hand: right, wrong and at its threshold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from oracles.known_checks import Known, agree, decides, power, turned
+from oracles.sgd_measured import HORIZONS, MEAN, RIGHT, WIDTH, at_ends, needing
+
+from experiments.sgd_coordinates import checks
+from theory.sgd.horizon_sweep import Measured
+
+METHODS = ("clipped SGD", "sign-SGD", "Adam")
+UPDATES = "exponent of H in the updates, mean over iterates"
+
+
+def judge(found: Measured) -> tuple[Any, ...]:
+    return checks(found, np.random.default_rng(0))
+
+
+def slope(name: str, target: str, wrong: float) -> Known:
+    ends = (MEAN[name] - WIDTH, MEAN[name] + WIDTH)
+    return Known(
+        target, MEAN[name], ends, lambda value: needing(name, "mean", power(HORIZONS, value, 100)), wrong
+    )
+
+
+TABLE = {
+    **{f"{name}: {UPDATES}": slope(name, "upper end of the interval <= 0.25", 0.8) for name in METHODS},
+    f"SGD, in comparison: {UPDATES}": slope("SGD", "lower end of the interval >= 0.75", 0.3),
+    "chosen step sizes at an end of the grid": Known(
+        "<= 0", 0.0, None, lambda count: at_ends(METHODS, count), 6, ((0, True), (1, False))
+    ),
+}
+
+
+def test_right_measurements() -> None:
+    agree(judge(RIGHT), TABLE)
+
+
+@pytest.mark.parametrize("name", turned(TABLE))
+def test_wrong_measurements_and_those_at_the_threshold(name: str) -> None:
+    decides(judge, TABLE, name)
+
+
+def test_every_check_is_turned() -> None:
+    assert turned(TABLE) == list(TABLE)
+
+
+def test_steps_of_other_methods_do_not_count() -> None:
+    named = {each.name: each for each in judge(at_ends(("SGD", "normalised SGD"), 4))}
+    assert named["chosen step sizes at an end of the grid"].measured == 0

@@ -1,0 +1,352 @@
+"""The claim on SGD and the horizon: its runs against plain loops, what its checks notice, what it refuses."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from omegaconf import DictConfig
+from scipy import stats
+
+from experiments import sgd_coordinates as coordinates
+from experiments import sgd_horizon as claim
+from experiments.sgd_horizon.figures import drawings, tables
+from theory.sgd.family import letters_start, letters_token_law
+from theory.sgd.family_runs import letters_instance, likeliest, number_instance
+from theory.sgd.horizon_runs import (
+    Family,
+    advance,
+    begin,
+    letters_stream,
+    rare_events,
+    transformation,
+)
+from theory.sgd.horizon_sweep import (
+    SHOWN,
+    Bound,
+    Chosen,
+    Measured,
+    Needed,
+    Trace,
+    choose,
+    methods,
+    proof_updates,
+    visits,
+)
+
+FAMILY = Family(horizons=(64, 256, 1024), letters=32.0, plus=0.25, n=16.0, target=0.125, updates=3000)
+
+
+def plain_run(horizon: int, rule: str, step_size: float, counts: Any, updates: int) -> np.ndarray:
+    """theta of SGD or normalised SGD on the letters, written out; counts of tokens -1, 0, 1 by prompt."""
+    theta, path = np.array(letters_start(FAMILY.member(horizon), FAMILY.n)), []
+    values = np.array([-1.0, 0.0, 1.0])
+    for time in range(updates):
+        path.append(theta)
+        slope = np.zeros(2)
+        for coordinate in range(2):
+            odds = np.exp(FAMILY.letters * theta[coordinate] * (values - 1))
+            mean = values @ odds / odds.sum()
+            seen = counts[coordinate][time]
+            slope[coordinate] = FAMILY.letters * (values @ seen - seen.sum() * mean)
+        if rule == "normalised":
+            slope = slope / (FAMILY.log_n / (16 * step_size) + np.linalg.norm(slope))
+        theta = theta + step_size * slope
+        theta = theta / max(1.0, np.linalg.norm(theta))
+    return np.array(path)
+
+
+@pytest.mark.parametrize(("rule", "step_size"), [("sgd", 2.0**-16), ("normalised", 0.125)])
+def test_runs_are_those_of_a_plain_loop(rule: str, step_size: float) -> None:
+    family = dataclasses.replace(FAMILY, horizons=(256,))
+    drawn = letters_stream(family, 1, 1, 901, "test", 0, 200)
+    with jax.enable_x64(True):
+        instance = letters_instance(family.member(256), family.plus, family.n)
+        times = jnp.arange(200, dtype=jnp.int32)
+        counts = jax.tree.map(lambda each: jnp.asarray(each[:, 0, 0]), drawn)
+        lane, trace = advance(
+            rule, family.log_n, 0.125, instance, jnp.asarray(step_size), begin(rule, instance.start, ()),
+            times, counts,
+        )  # fmt: skip
+    plain = [np.stack(prompt[::-1], axis=-1)[:, 0, 0] for prompt in drawn]
+    path = plain_run(256, rule, step_size, plain, 200)
+    np.testing.assert_allclose(np.stack(trace[0], -1), path, atol=1e-9)
+    cov = np.asarray(trace[1])
+    running = np.cumsum(cov[1:]) / np.arange(1, 200)
+    reached = np.flatnonzero(running <= 0.125)
+    assert int(lane.mean) == (reached[0] + 1 if len(reached) else 0)
+    above = np.flatnonzero(cov[1:] > 0.125)
+    assert int(lane.last) == (above[-1] + 1 if len(above) else 0)
+    assert int(lane.mean) > 0, "the run must get there, or nothing is tested"
+
+
+def test_sgd_is_trapped_on_the_prompt_that_is_its_step_and_a_smaller_step_is_not() -> None:
+    member = FAMILY.member(256)
+    with jax.enable_x64(True):
+        instance = number_instance(member, np.array(member.least_number))
+        start = np.array([float(each) for each in instance.start])
+        run = jax.jit(functools.partial(advance, "sgd", FAMILY.log_n, 0.125))
+        lane = begin("sgd", instance.start, ())
+        times = jnp.arange(60, dtype=jnp.int32)
+        trapped, trace = run(instance, jnp.asarray(member.least_number), lane, times, None)
+        free, _ = run(instance, jnp.asarray(member.least_number / 8), lane, times, None)
+        assert likeliest(instance)[0][0] == 256
+    x, y = (np.asarray(each) for each in trace[0])
+    np.testing.assert_allclose(x, start[0], atol=1e-9)
+    np.testing.assert_allclose(y, start[1] * (-1.0) ** np.arange(60), atol=1e-9)
+    assert float(trapped.total) == 59
+    assert float(free.total) == 0
+
+
+@pytest.mark.parametrize(
+    ("rule", "wanted"),
+    [
+        ("sgd", [-0.15, -0.2]),
+        ("clipped", [-0.03, -0.04]),
+        ("normalised", np.array([-0.15, -0.2]) / (5 + math.log(16) / 0.8)),
+        ("sign", [-0.05, -0.05]),
+        ("adam", [-0.05, -0.05]),
+    ],
+)
+def test_rules_take_the_step_that_they_are_named_after(rule: str, wanted: Any) -> None:
+    rules = transformation(rule, 0.05, math.log(16))
+    theta = (jnp.asarray(0.1), jnp.asarray(0.2))
+    moved, _ = rules.update((jnp.asarray(3.0), jnp.asarray(4.0)), rules.init(theta), theta)
+    np.testing.assert_allclose(moved, wanted, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("scale", "probability"), [(1, 0.4), (200, 0.004)])
+def test_rare_events_are_binomial_and_independent(scale: int, probability: float) -> None:
+    rng = np.random.default_rng(3)
+    trials = scale * np.array([[0, 3, 5]] * 20000)
+    seen = rare_events(trials, probability, rng)
+    assert not seen[:, 0].any()
+    for column in (1, 2):
+        observed = np.bincount(np.minimum(seen[:, column], 3), minlength=4)
+        law = stats.binom.pmf(np.arange(3), trials[0, column], probability)
+        assert stats.chisquare(observed, np.append(law, 1 - law.sum()) * len(seen)).pvalue > 1e-4
+    assert abs(np.corrcoef(seen[:, 1], seen[:, 2])[0, 1]) < 0.03
+
+
+def test_streams_have_the_instances_law_and_do_not_overlap() -> None:
+    first = letters_stream(FAMILY, 4, 16, 901, "tuning", 0, 500)
+    total = sum(np.sum([np.asarray(each) for each in prompt], axis=0) for prompt in first)
+    assert (total == np.array(FAMILY.horizons)[:, None]).all()
+    share = sum(first[0]) / total
+    assert share.mean() == pytest.approx(0.25, abs=0.01)
+    again = letters_stream(FAMILY, 4, 16, 901, "tuning", 0, 500)
+    other = letters_stream(FAMILY, 4, 16, 901, "verdict", 0, 500)
+    later = letters_stream(FAMILY, 4, 16, 901, "tuning", 1, 500)
+    assert (first[0][0] == again[0][0]).all()
+    assert (first[0][0] != other[0][0]).any()
+    assert (first[0][0] != later[0][0]).any()
+
+
+def test_derived_number_of_visits_against_the_recursion() -> None:
+    """Visits to `+` alone, with the exact gradient, until the likeliest response is covered."""
+    horizon, step = 4096, 1 / (4096 * FAMILY.bound)
+    theta, count = letters_start(FAMILY.member(horizon), FAMILY.n)[0], 0
+    law = letters_token_law(FAMILY.member(horizon))
+    while True:
+        odds = np.exp(FAMILY.letters * theta * np.array([-2.0, -1.0, 0.0]))
+        if horizon * (math.log(law[2]) + math.log(odds.sum())) < FAMILY.log_n:
+            break
+        theta += step * horizon * FAMILY.letters * (odds @ [2.0, 1.0, 0.0]) / odds.sum()
+        count += 1
+    assert visits(FAMILY, step) == pytest.approx(count, rel=0.02)
+
+
+def test_derived_updates_of_the_proofs_constants_do_not_depend_on_h() -> None:
+    family = dataclasses.replace(FAMILY, letters=8.0)
+    eta, damping = 1 / (128 * 64), 8 * 64 * family.log_n
+    for horizon in (1e4, 1e6):
+        log_w, count = math.log(horizon / (4 * math.e * family.log_n)), 0
+        while log_w < math.log(horizon / family.log_n):
+            slope = family.plus * family.letters * horizon * math.exp(-log_w)
+            log_w += family.letters * eta * slope / (damping + slope)
+            count += 1
+        assert proof_updates(family) == pytest.approx(count, rel=0.01)
+
+
+def test_ties_go_to_the_smaller_step_and_outliers_count_in_means_only() -> None:
+    worst = np.array([[[5.0, 5.0, 5.0], [3.0, 3.0, np.inf], [4.0, 4.0, 4.0], [4.0, 4.0, 4.0]]])
+    assert choose(worst, "mean").tolist() == [2]
+    assert choose(worst, "good").tolist() == [1]
+
+
+def made_up() -> Measured:
+    """What theory says, without a run: SGD linear in H, all else constant."""
+    rng = np.random.default_rng(0)
+    horizons = np.array(FAMILY.horizons, float)
+    grid = 2.0 ** np.arange(-22, 3)
+    tuning = np.full((3, len(grid), 4), 300.0)
+    average = np.zeros((3, len(grid), 5))
+    for index, horizon in enumerate(FAMILY.horizons):
+        average[index, grid >= FAMILY.member(horizon).least_number, 0] = 1
+    chosen = {}
+    for method in methods(FAMILY, 32):
+        needed = horizons * 2 if method.rule == "sgd" else np.full(3, 7.0)
+        values = needed * rng.uniform(0.9, 1.1, (40, 3))
+        both = {"mean": values, "good": values}
+        steps = {"mean": np.full(3, 10), "good": np.full(3, 10)}
+        needs = Needed(tuning, tuning, tuning)
+        chosen[method.name] = Chosen(method, needs, steps, both, both)
+    number = Needed(np.full((3, len(grid), 5), 2.0), np.full((3, len(grid), 5), 2.0), average)
+    times = np.arange(1, FAMILY.updates)
+    bound = np.broadcast_to(8 * horizons[:, None] * FAMILY.bound**2 / times, (3, len(times)))
+    path = np.full((3, 4, FAMILY.updates), 0.2)
+    trace = Trace((path, path), path, path)
+    return Measured(
+        FAMILY,
+        grid,
+        dict.fromkeys(("sgd", "clipped", "normalised", "sign", "adam"), number),
+        chosen,
+        dict.fromkeys(SHOWN, trace),
+        trace,
+        Bound(bound / 30, bound / 30, bound),
+    )
+
+
+def failed(found: Measured, judge: Any = claim.checks) -> set[str]:
+    return {check.name for check in judge(found, np.random.default_rng(0)) if not check.passed}
+
+
+def test_the_checks_pass_on_what_theory_says() -> None:
+    assert failed(made_up()) == set()
+    assert failed(made_up(), coordinates.checks) == set()
+
+
+def changed(name: str, **fields: Any) -> Measured:
+    found = made_up()
+    return dataclasses.replace(found, chosen={**found.chosen, name: found.chosen[name]._replace(**fields)})
+
+
+@pytest.mark.parametrize(
+    ("name", "power", "noticed"),
+    [
+        ("SGD", 0.5, {"mean over iterates, from below", "for good, from below"}),
+        ("SGD", 1.5, {"mean over iterates, from above"}),
+        ("SGD, batch 32", 0.0, {"mean over iterates, from below", "for good, from below"}),
+        ("normalised SGD", 0.5, {"mean over iterates", "for good"}),
+        ("Adam", 1.0, set()),
+    ],
+)
+def test_another_exponent_is_noticed(name: str, power: float, noticed: set[str]) -> None:
+    values = 5 * (np.array(FAMILY.horizons) / 64.0) ** power * np.ones((40, 1))
+    found = changed(name, worst={"mean": values, "good": values})
+    assert failed(found) == {f"{name}: exponent of H in the updates, {each}" for each in noticed}
+
+
+@pytest.mark.parametrize(
+    ("name", "power"), [("clipped SGD", 0.5), ("sign-SGD", 0.5), ("Adam", 1.0), ("SGD", 0.5)]
+)
+def test_another_exponent_is_noticed_of_the_other_methods(name: str, power: float) -> None:
+    values = 5 * (np.array(FAMILY.horizons) / 64.0) ** power * np.ones((40, 1))
+    found = changed(name, worst={"mean": values, "good": values})
+    prefix = "SGD, in comparison" if name == "SGD" else name
+    assert failed(found, coordinates.checks) == {f"{prefix}: {claim.MEAN}"}
+    assert failed(changed("normalised SGD", worst=found.chosen[name].worst), coordinates.checks) == set()
+
+
+def test_draws_that_never_get_there_pass_no_check() -> None:
+    values = np.full((40, 3), 7.0)
+    values[0, 2] = np.inf
+    found = changed("normalised SGD", worst={"mean": values, "good": values})
+    assert failed(found) == {"normalised SGD: exponent of H in the updates, mean over iterates"}
+
+
+def test_a_trap_that_opens_a_loose_bound_and_the_end_of_the_grid_are_noticed() -> None:
+    found = made_up()
+    opened = {rule: each._replace(average=each.average * 0.9) for rule, each in found.numbers.items()}
+    assert failed(dataclasses.replace(found, numbers=opened)) == {
+        "SGD, steps >= 8/(HB): mean Cov on the number-prompt that is the step, least"
+    }
+    loose = found.bound._replace(numbers=found.bound.bound * 1.01)
+    assert failed(dataclasses.replace(found, bound=loose)) == {
+        "SGD, eta = 1/(2HB^2): mean KL over its bound, largest"
+    }
+    at_end = {"mean": np.array([10, 10, 24]), "good": np.full(3, 10)}
+    assert failed(changed("normalised SGD", steps=at_end)) == {"chosen step sizes at an end of the grid"}
+    assert failed(changed("Adam", steps=at_end)) == set()
+    assert failed(changed("Adam", steps=at_end), coordinates.checks) == {
+        "chosen step sizes at an end of the grid"
+    }
+    early = found.chosen["SGD"].tuning._replace(mean=found.chosen["SGD"].tuning.mean * 1e-4)
+    assert failed(changed("SGD", tuning=early)) == {
+        "SGD, steps <= 8/(HB): updates on the letters over the lemma's, least"
+    }
+
+
+def test_report_has_its_figures_and_tables() -> None:
+    found = made_up()
+    rng = np.random.default_rng(0)
+    assert [each.name for each in drawings(found, rng)] == ["horizon", "step_size", "iterates", "bound"]
+    for _, columns, rows in tables(found, rng):
+        assert len(rows) == 8 * 3
+        assert all(len(row) == len(columns) for row in rows)
+    assert all(text.endswith(".") for text in (*claim.notes(found), *coordinates.notes(found)))
+
+
+@pytest.mark.parametrize("scale", ["cpu", "paper"])
+def test_scales_span_a_factor_of_16_with_fresh_seeds(
+    scale: str, compose_config: Callable[..., DictConfig]
+) -> None:
+    settings = claim.settings(compose_config("sgd_horizon", f"scale={scale}"))
+    other = coordinates.settings(compose_config("sgd_coordinates", f"scale={scale}"))
+    assert dataclasses.replace(other, seed=settings.seed) == settings
+    assert other.seed not in (settings.seed, 900, 901)
+    assert len(settings.family.horizons) >= 5
+    assert settings.family.horizons[-1] >= 16 * settings.family.horizons[0]
+    assert settings.draws >= 32
+    assert settings.seed not in (900, 901), "settings were chosen on these"
+    assert 8 / (settings.family.horizons[-1] * settings.family.bound) > settings.step_sizes[0]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["horizons=[256,512]"], "horizons: [256, 512]; valid: at least 3 different integers >= 2"),
+        (["horizons=[8,16,32]"], "letters: 32 gives r ="),
+        (["letters=8"], "letters: B' = 8, B = 64 leave probability"),
+        (["letters=28"], "letters: 28 gives sigma*^2 ="),
+        (["plus=0"], "plus: 0 is not a number strictly between 0 and 1"),
+        (["target=0.25"], "target: 0.25 is not a number strictly between 0 and 0.25"),
+        (["coverage_n=1"], "coverage_n: 1 is not a number strictly between 1 and inf"),
+        (["updates=1"], "updates: 1 is not an integer >= 2"),
+        (["batch=1"], "batch: 1 is not an integer >= 2"),
+        (["log2_steps=[2,2]"], "log2_steps: [2, 2]; valid: two integers"),
+        (["log2_steps=4"], "log2_steps: 4; valid: two integers"),
+        (["steps_per_octave=0"], "steps_per_octave: 0 is not an integer >= 1"),
+        (["draws=31"], "draws: 31 is not an integer >= 32"),
+        (["tuning_draws=1"], "tuning_draws: 1 is not an integer >= 2"),
+        (["seed=900"], "seed: 900; valid: another than tuning_seed"),
+    ],
+)
+def test_bad_input_is_one_line(overrides: list[str], message: str, refuses: Callable[..., None]) -> None:
+    refuses(claim.settings, "sgd_horizon", overrides, message)
+
+
+def test_bad_input_ends_the_command_before_anything_is_written(
+    call: Callable[..., Any], tmp_path: Path
+) -> None:
+    ended = call(claim.main, "draws=few")
+    assert (ended.status, ended.err) == (2, "error: draws: 'few' is not an integer >= 32\n")
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.slow
+def test_the_command_ends_in_a_verdict_and_a_report(run_claim: Callable[..., Any]) -> None:
+    tiny = ["horizons=[64,128,256]", "updates=1000", "draws=32", "tuning_draws=4", "log2_steps=[-22,2]"]
+    verdict, path = run_claim("sgd_horizon", *tiny)
+    checks = {check.name: check for check in verdict.checks}
+    assert (path / "report.html").read_text().count("<figure") == 4
+    for name in ("from below", "from above"):
+        assert checks[f"SGD: exponent of H in the updates, mean over iterates, {name}"].passed

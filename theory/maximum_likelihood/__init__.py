@@ -1,0 +1,1 @@
+"""Maximum likelihood on instances whose KL and coverage are sums."""

@@ -1,0 +1,261 @@
+"""Autoregressive linear instances of the rates of maximum likelihood: data, exact KL, exact coverage.
+
+Each is one member of a family, with all that a theorem fixes in it. `sample` draws sufficient statistics of
+whole data sets, one a row; laws are NumPy in float64. Log-odds stand for parameters: u = 2 B theta with
+`PromptFeatures`, u = B theta with `PositionFeatures`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from tasks.markov_features import PositionFeatures, Sizes
+from theory.maximum_likelihood.bit_laws import bit_kl, grouped_coverage, shared_coverage, sigmoid
+from theory.maximum_likelihood.rate_features import PromptFeatures
+
+
+class Bits(NamedTuple):
+    """Sufficient statistics of data sets: ones among the tokens of each coordinate."""
+
+    ones: Int[np.ndarray, "draws coordinates"]
+    trials: Int[np.ndarray, "draws coordinates"]
+
+
+@dataclasses.dataclass(frozen=True)
+class TwoPrompts:
+    """A prompt of mass mu = 1/(2n) with H independent bits of one parameter, and a silent one.
+
+    phi = y_h in {-1, +1} given the rare prompt, d = 1, |theta| <= 1. A data set lacks the rare prompt with
+    probability (1 - 1/(2n))^n >= 1/2, and then says nothing of theta.
+
+    Attributes:
+        length: the horizon H.
+        num_samples: n.
+
+    Source: Coverage Principle, arXiv 2510.15020, Proposition 3.2.
+    """
+
+    length: int
+    num_samples: int
+
+    @property
+    def features(self) -> PromptFeatures:
+        """phi."""
+        return PromptFeatures(self.length, 1, 1.0)
+
+    @property
+    def mass(self) -> float:
+        """mu = 1/(2n)."""
+        return 1 / (2 * self.num_samples)
+
+    @property
+    def radius(self) -> float:
+        """Largest |u| = 2 |theta|."""
+        return 2.0
+
+    def sample(self, rng: np.random.Generator, star: float, draws: int) -> Bits:
+        """Data sets of n examples when the log-odds are `star`."""
+        rare = rng.binomial(self.num_samples, self.mass, (draws, 1))
+        trials = rare * self.length
+        return Bits(rng.binomial(trials, float(sigmoid(np.asarray(star)))), trials)
+
+    def kl(self, star: float, fitted: Float[np.ndarray, " draws"]) -> Float[np.ndarray, " draws"]:
+        """KL(pi_D || pi) = mu H KL(Ber(sigma(u*)) || Ber(sigma(u))), in nats."""
+        return self.mass * self.length * bit_kl(np.asarray(star), fitted)
+
+    def coverage(
+        self, star: float, fitted: Float[np.ndarray, " draws"], log_n: Float[np.ndarray, " n"]
+    ) -> Float[np.ndarray, "draws n"]:
+        """Cov_N for N > 1: the rare prompt's alone, since X = 0 on the other."""
+        return self.mass * shared_coverage(np.asarray(star), fitted, self.length, log_n)
+
+
+@dataclasses.dataclass(frozen=True)
+class HeavyTail:
+    """Prompts of a heavy-tailed law, one parameter each: overparameterised as long as d > n.
+
+    A share `silent` of the mass is on a prompt with phi = 0. Of the rest, one half is on `active` prompts
+    with mu(x) prop. to x^-2 and log-odds of random sign whose size is log-uniform in [`weakest`,
+    `strongest`]; the other half is spread evenly over `passive` prompts of log-odds 0, each of which is seen
+    a few times at most. The norm B is the least for which every such theta* lies in the unit ball.
+
+    Attributes:
+        length: the horizon H.
+        num_samples: n.
+        active, passive: numbers of prompts; d is their sum.
+        weakest, strongest: ends of the sizes of the active prompts' log-odds.
+        silent: mass of the silent prompt.
+
+    Source: this project's instance for Coverage Principle, arXiv 2510.15020, Theorem 4.2.
+    """
+
+    length: int
+    num_samples: int
+    active: int = 64
+    passive: int = 32768
+    weakest: float = 0.5
+    strongest: float = 2.0
+    silent: float = 0.75
+
+    @property
+    def features(self) -> PromptFeatures:
+        """phi."""
+        return PromptFeatures(self.length, self.active + self.passive, self.radius / 2)
+
+    @property
+    def radius(self) -> float:
+        """Largest norm of the log-odds, 2 B."""
+        return math.sqrt(self.active) * self.strongest
+
+    @property
+    def masses(self) -> Float[np.ndarray, " prompts"]:
+        """mu of the active prompts, then of the passive ones, then of the silent one."""
+        tail = np.arange(1.0, self.active + 1) ** -2
+        rest = (1 - self.silent) / 2
+        return np.concatenate(
+            [rest * tail / tail.sum(), np.full(self.passive, rest / self.passive), [self.silent]]
+        )
+
+    def parameters(self, rng: np.random.Generator, draws: int) -> Float[np.ndarray, "draws active"]:
+        """Log-odds u* of the active prompts of each instance."""
+        shape = (draws, self.active)
+        size = np.exp(rng.uniform(math.log(self.weakest), math.log(self.strongest), shape))
+        return size * rng.choice([-1.0, 1.0], shape)
+
+    def sample(self, rng: np.random.Generator, star: Float[np.ndarray, "draws active"]) -> Bits:
+        """One data set an instance; a coordinate a prompt, the silent one left out."""
+        rest = (1 - self.silent) / 2
+        law = np.concatenate([self.masses[: self.active], [rest, self.silent]])
+        often = rng.multinomial(self.num_samples, law / law.sum(), len(star))
+        rarely = [
+            np.bincount(rng.integers(self.passive, size=count), minlength=self.passive)
+            for count in often[:, self.active]
+        ]
+        trials = np.concatenate([often[:, : self.active], rarely], axis=1) * self.length
+        ones = np.zeros_like(trials)
+        seen = trials > 0
+        every = np.concatenate([star, np.zeros((len(star), self.passive))], axis=1)
+        ones[seen] = rng.binomial(trials[seen], sigmoid(every[seen]))
+        return Bits(ones, trials)
+
+    def variance(self, star: Float[np.ndarray, "draws active"]) -> Float[np.ndarray, " draws"]:
+        """sigma*^2 = sum_x mu(x) H 4 B^2 p (1 - p), p = sigma(u*)."""
+        p = sigmoid(star)
+        spread = self.masses[: self.active] * p * (1 - p)
+        passive = (1 - self.silent) / 2 / 4
+        return self.length * self.radius**2 * (spread.sum(axis=-1) + passive)
+
+    def kl(
+        self, star: Float[np.ndarray, "draws active"], fitted: Float[np.ndarray, "draws prompts"]
+    ) -> Float[np.ndarray, " draws"]:
+        """KL(pi_D || pi) in nats."""
+        every = np.concatenate([star, np.zeros((len(star), self.passive))], axis=1)
+        return self.length * np.sum(self.masses[:-1] * bit_kl(every, fitted), axis=-1)
+
+    def coverage(
+        self,
+        star: Float[np.ndarray, "draws active"],
+        fitted: Float[np.ndarray, "draws prompts"],
+        log_n: Float[np.ndarray, " n"],
+    ) -> Float[np.ndarray, "draws n"]:
+        """Cov_N = sum_x mu(x) P[X_x >= ln N] for N > 1, each term a tail of a binomial law."""
+        total = np.empty((len(star), len(log_n)))
+        for row, (one, many) in enumerate(zip(star, fitted, strict=True)):
+            active = shared_coverage(one, many[: self.active], self.length, log_n)
+            # Passive prompts that were not seen are exact. The others have few kinds of data, hence of fits.
+            rest = many[self.active :]
+            values, copies = np.unique(rest[rest != 0], return_counts=True)
+            passive = copies @ shared_coverage(np.zeros(()), values, self.length, log_n)
+            total[row] = self.masses[: self.active] @ active + self.masses[self.active] * passive
+        return total
+
+
+@dataclasses.dataclass(frozen=True)
+class VarianceNeeded:
+    """A prompt + with H independent bits, one parameter each, seen too rarely to learn their signs.
+
+    d = H, phi(+, y_1:h) = B y_h e_h, phi(-, .) = 0, |theta| <= 1. All log-odds have the size
+    B eps = sqrt(4 ln N/(c1 H)), and mu(+) = min(1, c0/(n B^2 eps^2)) = min(1, c0 c1 H/(4 n ln N)). The
+    estimator commutes with flipping a bit, so the law of its coverage is the same for all 2^H signs of
+    theta*, and + stands for all of them: the worst and the average are one.
+
+    Attributes:
+        length: the horizon H.
+        num_samples: n.
+        log_n: ln N.
+        norm: B.
+        c0, c1: constants; the proof has them small, any will do for a measurement.
+
+    Source: Coverage Principle, arXiv 2510.15020, Proposition I.1.
+
+    Raises:
+        ValueError: theta* outside the ball, or log-odds above 1, where the proof's expansion ends.
+    """
+
+    length: int
+    num_samples: int
+    log_n: float
+    norm: float
+    c0: float = 4.0
+    c1: float = 0.125
+
+    def __post_init__(self) -> None:
+        if self.star > 1 or self.star * math.sqrt(self.length) > self.norm:
+            raise ValueError(
+                f"log_n: {self.log_n:g}; valid: at most c1/4 min(H, B^2) = "
+                f"{self.c1 / 4 * min(self.length, self.norm**2):.4g}"
+            )
+
+    @property
+    def features(self) -> PositionFeatures:
+        """phi; prompt 1 is +, 0 is -."""
+        return PositionFeatures(Sizes(self.length, 2, 2, self.norm))
+
+    @property
+    def star(self) -> float:
+        """u* = B eps."""
+        return math.sqrt(4 * self.log_n / (self.c1 * self.length))
+
+    @property
+    def mass(self) -> float:
+        """mu(+)."""
+        return min(1.0, self.c0 / (self.num_samples * self.star**2))
+
+    @property
+    def variance(self) -> float:
+        """sigma*^2 = mu(+) H B^2 p (1 - p), p = sigma(u*)."""
+        p = float(sigmoid(np.asarray(self.star)))
+        return self.mass * self.length * self.norm**2 * p * (1 - p)
+
+    def sample(self, rng: np.random.Generator, draws: int) -> Bits:
+        """Data sets of n examples."""
+        seen = rng.binomial(self.num_samples, self.mass, (draws, 1))
+        trials = np.repeat(seen, self.length, axis=1)
+        return Bits(rng.binomial(trials, float(sigmoid(np.asarray(self.star)))), trials)
+
+    def kl(self, fitted: Float[np.ndarray, "draws bits"]) -> Float[np.ndarray, " draws"]:
+        """KL(pi_D || pi) in nats."""
+        return self.mass * np.sum(bit_kl(np.asarray(self.star), fitted), axis=-1)
+
+    def coverage(
+        self,
+        rng: np.random.Generator,
+        data: Bits,
+        fitted: Float[np.ndarray, "draws bits"],
+        responses: int,
+    ) -> Float[np.ndarray, " draws"]:
+        """Cov_N = mu(+) P[sum_h X_h >= ln N] for the instance's own N > 1.
+
+        The sum has as many different terms as there are kinds of data, and no closed form: the probability is
+        the share of `responses` drawn for each data set, which is unbiased.
+        """
+        kinds = np.arange(int(data.ones.max(initial=0)) + 1)
+        sizes = np.stack([np.bincount(row, minlength=len(kinds)) for row in data.ones])
+        log_odds = np.zeros(sizes.shape)
+        np.put_along_axis(log_odds, data.ones, fitted, axis=1)
+        return self.mass * grouped_coverage(rng, self.star, log_odds, sizes, responses, self.log_n)

@@ -1,0 +1,1 @@
+"""One-pass SGD on instances whose law of the iterates is known."""

@@ -1,0 +1,326 @@
+"""All methods of `experiments.sgd_horizon` on the whole family: step sizes chosen on draws of their own, then
+what the chosen ones need."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from covlab.report.rates import Centre
+from theory.sgd.family import letters_variance
+from theory.sgd.family_runs import Instance, letters_instance, number_instance
+from theory.sgd.horizon_runs import Family, Lane, Method, begin, letters_stream, program
+from tracking import Progress
+
+CHUNK = 2048
+"""Updates of one call of the program."""
+
+NUMBERS = (1.0, 2.0, 8.0)
+"""Number-prompts of every family, over 8/(HB); the step size in use (or 8/(HB) where that is larger) comes
+before them and the largest of the grid after. They differ only in a(e), which falls from 4/7 at 8/(HB) to
+1/2."""
+
+CENTRES: Mapping[str, Centre] = {"mean": "mean", "good": "median"}
+"""Fields of `Needed` that a step size is chosen by, each for itself, with what of the draws counts: the
+theorems bound an expectation of the mean over iterates, and all iterates with probability 1/2."""
+
+CRITERIA = tuple(CENTRES)
+
+
+class Needed(NamedTuple):
+    """What a run needed, in updates; inf where it did not get there within T - 1 of them.
+
+    Attributes:
+        mean: first T with (Cov(theta^1) + ... + Cov(theta^T))/T <= eps.
+        good: first t with Cov(theta^s) <= eps for every s from t to T - 1.
+        average: mean Cov over all iterates; not a number of updates.
+    """
+
+    mean: Float[np.ndarray, "*lanes"]
+    good: Float[np.ndarray, "*lanes"]
+    average: Float[np.ndarray, "*lanes"]
+
+
+class Trace(NamedTuple):
+    """Iterates 0, 1, ...: theta's coordinates, Cov_N and KL in nats, each (horizons, draws, iterates)."""
+
+    theta: tuple[np.ndarray, np.ndarray]
+    coverage: np.ndarray
+    kl: np.ndarray
+
+
+class Chosen(NamedTuple):
+    """A method with its own best step size at every length, for each criterion.
+
+    Attributes:
+        method: its rule and its batch.
+        tuning: on the small-step instance: (horizons, step sizes, tuning draws).
+        steps: index of the chosen step size at each length.
+        letters: updates on the small-step instance at the chosen steps, fresh draws: (draws, horizons).
+        worst: on the worst instance of the family, for the same draws.
+    """
+
+    method: Method
+    tuning: Needed
+    steps: Mapping[str, np.ndarray]
+    letters: Mapping[str, np.ndarray]
+    worst: Mapping[str, np.ndarray]
+
+
+class Bound(NamedTuple):
+    """SGD with eta = 1/(2HB^2): mean KL of iterates 1..T beside 4/(eta T) + 2 eta sigma*^2, in nats.
+
+    Attributes:
+        letters, numbers: on the two instances, (horizons, T); the former over draws.
+        bound: (horizons, T).
+    """
+
+    letters: np.ndarray
+    numbers: np.ndarray
+    bound: np.ndarray
+
+
+@dataclass(frozen=True)
+class Measured:
+    """All that the claim is judged by.
+
+    Attributes:
+        family: the instances.
+        step_sizes: the grid, in increasing order.
+        numbers: by rule, on the large-step instances: (horizons, step sizes, numbers).
+        chosen: by the method's name.
+        shown: iterates on the small-step instance by the method's name, step sizes chosen by "mean".
+        trap: iterates of SGD with eta = 8/(HB) on the number-prompt 8/(HB).
+        bound: of SGD's upper bound.
+    """
+
+    family: Family
+    step_sizes: Float[np.ndarray, " steps"]
+    numbers: Mapping[str, Needed]
+    chosen: Mapping[str, Chosen]
+    shown: Mapping[str, Trace]
+    trap: Trace
+    bound: Bound
+
+
+def methods(family: Family, batch: int) -> tuple[Method, ...]:
+    """What is compared; the last batch of normalised SGD makes the theorem's term B/(K ln N) at most eps."""
+    enough = math.ceil(family.bound / (family.target * family.log_n))
+    return (
+        Method("SGD", "sgd", 1),
+        Method(f"SGD, batch {batch}", "sgd", batch),
+        Method("clipped SGD", "clipped", 1),
+        Method("normalised SGD", "normalised", 1),
+        Method(f"normalised SGD, batch {batch}", "normalised", batch),
+        Method(f"normalised SGD, batch {enough}", "normalised", enough),
+        Method("sign-SGD", "sign", 1),
+        Method("Adam", "adam", 1),
+    )
+
+
+SHOWN = ("SGD", "normalised SGD", "Adam")
+"""Methods whose iterates are kept."""
+
+
+def sweep(
+    family: Family,
+    batch: int,
+    step_sizes: Float[np.ndarray, " steps"],
+    tuning: tuple[int, int],
+    verdict: tuple[int, int],
+    progress: Progress,
+) -> Measured:
+    """Every method of `methods`; `tuning` and `verdict` are (draws, seed).
+
+    Responses to number-prompts are certain, so that runs on them are the same for every draw: they are run
+    once for each step size.
+    """
+    every = methods(family, batch)
+    with jax.enable_x64(True):
+        numbers = _on_numbers(family, [method.rule for method in every], step_sizes, progress)
+        grid = np.broadcast_to(step_sizes, (len(family.horizons), len(step_sizes)))
+        tried = _on_letters(family, dict.fromkeys(every, grid), *tuning, "tuning", progress)
+        steps = {
+            method: {
+                criterion: choose(_worst(getattr(tried[method], criterion), fixed, criterion), criterion)
+                for criterion in CRITERIA
+            }
+            for method, fixed in ((method, numbers[method.rule]) for method in every)
+        }
+        sizes = {
+            method: step_sizes[np.stack([each[criterion] for criterion in CRITERIA], axis=-1)]
+            for method, each in steps.items()
+        }
+        needed = _on_letters(family, sizes, *verdict, "verdict", progress)
+        chosen, at = {}, np.arange(len(family.horizons))
+        for method in every:
+            letters, worst = {}, {}
+            for index, criterion in enumerate(CRITERIA):
+                fixed = getattr(numbers[method.rule], criterion)[at, steps[method][criterion]]
+                letters[criterion] = getattr(needed[method], criterion)[:, index].T
+                worst[criterion] = np.maximum(letters[criterion], fixed.max(axis=-1))
+            chosen[method.name] = Chosen(method, tried[method], steps[method], letters, worst)
+        shown = {}
+        for done, name in enumerate(SHOWN):
+            progress.update("iterates", done, len(SHOWN) + 1)
+            size = step_sizes[chosen[name].steps["mean"]]
+            shown[name] = _trace_letters(family, chosen[name].method, size, verdict[1], "shown")
+        progress.update("iterates", len(SHOWN), len(SHOWN) + 1)
+        trap, bound = _guarantees(family, verdict[1])
+        progress.update("iterates", len(SHOWN) + 1, len(SHOWN) + 1)
+    return Measured(family, step_sizes, numbers, chosen, shown, trap, bound)
+
+
+def choose(worst: Float[np.ndarray, "horizons steps draws"], criterion: str) -> np.ndarray:
+    """The step size of least number of updates at each length, over draws as `CENTRES` says; the smallest one
+    of equals."""
+    centre = np.mean if CENTRES[criterion] == "mean" else np.median
+    return np.argmin(centre(worst, axis=-1), axis=-1)
+
+
+def _worst(letters: np.ndarray, fixed: Needed, criterion: str) -> np.ndarray:
+    return np.maximum(letters, getattr(fixed, criterion).max(axis=-1)[..., None])
+
+
+def _on_numbers(
+    family: Family, rules: Sequence[str], step_sizes: np.ndarray, progress: Progress
+) -> dict[str, Needed]:
+    def prompts(least: float) -> np.ndarray:
+        shared = [*(least * each for each in NUMBERS), max(step_sizes[-1], least)]
+        return np.stack([np.maximum(step_sizes, least), *(np.full(len(step_sizes), e) for e in shared)], -1)
+
+    members = [family.member(horizon) for horizon in family.horizons]
+    instance = _stack([number_instance(each, prompts(each.least_number)) for each in members])
+    lanes = instance.start[0].shape
+    steps = jnp.broadcast_to(jnp.asarray(step_sizes), lanes[:2])
+    needed, different = {}, tuple(dict.fromkeys(rules))
+    for done, rule in enumerate(different):
+        progress.update("number-prompts", done, len(different))
+        lane = begin(rule, instance.start, lanes)
+        run = program(rule, family.log_n, family.target, letters=False)
+        for times in _chunks(family.updates):
+            lane = run(instance, steps, lane, times, None)
+        needed[rule] = _needed(family, lane)
+    progress.update("number-prompts", len(different), len(different))
+    return needed
+
+
+def _on_letters(
+    family: Family,
+    steps: Mapping[Method, Float[np.ndarray, "horizons steps"]],
+    draws: int,
+    seed: int,
+    role: str,
+    progress: Progress,
+) -> dict[Method, Needed]:
+    """(horizons, steps, draws) of each method."""
+    instance = _letters(family)
+    lanes = {method: _begin_letters(method, instance, (*each.shape, draws)) for method, each in steps.items()}
+    every = _chunks(family.updates)
+    for chunk, times in enumerate(every):
+        progress.update(f"letters, {role}", chunk, len(every))
+        for batch in dict.fromkeys(method.batch for method in steps):
+            counts = letters_stream(family, batch, draws, seed, role, chunk, len(times))
+            for method in (each for each in steps if each.batch == batch):
+                run = program(method.rule, family.log_n, family.target, letters=True)
+                lanes[method] = run(instance, jnp.asarray(steps[method]), lanes[method], times, counts)
+    progress.update(f"letters, {role}", len(every), len(every))
+    return {method: _needed(family, lane) for method, lane in lanes.items()}
+
+
+TRACED = 32
+"""Draws whose iterates are kept."""
+
+
+def _trace_letters(family: Family, method: Method, steps: np.ndarray, seed: int, role: str) -> Trace:
+    instance = _letters(family)
+    lane = _begin_letters(method, instance, (len(family.horizons), 1, TRACED))
+    run = program(method.rule, family.log_n, family.target, letters=True, traced=True)
+    parts = []
+    for chunk, times in enumerate(_chunks(family.updates)):
+        counts = letters_stream(family, method.batch, TRACED, seed, role, chunk, len(times))
+        lane, trace = run(instance, jnp.asarray(steps[:, None]), lane, times, counts)
+        parts.append(jax.tree.map(lambda leaf: np.asarray(leaf[:, 0]), trace))
+    return _joined(parts)
+
+
+def _guarantees(family: Family, seed: int) -> tuple[Trace, Bound]:
+    """SGD with eta = 1/(2HB^2) on the small-step instance and on the number-prompt 8/(HB), and with
+    eta = 8/(HB) on the latter."""
+    members = [family.member(horizon) for horizon in family.horizons]
+    small = 1 / (2 * np.array(family.horizons) * family.bound**2)
+    least = np.array([each.least_number for each in members])
+    letters = _trace_letters(family, Method("SGD", "sgd", 1), small, seed, "bound")
+    instance = _stack([number_instance(each, np.full((2, 1), each.least_number)) for each in members])
+    lane = begin("sgd", instance.start, instance.start[0].shape)
+    run = program("sgd", family.log_n, family.target, letters=False, traced=True)
+    parts = []
+    for times in _chunks(family.updates):
+        lane, trace = run(instance, jnp.asarray(np.stack([small, least], -1)), lane, times, None)
+        parts.append(jax.tree.map(lambda leaf: np.asarray(leaf[:, :, 0]), trace))
+    both = _joined(parts)
+    time = np.arange(1, family.updates)
+    # The number-prompt's own sigma*^2 is below the letters'.
+    variance = np.array([letters_variance(each) for each in members])
+    bound = 4 / (small[:, None] * time) + (2 * small * variance)[:, None]
+    means = [np.cumsum(kl[:, 1:], axis=-1) / time for kl in (letters.kl.mean(axis=1), both.kl[:, 0])]
+    return jax.tree.map(lambda leaf: leaf[:, 1:], both), Bound(means[0], means[1], bound)
+
+
+def _letters(family: Family) -> Instance:
+    return _stack([letters_instance(family.member(h), family.plus, family.n) for h in family.horizons])
+
+
+def _begin_letters(method: Method, instance: Instance, lanes: tuple[int, ...]) -> Lane:
+    first, second = instance.start
+    return begin(method.rule, (first[:, None, None], second[:, None, None]), lanes)
+
+
+def _stack(instances: Sequence[Instance]) -> Instance:
+    return jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *instances)
+
+
+def _chunks(updates: int) -> list[jax.Array]:
+    return [
+        jnp.arange(start, min(start + CHUNK, updates), dtype=jnp.int32) for start in range(0, updates, CHUNK)
+    ]
+
+
+def _joined(parts: Sequence[Any]) -> Trace:
+    return Trace(*jax.tree.map(lambda *leaves: np.concatenate(leaves, axis=-1), *parts))
+
+
+def _needed(family: Family, lane: Lane) -> Needed:
+    mean, last, end = np.asarray(lane.mean), np.asarray(lane.last), family.updates - 1
+    return Needed(
+        np.where(mean == 0, np.inf, mean),
+        np.where(last == end, np.inf, last + 1.0),
+        np.asarray(lane.total) / end,
+    )
+
+
+def visits(family: Family, step_size: float) -> float:
+    """Visits to `+` that SGD takes until it is covered, derived: (1 - 1/(4e))/(eta B'^2 ln N).
+
+    A visit adds eta H B'^2 to exp(B' theta_1), to first order, which starts at H/(4e ln N) and covers `+` at
+    H/ln N.
+    """
+    return (1 - 1 / (4 * math.e)) / (family.log_n * step_size * family.letters**2)
+
+
+def proof_updates(family: Family) -> float:
+    """Updates of normalised SGD with the proof's constants until `+` is covered, derived: no H in it.
+
+    eta = 1/(128B) and lambda = 8B ln N; a large batch has the gradient mu(+) B' H/w along `+`, where
+    w = exp(B' theta_1) goes from H/(4e ln N) to H/ln N, and each update adds B' eta g/(lambda + g) to ln w.
+    """
+    eta, damping = 1 / (128 * family.bound), 8 * family.bound * family.log_n
+    far = damping * (1 - 1 / (4 * math.e)) / (family.plus * family.letters * family.log_n)
+    return (1 + math.log(4) + far) / (family.letters * eta)

@@ -1,0 +1,218 @@
+"""The lower-bound family of SGD: prompts that forbid a large step beside prompts that need many small ones.
+
+d = 2, Theta the unit ball, tokens -1, 0, 1, the same law at every position of a response:
+
+- A spike e >= 8 (the prompt that is the number e/(H B)): phi = B v with v(0) = (1, 0) and
+  v(+-1) = (a, +-sqrt(1 - a^2)), a = e/(2(e - 1)). mu is on it, theta* = (1, 0), the start is v(1). The
+  response is 0 ... 0 up to a probability of e^(-B/4), so that this instance has no randomness.
+- Slopes + and -: phi = (B' y, 0) and (0, B' y). theta* = (1/2, 1/2), the start is (r - 1/B', 1/4) with
+  e^(r B') = H/(4 ln N).
+
+A step size serves the family if it serves every spike and the slopes: the number of sequences that it
+needs is that of the worst instance.
+
+Everything is float64 on the host. Axes: `rates` (step sizes) first, then `draws`. The features are those of
+`theory.sgd.family.SGDFamily`.
+
+Source: Coverage Principle, arXiv 2510.15020, Proposition 5.1, lower bound (Lemmas I.6 and I.7).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy import special
+
+from theory.sgd.rare_prompts import binomial_cdf
+
+Method = Literal["sequence", "truncated", "token"]
+
+
+class Family(NamedTuple):
+    """Attributes:
+    horizon: H.
+    n: N of Cov_N.
+    inner: B', of the slopes; B = B'^2.
+    plus: mu(+); mu(-) = 1 - mu(+).
+    target: Cov_N that is to be reached.
+    """
+
+    horizon: int
+    n: float = 16.0
+    inner: float = 25.0
+    plus: float = 0.25
+    target: float = 1 / 16
+
+    @property
+    def bound(self) -> float:
+        """B."""
+        return self.inner**2
+
+    @property
+    def budget(self) -> float:
+        """ln N."""
+        return math.log(self.n)
+
+    @property
+    def start(self) -> tuple[float, float]:
+        """theta^0 of the slopes."""
+        return (math.log(self.horizon / (4 * self.budget)) - 1) / self.inner, 0.25
+
+
+def ball(theta: Float[np.ndarray, "*batch two"]) -> Float[np.ndarray, "*batch two"]:
+    """The nearest point of the unit ball."""
+    return theta / np.maximum(np.linalg.norm(theta, axis=-1, keepdims=True), 1.0)
+
+
+def kept_tokens(eps: np.ndarray, horizon: int, budget: float) -> np.ndarray:
+    """sum_h alpha_h of the truncation where every token has the same KL `eps`: min{H, A/eps}."""
+    with np.errstate(divide="ignore"):
+        return np.minimum(horizon, np.where(eps > 0, budget / np.maximum(eps, 1e-300), np.inf))
+
+
+def spike_steps(
+    family: Family, method: Method, rates: Float[np.ndarray, " rates"], spikes: int = 24, most: int = 64
+) -> Float[np.ndarray, " rates"]:
+    """Sequences until Cov_N <= target for good on the worst spike; infinite if not within `most`.
+
+    The spikes are `spikes` numbers from 8 to 512, equally spaced in their logarithm, and the one on which
+    sequence-level SGD with this step size flips between v(1) and v(-1), eta H B, if that is one.
+    """
+    own = np.maximum(rates * family.horizon * family.bound, 8.0)
+    e = np.concatenate([np.broadcast_to(np.geomspace(8, 512, spikes), (len(rates), spikes)), own[:, None]], 1)
+    a = e / (2 * (e - 1))
+    high = np.sqrt(1 - a**2)
+    points = np.stack([np.stack([a, -high], -1), np.stack([a**0, 0 * a], -1), np.stack([a, high], -1)], -2)
+    theta = points[..., 2, :]
+    last = np.full(e.shape, -1.0)
+
+    def law(theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        logits = family.bound * np.einsum("rsad,rsd->rsa", points, theta)
+        log_probs = logits - special.logsumexp(logits, axis=-1, keepdims=True)
+        return -log_probs[..., 1], points[..., 1, :] - np.einsum("rsa,rsad->rsd", np.exp(log_probs), points)
+
+    reach = (rates[:, None] * family.bound)[..., None]
+    for step in range(most):
+        eps, gradient = law(theta)
+        last = np.where(family.horizon * eps >= family.budget, step, last)
+        if family.horizon * eps.max() < 1e-9:
+            break
+        if method == "token":
+            for token in range(family.horizon):
+                theta = ball(theta + reach * gradient)
+                eps, gradient = law(theta)
+                if token % 32 == 0 and eps.max() < 1e-15:
+                    break
+        else:
+            kept = np.full(eps.shape, float(family.horizon))
+            if method == "truncated":
+                kept = kept_tokens(eps, family.horizon, family.budget)
+            theta = ball(theta + reach * kept[..., None] * gradient)
+    return np.where(last == most - 1, np.inf, last + 1).max(axis=1)
+
+
+def slope_law(u: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """ln pi(1), ln pi(0) and E[y] of tokens with logits -u, 0, u."""
+    less = np.exp(-np.abs(u))
+    total = 1 + less + less * less
+    ln = np.log1p(less + less * less)
+    return np.minimum(0, 2 * u) - ln, -np.abs(u) - ln, np.sign(u) * (1 - less * less) / total
+
+
+class Slopes(NamedTuple):
+    """What `slope_steps` found: sequences until Cov_N <= target for good, infinite if never, when the model
+    answers with the parameters of the sequence's start (`fixed`) or, for token-level SGD, with running ones
+    (`running`)."""
+
+    fixed: Float[np.ndarray, "rates draws"]
+    running: Float[np.ndarray, "rates draws"] | None
+
+
+def slope_coverage(family: Family, u: np.ndarray) -> np.ndarray:
+    """Cov_N on one slope for fixed parameters: the number of zeros in a response is binomial. Exact up to the
+    token -1, whose probability is e^-B'."""
+    truth = slope_law(np.asarray(family.inner / 2))
+    one, zero, _ = slope_law(u)
+    gain, loss = truth[0] - one, zero - truth[1]
+    # ln ratio = (H - z) gain - z loss for z zeros.
+    slope = gain + loss
+    edge = (family.horizon * gain - family.budget) / np.where(slope == 0, 1.0, slope)
+    few = binomial_cdf(np.floor(edge), family.horizon, np.exp(truth[1]))
+    many = 1 - binomial_cdf(np.ceil(edge) - 1, family.horizon, np.exp(truth[1]))
+    return np.where(slope > 0, few, np.where(slope < 0, many, 0.0))
+
+
+def slope_steps(
+    family: Family,
+    method: Method,
+    rates: Float[np.ndarray, " rates"],
+    draws: int,
+    rng: np.random.Generator,
+    most: int,
+    elsewhere: Float[np.ndarray, " rates"] | None = None,
+) -> Slopes:
+    """Train on the slopes for at most `most` sequences; see `Slopes`.
+
+    To compare step sizes, `elsewhere` says what each needs on other instances: those that fail there are not
+    run, and a run ends when what is not done yet needs more than twice as many as the best. Both count as
+    never.
+    """
+    if elsewhere is not None and not np.isfinite(elsewhere).all():
+        hopeful = np.isfinite(elsewhere)
+        found = slope_steps(family, method, rates[hopeful], draws, rng, most, elsewhere[hopeful])
+        fixed = np.full((len(rates), draws), np.inf)
+        running = fixed.copy()
+        fixed[hopeful] = found.fixed
+        if found.running is None:
+            return Slopes(fixed, None)
+        running[hopeful] = found.running
+        return Slopes(fixed, running)
+    size, inner = family.horizon, family.inner
+    truth = slope_law(np.asarray(inner / 2))
+    p_zero = math.exp(truth[1])
+    theta = np.broadcast_to(np.asarray(family.start), (len(rates), draws, 2)).copy()
+    eta = rates[:, None]
+    coming: Bool[np.ndarray, "sequences draws"] = rng.random((most, draws)) < family.plus
+    last = np.full((len(rates), draws), -1.0)
+    last_running, shown = last.copy(), np.zeros((len(rates), draws, 2), bool)
+    mu = np.array([family.plus, 1 - family.plus])
+    for step in range(most):
+        over = slope_coverage(family, inner * theta) @ mu > family.target
+        last = np.where(over, step, last)
+        if not over.any() and (method != "token" or shown.all()):
+            break
+        if elsewhere is not None and method != "token":
+            cost = np.where(over.any(axis=1), np.inf, np.maximum(elsewhere, last.max(axis=1) + 1))
+            if step >= 2 * cost.min() + 64:
+                break
+        which = coming[step]
+        at = np.where(which, theta[..., 0], theta[..., 1])
+        if method == "token":
+            zeros = rng.random((size, draws)) < p_zero
+            ratio = np.zeros_like(at)
+            for zero in zeros:
+                one, nil, mean = slope_law(inner * at)
+                ratio += np.where(zero, truth[1] - nil, truth[0] - one)
+                at = at + eta * inner * (np.where(zero, 0.0, 1.0) - mean)
+            # What this response says of the parameters at its start, which its prompt has had since the visit
+            # before: uncovered then means that one visit more was needed.
+            uncovered = ratio >= family.budget
+            last_running = np.where(uncovered, step, last_running)
+            shown |= np.stack([which & ~uncovered, ~which & ~uncovered], -1)
+        else:
+            one, nil, mean = slope_law(inner * at)
+            kept = np.full(at.shape, float(size))
+            if method == "truncated":
+                eps = math.exp(truth[0]) * (truth[0] - one) + p_zero * (truth[1] - nil)
+                kept = kept_tokens(np.maximum(eps, 0), size, family.budget)
+            whole = np.floor(kept).astype(int)
+            zeros = rng.binomial(whole, p_zero) + (kept - whole) * (rng.random(at.shape) < p_zero)
+            at = at + eta * inner * (kept - zeros - kept * mean)
+        theta = ball(np.where(np.stack([which, ~which], -1), at[..., None], theta))
+    fixed = np.where(over, np.inf, last + 1)
+    if method != "token":
+        return Slopes(fixed, None)
+    return Slopes(fixed, np.where(shown.all(-1), last_running + 1, np.inf))

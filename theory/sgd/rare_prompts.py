@@ -1,0 +1,254 @@
+"""SGD on `RarePrompts`, in float64 on the host: only the visits of a prompt are computed.
+
+Where a prompt k is not drawn, its coordinate does not move, because no other prompt's features have it and
+Theta is the box |theta_k| <= radius, a convex part of the unit ball for radius <= 1/sqrt(K). So the iterates
+t = 1..T of a coordinate are those after 0, 1, 2, ... visits, each for as many steps as pass until the next,
+and a mean over all T iterates costs as many responses as there are visits. All coordinates are written as
+u = B theta_k: a token is s = +1 with probability 1/(1 + e^(-2u)), its gradient in u is B^2 (s - tanh u).
+
+Axes: `rates` (step sizes, or other settings of one method) first, then `draws` (instances). The tokens of a
+draw are the same for every rate.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy import special
+
+from tasks import numpy_stream
+
+Draws = Float[np.ndarray, " draws"]
+PerRate = Float[np.ndarray, "rates draws"]
+
+
+class Rung(NamedTuple):
+    """One prompt of many instances.
+
+    Attributes:
+        length: L_k, informative tokens.
+        mass: mu(k) in each draw.
+        truth: u* = B theta*_k in each draw.
+        bound: B.
+        radius: of the box, |theta_k| <= radius.
+    """
+
+    length: int
+    mass: Draws
+    truth: Draws
+    bound: float = 1.0
+    radius: float = 1.0
+
+    @property
+    def variance(self) -> Draws:
+        """mu(k) L_k B^2 (1 - tanh^2 u*), the prompt's part of sigma*^2."""
+        return self.mass * self.length * self.bound**2 * (1 - np.tanh(self.truth) ** 2)
+
+    def clip(self, u: np.ndarray) -> np.ndarray:
+        """The projection on the box."""
+        most = self.bound * self.radius
+        return np.clip(u, -most, most)
+
+    def plus(self) -> Draws:
+        """pi_D(s = +1)."""
+        return special.expit(2 * self.truth)
+
+
+class Values(NamedTuple):
+    """Of the law of one prompt's responses, given its parameter: KL(pi_D(.|k) || pi(.|k)) in nats, Cov_N, and
+    D_N = E min{ln N, sum_h eps_h}."""
+
+    kl: np.ndarray
+    coverage: np.ndarray
+    stopped: np.ndarray
+
+
+def generator(seed: int, *path: str | int) -> np.random.Generator:
+    """NumPy's generator on a named stream."""
+    return numpy_stream(seed, "rare prompts", *path)
+
+
+def rare_prompt(
+    length: int,
+    variance: float,
+    draws: int,
+    rng: np.random.Generator,
+    bound: float = 1.0,
+    radius: float = 1.0,
+) -> Rung:
+    """Instances: |u*| uniform on [1/2, 1] B radius with a fair sign, and the probability that makes this
+    prompt's part of the inherent variance `variance`."""
+    truth = bound * radius * rng.uniform(0.5, 1, draws) * rng.choice([-1.0, 1.0], draws)
+    mass = variance / (length * bound**2 * (1 - np.tanh(truth) ** 2))
+    return Rung(length, mass, truth, bound, radius)
+
+
+def log_sigmoid(x: np.ndarray) -> np.ndarray:
+    """ln 1/(1 + e^-x)."""
+    return -np.logaddexp(0, -x)
+
+
+def token_kl(truth: np.ndarray, u: np.ndarray) -> np.ndarray:
+    """KL of one token, nats."""
+    p = special.expit(2 * truth)
+    ahead = log_sigmoid(2 * truth) - log_sigmoid(2 * u)
+    behind = log_sigmoid(-2 * truth) - log_sigmoid(-2 * u)
+    return np.maximum(p * ahead + (1 - p) * behind, 0.0)
+
+
+def binomial_cdf(count: np.ndarray, trials: int, p: np.ndarray) -> np.ndarray:
+    """P(Binomial(trials, p) <= count) for whole numbers, NaN and infinities included as 0 or 1."""
+    inside = np.clip(np.nan_to_num(count, posinf=trials, neginf=-1), -1, trials)
+    return np.where(inside < 0, 0.0, special.bdtr(np.maximum(inside, 0), trials, p))
+
+
+def fixed_values(rung: Rung, u: np.ndarray, n: float, length: int | None = None) -> Values:
+    """Exactly, for a parameter that does not move while the response is written: the log ratio is linear in
+    the number of +1, which is binomial."""
+    size = rung.length if length is None else length
+    ahead = log_sigmoid(2 * rung.truth) - log_sigmoid(2 * u)
+    behind = log_sigmoid(-2 * rung.truth) - log_sigmoid(-2 * u)
+    slope = ahead - behind
+    needed = math.log(n) - size * behind
+    with np.errstate(divide="ignore", invalid="ignore"):
+        edge = needed / slope
+    above = 1 - binomial_cdf(np.ceil(edge - 1e-9) - 1, size, rung.plus())
+    below = binomial_cdf(np.floor(edge + 1e-9), size, rung.plus())
+    coverage = np.where(slope > 0, above, np.where(slope < 0, below, (needed <= 0).astype(float)))
+    kl = size * token_kl(rung.truth, u)
+    return Values(kl, coverage, np.minimum(math.log(n), kl))
+
+
+def running_values(
+    rung: Rung,
+    u: np.ndarray,
+    gain: np.ndarray | float,
+    signs: Float[np.ndarray, "length *responses draws"],
+    n: float,
+) -> tuple[Values, np.ndarray]:
+    """Test-time training from `u` on, with eta B^2 = `gain`: means over the axis of responses (the one before
+    the last), and the parameters after each response.
+
+    The KL of the tokens is exact at every prefix, so its mean over responses of pi_D is unbiased.
+    """
+    shape = np.broadcast_shapes(np.shape(u), np.shape(gain), signs.shape[1:])
+    running = np.broadcast_to(u, shape).copy()
+    kl, ratio = np.zeros_like(running), np.zeros_like(running)
+    for sign in signs:
+        kl += token_kl(rung.truth, running)
+        ratio += log_sigmoid(2 * sign * rung.truth) - log_sigmoid(2 * sign * running)
+        running = rung.clip(running + gain * (sign - np.tanh(running)))
+    covered = (ratio >= math.log(n)).astype(float)
+    return Values(kl.mean(-2), covered.mean(-2), np.minimum(math.log(n), kl).mean(-2)), running
+
+
+class Visits(NamedTuple):
+    """When a prompt comes up among T sequences.
+
+    Attributes:
+        durations: of the T iterates, how many come after exactly 0, 1, 2, ... visits; each draw's sum is T.
+    """
+
+    durations: Float[np.ndarray, "visits draws"]
+
+    @property
+    def most(self) -> int:
+        """The largest number of visits in any draw."""
+        return len(self.durations) - 1
+
+    def mean(self, values: Float[np.ndarray, "visits *rates draws"]) -> Float[np.ndarray, "*rates draws"]:
+        """Mean over the T iterates of what is known after each number of visits."""
+        share = self.durations / self.durations.sum(axis=0)
+        middle = (slice(None), *(None,) * (values.ndim - 2), slice(None))
+        return np.sum(share[middle] * values, axis=0)
+
+
+def draw_visits(mass: Draws, steps: int, rng: np.random.Generator) -> Visits:
+    """Prompts x_1..x_T ~ mu; iterate t has seen x_1..x_{t-1}."""
+    numbers = rng.binomial(steps, mass)
+    durations = np.zeros((int(numbers.max()) + 1, len(mass)))
+    for draw, number in enumerate(numbers):
+        places = np.sort(rng.choice(steps, size=number, replace=False)) + 1
+        durations[: number + 1, draw] = np.diff(np.concatenate([[0], places, [steps]]))
+    return Visits(durations)
+
+
+def draw_signs(
+    rung: Rung, shape: tuple[int, ...], rng: np.random.Generator
+) -> Float[np.ndarray, "*shape draws"]:
+    """Tokens of pi_D as +1 and -1."""
+    plus: Bool[np.ndarray, "*shape draws"] = rng.random((*shape, len(rung.truth))) < rung.plus()
+    return np.where(plus, 1.0, -1.0)
+
+
+def token_means(
+    rung: Rung,
+    gains: Float[np.ndarray, " rates"],
+    visits: Visits,
+    responses: int,
+    n: float,
+    rng: np.random.Generator,
+) -> tuple[Values, Values, PerRate]:
+    """Token-level SGD from u = 0 with eta B^2 = `gains`: means over the T iterates of mu(k) times the values
+    of test-time training with the same step, of decoding with the parameters at the sequence's start, and the
+    last iterate.
+
+    The values of test-time training are means over `responses` responses, one of which is the next one that
+    is trained on: given the parameters at its start, that is a draw from pi_D like any other.
+    """
+    u = np.zeros((len(gains), len(rung.truth)))
+    running, fixed = [], []
+    for _ in range(visits.most + 1):
+        fixed.append(fixed_values(rung, u, n))
+        signs = draw_signs(rung, (rung.length, 1, responses), rng)
+        values, after = running_values(rung, u[:, None], gains[:, None, None], signs, n)
+        running.append(values)
+        u = after[:, 0]
+    return _means(rung, visits, running), _means(rung, visits, fixed), u
+
+
+Gradient = Literal["sampled", "truncated", "soft"]
+
+
+def sequence_means(
+    rung: Rung,
+    gains: Float[np.ndarray, " rates"],
+    visits: Visits,
+    n: float,
+    rng: np.random.Generator,
+    gradient: Gradient = "sampled",
+    every: int = 1,
+) -> Values:
+    """A step a sequence from u = 0 with eta B^2 = `gains`: means over the T iterates of mu(k) times the
+    values, which are exact.
+
+    `gradient`: of the sampled tokens; the same truncated at A = ln N; or its mean given the prefixes, which a
+    teacher's next-token law gives (untruncated). All tokens have the same KL here, so the truncation keeps
+    the first min{L, A/eps} of them, the last of those in part. Values are computed after every `every`-th
+    visit and stand for those up to the next.
+    """
+    u = np.zeros((len(gains), len(rung.truth)))
+    step = gains[:, None]
+    found: list[Values] = []
+    for visit in range(visits.most + 1):
+        found.append(fixed_values(rung, u, n) if visit % every == 0 else found[-1])
+        kept = np.full(u.shape, float(rung.length))
+        if gradient == "truncated":
+            eps = token_kl(rung.truth, u)
+            kept = np.minimum(kept, math.log(n) / np.maximum(eps, 1e-300))
+        total = kept * np.tanh(rung.truth)
+        if gradient != "soft":
+            whole = np.floor(kept).astype(np.int64)
+            plus = rng.binomial(whole, np.broadcast_to(rung.plus(), u.shape))
+            part = np.where(rng.random(u.shape) < rung.plus(), 1.0, -1.0)
+            total = 2.0 * plus - whole + (kept - whole) * part
+        u = rung.clip(u + step * (total - kept * np.tanh(u)))
+    return _means(rung, visits, found)
+
+
+def _means(rung: Rung, visits: Visits, found: list[Values]) -> Values:
+    parts = (np.stack(part) for part in zip(*found, strict=True))
+    return Values(*(rung.mass * visits.mean(part) for part in parts))
