@@ -52,10 +52,10 @@ from covlab.claims.selection import (
     selection_table,
 )
 from covlab.launch.cli import command
+from covlab.launch.log_prob_file import read_file, warning_of_means
 from covlab.report import curves as figures
 from covlab.report.plotting import save
 from covlab.report.tables import print_table
-from covlab.launch.log_prob_file import read_file, warning_of_means
 from metrics import TIE_BREAKS, coverage_profile, kl, log_density_ratio, pass_at_n, weighted_mean
 from tasks.checks import real, whole
 from tracking import LoadError, read_config

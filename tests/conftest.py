@@ -1,17 +1,33 @@
-"""JAX as the tests want it: on the CPU, several devices, compiled programs kept between runs."""
+"""JAX as the tests want it, several CPU devices, and commands in this process."""
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import importlib.util
+import os
+import re
+import signal
+import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import pytest
+import yaml
+from hydra import compose, initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig, OmegaConf
 
 jax.config.update("jax_platforms", "cpu")
 
+from covlab.claims.claim import command, register  # noqa: E402
+from covlab.launch.runs import train_run  # noqa: E402
 from covlab.launch.runtime import configure  # noqa: E402
+from covlab.launch.schema import register_schemas  # noqa: E402
+from covlab.report.verdict import Verdict  # noqa: E402
 
 configure(devices=4)
 # `oracles` is imported by name, whatever pytest's import mode is.
@@ -34,3 +50,159 @@ def compilation(request: pytest.FixtureRequest) -> Iterator[None]:
     jax.config.update("jax_disable_most_optimizations", request.path.parent.name in HASTY)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
+
+
+TINY = (
+    "task.depth=2", "task.width=2", "task.num_ids=8",
+    "model.width=16", "model.num_layers=1", "model.num_heads=2", "steps=40", "batch_size=8",
+    "evaluation.schedule.every=5", "evaluation.num_examples=16", "tracking.wandb=disabled",
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Ended:
+    """How a command ended."""
+
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture(scope="session")
+def tiny() -> tuple[str, ...]:
+    """Overrides that make a run of experiments.train take a moment."""
+    return TINY
+
+
+@pytest.fixture(scope="session")
+def compose_config() -> Callable[..., DictConfig]:
+    """`compose_config("train", "steps=3")`: the configuration that a command line would give."""
+
+    def composed(name: str, *overrides: str) -> DictConfig:
+        register_schemas()
+        if importlib.util.find_spec(f"experiments.{name}.checks"):
+            register(importlib.import_module(f"experiments.{name}").CLAIM)
+        GlobalHydra.instance().clear()
+        with initialize_config_module("conf", version_base="1.3"):
+            return compose(name, overrides=list(overrides))
+
+    return composed
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory, compose_config: Callable[..., DictConfig]) -> Path:
+    """A complete run of two phases and two seeds; the second phase has a stochastic pi_D. Read only."""
+    path = tmp_path_factory.mktemp("runs") / "train" / "tiny"
+    config = compose_config(
+        "train",
+        *TINY,
+        "seeds=2",
+        "steps=20",
+        "optimizer.learning_rate=0.01",
+        "checkpoint.parameters=evaluations",
+        "evaluation.table_prompts=0",
+        "tracking.progress=false",
+        "tracking.figures=false",
+        "+phases.pretrain={}",
+        "+phases.finetune={task:{mixture:{G1:0.5,G2:0.2,G3:0.3}}}",
+    )
+    assert train_run(config, path).state == "complete"
+    return path
+
+
+@pytest.fixture
+def call(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Callable[..., Ended]:
+    """`call(main, "key=value", ...)`: a command's `main` in this process, below `tmp_path`."""
+
+    def called(main: Callable[[], None], *arguments: str) -> Ended:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["command", *arguments])
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        GlobalHydra.instance().clear()
+        capsys.readouterr()
+        try:
+            with pytest.raises(SystemExit) as exit_:
+                main()
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+        text = capsys.readouterr()
+        return Ended(int(exit_.value.code or 0), text.out, text.err)
+
+    return called
+
+
+@pytest.fixture(scope="session")
+def command_line() -> Callable[[str, Sequence[str]], tuple[list[str], dict[str, str]]]:
+    """`command_line("train", overrides)`: arguments and environment of a process of its own."""
+    root = Path(__file__).parents[1]
+
+    def line(module: str, arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("WANDB_")}
+        environment |= {"PYTHONPATH": str(root), "JAX_PLATFORMS": "cpu"}
+        return [sys.executable, "-m", f"experiments.{module}", *arguments], environment
+
+    return line
+
+
+@pytest.fixture(scope="session")
+def refuses(compose_config: Callable[..., DictConfig]) -> Callable[..., None]:
+    """`refuses(settings, "claim", ["key=value"], message)`: `settings` of a claim's configuration with these
+    values raises one line that begins with `message`."""
+    plain = functools.cache(compose_config)
+
+    def check(settings: Callable[[Any], Any], name: str, overrides: list[str], message: str) -> None:
+        config = OmegaConf.merge(plain(name), OmegaConf.from_dotlist(overrides))
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}") as error:
+            settings(config)
+        assert "\n" not in str(error.value)
+
+    return check
+
+
+@pytest.fixture
+def run_claim(tmp_path: Path, command_line: Callable[..., Any]) -> Callable[..., tuple[Verdict, Path]]:
+    """`run_claim("claim", "key=value", ...)`: the verdict of the command in a process of its own, and its
+    directory."""
+
+    def run(name: str, *overrides: str) -> tuple[Verdict, Path]:
+        arguments, environment = command_line(name, [*overrides, "name=tiny", f"root={tmp_path}"])
+        root = Path(__file__).parents[1]
+        done = subprocess.run(
+            arguments, cwd=root, env=environment, capture_output=True, text=True, check=False, timeout=1200
+        )
+        assert done.returncode == 0, done.stderr
+        path = tmp_path / name / "tiny"
+        return Verdict.read(path / "verdict.json"), path
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def tiny_claim(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """`tiny_claim("figure1")`: the directory of the claim's run with the overrides `tiny` of its
+    contract.yaml, made once. Read only."""
+
+    @functools.cache
+    def path(name: str) -> Path:
+        root = tmp_path_factory.mktemp("claims")
+        contract = Path(__file__).parent / "experiments" / name / "contract.yaml"
+        overrides = yaml.safe_load(contract.read_text())["tiny"]
+        claim = importlib.import_module(f"experiments.{name}").CLAIM
+        quiet = ("tracking.wandb=disabled", "tracking.progress=false")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", ["command", *overrides, "name=tiny", f"root={root}", *quiet])
+            handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+            GlobalHydra.instance().clear()
+            try:
+                with pytest.raises(SystemExit) as ended:
+                    command(claim)()
+            finally:
+                for number, handler in handlers.items():
+                    signal.signal(number, handler)
+        assert ended.value.code == 0
+        return root / name / "tiny"
+
+    return path

@@ -19,6 +19,23 @@ SWITCHES = 32
 """Tokens at which `switch` may happen."""
 
 
+class Sides(NamedTuple):
+    """Both sides of an inequality: left <= right is what a theorem says."""
+
+    left: Float[np.ndarray, "draws sizes comparisons"]
+    right: Float[np.ndarray, "draws sizes comparisons"]
+
+    @property
+    def excess(self) -> float:
+        """The largest left side minus right side, relative to the right side where that is above 1."""
+        return float(np.max((self.left - self.right) / np.maximum(self.right, 1)))
+
+    @property
+    def ratios(self) -> Float[np.ndarray, " comparisons"]:
+        """right/left where left > 0."""
+        return self.right[self.left > 0] / self.left[self.left > 0]
+
+
 class Law(NamedTuple):
     """The law of X under pi_D; in nats.
 

@@ -1,58 +1,260 @@
-"""What every claim does around its own science: time itself, name its variant, write its verdict."""
+"""The seam of a claim: what a claim says of itself, and the one function that runs every claim.
+
+    run(claim, config): read the settings; train the stages, if there are any; measure; judge; write
+
+Every claim writes `claim.yaml`, `verdict.json`, `figures/` and `report.html` to <root>/<group>/<name>, its
+training runs below.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
-import json
-import sys
+import functools
+import operator
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
-import numpy as np
+import yaml
+from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-from covlab.launch.build import plain
-from covlab.launch.run_names import VOLATILE, override_key
-from covlab.launch.runs import Finished
-from covlab.report.page import Figures, Tables, write_report
+from covlab.claims.arms import Arm, train_arms
+from covlab.claims.settings import field_checks, read
+from covlab.launch import cli
+from covlab.launch.build import Setup, make, plain
+from covlab.launch.run_names import VOLATILE, override_key, run_path
+from covlab.launch.runtime import configure
+from covlab.launch.settings import TrackingSettings
+from covlab.launch.trained import TrainedRun
+from covlab.report.page import Tables, write_report
+from covlab.report.plotting import Drawing, save_all
 from covlab.report.verdict import Check, Verdict, hardware, versions
-from metrics import Interval
+from tracking import Progress
 from tracking.atomic import atomic_write
+from tracking.run_directory import RESUME
+from tracking.timings import timing_facts, worked_seconds
+
+__all__ = ["Claim", "Plan", "Study", "command", "register", "require_seeds", "run"]
+
+S = TypeVar("S")
+M = TypeVar("M")
 
 _PLACE = (*VOLATILE, "scale", "launcher")
 """Settings that change no number of a verdict."""
 
 
-class Claim(NamedTuple):
-    """What does not depend on a run.
+class Study(NamedTuple):
+    """What a measurement works with, besides the settings.
 
     Attributes:
-        name: of the module and of its configuration.
+        runs: the finished training runs of the claim, by name; none for a claim that trains nothing.
+        progress: the bar to update while measuring.
+        path: the claim's directory.
+    """
+
+    runs: Mapping[str, TrainedRun]
+    progress: Progress
+    path: Path
+
+
+class Plan(NamedTuple):
+    """What the training runs of a claim are made from.
+
+    Attributes:
+        config: the command's configuration, that of experiments.train with the claim's settings added.
+        path: the claim's directory.
+        own: keys of `config` that belong to the claim alone.
+    """
+
+    config: DictConfig
+    path: Path
+    own: frozenset[str]
+
+    def run_config(self, name: str, *changes: Mapping[str, Any] | None) -> DictConfig:
+        """The run `name` as a configuration of experiments.train: without the claim's own keys, and with
+        `changes` merged in turn."""
+        base = OmegaConf.create({key: value for key, value in self.config.items() if key not in self.own})
+        OmegaConf.set_struct(base, False)
+        named = {"name": f"{self.path.name}-{name}"}
+        merged = OmegaConf.merge(base, *(each or {} for each in changes), named)
+        assert isinstance(merged, DictConfig)
+        return merged
+
+
+Stage = Callable[[Any, Plan], Mapping[str, Arm]]
+"""Takes the settings and the plan, returns the training runs of a stage by name; called when the stages
+before it are complete."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim(Generic[S, M]):
+    """A claim: its sources, its settings, and how it is measured and judged.
+
+    Attributes:
+        name: of the folder below experiments/, of the configuration and of the group of runs.
         source: paper and section.
-        title, introduction: of the report; one text a paragraph.
+        title, introduction: of the report; one text per paragraph.
+        settings: a dataclass that `covlab.claims.settings.read` fills.
+        measure: computes the measurements.
+        checks: judges them, by targets that were fixed before.
+        notes: sentences for the verdict.
+        drawings, tables: of the report, in its order.
+        seeds: the seeds that the checks were computed on.
+        scales: for a claim that trains nothing, by scale, what differs from the defaults of `settings`. A
+            claim that trains has conf/<name>.yaml and conf/experiment/<name>_<scale>.yaml.
+        stages: the training runs, stage by stage; none for a claim that trains nothing.
+        check_run: refuses, before anything is compiled, a run that the claim cannot be judged on.
     """
 
     name: str
     source: str
     title: str
     introduction: tuple[str, ...]
+    settings: type[S]
+    measure: Callable[[S, Study], M]
+    checks: Callable[[M], Sequence[Check]]
+    notes: Callable[[M], Sequence[str]]
+    drawings: Callable[[M], Sequence[Drawing]]
+    tables: Callable[[M], Tables]
+    seeds: Callable[[M], Sequence[int]] = operator.attrgetter("seeds")
+    scales: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    stages: tuple[Stage, ...] = ()
+    check_run: Callable[[S, str, Setup], None] | None = None
 
 
-class Began(NamedTuple):
-    """When a command began: `clock` in monotonic seconds, `date` in ISO 8601."""
+def command(claim: Claim[Any, Any]) -> Callable[[], None]:
+    """The `main()` of `python -m experiments.<claim>`."""
+    register(claim)
+    return cli.command(claim.name, functools.partial(run, claim))
 
-    clock: float
-    date: str
 
-    @classmethod
-    def now(cls) -> Began:
-        """This moment."""
-        return cls(time.monotonic(), datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"))
+def register(claim: Claim[Any, Any]) -> None:
+    """Tell Hydra the configuration of a claim that trains nothing: its defaults and its scales."""
+    store = ConfigStore.instance()
+    if claim.stages:
+        return
+    store.store(
+        name=claim.name,
+        node={
+            "defaults": [
+                {"common": "keys"},
+                {"scale": "cpu"},
+                "_self_",
+                {"experiment": f"{claim.name}_${{scale}}"},
+                {"hydra": "default"},
+            ],
+            "name": "${scale}",
+            "group": claim.name,
+        },
+    )
+    defaults = _as_lists(claim.settings())
+    for scale, changes in claim.scales.items():
+        unknown = set(changes) - set(defaults)
+        if unknown:
+            raise TypeError(f"{claim.name}, scale {scale}: no settings {', '.join(sorted(unknown))}")
+        node = defaults | {key: _as_lists(value) for key, value in changes.items()}
+        store.store(group="experiment", name=f"{claim.name}_{scale}", node=node, package="_global_")
+
+
+def _as_lists(value: Any) -> Any:
+    """Containers as YAML has them."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _as_lists(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {key: _as_lists(each) for key, each in value.items()}
+    return [_as_lists(each) for each in value] if isinstance(value, tuple | list) else value
+
+
+def run(claim: Claim[S, M], config: DictConfig) -> int:
+    """Train what the claim trains (or continue, or reuse it), measure, judge, and write the verdict, then the
+    figures and the page.
+
+    Returns:
+        The exit status: 0 whether or not the claim holds, 130 if training was stopped, 1 if every seed of a
+        run diverged.
+
+    Raises:
+        ValueError: a setting, a directory name or a directory that cannot serve; one line, before anything is
+            compiled.
+    """
+    clock, date = time.monotonic(), datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    settings = read(claim.settings, plain(config))
+    path = run_path(config, HydraConfig.get().overrides.task)
+    tracking: TrackingSettings = make(config.tracking, "tracking", TrackingSettings)
+    if claim.stages:
+        seeds = config.seeds if isinstance(config.seeds, int) else 1
+        configure(seeds, config.devices, config.data_parallel)
+    else:
+        _check_contents(path, config)
+        configure()
+
+    plan = Plan(config, path, frozenset({"scale", *field_checks(claim.settings)}))
+    runs: dict[str, TrainedRun] = {}
+    timings: dict[str, float] = {}
+    for stage in claim.stages:
+        arms = stage(settings, plan)
+        check = functools.partial(claim.check_run, settings) if claim.check_run else None
+        trained = train_arms(claim.name, arms, path, check)
+        if isinstance(trained, int):
+            return trained
+        runs |= trained
+        for name, arm in arms.items():
+            timings |= timing_facts(trained[name].path, f"{arm.label or name}, ")
+
+    progress = Progress(show=tracking.progress, interval=tracking.interval)
+    try:
+        results = claim.measure(settings, Study(runs, progress, path))
+    finally:
+        progress.close()
+    worked = worked_seconds(timings)
+    notes = list(claim.notes(results))
+    if claim.stages:
+        notes.append(f"Training and evaluation took {worked:.0f} s for all runs and seeds together.")
+    verdict = Verdict(
+        claim=claim.name,
+        source=claim.source,
+        scale=scale_name(config),
+        checks=tuple(claim.checks(results)),
+        seeds=tuple(claim.seeds(results)),
+        # A command that reused runs is charged what they took.
+        wall_seconds=round(max(time.monotonic() - clock, worked), 1),
+        hardware=hardware(),
+        command=f"python -m experiments.{claim.name} " + " ".join(HydraConfig.get().overrides.task),
+        started=date,
+        versions=versions(),
+        notes=tuple(notes),
+        title=claim.title,
+    )
+    facts = timings or {"whole command (s)": verdict.wall_seconds}
+    write_results(path, claim, verdict, config, results, facts)
+    return 0
+
+
+def write_results(
+    path: Path,
+    claim: Claim[Any, M],
+    verdict: Verdict,
+    config: DictConfig,
+    results: M,
+    timings: Mapping[str, Any],
+) -> None:
+    """Write claim.yaml, verdict.json, figures/ and report.html, in this order, and print the verdict.
+
+    The verdict comes before the figures: a fault of a drawing loses no number.
+    """
+    text = OmegaConf.to_yaml(OmegaConf.create(plain(config)))
+    atomic_write(path / "claim.yaml", text.encode())
+    verdict.write(path / "verdict.json")
+    figures = save_all(path / "figures", claim.drawings(results))
+    page, tables = path / "report.html", claim.tables(results)
+    write_report(page, claim.title, verdict, figures, tables, text, timings, claim.introduction)
+    print_verdict(verdict, path)
 
 
 def scale_name(config: DictConfig) -> str:
@@ -62,86 +264,8 @@ def scale_name(config: DictConfig) -> str:
     return f"{config.scale} with {' '.join(changed)}" if changed else str(config.scale)
 
 
-def exit_status(finished: Finished) -> int | None:
-    """None for a complete run; else 130 (stopped) or 1 (every seed diverged), with one line that says so."""
-    if finished.state == "stopped":
-        print(f"{finished.path}: stopped by {finished.reason}; the same command continues", file=sys.stderr)
-        return 130
-    if finished.state == "failed":
-        print(f"{finished.path}: {finished.reason}", file=sys.stderr)
-        return 1
-    return None
-
-
-def timing_facts(path: Path, prefix: str = "") -> dict[str, float]:
-    """Seconds by phase, from `timings.jsonl`, over all the processes that worked on the run; the names begin
-    with `prefix`."""
-    facts: dict[str, float] = {}
-    for line in (path / "timings.jsonl").read_text().splitlines():
-        record = json.loads(line)
-        if record.get("event") == "phase":
-            for part in ("train", "evaluation", "save", "wall"):
-                key = f"{prefix}{record['phase']}: {part} (s)"
-                facts[key] = round(facts.get(key, 0.0) + record[f"{part}_seconds"], 1)
-    return facts
-
-
-def worked_seconds(timings: dict[str, float]) -> float:
-    """Wall-clock seconds that training and evaluation took, from `timing_facts`."""
-    return sum(value for key, value in timings.items() if key.endswith("wall (s)"))
-
-
-def make_verdict(
-    claim: Claim,
-    config: DictConfig,
-    began: Began,
-    worked: float,
-    checks: Sequence[Check],
-    seeds: Sequence[int],
-    notes: Sequence[str] = (),
-) -> Verdict:
-    """The verdict of this command on this machine; a command that reused runs is charged what they took,
-    `worked` seconds."""
-    return Verdict(
-        claim=claim.name,
-        source=claim.source,
-        scale=scale_name(config),
-        checks=tuple(checks),
-        seeds=tuple(seeds),
-        wall_seconds=round(max(time.monotonic() - began.clock, worked), 1),
-        hardware=hardware(),
-        command=f"python -m experiments.{claim.name} " + " ".join(HydraConfig.get().overrides.task),
-        started=began.date,
-        versions=versions(),
-        notes=tuple(notes),
-        title=claim.title,
-    )
-
-
-def leave(
-    path: Path,
-    claim: Claim,
-    verdict: Verdict,
-    config: DictConfig,
-    draw: Callable[[], Figures],
-    tables: Tables,
-    timings: Mapping[str, Any],
-) -> None:
-    """Write claim.yaml, verdict.json and report.html to `path`, in this order, and print the verdict.
-
-    `draw` writes the figures, after the verdict: a fault of a drawing loses no number.
-    """
-    text = OmegaConf.to_yaml(OmegaConf.create(plain(config)))
-    atomic_write(path / "claim.yaml", text.encode())
-    verdict.write(path / "verdict.json")
-    write_report(
-        path / "report.html", claim.title, verdict, draw(), tables, text, timings, claim.introduction
-    )
-    print_verdict(verdict, path)
-
-
 def print_verdict(verdict: Verdict, path: Path) -> None:
-    """The verdict as a table on the terminal."""
+    """Print the verdict as a table on the terminal."""
     console = Console()
     if not console.is_terminal:
         console = Console(width=140)
@@ -156,17 +280,6 @@ def print_verdict(verdict: Verdict, path: Path) -> None:
     console.print(f"report: {path / 'report.html'}", soft_wrap=True)
 
 
-def interval_over_shared_prompts(intervals: Sequence[Interval]) -> Interval:
-    """Mean of the seeds' estimates, plus and minus the mean half-width of their own intervals.
-
-    For intervals over one set of prompts that all seeds share: averaging over seeds does not shrink the
-    prompts' part of the error.
-    """
-    estimate = float(np.mean([each.estimate for each in intervals]))
-    half = float(np.mean([each.high - each.low for each in intervals])) / 2
-    return Interval(estimate, estimate - half, estimate + half)
-
-
 def require_seeds(claim: str, seeds: Sequence[Any]) -> None:
     """Refuse a single seed.
 
@@ -175,3 +288,27 @@ def require_seeds(claim: str, seeds: Sequence[Any]) -> None:
     """
     if len(seeds) < 2:
         raise ValueError(f"seeds: {len(seeds)}; {claim} needs at least 2 for intervals over seeds")
+
+
+def _check_contents(path: Path, config: DictConfig) -> None:
+    """Refuse a directory with the results of other settings, or one that `resume` does not allow."""
+    file = path / "claim.yaml"
+    resume = config.resume
+    if resume not in RESUME:
+        raise ValueError(f"resume: {resume!r} is not one of {', '.join(RESUME)}")
+    if not file.exists():
+        if resume == "must":
+            raise ValueError(f"{path}: no results to compute again; resume=auto computes the first")
+        return
+    if resume == "never":
+        raise ValueError(
+            f"{path}: holds results already; another name=... or resume=auto computes them again"
+        )
+    there: Any = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    now = plain(config)
+    for key in sorted({*there, *now} - set(VOLATILE)):
+        if there.get(key) != now.get(key):
+            raise ValueError(
+                f"{path}: holds results with {key} {there.get(key)!r}, not {now.get(key)!r}; "
+                f"another name=... keeps both"
+            )

@@ -17,16 +17,15 @@ from typing import Any, NamedTuple, TypeVar
 
 import yaml
 from hydra.core.hydra_config import HydraConfig
-from matplotlib.figure import Figure
 from omegaconf import DictConfig
 
-from covlab.claims.claim import Began, Claim, leave, make_verdict
+from covlab.claims.old_claim import Began, Claim, leave, make_verdict
 from covlab.launch.build import make, plain
 from covlab.launch.run_names import VOLATILE, run_path
 from covlab.launch.runtime import configure
 from covlab.launch.settings import TrackingSettings
 from covlab.report.page import Tables
-from covlab.report.plotting import save_all
+from covlab.report.plotting import Drawing, save_all
 from covlab.report.verdict import Check
 from tracking import Progress
 from tracking.run_directory import RESUME
@@ -39,14 +38,6 @@ __all__ = [
 ]
 
 Settings = TypeVar("Settings")
-
-
-class Drawing(NamedTuple):
-    """A figure of the report; `name` is that of its file."""
-
-    name: str
-    caption: str
-    figure: Figure
 
 
 class Findings(NamedTuple):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
+import re
 import shutil
 import subprocess
 import sys
@@ -9,25 +12,33 @@ import time
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from covlab.report.verdict import Verdict, VerdictError
 from tracking.atomic import atomic_write
 
 
+def claims() -> dict[str, Any]:
+    """Every `CLAIM` of a folder below experiments/, by name."""
+    package = importlib.import_module("experiments")
+    folders = [each.name for each in pkgutil.iter_modules(package.__path__) if each.ispkg]
+    modules = [importlib.import_module(f"experiments.{folder}") for folder in sorted(folders)]
+    return {module.CLAIM.name: module.CLAIM for module in modules if hasattr(module, "CLAIM")}
+
+
 def known_claims(scale: str) -> tuple[str, ...]:
-    """The claims that have this scale: those with conf/<claim>.yaml and conf/experiment/<claim>_<scale>.yaml.
+    """The claims that have this scale: in `Claim.scales`, or as conf/experiment/<claim>_<scale>.yaml.
 
     Raises:
         ValueError: no claim has it; the text lists the scales that some claim has.
     """
-    conf = resources.files("conf")
-    own = {entry.name.removesuffix(".yaml") for entry in conf.iterdir() if entry.name.endswith(".yaml")}
-    files = [entry.name.removesuffix(".yaml") for entry in conf.joinpath("experiment").iterdir()]
-    pairs = [(claim, name.removeprefix(f"{claim}_")) for claim in own for name in files]
+    names = [entry.name for entry in resources.files("conf").joinpath("experiment").iterdir()]
     scales: dict[str, list[str]] = {}
-    for claim, rest in pairs:
-        if f"{claim}_{rest}" in files and "_" not in rest:
-            scales.setdefault(rest, []).append(claim)
+    for name, claim in claims().items():
+        given = getattr(claim, "scales", {})
+        files = [re.fullmatch(rf"{name}_([^_]+)\.yaml", file) for file in names]
+        for each in (*given, *(match[1] for match in files if match)):
+            scales.setdefault(each, []).append(name)
     if scale not in scales:
         raise ValueError(f"scale: {scale!r}; valid: one of {', '.join(sorted(scales))}")
     return tuple(sorted(scales[scale]))

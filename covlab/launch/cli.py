@@ -77,7 +77,7 @@ class StopRequest:
 
 
 def command(
-    config_name: str, run: Callable[[DictConfig], int], makes_runs: bool = True
+    config_name: str, run: Callable[[DictConfig], int], makes_runs: bool = True, module: str | None = None
 ) -> Callable[[], None]:
     """A `main()` that composes `conf/<config_name>.yaml` with the command line's overrides and exits with
     `run`'s status.
@@ -96,7 +96,7 @@ def command(
         status: list[int] = []
         sweeps_in_file: list[bool] = []
         sweep_with(
-            _module(config_name, run),
+            module or f"experiments.{config_name}",
             config_name,
             status.append,
             lambda: sweeps_in_file.append(True),
@@ -145,12 +145,6 @@ def command(
 def _read(arguments: Sequence[str]) -> list[str]:
     """The arguments as Hydra's grammar takes them."""
     return flags_last(quoted_paths(arguments, several=is_sweep(arguments)))
-
-
-def _module(config_name: str, run: Callable[[DictConfig], int]) -> str:
-    """The module that `python -m` starts this command with."""
-    spec = run.__globals__.get("__spec__") if hasattr(run, "__globals__") else None
-    return getattr(spec, "name", f"experiments.{config_name}")
 
 
 def _refuse(message: str) -> int:

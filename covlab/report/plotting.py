@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -67,6 +67,14 @@ def save(fig: Figure, path: str | Path, svg: bool = False) -> list[Path]:
     with mpl.rc_context(STYLE):
         fig.savefig(png.with_suffix(".svg"), metadata={"Date": None, "Creator": None})
     return [png, png.with_suffix(".svg")]
+
+
+class Drawing(NamedTuple):
+    """A figure of a report; `name` is that of its file."""
+
+    name: str
+    caption: str
+    figure: Figure
 
 
 def save_all(folder: Path, made: Iterable[tuple[str, str, Figure]]) -> list[tuple[str, Path]]:

@@ -1,6 +1,9 @@
-"""Run of `python -m experiments.best_of_n`."""
+"""python -m experiments.best_of_n"""
 
-from experiments.best_of_n import main
+from covlab.claims.claim import command
+from experiments.best_of_n import CLAIM
+
+main = command(CLAIM)
 
 if __name__ == "__main__":
     main()

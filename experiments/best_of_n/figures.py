@@ -9,8 +9,8 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from covlab.claims.direct_claim import Drawing
 from covlab.report import plotting as draw
+from covlab.report.plotting import Drawing
 from covlab.report.rates import Panel, Rate, rate_rows, rates_figure
 from experiments.best_of_n.measure import Measurements
 from tasks import numpy_stream
@@ -25,10 +25,10 @@ STATEMENTS = {
 """Right and left side."""
 
 
-def tail_rates(found: Measurements, alpha: float) -> list[Rate]:
+def tail_rates(results: Measurements, alpha: float) -> list[Rate]:
     """The worst loss against N, what it lies between, and Cov_N."""
     return [
-        Rate(label, found.tails[alpha, name], -alpha if name != "sufficient" else None)
+        Rate(label, results.tails[alpha, name], -alpha if name != "sufficient" else None)
         for name, label in (
             ("sufficient", "guarantee"),
             ("Cov", "Cov_N"),
@@ -38,28 +38,28 @@ def tail_rates(found: Measurements, alpha: float) -> list[Rate]:
     ]
 
 
-def sample_rates(found: Measurements) -> list[Rate]:
+def sample_rates(results: Measurements) -> list[Rate]:
     """Samples needed against M, for every epsilon, with the paper's 2M ln(1/eps)."""
-    ratios = np.array(found.settings.ratios, float)
+    ratios = np.array(results.settings.ratios, float)
     return [
-        Rate(f"eps = {epsilon:g}", found.needed[epsilon], 1.0, 2 * ratios * np.log(1 / epsilon))
-        for epsilon in found.settings.epsilons
+        Rate(f"eps = {epsilon:g}", results.needed[epsilon], 1.0, 2 * ratios * np.log(1 / epsilon))
+        for epsilon in results.settings.epsilons
     ]
 
 
-def drawings(found: Measurements) -> list[Drawing]:
+def drawings(results: Measurements) -> list[Drawing]:
     """The report's figures."""
-    chosen = found.settings
-    rng = numpy_stream(chosen.seed, "best_of_n", "bootstrap", "figures")
+    settings = results.settings
+    rng = numpy_stream(settings.seed, "best_of_n", "bootstrap", "figures")
     panels = [
-        Panel(f"tail alpha = {alpha:g}", "samples N", "loss", chosen.budgets, tail_rates(found, alpha))
-        for alpha in chosen.tails
+        Panel(f"tail alpha = {alpha:g}", "samples N", "loss", settings.budgets, tail_rates(results, alpha))
+        for alpha in settings.tails
     ]
     return [
         Drawing(
             "budget",
             f"The worst loss of Best-of-N against N, for tails P_T[pi_T/pi_hat >= u] = s (u/a)^-alpha: "
-            f"means over {chosen.draws} pairs with 95 % intervals, fitted power laws (thin) and slopes of "
+            f"means over {settings.draws} pairs with 95 % intervals, fitted power laws (thin) and slopes of "
             f"-alpha (dotted). The guarantee is the least Cov_M + e^(-N/2M) over M.",
             rates_figure(panels, rng),
         ),
@@ -68,28 +68,28 @@ def drawings(found: Measurements) -> list[Drawing]:
             "Samples that Best-of-N needs to lose at most Cov_M + eps under every reward, against the "
             "largest ratio M; dashed: 2M ln(1/eps), which is sufficient.",
             rates_figure(
-                [Panel("samples needed", "ratio M", "samples N", chosen.ratios, sample_rates(found))], rng
+                [Panel("samples needed", "ratio M", "samples N", settings.ratios, sample_rates(results))], rng
             ),
         ),
         Drawing(
             "slack",
             "Random pairs, all sizes. Left: worst loss against the guarantee Cov_M + eps, N = 2M ln(1/eps). "
             "Right: loss of the witness and of the worst reward against Cov_2N. Lines: equality; Cov_2N/2.",
-            slack(found),
+            slack(results),
         ),
     ]
 
 
 @mpl.rc_context(draw.STYLE)
-def slack(found: Measurements) -> Figure:
+def slack(results: Measurements) -> Figure:
     """Both sides of the sufficient and of the necessary condition, a point a comparison."""
     fig, axes = draw.new_figure(1, 2, (12.4, 5.2))
     left, right = axes[0]
-    for colour, family in zip((draw.BLUE, draw.ORANGE), found.allowed, strict=True):
-        sides, mask = found.sides["sufficient", family], found.allowed[family]
+    for colour, family in zip((draw.BLUE, draw.ORANGE), results.allowed, strict=True):
+        sides, mask = results.sides["sufficient", family], results.allowed[family]
         shown = _some(sides.right[mask], sides.left[mask])
         left.scatter(*shown, s=5, alpha=0.35, linewidths=0, color=colour, label=family)
-        necessary, witness = found.sides["necessary", family], found.sides["witness", family]
+        necessary, witness = results.sides["necessary", family], results.sides["witness", family]
         right.scatter(
             *_some(2 * necessary.left.ravel(), witness.right.ravel()),
             s=5,
@@ -124,12 +124,12 @@ def _some(x: np.ndarray, y: np.ndarray, most: int = 3000) -> tuple[np.ndarray, n
     return x[::step], y[::step]
 
 
-def tables(found: Measurements) -> list[tuple[str, list[str], Sequence[list[Any]]]]:
+def tables(results: Measurements) -> list[tuple[str, list[str], Sequence[list[Any]]]]:
     """The report's tables."""
-    chosen = found.settings
-    rng = numpy_stream(chosen.seed, "best_of_n", "bootstrap", "tables")
+    settings = results.settings
+    rng = numpy_stream(settings.seed, "best_of_n", "bootstrap", "tables")
     statements: list[list[Any]] = []
-    for (name, family), sides in found.sides.items():
+    for (name, family), sides in results.sides.items():
         above, below = STATEMENTS[name]
         quantiles = [float(q) for q in np.quantile(sides.ratios, (0.0, 0.05, 0.5, 0.95))]
         statements.append(
@@ -137,12 +137,12 @@ def tables(found: Measurements) -> list[tuple[str, list[str], Sequence[list[Any]
         )
     tails = [
         [alpha, *row[:4]]
-        for alpha in chosen.tails
-        for row in rate_rows(chosen.budgets, tail_rates(found, alpha), rng)
+        for alpha in settings.tails
+        for row in rate_rows(settings.budgets, tail_rates(results, alpha), rng)
     ]
     return [
         (
-            f"Random pairs of {chosen.alphabets[0]} to {chosen.alphabets[-1]} responses: right side over "
+            f"Random pairs of {settings.alphabets[0]} to {settings.alphabets[-1]} responses: right side over "
             f"left side where that is positive, and the largest left side minus right side.",
             [
                 *("right side", "left side", "family", "comparisons", "left > 0"),
@@ -158,6 +158,6 @@ def tables(found: Measurements) -> list[tuple[str, list[str], Sequence[list[Any]
         (
             "Samples needed to lose at most Cov_M + eps, means over the pairs; the bound is 2M ln(1/eps).",
             ["eps", "M", "mean", "interval", "bound"],
-            rate_rows(chosen.ratios, sample_rates(found), rng),
+            rate_rows(settings.ratios, sample_rates(results), rng),
         ),
     ]

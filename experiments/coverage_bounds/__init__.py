@@ -19,9 +19,10 @@ from covlab.launch.cli import command
 from covlab.report.rates import exponent
 from covlab.report.verdict import Check, check_interval, check_value
 from experiments.coverage_bounds import figures as report
-from experiments.coverage_bounds.measure import Measurements, Settings, Sides, measure_all, settings
+from experiments.coverage_bounds.measure import Measurements, Settings, measure_all, settings
 from metrics import answer_level_log_ratio, coverage_profile
 from tasks import numpy_stream
+from theory.coverage_laws import Sides
 from tracking import Progress
 
 CLAIM = Claim(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -28,6 +27,7 @@ from tasks.checks import reals, whole, wholes
 from theory.coverage_laws import (
     FAMILIES,
     Law,
+    Sides,
     between,
     random_chains,
     random_triple,
@@ -86,23 +86,6 @@ def settings(config: DictConfig) -> Settings:
             "chains": alphabets,
         },
     )
-
-
-class Sides(NamedTuple):
-    """left <= right is what a theorem says."""
-
-    left: Float[np.ndarray, "draws sizes comparisons"]
-    right: Float[np.ndarray, "draws sizes comparisons"]
-
-    @property
-    def excess(self) -> float:
-        """The largest left side minus right side, relative to the right side where that is above 1."""
-        return float(np.max((self.left - self.right) / np.maximum(self.right, 1)))
-
-    @property
-    def ratios(self) -> Float[np.ndarray, " comparisons"]:
-        """right/left where left > 0."""
-        return self.right[self.left > 0] / self.left[self.left > 0]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from covlab.claims.claim import require_seeds
+from covlab.claims.old_claim import require_seeds
 from covlab.launch.build import PHASE_KEYS, Setup, build
 
 OWN_KEYS = ("zoo", "runs", "truth", "candidates", "judged", "rate", "resamples", "scale")

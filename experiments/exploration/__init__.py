@@ -17,8 +17,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from covlab.claims.arms import train_runs
-from covlab.claims.claim import (
+from covlab.claims.old_claim import (
     Began,
     Claim,
     leave,
@@ -28,6 +27,7 @@ from covlab.claims.claim import (
     worked_seconds,
 )
 from covlab.claims.rl_runs import base_config, check_mapping, check_rl_settings, rl_run_config
+from covlab.claims.several_runs import train_runs
 from covlab.launch.build import PHASE_KEYS, Setup, build
 from covlab.launch.cli import command
 from covlab.launch.run_names import run_path

@@ -17,7 +17,7 @@ import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from covlab.claims.claim import (
+from covlab.claims.old_claim import (
     Began,
     Claim,
     exit_status,

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int
 
-from covlab.claims.claim import interval_over_shared_prompts
+from covlab.claims.old_claim import interval_over_shared_prompts
 from covlab.claims.selection import Row, RunMatrices, run_matrices, run_tables
 from covlab.launch.build import Setup
 from covlab.report.verdict import Check, check_interval, check_value

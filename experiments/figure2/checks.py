@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
-from covlab.claims.claim import interval_over_shared_prompts
+from covlab.claims.old_claim import interval_over_shared_prompts
 from covlab.report.verdict import Check, check_interval, check_value
 from experiments.figure2.branching import XOR
 from experiments.figure2.measure import Horizon, Measurements

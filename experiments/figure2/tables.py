@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from covlab.claims.claim import interval_over_shared_prompts
+from covlab.claims.old_claim import interval_over_shared_prompts
 from covlab.report.page import format_interval
 from experiments.figure2.branching import XOR
 from experiments.figure2.checks import GUESSES, READS, over_seeds

@@ -19,8 +19,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from covlab.claims.arms import train_runs
-from covlab.claims.claim import (
+from covlab.claims.old_claim import (
     Began,
     Claim,
     leave,
@@ -29,6 +28,7 @@ from covlab.claims.claim import (
     timing_facts,
     worked_seconds,
 )
+from covlab.claims.several_runs import train_runs
 from covlab.launch.build import PHASE_KEYS, Setup, build
 from covlab.launch.cli import command
 from covlab.launch.run_names import run_path

@@ -19,8 +19,7 @@ from hydra.core.hydra_config import HydraConfig
 from jaxtyping import Float
 from omegaconf import DictConfig, OmegaConf
 
-from covlab.claims.arms import train_runs
-from covlab.claims.claim import (
+from covlab.claims.old_claim import (
     Began,
     Claim,
     leave,
@@ -30,6 +29,7 @@ from covlab.claims.claim import (
     worked_seconds,
 )
 from covlab.claims.rl_runs import check_mapping
+from covlab.claims.several_runs import train_runs
 from covlab.launch.base_model import value_config
 from covlab.launch.build import Setup, build
 from covlab.launch.cli import command

@@ -18,8 +18,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from covlab.claims.arms import train_runs
-from covlab.claims.claim import (
+from covlab.claims.old_claim import (
     Began,
     Claim,
     leave,
@@ -29,6 +28,7 @@ from covlab.claims.claim import (
     worked_seconds,
 )
 from covlab.claims.rl_runs import base_config, check_mapping, check_rl_settings, rl_run_config
+from covlab.claims.several_runs import train_runs
 from covlab.launch.build import Setup, build
 from covlab.launch.cli import command
 from covlab.launch.run_names import run_path

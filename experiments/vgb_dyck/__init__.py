@@ -21,7 +21,7 @@ import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from covlab.claims.claim import (
+from covlab.claims.old_claim import (
     Began,
     Claim,
     exit_status,

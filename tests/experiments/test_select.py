@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from covlab.claims.selection import median_table, run_matrices, run_tables, selection_table
-from experiments import select
 from covlab.launch.log_prob_file import read_file, warning_of_means
+from experiments import select
 from tracking import load_log_probs, read_records
 
 PROBABILITIES = np.array([[0.5, 0.2, 0.1, 0.1], [0.4, 0.4, 0.1, 0.4], [0.1, 0.4, 0.2, 0.8]])

@@ -55,7 +55,7 @@ def run(config: DictConfig) -> int:
     return {"complete": 0, "stopped": 130}.get(finished.state, 1)
 
 
-main = command("train", run)
+main = command("train", run, module="tests.faults.toy")
 
 if __name__ == "__main__":
     main()

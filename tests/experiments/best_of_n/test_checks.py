@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from oracles.known_checks import Known, agree, decides, power, turned
 
-from experiments.best_of_n import checks
+from experiments.best_of_n.checks import checks
 from experiments.best_of_n.measure import Measurements
-from experiments.coverage_bounds.measure import Sides
+from theory.coverage_laws import Sides
 
 SIZES = (8, 16)
 

@@ -6,17 +6,19 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import pytest
 from omegaconf import DictConfig, OmegaConf
 from oracles.best_of_n import loss_of, worst_set_loss
 
-from experiments import best_of_n as claim
+from covlab.claims.claim import Study
+from covlab.claims.settings import read
+from experiments.best_of_n import checks, figures
 from experiments.best_of_n.instances import Instance, random_instance, ratio_instance, tail_instance
-from experiments.best_of_n.measure import Measurements, compare, enough, measure_all, of_tail, settings
-from experiments.coverage_bounds.measure import Sides
+from experiments.best_of_n.measure import Measurements, Settings, compare, enough, measure, of_tail
+from theory.coverage_laws import Sides
 from tracking import Progress
 
 TINY = {
@@ -40,14 +42,16 @@ def composed(compose_config: Callable[..., DictConfig]) -> DictConfig:
 
 @pytest.fixture(scope="module")
 def measured(compose_config: Callable[..., DictConfig]) -> Measurements:
-    return measure_all(settings(OmegaConf.merge(composed(compose_config), TINY)), Progress())
+    return measure(
+        read(Settings, OmegaConf.merge(composed(compose_config), TINY)), Study({}, Progress(), Path())
+    )
 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_both_sides_are_their_sums_over_all_sets(
     seed: int, compose_config: Callable[..., DictConfig]
 ) -> None:
-    chosen = settings(OmegaConf.merge(composed(compose_config), TINY))
+    chosen = read(Settings, OmegaConf.merge(composed(compose_config), TINY))
     instance = random_instance(np.random.default_rng(seed), 5, 3)
     laws = list(zip(instance.prompts, instance.target.tolist(), instance.model.tolist(), strict=True))
     cells = [(mu * t, t, h) for mu, target, model in laws for t, h in zip(target, model, strict=True)]
@@ -113,7 +117,7 @@ def test_enough_rounds_up() -> None:
 
 
 def failed(found: Measurements) -> set[str]:
-    return {check.name for check in claim.checks(found) if not check.passed}
+    return {check.name for check in checks.checks(found) if not check.passed}
 
 
 def of_theorems(names: set[str]) -> set[str]:
@@ -172,45 +176,19 @@ def test_wrong_exponents_and_loose_pairs_are_noticed(measured: Measurements) -> 
 
 
 def test_the_report_has_its_figures_and_tables(measured: Measurements) -> None:
-    assert [drawing.name for drawing in claim.report.drawings(measured)] == ["budget", "samples", "slack"]
-    for _, columns, rows in claim.report.tables(measured):
+    assert [drawing.name for drawing in figures.drawings(measured)] == ["budget", "samples", "slack"]
+    for _, columns, rows in figures.tables(measured):
         assert rows
         assert all(len(row) == len(columns) for row in rows)
-    assert all(text.endswith(".") for text in claim.notes(measured))
+    assert all(text.endswith(".") for text in checks.notes(measured))
 
 
 @pytest.mark.parametrize("scale", ["cpu", "paper"])
 def test_scales_span_a_factor_of_16_with_fresh_seeds(
     scale: str, compose_config: Callable[..., DictConfig]
 ) -> None:
-    found = settings(compose_config("best_of_n", f"scale={scale}"))
+    found = read(Settings, compose_config("best_of_n", f"scale={scale}"))
     for sizes in (found.alphabets, found.budgets, found.ratios, found.ns):
         assert len(sizes) >= 5
         assert sizes[-1] >= 16 * sizes[0]
     assert found.seed not in range(900, 980), "settings were chosen on these"
-
-
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
-        ("draws=8", "draws: 8 is not an integer >= 32"),
-        ("ms=[1]", "ms: 1 is not a number strictly between 1 and 1e+06"),
-        ("epsilons=[0.1,0.5]", "epsilons: 0.5 is not a number strictly between 0 and 0.5"),
-        ("ns=[1]", "ns: [1]; valid: at least 1 different integers >= 2"),
-        ("tails=[0]", "tails: 0 is not a number strictly between 0 and 3"),
-        ("budgets=[8]", "budgets: [8]; valid: at least 2 different integers >= 2"),
-        ("ratios=many", "ratios: many; valid: at least 2"),
-        ("prompts=1", "prompts: 1 is not an integer >= 2"),
-        ("atoms=10", "atoms: 10 is not an integer >= 100"),
-    ],
-)
-def test_bad_input_is_one_line(override: str, message: str, refuses: Callable[..., None]) -> None:
-    refuses(settings, "best_of_n", [override], message)
-
-
-@pytest.mark.slow
-def test_the_command_ends_in_a_verdict_and_a_report(run_claim: Callable[..., Any]) -> None:
-    tiny = [f"{key}={value}".replace(" ", "") for key, value in TINY.items()]
-    verdict, path = run_claim("best_of_n", *tiny)
-    assert of_theorems({check.name for check in verdict.checks if not check.passed}) == set()
-    assert (path / "report.html").read_text().count("<figure") == 3

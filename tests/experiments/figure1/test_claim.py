@@ -124,7 +124,7 @@ def test_command_writes_verdict_and_report(tmp_path: Path) -> None:
         "blindness_examples=32",
         "tracking.wandb=disabled",
     ]
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     done = subprocess.run(
         [sys.executable, "-m", "experiments.figure1", *overrides],
         cwd=root,
@@ -157,7 +157,7 @@ def test_command_writes_verdict_and_report(tmp_path: Path) -> None:
     ],
 )
 def test_bad_input_is_one_line(tmp_path: Path, override: str, message: str) -> None:
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     done = subprocess.run(
         [sys.executable, "-m", "experiments.figure1", override, f"root={tmp_path}/runs"],
         cwd=root,

@@ -12,7 +12,7 @@ import pytest
 from omegaconf import DictConfig
 
 from covlab.claims import arms as several_runs
-from covlab.claims.claim import interval_over_shared_prompts
+from covlab.claims.old_claim import interval_over_shared_prompts
 from covlab.launch.build import build
 from covlab.launch.runs import Finished
 from covlab.report.verdict import Verdict
@@ -155,7 +155,7 @@ def test_an_interval_over_shared_prompts_keeps_their_width() -> None:
 @pytest.mark.slow
 def test_command_trains_three_horizons_and_reuses_them(tmp_path: Path, command_line: Any) -> None:
     arguments, environment = command_line("figure2", [*TINY, f"root={tmp_path}"])
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
 
     def run() -> subprocess.CompletedProcess[str]:
         return subprocess.run(

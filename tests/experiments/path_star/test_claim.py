@@ -312,7 +312,7 @@ def test_a_run_that_does_not_finish_ends_the_command(
 @pytest.mark.slow
 def test_command_trains_three_runs_and_reuses_them(tmp_path: Path, command_line: Any) -> None:
     arguments, environment = command_line("path_star", [*TINY, f"root={tmp_path}"])
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
 
     def run() -> subprocess.CompletedProcess[str]:
         return subprocess.run(

@@ -20,7 +20,7 @@ from covlab.launch.sweeps.requests import as_sweep
 from experiments import train
 
 Sweep = Callable[..., Any]
-HERE = Path(__file__).parent
+TESTS = Path(__file__).parents[3]
 PARAMS = "hydra:\n  sweeper:\n    params:\n      seed: 0,5\n"
 MODE = "hydra:\n  mode: MULTIRUN\n"
 
@@ -29,7 +29,7 @@ MODE = "hydra:\n  mode: MULTIRUN\n"
 def sweep(call: Sweep, monkeypatch: pytest.MonkeyPatch) -> Sweep:
     """Call the command in this process, with `oracles.toy_job` in place of a sweep's jobs."""
     monkeypatch.setattr(cli, "_module", lambda name, run: "oracles.toy_job")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HERE.parent), str(HERE.parents[1])]))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(TESTS), str(TESTS.parent)]))
     return lambda *arguments: call(train.main, *arguments)
 
 

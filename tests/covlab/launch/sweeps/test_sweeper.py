@@ -25,7 +25,7 @@ from covlab.launch.sweeps.slots import Slot, _accelerators, share
 from experiments import train
 
 Sweep = Callable[..., object]
-HERE = Path(__file__).parent
+TESTS = Path(__file__).parents[3]
 LIMIT = 120
 
 
@@ -33,7 +33,7 @@ LIMIT = 120
 def sweep(call: Sweep, monkeypatch: pytest.MonkeyPatch) -> Sweep:
     """Sweep in this process, with `oracles.toy_job` in place of the training command."""
     monkeypatch.setattr(cli, "_module", lambda name, run: "oracles.toy_job")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HERE.parent), str(HERE.parents[1])]))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(TESTS), str(TESTS.parent)]))
     return lambda *arguments: call(train.main, *arguments)
 
 
@@ -258,7 +258,7 @@ def test_workers_see_a_sweep_stop_and_die(tmp_path: Path) -> None:
         [sys.executable, "-c", holder, str(other)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        cwd=HERE.parents[1],
+        cwd=TESTS.parent,
     ) as process:
         assert process.stdout is not None
         process.stdout.readline()
@@ -307,7 +307,7 @@ def test_a_job_stops_when_asked_deserted_or_warned(tmp_path: Path, how: str) -> 
     with subprocess.Popen(
         [sys.executable, "-c", STOPPABLE, *(["stay"] * (how == "warned"))],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env=environment, cwd=HERE.parents[1],
+        env=environment, cwd=TESTS.parent,
     ) as process:  # fmt: skip
         assert process.stdin is not None
         assert process.stdout is not None

@@ -15,7 +15,7 @@ import yaml
 from omegaconf import DictConfig
 from wandb.sdk.launch.sweeps import utils
 
-from covlab.claims.arms import train_runs
+from covlab.claims.several_runs import train_runs
 from covlab.launch import runs
 from covlab.launch.build import build
 from covlab.launch.run_names import run_name
@@ -24,7 +24,7 @@ from covlab.launch.sweeps.sweeper import Job, _check_run_id
 from tracking import read_config, read_records
 from tracking.wandb_names import wandb_name
 
-FILE = Path(__file__).parents[2] / "conf" / "wandb_sweep.yaml"
+FILE = Path(__file__).parents[4] / "conf" / "wandb_sweep.yaml"
 LIMIT = 600
 
 

@@ -1,0 +1,162 @@
+"""Settings of a claim: a frozen dataclass whose field types say what each value must be.
+
+@dataclass(frozen=True)
+class Settings:
+    draws: Annotated[int, Whole(32)] = 96  # instances of each size
+    epsilons: Annotated[tuple[float, ...], Reals(0, 0.5)] = (0.3, 0.1)
+
+settings = read(Settings, config)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from omegaconf import OmegaConf
+
+from tasks import check_seed
+from tasks.checks import flag, real, reals, whole, wholes
+
+__all__ = ["Flag", "OneOf", "Real", "Reals", "Section", "Seed", "Whole", "Wholes", "read"]
+
+S = TypeVar("S")
+
+
+@dataclasses.dataclass(frozen=True)
+class Whole:
+    """An integer >= `least`, and <= `most` where it is given."""
+
+    least: int = 0
+    most: int | None = None
+
+    def __call__(self, field: str, value: Any) -> int:
+        return whole(field, value, self.least, self.most)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Real:
+    """A finite number > `above` or >= `least`, and < `below` or <= `most`."""
+
+    above: float | None = None
+    least: float | None = None
+    below: float | None = None
+    most: float | None = None
+
+    def __call__(self, field: str, value: Any) -> float:
+        return real(field, value, above=self.above, least=self.least, below=self.below, most=self.most)
+
+
+@dataclasses.dataclass(frozen=True)
+class Wholes:
+    """At least `at_least` different integers >= `least`, kept in increasing order."""
+
+    least: int = 0
+    at_least: int = 1
+
+    def __call__(self, field: str, value: Any) -> tuple[int, ...]:
+        return wholes(field, value, self.least, self.at_least)
+
+
+@dataclasses.dataclass(frozen=True)
+class Reals:
+    """At least `at_least` different numbers strictly between two, kept in increasing order."""
+
+    above: float
+    below: float
+    at_least: int = 1
+
+    def __call__(self, field: str, value: Any) -> tuple[float, ...]:
+        return reals(field, value, self.above, self.below, self.at_least)
+
+
+@dataclasses.dataclass(frozen=True)
+class Flag:
+    """True or false."""
+
+    def __call__(self, field: str, value: Any) -> bool:
+        return flag(field, value)
+
+
+@dataclasses.dataclass(frozen=True)
+class Seed:
+    """A seed that every random stream takes, see `tasks.check_seed`."""
+
+    def __call__(self, field: str, value: Any) -> int:
+        return check_seed(field, value)
+
+
+@dataclasses.dataclass(frozen=True)
+class OneOf:
+    """One of the texts."""
+
+    valid: tuple[str, ...]
+
+    def __call__(self, field: str, value: Any) -> str:
+        if value not in self.valid:
+            raise ValueError(f"{field}: {value!r} is not one of {', '.join(self.valid)}")
+        return str(value)
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """A mapping with exactly the fields of the dataclass `kind`, read into it."""
+
+    kind: type[Any]
+
+    def __call__(self, field: str, value: Any) -> Any:
+        names = [each.name for each in dataclasses.fields(self.kind)]
+        if not isinstance(value, Mapping) or set(value) != set(names):
+            raise ValueError(f"{field}: {value!r}; valid: a mapping with {', '.join(names)}")
+        return read(self.kind, value, field)
+
+
+Check = Callable[[str, Any], Any]
+"""A field's check: takes the field's full name and the given value, returns the value to keep."""
+
+
+def read(kind: type[S], config: Mapping[Any, Any], where: str = "") -> S:
+    """The settings of a configuration, every field checked by its annotation.
+
+    Args:
+        kind: a dataclass whose fields are `Annotated[<type>, <check>]`; what concerns several fields at once
+            it refuses in `__post_init__`.
+        config: a mapping with a value for each field; further keys are left alone.
+        where: the dotted name of the mapping, for messages.
+
+    Raises:
+        ValueError: one line that names the field, its value and what would be valid.
+
+    Example:
+        >>> @dataclasses.dataclass(frozen=True)
+        ... class Settings:
+        ...     draws: typing.Annotated[int, Whole(32)]
+        >>> read(Settings, {"draws": 64})
+        Settings(draws=64)
+        >>> read(Settings, {"draws": 8})
+        Traceback (most recent call last):
+        ValueError: draws: 8 is not an integer >= 32
+    """
+    values: Any = OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
+    prefix = f"{where}." if where else ""
+    checks = field_checks(kind).items()
+    return kind(**{name: check(f"{prefix}{name}", values[name]) for name, check in checks})
+
+
+def field_checks(kind: type[Any]) -> dict[str, Check]:
+    """The check of each field.
+
+    Raises:
+        TypeError: a field's annotation has no check.
+    """
+    hints = typing.get_type_hints(kind, include_extras=True)
+    found: dict[str, Check] = {}
+    for field in dataclasses.fields(kind):
+        metadata = getattr(hints[field.name], "__metadata__", ())
+        check = next((each for each in metadata if callable(each)), None)
+        if check is None:
+            raise TypeError(f"{kind.__qualname__}.{field.name}: Annotated[<type>, <check>] is needed")
+        found[field.name] = check
+    return found
