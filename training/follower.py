@@ -1,4 +1,4 @@
-"""What a process trains with that leaves files and terminal to the first one."""
+"""Sink and checkpoints of processes that leave files and terminal to the first process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from training.sink import Record, Sink
 
 
 class SilentSink(Sink):
-    """A sink that keeps nothing."""
+    """Sink without output."""
 
     def metrics(self, records: Sequence[Record]) -> None:
         """Nothing."""
@@ -54,12 +54,12 @@ class SilentSink(Sink):
         return
 
     def position(self) -> int:
-        """No lines."""
+        """Number of lines: 0."""
         return 0
 
 
 class SilentCheckpoints(Checkpoints):
-    """Checkpoints that another process writes and reads: only the policy is the same."""
+    """Checkpoints that another process reads and writes, with the policy of that process."""
 
     def __init__(self, policy: CheckpointPolicy) -> None:
         self.policy = policy
@@ -70,7 +70,7 @@ class SilentCheckpoints(Checkpoints):
     def restore(
         self, abstract_state: Callable[[int], Any], warn: Callable[[str], None], lines: int | None = None
     ) -> None:
-        """Nothing: the first process says what it found."""
+        """Nothing, because the first process shares the restored state."""
 
     def save_parameters(self, phase: str, step: int, params: Any) -> None:
         """Nothing."""
