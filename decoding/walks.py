@@ -60,7 +60,7 @@ class ModelPolicy(Walk):
         tokens: Int[Array, "batch chains"],
         depth: Int[Array, "batch chains"],
     ) -> tuple[Float[Array, "batch chains vocab"], Cache]:
-        """One step of the model for every chain, each at its own depth."""
+        """One step of the model per chain; depths may differ."""
         logits, cache = self.model.step(self.params, cache, _fed(problem, tokens, depth), depth)
         return jax.nn.log_softmax(_only(self.tokens, logits / self.temperature)), cache
 
@@ -87,7 +87,7 @@ class ModelValues(Walk):
         tokens: Int[Array, "batch chains"],
         depth: Int[Array, "batch chains"],
     ) -> tuple[Float[Array, "batch chains vocab"], Cache]:
-        """One step of the network for every chain, each at its own depth."""
+        """One step of the network per chain; depths may differ."""
         logits, cache = self.model.step(self.params, cache, _fed(problem, tokens, depth), depth)
         return jax.nn.log_sigmoid(logits), cache
 

@@ -1,4 +1,4 @@
-"""The `Task` seam: a data distribution that knows its own probabilities exactly."""
+"""The `Task` seam: a data distribution with exactly known probabilities."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def validity(self, latent: Any, response: Int[Array, " response"]) -> Float[Array, ""]:
-        """1 if the response obeys the task's local rules (whatever the probability), else 0."""
+        """1 if the response obeys the task's local rules (at any probability), else 0."""
 
     def enumerate(self, latent: Any) -> Enumeration:
         """All valid responses of the prompt, `num_enumerated` rows.

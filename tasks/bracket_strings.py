@@ -236,7 +236,7 @@ class BracketStrings(Task):
         return (valid & self._shallow(parsed)).astype(jnp.float32)
 
     def validity(self, latent: BracketLatent, response: Int[Array, " response"]) -> Float[Array, ""]:
-        """1 if the string is balanced and of an accepted length, whatever its depth."""
+        """1 if the string is balanced and of an accepted length, at any depth, else 0."""
         return self._judge(latent, response)[1].astype(jnp.float32)
 
     def innermost(

@@ -20,7 +20,7 @@ _SETTINGS = {"jax_threefry_partitionable": True, "jax_random_seed_offset": 0, "j
 
 
 def pin_settings() -> None:
-    """Set JAX's settings to the values that streams require, whatever the environment says.
+    """Set JAX's settings to the values that streams require, regardless of the environment.
 
     Programs must call this before the first array. `stream` refuses other values.
     """
@@ -36,7 +36,7 @@ def stream(seed: int | Int[Array, ""], *path: str | int | Int[Array, ""]) -> PRN
     train and evaluation data differ by name (`("train", phase)` against `("evaluation", split)`), never by a
     neighbouring seed.
 
-    The key is a typed key of threefry2x32, whatever `jax_default_prng_impl` says.
+    The key is a typed key of threefry2x32, regardless of `jax_default_prng_impl`.
 
     Raises:
         ValueError: a seed that is not in [0, 2^31), an integer of the path that is not in [0, 2^32), or a

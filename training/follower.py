@@ -16,41 +16,41 @@ class SilentSink(Sink):
     """Sink without output."""
 
     def metrics(self, records: Sequence[Record]) -> None:
-        """Nothing."""
+        """Do nothing."""
         return
 
     def timing(self, record: Record) -> None:
-        """Nothing."""
+        """Do nothing."""
         return
 
     def arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
-        """Nothing."""
+        """Do nothing."""
         return
 
     def histogram(self, name: str, global_step: int, values: np.ndarray, weights: np.ndarray) -> None:
-        """Nothing."""
+        """Do nothing."""
         return
 
     def table(
         self, name: str, global_step: int, columns: Sequence[str], rows: Sequence[Sequence[Any]]
     ) -> None:
-        """Nothing."""
+        """Do nothing."""
         return
 
     def progress(self, phase: str, step: int, total: int, info: Mapping[str, float]) -> None:
-        """Nothing."""
+        """Do nothing."""
         return
 
     def message(self, text: str) -> None:
-        """Nothing."""
+        """Do nothing."""
         return
 
     def flush(self) -> None:
-        """Nothing."""
+        """Do nothing."""
         return
 
     def rewind(self, position: int) -> None:
-        """Nothing."""
+        """Do nothing."""
         return
 
     def position(self) -> int:
@@ -65,15 +65,15 @@ class SilentCheckpoints(Checkpoints):
         self.policy = policy
 
     def save(self, global_step: int, position: Position, state: Any) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def restore(
         self, abstract_state: Callable[[int], Any], warn: Callable[[str], None], lines: int | None = None
     ) -> None:
-        """Nothing, because the first process shares the restored state."""
+        """None, because the first process shares the restored state."""
 
     def save_parameters(self, phase: str, step: int, params: Any) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def close(self) -> None:
-        """Nothing."""
+        """Do nothing."""
