@@ -188,7 +188,7 @@ class Strongest:
 
 @dataclass(frozen=True)
 class Statistic:
-    """One of `KINDS` with its parameter.
+    """One of `KINDS` with a parameter.
 
     Attributes:
         kind: name of the comparison.

@@ -110,7 +110,7 @@ class AutoregressiveLinear(TiltedTask):
 
     @property
     def mu(self) -> tuple[float, ...]:
-        """Probability of each prompt."""
+        """Probabilities mu of the prompts."""
         return self.prompt_probs or (1 / self.num_prompts,) * self.num_prompts
 
     @property
@@ -135,7 +135,7 @@ class AutoregressiveLinear(TiltedTask):
 
     @property
     def group_probs(self) -> tuple[float, ...]:
-        """Probability of each class."""
+        """Probabilities of the classes."""
         return self.mu if self.classes == "prompts" else (1.0,)
 
     def draw_prompt(self, key: PRNGKeyArray, group: Int[Array, ""]) -> Int[Array, ""]:

@@ -72,7 +72,7 @@ class Task(abc.ABC):
     @property
     @abc.abstractmethod
     def group_probs(self) -> tuple[float, ...]:
-        """Probability of each class; sums to 1."""
+        """Probabilities of the classes; sum to 1."""
 
     @property
     def least_prompts(self) -> int:
@@ -141,7 +141,7 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def sample_group(self, key: PRNGKeyArray, group: Int[Array, ""]) -> Example:
-        """Draw one example given its class."""
+        """Draw one example of the class `group`."""
 
     @abc.abstractmethod
     def log_prob(self, latent: Any, response: Int[Array, " response"]) -> Float[Array, ""]:

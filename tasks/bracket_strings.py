@@ -114,7 +114,7 @@ class BracketStrings(Task):
 
     @property
     def _type_probs(self) -> tuple[float, ...]:
-        """Probability of each type of an open bracket."""
+        """Probabilities of the types of an open bracket."""
         return (1 / self.num_types,) * self.num_types
 
     @property

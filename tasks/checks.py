@@ -69,7 +69,7 @@ def real(
         and (most is None or number <= most)
     ):
         return number
-    # An infinity may lie within the range, so only then the message says "finite".
+    # The message says "finite" only for an infinity, which may lie within the range.
     finite = "finite " if math.isinf(number) else ""
     raise _refusal(field, value, _range(above, least, below, most, finite), other)
 

@@ -97,7 +97,7 @@ class DCO(Objective):
         real("objective.n", self.n, least=1, most=LARGEST_N)
 
     def losses(self, scores: Scores) -> Float[Array, "*batch"]:
-        """Loss of each sequence."""
+        """Loss per sequence."""
         return -log_pass(scores.log_probs, self.n)
 
 
@@ -121,7 +121,7 @@ class StepwiseDCO(Objective):
         real("objective.n", self.n, least=1, most=LARGEST_N)
 
     def losses(self, scores: Scores) -> Float[Array, "*batch"]:
-        """Loss of each sequence."""
+        """Loss per sequence."""
         return -jnp.sum(jnp.where(scores.mask, log_pass(scores.tokens, self.n), 0.0), axis=-1)
 
 

@@ -58,7 +58,7 @@ class RepresentationBonus(Bonus):
         real("bonus.weight", self.weight, least=0)
 
     def __call__(self, policy: Policy, batch: TrainingBatch) -> Float[Array, "batch samples"]:
-        """The bonus of each response."""
+        """Bonus per response."""
         rewards = _rewards_of(batch)
         features = response_features(
             policy.model, policy.params, batch.prompt, batch.prompt_mask, batch.responses, batch.response_mask
@@ -90,7 +90,7 @@ class CountBonus(Bonus):
         real("bonus.weight", self.weight, least=0)
 
     def __call__(self, policy: Policy, batch: TrainingBatch) -> Float[Array, "batch samples"]:
-        """The bonus of each response."""
+        """Bonus per response."""
         rewards = _rewards_of(batch)
         shown = jnp.where(batch.response_mask, batch.responses, -1)
         same = jnp.all(shown[:, :, None] == shown[:, None, :], axis=-1)
