@@ -1,4 +1,4 @@
-"""Spending test-time compute."""
+"""Test-time compute: decoders and the base models and value functions that guide them."""
 
 from decoding.action_rejection import ActionRejection
 from decoding.backtracking import BacktrackingRejection

@@ -1,4 +1,4 @@
-"""Action-level rejection sampling: guided by values at every token, never back."""
+"""Action-level rejection sampling: guided by values at every token, without backtracking."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from tasks import categorical
 
 @dataclasses.dataclass(frozen=True)
 class ActionRejection(Explorer):
-    """At each node go to child a with probability prop. to pi_ref(a|x, y_1:h) V^(x, y_1:h a), tau at leaves.
+    """Draw child a with probability prop. to pi_ref(a|x, y_1:h) V^(x, y_1:h a) at every node, tau at leaves.
 
-    Law: prod_h pi_ref V^(child) / sum_a pi_ref V^(child a): pi* if V^ is exact; errors multiply over the
-    horizon if it is not. Cost: a query a child of positive base probability, a token a depth. Where all
-    children have weight 0 the chain gives up, unfinished.
+    Law: prod_h pi_ref V^(child) / sum_a pi_ref V^(child a), which is pi* if V^ is exact; otherwise errors
+    multiply over the horizon. Cost: one query per child of positive base probability, one token per depth. A
+    chain stops unfinished where all children have weight 0.
 
     Source: arXiv 2510.03149, section 2 (ActionLevelRS).
     """
 
     def act(self, tree: Tree, state: Chains, own: Any, which: Flags, keys: Keys) -> tuple[Chains, Any]:
-        """Draw a child by its weight, stop at a leaf or where there is none to draw."""
+        """Draw a child by weight; stop at a leaf or where all weights are 0."""
         leaf = which & at_leaf(tree, state)
         weights = state.at(state.log_probs) + state.at(state.values)
         stuck = which & ~leaf & (jnp.max(weights, axis=-1) == -jnp.inf)
@@ -32,5 +32,5 @@ class ActionRejection(Explorer):
         return state.stop(leaf | stuck, leaf), own
 
     def pay_for_children(self, state: Chains, which: Flags, number: PerChain) -> Chains:
-        """A query a child."""
+        """Charge one query per child."""
         return self.pay(state, which, number)[0]

@@ -1,4 +1,4 @@
-"""Value functions that are wrong in a known way: late, or too fond of one action."""
+"""Value functions with a known error: delayed, or overrating one action."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from tasks.checks import real, whole
 @walk(data_fields=[], meta_fields=["task", "delay"])
 @dataclasses.dataclass(frozen=True)
 class Delayed(Walk):
-    """V^(x, y_1:h) = V(x, y_1:h-d), the exact value of d tokens ago; V(x) for h <= d.
+    """V^(x, y_1:h) = V(x, y_1:h-d), the exact value d tokens earlier; V(x) for h <= d.
 
-    Siblings have equal values. Decoders ask the verifier at leaves, so that the delay ends there.
+    Siblings have equal values. Decoders query the verifier at leaves, where there is no delay.
 
     Attributes:
-        task: knows its values exactly.
+        task: a task with exact values.
         delay: d >= 1.
 
     Source: Taming Imperfect Process Verifiers, arXiv 2510.03149, Example 3.2 (d = 1).
@@ -49,7 +49,7 @@ class Delayed(Walk):
         tokens: Int[Array, "batch chains"],
         depth: Int[Array, "batch chains"],
     ) -> tuple[Float[Array, "batch chains vocab"], Cache]:
-        """ln V of the ancestor d tokens above the children, the same number for all of them."""
+        """ln V of the ancestor d tokens above the children, equal for all children."""
         path = put(cache, depth - 1, tokens)
         seen = jnp.maximum(depth + 1 - self.delay, 0)
         one = jax.vmap(self.task.value, in_axes=(None, 0, 0))
@@ -64,14 +64,14 @@ class Overrated(Walk):
     """V^(x, y_1:h) = (1 + epsilon 1{y_h = token}) V(x, y_1:h).
 
     Attributes:
-        task: knows its values exactly.
+        task: a task with exact values.
         token: the overrated action.
-        epsilon: > -1.
+        epsilon: relative error > -1.
 
     Source: Taming Imperfect Process Verifiers, arXiv 2510.03149, Example 3.1.
 
     Raises:
-        ValueError: a token that is no response token, an epsilon <= -1.
+        ValueError: a token that is not a response token, an epsilon <= -1.
     """
 
     task: Task
@@ -85,7 +85,7 @@ class Overrated(Walk):
             real("epsilon", self.epsilon, above=-1)
 
     def start(self, problem: Problem, chains: int) -> Cache:
-        """Those of the exact values."""
+        """Cache of the exact values."""
         return TaskValues(self.task).start(problem, chains)
 
     def step(
@@ -95,6 +95,6 @@ class Overrated(Walk):
         tokens: Int[Array, "batch chains"],
         depth: Int[Array, "batch chains"],
     ) -> tuple[Float[Array, "batch chains vocab"], Cache]:
-        """The exact values, with ln(1 + epsilon) added at the token."""
+        """ln of the exact values, with ln(1 + epsilon) added at the token."""
         values, cache = TaskValues(self.task).step(problem, cache, tokens, depth)
         return values.at[..., self.token].add(jnp.log1p(self.epsilon)), cache

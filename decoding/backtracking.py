@@ -15,8 +15,7 @@ from tasks.checks import flag, real, whole
 
 
 class Checking(NamedTuple):
-    """What the method remembers of each chain: how often it may still go back, and how many tokens it is to
-    take greedily."""
+    """State of a chain: how often it may still backtrack, and the number of greedy tokens to come."""
 
     quota: PerChain
     greedy: PerChain
@@ -24,25 +23,22 @@ class Checking(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class BacktrackingRejection(Explorer):
-    """Draw a token from the base model and ask the process verifier whether the prefix can still become a
-    correct response; if not, erase the last `stride` tokens and take the base model's likeliest token for as
-    many positions; `quota` times at most, then go on unchecked.
+    """Draw tokens from the base model and backtrack where the process verifier rejects the prefix.
 
-    A prefix passes if V^ >= threshold (tau at leaves). Tokens taken greedily are not checked, save a leaf.
-    Cost: a query a token that is checked. A response is finished when a leaf is reached and was accepted, or
-    reached after the quota was used up: its reward says which.
+    A prefix passes if V^ >= threshold (tau at leaves). A rejection erases the last `stride` tokens and
+    replaces them by the base model's most likely tokens. After `quota` rejections, tokens are not checked.
+    Greedy tokens are not checked either, except at a leaf. Cost: one query per checked token. A response is
+    finished when a leaf is accepted, or reached after the quota; the reward distinguishes the two.
 
-    With `stride` 1 and without `greedy` it is tokenwise rejection sampling: a token is redrawn until it
-    passes, and the law is pi_ref restricted at each token to the children that pass, as long as the quota
-    lasts.
+    `stride` 1 without `greedy` is tokenwise rejection sampling: a token is redrawn until it passes. The law
+    is then pi_ref restricted to the children that pass, within the quota.
 
     Attributes:
         budget: largest number of queries of a chain.
-        quota: largest number of times that a chain goes back.
-        stride: tokens that are erased; at the root's side as many as there are.
-        threshold: on V^, in (0, 1].
-        greedy: take the likeliest token at the positions erased, as the paper does; else draw them again, and
-            check them.
+        quota: largest number of times that a chain backtracks.
+        stride: number of erased tokens, or fewer near the root.
+        threshold: least V^ that passes, in (0, 1].
+        greedy: replace erased tokens by the most likely ones, as in the paper; else redraw and check them.
 
     Source: Botta et al., On the query complexity of verifier-assisted language generation, arXiv 2502.12123,
     algorithm 1.
@@ -64,14 +60,14 @@ class BacktrackingRejection(Explorer):
         flag("greedy", self.greedy)
 
     def own_state(self, tree: Tree, state: Chains) -> Checking:
-        """The whole quota; the root is not checked."""
+        """The full quota and no greedy tokens; the root is not checked."""
         zero = jnp.zeros_like(state.depth)
         return Checking(zero + self.quota, zero)
 
     def act(
         self, tree: Tree, state: Chains, own: Checking, which: Flags, keys: Keys
     ) -> tuple[Chains, Checking]:
-        """Take a token, check where it leads, and go back if that is refused."""
+        """Append a token, check the prefix, and backtrack if the prefix is rejected."""
         over = which & at_leaf(tree, state)
         state = state.stop(over, over)
         which &= ~over

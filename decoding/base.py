@@ -1,4 +1,4 @@
-"""The seams of test-time compute: what walks the tree of partial responses, what guides it, what it costs."""
+"""The `Walk` and `Decoder` seams of test-time compute on trees of partial responses."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ Cache = Any
 
 
 class Problem(NamedTuple):
-    """A batch of prompts to be answered.
+    """A batch of prompts to decode.
 
-    The responses of prompt x are the leaves of a tree whose nodes are the prefixes y_1:h: those of `depth`
-    tokens, and those that end in the task's `end_token`, if it has one.
+    The responses to prompt x are the leaves of a tree whose nodes are the prefixes y_1:h. Leaves are prefixes
+    of `depth` tokens and prefixes that end in the task's `end_token`, if there is one.
     """
 
     prompt: Int[Array, "batch prompt"]
@@ -28,18 +28,16 @@ class Problem(NamedTuple):
 
 
 class Decoded(NamedTuple):
-    """Responses and what they cost.
+    """Responses and their cost.
 
     Attributes:
-        responses: padded with `PAD` after the last token; where `finished` is False, whatever prefix was
-            reached.
-        finished: whether a leaf was returned before the budget ended (for the rejection methods: an accepted
-            one).
-        reward: the verifier's tau(x, y) of the returned leaf; 0 where not finished.
-        queries: evaluations of the value function or of the verifier: one for each node whose value was asked
-            for and not yet known. Known are the children of the nodes on the path last fed, also below a node
-            that the chain has gone back to, until another way is fed.
-        tokens: tokens that the base model was fed to produce this response.
+        responses: padded with `PAD` after the last token; an unfinished response is the prefix reached.
+        finished: True if a leaf (for rejection methods: an accepted leaf) was returned within the budget.
+        reward: verifier's tau(x, y) of the returned leaf; 0 where not finished.
+        queries: number of nodes evaluated by the value function or the verifier. Cached values are free: the
+            children of all nodes on the path last evaluated, including those below a node that the chain
+            backtracked to, until another path overwrites them.
+        tokens: number of tokens that the base model processed for this response.
     """
 
     responses: Int[Array, "batch chains response"]
@@ -50,16 +48,16 @@ class Decoded(NamedTuple):
 
 
 class Walk(abc.ABC):
-    """A number for every child of a node, for chains that move up and down their trees.
+    """A number for every child of a node, for chains that move up and down a tree.
 
-    A cache is indexed by depth: a chain that goes back to a node of smaller depth and on from there feeds the
-    next token at that depth, and what lay below is overwritten. Nothing of the prefix is computed again.
-    Implementations are frozen dataclasses registered as pytrees (parameters are leaves, the rest is static).
+    Caches are indexed by depth. After a chain backtracks, the next token is written at the smaller depth and
+    overwrites the entries below; nothing of the prefix is recomputed. Implementations are frozen dataclasses
+    registered as pytrees (parameters are leaves, other fields are static).
     """
 
     @abc.abstractmethod
     def start(self, problem: Problem, chains: int) -> Cache:
-        """The cache of `chains` chains at the root of each prompt's tree."""
+        """Cache of `chains` chains at the root of the tree of every prompt."""
 
     @abc.abstractmethod
     def step(
@@ -69,31 +67,30 @@ class Walk(abc.ABC):
         tokens: Int[Array, "batch chains"],
         depth: Int[Array, "batch chains"],
     ) -> tuple[Float[Array, "batch chains vocab"], Cache]:
-        """Move each chain to the node of depth `depth` that its own path and `tokens` lead to, and return one
-        number for each child of it.
+        """Move every chain to the node at `depth` on the path extended by `tokens`; one number per child.
 
-        `tokens` is the last token of the node (anything at the root, depth 0). A policy returns
+        `tokens` are the last tokens of the nodes (arbitrary at the root, depth 0). A policy returns
         ln pi_ref(a | x, y_1:h), values return ln V^(x, y_1:h a), both in nats, -inf for 0.
         """
 
 
 class Decoder(abc.ABC):
-    """A way to spend test-time compute: frozen dataclasses whose fields are the method's settings and its
-    budget. Pure JAX: batched over prompts and chains, `jit` with the decoder, the task and `chains` static.
+    """Method of test-time compute, in pure JAX, batched over prompts and chains.
 
-    Chains are independent. Every decoder ends: where its budget does not suffice, `finished` says so.
+    Implementations are frozen dataclasses whose fields are the settings and the budget, so that the decoder,
+    the task and `chains` are static arguments of `jit`. Chains are independent. Every decoder terminates;
+    where the budget does not suffice, `finished` is False.
     """
 
     @abc.abstractmethod
     def __call__(
         self, task: Task, policy: Walk, values: Walk, problem: Problem, key: PRNGKeyArray, chains: int
     ) -> Decoded:
-        """`chains` responses of each prompt. `task.reward` is the verifier tau, asked at leaves in place of
-        `values`."""
+        """`chains` responses per prompt; the verifier tau = `task.reward` replaces `values` at leaves."""
 
 
 def problem_of(task: Task, example: Example) -> Problem:
-    """The prompts of a batch of examples, to be answered."""
+    """The prompts of a batch of examples as a `Problem`."""
     return Problem(
         example.prompt, example.prompt_mask, example.latent, jax.vmap(task.max_tokens)(example.latent)
     )
@@ -103,5 +100,5 @@ def problem_of(task: Task, example: Example) -> Problem:
 def decode(
     decoder: Decoder, task: Task, policy: Walk, values: Walk, problem: Problem, key: PRNGKeyArray, chains: int
 ) -> Decoded:
-    """`decoder(...)`, compiled: a program for each decoder, task, number of chains and shape of the rest."""
+    """`decoder(...)`, compiled per decoder, task, number of chains and shapes of the other arguments."""
     return decoder(task, policy, values, problem, key, chains)

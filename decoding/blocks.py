@@ -1,4 +1,4 @@
-"""Block by block: several candidate blocks from the base model, of which the values choose one."""
+"""Blockwise decoding: the values choose one of several candidate blocks from the base model."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ PerChainFloat = Float[Array, "batch chains"]
 
 
 class Blocks(NamedTuple):
-    """What a block method remembers of each chain.
+    """State of a chain in a block method.
 
     Attributes:
         root: depth of the node where the block begins.
-        drawn: candidates of this block that were drawn and valued so far.
-        kept: the path to the one that is kept, `kept_depth` tokens long.
-        weight: ln of what `drawn` candidates were kept by: the largest value, or the values' sum.
+        drawn: number of candidates of this block that were drawn and valued so far.
+        kept: path to the kept candidate, `kept_depth` tokens long.
+        weight: ln of the largest value or of the sum of values of the `drawn` candidates.
     """
 
     root: PerChain
@@ -37,19 +37,18 @@ class Blocks(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class BlockDecoder(Explorer):
-    """At a node draw `candidates` blocks of `block_length` tokens from the base model, each cut short by a
-    leaf, value the node that each ends at (tau at leaves), keep one, and go on from there.
+    """Draw `candidates` blocks of `block_length` tokens from the base model, keep one by value, repeat.
 
-    Cost: a query a candidate. The candidates of a block are drawn one after the other from the node's cache;
-    the block that is kept is fed again as far as the cache no longer holds it, so a block costs up to
-    1 + (candidates + 1)(block_length - 1) tokens. If all candidates have value 0 the chain gives up,
-    unfinished.
+    A block ends early at a leaf. The value of a block is V^ at the last node, tau at a leaf. Cost: one query
+    per candidate. Candidates are drawn in sequence from the cache of the node, and the part of the kept block
+    that the cache no longer holds is recomputed, so a block costs up to
+    1 + (candidates + 1)(block_length - 1) tokens. A chain stops unfinished if all candidates have value 0.
 
     Attributes:
         budget: largest number of queries of a chain.
-        block_length: tokens of a block; with at least as many as a response has, whole responses are chosen
-            from by the verifier alone.
-        candidates: blocks drawn.
+        block_length: tokens of a block; with at least the tokens of a response, the verifier alone chooses
+            among whole responses.
+        candidates: number of blocks drawn.
 
     Raises:
         ValueError: a field that is not an integer >= 1.
@@ -67,8 +66,7 @@ class BlockDecoder(Explorer):
     def keep(
         self, weight: PerChainFloat, value: PerChainFloat, key: PRNGKeyArray
     ) -> tuple[Flags, PerChainFloat]:
-        """Whether a new candidate of ln V^ `value` takes the place of the one kept before, and the new
-        `weight`."""
+        """(True if a new candidate of ln V^ `value` replaces the kept one, new `weight`)."""
 
     @property
     def num_keys(self) -> int:
@@ -81,8 +79,8 @@ class BlockDecoder(Explorer):
         return Blocks(zero, zero, state.path, zero, jnp.full(zero.shape, -jnp.inf, jnp.float32))
 
     def act(self, tree: Tree, state: Chains, own: Blocks, which: Flags, keys: Keys) -> tuple[Chains, Blocks]:
-        """Draw a token; at the end of a block value it; after the last candidate go on with the one kept."""
-        # Between blocks, a leaf is where the method ends.
+        """Draw a token, value the block at the end, and continue from the kept block after the last one."""
+        # At a leaf between blocks the response is complete.
         over = which & at_leaf(tree, state) & (state.depth == own.root)
         state = state.stop(over, over)
         state = draw(state, which & ~over, keys[0])
@@ -102,7 +100,7 @@ class BlockDecoder(Explorer):
         return self._go_on(state.stop(none, jnp.zeros_like(none)), own, chosen & ~none)
 
     def _go_on(self, state: Chains, own: Blocks, which: Flags) -> tuple[Chains, Blocks]:
-        """Those of `which` continue at the end of the block that was kept."""
+        """Move the chains of `which` to the end of the kept block."""
         state = state.move(own.kept, own.kept_depth, which)
         return state, own._replace(
             root=jnp.where(which, own.kept_depth, own.root),
@@ -113,10 +111,10 @@ class BlockDecoder(Explorer):
 
 @dataclasses.dataclass(frozen=True)
 class BlockBestOfN(BlockDecoder):
-    """Keep the candidate with the largest V^, the first drawn of equals.
+    """Keep the candidate with the largest V^, or the first drawn of these.
 
-    Law of a block: that of the best of `candidates` draws from the base model. With one block a response it
-    is Best-of-N by the verifier.
+    A block has the law of the best of `candidates` draws from the base model. One block per response is
+    Best-of-N by the verifier.
 
     Source: arXiv 2510.03149, section 5.2, after Botta et al., arXiv 2502.12123, appendix B.
     """
@@ -124,15 +122,16 @@ class BlockBestOfN(BlockDecoder):
     def keep(
         self, weight: PerChainFloat, value: PerChainFloat, key: PRNGKeyArray
     ) -> tuple[Flags, PerChainFloat]:
-        """If it is better."""
+        """Keep a candidate of larger value."""
         return value > weight, jnp.maximum(weight, value)
 
 
 @dataclasses.dataclass(frozen=True)
 class BlockRejection(BlockDecoder):
-    """Keep one of the candidates with probability prop. to its V^.
+    """Keep a candidate with probability prop. to V^.
 
-    Law of a block: self-normalised importance sampling; prop. to pi_ref V^ as `candidates` grows.
+    A block has the law of self-normalised importance sampling, which tends to pi_ref V^ / sum as `candidates`
+    grows.
 
     Source: arXiv 2510.03149, section 5.2.
     """
@@ -140,6 +139,6 @@ class BlockRejection(BlockDecoder):
     def keep(
         self, weight: PerChainFloat, value: PerChainFloat, key: PRNGKeyArray
     ) -> tuple[Flags, PerChainFloat]:
-        """With probability V^ / (sum of V^ so far, its own included), which leaves each with V^ / (sum)."""
+        """Keep a candidate with probability V^ / (sum of V^ so far, this candidate included)."""
         new = categorical(key, jnp.stack([weight, value], axis=-1)) == 1
         return new, jnp.logaddexp(weight, value)

@@ -1,4 +1,4 @@
-"""Values that are wrong on purpose, and values estimated by rollouts: fixed functions of the node."""
+"""Corrupted values and rollout estimates of values, both fixed functions of the node."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from tasks.checks import real, whole
 from tasks.streams import IMPLEMENTATION
 
 _DRAWS = 2**32 - 1
-"""Folded into a node's key for what is drawn below it: no token's number, which makes a child's key."""
+"""Folded into the key of a node for draws below it; not a token, as tokens make the keys of children."""
 
 Keys = UInt32[Array, "batch chains depths key"]
 NodeKeys = UInt32[Array, "batch chains key"]
 
 
 def _per_chain(function: Callable[..., Array], keys: NodeKeys, *arguments: Array) -> Array:
-    """`function(key, ...)` of every chain, with the chain's own key."""
+    """`function(key, ...)` of every chain."""
 
     def one(data: Array, *rest: Array) -> Array:
         return function(jax.random.wrap_key_data(data, impl=IMPLEMENTATION), *rest)
@@ -33,13 +33,15 @@ def _per_chain(function: Callable[..., Array], keys: NodeKeys, *arguments: Array
 
 
 def _fold(keys: NodeKeys, numbers: Shaped[Array, "batch chains"]) -> NodeKeys:
-    """Every chain's key with a number of its own folded in."""
+    """Keys of the chains with one number per chain folded in."""
     return _per_chain(lambda key, number: jax.random.key_data(jax.random.fold_in(key, number)), keys, numbers)
 
 
 def _root_keys(problem: Problem, seed: int, task: Task, chains: int) -> Keys:
-    """Room for the keys of the nodes on every chain's path; the root's is a function of the seed and of the
-    prompt's real tokens."""
+    """Keys of the nodes on every chain's path, filled at the root.
+
+    The key of the root is a function of the seed and of the prompt's tokens without padding.
+    """
 
     def of_prompt(prompt: Array, mask: Array) -> Array:
         def fold(data: Array, place: tuple[Array, Array]) -> tuple[Array, None]:
@@ -56,7 +58,7 @@ def _root_keys(problem: Problem, seed: int, task: Task, chains: int) -> Keys:
 def _descend(
     keys: Keys, tokens: Int[Array, "batch chains"], depth: Int[Array, "batch chains"]
 ) -> tuple[NodeKeys, Keys]:
-    """The key of each chain's node, its parent's with the node's last token folded in, and all of them."""
+    """(key of every chain's node, keys along the path); a key folds the last token into the parent's key."""
     parent = jnp.take_along_axis(keys, jnp.maximum(depth - 1, 0)[..., None, None], axis=2)[:, :, 0]
     key = jnp.where((depth == 0)[..., None], keys[:, :, 0], _fold(parent, tokens))
     here = jnp.arange(keys.shape[2]) == depth[..., None]
@@ -73,17 +75,17 @@ class _CorruptedCache(NamedTuple):
 class Corrupted(Walk):
     """Values with a multiplicative error at every node: V^ = V exp(u), |u| <= ln(1 + error).
 
-    The error is a function of (seed, prompt, node): a node asked twice, by whichever chain and in whichever
-    batch, has the same one. At leaves every decoder asks the verifier, which has no error.
+    The error is a function of (seed, prompt, node) and does not depend on the chain or the batch. Decoders
+    query the verifier at leaves, which has no error.
 
     Attributes:
-        values: the values that are damaged.
-        task: whose responses they are of.
-        error: size eps >= 0; the guarantees of VGB are in 1 + eps (arXiv 2510.03149, assumption 4.1).
-        seed: of the errors.
-        kind: `uniform`: u is uniform on [-ln(1+eps), ln(1+eps)]; `two_valued`: it is one of the ends, each
-            with probability 1/2; `action`: u = ln(1+eps) at the nodes whose last token is `action`, 0
-            elsewhere (the paper's example 3.1: perturbation).
+        values: the values before corruption.
+        task: the task of the responses.
+        error: eps >= 0; the guarantees of VGB are in 1 + eps (arXiv 2510.03149, assumption 4.1).
+        seed: seed of the errors.
+        kind: `uniform`: u is uniform on [-ln(1+eps), ln(1+eps)]; `two_valued`: u is either end with
+            probability 1/2; `action`: u = ln(1+eps) at nodes whose last token is `action`, else 0 (the
+            paper's example 3.1: perturbation).
         action: a token, for `action` only.
     """
 
@@ -104,7 +106,7 @@ class Corrupted(Walk):
         check_seed("seed", self.seed)
 
     def start(self, problem: Problem, chains: int) -> _CorruptedCache:
-        """The values' own cache, and every node's key by depth."""
+        """Cache of the values, and node keys by depth."""
         keys = _root_keys(problem, self.seed, self.task, chains)
         return _CorruptedCache(self.values.start(problem, chains), keys)
 
@@ -137,20 +139,20 @@ class _RolloutsCache(NamedTuple):
 @walk(data_fields=["policy"], meta_fields=["task", "num", "seed"])
 @dataclasses.dataclass(frozen=True)
 class Rollouts(Walk):
-    """V^ = mean reward of `num` responses drawn from the base model below each child: unbiased for V.
+    """V^ = mean reward of `num` responses drawn from the base model below every child, unbiased for V.
 
-    The draws are a function of (seed, prompt, node), so a node asked twice has the same estimate. A child
-    that is a leaf gets its own reward.
+    The draws are a function of (seed, prompt, node), so the estimate of a node is fixed. The estimate of a
+    leaf is the reward.
 
-    A step draws `num` responses below every response token's child: len(response_tokens) x num x (steps to
-    the end) steps of the policy for all chains together, `tokens_per_step` at most for a chain. They are
-    beside a decoder's `tokens`, which counts what the decoder itself feeds.
+    A step draws `num` responses below the child of every response token: len(response_tokens) x num x (steps
+    to the end) steps of the policy for all chains together, at most `tokens_per_step` per chain. These tokens
+    do not count in a decoder's `tokens`.
 
     Attributes:
         policy: the base model.
-        task: whose reward is averaged.
-        num: responses below a child.
-        seed: of the draws.
+        task: the task whose reward is averaged.
+        num: number of responses per child.
+        seed: seed of the draws.
     """
 
     policy: Walk
@@ -163,12 +165,14 @@ class Rollouts(Walk):
         check_seed("seed", self.seed)
 
     def tokens_per_step(self, depth: int, horizon: int) -> int:
-        """Tokens that the policy is fed for all children of one node at `depth`, none of them a leaf that
-        ends early, where responses have `horizon` tokens."""
+        """Tokens that the policy processes for all children of one node at `depth`, without early ends.
+
+        `horizon` is the number of tokens of a response.
+        """
         return len(self.task.response_tokens) * self.num * max(horizon - depth - 1, 0) + 1
 
     def start(self, problem: Problem, chains: int) -> _RolloutsCache:
-        """The policy's cache, every node's key by depth, and empty paths."""
+        """Cache of the policy, node keys by depth, and empty paths."""
         return _RolloutsCache(
             self.policy.start(problem, chains),
             _root_keys(problem, self.seed, self.task, chains),
@@ -182,7 +186,7 @@ class Rollouts(Walk):
         tokens: Int[Array, "batch chains"],
         depth: Int[Array, "batch chains"],
     ) -> tuple[Float[Array, "batch chains vocab"], _RolloutsCache]:
-        """ln of the mean reward below every child; -inf where no response earned any."""
+        """ln of the mean reward below every child; -inf where all rewards are 0."""
         path = put(cache.path, depth - 1, tokens)
         key, keys = _descend(cache.keys, tokens, depth)
         drawing = _fold(key, jnp.full(depth.shape, _DRAWS, jnp.uint32))
@@ -203,7 +207,7 @@ class Rollouts(Walk):
         return empty.at[..., allowed].set(jnp.log(mean)), _RolloutsCache(policy, keys, path)
 
     def _reward(self, problem: Problem, cache: Cache, path: Array, depth: Array, key: Array) -> Array:
-        """tau of one response drawn below each chain's node."""
+        """Reward tau of one response drawn below every chain's node."""
 
         def walking(carry: tuple[Cache, Array, Array]) -> Bool[Array, ""]:
             _, path, depth = carry
@@ -212,7 +216,7 @@ class Rollouts(Walk):
         def further(carry: tuple[Cache, Array, Array]) -> tuple[Cache, Array, Array]:
             cache, path, depth = carry
             done = ends(self.task, problem, path, depth)
-            # A finished chain feeds a token of its own again and ignores what comes.
+            # A finished chain repeats its last token and ignores the result.
             at = jnp.minimum(depth, self.task.response_length - 1)
             last = token_before(path, at)
             log_probs, cache = self.policy.step(problem, cache, last, at)

@@ -1,6 +1,6 @@
 """Exact output laws of decoders on trees that can be enumerated, in float64 on the host.
 
-Independent of the decoders themselves: what they sample is compared with these.
+The laws are derived independently of the decoders, whose samples are tested against them.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ Levels = tuple[Float[np.ndarray, " nodes"], ...]
 
 
 class Tree(NamedTuple):
-    """One prompt's tree, all responses of H tokens, the nodes of a level in lexicographic order.
+    """Tree of one prompt with responses of H tokens; the nodes of a level are in lexicographic order.
 
     Attributes:
-        reference: for each level h < H the probabilities pi_ref(a | x, y_1:h), (A^h, A).
-        values: for each level h <= H the numbers V^(x, y_1:h), (A^h,): the verifier's tau at level H; at the
-            root any positive number.
+        reference: probabilities pi_ref(a | x, y_1:h), (A^h, A), per level h < H.
+        values: V^(x, y_1:h), (A^h,), per level h <= H: the verifier's tau at level H, any positive number at
+            the root.
     """
 
     reference: tuple[Float[np.ndarray, "nodes symbols"], ...]
@@ -34,7 +34,7 @@ class Tree(NamedTuple):
 
     @property
     def depth(self) -> int:
-        """H."""
+        """Depth H."""
         return len(self.reference)
 
     def weights(self, h: int) -> Float[np.ndarray, "nodes symbols"]:
@@ -43,7 +43,7 @@ class Tree(NamedTuple):
 
 
 def enumerate_tree(task: Task, policy: Walk, values: Walk, problem: Problem) -> Tree:
-    """The tree of a single prompt, its tables asked of the walks as a decoder asks them.
+    """Tree of a single prompt, with tables from the walks, called as a decoder calls them.
 
     Raises:
         ValueError: more than one prompt, or a task with an end token.
@@ -65,7 +65,7 @@ def enumerate_tree(task: Task, policy: Walk, values: Walk, problem: Problem) -> 
         log_ref, one = ask[0](caches[0], *where)
         log_value, two = ask[1](caches[1], *where)
         caches = one, two
-        # Chains in lexicographic order: those below one node of level h are neighbours.
+        # Chains are in lexicographic order, so chains below one node of level h are contiguous.
         first = numbers[:: size ** (length - 1 - h)]
         reference.append(np.exp(np.asarray(log_ref, np.float64)[0, first][:, symbols]))
         found.append(np.exp(np.asarray(log_value, np.float64)[0, first][:, symbols]).ravel())
@@ -80,7 +80,7 @@ def enumerate_tree(task: Task, policy: Walk, values: Walk, problem: Problem) -> 
 
 
 def reference_law(tree: Tree) -> Law:
-    """pi_ref of every leaf."""
+    """Probabilities pi_ref of the leaves."""
     law = np.ones(1)
     for table in tree.reference:
         law = (law[:, None] * table).ravel()
@@ -88,15 +88,15 @@ def reference_law(tree: Tree) -> Law:
 
 
 def target_law(tree: Tree) -> Law:
-    """pi* of every leaf, pi_ref tau normalised."""
+    """Probabilities pi* of the leaves: pi_ref tau, normalised."""
     weight = reference_law(tree) * tree.values[-1]
     return weight / weight.sum()
 
 
 def action_level_law(tree: Tree) -> Law:
-    """Action-level rejection sampling, one attempt: a child with probability prop. to pi_ref V^, never back.
+    """Law of one attempt of action-level rejection sampling: children with probability prop. to pi_ref V^.
 
-    What is missing to 1 is the probability of a dead end, a node whose children all have V^ = 0.
+    The probability missing to 1 is that of a dead end, a node whose children all have V^ = 0.
     """
     law = np.ones(1)
     for h in range(tree.depth):
@@ -105,12 +105,12 @@ def action_level_law(tree: Tree) -> Law:
 
 
 def first_leaf_law(tree: Tree) -> Law:
-    """VGB stopped at its first leaf: the harmonic measure of the leaves from the root.
+    """Law of VGB stopped at the first leaf: the harmonic measure of the leaves from the root.
 
-    The chain is the random walk on an electrical network in which the edge above v conducts pi_ref(v) V^(v)
-    (lazy steps change nothing). A unit current from the root to the grounded leaves splits at every node in
-    proportion to the conductance below: V^ is replaced by E(v) = V^(v) S(v)/(V^(v) + S(v)),
-    S(v) = sum_a pi_ref(a|v) E(va), E = tau at leaves (derived).
+    The chain is the random walk on an electrical network where the edge above v has conductance
+    pi_ref(v) V^(v) (lazy steps do not matter). A unit current from the root to the grounded leaves splits at
+    every node in proportion to the conductance below. Hence V^ is replaced by
+    E(v) = V^(v) S(v)/(V^(v) + S(v)), S(v) = sum_a pi_ref(a|v) E(va), E = tau at leaves (derived).
     """
     below = tree.values[-1]
     tables = []
@@ -126,8 +126,11 @@ def first_leaf_law(tree: Tree) -> Law:
 
 
 def stationary_law(tree: Tree) -> Levels:
-    """VGB's stationary law on the nodes reachable from the root, level by level: proportional to the summed
-    weight of a node's edges, pi_ref(v) (V^(v) + sum_a pi_ref(a|v) V^(va)); by reversibility."""
+    """Stationary law of VGB on the nodes reachable from the root, level by level.
+
+    By reversibility it is proportional to the total weight of the edges of a node,
+    pi_ref(v) (V^(v) + sum_a pi_ref(a|v) V^(va)).
+    """
     reached = np.ones(1)
     law = []
     for h in range(tree.depth + 1):
@@ -140,7 +143,7 @@ def stationary_law(tree: Tree) -> Levels:
 
 
 def chain_law(tree: Tree, steps: int) -> Levels:
-    """VGB's law after `steps` steps (half of them lazy) from the root, level by level."""
+    """Law of VGB after `steps` steps from the root, lazy with probability 1/2, level by level."""
     law = [np.zeros_like(level) for level in tree.values]
     law[0][:] = 1.0
     totals = [_totals(tree, h) for h in range(tree.depth + 1)]
@@ -158,7 +161,7 @@ def chain_law(tree: Tree, steps: int) -> Levels:
 
 
 def transition_matrix(tree: Tree) -> Float[np.ndarray, "nodes nodes"]:
-    """VGB's transition matrix, nodes numbered level by level; for small trees."""
+    """Transition matrix of VGB, nodes numbered level by level, for small trees."""
     sizes = [len(level) for level in tree.values]
     first = np.concatenate([[0], np.cumsum(sizes)])
     matrix = np.zeros((first[-1], first[-1]))
@@ -179,12 +182,12 @@ def transition_matrix(tree: Tree) -> Float[np.ndarray, "nodes nodes"]:
 
 
 def total_variation(first: Law, second: Law) -> float:
-    """sum |p - q|/2 of two laws on the same leaves."""
+    """Total variation sum |p - q|/2 of two laws on the leaves."""
     return float(np.abs(np.asarray(first) - np.asarray(second)).sum() / 2)
 
 
 def _totals(tree: Tree, h: int) -> Float[np.ndarray, " nodes"]:
-    """Summed weight of each node's moves: to its parent (none at the root) and to its children."""
+    """Total weight of every node's moves, to the parent (none at the root) and to the children."""
     total = np.zeros_like(tree.values[h]) if h == 0 else tree.values[h].copy()
     return total if h == tree.depth else total + tree.weights(h).sum(axis=1)
 

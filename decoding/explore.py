@@ -1,4 +1,4 @@
-"""What all decoders share: chains that explore their trees together, one step of the networks for all."""
+"""Base of all tree decoders: chains explore the trees in parallel, one network step for all chains."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from tasks.checks import whole
 
 Flags = Bool[Array, "batch chains"]
 Keys = Key[Array, " keys"]
-"""Independent random keys of an act, each for one draw."""
+"""Independent random keys of an act, one per draw."""
 
 
 class Tree(NamedTuple):
-    """What is explored: the task with its verifier, and the walks that give every node's numbers."""
+    """The explored tree: the task with the verifier, and the walks that evaluate nodes."""
 
     task: Task
     policy: Walk
@@ -30,21 +30,22 @@ class Tree(NamedTuple):
 
 
 class Chains(NamedTuple):
-    """Chains on their trees. The state of each is where it is, and the path whose nodes were last expanded.
+    """State of all chains: the current node and the path whose nodes were last expanded.
 
     Attributes:
-        path: tokens of the chain's node; those after `depth` mean nothing.
-        depth: of the node that the chain is at.
-        fed: tokens of the path whose first `filled` nodes, from the root on, were expanded: their children's
-            numbers are in `log_probs` and `values`, their keys and values in the walks' caches.
-        filled: see `fed`.
-        known: number of nodes, from the root on, that `path` shares with those of `fed`.
+        path: tokens of the current node; tokens after `depth` are meaningless.
+        depth: depth of the current node.
+        fed: path of the expanded nodes.
+        filled: number of expanded nodes of `fed`, from the root on. The numbers of the children of these
+            nodes are in `log_probs` and `values`, the state of the networks in the caches of the walks.
+        known: number of expanded nodes, from the root on, that `path` and `fed` share.
         log_probs: ln pi_ref of the children, by depth of the parent.
-        values: ln V^ of the children, ln tau where they are leaves of a decoder that `verifies`, -inf where
-            pi_ref is 0; empty without values.
-        policy, guide: caches of the policy's and the values' walks.
-        queries, tokens: what was spent so far (`Decoded`).
-        done: the chain moves no more. `finished`: it returns the leaf that it is at.
+        values: ln V^ of the children, ln tau at leaves if the decoder `verifies`, -inf where pi_ref is 0;
+            empty without values.
+        policy, guide: caches of the policy and of the values.
+        queries, tokens: cost so far (`Decoded`).
+        done: True if the chain has stopped.
+        finished: True if the chain returns the leaf of the current node.
     """
 
     path: Paths
@@ -62,24 +63,23 @@ class Chains(NamedTuple):
     finished: Flags
 
     def at(self, numbers: Float[Array, "batch chains response vocab"]) -> Float[Array, "batch chains vocab"]:
-        """Numbers of the children of each chain's node; anything at a leaf or a node not expanded."""
+        """Numbers of the children of the current nodes; arbitrary at a leaf or a node not expanded."""
         depth = jnp.minimum(self.depth, numbers.shape[2] - 1)
         return jnp.take_along_axis(numbers, depth[..., None, None], axis=2)[:, :, 0]
 
     def own_value(self) -> Float[Array, "batch chains"]:
-        """ln V^ (ln tau at a leaf) of each chain's node; -inf at the root, whose value nobody asks for."""
+        """ln V^ (ln tau at a leaf) of the current nodes; -inf at the root, whose value is not used."""
         above = self._replace(depth=jnp.maximum(self.depth - 1, 0))
         last = token_before(self.path, self.depth)
         value = jnp.take_along_axis(above.at(self.values), last[..., None], axis=-1)[..., 0]
         return jnp.where(self.depth == 0, -jnp.inf, value)
 
     def descend(self, tokens: PerChain, which: Flags) -> Chains:
-        """Those of `which` move to the child that `tokens` leads to."""
+        """Move the chains of `which` to the children at `tokens`."""
         return self.move(put(self.path, self.depth, tokens), self.depth + 1, which)
 
     def move(self, path: Paths, depth: PerChain, which: Flags) -> Chains:
-        """Those of `which` move to the node that is `depth` tokens of `path`; what it shares with the path
-        whose nodes were last expanded is known."""
+        """Move the chains of `which` to the nodes at `depth` tokens of `path`, and update `known`."""
         shared = jnp.sum(jnp.cumprod((path == self.fed).astype(jnp.int32), axis=-1), axis=-1, dtype=jnp.int32)
         return self._replace(
             path=jnp.where(which[..., None], path, self.path),
@@ -88,26 +88,26 @@ class Chains(NamedTuple):
         )
 
     def stop(self, which: Flags, finished: Flags) -> Chains:
-        """Those of `which` move no more."""
+        """Stop the chains of `which`."""
         return self._replace(done=self.done | which, finished=self.finished | (which & finished))
 
 
 @dataclasses.dataclass(frozen=True)
 class Explorer(Decoder):
-    """A decoder that is a rule for what a chain does at a node whose children's numbers are known.
+    """Decoder defined by the act of a chain at an expanded node.
 
-    All chains of all prompts run as one program: a step of the networks for every chain that stands at a node
-    not yet expanded, then as many acts as every chain can do without a further step of them.
+    All chains of all prompts run as one program: one network step for every chain at a node not yet expanded,
+    then all acts that need no further network step.
 
     Attributes:
-        budget: largest number of queries of a chain. A chain that would have to go beyond it ends unfinished.
+        budget: largest number of queries of a chain. A chain that needs more queries ends unfinished.
     """
 
     budget: int = 1024
 
     needs_values: ClassVar[bool] = True
     verifies: ClassVar[bool] = True
-    """Whether leaves are valued by the verifier; else by the values, like every other node."""
+    """True if the verifier values leaves, False if the values do, as at inner nodes."""
 
     def __post_init__(self) -> None:
         whole("budget", self.budget, 1)
@@ -134,7 +134,7 @@ class Explorer(Decoder):
         return result(tree, state)
 
     def begin(self, tree: Tree, chains: int) -> tuple[Chains, Any, Int[Array, ""]]:
-        """Every chain at its root, the method's own state, and the number of turns so far."""
+        """Chains at the root, the initial state of the method, and the number of turns so far."""
         path = empty_paths(tree.task, tree.problem, chains)
         zero = jnp.zeros(path.shape[:2], jnp.int32)
         numbers = jnp.full((*path.shape, tree.task.vocab_size), -jnp.inf, jnp.float32)
@@ -157,18 +157,20 @@ class Explorer(Decoder):
         return state.stop(empty, empty), self.own_state(tree, state), jnp.zeros((), jnp.int32)
 
     def own_state(self, tree: Tree, state: Chains) -> Any:
-        """What the method remembers of each chain besides its path."""
+        """Initial state of the method per chain, besides `Chains`."""
         return ()
 
     @property
     def num_keys(self) -> int:
-        """Random draws of an act."""
+        """Number of random draws of an act."""
         return 1
 
     @abc.abstractmethod
     def act(self, tree: Tree, state: Chains, own: Any, which: Flags, keys: Keys) -> tuple[Chains, Any]:
-        """What the chains of `which`, each at a leaf or at a node whose children's numbers are known, do
-        next. It must bring a chain nearer to its end, whatever the numbers."""
+        """One act of the chains of `which`, which are at leaves or at expanded nodes.
+
+        An act must bring a chain closer to the end for all numbers.
+        """
 
     def turn(
         self, tree: Tree, state: Chains, own: Any, clock: Int[Array, ""], key: PRNGKeyArray
@@ -180,20 +182,20 @@ class Explorer(Decoder):
         return state, own, clock + 1
 
     def ready(self, tree: Tree, state: Chains) -> Flags:
-        """Chains at a leaf or at an expanded node, not done."""
+        """True for chains that are not done and at a leaf or an expanded node."""
         return ~state.done & ((state.depth < state.known) | at_leaf(tree, state))
 
     def expand(self, tree: Tree, state: Chains) -> Chains:
-        """Ask the networks for the children's numbers of each chain's first node that is not known.
+        """Evaluate the children of every chain's first node that is not known.
 
-        Chains that need nothing feed their last known node again, which changes nothing.
+        Other chains repeat the last known node, which has no effect.
         """
         need = ~state.done & (state.depth >= state.known) & ~at_leaf(tree, state)
         where = jnp.where(need, state.known, jnp.maximum(state.known - 1, 0))
         last = token_before(state.path, where)
         log_probs, policy = tree.policy.step(tree.problem, state.policy, last, where)
         here = (jnp.arange(state.path.shape[-1]) == where[..., None]) & need[..., None]
-        # What lay below in the cache is overwritten, node by node, on the way down.
+        # Cache entries below are overwritten on the way down.
         state = state._replace(
             fed=jnp.where(need[..., None], put(state.fed, where - 1, last), state.fed),
             filled=jnp.where(need, where + 1, state.filled),
@@ -214,12 +216,14 @@ class Explorer(Decoder):
         return self.pay_for_children(state, need, jnp.sum(log_probs > -jnp.inf, axis=-1, dtype=jnp.int32))
 
     def pay_for_children(self, state: Chains, which: Flags, number: PerChain) -> Chains:
-        """What an expansion costs: nothing, unless the method looks at all children."""
+        """Charge an expansion: 0, unless the method uses the values of all children."""
         return state
 
     def pay(self, state: Chains, which: Flags, number: PerChain | int) -> tuple[Chains, Flags]:
-        """Those of `which` ask `number` queries, or end unfinished if they have not so many left; who could
-        pay."""
+        """Charge `number` queries to the chains of `which`; returns the chains that could pay.
+
+        A chain with fewer queries left ends unfinished.
+        """
         cost = jnp.where(which, number, 0)
         able = which & (state.queries + cost <= self.budget)
         state = state._replace(queries=jnp.where(able, state.queries + cost, state.queries))
@@ -227,12 +231,12 @@ class Explorer(Decoder):
 
 
 def at_leaf(tree: Tree, state: Chains) -> Flags:
-    """Whether each chain is at a leaf."""
+    """True for chains at a leaf."""
     return ends(tree.task, tree.problem, state.path, state.depth)
 
 
 def verify(tree: Tree, state: Chains, which: Flags) -> Float[Array, "batch chains"]:
-    """tau of the leaf that each chain of `which` is at; 0 elsewhere."""
+    """Reward tau of the leaves of the chains in `which`, else 0."""
     return jax.lax.cond(
         jnp.any(which),
         lambda: jnp.where(which, rewards(tree.task, tree.problem, state.path, state.depth), 0.0),
@@ -262,7 +266,7 @@ def with_rewards(
 
 
 def result(tree: Tree, state: Chains) -> Decoded:
-    """What the chains return."""
+    """Responses and costs of the chains."""
     return Decoded(
         responses=prefix_of(state.path, state.depth),
         finished=state.finished,

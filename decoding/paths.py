@@ -19,12 +19,12 @@ walk = functools.partial(functools.partial, jax.tree_util.register_dataclass)
 
 
 def empty_paths(task: Task, problem: Problem, chains: int) -> Paths:
-    """Every chain at the root."""
+    """Paths of chains at the root."""
     return jnp.full((problem.prompt.shape[0], chains, task.response_length), PAD, jnp.int32)
 
 
 def put(path: Paths, index: PerChain, tokens: PerChain) -> Paths:
-    """`path` with `tokens` at `index`; an index outside of it writes nothing."""
+    """`path` with `tokens` at `index`; an index out of range writes nothing."""
     return jnp.where(jnp.arange(path.shape[-1]) == index[..., None], tokens[..., None], path)
 
 
@@ -34,12 +34,12 @@ def prefix_of(path: Paths, length: PerChain) -> Paths:
 
 
 def token_before(path: Paths, depth: PerChain) -> PerChain:
-    """Last token of the node at `depth`; anything at the root."""
+    """Last token of the node at `depth`; arbitrary at the root."""
     return jnp.take_along_axis(path, jnp.maximum(depth - 1, 0)[..., None], axis=-1)[..., 0]
 
 
 def ends(task: Task, problem: Problem, path: Paths, depth: PerChain) -> Bool[Array, "batch chains"]:
-    """Whether each chain is at a leaf: at the prompt's largest depth, or after the end token."""
+    """True for chains at a leaf: at the largest depth of the prompt, or after the end token."""
     at_depth = depth >= problem.depth[:, None]
     if task.end_token is None:
         return at_depth
@@ -47,6 +47,6 @@ def ends(task: Task, problem: Problem, path: Paths, depth: PerChain) -> Bool[Arr
 
 
 def rewards(task: Task, problem: Problem, path: Paths, depth: PerChain) -> Float[Array, "batch chains"]:
-    """The verifier tau of each chain's first `depth` tokens."""
+    """Verifier's tau of the first `depth` tokens of every chain."""
     one = jax.vmap(task.reward, in_axes=(None, 0))
     return jax.vmap(one)(problem.latent, prefix_of(path, depth))

@@ -1,4 +1,4 @@
-"""Choosing among whole responses by a learned reward: Best-of-N, and inference-time pessimism."""
+"""Selection of whole responses by a learned reward: Best-of-N and inference-time pessimism."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def sample_weights(
 ) -> tuple[Float[Array, "*batch samples"], Float[Array, "*batch 1"]]:
     """Weights w = relu((r - lambda)/beta) of mean 1, and headroom = r_max - lambda > 0.
 
-    With the k largest of N rewards above lambda, lambda = (their sum - beta N)/k; the largest k whose k-th
-    reward is still above is the one. `metrics.pessimism` is the same in float64.
+    If the k largest of N rewards are above lambda, lambda = (sum of these k rewards - beta N)/k. The solution
+    is the largest k whose k-th reward is above lambda. `metrics.pessimism` is the float64 counterpart.
 
     Source: arXiv 2503.21878, Algorithm 1.
     """
@@ -33,14 +33,14 @@ def sample_weights(
     sums = jnp.cumsum(below, axis=-1)
     place = jnp.arange(1, rewards.shape[-1] + 1, dtype=rewards.dtype)
     total = jnp.asarray(beta, rewards.dtype) * rewards.shape[-1]
-    # The differences to the k-th grow with k, so those that fit come first.
+    # The sum of differences to the k-th reward grows with k, so the feasible k come first.
     count = jnp.sum(sums - below * place < total, axis=-1, keepdims=True, dtype=jnp.int32)
     headroom = (total - jnp.take_along_axis(sums, count - 1, axis=-1)) / count.astype(rewards.dtype)
     return jnp.maximum(rewards - top + headroom, 0.0) / beta, headroom
 
 
 class _Best(NamedTuple):
-    """`drawn` candidates so far; the path to the best, `depth` tokens long, and ln of its reward."""
+    """Number of candidates `drawn` so far, path of `depth` tokens to the best one, and ln of the reward."""
 
     drawn: PerChain
     path: Paths
@@ -49,8 +49,10 @@ class _Best(NamedTuple):
 
 
 class _Seen(NamedTuple):
-    """`drawn` responses so far, rewards of the first `candidates`, and, where they are chosen from, their
-    paths and lengths."""
+    """Number of responses `drawn` so far, and rewards of the first `candidates` responses.
+
+    Paths and lengths of the candidates are stored only if one of them is returned.
+    """
 
     drawn: PerChain
     rewards: Samples
@@ -60,11 +62,12 @@ class _Seen(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class _WholeResponses(Explorer):
-    """Whole responses y ~ pi_ref(.|x), one after the other, each judged by the values at its leaf: the
-    learned reward r^ = V^(x, y). The verifier decides nothing, it is asked for the reward that is reported.
+    """Whole responses y ~ pi_ref(.|x) in sequence, scored by the learned reward r^ = V^(x, y).
+
+    The verifier does not affect the choice and only gives the reported reward.
 
     Attributes:
-        budget: largest number of queries, evaluations of r^, of a chain.
+        budget: largest number of queries of a chain, which are evaluations of r^.
         candidates: N.
     """
 
@@ -83,7 +86,7 @@ class _WholeResponses(Explorer):
 
     @property
     def most_queries(self) -> int:
-        """Evaluations of r^ that a response can take."""
+        """Largest number of evaluations of r^ per returned response."""
         return self.candidates
 
     @property
@@ -94,19 +97,19 @@ class _WholeResponses(Explorer):
 
 @dataclasses.dataclass(frozen=True)
 class BestOfN(_WholeResponses):
-    """The response of the largest learned reward r^ = V^(x, y) among `candidates` draws from the base model,
-    the first drawn of equals.
+    """The draw of the largest learned reward r^ = V^(x, y) among `candidates` draws from the base model.
 
-    Law: `metrics.best_of_n_law`. Cost: N queries, N responses' tokens less what they share with the one
-    before. With the verifier as the reward: `BlockBestOfN` with whole responses as blocks.
+    Ties go to the first draw. Law: `metrics.best_of_n_law`. Cost: N queries, and the tokens of N responses
+    without the prefix shared with the previous response. `BlockBestOfN` with whole responses as blocks has
+    the verifier as reward instead.
     """
 
     def own_state(self, tree: Tree, state: Chains) -> _Best:
-        """Nothing drawn."""
+        """State before the first draw."""
         return _Best(state.depth, state.path, state.depth, jnp.full(state.depth.shape, -jnp.inf))
 
     def act(self, tree: Tree, state: Chains, own: _Best, which: Flags, keys: Keys) -> tuple[Chains, _Best]:
-        """Draw a token; at a leaf value it and begin again, or return the best."""
+        """Draw a token; at a leaf evaluate r^ and restart, or return the best candidate."""
         leaf = which & at_leaf(tree, state)
         state = draw(state, which & ~leaf, keys[0])
         state, valued = self.pay(state, leaf, 1)
@@ -125,32 +128,33 @@ class BestOfN(_WholeResponses):
 
 @dataclasses.dataclass(frozen=True)
 class Pessimism(_WholeResponses):
-    """Inference-time pessimism: N = `candidates` responses say how far the learned reward r^ may be trusted.
+    """Inference-time pessimism: N = `candidates` responses limit the trust in the learned reward r^.
 
-    Find lambda with (1/N) sum_i relu((r^_i - lambda)/beta) = 1 and let w(y) = relu((r^(y) - lambda)/beta).
+    Solve (1/N) sum_i relu((r^_i - lambda)/beta) = 1 for lambda; w(y) = relu((r^(y) - lambda)/beta).
 
         fresh:      draw up to N fresh responses, accept one with probability min(w/M, 1),
                     M = (R_max - lambda)/beta; else return draw N + 1
         not fresh:  return response i of the N with probability w_i/N
 
-    Law, for N to infinity: pi_ref(y) relu((r^(y) - lambda)/beta), the maximiser of
-    E_pi[r^] - (beta/2) E_pi[pi/pi_ref], which a large reward of a rare response cannot win; at finite N
-    `metrics.pessimism_laws`. For beta to infinity both are the base model. For beta to 0, not fresh is
-    Best-of-N; fresh, with the sample's maximum as R_max, returns the first fresh response as good as the best
-    of the N if there is one, else a draw from the base model, which without ties happens half of the time.
+    As N tends to infinity the law is pi_ref(y) relu((r^(y) - lambda)/beta), the maximiser of
+    E_pi[r^] - (beta/2) E_pi[pi/pi_ref], which limits the mass on rare responses of large reward. Laws at
+    finite N: `metrics.pessimism_laws`. For beta to infinity both variants are the base model. For beta to 0,
+    not fresh is Best-of-N. Fresh, with R_max the maximum of the sample, returns the first fresh response at
+    least as good as the best of the N, or else a draw from the base model, which without ties has probability
+    1/2.
 
-    Cost: N queries and as many responses, fresh up to 2N and 2N + 1.
+    Cost: N queries and N responses; fresh: up to 2N queries and 2N + 1 responses.
 
     Attributes:
-        beta: > 0, in units of r^, a probability; theory: eps/sqrt(C), eps^2 = E_ref[(r^ - r)^2], C the
-            coverage coefficient E_pi*[pi*/pi_ref] of the policy that is to be matched.
+        beta: > 0, in units of r^, a probability. In theory eps/sqrt(C), with eps^2 = E_ref[(r^ - r)^2] and C
+            the coverage coefficient E_pi*[pi*/pi_ref] of the comparator policy.
         ceiling: R_max; null: the largest r^ of the N.
-        fresh: see above.
+        fresh: True to accept or reject fresh responses.
 
-    Source: arXiv 2503.21878, Algorithm 1; `fresh` = False is this project's.
+    Source: arXiv 2503.21878, Algorithm 1; `fresh` = False is this project's variant.
 
     Raises:
-        ValueError: a field out of range, or fewer queries in the budget than a response can take.
+        ValueError: a field out of range, or a budget below the queries that one response can require.
     """
 
     beta: float = 0.1
@@ -166,11 +170,11 @@ class Pessimism(_WholeResponses):
 
     @property
     def most_queries(self) -> int:
-        """Twice as many with fresh responses."""
+        """N, or 2N with fresh responses."""
         return 2 * self.candidates if self.fresh else self.candidates
 
     def own_state(self, tree: Tree, state: Chains) -> _Seen:
-        """Nothing drawn; paths are kept where they are chosen from."""
+        """State before the first draw, with room for paths if a candidate is returned."""
         kept = 0 if self.fresh else self.candidates
         return _Seen(
             state.depth,
@@ -180,10 +184,10 @@ class Pessimism(_WholeResponses):
         )
 
     def act(self, tree: Tree, state: Chains, own: _Seen, which: Flags, keys: Keys) -> tuple[Chains, _Seen]:
-        """Draw a token; at a leaf remember its reward, or decide on it, and begin again."""
+        """Draw a token; at a leaf store the reward and restart, or accept or reject the response."""
         leaf = which & at_leaf(tree, state)
         state = draw(state, which & ~leaf, keys[0])
-        # Draw N + 1 of the fresh ones is returned unseen.
+        # Fresh draw N + 1 is returned unconditionally.
         last = leaf & (own.drawn >= 2 * self.candidates)
         state, valued = self.pay(state, leaf & ~last, 1)
         reward = jnp.exp(state.own_value())
@@ -207,7 +211,7 @@ class Pessimism(_WholeResponses):
         return _again(state, valued & ~accepted).stop(accepted | last, accepted | last), own
 
     def _choose(self, state: Chains, own: _Seen, valued: Flags, key: PRNGKeyArray) -> tuple[Chains, _Seen]:
-        """Begin again, or, with all candidates there, return one of them by its weight."""
+        """Restart, or return a candidate by weight once all candidates are drawn."""
         over = valued & (own.drawn >= self.candidates)
         weights, _ = sample_weights(own.rewards, self.beta)
         chosen = categorical(key, jnp.log(weights))[..., None]
@@ -217,5 +221,5 @@ class Pessimism(_WholeResponses):
 
 
 def _again(state: Chains, which: Flags) -> Chains:
-    """Those of `which` go back to the root."""
+    """Move the chains of `which` to the root."""
     return state._replace(depth=jnp.where(which, 0, state.depth))

@@ -1,6 +1,6 @@
-"""Responses of a base model to a batch of prompts, in the loop of a training step or an evaluation.
+"""Responses of a base model to a batch of prompts, within a training step or an evaluation.
 
-A random key for each prompt makes its responses the same in whatever company they are drawn.
+With one random key per prompt, responses do not depend on the batch.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ def base_responses(
     samples: int,
     restricted: bool = True,
 ) -> tuple[Int[Array, "batch samples response"], Bool[Array, "batch samples response"]]:
-    """`samples` responses of each prompt, y_h ~ pi_ref(.|x, y_1:h-1), and the mask of their tokens.
+    """`samples` responses per prompt, y_h ~ pi_ref(.|x, y_1:h-1), and the mask of their tokens.
 
-    A model's tokens are drawn among `task.response_tokens`, renormalised; a response ends with
-    `task.end_token` or after `task.max_tokens` tokens and is padded from there.
+    Tokens of a model are drawn among `task.response_tokens`, renormalised. A response ends with
+    `task.end_token` or after `task.max_tokens` tokens and is then padded.
 
     Args:
-        keys: a key of each example.
-        base, params: the base model and its parameters; None and () for the task's own exact base model.
-        restricted: False draws a model's tokens among all of the vocabulary: what it says is what is drawn.
-            A token of padding is then a wrong token like any other.
+        keys: one key per example.
+        base, params: the base model and the parameters; None and () for the task's exact base model.
+        restricted: False draws tokens of a model from the full vocabulary, without renormalisation; padding
+            is then a wrong token.
     """
     shape = (examples.prompt.shape[0], samples)
     depth = jax.vmap(task.max_tokens)(examples.latent)[:, None]
@@ -65,8 +65,7 @@ def base_responses(
 def _base(
     task: Task, examples: Example, base: Model | None, params: Params, samples: int, restricted: bool
 ) -> tuple[Any, Callable[[Any, Array, Array, Array], tuple[Array, Any]]]:
-    """A cache, and a function from (cache, last tokens, prefixes, their length) to the next token's
-    unnormalised log-probabilities and the cache."""
+    """A cache, and a function from (cache, last tokens, prefixes, length) to (logits, cache)."""
     allowed = jnp.zeros(task.vocab_size, bool).at[jnp.asarray(task.response_tokens)].set(True)
     if base is None:
 

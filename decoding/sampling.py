@@ -1,4 +1,4 @@
-"""Ancestral sampling: many responses of many prompts in one program, the prompt's cache shared."""
+"""Ancestral sampling of many responses per prompt in one program that shares the prompt's cache."""
 
 from __future__ import annotations
 
@@ -22,11 +22,10 @@ def sample_responses(
     num_samples: int,
     temperature: float = 1.0,
 ) -> tuple[Int[Array, "batch samples response"], Float[Array, "batch samples"]]:
-    """Draw `num_samples` responses of each prompt, y_t ~ softmax(logits / temperature).
+    """Draw `num_samples` responses per prompt, y_t ~ softmax(logits / temperature).
 
     Returns:
-        The responses and ln pi_T(y|x) in nats under the distribution that they were drawn from (the model's
-        own at temperature 1).
+        The responses and ln pi_T(y|x) in nats under the sampling distribution (the model at temperature 1).
     """
     shape = (prompt.shape[0], num_samples)
 

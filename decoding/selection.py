@@ -1,4 +1,4 @@
-"""Choosing responses that differ from each other by what the model makes of them."""
+"""Selection of diverse responses by the features of a model."""
 
 from __future__ import annotations
 
@@ -13,17 +13,16 @@ from tasks.checks import real, whole
 
 
 def select_diverse(features: Float[Array, "samples width"], k: int, ridge: float = 0.01) -> Int[Array, " k"]:
-    """Indices of k responses, picked one after the other: argmax_i h_i' Lambda h_i among those left, the
-    first of equals.
+    """Indices of k responses, selected greedily: argmax_i h_i' Lambda h_i among the remaining responses.
 
-    Lambda = (ridge I + sum of h h' over those picked)^-1, kept up to date by Sherman and Morrison's formula:
-    Lambda <- Lambda - (Lambda h)(Lambda h)'/(1 + h' Lambda h). The first is the one of the largest norm; one
-    whose direction was picked has little left to offer.
+    Lambda = (ridge I + sum of h h' over the selected)^-1, updated by the Sherman-Morrison formula:
+    Lambda <- Lambda - (Lambda h)(Lambda h)'/(1 + h' Lambda h). Ties go to the first index. The first response
+    has the largest norm; directions already selected have a small score.
 
     Raises:
         ValueError: k out of range, or a ridge that is not positive.
 
-    Source: representation-based exploration, arXiv 2510.11686, section 3: its lambda is `ridge`.
+    Source: representation-based exploration, arXiv 2510.11686, section 3; `ridge` is the paper's lambda.
 
     Example:
         >>> select_diverse(jnp.array([[2.0, 0.0], [1.9, 0.0], [0.0, 1.0]]), 2)
@@ -57,15 +56,13 @@ def response_features(
     responses: Int[Array, "batch samples response"],
     mask: Bool[Array, "batch samples response"],
 ) -> Float[Array, "batch samples width"]:
-    """h(x, y): the mean over the response's tokens of the last hidden state, float32; 0 for a response of no
-    tokens.
+    """Features h(x, y): mean last hidden state over the tokens of a response, float32; 0 without tokens.
 
-    The state of token y_t is the one that y_t is read in, which the next token is predicted from; of a
-    response's last place, after which nothing is predicted, there is none in `Model.features`: the mean is
-    over the states that predict y_1..y_n, one place earlier.
+    The mean is over the states that predict y_1..y_n, one position before the tokens, because
+    `Model.features` has no state at the last token, after which nothing is predicted.
 
     Raises:
-        ValueError: a model whose last layer is no matrix (`Model.features`).
+        ValueError: a model whose last layer is not a matrix (`Model.features`).
     """
     states = model.features(params, prompt, prompt_mask, responses).astype(jnp.float32)
     kept = jnp.where(mask[..., None], states, 0.0)

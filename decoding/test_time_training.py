@@ -1,4 +1,4 @@
-"""Test-time training: parameters that take a gradient step on every token that was just written."""
+"""Test-time training: a gradient step on every token after it is drawn."""
 
 from __future__ import annotations
 
@@ -21,34 +21,34 @@ PerChain = Int[Array, "batch chains"]
 
 @dataclasses.dataclass(frozen=True)
 class TestTimeTraining(Decoder):
-    """Ancestral sampling with running parameters: y_h ~ pi_theta_h(.|x, y_<h), then
-    theta_h+1 = Proj(theta_h + eta grad ln pi_theta_h(y_h | x, y_<h)); every response begins again at theta.
+    """Ancestral sampling with running parameters that restart at theta for every response.
 
-    Law: pi_TTT(y|x) = prod_h pi_theta_h(y_h | x, y_<h), a distribution of its own, which `ttt_log_probs`
-    scores. It is the law of decoding that token-level SGD has its guarantee for, at the same step size; with
-    learning rate 0 it is the base model's.
+        y_h ~ pi_theta_h(.|x, y_<h),    theta_h+1 = Proj(theta_h + eta grad ln pi_theta_h(y_h | x, y_<h))
 
-    Cost: no query, a token a depth. Every chain has running parameters of its own. With parameters = "last"
-    that is one matrix, whose gradient (e_y - p) h^T / temperature needs nothing but the features h: about as
-    fast as ancestral sampling, vocab x width numbers a chain. With "all" the cached keys and values of
-    earlier tokens are those of other parameters, so every token costs a forward and a backward pass of the
-    whole response: H passes a response and a copy of the model a chain, for tiny models.
+    Law: pi_TTT(y|x) = prod_h pi_theta_h(y_h | x, y_<h), scored by `ttt_log_probs`. The guarantee of
+    token-level SGD holds for this law at equal step size. At learning rate 0 it is the base model.
+
+    Cost: no query, one token per depth. Every chain has running parameters. With parameters = "last" they are
+    one matrix, whose gradient (e_y - p) h^T / temperature requires only the features h: about as fast as
+    ancestral sampling, vocab x width numbers per chain. With "all" the cached keys and values of earlier
+    tokens are outdated, so every token costs a forward and a backward pass of the whole response: H passes
+    per response and one copy of the model per chain, for tiny models.
 
     Attributes:
-        learning_rate: eta >= 0, of the gradient of ln pi in nats.
-        parameters: "last": the matrix that makes logits from features (of tied embeddings its use there
-            alone; what tokens are read as stays); "all": everything.
-        radius: of the ball around 0 that the moving parameters are projected on (one Frobenius norm of all of
-            them); null for no projection.
+        learning_rate: eta >= 0, for the gradient of ln pi in nats.
+        parameters: "last": the matrix from features to logits (with tied embeddings the input embedding stays
+            fixed); "all": all parameters.
+        radius: radius of the ball around 0 for the projection of the running parameters (one Frobenius norm
+            over all of them); null for no projection.
 
     Source: Coverage Principle, arXiv 2510.15020, section 6.1, equations 22 and 23; for transformers dynamic
     evaluation (Krause et al. 2018, 2019).
 
     Raises:
-        ValueError: a field out of range, and, when called, a base model that is no network.
+        ValueError: a field out of range, and, when called, a base model that is not a network.
     """
 
-    __test__: ClassVar[bool] = False  # its name looks like a test's to pytest
+    __test__: ClassVar[bool] = False  # pytest would collect the class by name
     needs_values: ClassVar[bool] = False
 
     learning_rate: float = 0.01
@@ -65,7 +65,7 @@ class TestTimeTraining(Decoder):
     def __call__(
         self, task: Task, policy: Walk, values: Walk, problem: Problem, key: PRNGKeyArray, chains: int
     ) -> Decoded:
-        """One response of each chain; `values` are not used."""
+        """One response per chain; `values` are not used."""
         base = _network(policy)
         shape = (problem.prompt.shape[0], chains)
         responses = jnp.full((*shape, task.response_length), PAD, jnp.int32)
@@ -106,7 +106,7 @@ class TestTimeTraining(Decoder):
         )
 
     def _begin(self, base: ModelPolicy, shape: tuple[int, ...]) -> Params:
-        """What moves, for every chain."""
+        """Running parameters, one copy per chain."""
         moving = base.model.output_table(base.params) if self.parameters == "last" else base.params
         return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (*shape, *leaf.shape)), moving)
 
@@ -116,7 +116,7 @@ class TestTimeTraining(Decoder):
         tables: Float[Array, "batch chains vocab width"],
         features: Float[Array, "batch chains width"],
     ) -> Float[Array, "batch chains vocab"]:
-        """ln pi of the next token under each chain's own last matrix."""
+        """ln pi of the next token under every chain's last matrix."""
         logits = jnp.einsum(
             "bcw,bcvw->bcv", features, tables.astype(features.dtype), preferred_element_type=jnp.float32
         )
@@ -130,7 +130,7 @@ class TestTimeTraining(Decoder):
         laws: Float[Array, "batch chains vocab"],
         tokens: PerChain,
     ) -> Float[Array, "batch chains vocab width"]:
-        """Each chain's last matrix after its step."""
+        """Last matrices of the chains after a step."""
         surprise = jax.nn.one_hot(tokens, laws.shape[-1], dtype=laws.dtype) - jnp.exp(laws)
         rate = self.learning_rate / base.temperature
         moved = tables + rate * surprise[..., None] * features[..., None, :].astype(tables.dtype)
@@ -145,8 +145,10 @@ class TestTimeTraining(Decoder):
         position: Int[Array, ""],
         keys: PRNGKeyArray | None = None,
     ) -> tuple[Params, PerChain, Float[Array, "batch chains"]]:
-        """Every chain's parameters after its token at `position`, the token (drawn, if there are keys, else
-        the response's own), and its ln pi."""
+        """(parameters after the token at `position`, the token, ln pi of the token) per chain.
+
+        The token is drawn if there are keys, else read from the response.
+        """
 
         def one(params: Params, prompt: Array, mask: Array, response: Array, key: Any) -> Any:
             def law(params: Params) -> Array:
@@ -165,7 +167,7 @@ class TestTimeTraining(Decoder):
         return every(running, problem.prompt, problem.prompt_mask, responses, keys)
 
     def _projected(self, moving: Params, axes: int) -> Params:
-        """On the ball; the first `axes` axes of every leaf are those of the chains."""
+        """Projection on the ball; the first `axes` axes of every leaf are the chains."""
         if self.radius is None:
             return moving
         norm = jnp.sqrt(
@@ -182,14 +184,13 @@ def ttt_log_probs(
     responses: Int[Array, "batch candidates response"],
     response_mask: Bool[Array, "batch candidates response"],
 ) -> Float[Array, "batch candidates response"]:
-    """ln pi_TTT(y_h | x, y_<h) in nats of every token of given responses, under running parameters that step
-    on each of them; 0 where the mask is False. Their sum is the ln-probability with which `rule` draws the
-    response.
+    """ln pi_TTT(y_h | x, y_<h) in nats of every token of given responses; 0 where the mask is False.
 
-    With the last matrix alone the network runs once over all tokens; with all parameters once a token.
+    The sum over tokens is the log-probability with which `rule` draws the response. With parameters = "last"
+    the network runs once over all tokens, with "all" once per token.
 
     Raises:
-        ValueError: a base model without a last matrix, if the rule moves that one.
+        ValueError: a base model without a last matrix, if `rule` trains the last matrix.
     """
     base = _network(policy)
     running = rule._begin(base, responses.shape[:2])
@@ -225,13 +226,13 @@ def _network(policy: Walk) -> ModelPolicy:
 
 
 def _law(base: ModelPolicy, logits: Float[Array, "*batch vocab"]) -> Float[Array, "*batch vocab"]:
-    """The policy's own law: ln softmax(logits / temperature) on its tokens."""
+    """Law of the policy: ln softmax(logits / temperature) on the policy's tokens."""
     allowed = jnp.zeros(logits.shape[-1], bool).at[jnp.asarray(base.tokens)].set(True)
     return jax.nn.log_softmax(jnp.where(allowed, logits / base.temperature, -jnp.inf), axis=-1)
 
 
 def _aligned(values: Array, leaf: Array) -> Array:
-    """With axes of size 1 for those of `leaf` beyond."""
+    """`values` with axes of size 1 appended up to the rank of `leaf`."""
     return values.reshape(values.shape + (1,) * (leaf.ndim - values.ndim))
 
 

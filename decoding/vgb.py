@@ -18,13 +18,13 @@ from tasks.drawing import unit
 
 
 class Walking(NamedTuple):
-    """What VGB remembers of each chain.
+    """State of a chain in VGB.
 
     Attributes:
-        run: index of the present run.
-        steps: steps that are left of it.
-        fresh: whether the run is about to begin.
-        down: the direction, for momentum.
+        run: index of the current run.
+        steps: steps left in the run.
+        fresh: True before the first step of the run.
+        down: True if the direction is down, for momentum.
     """
 
     run: PerChain
@@ -35,39 +35,39 @@ class Walking(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class VGB(Explorer):
-    """A lazy random walk on the tree of partial responses that may go back.
+    """Lazy random walk with backtracking on the tree of partial responses.
 
-    A step at node v = y_1:h: with probability `laziness` stay; else go to the parent with weight V^(v)
-    (h > 0) or to child a with weight pi_ref(a|v) V^(v a) (v no leaf), normalised; V^ = tau at leaves.
+    A step at node v = y_1:h: stay with probability `laziness`; else move to the parent with weight V^(v)
+    (h > 0) or to child a with weight pi_ref(a|v) V^(v a) (unless v is a leaf), normalised; V^ = tau at
+    leaves.
 
-    The walk is reversible with edge weights pi_ref(v) V^(v), so its stationary law restricted to the leaves
-    is pi* for any positive internal V^; with exact values the leaves carry 1/(2H) of it.
+    The walk is reversible with edge weights pi_ref(v) V^(v), so the stationary law restricted to the leaves
+    is pi* for any positive internal V^. With exact values the leaves have stationary mass 1/(2H).
 
     Attributes:
         budget: largest number of queries of a chain.
-        steps: of a run, lazy ones included. To mix takes about H^2 (1 + eps)^4 ln(1/delta) of them.
-        stop: `fixed`: a run takes all its steps and returns its last node if that is a leaf (law: pi*, up to
-            mixing); `first_leaf`: it returns the first leaf that it reaches (cheaper, biased where V^ is
-            wrong).
-        runs: a run that returns no leaf is followed by another from the root, this many at most.
-        children: `all` enumerates the children: a query each when a node is expanded, none when the walk
-            comes back to it while the cache holds it. A number K draws K children from pi_ref afresh for
-            every step at a node, each with forward weight V^(child), against the backward weight K V^(v): K
-            queries a step, for large vocabularies. If at the root all K have value 0, the walk stays there.
-        momentum: None: the walk above. chi in [0, 1]: the lifted walk with a direction. With F the summed
-            weight of the children and B the parent's, a chain on its way down goes to a child with its weight
-            or turns round with weight max(B - chi min(F, B), 0); on its way up it goes to the parent with
-            weight B or turns round with weight max(F - chi min(F, B), 0). A turn is a step. Its stationary
-            law on the leaves is pi* as well. With chi = 1 and exact values it never turns inside the tree.
-        laziness: 1/2 in the paper. Lazy steps cost nothing: how many of them come before a move is drawn at
-            once. `first_leaf` may do without (0), `fixed` may not: without them the walk is at even depths
-            after an even number of steps.
+        steps: steps of a run, lazy steps included. Mixing takes about H^2 (1 + eps)^4 ln(1/delta) steps.
+        stop: `fixed`: a run takes all steps and returns the last node if it is a leaf (law: pi*, up to
+            mixing); `first_leaf`: a run returns the first leaf (cheaper, biased where V^ is wrong).
+        runs: largest number of runs from the root until a run returns a leaf.
+        children: `all` enumerates the children: one query per child when a node is expanded, none when the
+            walk returns to a cached node. A number K draws K fresh children from pi_ref at every step, with
+            forward weight V^(child) per child against the backward weight K V^(v): K queries per step, for
+            large vocabularies. The walk stays at the root if all K children have value 0.
+        momentum: None: the walk above. chi in [0, 1]: the lifted walk with a direction. Let F be the total
+            weight of the children and B the weight of the parent. Downwards, a chain moves to a child by
+            weight or turns with weight max(B - chi min(F, B), 0). Upwards, it moves to the parent with weight
+            B or turns with weight max(F - chi min(F, B), 0). A turn is a step. The stationary law on the
+            leaves is again pi*. With chi = 1 and exact values the chain never turns inside the tree.
+        laziness: 1/2 in the paper. Lazy steps are free, because their number before a move is drawn at once.
+            0 is valid for `first_leaf`, not for `fixed`, where the walk would be at even depths after an even
+            number of steps.
 
-    A chain at the root all of whose children have weight 0 gives up; anywhere else the way back is open.
+    A chain stops unfinished at the root if all children have weight 0; elsewhere it can backtrack.
 
     Source: arXiv 2510.03149, algorithms 1 and 3 and, for momentum, appendix E.1, after Hayes and Sinclair,
-    Liftings of tree-structured Markov chains (RANDOM 2010); the form with chi interpolates between a
-    direction drawn afresh (0) and the lifting (1).
+    Liftings of tree-structured Markov chains (RANDOM 2010); chi interpolates between a redrawn direction (0)
+    and the lifting (1).
 
     Raises:
         ValueError: a field out of range.
@@ -96,18 +96,18 @@ class VGB(Explorer):
 
     @property
     def num_keys(self) -> int:
-        """One key each for the lazy steps, the move and the children drawn."""
+        """Three keys: for the lazy steps, the move and the drawn children."""
         return 3
 
     def own_state(self, tree: Tree, state: Chains) -> Walking:
-        """The first run is about to begin."""
+        """State before the first run."""
         zero = jnp.zeros_like(state.depth)
         return Walking(zero, zero + self.steps, zero == 0, zero == 0)
 
     def act(
         self, tree: Tree, state: Chains, own: Walking, which: Flags, keys: Keys
     ) -> tuple[Chains, Walking]:
-        """A move and the lazy steps after it (before the first move, those alone), and what ends a run."""
+        """A move and the lazy steps after it, or the lazy steps before the first move; may end a run."""
         state, own = self._move(tree, state, own, which & ~own.fresh, keys[1:])
         which &= ~state.done
         leaf = at_leaf(tree, state)
@@ -117,7 +117,7 @@ class VGB(Explorer):
         lazy = self._lazy_steps(unit(keys[0], which.shape))
         over = which & (own.steps <= lazy)
         state = state.stop(over & leaf, over & leaf)
-        # Another run, from the root, whose children are known.
+        # The next run starts at the root, whose children are known.
         over &= ~leaf
         last = own.run + 1 >= self.runs
         state = state.stop(over & last, jnp.zeros_like(over))
@@ -129,21 +129,20 @@ class VGB(Explorer):
         )
 
     def _lazy_steps(self, uniform: Float[Array, "batch chains"]) -> PerChain:
-        """Lazy steps before a move, k of them with probability (1 - laziness) laziness^k; `steps` or more are
-        `steps`."""
+        """Number k of lazy steps before a move, of probability (1 - laziness) laziness^k, at most `steps`."""
         if self.laziness == 0:
             return jnp.zeros(uniform.shape, jnp.int32)
         drawn = jnp.floor(jnp.log(uniform) / math.log(self.laziness))
         return jnp.minimum(drawn, self.steps).astype(jnp.int32)
 
     def pay_for_children(self, state: Chains, which: Flags, number: PerChain) -> Chains:
-        """A query a child, if they are enumerated."""
+        """Charge one query per child, if children are enumerated."""
         return self.pay(state, which, number)[0] if self.children == "all" else state
 
     def _move(
         self, tree: Tree, state: Chains, own: Walking, moving: Flags, keys: Keys
     ) -> tuple[Chains, Walking]:
-        """One step of the walk of those of `moving`."""
+        """One step of the walk for the chains of `moving`."""
         leaf = at_leaf(tree, state)
         tokens, forward, backward = self._weights(state, leaf, keys[1])
         if self.children != "all":
@@ -173,7 +172,7 @@ class VGB(Explorer):
         Float[Array, "batch chains children"],
         Float[Array, "batch chains"],
     ]:
-        """Children and ln of their weights, and of the parent's."""
+        """(children, ln of the weights of the children, ln of the weight of the parent)."""
         log_probs, values = state.at(state.log_probs), state.at(state.values)
         backward = state.own_value()
         if self.children == "all":
@@ -191,7 +190,7 @@ class VGB(Explorer):
         backward: Float[Array, "batch chains"],
         down: Flags,
     ) -> Float[Array, "batch chains choices"]:
-        """ln of the weights of the children, the parent, and of turning round, in the present direction."""
+        """ln of the weights of the children, the parent and a turn, in the current direction."""
         assert self.momentum is not None
         total = jax.nn.logsumexp(forward, axis=-1)
         ahead, behind = jnp.where(down, total, backward), jnp.where(down, backward, total)

@@ -1,4 +1,4 @@
-"""Base models and value functions as `Walk`s: a network's, a task's exact ones, and one that says nothing."""
+"""Base models and value functions as `Walk`s: networks, exact ones of a task, and constant values."""
 
 from __future__ import annotations
 
@@ -19,20 +19,19 @@ from tasks.checks import real
 def _fed(
     problem: Problem, tokens: Int[Array, "batch chains"], depth: Int[Array, "batch chains"]
 ) -> Int[Array, "batch chains"]:
-    """What a model is fed at `depth`: the prompt's last token at the root, else the node's last token."""
+    """Input token of a model at `depth`: the prompt's last token at the root, else the node's last token."""
     return jnp.where(depth == 0, problem.prompt[:, -1:], tokens)
 
 
 @walk(data_fields=["params", "temperature"], meta_fields=["model", "tokens"])
 @dataclasses.dataclass(frozen=True)
 class ModelPolicy(Walk):
-    """A model as the base model: pi_ref(a | x, y_1:h) prop. to exp(logit_a / temperature) on `tokens`, 0
-    elsewhere.
+    """Network as base model: pi_ref(a | x, y_1:h) prop. to exp(logit_a / temperature) on `tokens`, else 0.
 
     Attributes:
         model, params: the network.
-        tokens: what a response can be made of (`Task.response_tokens`).
-        temperature: positive; 1 is the model's own law on `tokens`.
+        tokens: tokens that a response can consist of (`Task.response_tokens`).
+        temperature: positive; 1 is the model's law on `tokens`.
     """
 
     model: Model
@@ -41,7 +40,7 @@ class ModelPolicy(Walk):
     temperature: float = 1.0
 
     def __post_init__(self) -> None:
-        # Inside a compiled program it is an array.
+        # A compiled program passes an array, which cannot be checked.
         if isinstance(self.temperature, int | float):
             real("temperature", self.temperature, above=0)
         outside = [token for token in self.tokens if not 0 <= token < self.model.vocab_size]
@@ -61,7 +60,7 @@ class ModelPolicy(Walk):
         tokens: Int[Array, "batch chains"],
         depth: Int[Array, "batch chains"],
     ) -> tuple[Float[Array, "batch chains vocab"], Cache]:
-        """One step of the model for every chain, each at its own depth."""
+        """One step of the model per chain; depths may differ."""
         logits, cache = self.model.step(self.params, cache, _fed(problem, tokens, depth), depth)
         return jax.nn.log_softmax(_only(self.tokens, logits / self.temperature)), cache
 
@@ -69,8 +68,10 @@ class ModelPolicy(Walk):
 @walk(data_fields=["params"], meta_fields=["model"])
 @dataclasses.dataclass(frozen=True)
 class ModelValues(Walk):
-    """A network as the value function: its logit of token a is the logit of V^(x, y_1:h a), so that one step
-    of it values all children of a node: ln V^ = ln sigmoid(logit)."""
+    """Network as value function: logit a is the logit of V^(x, y_1:h a), ln V^ = ln sigmoid(logit).
+
+    One network step values all children of a node.
+    """
 
     model: Model
     params: Params
@@ -86,7 +87,7 @@ class ModelValues(Walk):
         tokens: Int[Array, "batch chains"],
         depth: Int[Array, "batch chains"],
     ) -> tuple[Float[Array, "batch chains vocab"], Cache]:
-        """One step of the network for every chain, each at its own depth."""
+        """One step of the network per chain; depths may differ."""
         logits, cache = self.model.step(self.params, cache, _fed(problem, tokens, depth), depth)
         return jax.nn.log_sigmoid(logits), cache
 
@@ -94,7 +95,7 @@ class ModelValues(Walk):
 @walk(data_fields=[], meta_fields=["task"])
 @dataclasses.dataclass(frozen=True)
 class TaskPolicy(Walk):
-    """The base model that a task knows exactly (`Task.reference_log_probs`). The cache is the path itself."""
+    """Exact base model of a task (`Task.reference_log_probs`); the cache is the path."""
 
     task: Task
 
@@ -118,7 +119,7 @@ class TaskPolicy(Walk):
 @walk(data_fields=[], meta_fields=["task"])
 @dataclasses.dataclass(frozen=True)
 class TaskValues(Walk):
-    """The exact values that a task knows (`Task.value`). The cache is the path itself."""
+    """Exact values of a task (`Task.value`); the cache is the path."""
 
     task: Task
 
@@ -133,7 +134,7 @@ class TaskValues(Walk):
         tokens: Int[Array, "batch chains"],
         depth: Int[Array, "batch chains"],
     ) -> tuple[Float[Array, "batch chains vocab"], Cache]:
-        """ln V of every child that a response token leads to, -inf for other tokens."""
+        """ln V of the children at response tokens, -inf for other tokens."""
         path = put(cache, depth - 1, tokens)
         allowed = jnp.asarray(self.task.response_tokens)
 
@@ -150,13 +151,13 @@ class TaskValues(Walk):
 @walk(data_fields=["log_value"], meta_fields=["task"])
 @dataclasses.dataclass(frozen=True)
 class Constant(Walk):
-    """Values that say nothing: ln V^ = `log_value` at every node."""
+    """Constant values without information: ln V^ = `log_value` at every node."""
 
     task: Task
     log_value: float = math.log(0.5)
 
     def start(self, problem: Problem, chains: int) -> Cache:
-        """Nothing."""
+        """Empty cache."""
         return ()
 
     def step(
@@ -166,11 +167,11 @@ class Constant(Walk):
         tokens: Int[Array, "batch chains"],
         depth: Int[Array, "batch chains"],
     ) -> tuple[Float[Array, "batch chains vocab"], Cache]:
-        """The same number for every child."""
+        """`log_value` for every child."""
         return jnp.full((*depth.shape, self.task.vocab_size), self.log_value, jnp.float32), cache
 
 
 def _only(tokens: tuple[int, ...], logits: Float[Array, "*shape vocab"]) -> Float[Array, "*shape vocab"]:
-    """-inf for all other tokens."""
+    """`logits` on `tokens`, -inf elsewhere."""
     allowed = jnp.zeros((logits.shape[-1],), bool).at[jnp.asarray(tokens)].set(True)
     return jnp.where(allowed, logits, -jnp.inf)

@@ -1,4 +1,4 @@
-"""Whole responses from the base model: taken as they come, or accepted by the verifier."""
+"""Whole responses from the base model, unconditionally or by acceptance of the verifier."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from tasks.drawing import bernoulli
 class Ancestral(Explorer):
     """One response drawn from the base model, y ~ pi_ref(.|x), unguided.
 
-    Law: pi_ref. Cost: no query (the reward that is reported decides nothing), a token a depth. Best-of-N and
-    Pass@N from its samples: `metrics.best_of_n`.
+    Law: pi_ref. Cost: no query (the reported reward does not affect the draw), one token per depth.
+    `metrics.best_of_n` estimates Best-of-N and Pass@N from the samples.
     """
 
     needs_values: ClassVar[bool] = False
@@ -31,11 +31,10 @@ class Ancestral(Explorer):
 
 @dataclasses.dataclass(frozen=True)
 class OutcomeRejection(Explorer):
-    """Outcome-level rejection sampling: draw y ~ pi_ref(.|x) and accept it with probability tau(x, y), until
-    one is accepted.
+    """Outcome-level rejection sampling: draw y ~ pi_ref(.|x) until acceptance, of probability tau(x, y).
 
-    Law: exactly pi*, prop. to pi_ref tau, where the budget suffices; a query a response, so 1/E[tau] expected
-    queries. A response is unfinished if the verifier accepts none of `budget` responses.
+    Law: exactly pi*, prop. to pi_ref tau, where the budget suffices. Cost: one query per draw, 1/E[tau]
+    queries in expectation. A response is unfinished if the verifier accepts none of `budget` draws.
 
     Source: arXiv 2510.03149, section 2 (OutcomeLevelRS); tau in [0, 1].
     """
@@ -44,11 +43,11 @@ class OutcomeRejection(Explorer):
 
     @property
     def num_keys(self) -> int:
-        """One key for the token and one for the verifier's answer."""
+        """Two keys: for the token and for the acceptance."""
         return 2
 
     def act(self, tree: Tree, state: Chains, own: Any, which: Flags, keys: Keys) -> tuple[Chains, Any]:
-        """Draw a token; at a leaf ask the verifier, and begin again if it refuses."""
+        """Draw a token; at a leaf query the verifier, and restart after a rejection."""
         leaf = which & at_leaf(tree, state)
         state = draw(state, which & ~leaf, keys[0])
         state, asked = self.pay(state, leaf, 1)
@@ -58,5 +57,5 @@ class OutcomeRejection(Explorer):
 
 
 def draw(state: Chains, which: Flags, key: PRNGKeyArray) -> Chains:
-    """Those of `which` move to a child drawn from the base model."""
+    """Move the chains of `which` to a child drawn from the base model."""
     return state.descend(categorical(key, state.at(state.log_probs)), which)

@@ -1,6 +1,6 @@
-"""How good alarms are: thresholds that keep false alarms rare, rates, the area under the curve.
+"""Quality of alarms: thresholds for a given false-alarm rate, rates, and area under the curve.
 
-Every function takes many sets of weights at once, one a row: a resample of the bootstrap is a row.
+Every function takes many sets of weights at once, one row per bootstrap resample.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from jaxtyping import Bool, Float
 
 @dataclass(frozen=True)
 class Rates:
-    """Weighted shares, a number for each row of weights; NaN where there is nothing to divide by.
+    """Weighted shares, one number per row of weights; NaN where the denominator is 0.
 
     Attributes:
-        sensitivity: of the evaluations with an event, those with an alarm.
-        false_alarm_rate: of the evaluations without an event, those with an alarm.
-        precision: of the evaluations with an alarm, those with an event.
-        base_rate: of all evaluations, those with an event: the precision of an alarm by chance.
+        sensitivity: share of evaluations with an event that have an alarm.
+        false_alarm_rate: share of evaluations without an event that have an alarm.
+        precision: share of evaluations with an alarm that have an event.
+        base_rate: share of evaluations with an event, which is the precision of random alarms.
     """
 
     sensitivity: Float[np.ndarray, " rows"]
@@ -33,7 +33,7 @@ def rates(
     events: Bool[np.ndarray, " evaluations"],
     weights: Float[np.ndarray, "rows evaluations"],
 ) -> Rates:
-    """The four shares of each row."""
+    """The four shares per row of weights."""
     hit, false = (weights * alarms) @ events, (weights * alarms) @ ~events
     positive, negative = weights @ events, weights @ ~events
     return Rates(
@@ -47,10 +47,10 @@ def rates(
 def thresholds(
     scores: Float[np.ndarray, " negatives"], weights: Float[np.ndarray, "rows negatives"], rate: float
 ) -> Float[np.ndarray, " rows"]:
-    """The least v >= 0 with P[score > v] <= rate among evaluations without an event; an alarm is a score
-    beyond it.
+    """Smallest v >= 0 with P[score > v] <= rate among evaluations without an event; an alarm is a score > v.
 
-    Never below 0, where a statistic says that nothing is lost. A row without weight gets +inf.
+    Thresholds are nonnegative because a score of 0 means that nothing is lost. A row without weight gets
+    +inf.
 
     Raises:
         ValueError: a rate outside (0, 1).
@@ -61,7 +61,7 @@ def thresholds(
     below = np.cumsum(weights[:, order], axis=1)
     if not order.size:
         return np.full(len(weights), np.inf)
-    # The tolerance keeps a sum of equal weights that rounds below the level from skipping a value.
+    # With the tolerance, a sum of equal weights that rounds below the level does not skip a value.
     index = np.argmax(below >= (1 - rate) * below[:, -1:] * (1 - 1e-12), axis=1)
     return np.where(below[:, -1] > 0, np.maximum(scores[order][index], 0.0), np.inf)
 
@@ -71,7 +71,7 @@ def area_under_curve(
     events: Bool[np.ndarray, " evaluations"],
     weights: Float[np.ndarray, "rows evaluations"],
 ) -> Float[np.ndarray, " rows"]:
-    """AUC = P[score of an event > of none] + P[equal]/2 under the weights; scores may be -inf."""
+    """AUC = P[score with event > score without] + P[equal]/2 under the weights; scores may be -inf."""
     values, group = np.unique(scores, return_inverse=True)
     indicator = np.zeros((scores.size, values.size))
     indicator[np.arange(scores.size), group] = 1.0

@@ -1,4 +1,4 @@
-"""What a decoder returned for each prompt: how often it is right, in how many ways, at what cost."""
+"""Accuracy, diversity and cost of the responses of a decoder, per prompt."""
 
 from __future__ import annotations
 
@@ -19,12 +19,15 @@ class Answers(NamedTuple):
 
     @property
     def correct(self) -> Bool[np.ndarray, "prompts samples"]:
-        """Finished, with a positive reward."""
+        """True for finished responses with a positive reward."""
         return self.finished & (self.reward > 0)
 
     def within(self, budget: int) -> Answers:
-        """What the same chains return with a smaller budget of queries, exactly for decoders that never look
-        at their budget but to end: a chain that needed more ends unfinished with `budget` queries."""
+        """Answers of these chains under a smaller budget of queries.
+
+        A chain that needed more ends unfinished with `budget` queries. This is exact for decoders whose
+        budget affects only the end of a chain.
+        """
         over = self.queries > budget
         scale = np.minimum(1.0, budget / np.maximum(self.queries, 1))
         return self._replace(
@@ -36,15 +39,20 @@ class Answers(NamedTuple):
 
 
 def distinct_correct(answers: Answers) -> Int[np.ndarray, " prompts"]:
-    """The number of different correct responses among the samples of each prompt: the diversity of VGB,
-    arXiv 2510.03149, section 5, for a stated number of samples."""
+    """Number of distinct correct responses among the samples of every prompt.
+
+    This is the diversity of VGB, arXiv 2510.03149, section 5, for a given number of samples.
+    """
     rows = zip(answers.responses, answers.correct, strict=True)
     return np.array([len({response.tobytes() for response in own[right]}) for own, right in rows])
 
 
 def summaries(answers: Answers) -> dict[str, Float[np.ndarray, " prompts"]]:
-    """One value a prompt: `accuracy` (share of correct samples), `distinct` (different correct responses),
-    `finished` (share), `queries` and `tokens` (means a sample)."""
+    """Values per prompt: shares `accuracy` and `finished`, number `distinct`, means `queries` and `tokens`.
+
+    `accuracy` is the share of correct samples, `distinct` the number of distinct correct responses; `queries`
+    and `tokens` are means over samples.
+    """
     return {
         "accuracy": answers.correct.mean(axis=1),
         "distinct": distinct_correct(answers).astype(np.float64),

@@ -1,4 +1,4 @@
-"""Whether a model knows which bracket to close, by how far away it was opened (Hewitt et al. 2020)."""
+"""Confidence in the correct close bracket, by distance to the open one (Hewitt et al. 2020)."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class BracketDistance(Evaluator):
         threshold: strictly between 0 and 1; 0.8 in Hewitt et al. 2020, "RNNs can generate bounded
             hierarchical languages with optimal memory".
 
-    A state is a token of a held-out response before which a bracket is open, whatever that token is; its
-    distance d is the number of positions since the innermost open bracket, which may stand in the prompt.
-    The correct close bracket is the one of that bracket's type. Distances are odd, because what lies between
-    is balanced. Names, for the mixture and below `<class>/` for each of several classes:
-    `close_confidence/<d>` by distances 1, 3, 5-7, 9-15, ... (ranges that double; those without a state are
-    left out), and `close_confidence/mean`, the mean over single distances with each counted once.
+    A state is any token of a held-out response before which a bracket is open. The distance d is the number
+    of positions since the innermost open bracket, which may be in the prompt; it is odd, because the string
+    between is balanced. The correct close bracket has the type of the innermost open bracket. Names, for the
+    mixture and, if there are several classes, below `<class>/`: `close_confidence/<d>` by distances 1, 3,
+    5-7, 9-15, ... (doubling ranges; ranges without a state are omitted), and `close_confidence/mean`, the
+    unweighted mean over single distances.
     """
 
     threshold: float = 0.8
@@ -52,26 +52,28 @@ class BracketDistance(Evaluator):
             )
 
     def score(self, model: Model, task: Task, params: Params, batch: Batch) -> dict[str, Array]:
-        """`states` and `confident`, (examples, distances): how many states each example has at distance
-        2 i + 1, and in how many of them the model is confident of the right bracket."""
+        """`states` and `confident`, (examples, distances): counts of states at distance 2 i + 1.
+
+        `confident` counts the states where the model is confident of the correct bracket.
+        """
         assert isinstance(task, BracketTask)
         example = batch.example
-        # The array that the exact evaluator scores, where that is the same response: one forward pass then
-        # serves both.
+        # Where the candidate is the response, passing the array of the exact evaluator shares one forward
+        # pass.
         responses = example.response[:, None] if task.num_enumerated else batch.candidates.responses
         logits = model.logits(params, example.prompt, example.prompt_mask, responses)[:, 0]
         distance, close = jax.vmap(task.innermost)(example.latent, example.response)
         closes = task.text.close_token(jnp.arange(task.num_types))
         correct = jnp.take_along_axis(logits, close[..., None], axis=-1)[..., 0]
         share = correct - jax.nn.logsumexp(logits[..., closes], axis=-1)
-        # The last of the response's positions is the farthest from the first of the string.
+        # The largest distance is from the last position of the response to the first of the string.
         places = jnp.arange(1, task.prompt_length + task.response_length, 2)
         states = distance[..., None] == places
         confident = states & (share > math.log(self.threshold))[..., None]
         return {"states": jnp.sum(states, axis=1), "confident": jnp.sum(confident, axis=1)}
 
     def reduce(self, scores: dict[str, np.ndarray], held_out: HeldOut) -> Iterator[tuple[str, float]]:
-        """Shares of the mixture, then of each class."""
+        """Shares for the mixture, then per class."""
         yield from self._shares(scores, held_out.weights)
         if len(held_out.task.groups) > 1:
             for group, name in enumerate(held_out.task.groups):
@@ -96,7 +98,7 @@ class BracketDistance(Evaluator):
 
 
 def ranges(longest: int) -> Iterator[tuple[int, int]]:
-    """(1, 1), (3, 3), (5, 7), (9, 15), ...: odd distances up to `longest` in ranges that double.
+    """Odd distances up to `longest` in doubling ranges (1, 1), (3, 3), (5, 7), (9, 15), ...
 
     >>> list(ranges(20))
     [(1, 1), (3, 3), (5, 7), (9, 15), (17, 31)]

@@ -1,9 +1,9 @@
-"""The coverage profile and what else one reads off a sample of log ratios.
+"""Coverage profile, quantiles and histograms of a sample of log ratios.
 
 Throughout this package the log ratio of an example is X = ln pi_D(y|x) - ln pi_hat(y|x) in nats, for a
-response y drawn from pi_D; +inf means that the model gives the response no probability at all. Its last axis
-runs over examples, and optional `weights` (class probability over class count for a stratified held-out set)
-are normalised here, so that only their proportions matter.
+response y drawn from pi_D; X = +inf if the model gives the response probability 0. The last axis of an array
+of log ratios is the examples. Optional `weights` (class probability over class count for a stratified
+held-out set) are normalised here, so that only proportions matter.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from numpy.typing import ArrayLike
 from tasks.checks import real
 
 RATIO_TOLERANCE = 1e-5
-"""Slack in nats at the threshold ln N: wider than the rounding of float32 log-probabilities of a sequence."""
+"""Tolerance in nats at the threshold ln N, above the rounding of float32 log-probabilities of a sequence."""
 
 
 def check_ns(ns: Sequence[float]) -> tuple[float, ...]:
     """The values of N as floats.
 
     Raises:
-        ValueError: no value at all, or one that is below 1 or not finite.
+        ValueError: no value, or a value that is below 1 or not finite.
     """
     checked = tuple(real("ns", n, least=1) for n in ns)
     if not checked:
@@ -35,20 +35,20 @@ def check_ns(ns: Sequence[float]) -> tuple[float, ...]:
 
 
 def check_tolerance(tolerance: float) -> float:
-    """The tolerance in nats; ValueError if it is not a finite number >= 0."""
+    """The tolerance in nats; ValueError if not a finite number >= 0."""
     return real("tolerance", tolerance, least=0)
 
 
 def check_values(
     values: ArrayLike, weights: ArrayLike | None, name: str = "log_ratio"
 ) -> tuple[Float[np.ndarray, "*batch kept"], Float[np.ndarray, " kept"]]:
-    """Values of examples and their unnormalised weights in float64, without the examples of weight 0.
+    """Values and unnormalised weights of examples in float64, without examples of weight 0.
 
-    An example of weight 0 is dropped rather than multiplied, because 0 * inf is not a number.
+    Examples of weight 0 are dropped rather than multiplied, because 0 * inf is NaN.
 
     Raises:
-        ValueError: no examples, a NaN, or weights that are not one finite non-negative number an example with
-            a positive sum.
+        ValueError: no examples, a NaN, or weights that are not one finite non-negative number per example
+            with a positive sum.
     """
     array = np.asarray(values, dtype=np.float64)
     if array.ndim == 0 or array.shape[-1] == 0:
@@ -71,10 +71,10 @@ def check_values(
 def weighted_mean(
     values: Float[np.ndarray, "*batch examples"], weights: Float[np.ndarray, " examples"] | None = None
 ) -> Float[np.ndarray, "*batch"]:
-    """sum_i w_i v_i / sum_i w_i over the last axis: the reduction of every per-example array.
+    """sum_i w_i v_i / sum_i w_i over the last axis, the reduction of every per-example array.
 
-    It lies between the smallest and the largest value whatever is rounded, so that a mean of probabilities
-    is one.
+    The mean lies between the smallest and the largest value despite rounding, so that a mean of probabilities
+    is a probability.
 
     Raises:
         ValueError: bad values or weights (see `check_values`), or both infinities among the values.
@@ -115,8 +115,8 @@ def coverage_profile(
 ) -> Float[np.ndarray, "*batch n"]:
     """Cov_N = P[X >= ln N], the upper tail of the log ratio; lower is better.
 
-    Inclusive at equality: X counts as soon as X >= ln N - tolerance, the tolerance (nats) absorbing the
-    rounding of float32 log-probabilities. With pi_hat = pi_D this gives Cov_1 = 1 and Cov_N = 0 for N > 1.
+    X counts if X >= ln N - tolerance; the tolerance (nats) absorbs the rounding of float32
+    log-probabilities. For pi_hat = pi_D, Cov_1 = 1 and Cov_N = 0 for N > 1.
 
     Source: Coverage Principle, arXiv 2510.15020, definition of the coverage profile (any real N >= 1).
 
@@ -131,7 +131,7 @@ def coverage_profile(
 
 
 def name_of_n(n: float) -> str:
-    """N as it stands in a metric's name: "5.7" for 5.7, "4" for 4 and for 4.0.
+    """N in the name of a metric: "5.7" for 5.7, "4" for 4 and for 4.0.
 
     Raises:
         ValueError: an N below 1 or not finite.
@@ -158,7 +158,7 @@ def summarize_log_ratio(
 ) -> LogRatioSummary:
     """Mean, extremes and quantiles; the quantile at level q is the least x with P[X <= x] >= q.
 
-    That convention returns values of the sample, so that it is defined where some of them are infinite.
+    Quantiles by this convention are values of the sample and hence defined for infinite values.
 
     Raises:
         ValueError: a level outside [0, 1], a NaN log ratio, both infinities, bad weights.
@@ -171,7 +171,7 @@ def summarize_log_ratio(
     order = np.argsort(values, axis=-1)
     ordered = np.take_along_axis(values, order, axis=-1)
     cumulative = np.cumsum(weight[order] / weight.sum(), axis=-1)
-    # A level that equals a cumulative weight must not slip to the next value by a rounding error.
+    # Rounding must not move a level that equals a cumulative weight to the next value.
     below = [np.sum(cumulative < level - 1e-12, axis=-1, keepdims=True) for level in chosen]
     positions = np.minimum(np.concatenate(below, axis=-1), values.shape[-1] - 1)
     return LogRatioSummary(
@@ -190,7 +190,7 @@ def log_ratio_histogram(
 ) -> Float[np.ndarray, "*batch bins"]:
     """Probability mass in (-inf, e_1), [e_1, e_2), ..., [e_k, +inf]: k + 1 bins that sum to 1.
 
-    The bins are closed on the left, so that the mass from an edge ln N upwards is Cov_N at tolerance 0.
+    Bins are closed on the left, so that the mass above an edge ln N is Cov_N at tolerance 0.
 
     Raises:
         ValueError: edges (nats) that are not finite and increasing, a NaN log ratio, bad weights.
@@ -213,12 +213,11 @@ def answer_level_log_ratio(
     log_prob_model: Float[np.ndarray, " responses"],
     answers: Int[np.ndarray, " responses"],
 ) -> Float[np.ndarray, " responses"]:
-    """ln of pi_D(answer|x) / pi_hat(answer|x) for each response of ONE prompt, the reasoning summed out.
+    """ln of pi_D(answer|x) / pi_hat(answer|x) for every response of one prompt, the reasoning summed out.
 
-    `log_prob_data` and `log_prob_model` (nats) enumerate the prompt's responses and `answers` names the
-    answer of each; responses with the same answer receive the same ratio. The paper states that coverage of
-    answers is at most Cov_N; as written that is false (tests/claims has the counterexample), and what holds
-    is Cov^ans_{cN} <= c/(c-1) Cov_N for every c > 1.
+    `log_prob_data` and `log_prob_model` (nats) enumerate the responses, `answers` the answers; responses with
+    equal answers get equal ratios. The paper's bound of answer coverage by Cov_N is false as stated
+    (counterexample in tests/claims). The correct bound is Cov^ans_{cN} <= c/(c-1) Cov_N for every c > 1.
 
     Source: Coverage Principle, arXiv 2510.15020, answer-level coverage; the correction is this project's.
 
@@ -242,10 +241,10 @@ def transitivity_bound(
     n: float,
     ms: Sequence[float],
 ) -> Float[np.ndarray, " m"]:
-    """Cov_N(pi_T || pi_hat) <= M Cov_{N/M}(pi_D || pi_hat) + Cov_M(pi_T || pi_D), at each M of `ms`.
+    """Cov_N(pi_T || pi_hat) <= M Cov_{N/M}(pi_D || pi_hat) + Cov_M(pi_T || pi_D), at every M of `ms`.
 
-    The log ratios (nats) enumerate the responses (and prompts), each with the weights of the law that its
-    tail is taken under: ln pi_D/pi_hat under pi_D, ln pi_T/pi_D under pi_T.
+    The log ratios (nats) enumerate the responses (and prompts): ln pi_D/pi_hat with weights under pi_D, and
+    ln pi_T/pi_D with weights under pi_T.
 
     Source: Coverage Principle, arXiv 2510.15020, Proposition D.5.
 

@@ -1,6 +1,6 @@
-"""What an early warning is judged by: evaluations at which coverage is worse though cross-entropy is better.
+"""Events for early warnings: evaluations where coverage is worse although cross-entropy is better.
 
-Exact ln pi_D enters here, and only here: `metrics.early_warning` sees none of it.
+Events use the exact ln pi_D, which `metrics.early_warning` never sees.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ def paired_lower_bound(
     groups: Int[np.ndarray, " prompts"],
     z: float,
 ) -> Float[np.ndarray, "*batch"]:
-    """sum_g P_g mean_g - z sqrt(sum_g P_g^2 s_g^2 / n_g): a stratified mean less z standard errors.
+    """sum_g P_g mean_g - z sqrt(sum_g P_g^2 s_g^2 / n_g): a stratified mean minus z standard errors.
 
     Args:
-        differences: one number a prompt.
-        weights: the same for all prompts of a class; P_g is a class's share of their sum.
-        groups: class of each prompt.
-        z: standard errors.
+        differences: one number per prompt.
+        weights: one number per prompt, equal within a class; P_g is the share of class g in the sum.
+        groups: class of every prompt.
+        z: number of standard errors.
 
     Raises:
         ValueError: a class with a single prompt, which has no standard error.
@@ -53,17 +53,17 @@ def coverage_events(
     kl_margin: float,
     coverage_margin: float,
 ) -> Bool[np.ndarray, "n checkpoints"]:
-    """Where some earlier s has both bounds beyond their margins, for each N:
+    """True where some earlier checkpoint s exceeds both margins, per N and checkpoint t:
 
         KL_s - KL_t - z SE > kl_margin   and   Cov_N(t) - Cov_N(s) - z SE > coverage_margin,
 
-    paired over prompts. KL differs from the cross-entropy by the entropy of pi_D, so its difference is the
-    cross-entropy's.
+    paired over prompts. Differences of KL are differences of cross-entropy, as the two differ by the entropy
+    of pi_D.
 
     Args:
-        log_ratio: X = ln pi_D - ln pi_hat in nats; of candidates of weight 0 nothing is read.
-        candidate_weight: pi_D's weight of each candidate within its prompt.
-        weights, groups: of the prompts, as in `paired_lower_bound`.
+        log_ratio: X = ln pi_D - ln pi_hat in nats; ignored for candidates of weight 0.
+        candidate_weight: pi_D-weight of every candidate within the prompt.
+        weights, groups: weights and classes of the prompts, as in `paired_lower_bound`.
         ns: the N of Cov_N.
 
     Raises:

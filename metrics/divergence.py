@@ -1,7 +1,7 @@
-"""KL divergence, its relatives, and the inequalities that tie them to the coverage profile.
+"""KL divergence, related divergences, and inequalities between them and the coverage profile.
 
-Every inequality here is stated sample by sample: it holds for the weighted empirical distribution of the log
-ratios exactly as for the true one, so sampling noise cannot violate it, and a violation is a bug.
+Unless stated otherwise, inequalities hold sample by sample: they hold exactly for the weighted empirical
+distribution of the log ratios, so sampling noise cannot violate them, and a violation is a bug.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def _on_support(
 
 
 def _excess_part(values: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
-    # expm1 keeps the value near X = 0, where X + e^-X - 1 ~ X^2/2 would otherwise be lost to cancellation.
+    # expm1 avoids cancellation near X = 0, where X + e^-X - 1 ~ X^2/2.
     with np.errstate(over="ignore"):
         return np.maximum(values + np.expm1(-values), 0.0)
 
@@ -40,7 +40,7 @@ def _excess_part(values: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*sha
 def kl(
     log_ratio: Float[np.ndarray, "*batch examples"], weights: Float[np.ndarray, " examples"] | None = None
 ) -> Float[np.ndarray, "*batch"]:
-    """KL(pi_D || pi_hat) = E[X] in nats a sequence; +inf as soon as one ratio is. A sample mean can be < 0.
+    """KL(pi_D || pi_hat) = E[X] in nats per sequence; +inf if one ratio is. A sample mean can be negative.
 
     Raises:
         ValueError: a NaN or -inf log ratio, bad weights.
@@ -53,7 +53,7 @@ def cross_entropy(
     log_prob_model: Float[np.ndarray, "*batch examples"],
     weights: Float[np.ndarray, " examples"] | None = None,
 ) -> Float[np.ndarray, "*batch"]:
-    """-E[ln pi_hat(y|x)] = KL + H(pi_D) in nats a sequence, +inf if a held-out response has probability 0.
+    """-E[ln pi_hat(y|x)] = KL + H(pi_D) in nats per sequence, +inf if a held-out response has probability 0.
 
     Raises:
         ValueError: a NaN or +inf log-probability, bad weights.
@@ -67,10 +67,10 @@ def cross_entropy(
 def f_divergence_part(
     log_ratio: Float[np.ndarray, "*batch examples"], weights: Float[np.ndarray, " examples"] | None = None
 ) -> Float[np.ndarray, "*batch"]:
-    """E[X + e^-X - 1] >= 0 in nats: the KL as an f-divergence, restricted to pi_D's support.
+    """E[X + e^-X - 1] >= 0 in nats: KL as an f-divergence, restricted to pi_D's support.
 
-    Its expectation is KL minus the mass that pi_hat puts outside pi_D's support (E[e^-X] is the mass inside),
-    hence at most KL.
+    The expectation is KL minus the mass of pi_hat outside pi_D's support (E[e^-X] is the mass inside), hence
+    at most KL.
 
     Source: Coverage Principle, arXiv 2510.15020, proof of the bound of coverage by KL.
 
@@ -86,7 +86,7 @@ def squared_hellinger(
 ) -> Float[np.ndarray, "*batch"]:
     """D_H^2 = (1/2) sum_y (sqrt pi_D - sqrt pi_hat)^2 = E[1 - e^(-X/2)], from 0 to 1.
 
-    Unbiased from samples, which can give a negative number; exact for an enumeration weighted by pi_D.
+    The estimate from samples is unbiased and can be negative; an enumeration weighted by pi_D is exact.
 
     Raises:
         ValueError: a NaN or -inf log ratio, bad weights.
@@ -113,9 +113,9 @@ def coverage_bound(
     """Cov_N <= E[X + e^-X - 1] / (ln N - 1 + 1/N), sample by sample.
 
     f(t) = t + e^-t - 1 is non-negative and increasing for t >= 0, so 1{X >= t} <= f(X)/f(t), at t = ln N. The
-    result is not capped at 1. At N = 1 the formula divides by 0 and says nothing: the trivial bound 1 is
-    returned. With a `tolerance` (nats) the threshold is t = ln N - tolerance, which bounds
-    `coverage_profile` at that same tolerance.
+    result is not capped at 1. At N = 1, where the formula divides by 0, the trivial bound 1 is returned. With
+    a `tolerance` (nats) the threshold is t = ln N - tolerance, which bounds `coverage_profile` at equal
+    tolerance.
 
     Source: Coverage Principle, arXiv 2510.15020, the bound of the coverage profile by KL.
 
@@ -133,9 +133,9 @@ def bound_violations(
     weights: Float[np.ndarray, " examples"] | None = None,
     tolerance: float = RATIO_TOLERANCE,
 ) -> Float[np.ndarray, "*batch n"]:
-    """Coverage minus `coverage_bound` at the same tolerance: <= 0 where the inequality holds.
+    """Coverage minus `coverage_bound` at equal tolerance: <= 0 where the inequality holds.
 
-    Equality occurs (every X = 0 or X = ln N), so compare with 1e-12, the rounding of float64, and not with 0.
+    Equality occurs (every X = 0 or X = ln N), so compare with 1e-12, the rounding of float64, not with 0.
 
     Raises:
         ValueError: as `coverage_bound`.
@@ -150,7 +150,7 @@ def check_coverage_bound(
     weights: Float[np.ndarray, " examples"] | None = None,
     tolerance: float = RATIO_TOLERANCE,
 ) -> float:
-    """The largest of `bound_violations`: at most 1e-12 for any input whatsoever, or there is a bug.
+    """Largest of `bound_violations`: at most 1e-12 for any input, or there is a bug.
 
     Raises:
         ValueError: as `coverage_bound`.
@@ -166,9 +166,9 @@ def hellinger_bound(
 ) -> Float[np.ndarray, "*batch n"]:
     """Cov_N <= 2N/(sqrt N - 1)^2 D, with D = E[(1 - e^(-X/2))^2]/2 <= D_H^2.
 
-    D is the part of the squared Hellinger distance on pi_D's support; with it the inequality holds sample by
-    sample, because (1 - e^(-t/2))^2 increases for t >= 0 and is (sqrt N - 1)^2/N at t = ln N. The trivial
-    bound 1 is returned at N = 1; `tolerance` as in `coverage_bound`.
+    D is the part of the squared Hellinger distance on pi_D's support. The inequality holds sample by sample,
+    because (1 - e^(-t/2))^2 increases for t >= 0 and is (sqrt N - 1)^2/N at t = ln N. The trivial bound 1 is
+    returned at N = 1; `tolerance` as in `coverage_bound`.
 
     Source: Coverage Principle, arXiv 2510.15020, coverage and the Hellinger distance.
 
@@ -188,8 +188,8 @@ def coverage_supremum(
 ) -> Float[np.ndarray, "*batch"]:
     """C = sup over all N >= 1 of Cov_N ln N in nats, exact for the empirical profile.
 
-    The profile is a step function that falls just after each observed ratio, so the supremum is attained at
-    one of them: C = max over positive x_i of x_i P[X >= x_i]; 0 if none is positive, +inf if one is +inf.
+    The profile is a step function that falls just after every observed ratio, so the supremum is attained at
+    an observed ratio: C = max over positive x_i of x_i P[X >= x_i]; 0 if no x_i is positive, +inf if one is.
 
     Source: Coverage Principle, arXiv 2510.15020, converse of the bound by KL.
 
@@ -199,7 +199,7 @@ def coverage_supremum(
     values, weight = _on_support(log_ratio, weights)
     order = np.argsort(-values, axis=-1)
     descending = np.take_along_axis(values, order, axis=-1)
-    # Among equal ratios the last one carries the whole tail, and the maximum below picks it.
+    # The last of equal ratios has the whole tail and attains the maximum below.
     tails = np.cumsum(weight[order], axis=-1) / weight.sum()
     return np.max(np.maximum(descending, 0.0) * tails, axis=-1)
 
@@ -207,7 +207,7 @@ def coverage_supremum(
 def kl_converse_bound(
     log_ratio: Float[np.ndarray, "*batch examples"], weights: Float[np.ndarray, " examples"] | None = None
 ) -> Float[np.ndarray, "*batch"]:
-    """KL <= C (1 + ln(ln W_max / C)) in nats, C as in `coverage_supremum`, W_max the largest ratio.
+    """KL <= C (1 + ln(ln W_max / C)) in nats, with C of `coverage_supremum` and W_max the largest ratio.
 
     Sample by sample: E[X] <= E[max(X, 0)] = integral of P[X >= t] <= integral of min(1, C/t) up to ln W_max.
 
@@ -230,8 +230,8 @@ def stopped_kl(
 ) -> Float[np.ndarray, "*batch n"]:
     """D_N = E min{ln N, sum_h KL_h} in nats: the KL of autoregressive laws, stopped at ln N.
 
-    `kl_along` is sum_h KL(pi_D(. | x, y_1:h-1) || pi_hat(. | x, y_1:h-1)) for each response, the token-level
-    KLs at its own prefixes, +inf allowed. Never above ln N, whatever the length of the response.
+    `kl_along` is sum_h KL(pi_D(. | x, y_1:h-1) || pi_hat(. | x, y_1:h-1)) for every response, the sum of
+    token-level KLs at the prefixes of the response; +inf is allowed. D_N <= ln N for any response length.
 
     Source: Coverage Principle, arXiv 2510.15020, Proposition D.10.
 
@@ -249,10 +249,10 @@ def stopped_kl_bound(
     ns: Sequence[float],
     weights: Float[np.ndarray, " examples"] | None = None,
 ) -> Float[np.ndarray, "*batch n"]:
-    """Cov_N <= 2/(ln N - 1) D_N for N > e, D_N as in `stopped_kl`; the trivial bound 1 for N <= e.
+    """Cov_N <= 2/(ln N - 1) D_N for N > e, with D_N of `stopped_kl`; the trivial bound 1 for N <= e.
 
-    It needs the exact law of the responses: it does not hold sample by sample. The proof gives the smaller
-    1/ln N + 1/(ln N - 1 + 1/N) in place of 2/(ln N - 1).
+    The bound requires the exact law of the responses and does not hold sample by sample. The proof gives the
+    smaller factor 1/ln N + 1/(ln N - 1 + 1/N) instead of 2/(ln N - 1).
 
     Source: Coverage Principle, arXiv 2510.15020, Proposition D.10.
 
@@ -270,11 +270,11 @@ def hellinger_tail_bound(
     delta: float,
     weights: Float[np.ndarray, " examples"] | None = None,
 ) -> Float[np.ndarray, "*batch n"]:
-    """Cov_N >= P[sum_h D_H,h^2 >= ln(sqrt(N)/delta)] - delta: coverage from below, for autoregressive laws.
+    """Cov_N >= P[sum_h D_H,h^2 >= ln(sqrt(N)/delta)] - delta, a lower bound for autoregressive laws.
 
-    `hellinger_along` is the sum over a response's prefixes of the token-level squared Hellinger distances
-    (factor 1/2). The paper states it with N in place of sqrt(N); its proof gives this. It needs the exact
-    law. May be negative, and says nothing then.
+    `hellinger_along` is the sum over the prefixes of a response of the token-level squared Hellinger
+    distances (factor 1/2). The paper states N instead of sqrt(N), which the proof gives. The bound requires
+    the exact law and is vacuous where negative.
 
     Source: Coverage Principle, arXiv 2510.15020, Proposition D.11 and its proof.
 

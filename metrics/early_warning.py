@@ -1,14 +1,14 @@
-"""Statistics of an early warning: "cross-entropy improves, coverage gets worse", seen without pi_D.
+"""Statistics of an early warning, "cross-entropy improves, coverage gets worse", without pi_D.
 
-What a rule sees is what a practitioner has: held-out responses y_i ~ pi_D(.|x_i) and the log-probabilities
-l_t(i) = ln pi_t(y_i|x_i), in nats, that the checkpoints t = 0, 1, ... give them. A `Statistic` compares the
-checkpoint of now, t, with every earlier one, s; `strongest` keeps the earlier ones that have a higher mean
-cross-entropy, -mean l_s > -mean l_t, and takes the largest value among them. An alarm is a value that reaches
-a threshold: cross-entropy says that t is better than s, the statistic says that t has lost responses that s
-covered.
+A rule uses only held-out responses y_i ~ pi_D(.|x_i) and log-probabilities l_t(i) = ln pi_t(y_i|x_i), in
+nats, under the checkpoints t = 0, 1, ... A `Statistic` compares the current checkpoint t with every earlier
+checkpoint s. `strongest` is the largest value over earlier checkpoints of higher mean cross-entropy,
+-mean l_s > -mean l_t. A value above a threshold is an alarm: by cross-entropy t is better than s, but by the
+statistic t has lost responses that s covered.
 
-In expectation over pi_D, since ln(pi_s/pi_t) = X_t - X_s with X = ln(pi_D/pi): a response with X_s < ln N <=
-X_t is one that t has lost at N, and Cov_N(t) - Cov_N(s) = P[X_s < ln N <= X_t] - P[X_t < ln N <= X_s].
+Let X = ln(pi_D/pi), so that ln(pi_s/pi_t) = X_t - X_s. Checkpoint t has lost a response at N if
+X_s < ln N <= X_t, and in expectation over pi_D
+Cov_N(t) - Cov_N(s) = P[X_s < ln N <= X_t] - P[X_t < ln N <= X_s].
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Values = Float[np.ndarray, " earlier"]
 def upper_quantile(
     values: Float[np.ndarray, "*batch examples"], weights: Weights, level: float
 ) -> Float[np.ndarray, "*batch"]:
-    """The smallest value v with P[V <= v] >= level under the weights, along the last axis.
+    """Smallest value v with P[V <= v] >= level under the weights, along the last axis.
 
     Raises:
         ValueError: a level outside (0, 1].
@@ -42,7 +42,7 @@ def upper_quantile(
         raise ValueError(f"level: {level}; valid: a number in (0, 1]")
     order = np.argsort(values, axis=-1)
     below = np.cumsum(weights[order], axis=-1)
-    # The tolerance keeps a sum of equal weights that rounds below the level from skipping a value.
+    # With the tolerance, a sum of equal weights that rounds below the level does not skip a value.
     index = np.argmax(below >= level * below[..., -1:] * (1 - 1e-12), axis=-1)
     return np.take_along_axis(values, np.take_along_axis(order, index[..., None], -1), -1)[..., 0]
 
@@ -50,7 +50,7 @@ def upper_quantile(
 def tail_mean(
     values: Float[np.ndarray, "*batch examples"], weights: Weights, share: float
 ) -> Float[np.ndarray, "*batch"]:
-    """Mean of the largest values that make up `share` of the weight, the last of them counted in part.
+    """Mean of the largest values with total weight `share`; the last value counts in part.
 
     Raises:
         ValueError: a share outside (0, 1].
@@ -61,7 +61,7 @@ def tail_mean(
     weight = weights[order] / weights.sum()
     before = np.cumsum(weight, axis=-1) - weight
     taken = np.clip(share - before, 0.0, weight)
-    # A weight of 0 on an infinite value is no number.
+    # 0 times an infinite value would be NaN.
     inside = np.where(taken > 0, np.take_along_axis(values, order, -1), 0.0)
     return np.sum(inside * taken, axis=-1) / share
 
@@ -75,7 +75,7 @@ def _lost(earlier: np.ndarray, now: np.ndarray, weights: Weights, n: float) -> V
 
 
 def tournament(earlier: Earlier, now: Now, weights: Weights, n: float) -> Values:
-    """Cov^_N(pi_s || pi_t) = P[pi_s/pi_t >= N]: the tournament's entry of challenger s against t.
+    """Cov^_N(pi_s || pi_t) = P[pi_s/pi_t >= N]: the tournament entry of challenger s against t.
 
     Source: Coverage Principle, arXiv 2510.15020, the simple tournament.
     """
@@ -83,44 +83,46 @@ def tournament(earlier: Earlier, now: Now, weights: Weights, n: float) -> Values
 
 
 def net_tournament(earlier: Earlier, now: Now, weights: Weights, n: float) -> Values:
-    """P[pi_s/pi_t >= N] - P[pi_t/pi_s >= N]: responses lost by the factor N, less those won."""
+    """P[pi_s/pi_t >= N] - P[pi_t/pi_s >= N]: share of responses lost minus share won by the factor N."""
     return _lost(earlier, now, weights, n) - _lost(now[None], earlier, weights, n)
 
 
 def envelope_tournament(earlier: Earlier, now: Now, weights: Weights, n: float) -> Values:
     """P[e/pi_t >= N] - P[e/pi_s >= N], e(y|x) = max over u <= t of pi_u(y|x).
 
-    The difference of two coverage profiles with the best that any checkpoint so far has given a response in
-    pi_D's place; with e = pi_D it would be Cov_N(t) - Cov_N(s) itself.
+    The difference of two coverage profiles with the envelope e in place of pi_D; for e = pi_D it is
+    Cov_N(t) - Cov_N(s).
     """
     best = np.maximum(earlier.max(axis=0), now)
     return _lost(best[None], now, weights, n) - _lost(best[None], earlier, weights, n)
 
 
 def ratio_quantile(earlier: Earlier, now: Now, weights: Weights, level: float) -> Values:
-    """The upper quantile of ln(pi_s/pi_t) at `level`, in nats."""
+    """Upper quantile of ln(pi_s/pi_t) at `level`, in nats."""
     return upper_quantile(log_density_ratio(earlier, now), weights, level)
 
 
 def ratio_tail_mean(earlier: Earlier, now: Now, weights: Weights, share: float) -> Values:
-    """The mean of the largest `share` of ln(pi_s/pi_t), in nats."""
+    """Mean of the largest `share` of ln(pi_s/pi_t), in nats."""
     return tail_mean(log_density_ratio(earlier, now), weights, share)
 
 
 def nll_quantile_rise(earlier: Earlier, now: Now, weights: Weights, level: float) -> Values:
-    """Q(-l_t) - Q(-l_s), Q the upper quantile of the negative log-likelihood at `level`, in nats. Its largest
-    value over the earlier ones is the rise above the lowest Q of those with a higher mean."""
+    """Q(-l_t) - Q(-l_s) in nats, Q the upper quantile of the negative log-likelihood at `level`.
+
+    The largest value over s is the rise above the lowest Q among earlier checkpoints of higher cross-entropy.
+    """
     return upper_quantile(-now, weights, level) - upper_quantile(-earlier, weights, level)
 
 
 def nll_tail_rise(earlier: Earlier, now: Now, weights: Weights, n: float) -> Values:
-    """P[pi_t(y|x) <= 1/N] - P[pi_s(y|x) <= 1/N]: Cov_N(t) - Cov_N(s) itself where pi_D is deterministic."""
+    """P[pi_t(y|x) <= 1/N] - P[pi_s(y|x) <= 1/N], which is Cov_N(t) - Cov_N(s) if pi_D is deterministic."""
     zero = np.zeros_like(now)
     return _lost(zero[None], now, weights, n) - _lost(zero[None], earlier, weights, n)
 
 
 def nll_spread_rise(earlier: Earlier, now: Now, weights: Weights, _: float) -> Values:
-    """sd(l_t) - sd(l_s), the rise of the negative log-likelihood's standard deviation, in nats."""
+    """sd(l_t) - sd(l_s) in nats: the rise in standard deviation of the log-likelihood."""
 
     def spread(values: np.ndarray) -> np.ndarray:
         mean = _mean(values, weights)
@@ -136,7 +138,7 @@ def ratio_spread(earlier: Earlier, now: Now, weights: Weights, _: float) -> Valu
 
 
 def cross_entropy_rise(earlier: Earlier, now: Now, weights: Weights, _: float) -> Values:
-    """-mean l_t + mean l_s, in nats: the usual watch over training, which asks for no improvement."""
+    """-mean l_t + mean l_s in nats: the usual monitor of training, applied to all earlier checkpoints."""
     return _mean(earlier, weights) - _mean(now, weights)
 
 
@@ -165,19 +167,19 @@ PARAMETERS: Mapping[str, str] = {
     "nll_quantile_rise": "level",
     "ratio_tail_mean": "share",
 }
-"""Kinds that have a parameter: N > 1, a level or a share in (0, 1)."""
+"""Kinds with a parameter: N > 1, or a level or a share in (0, 1)."""
 BASELINE = "cross_entropy_rise"
 Z = 2.0
-"""Standard errors by which the cross-entropy must have improved."""
+"""Number of standard errors by which the cross-entropy must improve."""
 
 
 @dataclass(frozen=True)
 class Strongest:
-    """A statistic's largest value over the earlier checkpoints that it may be compared with.
+    """Largest value of a statistic over the earlier checkpoints of the comparison.
 
     Attributes:
-        value: -inf where there is none.
-        earlier: index of that checkpoint, the earliest of several; -1 where there is none.
+        value: largest value; -inf without any earlier checkpoint.
+        earlier: first index that attains `value`; -1 without any earlier checkpoint.
     """
 
     value: float
@@ -186,14 +188,14 @@ class Strongest:
 
 @dataclass(frozen=True)
 class Statistic:
-    """One of `KINDS` with its parameter.
+    """One of `KINDS` with a parameter.
 
     Attributes:
         kind: name of the comparison.
-        parameter: N, level or share (`PARAMETERS`); None for kinds that have none.
+        parameter: N, level or share (`PARAMETERS`); None for kinds without a parameter.
 
     Raises:
-        ValueError: an unknown kind, or a parameter that it does not take.
+        ValueError: an unknown kind, or a parameter that is not valid for the kind.
 
     >>> import numpy as np
     >>> earlier = np.log(np.full((1, 40), 0.5))
@@ -225,17 +227,16 @@ class Statistic:
         return f"{self.kind}({'N' if name == 'n' else name} = {self.parameter:g})"
 
     def compare(self, earlier: Earlier, now: Now, weights: Weights) -> Values:
-        """The statistic of `now` against every earlier checkpoint."""
+        """Statistic of `now` against every earlier checkpoint."""
         return KINDS[self.kind](earlier, now, weights, 0.0 if self.parameter is None else self.parameter)
 
     def strongest(self, earlier: Earlier, now: Now, weights: Weights) -> Strongest:
-        """The largest over the earlier checkpoints of higher cross-entropy, see `improved` (over all for the
-        baseline).
+        """Largest value over earlier checkpoints of higher cross-entropy (`improved`); baseline: over all.
 
         Args:
-            earlier: l_s of the checkpoints before, in order of training; may be none.
+            earlier: l_s of the earlier checkpoints, in order of training; may be empty.
             now: l_t.
-            weights: of the examples, positive; only their proportions matter.
+            weights: positive weights of the examples; only proportions matter.
         """
         if not len(earlier):
             return Strongest(-math.inf, -1)
@@ -247,11 +248,11 @@ class Statistic:
 
 
 def improved(earlier: Earlier, now: Now, weights: Weights, z: float = Z) -> Bool[np.ndarray, " earlier"]:
-    """Whether cross-entropy is lower now than at each earlier checkpoint by more than z standard errors,
+    """True for earlier checkpoints of higher cross-entropy by more than z standard errors,
 
         d_i = l_t(i) - l_s(i),   sum_i w_i d_i > z sqrt(sum_i w_i^2 (d_i - d)^2),   d = sum_i w_i d_i,
 
-    paired over the examples, the weights w summing to 1: where it is lower by chance, no pair is compared.
+    paired over the examples, with weights w of sum 1. Improvements by chance are thus not compared.
     """
     share = weights / weights.sum()
     difference = log_density_ratio(now, earlier)
@@ -264,10 +265,10 @@ def improved(earlier: Earlier, now: Now, weights: Weights, z: float = Z) -> Bool
 def strongest_values(
     statistic: Statistic, log_probs: Float[np.ndarray, "checkpoints examples"], weights: Weights
 ) -> Float[np.ndarray, " checkpoints"]:
-    """`Statistic.strongest` of every checkpoint against those before it; -inf where there is none.
+    """`Statistic.strongest` of every checkpoint against the earlier ones; -inf without any.
 
     Raises:
-        ValueError: log-probabilities that are NaN, or weights that are not one positive number an example.
+        ValueError: log-probabilities that are NaN, or weights that are not one positive number per example.
     """
     array, weight = _checked(log_probs, weights)
     return np.array([statistic.strongest(array[:t], array[t], weight).value for t in range(len(array))])
@@ -285,10 +286,9 @@ def _checked(log_probs: np.ndarray, weights: Weights) -> tuple[np.ndarray, np.nd
 def drawn_candidates(
     candidate_weight: Float[np.ndarray, "prompts candidates"],
 ) -> Int[np.ndarray, " prompts"]:
-    """One response a prompt, drawn with pi_D's weights from those that are enumerated: the held-out response
-    of that prompt. The same whenever it is asked for the same prompts.
+    """One held-out response per prompt, drawn from the enumerated responses with pi_D's weights.
 
-    Random stream: (0, "evaluation", "early warning").
+    The draw is fixed for given prompts. Random stream: (0, "evaluation", "early warning").
     """
     cumulative = np.cumsum(np.asarray(candidate_weight, np.float64), axis=1)
     uniform = numpy_stream(0, "evaluation", "early warning").random(len(cumulative))
@@ -299,7 +299,7 @@ def drawn_candidates(
 def candidates(
     ns: Iterable[float], levels: Iterable[float], shares: Iterable[float]
 ) -> tuple[Statistic, ...]:
-    """Every kind at every value of its parameter."""
+    """Statistics of every kind at every value of the parameter."""
     values: dict[str | None, list[float | None]] = {
         "n": [*ns], "level": [*levels], "share": [*shares], None: [None]
     }  # fmt: skip

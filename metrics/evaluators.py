@@ -1,7 +1,7 @@
-"""Evaluators: per-example scores on the device first, reduction to named numbers on the host second.
+"""Evaluators: per-example scores on the device, then reduction to named numbers on the host.
 
-An evaluator is one class with two methods. The training loop calls `score` inside its compiled program for
-every seed and hands the arrays back to `reduce`; it knows no metric by name.
+An evaluator is one class with two methods. The training loop calls `score` inside the compiled program for
+every seed and `reduce` with the resulting arrays; it does not know any metric by name.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from tasks import Example, Task, check_seed, stream
 from tasks.checks import whole
 
 BOUND_TOLERANCE = 1e-9
-"""How far rounding in float64 may push the sample-by-sample bound of coverage by KL; beyond it there is a
-bug."""
+"""Tolerance for rounding in float64 of the bound of coverage by KL; a larger violation is a bug."""
 
 
 class Candidates(NamedTuple):
-    """Responses whose probability is asked for at every evaluation, and what the task says of them.
+    """Responses scored at every evaluation, with exact properties from the task.
 
-    With an enumerable task these are all valid responses of each prompt and `log_pi` is the exact ln pi_D, so
-    that expectations over y ~ pi_D(.|x) are sums; else the one response that was drawn, with weight 1.
+    For an enumerable task these are all valid responses to every prompt and `log_pi` is the exact ln pi_D, so
+    that expectations over y ~ pi_D(.|x) are sums. Otherwise the only candidate is the drawn response, with
+    weight 1.
     """
 
     responses: Array
@@ -44,7 +44,7 @@ class Candidates(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What an evaluator scores at a time; `position` numbers the examples within the held-out set."""
+    """Batch of held-out examples to score; `position` is the index within the held-out set."""
 
     example: Example
     candidates: Candidates
@@ -56,14 +56,14 @@ class HeldOut:
     """A fixed stratified held-out set: `per_group` examples of every class, in the stream "evaluation".
 
     Attributes:
-        task: where the examples come from.
-        batches: `Batch` pytrees with leading axes (batches, batch), on the device; the last batch is padded
-            with repetitions that `num_examples` cuts off again.
-        num_examples: examples in all.
-        groups: class of each example.
+        task: the task of the examples.
+        batches: `Batch` pytrees with leading axes (batches, batch), on the device; repetitions pad the last
+            batch beyond `num_examples`.
+        num_examples: number of examples.
+        groups: class of every example.
         log_pi, candidate_weight, correct: (examples, candidates) host arrays: exact ln pi_D(y|x); pi_D-weight
-            of each candidate within its prompt (sums to 1); whether it earns the reward.
-        enumerated: whether the candidates are all valid responses.
+            of a candidate within the prompt (sums to 1); True if the reward is positive.
+        enumerated: True if the candidates are all valid responses.
     """
 
     task: Task
@@ -77,15 +77,14 @@ class HeldOut:
 
     @property
     def weights(self) -> np.ndarray:
-        """Weight of each example: its class's probability over the class's count; sums to 1."""
+        """Weights of the examples: class probability over class count; sum to 1."""
         counts = np.bincount(self.groups, minlength=len(self.task.groups))
         return np.asarray(self.task.group_probs)[self.groups] / counts[self.groups]
 
     def flat(self, tree: Any) -> Any:
-        """`batches`, a part of it or what was computed for each of its examples, on the host: one row an
-        example, in order, without the repetitions.
+        """`batches`, or arrays of equal leading axes, on the host: one row per example, without repetitions.
 
-        On the host, because every new shape of an array operation on the device is a compilation.
+        The host avoids a compilation for every new shape of an array operation on the device.
         """
         return jax.tree.map(lambda a: np.asarray(a).reshape(-1, *a.shape[2:])[: self.num_examples], tree)
 
@@ -117,7 +116,7 @@ def make_held_out(task: Task, per_group: int, batch_size: int, seed: int, split:
     @jax.jit
     def build() -> tuple[Example, Candidates]:
         keys = [jax.random.split(stream(seed, "evaluation", split, name), per_group) for name in task.groups]
-        # All classes at once: a call for each would be traced and compiled as often.
+        # A call per class would be traced and compiled per class.
         groups = jnp.repeat(jnp.arange(len(task.groups)), per_group)
         examples = jax.vmap(task.sample_group)(jnp.concatenate(keys), groups)
         return examples, jax.vmap(candidates)(examples)
@@ -147,47 +146,47 @@ class Evaluator(abc.ABC):
     name: str
 
     def check(self, task: Task) -> None:  # noqa: B027
-        """Refuse a task that this evaluator cannot measure; called before anything is compiled.
+        """Refuse a task that this evaluator cannot measure; called before any compilation.
 
         Raises:
-            ValueError: one line that says why.
+            ValueError: the reason, in one line.
         """
 
     def given(self, base: Params) -> Evaluator:
-        """This evaluator with the parameters of the run's base model, for one that draws from it; called
-        inside the compiled program."""
+        """This evaluator with the parameters of the run's base model; called inside the compiled program.
+
+        Only evaluators that draw from the base model use it.
+        """
         return self
 
     @abc.abstractmethod
     def score(self, model: Model, task: Task, params: Params, batch: Batch) -> dict[str, Array]:
-        """Per-example arrays, leading axis = the batch's examples; traced inside the compiled program."""
+        """Arrays whose leading axis is the examples of the batch; traced inside the compiled program."""
 
     @abc.abstractmethod
     def reduce(self, scores: dict[str, np.ndarray], held_out: HeldOut) -> Iterator[tuple[str, float]]:
-        """(name, value) pairs from one seed's arrays over the whole held-out set."""
+        """(name, value) pairs from the arrays of one seed over the whole held-out set."""
 
     def histograms(
         self, scores: dict[str, np.ndarray], held_out: HeldOut
     ) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-        """(name, values, weights) of the distributions worth looking at, from the arrays of all seeds; none
-        by default."""
+        """(name, values, weights) of distributions to log, from the arrays of all seeds; none by default."""
         return iter(())
 
 
 @dataclasses.dataclass(frozen=True)
 class DistributionEvaluator(Evaluator):
-    """Cross-entropy, KL, coverage profile, exact Pass@N, accuracy and validity, for the mixture and per
-    class.
+    """Cross-entropy, KL, coverage profile, exact Pass@N, accuracy and validity, per mixture and class.
 
     Attributes:
         coverage_ns: the N of Cov_N (real, >= 1).
         pass_ns: the N of Pass@N (integers, >= 1).
 
-    Names: `ce`, `kl` (nats), `cov/<N>`, `bound_excess` (the largest Cov_N minus its bound E[X + e^-X - 1]/(ln
-    N - 1 + 1/N), never above 0 but for rounding), `accuracy` (the greedy response earns the reward) and,
-    where the valid responses are enumerated, `pass/<N>` = E[1 - (1 - p)^N] with p the total probability of
-    the correct ones, and `validity`, the total probability of the valid ones. The same below `<class>/` for
-    each class if there are several.
+    Names, for the mixture and, if there are several classes, below `<class>/`: `ce`, `kl` (nats), `cov/<N>`,
+    `bound_excess` (largest Cov_N - E[X + e^-X - 1]/(ln N - 1 + 1/N), positive only by rounding) and
+    `accuracy` (share of correct greedy responses). If the valid responses are enumerated, also `pass/<N>` =
+    E[1 - (1 - p)^N] with p the total probability of correct responses, and `validity`, the total probability
+    of valid responses.
     """
 
     coverage_ns: Sequence[float] = (2, 3, 4, 4.6, 5.7)
@@ -208,20 +207,19 @@ class DistributionEvaluator(Evaluator):
             raise ValueError(f"evaluation.pass_ns: {list(self.pass_ns)}; valid: whole numbers N >= 1")
 
     def score(self, model: Model, task: Task, params: Params, batch: Batch) -> dict[str, Array]:
-        """`log_prob` (examples, candidates) in nats, and `greedy`: whether greedy decoding gives that
-        candidate."""
+        """`log_prob` (examples, candidates) in nats, and `greedy`: True for the greedy response."""
         example, found, _ = batch
         logits = model.logits(params, example.prompt, example.prompt_mask, found.responses)
         log_probs = jnp.sum(jnp.where(found.mask, token_log_probs(logits, found.responses), 0.0), axis=-1)
-        # A row that only fills the static number of candidates has no probability.
+        # Rows of padding up to the static number of candidates have probability 0.
         log_probs = jnp.where(jnp.any(found.mask, axis=-1), log_probs, -jnp.inf)
-        # Greedy decoding emits y exactly if every token of y is the most likely one after y's own earlier
-        # tokens.
+        # y is the greedy response if and only if every token of y is the most likely one given the earlier
+        # ones.
         hit = (jnp.argmax(logits, axis=-1) == found.responses) | ~found.mask
         return {"log_prob": log_probs, "greedy": jnp.all(hit, axis=-1)}
 
     def reduce(self, scores: dict[str, np.ndarray], held_out: HeldOut) -> Iterator[tuple[str, float]]:
-        """All metrics of the mixture, then of each class."""
+        """All metrics for the mixture, then per class."""
         log_prob = np.asarray(scores["log_prob"], np.float64)
         greedy = np.asarray(scores["greedy"])
         yield from self._metrics(log_prob, greedy, held_out, held_out.weights)
@@ -234,7 +232,7 @@ class DistributionEvaluator(Evaluator):
     def histograms(
         self, scores: dict[str, np.ndarray], held_out: HeldOut
     ) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-        """The empirical distribution of X = ln(pi_D/pi_hat) under pi_D, over all seeds."""
+        """Empirical distribution of X = ln(pi_D/pi_hat) under pi_D, over all seeds."""
         joint = held_out.weights[:, None] * held_out.candidate_weight
         values = log_ratios(scores["log_prob"], held_out)
         weights = np.broadcast_to(joint / values.shape[0], values.shape)
@@ -268,12 +266,12 @@ class DistributionEvaluator(Evaluator):
 
 @dataclasses.dataclass(frozen=True)
 class SamplingEvaluator(Evaluator):
-    """The sampling estimates beside the exact numbers: responses drawn from the model and judged by the task.
+    """Sampling estimates of the exact metrics, from responses of the model scored by the task.
 
     Attributes:
-        num_samples: responses drawn for each held-out prompt, the same random numbers at every evaluation.
-        pass_ns: the N of Pass@N; those above `num_samples` have no unbiased estimate and are left out.
-        seed: of the sampling stream.
+        num_samples: responses per held-out prompt, drawn with the same random numbers at every evaluation.
+        pass_ns: the N of Pass@N; N above `num_samples` have no unbiased estimate and are omitted.
+        seed: seed of the sampling stream.
 
     Names: `sampled_pass/<N>`, the unbiased 1 - C(n-c, N)/C(n, N), and `sampled_validity`.
     """
@@ -292,7 +290,7 @@ class SamplingEvaluator(Evaluator):
             )
 
     def score(self, model: Model, task: Task, params: Params, batch: Batch) -> dict[str, Array]:
-        """`num_correct` and `num_valid` among the samples of each prompt."""
+        """`num_correct` and `num_valid` among the samples of every prompt."""
         example = batch.example
         key = stream(self.seed, "evaluation", "samples", batch.position[0])
         responses, _ = sample_responses(
@@ -306,7 +304,7 @@ class SamplingEvaluator(Evaluator):
         return {"num_correct": count(task.reward), "num_valid": count(task.validity)}
 
     def reduce(self, scores: dict[str, np.ndarray], held_out: HeldOut) -> Iterator[tuple[str, float]]:
-        """The stratified means over prompts."""
+        """Stratified means over prompts."""
         passes = pass_at_n_unbiased(self.num_samples, scores["num_correct"], self.pass_ns)
         for n, value in zip(self.pass_ns, weighted_mean(passes.T, held_out.weights), strict=True):
             yield f"sampled_pass/{name_of_n(n)}", float(value)
@@ -317,18 +315,17 @@ class SamplingEvaluator(Evaluator):
 def log_ratios(
     log_prob: Float[np.ndarray, "*seeds examples candidates"], held_out: HeldOut
 ) -> Float[np.ndarray, "*seeds examples candidates"]:
-    """X = ln pi_D(y|x) - ln pi_hat(y|x) in nats; -inf where pi_D = 0, whose weight is 0."""
+    """X = ln pi_D(y|x) - ln pi_hat(y|x) in nats; -inf where pi_D = 0, with weight 0."""
     return log_density_ratio(held_out.log_pi, log_prob)
 
 
 def correct_log_prob(
     log_prob: Float[np.ndarray, "*seeds examples candidates"], held_out: HeldOut
 ) -> Float[np.ndarray, "*seeds examples"]:
-    """ln of the model's total probability of the prompt's correct responses."""
+    """ln of the model's total probability of correct responses, per prompt."""
     return np.logaddexp.reduce(np.where(held_out.correct, np.asarray(log_prob, np.float64), -np.inf), axis=-1)
 
 
 def total_prob(log_prob: Float[np.ndarray, "*batch candidates"]) -> Float[np.ndarray, "*batch"]:
-    """The model's total probability of a prompt's candidates. What rounding in float32 adds beyond 1 is cut
-    off."""
+    """The model's total probability of the candidates of a prompt, clipped at 1 because of rounding."""
     return np.minimum(np.exp(np.asarray(log_prob, np.float64)).sum(axis=-1), 1.0)

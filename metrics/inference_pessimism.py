@@ -1,7 +1,7 @@
-"""Best-of-N and inference-time pessimism on finite sets of responses: thresholds, weights and laws of output.
+"""Best-of-N and inference-time pessimism on finite sets of responses: thresholds, weights and output laws.
 
-Rewards here are those that the rules see, an estimate r^ of the true reward r. Everything is float64 on the
-host; `decoding.pessimism` has the same rules as decoders.
+Rewards are those that the rules see, an estimate r^ of the true reward r. All numbers are float64 on the
+host; `decoding.pessimism` implements the rules as decoders.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ _MASS_TOLERANCE = 1e-9
 
 
 class Pessimism(NamedTuple):
-    """The chi-squared regularised policy pi(y) = mass(y) w(y), one row a set of responses.
+    """Chi-squared regularised policy pi(y) = mass(y) w(y), one row per set of responses.
 
     Attributes:
         threshold: lambda, in units of the reward.
-        weights: w = relu((r - lambda)/beta), whose mean under `mass` is 1.
-        excess: r - lambda, from which w and acceptance probabilities are made; more exact than the difference
-            where beta is tiny.
-        headroom: r_top - lambda > 0, r_top the largest reward that has mass.
+        weights: w = relu((r - lambda)/beta), with mean 1 under `mass`.
+        excess: r - lambda, more exact than the difference where beta is tiny; determines w and acceptance
+            probabilities.
+        headroom: r_top - lambda > 0, with r_top the largest reward of positive mass.
     """
 
     threshold: Float[np.ndarray, "*sets"]
@@ -42,19 +42,19 @@ def pessimism(
 ) -> Pessimism:
     """Solve sum_i mass_i relu((r_i - lambda)/beta) = 1 for lambda, exactly, by sorting.
 
-    With `mass` the shares 1/N of a sample (None) this is the rule of Algorithm 1; with mass = pi_ref it is
-    its limit N -> infinity, the maximiser of E_pi[r^] - (beta/2) E_pi[pi/pi_ref]. The left side falls in
-    lambda and is linear between rewards: with the k largest rewards above lambda,
+    `mass` None means the shares 1/N of a sample, the rule of Algorithm 1. mass = pi_ref is the limit N ->
+    infinity, the maximiser of E_pi[r^] - (beta/2) E_pi[pi/pi_ref]. The left side decreases in lambda and is
+    linear between rewards: with the k largest rewards above lambda,
     lambda = (sum_i<=k mass_i r_i - beta) / sum_i<=k mass_i.
 
     Args:
-        reward: finite; a response without mass has a weight, but no part in lambda.
+        reward: finite; a response of mass 0 has a weight but does not affect lambda.
         beta: positive, in units of the reward; to 0: all weight on the largest reward; to infinity: w = 1.
-        mass: nonnegative, sums to 1 in each set.
+        mass: nonnegative, sums to 1 in every set.
 
     Raises:
-        ValueError: one line for rewards that are not finite, a beta that is not a positive number, or masses
-            that are no distribution.
+        ValueError: in one line, for rewards that are not finite, a beta that is not a positive number, or
+            masses that are not a distribution.
 
     Source: arXiv 2503.21878, Algorithm 1 (InferenceTimePessimism).
 
@@ -66,7 +66,7 @@ def pessimism(
     masses = _masses(mass, rewards)
     top = np.max(np.where(masses > 0, rewards, -np.inf), axis=-1, keepdims=True)
     order = np.argsort(-rewards, axis=-1, kind="stable")
-    # Measured from the top, so that lambda keeps its digits however small beta is.
+    # Differences to the top reward keep lambda accurate for small beta.
     below = np.take_along_axis(rewards - top, order, axis=-1)
     share = np.take_along_axis(masses, order, axis=-1)
     held, sums = np.cumsum(share, axis=-1), np.cumsum(share * below, axis=-1)
@@ -80,10 +80,10 @@ def pessimism(
 
 
 def acceptance(found: Pessimism, ceiling: float | None = None) -> Float[np.ndarray, "*sets responses"]:
-    """min(w/M, 1) with M = (R_max - lambda)/beta: the chance that rejection sampling accepts each response.
+    """Acceptance probabilities min(w/M, 1) of rejection sampling, with M = (R_max - lambda)/beta.
 
     Args:
-        ceiling: R_max; None takes the largest reward that has mass, of a sample its maximum.
+        ceiling: R_max; None means the largest reward of positive mass, which is the maximum of a sample.
 
     Raises:
         ValueError: a ceiling that is not above a threshold.
@@ -101,7 +101,7 @@ def acceptance(found: Pessimism, ceiling: float | None = None) -> Float[np.ndarr
 def rejection_law(
     reference: Float[np.ndarray, "responses"], accepted: Float[np.ndarray, "*sets responses"], tries: int
 ) -> Float[np.ndarray, "*sets responses"]:
-    """Law of the first of `tries` draws from the reference that is accepted, else of one draw more.
+    """Law of the first accepted among `tries` draws from the reference, else of one further draw.
 
     pi(y) = (1 - (1 - a)^n) pi_ref(y) a(y)/a + (1 - a)^n pi_ref(y), with a = sum_y pi_ref(y) a(y).
     """
@@ -109,7 +109,7 @@ def rejection_law(
     chance = np.minimum(kept.sum(axis=-1, keepdims=True), 1.0)
     with np.errstate(divide="ignore"):
         none = np.exp(tries * np.log1p(-chance))
-    # (1 - (1 - a)^n)/a, which is n where a is 0.
+    # (1 - (1 - a)^n)/a tends to n as a tends to 0.
     with np.errstate(divide="ignore", invalid="ignore"):
         times = np.where(chance > 0, -np.expm1(tries * np.log1p(-chance)) / chance, float(tries))
     return times * kept + none * reference
@@ -118,10 +118,10 @@ def rejection_law(
 def best_of_n_law(
     reward: Float[np.ndarray, "responses"], reference: Float[np.ndarray, "responses"], ns: Sequence[float]
 ) -> Float[np.ndarray, "n responses"]:
-    """Law of the first drawn of the largest rewards among N draws from the reference, exactly.
+    """Exact law of the draw of the largest reward among N draws from the reference; ties go to the first.
 
-    With F(v) = pi_ref(r <= v), the largest reward is v with probability F(v)^N - F(v-)^N, and responses of
-    one reward share it in proportion to pi_ref.
+    With F(v) = pi_ref(r <= v), the largest reward is v with probability F(v)^N - F(v-)^N, which the responses
+    of reward v share in proportion to pi_ref.
 
     Raises:
         ValueError: as `pessimism`, or an N that is not a whole number >= 1.
@@ -151,16 +151,15 @@ def pessimism_laws(
     ceiling: float | None = None,
     fresh: bool = True,
 ) -> Float[np.ndarray, "draws responses"]:
-    """Laws of the output given the N responses that lambda is computed from, for `draws` such samples.
+    """Exact output laws given the N responses that determine lambda, for `draws` such samples.
 
-    Their mean estimates the law of the output; what a row says of it is exact, so the error is that of a mean
-    of `draws` independent rows.
+    The mean of the rows estimates the output law, with the error of a mean of `draws` independent rows.
 
     Args:
-        ceiling: R_max; None: the largest reward of each sample.
-        fresh: Algorithm 1: up to N fresh responses are accepted with probability min(w/M, 1), else draw N+1
-            is returned. False: response i of the sample itself is returned with probability w_i/N, at half
-            the cost.
+        ceiling: R_max; None: the largest reward of every sample.
+        fresh: True for Algorithm 1: up to N fresh responses are accepted with probability min(w/M, 1), else
+            draw N+1 is returned. False returns response i of the sample with probability w_i/N, at half the
+            cost.
 
     Raises:
         ValueError: as `pessimism`, or an N or a number of draws that is not a whole number >= 1.
@@ -179,8 +178,9 @@ def pessimism_laws(
 def coverage_coefficient(
     policy: Float[np.ndarray, "*sets responses"], reference: Float[np.ndarray, "*sets responses"]
 ) -> Float[np.ndarray, "*sets"]:
-    """C^pi = E_pi[pi/pi_ref] = sum pi^2/pi_ref, 1 plus the chi-squared divergence; infinite off the
-    reference's support.
+    """C^pi = E_pi[pi/pi_ref] = sum pi^2/pi_ref, 1 plus the chi-squared divergence.
+
+    Infinite off the support of the reference.
 
     Source: arXiv 2503.21878, section 2.
     """
@@ -190,12 +190,12 @@ def coverage_coefficient(
 
 
 def regret_bound(error: float, coverage: float, beta: float) -> float:
-    """eps sqrt(C) + beta C/2 + eps^2/(2 beta): what pi = mass w of `pessimism` with mass = pi_ref loses at
-    most of the true reward of a policy of coverage coefficient C, eps^2 = E_ref[(r^ - r)^2].
+    """Regret bound eps sqrt(C) + beta C/2 + eps^2/(2 beta), with eps^2 = E_ref[(r^ - r)^2].
 
-    Derived: E_pi*[r^] - beta C/2 <= E_pi[r^] - beta C^pi/2, each expectation of r^ is off by at most
-    eps sqrt(C), eps sqrt(C^pi), and the latter is at most beta C^pi/2 + eps^2/(2 beta). Least at
-    beta = eps/sqrt(C), where it is 2 eps sqrt(C). After arXiv 2503.21878, Theorem 4.1.
+    It bounds the loss in true reward of pi = mass w of `pessimism` with mass = pi_ref, against a policy pi*
+    of coverage coefficient C. Derived: E_pi*[r^] - beta C/2 <= E_pi[r^] - beta C^pi/2. The expectations of r^
+    have errors of at most eps sqrt(C) and eps sqrt(C^pi), and eps sqrt(C^pi) <= beta C^pi/2 + eps^2/(2 beta).
+    The minimum 2 eps sqrt(C) is at beta = eps/sqrt(C). After arXiv 2503.21878, Theorem 4.1.
     """
     return error * coverage**0.5 + beta * coverage / 2 + error**2 / (2 * beta)
 

@@ -1,11 +1,11 @@
-"""Confidence intervals, two-sided, at 95 % unless asked otherwise.
+"""Two-sided confidence intervals, at 95 % by default.
 
-Two sources of chance are kept apart: seeds (`mean_interval`, `paired_difference_interval`) and held-out
+Two sources of randomness are separate: seeds (`mean_interval`, `paired_difference_interval`) and held-out
 examples (`stratified_mean_interval`, `coverage_profile_interval`, ...). In a stratified held-out set
 `groups[i]` is the class of example i and `class_probabilities[g]` the probability of class g in the data.
 
-SciPy is imported where it is used: its statistics take longer to load than a small run takes to start, and
-training needs no interval.
+SciPy is imported locally, because its import takes longer than the start of a small run, and training does
+not use intervals.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tasks.checks import real
 
 @dataclass(frozen=True)
 class Interval:
-    """A point estimate and the two ends of its confidence interval, in the estimate's own unit."""
+    """A point estimate and both ends of a confidence interval, in the unit of the estimate."""
 
     estimate: float
     low: float
@@ -50,7 +50,7 @@ def mean_interval(values: Float[np.ndarray, " seeds"], confidence: float = 0.95)
     """mean +- t_{S-1} s/sqrt(S): Student's t over S independent seeds, s the sample standard deviation.
 
     Raises:
-        ValueError: fewer than two values, or one that is not finite.
+        ValueError: fewer than two values, or a value that is not finite.
     """
     from scipy import stats
 
@@ -64,7 +64,7 @@ def mean_interval(values: Float[np.ndarray, " seeds"], confidence: float = 0.95)
 def paired_difference_interval(
     first: Float[np.ndarray, " seeds"], second: Float[np.ndarray, " seeds"], confidence: float = 0.95
 ) -> Interval:
-    """`mean_interval` of first - second, both measured on the same seeds in the same order.
+    """`mean_interval` of first - second, measured on the same seeds in the same order.
 
     Raises:
         ValueError: different lengths, fewer than two pairs, or a value that is not finite.
@@ -83,10 +83,11 @@ def bootstrap_interval(
     method: Literal["bca", "percentile"] = "bca",
     confidence: float = 0.95,
 ) -> Interval:
-    """Bootstrap over the first axis of `values`, for a statistic that maps such an array to one number.
+    """Bootstrap over the first axis of `values`, for a statistic that maps an array to one number.
 
-    "percentile" takes the quantiles of the resampled statistics; "bca" shifts their levels by the bias
-    z_0 and the jackknife's acceleration a: level = Phi(z_0 + (z_0 + z)/(1 - a (z_0 + z))).
+    "percentile" returns quantiles of the resampled statistics; "bca" shifts the levels by the bias z_0 and
+    the
+    jackknife acceleration a: level = Phi(z_0 + (z_0 + z)/(1 - a (z_0 + z))).
 
     Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapters 13 and 14.
 
@@ -110,7 +111,7 @@ def bootstrap_interval(
         from scipy import special
 
         below = np.mean(resampled < estimate) + np.mean(resampled == estimate) / 2
-        # Kept off 0 and 1, where the bias would be infinite: half a resample is what the draws can resolve.
+        # At 0 or 1 the bias would be infinite; half a resample is the resolution of the draws.
         bias = special.ndtri(np.clip(below, 0.5 / num_resamples, 1 - 0.5 / num_resamples))
         left_out = np.array([float(statistic(np.delete(array, i, axis=0))) for i in range(size)])
         deviations = left_out.mean() - left_out
@@ -156,34 +157,34 @@ def stratified_mean_interval(
     class_probabilities: Sequence[float],
     confidence: float = 0.95,
 ) -> Interval:
-    """sum_g P_g mean_g +- t sqrt(sum_g P_g^2 s_g^2/n_g), with Welch and Satterthwaite's degrees of freedom.
+    """sum_g P_g mean_g +- t sqrt(sum_g P_g^2 s_g^2/n_g), with Welch-Satterthwaite degrees of freedom.
 
-    For a per-example statistic such as X or Pass@N. For 0/1 values use `stratified_proportion_interval`: this
-    one has width 0 where every class is constant. Classes of probability 0 do not count.
+    For a per-example statistic such as X or Pass@N. For 0/1 values use `stratified_proportion_interval`,
+    because this interval has width 0 where every class is constant. Classes of probability 0 do not count.
 
     Raises:
         ValueError: a class of positive probability with fewer than two examples, a value that is not finite,
-            probabilities that do not sum to 1, groups that are not their indices.
+            probabilities that do not sum to 1, groups that are not indices of `class_probabilities`.
     """
     from scipy import stats
 
     array = _check_finite("values", values, 2)
     strata = _strata(array, groups, class_probabilities, at_least=2)
     level = (1 + _check_confidence(confidence)) / 2
-    # The probabilities may sum to a little more than 1; a mean still lies among its values.
+    # The probabilities may sum to slightly more than 1, but a mean lies between the values.
     estimate = min(max(sum(p * float(x.mean()) for p, x in strata), float(array.min())), float(array.max()))
     variances = [p * p * float(x.var(ddof=1)) / x.size for p, x in strata]
     total = sum(variances)
     if total == 0:
         return Interval(estimate, estimate, estimate)
-    # Shares of the total, because squares of tiny variances would underflow.
+    # Shares of the total, because squares of tiny variances underflow.
     freedom = 1 / sum((v / total) ** 2 / (x.size - 1) for v, (_, x) in zip(variances, strata, strict=True))
     half = float(stats.t.ppf(level, freedom)) * math.sqrt(total)
     return Interval(estimate, estimate - half, estimate + half)
 
 
 def proportion_interval(num_successes: int, num_trials: int, confidence: float = 0.95) -> Interval:
-    """Clopper and Pearson's exact interval: never below its nominal coverage, of positive width at 0 and 1.
+    """Clopper-Pearson exact interval: at least nominal coverage, and positive width at 0 and 1.
 
     Source: Clopper and Pearson, Biometrika 26 (1934), through quantiles of the beta distribution.
 
@@ -209,18 +210,18 @@ def stratified_proportion_interval(
     class_probabilities: Sequence[float],
     confidence: float = 0.95,
 ) -> Interval:
-    """sum_g P_g p_g, its limits recovered from the classes' exact limits (l_g, u_g), cut to [0, 1]:
+    """p = sum_g P_g p_g, with limits from the exact limits (l_g, u_g) of the classes, clipped to [0, 1]:
 
     low = p - sqrt(sum_g P_g^2 (p_g - l_g)^2), high = p + sqrt(sum_g P_g^2 (u_g - p_g)^2).
 
-    Every class contributes its own Clopper-Pearson limits, which have positive width at 0 and 1 too, so that
-    the interval never collapses; with one class it IS Clopper-Pearson. Conservative, like its ingredients.
+    Clopper-Pearson limits of the classes have positive width also at 0 and 1, so the interval never
+    collapses. With one class it is the Clopper-Pearson interval. It is conservative, like Clopper-Pearson.
 
     Source: Zou, Huang and Zhang, Computational Statistics & Data Analysis 53 (2009), variance recovery.
 
     Raises:
         ValueError: successes that are not booleans, a class of positive probability without examples,
-            probabilities that do not sum to 1, groups that are not their indices.
+            probabilities that do not sum to 1, groups that are not indices of `class_probabilities`.
     """
     outcomes = np.asarray(successes)
     if outcomes.dtype != np.bool_ or outcomes.ndim != 1:
@@ -244,7 +245,7 @@ def coverage_profile_interval(
     tolerance: float = RATIO_TOLERANCE,
     confidence: float = 0.95,
 ) -> tuple[Interval, ...]:
-    """`stratified_proportion_interval` of Cov_N for each N (pointwise); without groups, Clopper-Pearson.
+    """`stratified_proportion_interval` of Cov_N for every N (pointwise); without groups, Clopper-Pearson.
 
     Raises:
         ValueError: as `coverage_profile` and `stratified_proportion_interval`.
@@ -265,9 +266,9 @@ def auc_interval(
 ) -> Interval:
     """AUC = P[score of a positive > of a negative] + P[equal]/2, with DeLong's interval on the logit scale.
 
-    0.5 says that the scores do not separate the classes. Infinite scores are allowed. Where DeLong's
-    variance is 0 (classes apart, or every score tied) Wilson's interval for a proportion of min(m, n) trials
-    takes its place: AUC (1 - AUC)/min(m, n) bounds the variance for every pair of distributions.
+    At 0.5 the scores do not separate the classes. Infinite scores are allowed. Where DeLong's variance is 0
+    (separated classes, or all scores tied), the interval is Wilson's for a proportion of min(m, n) trials,
+    because AUC (1 - AUC)/min(m, n) bounds the variance for every pair of distributions.
 
     Source: DeLong, DeLong and Clarke-Pearson, Biometrics 44 (1988); van Dantzig (1951) for the bound.
 

@@ -1,4 +1,4 @@
-"""Straight lines through a few points, one for each seed."""
+"""Straight-line fits through a few points, one per seed."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ def line_fit(
 ) -> tuple[Float[np.ndarray, "*batch"], Float[np.ndarray, "*batch"]]:
     """Least-squares (slope, intercept) of y = slope x + intercept along the last axis.
 
-    slope = sum_j (x_j - mean x) y_j / sum_j (x_j - mean x)^2. With one row a seed, Student's interval over
-    the rows' slopes (`mean_interval`) is exact for seeds that are independent, whatever the scatter of the
-    points about the line and however one seed's points hang together.
+    slope = sum_j (x_j - mean x) y_j / sum_j (x_j - mean x)^2. With one row per seed, Student's interval over
+    the slopes (`mean_interval`) is valid for independent seeds, for any scatter of the points about the line
+    and any dependence between the points of one seed.
 
     >>> slope, intercept = line_fit((1, 2, 3), np.array([[5.0, 7.0, 9.0]]))
     >>> slope.tolist(), intercept.tolist()
     ([2.0], [3.0])
 
     Raises:
-        ValueError: fewer than two different x, another number of points, or a value that is not finite.
+        ValueError: fewer than two distinct x, another number of points, or a value that is not finite.
     """
     position, value = _checked(x, y, at_least=2)
     centred = position - position.mean()
@@ -33,9 +33,9 @@ def line_fit(
 def chord_deviation(
     x: Sequence[float], y: Float[np.ndarray, "*batch points"]
 ) -> Float[np.ndarray, "*batch inner"]:
-    """How far each inner point lies above the straight line through the first and the last, in y's unit.
+    """Height of every inner point above the straight line through the first and the last, in units of y.
 
-    0 everywhere for a linear y, negative inside for a convex one.
+    0 everywhere for linear y, negative for convex y.
 
     Raises:
         ValueError: fewer than three points, x that does not increase, or as `line_fit`.

@@ -10,14 +10,14 @@ from jaxtyping import Float, Int
 from metrics.coverage import check_ns
 
 LOG_PROB_SLACK = 1e-4
-"""How far above 0 (nats) the rounding of float32 sums may carry the log-probability of a certain event."""
+"""Tolerance (nats) for log-probabilities above 0 by rounding of float32 sums."""
 
 
 def check_whole_ns(ns: Sequence[float]) -> tuple[int, ...]:
     """`ns` as integers.
 
     Raises:
-        ValueError: an N that is not a whole number >= 1, or none at all.
+        ValueError: an N that is not a whole number >= 1, or no N.
     """
     checked = check_ns(ns)
     for n in checked:
@@ -29,11 +29,11 @@ def check_whole_ns(ns: Sequence[float]) -> tuple[int, ...]:
 def pass_at_n(
     log_prob_correct: Float[np.ndarray, "*shape"], ns: Sequence[float]
 ) -> Float[np.ndarray, "*shape n"]:
-    """Pass@N = 1 - (1 - p)^N for each prompt, from ln p (nats), p the model's total correct probability.
+    """Pass@N = 1 - (1 - p)^N per prompt, from ln p (nats), p the model's total probability of being correct.
 
-    Exact, no sampling; the relative precision of p is kept from p = 1e-300 to 1. Average over prompts with
-    `weighted_mean` after moving the last axis out. ln p in (0, 1e-4] is rounding and counts as
-    p = 1; -inf is p = 0.
+    Exact, without sampling; the relative precision of p is kept from p = 1e-300 to 1. Average over prompts
+    with `weighted_mean` after moving the last axis out. ln p in (0, 1e-4] is rounding and counts as p = 1;
+    -inf is p = 0.
 
     Source: Coverage Principle, arXiv 2510.15020, Best-of-N with a 0/1 reward.
 
@@ -54,9 +54,9 @@ def pass_at_n(
 def pass_at_n_unbiased(
     num_samples: int, num_correct: Int[np.ndarray, "*shape"], ns: Sequence[float]
 ) -> Float[np.ndarray, "*shape n"]:
-    """1 - C(n-c, N)/C(n, N): the unbiased estimate of Pass@N from n samples a prompt of which c are correct.
+    """1 - C(n-c, N)/C(n, N): the unbiased estimate of Pass@N from n samples per prompt, c of them correct.
 
-    It is the chance that N of the n samples drawn without replacement contain a correct one.
+    It is the probability that N of the n samples, drawn without replacement, include a correct one.
 
     Source: Chen et al., arXiv 2107.03374, section 2.1.
 
@@ -76,7 +76,7 @@ def pass_at_n_unbiased(
     for n in check_whole_ns(ns):
         if n > num_samples:
             raise ValueError(f"ns: contains {n}; valid: at most num_samples = {num_samples}")
-        # C(n-c, N)/C(n, N) as the product of 1 - N/i over i = n-c+1..n: no factorial ever overflows, and the
+        # C(n-c, N)/C(n, N) as the product of 1 - N/i over i = n-c+1..n avoids overflow of factorials. The
         # factor at i = N is 0, as is every longer product.
         factors = np.log1p(-n / np.arange(num_samples, n, -1.0))
         log_miss = np.concatenate([[0.0], np.cumsum(factors), np.full(n, -np.inf)])

@@ -1,4 +1,4 @@
-"""How well a number orders things, and whether one number orders them better than another."""
+"""Rank correlations of predictors with an outcome, and differences between predictors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from metrics.intervals import Interval
 
 
 def mean_ranks(values: Float[np.ndarray, "*rest items"]) -> Float[np.ndarray, "*rest items"]:
-    """Ranks from 1 along the last axis; ties share the mean of theirs."""
+    """Ranks from 1 along the last axis; ties get the mean rank."""
     one, other = values[..., :, None], values[..., None, :]
     return np.sum(other < one, axis=-1) + (np.sum(other == one, axis=-1) + 1) / 2
 
@@ -17,8 +17,7 @@ def mean_ranks(values: Float[np.ndarray, "*rest items"]) -> Float[np.ndarray, "*
 def spearman(
     first: Float[np.ndarray, "*#rest items"], second: Float[np.ndarray, "*#rest items"]
 ) -> Float[np.ndarray, "*rest"]:
-    """Spearman's rank correlation along the last axis, with mean ranks for ties; 0 where either orders
-    nothing.
+    """Spearman's rank correlation along the last axis, with mean ranks for ties; 0 if either is constant.
 
     Raises:
         ValueError: different numbers of items, fewer than two, or a NaN.
@@ -43,18 +42,18 @@ def rank_correlation_intervals(
     num_resamples: int = 4000,
     confidence: float = 0.95,
 ) -> tuple[tuple[Interval, ...], tuple[Interval, ...]]:
-    """Mean over groups of each predictor's `spearman` with the outcome, and differences of these, with
-    percentile intervals of a paired bootstrap.
+    """Mean `spearman` of predictors with the outcome and differences, with percentile intervals.
 
-    A resample draws groups with replacement, then in each the items with replacement, and is the same for all
-    predictors: what makes an outcome easy or hard to predict cancels in a difference.
+    The mean is over groups, the bootstrap paired. A resample draws groups with replacement, then items within
+    every group with replacement. All predictors share the resamples, so that the difficulty of predicting the
+    outcome cancels in a difference.
 
     Args:
-        predictors, outcome: for example of starting checkpoints (items) of several seeds (groups).
-        pairs: (a, b) for each difference, of a's correlation minus b's.
+        predictors, outcome: values for example of starting checkpoints (items) of several seeds (groups).
+        pairs: (a, b) for every difference, the correlation of a minus the correlation of b.
 
     Returns:
-        An interval for each predictor, and one for each pair.
+        One interval per predictor, and one per pair.
 
     Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), sections 8 and 13.3; two levels.
 

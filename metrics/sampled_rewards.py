@@ -14,10 +14,10 @@ from metrics.pass_rates import check_whole_ns
 def best_of_n(
     reward: Float[np.ndarray, "*prompts samples"], ns: Sequence[float]
 ) -> Float[np.ndarray, "*prompts n"]:
-    """E[max of N rewards], N of a prompt's n samples drawn without replacement: the unbiased estimate of
-    Best-of-N's expected reward. With 0/1 rewards it is `pass_at_n_unbiased`.
+    """Unbiased estimate of the expected reward of Best-of-N from n samples per prompt.
 
-    With r_(1) <= ... <= r_(n) the estimate is sum_i r_(i) C(i-1, N-1) / C(n, N).
+    It is E[max of N rewards] over N of the n samples drawn without replacement: sum_i r_(i) C(i-1, N-1) /
+    C(n, N) with r_(1) <= ... <= r_(n). With 0/1 rewards it is `pass_at_n_unbiased`.
 
     Raises:
         ValueError: no samples, a reward that is not finite, an N that is not a whole number in [1, n].
@@ -38,7 +38,7 @@ def best_of_n(
 
 
 def _weight_of_rank(num: int, n: int) -> Float[np.ndarray, " samples"]:
-    """C(i-1, N-1) / C(n, N) for i = 1..n: the chance that the i-th smallest is the largest of N."""
+    """C(i-1, N-1) / C(n, N) for i = 1..n: the probability that the i-th smallest is the largest of N."""
     weights = np.zeros(num)
     weights[num - 1] = n / num
     # C(i-2, N-1)/C(i-1, N-1) = (i-N)/(i-1), downwards from C(n-1, N-1)/C(n, N) = N/n.

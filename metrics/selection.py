@@ -1,8 +1,8 @@
-"""Choosing a checkpoint: the two tournaments, and the rules that they are compared with.
+"""Checkpoint selection: the two tournaments, and the rules for comparison.
 
-Checkpoints are numbered along the first axis of every array, in the order of training. Every rule has a score
-for each of them, lower is better, and returns all that tie for the lowest with the one a visible tie-break
-takes. Log-probabilities are those of whole responses, in nats.
+Checkpoints are on the first axis of every array, in the order of training. A rule gives every checkpoint a
+score, lower is better, and returns all checkpoints tied for the lowest score and the choice of an explicit
+tie-break. Log-probabilities are those of whole responses, in nats.
 """
 
 from __future__ import annotations
@@ -26,18 +26,21 @@ from metrics.pass_rates import LOG_PROB_SLACK, pass_at_n
 from tasks.checks import real
 
 TieBreak = Literal["min_cross_entropy", "earliest", "latest", "middle"]
-"""Which of the tied checkpoints is taken: the one of least held-out cross-entropy (the earliest of those),
-the first, the last, or the middle one in the order of training (the earlier middle of an even number)."""
+"""Choice among tied checkpoints, in the order of training.
+
+The checkpoint of least held-out cross-entropy (the earliest of these), the first, the last, or the middle one
+(the earlier middle of an even number).
+"""
 TIE_BREAKS: tuple[TieBreak, ...] = get_args(TieBreak)
 TIE_TOLERANCE = 1e-12
-"""Scores this close are tied: equal weighted counts differ by rounding when summed in another order."""
+"""Largest difference of tied scores: equal weighted counts differ by rounding if summed in another order."""
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What a rule chose: `index` out of the `tied`, by `scores` (one a checkpoint, lower is better).
+    """Choice of a rule: `index` among the `tied`, by `scores` (one per checkpoint, lower is better).
 
-    `note` is empty, or says in one sentence what to keep in mind about this choice.
+    `note` is empty or a caveat of one sentence.
     """
 
     rule: str
@@ -70,9 +73,9 @@ def select_lowest(
     cross_entropies: Float[np.ndarray, " checkpoints"] | None = None,
     note: str = "",
 ) -> Selection:
-    """The checkpoint of least score; those within `tie_tolerance` of it are tied (see `TieBreak`).
+    """The checkpoint of least score; scores within `tie_tolerance` are tied (see `TieBreak`).
 
-    `cross_entropies` may be anything that orders checkpoints as the cross-entropy does, such as the KL.
+    `cross_entropies` may be any number that orders checkpoints as the cross-entropy does, such as the KL.
 
     Raises:
         ValueError: a NaN score, an unknown tie-break, or "min_cross_entropy" without `cross_entropies`.
@@ -107,10 +110,10 @@ def tournament_matrix(
 ) -> Float[np.ndarray, "chosen challenger"]:
     """Cov^_N(pi' || pi): the weighted fraction of held-out examples with pi'(y_i|x_i)/pi(y_i|x_i) >= N.
 
-    Rows are the chosen pi, columns the challengers pi'. 0/0 counts as the ratio 1 (neither gives the response
-    any probability, so neither beats the other), and the tolerance (nats) as in `coverage_profile`. The
-    diagonal is 0: a checkpoint does not challenge itself, which the definition's maximum over all pi' agrees
-    with for N > 1, where its own ratio 1 never reaches N; at N = 1 that maximum is 1 for every checkpoint.
+    Rows are the chosen pi, columns the challengers pi'. 0/0 counts as the ratio 1, as neither model gives the
+    response any probability. The tolerance (nats) is as in `coverage_profile`. The diagonal is 0, as a
+    checkpoint does not challenge itself. For N > 1 this agrees with the definition's maximum over all pi',
+    because pi/pi = 1 < N; at N = 1 that maximum is 1 for every checkpoint.
 
     Source: Coverage Principle, arXiv 2510.15020, the simple tournament.
 
@@ -119,7 +122,7 @@ def tournament_matrix(
     """
     array = _check_log_probs("log_probs", log_probs, 2)
     matrix = np.zeros((array.shape[0], array.shape[0]))
-    # One chosen checkpoint at a time: all pairs of checkpoints by examples would not fit in memory.
+    # One row at a time, because all pairs of checkpoints by examples would not fit in memory.
     for chosen, log_prob in enumerate(array):
         matrix[chosen] = coverage_profile(log_density_ratio(array, log_prob), (n,), weights, tolerance)[:, 0]
         matrix[chosen, chosen] = 0.0
@@ -136,8 +139,8 @@ def simple_tournament(
 ) -> Selection:
     """argmin_pi max_pi' Cov^_N(pi' || pi) over the checkpoints, from held-out log-probabilities alone.
 
-    The score is the largest entry of pi's row in `tournament_matrix`. Ties at 0 are common: N and the
-    tie-break decide, so fix both beforehand and report them.
+    The score is the largest entry of pi's row in `tournament_matrix`. Ties at 0 are common, so fix N and the
+    tie-break beforehand and report both.
 
     Source: Coverage Principle, arXiv 2510.15020, the simple tournament.
 
@@ -162,12 +165,12 @@ def offset_tournament(
     """argmin_pi max_pi' { Cov^_N(pi' || pi) - 2 N^a Cov^pi_N(pi' || pi) }.
 
     Cov^pi_N is the mean over prompts x_i of P_{y ~ pi(.|x_i)}[pi'(y|x_i)/pi(y|x_i) >= N], estimated from
-    samples: `sample_log_probs[pi, pi', i, s]` is the log-probability under pi' of the s-th response that pi
-    drew for prompt i (under pi itself at pi' = pi). The term of pi' = pi is 0 (for N > 1 by definition, at
-    N = 1 by the convention of `tournament_matrix`), so scores are >= 0.
+    samples: `sample_log_probs[pi, pi', i, s]` is the log-probability under pi' of the s-th response of pi to
+    prompt i (under pi at pi' = pi). The term of pi' = pi is 0 (for N > 1 by definition, at N = 1 by the
+    convention of `tournament_matrix`), so scores are >= 0.
 
-    The guarantee asks for N^(1-2a) >= 8, which `note` says when it fails, and for some pi with
-    |ln pi_D - ln pi| <= a ln N everywhere, which the data cannot show. The computation needs neither.
+    The guarantee requires N^(1-2a) >= 8 (`note` reports a violation), and some pi with
+    |ln pi_D - ln pi| <= a ln N everywhere, which data cannot verify. The computation requires neither.
 
     Source: Coverage Principle, arXiv 2510.15020, the offset tournament.
 
@@ -208,7 +211,7 @@ def min_cross_entropy(
     tie_break: TieBreak = "earliest",
     tie_tolerance: float = TIE_TOLERANCE,
 ) -> Selection:
-    """The least held-out cross-entropy in nats: the usual rule. ValueError as `cross_entropy`."""
+    """Least held-out cross-entropy in nats: the usual rule. ValueError as `cross_entropy`."""
     scores = cross_entropy(_check_log_probs("log_probs", log_probs, 2), weights)
     return select_lowest("min_cross_entropy", scores, tie_break, tie_tolerance, scores)
 
@@ -219,7 +222,7 @@ def min_kl(
     tie_break: TieBreak = "earliest",
     tie_tolerance: float = TIE_TOLERANCE,
 ) -> Selection:
-    """The least KL in nats: the choice of `min_cross_entropy` on the same examples. ValueError as `kl`."""
+    """Least KL in nats: the choice of `min_cross_entropy` on the same examples. ValueError as `kl`."""
     scores = kl(log_ratio, weights)
     return select_lowest("min_kl", scores, tie_break, tie_tolerance, scores)
 
@@ -232,7 +235,7 @@ def oracle_coverage(
     tie_break: TieBreak = "min_cross_entropy",
     tie_tolerance: float = TIE_TOLERANCE,
 ) -> Selection:
-    """The least Cov_N(pi_D || pi): what no rule without pi_D can know. ValueError as `coverage_profile`."""
+    """Least Cov_N(pi_D || pi), an oracle because it uses pi_D. ValueError as `coverage_profile`."""
     scores = coverage_profile(log_ratio, (n,), weights, tolerance)[:, 0]
     return select_lowest("oracle_coverage", scores, tie_break, tie_tolerance, kl(log_ratio, weights))
 
@@ -245,13 +248,13 @@ def oracle_pass_at_n(
     tie_tolerance: float = TIE_TOLERANCE,
     cross_entropies: Float[np.ndarray, " checkpoints"] | None = None,
 ) -> Selection:
-    """The least 1 - Pass@N: the best that any rule can do at this N. ValueError as `pass_at_n`."""
+    """Least 1 - Pass@N, the optimum over all rules at this N. ValueError as `pass_at_n`."""
     scores = 1 - weighted_mean(pass_at_n(log_prob_correct, (n,))[..., 0], weights)
     return select_lowest("oracle_pass_at_n", scores, tie_break, tie_tolerance, cross_entropies)
 
 
 def last(num_checkpoints: int) -> Selection:
-    """The last checkpoint; its score is the number of checkpoints after it. ValueError if there is none."""
+    """The last checkpoint; scores count the checkpoints after. ValueError if there is none."""
     if num_checkpoints < 1:
         raise ValueError(f"num_checkpoints: {num_checkpoints}; valid: a whole number >= 1")
     return select_lowest("last", np.arange(num_checkpoints - 1.0, -1.0, -1.0))

@@ -1,8 +1,8 @@
 """Both tournaments over many held-out sets at once, where the outcomes (x, y) can be counted.
 
-Of a held-out set the tournaments see only how often each outcome was drawn, so that all sets of one instance
-are one matrix product. Checkpoints are numbered in the order of training; log-probabilities are in nats.
-`metrics.selection` has the same rules for one held-out set, example by example.
+The tournaments depend on a held-out set only through the counts of the outcomes, so that all sets of one
+instance are one matrix product. Checkpoints are in the order of training; log-probabilities are in nats.
+`metrics.selection` has these rules for one held-out set, example by example.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from metrics.selection import TIE_BREAKS, TIE_TOLERANCE, TieBreak
 def challenges(
     log_probs: Float[np.ndarray, "checkpoints outcomes"], n: float, tolerance: float = RATIO_TOLERANCE
 ) -> Bool[np.ndarray, "chosen challenger outcomes"]:
-    """Where pi'(y|x)/pi(y|x) >= N, for every chosen pi and challenger pi'; no one challenges itself.
+    """True where pi'(y|x)/pi(y|x) >= N, for every chosen pi and challenger pi'; False at pi' = pi.
 
     Raises:
         ValueError: bad log-probabilities, N or tolerance.
@@ -38,9 +38,9 @@ def challenges(
 def tournament_matrices(
     challenged: Bool[np.ndarray, "chosen challenger outcomes"], shares: Float[np.ndarray, "sets outcomes"]
 ) -> Float[np.ndarray, "sets chosen challenger"]:
-    """Cov^_N(pi' || pi) of every held-out set, from the share of its examples that each outcome has.
+    """Cov^_N(pi' || pi) of every held-out set, from the shares of the outcomes among the examples.
 
-    With the outcomes' probabilities for `shares` it is what the sets estimate, P_{pi_D}[pi'/pi >= N].
+    With the probabilities of the outcomes as `shares` it is the estimated quantity, P_{pi_D}[pi'/pi >= N].
     """
     size, _, outcomes = challenged.shape
     flat = challenged.reshape(size * size, outcomes).astype(np.float64)
@@ -51,8 +51,10 @@ def own_matrices(
     challenged: Bool[np.ndarray, "chosen challenger outcomes"],
     shares: Float[np.ndarray, "sets chosen outcomes"],
 ) -> Float[np.ndarray, "sets chosen challenger"]:
-    """Cov^pi_N(pi' || pi) of every held-out set, from the share of outcomes that pi itself has drawn for its
-    prompts; with (prompt's share) pi(y|x) for `shares`, the term without sampling error."""
+    """Cov^pi_N(pi' || pi) of every held-out set, from the shares of the outcomes among draws of pi.
+
+    With (share of the prompt) x pi(y|x) as `shares`, the term has no sampling error.
+    """
     return np.einsum("sko,kjo->skj", shares, challenged.astype(np.float64), optimize=True)
 
 
@@ -72,7 +74,7 @@ def select_many(
     cross_entropies: Float[np.ndarray, "sets checkpoints"],
     tie_tolerance: float = TIE_TOLERANCE,
 ) -> Int[np.ndarray, " sets"]:
-    """The choice of `select_lowest` for every held-out set.
+    """Choice of `select_lowest` for every held-out set.
 
     Raises:
         ValueError: a NaN score, an unknown tie-break, or cross-entropies of another shape.

@@ -1,4 +1,4 @@
-"""How good a value function is: errors against rollouts' rewards, calibration, error against the exact V."""
+"""Quality of a value function: error against rewards of rollouts, calibration, error against the exact V."""
 
 from __future__ import annotations
 
@@ -17,14 +17,13 @@ from models import Model, Params, token_logits
 from tasks import Task, stream
 
 BINS = 10
-"""Bins of equal width that the calibration error is computed with."""
+"""Number of bins of equal width for the calibration error."""
 
 
 def calibration_error(
     values: Float[np.ndarray, " n"], rewards: Float[np.ndarray, " n"], weights: Float[np.ndarray, " n"]
 ) -> float:
-    """Expected calibration error: sum over bins of P(bin) |E[tau | bin] - E[V^ | bin]|, ten bins of V^ in
-    [0, 1].
+    """Expected calibration error sum P(bin) |E[tau | bin] - E[V^ | bin]| over ten bins of V^ in [0, 1].
 
     Source: Naeini, Cooper and Hauskrecht, Obtaining well calibrated probabilities using Bayesian binning,
     AAAI 2015.
@@ -42,16 +41,16 @@ class ValueEvaluator(Evaluator):
     """A value network V^ on rollouts of the base model from held-out prompts.
 
     Attributes:
-        base: the base model; None for the task's own exact one, for which the exact V is known too.
-        samples: rollouts of each held-out prompt.
-        seed: of the stream of the rollouts, which are the same at every evaluation.
-        params: of `base`, set by `given` inside the compiled program.
+        base: the base model; None for the task's exact base model, for which the exact V is known.
+        samples: number of rollouts per held-out prompt.
+        seed: seed of the rollouts, which are fixed over evaluations.
+        params: parameters of `base`, set by `given` inside the compiled program.
 
-    Names, all means over held-out prompts, their rollouts and positions 1..|y|, each position of a rollout
-    with the same weight: `squared_error` E (V^ - tau)^2, `excess` (that error minus the one of the constant
-    E tau: below 0 if V^ is of any use), `calibration_error`, `bias` E[V^ - tau], `reward` E tau (the base
-    model's accuracy) and, where V is known, `rmse`, the root of E (V^ - V)^2. The same below `<class>/` for
-    each class if there are several.
+    Means are over held-out prompts, rollouts and positions 1..|y|, with equal weights of the positions of a
+    rollout. Names, for the mixture and, if there are several classes, below `<class>/`: `squared_error`
+    E (V^ - tau)^2, `excess` (squared error minus that of the constant E tau; negative if V^ is informative),
+    `calibration_error`, `bias` E[V^ - tau], `reward` E tau (accuracy of the base model) and, where V is
+    known, `rmse`, the root of E (V^ - V)^2.
     """
 
     base: Model | None = None
@@ -61,11 +60,11 @@ class ValueEvaluator(Evaluator):
     name: str = dataclasses.field(default="value", init=False)
 
     def given(self, base: Params) -> ValueEvaluator:
-        """With the base model's parameters."""
+        """This evaluator with the parameters of the base model."""
         return dataclasses.replace(self, params=base)
 
     def score(self, model: Model, task: Task, params: Params, batch: Batch) -> dict[str, Array]:
-        """`value`, `reward`, `mask` and, if it is known, `exact`, each (examples, samples, response)."""
+        """`value`, `reward`, `mask` and, if V is known, `exact`, all (examples, samples, response)."""
         example = batch.example
         keys = jax.vmap(lambda i: stream(self.seed, "evaluation", "rollouts", i))(batch.position)
         responses, mask = base_responses(task, example, keys, self.base, self.params, self.samples)
@@ -81,7 +80,7 @@ class ValueEvaluator(Evaluator):
         return found
 
     def reduce(self, scores: dict[str, np.ndarray], held_out: HeldOut) -> Iterator[tuple[str, float]]:
-        """All metrics of the mixture, then of each class."""
+        """All metrics for the mixture, then per class."""
         yield from _metrics(scores, held_out.weights)
         if len(held_out.task.groups) > 1:
             for group, name in enumerate(held_out.task.groups):
@@ -90,7 +89,7 @@ class ValueEvaluator(Evaluator):
 
 
 def prefix_values(task: Task, latent: Any, responses: Array) -> Float[Array, "batch samples response"]:
-    """The exact V(x, y_1:h) at the positions h = 1..R of every response."""
+    """Exact V(x, y_1:h) at the positions h = 1..R of every response."""
     lengths = jnp.arange(1, task.response_length + 1)
     by_length = jax.vmap(task.value, (None, None, 0))
     by_sample = jax.vmap(by_length, (None, 0, None))

@@ -1,8 +1,9 @@
-"""What Best-of-N loses to a target policy under the worst reward, exactly, for laws that are enumerated.
+"""Exact loss of Best-of-N against a target policy under the worst reward, for enumerated laws.
 
-Best-of-N draws N responses from pi_hat and returns one of the largest reward. For the reward 1{y in R} it
-earns 1 - (1 - pi_hat(R))^N, pi_T earns pi_T(R), and the loss is the difference. No other reward in [0, 1] is
-worse: r = int_0^1 1{r >= u} du, so the loss of r is the mean over u of the losses of the sets {r >= u}.
+Best-of-N draws N responses from pi_hat and returns one of the largest reward. Under the reward 1{y in R},
+Best-of-N earns 1 - (1 - pi_hat(R))^N, pi_T earns pi_T(R), and the loss is the difference. No other reward in
+[0, 1] is worse: r = int_0^1 1{r >= u} du, so the loss of r is the mean over u of the losses of the sets
+{r >= u}.
 """
 
 from __future__ import annotations
@@ -39,16 +40,16 @@ def worst_loss(
     model: Float[np.ndarray, "*batch responses"],
     ns: Sequence[float],
 ) -> Float[np.ndarray, "*batch n"]:
-    """max over sets R of pi_T(R) - (1 - (1 - pi_hat(R))^N), for each prompt of the batch: >= 0, at most 1.
+    """max over sets R of pi_T(R) - (1 - (1 - pi_hat(R))^N), in [0, 1], for every prompt of the batch.
 
-    `target` and `model` are pi_T(y|x) and pi_hat(y|x) over the same responses; those of pi_T = 0 may be left
-    out. A reward may treat every prompt on its own, so over prompts the worst loss is the mean of these.
+    `target` and `model` are pi_T(y|x) and pi_hat(y|x) over the same responses; responses of pi_T = 0 may be
+    omitted. A reward may depend on the prompt, so the worst loss over prompts is the mean of the losses.
 
-    Only sets {y: pi_T(y)/pi_hat(y) >= c} need be tried. With weights w in [0, 1]^Y in place of sets, t = sum
-    w pi_T and h = sum w pi_hat, the loss t - 1 + (1 - h)^N is convex in w, so its gradient at a maximum w*
-    makes w* a maximum of the linear sum_y w_y (pi_T - c pi_hat)(y), c = N (1 - h*)^(N-1): w* is 1 where
-    pi_T > c pi_hat and 0 where it is below. On the face where they are equal that sum is constant, there the
-    loss is at least its tangent and at most its maximum, hence constant too: the ties may be in or out.
+    Only sets {y: pi_T(y)/pi_hat(y) >= c} are candidates. Replace sets by weights w in [0, 1]^Y, and let
+    t = sum w pi_T, h = sum w pi_hat. The loss t - 1 + (1 - h)^N is convex in w, so a maximum w* also
+    maximises the linear sum_y w_y (pi_T - c pi_hat)(y), c = N (1 - h*)^(N-1). Hence w* is 1 where pi_T > c
+    pi_hat and 0 where pi_T < c pi_hat. On the face of equality the sum is constant; the loss there is at
+    least the tangent and at most the maximum, hence constant, so ties may be in or out.
 
     >>> worst_loss(np.array([1.0]), np.array([0.1]), (1, 2)).round(2).tolist()
     [0.9, 0.81]
@@ -75,10 +76,10 @@ def threshold_loss(
     factor: float = 2.0,
     tolerance: float = 0.0,
 ) -> Float[np.ndarray, "*batch n"]:
-    """Loss under the reward 1{pi_T/pi_hat >= factor N}: at least (1 - 1/factor) Cov_{factor N}.
+    """Loss under the reward 1{pi_T/pi_hat >= factor N}, at least (1 - 1/factor) Cov_{factor N}.
 
     N draws hit the rewarded responses with probability at most N pi_hat(R) <= pi_T(R)/factor. The paper's
-    witness has factor 2. `tolerance` (nats) as in `coverage_profile`.
+    witness has factor 2. `tolerance` (nats) is as in `coverage_profile`.
 
     Source: Coverage Principle, arXiv 2510.15020, Proposition D.7; other factors are this project's.
 
@@ -102,9 +103,10 @@ def hockey_stick_divergence(
     model: Float[np.ndarray, "*batch responses"],
     ns: Sequence[float],
 ) -> Float[np.ndarray, "*batch n"]:
-    """E_N = max over R of pi_T(R) - N pi_hat(R) = sum_y max(pi_T - N pi_hat, 0): at most `worst_loss`.
+    """E_N = max over R of pi_T(R) - N pi_hat(R) = sum_y max(pi_T - N pi_hat, 0).
 
-    For 1 - (1 - h)^N <= N h. It is at least (1 - 1/c) Cov_{cN} for every c > 1, so at least Cov_{2N}/2.
+    E_N is at most `worst_loss`, because 1 - (1 - h)^N <= N h, and at least (1 - 1/c) Cov_{cN} for every c >
+    1, hence at least Cov_{2N}/2.
 
     Source: derived from the Coverage Principle, arXiv 2510.15020, Proposition D.7.
 
@@ -122,9 +124,9 @@ def samples_needed(
     loss: float,
     at_most: int = 1 << 24,
 ) -> int | None:
-    """The least N at which Best-of-N loses at most `loss` under every reward; None if `at_most` is too few.
+    """Least N at which Best-of-N loses at most `loss` under every reward; None if above `at_most`.
 
-    The loss of every reward falls with N, so bisection finds it.
+    Bisection applies, because the loss under every reward decreases in N.
 
     Raises:
         ValueError: as `worst_loss`, a loss outside (0, 1).

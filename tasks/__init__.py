@@ -1,4 +1,4 @@
-"""Data distributions that are known exactly."""
+"""Data distributions with exactly known probabilities."""
 
 from tasks.autoregressive_linear import AutoregressiveLinear
 from tasks.base import PAD, Enumeration, Example, Task

@@ -1,4 +1,4 @@
-"""pi_D itself an autoregressive linear model with known parameters: the setting of the theorems on SGD."""
+"""Autoregressive linear pi_D with known parameters: the setting of the theorems on SGD."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class AutoregressiveLinear(TiltedTask):
 
     Attributes:
         horizon: H, tokens of every response.
-        num_symbols: V, tokens to choose from.
-        num_prompts: prompts, one token each.
+        num_symbols: V, number of response tokens.
+        num_prompts: number of prompts; a prompt is one token.
         prompt_probs: mu; null is uniform.
         dimension: d of the family "random" (null: 8); the family "position" has d = H.
         bound: B >= |phi|.
@@ -37,13 +37,13 @@ class AutoregressiveLinear(TiltedTask):
             phi = B s_x y_h/(V - 1) e_h, s_x from 0 at the first prompt to 1 at the last.
         norm: |theta*| <= 1. Its direction is uniform for "random"; for "position" it is random signs, so that
             theta* = eps sum_h v_h e_h with eps = norm/sqrt(H).
-        seed: of the random features.
-        theta_seed: of theta*.
-        classes: "all": one class; "prompts": every prompt is a class, so that all metrics are reported for
-            each prompt and rare prompts are evaluated as well as common ones.
+        seed: seed of the random features.
+        theta_seed: seed of theta*.
+        classes: "all": one class; "prompts": every prompt is a class, so that all metrics are reported per
+            prompt and rare prompts are evaluated as well as common ones.
 
-    Every response of H symbols has positive probability, so reward and validity are 1 there and say nothing:
-    what can be learned here is measured by KL and coverage. A linear model (`model=linear`) contains pi_D.
+    Every response of H symbols has positive probability, reward 1 and validity 1, so learning is measured by
+    KL and coverage. A linear model (`model=linear`) contains pi_D.
 
     Source: Coverage Principle, arXiv 2510.15020, section 5; the families are this project's choice, and
     "position" with two prompts and two symbols is the instance of the necessity of the inherent variance.
@@ -98,7 +98,7 @@ class AutoregressiveLinear(TiltedTask):
 
     @property
     def features(self) -> MarkovFeatures:
-        """phi; a prompt is its number."""
+        """Feature map phi; prompts are numbers."""
         sizes = Sizes(self.horizon, self.num_symbols, self.num_prompts, self.bound)
         if self.family == "position":
             return PositionFeatures(sizes)
@@ -110,36 +110,36 @@ class AutoregressiveLinear(TiltedTask):
 
     @property
     def mu(self) -> tuple[float, ...]:
-        """Probability of each prompt."""
+        """Probabilities mu of the prompts."""
         return self.prompt_probs or (1 / self.num_prompts,) * self.num_prompts
 
     @property
     def symbols(self) -> tuple[str, ...]:
-        """Numbers."""
+        """Symbols 0, ..., V - 1 as text."""
         return tuple(map(str, range(self.num_symbols)))
 
     @property
     def prompts(self) -> tuple[str, ...]:
-        """`x0`, `x1`, ..."""
+        """Names of the prompts: `x0`, `x1`, ..."""
         return tuple(f"x{i}" for i in range(self.num_prompts))
 
     @property
     def response_length(self) -> int:
-        """H."""
+        """Horizon H."""
         return self.horizon
 
     @property
     def groups(self) -> tuple[str, ...]:
-        """One class, or every prompt."""
+        """One class, or one class per prompt."""
         return self.prompts if self.classes == "prompts" else ("all",)
 
     @property
     def group_probs(self) -> tuple[float, ...]:
-        """Probability of each class."""
+        """Probabilities of the classes."""
         return self.mu if self.classes == "prompts" else (1.0,)
 
     def draw_prompt(self, key: PRNGKeyArray, group: Int[Array, ""]) -> Int[Array, ""]:
-        """x ~ mu, or the prompt that the class is."""
+        """Draw x ~ mu, or return the prompt of the class."""
         if self.classes == "prompts":
             return group.astype(jnp.int32)
         return categorical(key, log_of(self.mu))
@@ -147,7 +147,7 @@ class AutoregressiveLinear(TiltedTask):
     def reference_log_probs(
         self, latent: Any, prefix: Int[Array, " response"], length: Int[Array, ""]
     ) -> Float[Array, " vocab"]:
-        """ln pi_theta*(a | x, y_1:h): pi_D is its own base model."""
+        """ln pi_theta*(a | x, y_1:h): the base model is pi_D."""
         before = jnp.clip(prefix - 1, 0, self.num_symbols - 1)
         found = next_log_probs(
             jnp.asarray(self.theta_star()), self.features.children(latent.prompt, before, length)
@@ -156,11 +156,11 @@ class AutoregressiveLinear(TiltedTask):
         return table.at[jnp.asarray(self.response_tokens)].set(found)
 
     def value(self, latent: Any, prefix: Int[Array, " response"], length: Int[Array, ""]) -> Float[Array, ""]:
-        """1 for symbols, 0 else."""
+        """1 if the first `length` tokens are symbols, else 0."""
         return self.legal(prefix, length).astype(jnp.float32)
 
     def reward(self, latent: Any, response: Int[Array, " response"]) -> Float[Array, ""]:
-        """1 for H symbols."""
+        """1 if the response is H symbols, else 0."""
         return self.legal(response).astype(jnp.float32)
 
     def exact_kl(self, theta: Float[np.ndarray, " dimension"]) -> float:
@@ -168,7 +168,7 @@ class AutoregressiveLinear(TiltedTask):
         return float(np.dot(self.mu, markov_sums.kls(self.features, self.theta_star(), np.asarray(theta))))
 
     def facts(self) -> list[tuple[str, Any]]:
-        """What the theorems ask of an instance, by dynamic programming."""
+        """Quantities in the theorems' assumptions and bounds, by dynamic programming."""
         features, theta = self.features, self.theta_star()
         zero = np.zeros_like(theta)
         weights = np.asarray(self.mu)

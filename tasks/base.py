@@ -1,4 +1,4 @@
-"""The `Task` seam: a data distribution that knows its own probabilities exactly."""
+"""The `Task` seam: a data distribution with exactly known probabilities."""
 
 from __future__ import annotations
 
@@ -21,9 +21,8 @@ class Example(NamedTuple):
     """One prompt with a response drawn from pi_D(.|prompt), as a pytree (batched by `vmap`).
 
     Prompts are padded on the left, so that the response starts at one static position; responses are
-    padded on the right. `log_prob` is ln pi_D(response | prompt) in nats, `group` the index in
-    `Task.groups` of the mixture's class, and `latent` whatever the task needs to answer questions about
-    this prompt inside `jit` without parsing its tokens.
+    padded on the right. `log_prob` is ln pi_D(response | prompt) in nats and `group` the index of the class
+    in `Task.groups`. `latent` lets the task's methods work on the prompt inside `jit` without parsing tokens.
     """
 
     prompt: Int[Array, " prompt"]
@@ -73,12 +72,14 @@ class Task(abc.ABC):
     @property
     @abc.abstractmethod
     def group_probs(self) -> tuple[float, ...]:
-        """Probability of each class; sums to 1."""
+        """Probabilities of the classes; sum to 1."""
 
     @property
     def least_prompts(self) -> int:
-        """A number of prompts that the task has at least, none of them much likelier than the others; 1 where
-        none is known. Where it is large, separate draws do not meet."""
+        """Lower bound on the number of about equally likely prompts; 1 where none is known.
+
+        Where the bound is large, separate draws rarely coincide.
+        """
         return 1
 
     @property
@@ -88,31 +89,29 @@ class Task(abc.ABC):
 
     @property
     def end_token(self) -> int | None:
-        """The token that ends a response before its largest depth; None if all responses of a prompt are of
-        length `max_tokens`."""
+        """Token that ends a response early; None if all responses of a prompt have `max_tokens` tokens."""
         return None
 
     @property
     def response_tokens(self) -> tuple[int, ...]:
-        """Tokens that a response can be made of; padding is none of them."""
+        """Tokens that a response can consist of, without padding."""
         return tuple(range(PAD + 1, self.vocab_size))
 
     @property
     def features(self) -> FeatureMap | None:
-        """phi, where pi_D is an autoregressive linear model; None elsewhere.
+        """Feature map phi if pi_D is an autoregressive linear model, else None.
 
-        Token a of `features` is the response token 1 + a, and its prompts are numbers: prompt x is the one
-        token 1 + V + x.
+        Token a of `features` is response token 1 + a. Prompts of `features` are numbers: prompt x is the
+        single token 1 + V + x.
         """
         return None
 
     def max_tokens(self, latent: Any) -> Int[Array, ""]:
-        """Largest number of tokens of a response of this prompt, at most `response_length`."""
+        """Largest number of tokens in a response to this prompt, at most `response_length`."""
         return jnp.asarray(self.response_length)
 
     def trimmed(self, latent: Any, response: Int[Array, " response"]) -> Int[Array, " response"]:
-        """The response up to its end (`end_token`, or `max_tokens` tokens), padding after it: what counts of
-        `response_length` sampled tokens."""
+        """The response up to `end_token` or `max_tokens` tokens, followed by padding."""
         place = jnp.arange(response.size)
         kept = place < self.max_tokens(latent)
         if self.end_token is not None:
@@ -123,25 +122,26 @@ class Task(abc.ABC):
     def reference_log_probs(
         self, latent: Any, prefix: Int[Array, " response"], length: Int[Array, ""]
     ) -> Float[Array, " vocab"]:
-        """ln pi_ref(a | x, y_1:h) of every token a, in nats, for a base model pi_ref that the task knows
-        exactly; `length` h tokens of `prefix` count.
+        """ln pi_ref(a | x, y_1:h) of every token a, in nats, for the task's exact base model pi_ref.
+
+        y_1:h are the first h = `length` tokens of `prefix`.
 
         Raises:
-            ValueError: if this task knows no base model.
+            ValueError: if this task has no exact base model.
         """
         raise ValueError(f"task: {type(self).__name__} knows no base model exactly")
 
     def value(self, latent: Any, prefix: Int[Array, " response"], length: Int[Array, ""]) -> Float[Array, ""]:
-        """V(x, y_1:h) = E_{y ~ pi_ref(.|x, y_1:h)}[tau(x, y)], exactly; tau is `reward`, h is `length`.
+        """Exact V(x, y_1:h) = E_{y ~ pi_ref(.|x, y_1:h)}[tau(x, y)]; tau is `reward`, h is `length`.
 
         Raises:
-            ValueError: if this task knows no base model.
+            ValueError: if this task has no exact base model.
         """
         raise ValueError(f"task: {type(self).__name__} knows no value function exactly")
 
     @abc.abstractmethod
     def sample_group(self, key: PRNGKeyArray, group: Int[Array, ""]) -> Example:
-        """Draw one example given its class."""
+        """Draw one example of the class `group`."""
 
     @abc.abstractmethod
     def log_prob(self, latent: Any, response: Int[Array, " response"]) -> Float[Array, ""]:
@@ -149,11 +149,11 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def reward(self, latent: Any, response: Int[Array, " response"]) -> Float[Array, ""]:
-        """1 if the response is one that the example's own class can emit, else 0."""
+        """1 if the class of the example can emit the response, else 0."""
 
     @abc.abstractmethod
     def validity(self, latent: Any, response: Int[Array, " response"]) -> Float[Array, ""]:
-        """1 if the response obeys the task's local rules (whatever the probability), else 0."""
+        """1 if the response obeys the task's local rules (at any probability), else 0."""
 
     def enumerate(self, latent: Any) -> Enumeration:
         """All valid responses of the prompt, `num_enumerated` rows.
@@ -164,8 +164,7 @@ class Task(abc.ABC):
         raise ValueError(f"task: {type(self).__name__} does not enumerate its valid responses")
 
     def facts(self) -> list[tuple[str, Any]]:
-        """(name, value) of what is known exactly of pi_D beyond this seam, for people; computed on the
-        host."""
+        """(name, value) pairs of further exact properties of pi_D, for display; computed on the host."""
         return []
 
     @abc.abstractmethod
@@ -177,8 +176,7 @@ class Task(abc.ABC):
         """Text of a token sequence, padding skipped."""
 
     def sample(self, key: PRNGKeyArray, probs: Sequence[float] | None = None) -> Example:
-        """Draw one example: its class from `probs` (`group_probs` if None), then the example given the
-        class."""
+        """Draw a class from `probs` (`group_probs` if None), then an example of that class."""
         group_key, example_key = jax.random.split(key)
         group = categorical(group_key, log_of(self.group_probs if probs is None else probs))
         return self.sample_group(example_key, group)

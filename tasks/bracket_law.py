@@ -1,9 +1,9 @@
 """Laws of bracket strings as tables over (brackets so far, depth), by dynamic programming on the host.
 
-The types of the open brackets are drawn independently of everything else, and a closing bracket has no choice
-of type, so that all that is conditioned, counted or summed depends on a string through its depths alone.
-Tables have T + 1 rows for t = 0..T brackets so far and `levels` columns for depths; the last column, deeper
-than any balanced string of T brackets can be, stands for all greater depths.
+Types of open brackets are independent of the depths, and the stack determines the type of a close bracket, so
+every condition, count and sum depends on a string through its depths alone. Tables have T + 1 rows for
+t = 0..T brackets so far and `levels` columns for depths. The last column stands for all depths greater than a
+balanced string of T brackets can reach.
 """
 
 from __future__ import annotations
@@ -28,10 +28,9 @@ class Law:
     """A law of balanced strings of at most `total` brackets.
 
     Attributes:
-        steps: P(action | brackets so far, depth); a row of zeros where no string of positive probability
-            comes by, or where the string is over.
-        accepts: whether a balanced string of t brackets is accepted, t = 0..T.
-        has_end: whether a token ends the string.
+        steps: P(action | brackets so far, depth); zeros in states that have probability 0 or are final.
+        accepts: True if a balanced string of t brackets is accepted, t = 0..T.
+        has_end: True if strings end in an END token.
     """
 
     steps: Float[np.ndarray, "time levels action"]
@@ -45,7 +44,7 @@ class Law:
 
     @property
     def supported(self) -> Bool[np.ndarray, "time levels"]:
-        """Where pi_D has a next token, or is complete."""
+        """True in states where pi_D has a next token or the string is complete."""
         found = self.steps.sum(axis=-1) > 0
         if not self.has_end:
             found[self.total, 0] = True
@@ -55,9 +54,9 @@ class Law:
 def shifted(
     after: Float[np.ndarray, "*batch levels"], outside: float = 0.0
 ) -> tuple[Float[np.ndarray, "*batch levels"], Float[np.ndarray, "*batch levels"]]:
-    """`after` at one level up and at one level down of each level: what an open and a close bracket lead to.
+    """`after` one level up and one level down: the values after an open and after a close bracket.
 
-    The last level leads to itself by opening; below level 0 there is `outside`.
+    An open bracket at the last level stays there; the value below level 0 is `outside`.
     """
     up = np.concatenate([after[..., 1:], after[..., -1:]], axis=-1)
     low = np.full_like(after[..., :1], outside)
@@ -66,12 +65,12 @@ def shifted(
 
 @functools.cache
 def conditioned_law(max_depth: int, min_length: int, max_length: int) -> Law:
-    """Dyck-(k, m)'s standard sampler, conditioned on lengths from `min_length` to `max_length` (tokens, END
-    counted).
+    """Standard sampler of Dyck-(k, m), conditioned on `min_length` to `max_length` tokens, END counted.
 
-    The sampler, in depths: empty stack: END with 1/2, else open; 0 < depth < m: close with 1/2, else open;
-    depth m: close. With beta(t, d) its probability to be accepted from there on, the conditioned process
-    takes action a with probability P(a | d) beta(after a) / beta(t, d) (Doob's h-transform).
+    The sampler, in depths: depth 0: END with probability 1/2, else open; 0 < depth < m: close with
+    probability 1/2, else open; depth m: close. Let beta(t, d) be the probability of acceptance from state
+    (t, d). The conditioned process takes action a with probability P(a | d) beta(after a) / beta(t, d)
+    (Doob's h-transform).
     """
     total = 2 * ((max_length - 1) // 2)
     brackets = np.arange(total + 1)
@@ -100,8 +99,10 @@ def conditioned_law(max_depth: int, min_length: int, max_length: int) -> Law:
 
 @functools.cache
 def fixed_length_law(max_depth: int, length: int) -> Law:
-    """The fixed-length sampler of Botta et al. (arXiv 2502.12123) in depths: open if the stack is empty,
-    close if the remaining length equals the depth or the depth is the cap, else either with probability 1/2.
+    """Fixed-length sampler of Botta et al. (arXiv 2502.12123), in depths.
+
+    Open if the stack is empty; close if the remaining length equals the depth or the depth is the cap; else
+    either with probability 1/2.
     """
     levels = num_levels(length)
     steps = np.zeros((length + 1, levels, 3))
@@ -114,8 +115,7 @@ def fixed_length_law(max_depth: int, length: int) -> Law:
 
 
 def _reached(steps: Float[np.ndarray, "time levels action"]) -> Float[np.ndarray, "time levels action"]:
-    """`steps` with rows of zeros where the process never comes by: a depth of the wrong parity, or too deep
-    so early."""
+    """`steps` with rows of zeros in states that the process cannot reach."""
     possible = np.zeros(steps.shape[:2], bool)
     possible[0, 0] = True
     for t in range(len(steps) - 1):
@@ -125,7 +125,7 @@ def _reached(steps: Float[np.ndarray, "time levels action"]) -> Float[np.ndarray
 
 
 def occupancy(steps: Float[np.ndarray, "time levels action"]) -> Float[np.ndarray, "time levels"]:
-    """P(depth d after t brackets, the string not ended before), from the empty stack."""
+    """P(depth d after t brackets and no END before), from the empty stack."""
     found = np.zeros(steps.shape[:2])
     found[0, 0] = 1
     for t in range(len(steps) - 1):
@@ -137,8 +137,10 @@ def occupancy(steps: Float[np.ndarray, "time levels action"]) -> Float[np.ndarra
 
 @functools.cache
 def entropies(law: Law, type_entropy: float) -> Float[np.ndarray, "time levels"]:
-    """Entropy of the rest of the string, in nats, given the stack: by the chain rule the expected sum of the
-    entropies of the next tokens, an open bracket adding `type_entropy`."""
+    """Entropy of the rest of the string in nats, given the stack.
+
+    By the chain rule this is the expected sum of next-token entropies; an open bracket adds `type_entropy`.
+    """
     found = np.zeros(law.steps.shape[:2])
     after = np.zeros(law.steps.shape[1])
     for t in reversed(range(law.total + 1)):
@@ -152,8 +154,10 @@ def entropies(law: Law, type_entropy: float) -> Float[np.ndarray, "time levels"]
 
 @functools.cache
 def completions(law: Law, num_types: int, max_depth: int | None) -> tuple[tuple[int, ...], ...]:
-    """How many balanced strings of an accepted length complete a prefix of t brackets and depth d, exactly;
-    with `max_depth` only those that stay within it."""
+    """Exact number of balanced strings of an accepted length that complete t brackets at depth d.
+
+    With `max_depth`, only completions within that depth count.
+    """
     levels = law.steps.shape[1]
     deepest = levels - 2 if max_depth is None else min(max_depth, levels - 2)
     after = [0] * levels
@@ -170,10 +174,10 @@ def completions(law: Law, num_types: int, max_depth: int | None) -> tuple[tuple[
 
 
 def noisy_steps(law: Law, num_types: int, noise: float) -> Float[np.ndarray, "time levels action"]:
-    """P(open of any type), P(close of the right type), P(END) of the noisy base model in each state.
+    """P(open of any type), P(close of the right type), P(END) of the noisy base model in every state.
 
-    With probability `noise` the token is uniform over the response tokens, else pi_D's; where pi_D has none,
-    always uniform.
+    The token is uniform over the response tokens with probability `noise`, else drawn from pi_D. In states
+    where pi_D has no next token it is always uniform.
     """
     tokens = 2 * num_types + law.has_end
     uniform = np.array([num_types, 1, law.has_end], np.float64) / tokens
@@ -185,8 +189,10 @@ def noisy_steps(law: Law, num_types: int, noise: float) -> Float[np.ndarray, "ti
 
 @functools.cache
 def values(law: Law, num_types: int, noise: float, max_depth: int | None) -> Float[np.ndarray, "time levels"]:
-    """P(the completed string is balanced and of an accepted length) in each state, under the noisy base
-    model; with `max_depth` also within that depth."""
+    """P(the completed string is balanced and of an accepted length) in every state of the noisy base model.
+
+    With `max_depth`, the string must also stay within that depth.
+    """
     steps = noisy_steps(law, num_types, noise)
     levels = law.steps.shape[1]
     deepest = levels - 2 if max_depth is None else min(max_depth, levels - 2)

@@ -1,4 +1,4 @@
-"""Where a bracket string stands: the stack that a prompt leaves open, and a response read from there."""
+"""Stack states of bracket strings: after a prompt, and at every token of a response."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from tasks.bracket_text import BracketText
 
 
 class BracketLatent(NamedTuple):
-    """What a prompt, a prefix of the string, leaves open.
+    """Stack of open brackets after a prompt, which is a prefix of the string.
 
-    `length` counts the prefix's brackets and `depth` its open ones; for each level of depth, `stack` has the
-    type (0..k-1) and `opened` the position in the string of the bracket that is open there, -1 above `depth`.
-    `prefix` is the prefix itself, padded on the right.
+    `prefix` is padded on the right, `length` is the number of brackets in the prefix, and `depth` the number
+    of open ones. For every level of depth, `stack` is the type (0..k-1) of the open bracket and `opened` the
+    position of that bracket in the string; both are -1 above `depth`.
     """
 
     prefix: Int[Array, " prefix"]
@@ -28,11 +28,10 @@ class BracketLatent(NamedTuple):
 
 
 class Parsed(NamedTuple):
-    """A response read from left to right; entry j is about the state before token j, the last one about the
-    end.
+    """States of a response; entry j is the state before token j, the last entry the state at the end.
 
-    `top` and `opened` are type and position in the string of the innermost open bracket, -1 if there is none;
-    `legal` says that all tokens before are brackets and every close bracket among them fits its open one.
+    `top` and `opened` are type and position in the string of the innermost open bracket, -1 if there is none.
+    `legal` is True if all earlier tokens are brackets and every close bracket matches an open one.
     """
 
     depth: Int[Array, " states"]
@@ -47,10 +46,10 @@ def matches(
     depth: Int[Array, " states"],
     types: Int[Array, " response"],
 ) -> tuple[Int[Array, " states"], Int[Array, " states"]]:
-    """(type, position in the string) of the innermost open bracket in each state, -1 where there is none.
+    """(type, position in the string) of the innermost open bracket in every state, -1 where there is none.
 
-    It is the last open bracket before that raised the depth to its present value. All states are looked up at
-    once, in O(R (R + levels)) comparisons and without a loop.
+    The innermost open bracket is the last one that raised the depth to its present value. All states are
+    looked up at once, in O(R (R + levels)) comparisons and without a loop.
     """
     held = jnp.arange(latent.stack.size)
     level = jnp.concatenate([jnp.where(held < latent.depth, held + 1, -1), depth[1:]])
@@ -67,13 +66,13 @@ def matches(
 def depths(
     first: Int[Array, ""], is_open: Bool[Array, " response"], is_close: Bool[Array, " response"]
 ) -> Int[Array, " states"]:
-    """Depth before each token and at the end, starting from depth `first`."""
+    """Depth before every token and at the end, starting from depth `first`."""
     moves = is_open.astype(jnp.int32) - is_close.astype(jnp.int32)
     return first + jnp.concatenate([jnp.zeros((1,), jnp.int32), jnp.cumsum(moves)])
 
 
 def parse(text: BracketText, latent: BracketLatent, response: Int[Array, " response"]) -> Parsed:
-    """Read a response after the prompt of `latent`."""
+    """Parse a response to the prompt of `latent`."""
     is_open, is_close, types = text.kinds(response)
     depth = depths(latent.depth, is_open, is_close)
     top, opened = matches(latent, is_open, depth, types)
@@ -97,8 +96,7 @@ def latent_of(
     longest: int,
     levels: int,
 ) -> BracketLatent:
-    """The stack after the first `length` tokens of a string, for prefixes of at most `longest` brackets and
-    `levels` open ones."""
+    """Stack after the first `length` tokens, for at most `longest` brackets and `levels` levels."""
     is_open, is_close, types = text.kinds(tokens)
     depth = depths(jnp.asarray(0, jnp.int32), is_open, is_close)
     place, level = jnp.arange(tokens.size), jnp.arange(levels)

@@ -20,7 +20,7 @@ from tasks.bracket_text import BracketText
 from tasks.checks import distribution, flag, real, whole
 
 KINDS = ("drawn", "cap", "given")
-"""Kinds of prompts, which are the classes of the mixture."""
+"""Kinds of prompts: the classes of the mixture."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,27 +28,27 @@ class BracketStrings(Task):
     """Balanced strings of brackets of k types; the prompt is a prefix of the string, the response the rest.
 
     Attributes:
-        num_types: k.
-        max_depth: most brackets that are open at a time under pi_D (m).
-        mixture: probability of each kind of prompt. "drawn": the first p brackets of a string of pi_D, p
-            uniform on `prefix_lengths` and the string known to have at least p brackets; "cap": `max_depth`
-            open brackets, of types drawn as pi_D draws them; "given": `prefix`. A kind that is named with
-            probability 0 is never drawn, but prompt and response have room for it: one model then goes
-            through tasks that differ in these probabilities alone.
+        num_types: k, number of bracket types.
+        max_depth: m, largest depth under pi_D.
+        mixture: probability of every kind of prompt. "drawn": the first p brackets of a string of pi_D with
+            at least p brackets, p uniform on `prefix_lengths`; "cap": `max_depth` open brackets, with types
+            drawn as in pi_D; "given": `prefix`. A kind named with probability 0 is never drawn but counts for
+            the lengths of prompt and response, so that one model fits all tasks that differ in these
+            probabilities alone.
         prefix_lengths: fewest and most brackets of a drawn prefix.
         prefix: the given prefix, for example `( [ (`.
-        reward_depth: whether the reward asks for depths of at most `max_depth`, too.
-        noise: of the base model that is known exactly: with this probability a token is uniform over the
-            response tokens, else pi_D's. 0.1 leaves a third of the strings of 32 brackets balanced: a base
-            model that fails often, and that rejection sampling still gets an answer from.
-        max_enumerated: valid responses are enumerated where there are at most this many strings.
+        reward_depth: True if the reward also requires depths of at most `max_depth`.
+        noise: probability with which the exact base model draws a token uniformly over the response tokens
+            instead of from pi_D. At 0.1 a third of the strings of 32 brackets are balanced: the base model
+            fails often, yet rejection sampling still succeeds.
+        max_enumerated: largest number of strings for which valid responses are enumerated.
 
     A prompt is a start token and the prefix. The types of open brackets are independent of each other and of
-    all depths. pi_D(y|x) = pi_D(xy) / sum over y' of pi_D(xy'), whatever kind of prompt x is.
+    all depths. pi_D(y|x) = pi_D(xy) / sum over y' of pi_D(xy') for every kind of prompt x.
 
-    `reward`: the string is balanced, of an accepted length and, if `reward_depth`, nowhere deeper than
-    `max_depth`. `validity`: the same whatever the depth, so that the valid responses can be enumerated.
-    What follows the end of the string must be padding for both.
+    `reward` is 1 if the string is balanced, of an accepted length and, if `reward_depth`, within `max_depth`.
+    `validity` is 1 if the string is balanced and of an accepted length, so that the valid responses can be
+    enumerated. Both require padding after the end of the string.
     """
 
     num_types: int = 2
@@ -70,7 +70,7 @@ class BracketStrings(Task):
         self._check_prefixes()
 
     def _check_sizes(self) -> None:
-        """Refuse what admits no string; comes before anything asks for the law."""
+        """Refuse sizes that admit no string; must run before the first use of the law."""
 
     def _check_prefixes(self) -> None:
         bounds = self.prefix_lengths
@@ -103,19 +103,18 @@ class BracketStrings(Task):
         """The law of the string's depths."""
 
     def _prefix_steps(self, length: int) -> np.ndarray:
-        """`Law.steps` for a string known to have at least `length` brackets, from which a prefix of that
-        length is drawn."""
+        """`Law.steps` given at least `length` brackets, from which a prefix of `length` brackets is drawn."""
         return self._law.steps
 
     @functools.cached_property
     def _starts(self) -> np.ndarray:
-        """`_prefix_steps` of all drawn prefixes."""
+        """`_prefix_steps` for every length in `prefix_lengths`."""
         first, last = self.prefix_lengths
         return np.stack([self._prefix_steps(length) for length in range(first, last + 1)])
 
     @property
     def _type_probs(self) -> tuple[float, ...]:
-        """Probability of each type of an open bracket."""
+        """Probabilities of the types of an open bracket."""
         return (1 / self.num_types,) * self.num_types
 
     @property
@@ -140,7 +139,7 @@ class BracketStrings(Task):
 
     @property
     def response_tokens(self) -> tuple[int, ...]:
-        """The brackets, and END where strings have one."""
+        """The brackets, and END if there is one."""
         return tuple(range(1, self.text.start))
 
     @functools.cached_property
@@ -161,7 +160,7 @@ class BracketStrings(Task):
 
     @property
     def response_length(self) -> int:
-        """What the longest string has after the shortest prefix, END counted."""
+        """Tokens of the longest string after the shortest prefix, END counted."""
         return self._num_tokens - self._prefix_range[0]
 
     @property
@@ -171,11 +170,11 @@ class BracketStrings(Task):
 
     @property
     def group_probs(self) -> tuple[float, ...]:
-        """Their probabilities."""
+        """Positive probabilities of the kinds of prompts."""
         return tuple(p for _, p in self.mixture if p > 0)
 
     def max_tokens(self, latent: BracketLatent) -> Int[Array, ""]:
-        """What the longest string has after the prefix, END counted."""
+        """Tokens of the longest string after the prefix, END counted."""
         return self._num_tokens - latent.length
 
     @property
@@ -202,7 +201,7 @@ class BracketStrings(Task):
     def _judge(
         self, latent: BracketLatent, response: Int[Array, " response"]
     ) -> tuple[Parsed, Bool[Array, ""]]:
-        """The parsed response, and whether the string is then balanced and of an accepted length."""
+        """(parsed response, True if the string is balanced and of an accepted length)."""
         parsed = self._parse(latent, response)
         padded = jnp.cumsum((response != PAD)[::-1])[::-1] == 0
         padded = jnp.append(padded, True)
@@ -214,12 +213,14 @@ class BracketStrings(Task):
         return parsed, jnp.any(balanced[:-1] & (response == self.end_token) & padded[1:])
 
     def _shallow(self, parsed: Parsed) -> Bool[Array, ""]:
-        """Whether the response stays as shallow as the reward asks for."""
+        """True if the response stays within the depth that the reward allows."""
         return jnp.all(parsed.depth <= self.max_depth) if self.reward_depth else jnp.asarray(True)
 
     def log_prob(self, latent: BracketLatent, response: Int[Array, " response"]) -> Float[Array, ""]:
-        """Exact ln pi_D(y|x) in nats: the sum of the conditioned process's steps and of ln P(type) over the
-        open brackets; -inf off the support."""
+        """Exact ln pi_D(y|x) in nats, -inf off the support.
+
+        The sum of the conditioned process's log steps and of ln P(type) over the open brackets.
+        """
         parsed, valid = self._judge(latent, response)
         is_open, is_close, types = self.text.kinds(response)
         action = jnp.where(is_open, OPEN, jnp.where(is_close, CLOSE, END))
@@ -235,17 +236,17 @@ class BracketStrings(Task):
         return (valid & self._shallow(parsed)).astype(jnp.float32)
 
     def validity(self, latent: BracketLatent, response: Int[Array, " response"]) -> Float[Array, ""]:
-        """1 if the string is balanced and of an accepted length, whatever its depth."""
+        """1 if the string is balanced and of an accepted length, at any depth, else 0."""
         return self._judge(latent, response)[1].astype(jnp.float32)
 
     def innermost(
         self, latent: BracketLatent, response: Int[Array, " response"]
     ) -> tuple[Int[Array, " response"], Int[Array, " response"]]:
-        """(distance, close token) at each token of a response: how many positions before it the innermost
-        open bracket stands, in the response or in the prompt, and the token that closes it.
+        """(distance back to the innermost open bracket, token that closes it) at every token of a response.
 
-        The distance is odd, because what lies between is balanced; it is 0 where the stack is empty, after a
-        bracket that does not fit, and on padding. The close token means nothing there.
+        The bracket may be in the response or in the prompt. The distance is odd, because the string between
+        is balanced. It is 0 where the stack is empty, after a bracket that does not fit, and on padding; the
+        close token is meaningless there.
         """
         parsed = self._parse(latent, response)
         held = parsed.legal[:-1] & (parsed.opened[:-1] >= 0) & (response != PAD)
@@ -257,7 +258,7 @@ class BracketStrings(Task):
         """Tokens of a prompt such as `^ ( [` or a response such as `] ) $`.
 
         Raises:
-            ValueError: for a word that is no token.
+            ValueError: for a word that is not a token.
         """
         return self.text.encode(text)
 

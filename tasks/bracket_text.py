@@ -26,8 +26,8 @@ class BracketText:
     """The vocabulary: padding 0, open brackets 1..k, close brackets k+1..2k, END if there is one, START.
 
     Attributes:
-        num_types: k.
-        has_end: whether there is an END token.
+        num_types: k, number of bracket types.
+        has_end: True if there is an END token.
     """
 
     num_types: int
@@ -60,7 +60,7 @@ class BracketText:
     def kinds(
         self, tokens: Int[Array, "*shape"]
     ) -> tuple[Bool[Array, "*shape"], Bool[Array, "*shape"], Int[Array, "*shape"]]:
-        """(opens, closes, type 0..k-1) of each token; the type of what is no bracket means nothing."""
+        """(opens, closes, type 0..k-1) of every token; the type is meaningless where there is no bracket."""
         is_open = (tokens > PAD) & (tokens <= self.num_types)
         is_close = (tokens > self.num_types) & (tokens <= 2 * self.num_types)
         return is_open, is_close, (tokens - 1) % self.num_types
@@ -72,17 +72,16 @@ class BracketText:
     def tokens(
         self, actions: Int[Array, "*shape"], types: Int[Array, "*shape"], top: Int[Array, "*shape"]
     ) -> Int[Array, "*shape"]:
-        """Tokens of actions (padding for a negative one): open brackets of `types`, close ones of type
-        `top`."""
+        """Tokens of actions: open brackets of `types`, close brackets of type `top`, padding if negative."""
         opens = jnp.where(actions == OPEN, types + 1, PAD)
         closes = jnp.where(actions == CLOSE, self.close_token(top), opens)
         return jnp.where(actions == END, PAD if self.end is None else self.end, closes).astype(jnp.int32)
 
     def encode(self, text: str) -> list[int]:
-        """Tokens of words between blanks; words of one character need no blanks: `( [ (` or `([(`.
+        """Tokens of words separated by blanks; words of one character need no blanks: `( [ (` or `([(`.
 
         Raises:
-            ValueError: for a word that is no token.
+            ValueError: for a word that is not a token.
         """
         known = {word: token for token, word in enumerate(self.words, 1)}
         found = []
@@ -98,10 +97,10 @@ class BracketText:
         return " ".join(self.words[int(token) - 1] for token in np.asarray(tokens) if int(token) != PAD)
 
     def stack_of(self, prefix: str) -> tuple[int, list[int], str]:
-        """(brackets, depth after 0, 1, ... of them, what is wrong) of the text of a prefix; "" if nothing is.
+        """(brackets, depths after 0, 1, ... brackets, error) of a prefix as text; the error is "" if none.
 
         Raises:
-            ValueError: for a word that is no token.
+            ValueError: for a word that is not a token.
         """
         stack: list[int] = []
         depths = [0]
@@ -126,7 +125,7 @@ class BracketText:
         """Refuse a prefix that no string of the law begins with.
 
         Raises:
-            ValueError: one line that says what is wrong.
+            ValueError: in one line, if there is no such string.
         """
         if not isinstance(prefix, str):
             raise ValueError(f"task.prefix: {prefix!r} is not text such as '( [ ('")
@@ -150,8 +149,7 @@ class BracketText:
             )
 
     def all_strings(self, lengths: Sequence[int], size: int) -> np.ndarray:
-        """All balanced strings of the given numbers of brackets, with END where there is one, padded to
-        `size` tokens."""
+        """All balanced strings of `lengths` brackets, with END if there is one, padded to `size` tokens."""
         k = self.num_types
 
         @functools.cache

@@ -1,4 +1,4 @@
-"""Tasks on bracket strings: drawing examples, a base model that is known, and numbers that are exact."""
+"""Tasks on bracket strings: sampling, an exact base model, and exact entropies and counts."""
 
 from __future__ import annotations
 
@@ -22,11 +22,10 @@ from tasks.drawing import categorical, gumbel, log_of
 
 @dataclasses.dataclass(frozen=True)
 class BracketTask(BracketStrings):
-    """Balanced strings of brackets: what `BracketStrings` says, whatever law a subclass gives them."""
+    """Balanced strings of brackets as in `BracketStrings`, under the law of a subclass."""
 
     def sample_group(self, key: PRNGKeyArray, group: Int[Array, ""]) -> Example:
-        """Draw the prefix by its kind and the rest of the string by the conditioned process, without
-        rejection."""
+        """Draw a prefix of the given kind, then the rest by the conditioned process, without rejection."""
         length_key, action_key, type_key = jax.random.split(key, 3)
         first, last = self.prefix_lengths
         kind = jnp.asarray([KINDS.index(name) for name in self.groups])[group]
@@ -47,7 +46,7 @@ class BracketTask(BracketStrings):
     def _draw_actions(
         self, key: PRNGKeyArray, length: Int[Array, ""], forced: Int[Array, " tokens"]
     ) -> Int[Array, " tokens"]:
-        """The string's actions, `forced` where that is not negative; -1 after the end."""
+        """Actions of a string: `forced` where not negative, else drawn; -1 after the end."""
         law = self._law
         first, last = self.prefix_lengths
         early = log_of(self._starts)[jnp.clip(length, first, last) - first]
@@ -60,7 +59,7 @@ class BracketTask(BracketStrings):
             depth, ended = carry
             time, own, wanted = now
             row = jnp.where(time < length, early[time, depth], late[time, depth])
-            # `categorical`, whose noise is drawn for all tokens together.
+            # Same draw as `categorical`, with the noise of all tokens drawn at once.
             action = jnp.argmax(row + own).astype(jnp.int32)
             action = jnp.where(wanted >= 0, wanted.astype(jnp.int32), action)
             move = (action == OPEN).astype(jnp.int32) - (action == CLOSE).astype(jnp.int32)
@@ -99,11 +98,11 @@ class BracketTask(BracketStrings):
     def reference_log_probs(
         self, latent: BracketLatent, prefix: Int[Array, " response"], length: Int[Array, ""]
     ) -> Float[Array, " vocab"]:
-        """ln pi_ref(a | x, y_1:h): with probability `noise` uniform over the response tokens, else pi_D's
-        next token in the state that the prefix leads to, which is the number of brackets and the stack.
+        """ln pi_ref(a | x, y_1:h) for the base model: uniform with probability `noise`, else pi_D.
 
-        Where pi_D has no next token (after a bracket that does not fit, after END, deeper than `max_depth` or
-        than what remains can close), uniform over the response tokens. -inf for padding and START.
+        pi_D's next token depends on the number of brackets and the stack. The base model is uniform over the
+        response tokens where pi_D has no next token: after a bracket that does not fit, after END, deeper
+        than `max_depth` or than the remaining tokens can close. The value is -inf for padding and START.
         """
         parsed = self._parse(latent, first_tokens(prefix, length))
         depth, legal = parsed.depth[length], parsed.legal[length]
@@ -121,9 +120,10 @@ class BracketTask(BracketStrings):
     def value(
         self, latent: BracketLatent, prefix: Int[Array, " response"], length: Int[Array, ""]
     ) -> Float[Array, ""]:
-        """V(x, y_1:h), exactly: the probability that the base model of `reference_log_probs` goes on to a
-        string that earns the reward. A table over (brackets so far, depth) holds it; 0 after a bracket that
-        does not fit, the reward after END."""
+        """Exact V(x, y_1:h): the base model's probability of completing a string of reward 1.
+
+        Tabulated over (brackets so far, depth); 0 after a bracket that does not fit, the reward after END.
+        """
         table = bracket_law.values(self._law, self.num_types, self.noise, self._rewarded_depth)
         found, ended = self._state_number(latent, prefix, length, table)
         return jnp.maximum(found, ended)
@@ -135,8 +135,10 @@ class BracketTask(BracketStrings):
         length: Int[Array, ""],
         table: Float[np.ndarray, "time levels"],
     ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        """(entry of a table for the state that a prefix leads to, 0 where the reward is out of reach; the
-        reward if the prefix ends in END, else 0)."""
+        """(table entry of the state after a prefix, reward if the prefix ends in END).
+
+        The entry is 0 where reward 1 is out of reach, the reward 0 without END.
+        """
         cut = first_tokens(prefix, length)
         parsed = self._parse(latent, cut)
         brackets = latent.length + length
@@ -161,7 +163,7 @@ class BracketTask(BracketStrings):
 
     @property
     def _rewarded_depth(self) -> int | None:
-        """The depth that the reward allows; None for any."""
+        """Largest depth that the reward allows; None for any."""
         return self.max_depth if self.reward_depth else None
 
     @functools.cached_property
@@ -171,16 +173,18 @@ class BracketTask(BracketStrings):
     def log_num_completions(
         self, latent: BracketLatent, prefix: Int[Array, " response"], length: Int[Array, ""]
     ) -> Float[Array, ""]:
-        """ln of the number of responses that begin with y_1:h and earn the reward; -inf if there is none."""
-        # Counts themselves would overflow float32.
+        """ln of the number of responses of reward 1 that begin with y_1:h; -inf if there is none."""
+        # Counts would overflow float32.
         table = np.array([[math.log(n) + 1 if n else 0.0 for n in row] for row in self._counts])
         found, ended = self._state_number(latent, prefix, length, table)
         found = jnp.maximum(found, ended)
         return jnp.where(found > 0, found - 1, -jnp.inf)
 
     def num_completions(self, prefix: str) -> int:
-        """How many strings that earn the reward begin with `prefix` (text without END), exactly; 0 if it
-        is no prefix of a balanced string."""
+        """Exact number of strings of reward 1 that begin with `prefix` (text without END).
+
+        0 if `prefix` is not a prefix of a balanced string.
+        """
         brackets, depths, wrong = self.text.stack_of(prefix)
         if wrong or brackets > self._law.total or (self.reward_depth and max(depths) > self.max_depth):
             return 0
@@ -196,7 +200,7 @@ class BracketTask(BracketStrings):
         return float(np.sum(ends * (np.arange(len(ends)) + 1)))
 
     def group_entropy(self, group: str) -> float:
-        """E_x[H(pi_D(.|x))] in nats over the prompts of a class, exactly."""
+        """Exact E_x[H(pi_D(.|x))] in nats over the prompts of a class."""
         if group == "cap":
             return float(self._entropies[self.max_depth, self.max_depth])
         if group == "given":
@@ -209,7 +213,7 @@ class BracketTask(BracketStrings):
         return float(np.mean(rows))
 
     def facts(self) -> list[tuple[str, Any]]:
-        """What is known exactly of pi_D, for people."""
+        """Exact properties of pi_D, for display."""
         by_group = [self.group_entropy(group) for group in self.groups]
         mean = math.fsum(p * entropy for p, entropy in zip(self.group_probs, by_group, strict=True))
         possible = bracket_law.completions(self._law, self.num_types, self.max_depth)[0][0]
@@ -226,17 +230,17 @@ class BracketTask(BracketStrings):
 
     @property
     def num_enumerated(self) -> int:
-        """Balanced strings of any depth, as far as these are at most `max_enumerated`; else 0."""
+        """Number of balanced strings of any depth if at most `max_enumerated`, else 0."""
         total = bracket_law.completions(self._law, self.num_types, None)[0][0]
         return total if total <= self.max_enumerated else 0
 
     @functools.cached_property
     def _strings(self) -> np.ndarray:
-        """All balanced strings of an accepted length, (strings, tokens), END appended where there is one."""
+        """All balanced strings of an accepted length, (strings, tokens), with END if there is one."""
         return self.text.all_strings(np.flatnonzero(self._law.accepts).tolist(), self._num_tokens)
 
     def enumerate(self, latent: BracketLatent) -> Enumeration:
-        """All valid responses: of the rows, one for each balanced string, those that begin with the prefix.
+        """All valid responses; rows are balanced strings, masked to those that begin with the prefix.
 
         Raises:
             ValueError: if there are more than `max_enumerated` strings.

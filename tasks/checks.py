@@ -1,11 +1,10 @@
 """Checks of settings: integers, finite numbers, truth values, lists of numbers, probabilities.
 
-Every function takes the field's name as the user writes it and the value, and returns the checked value. It
-raises a ValueError of one line with the field, the value and what would be valid. `True` is not a number, and
-neither is a text or a NaN; an infinity is not a finite number.
+Every function takes the name of a field as the user writes it and a value, and returns the checked value. An
+invalid value raises a ValueError of one line with the field, the value and the valid range. `True`, text and
+NaN are not numbers; infinity is not finite.
 
-Callers handle a default that is not a number, such as null or "auto", themselves. They name it in `other`,
-for the message.
+Callers handle a default that is not a number, such as null or "auto", and name it in `other` for the message.
 """
 
 from __future__ import annotations
@@ -70,16 +69,16 @@ def real(
         and (most is None or number <= most)
     ):
         return number
-    # Only of an infinity does the message need the word: it may lie within the range.
+    # The message says "finite" only for an infinity, which may lie within the range.
     finite = "finite " if math.isinf(number) else ""
     raise _refusal(field, value, _range(above, least, below, most, finite), other)
 
 
 def flag(field: str, value: Any) -> bool:
-    """True or false.
+    """True or False.
 
     Raises:
-        ValueError: anything else, numbers and texts that stand for a truth value among them.
+        ValueError: anything else, including numbers and text that denote a truth value.
     """
     if isinstance(value, bool):
         return value
@@ -87,10 +86,10 @@ def flag(field: str, value: Any) -> bool:
 
 
 def wholes(field: str, value: Any, low: int = 0, at_least: int = 1) -> tuple[int, ...]:
-    """A list of different integers >= low, in increasing order.
+    """A list of distinct integers >= low, in increasing order.
 
     Raises:
-        ValueError: anything else, or fewer than `at_least` of them.
+        ValueError: anything else, or fewer than `at_least` integers.
     """
     items = _items(value)
     found = {int(each) for each in items if _is(each, Integral) and each >= low}
@@ -100,10 +99,10 @@ def wholes(field: str, value: Any, low: int = 0, at_least: int = 1) -> tuple[int
 
 
 def reals(field: str, value: Any, above: float, below: float, at_least: int = 1) -> tuple[float, ...]:
-    """A list of different numbers strictly between two, in increasing order.
+    """A list of distinct numbers strictly between `above` and `below`, in increasing order.
 
     Raises:
-        ValueError: anything else, or fewer than `at_least` of them.
+        ValueError: anything else, or fewer than `at_least` numbers.
     """
     items = _items(value)
     found = {real(field, each, above=above, below=below) for each in items}
@@ -116,11 +115,11 @@ def reals(field: str, value: Any, above: float, below: float, at_least: int = 1)
 def distribution(
     field: str, given: Any, names: Sequence[str], positive: bool = False
 ) -> tuple[tuple[str, float], ...]:
-    """(class, probability) pairs that sum to 1, in the order given; no probability is 0 with `positive`.
+    """(class, probability) pairs that sum to 1, in the given order; with `positive`, no probability is 0.
 
     Args:
-        given: a mapping from classes to probabilities, or such pairs.
-        names: the classes that there are.
+        given: a mapping from classes to probabilities, or pairs.
+        names: the valid classes.
 
     Raises:
         ValueError: anything else.
@@ -141,7 +140,7 @@ def distribution(
 
 
 def probabilities(field: str, given: Any, positive: bool = False) -> tuple[float, ...]:
-    """A list of probabilities that sum to 1; none of them is 0 with `positive`.
+    """A list of probabilities that sum to 1; with `positive`, no probability is 0.
 
     Raises:
         ValueError: anything else.

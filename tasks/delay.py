@@ -17,7 +17,7 @@ _LARGEST = 80.0
 
 @dataclasses.dataclass(frozen=True)
 class Delay(TiltedTask):
-    """y in {0, 1}^H, pi_ref uniform, r(y) = mean(y).
+    """Task with y in {0, 1}^H, uniform pi_ref and r(y) = mean(y).
 
     Attributes:
         length: the horizon H.
@@ -25,15 +25,15 @@ class Delay(TiltedTask):
             maximisation with the regulariser beta KL(pi || pi_ref): tau(y) = exp(-lambda #zeros), pi* has
             independent tokens with odds e^lambda, and
             V(y_1:h) = exp(-lambda #zeros in y_1:h) ((1 + e^-lambda)/2)^(H - h).
-            None takes tau = r itself: V(y_1:h) = (#ones in y_1:h + (H - h)/2)/H.
+            None takes tau = r: V(y_1:h) = (#ones in y_1:h + (H - h)/2)/H.
 
-    With values that come one step late, V^(y_1:h) = V(y_1:h-1), the values of siblings are equal, and
-    whoever never goes back samples pi_ref in all but the last token. For lambda > 0 that loses
-    beta KL(pi_ref || pi*) = kl(1/2 || e^lambda/(1 + e^lambda))/lambda of the regularised reward, whatever H.
-    For tau = r it loses little: pi* itself tends to pi_ref, with total variation 1/sqrt(2 pi H) (derived).
+    With values delayed by one step, V^(y_1:h) = V(y_1:h-1), siblings have equal values, and a sampler that
+    never backtracks samples pi_ref in all but the last token. For lambda > 0 this loses
+    beta KL(pi_ref || pi*) = kl(1/2 || e^lambda/(1 + e^lambda))/lambda of the regularised reward for every H.
+    For tau = r the loss is small: pi* tends to pi_ref, with total variation 1/sqrt(2 pi H) (derived).
 
-    Source: Taming Imperfect Process Verifiers, arXiv 2510.03149, Example 3.2; its beta is not in the text
-    that this was built from, and beta of order 1/H is what makes the loss not vanish with H.
+    Source: Taming Imperfect Process Verifiers, arXiv 2510.03149, Example 3.2. The paper's beta was not
+    available; with beta of order 1/H the loss does not vanish with H.
 
     Raises:
         ValueError: a length < 1, a tilt that is not positive or so large that tau underflows.
@@ -59,17 +59,17 @@ class Delay(TiltedTask):
 
     @property
     def response_length(self) -> int:
-        """H."""
+        """Horizon H."""
         return self.length
 
     def reference_log_probs(
         self, latent: Any, prefix: Int[Array, " response"], length: Int[Array, ""]
     ) -> Float[Array, " vocab"]:
-        """ln 1/2 for either bit."""
+        """ln 1/2 for both bits."""
         return uniform_log_probs(self.vocab_size, self.response_tokens)
 
     def value(self, latent: Any, prefix: Int[Array, " response"], length: Int[Array, ""]) -> Float[Array, ""]:
-        """The formula above."""
+        """Exact V(y_1:h) by the formula of `tilt`."""
         counted = jnp.arange(self.length) < length
         ones = jnp.sum(counted & (prefix == 2)).astype(jnp.float32)
         rest = (self.length - length).astype(jnp.float32)

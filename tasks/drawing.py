@@ -1,7 +1,7 @@
-"""Draws that keep small probabilities: 64 random bits for each number.
+"""Draws that are faithful to small probabilities: 64 random bits per number.
 
-`jax.random.categorical`, `bernoulli`, `choice` and `uniform` know 23 bits in float32. Events of probability
-1e-7 are drawn half as often as they should be, those below 1e-9 never or a thousand times too often.
+`jax.random.categorical`, `bernoulli`, `choice` and `uniform` use 23 bits in float32. They draw events of
+probability 1e-7 half as often as they should, and events below 1e-9 never or a thousand times too often.
 """
 
 from __future__ import annotations
@@ -14,13 +14,16 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt32
 
 DRAWS = 2
-"""Version of the mapping from keys to draws. It rises when an equal key draws other numbers, so that no run
-is continued with other draws than it began with. Version 1 is JAX's own draws in float32."""
+"""Version of the mapping from keys to draws.
+
+The version rises when a key maps to different draws, so that no run resumes with draws of another version.
+Version 1 is JAX's draws in float32.
+"""
 
 SMALLEST = 1e-18
 """The smallest probability that `categorical` draws faithfully.
 
-It draws p with probability p (h/2)/sinh(h/2), h = 2^-64/p, up to the rounding of float32 (relative 1e-5):
+Probability p becomes p (h/2)/sinh(h/2), h = 2^-64/p, up to the rounding of float32 (relative 1e-5):
 0.9999 p at 1e-18, 0.99 p at 1.1e-19, 0.27 p at 1e-20, and next to nothing below 1e-21.
 """
 
@@ -30,11 +33,11 @@ def categorical(
 ) -> Int[Array, "*draws"]:
     """Indices a of the last axis, int32, each with probability prop. to exp(log_weights[..., a]).
 
-    Gumbel's maximum: argmax_a of log_weights[..., a] + g_a. Weights of a shorter type are taken to float32
-    first. A weight of 0 (-inf) is never drawn; where all weights are 0 the index is 0.
+    Gumbel-max: argmax_a of log_weights[..., a] + g_a. Weights of lower precision are cast to float32 first.
+    A weight of 0 (-inf) is never drawn; where all weights are 0 the index is 0.
 
     Args:
-        shape: so many independent draws from each distribution, in axes before those of `log_weights`.
+        shape: axes of independent draws per distribution, before the axes of `log_weights`.
     """
     weights = log_weights.astype(jnp.float32)
     return jnp.argmax(weights + gumbel(key, (*shape, *weights.shape)), axis=-1).astype(jnp.int32)
@@ -53,10 +56,10 @@ def bernoulli(key: PRNGKeyArray, p: Float[Array, "*shape"]) -> Bool[Array, "*sha
 def unit(key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> Float[Array, "*shape"]:
     """Uniform numbers u in (0, 1), float32: P[u < t] = t to within 2^-65 and a relative 2^-24.
 
-    The key must serve no other purpose. The bits of number i are those of the key `fold_in(key, i)`, which
-    is also `split(key, n)[i]`.
+    The key must serve no other purpose. The bits of number i are the words of the key `fold_in(key, i)`,
+    which equals `split(key, n)[i]`.
     """
-    # The two words of a split key are as random as those of `bits`, and cost half as much.
+    # The two words of a split key are as random as the output of `bits` and cost half as much.
     words = jax.random.key_data(jax.random.split(key, shape))
     return from_words(words[..., 0], words[..., 1])
 
@@ -68,6 +71,6 @@ def from_words(high: UInt32[Array, "*shape"], low: UInt32[Array, "*shape"]) -> F
 
 
 def log_of(probs: Sequence[float] | Float[np.ndarray, "*shape"]) -> Float[Array, "*shape"]:
-    """ln of numbers that are known on the host, taken in float64; -inf of 0."""
+    """ln of host numbers, computed in float64; -inf at 0."""
     with np.errstate(divide="ignore"):
         return jnp.asarray(np.log(np.asarray(probs, np.float64)), jnp.float32)

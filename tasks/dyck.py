@@ -17,17 +17,17 @@ class Dyck(BracketTask):
     """The standard sampler of Dyck-(k, m), conditioned on the accepted lengths.
 
     Attributes:
-        min_length, max_length: lengths that are accepted, in tokens with END counted: 3 is the shortest
-            string that is not empty. No `max_length` means 8m(m - 2) + 60, which is 84 for m = 3.
+        min_length, max_length: accepted lengths in tokens, END counted. The shortest nonempty string has
+            length 3. None as `max_length` means 8m(m - 2) + 60, which is 84 for m = 3.
 
-    The sampler: with an empty stack END with probability 1/2, else an open bracket of one of the k types
-    uniformly; with 0 < depth < m a close bracket with 1/2, else an open one; at depth m a close bracket. pi_D
-    is this process given that the string's length is accepted, exactly: every step is weighted by the
-    probability to be accepted after it. The other fields are those of `BracketTask`.
+    The sampler: with an empty stack END with probability 1/2, else an open bracket with a uniform type; with
+    0 < depth < m a close bracket with probability 1/2, else an open one; at depth m a close bracket. pi_D is
+    exactly this process given an accepted length: every step is weighted by the probability of acceptance
+    after it. Other fields are documented in `BracketTask`.
 
     Raises:
-        ValueError: one line for a field out of range, lengths that admit no string, a prefix that no accepted
-            string begins with.
+        ValueError: in one line, for a field out of range, lengths that admit no string, or a prefix that no
+            accepted string begins with.
 
     >>> round(Dyck().string_entropy, 4)
     10.995

@@ -16,13 +16,13 @@ EdgeOrder = Literal["shuffled", "by_layer", "depth_first"]
 
 
 def max_edges(depth: int, width: int, branching: int) -> int:
-    """Edges of the largest graph, whose branching layers are, as far as possible, not the last one."""
+    """Edges of the largest graph: the last layer branches only if all others do."""
     inner = min(branching, depth - 1)
     return width + (depth - 1 + inner) * width + 1 + (branching - inner)
 
 
 def prompt_length(num_edges: int, separators: bool) -> int:
-    """Tokens of a prompt: `u v` for each edge, the separators, and `/ s t =`."""
+    """Tokens of a prompt: `u v` per edge, the separators, and `/ s t =`."""
     return (3 * num_edges - 1 if separators else 2 * num_edges) + 4
 
 
@@ -37,16 +37,16 @@ def edge_list_prompt(
     separators: bool,
     fill: bool = False,
 ) -> tuple[Int[Array, " prompt"], Bool[Array, " prompt"]]:
-    """The prompt of a graph and its mask, padded on the left to the length of `num_edges` edges; with `fill`
-    instead filled up to it with `|`, between the edges and `/ s t =`.
+    """Prompt and mask of a graph, padded on the left to the length of `num_edges` edges.
 
-    Passable nodes are joined to all nodes of the next layer. The nodes of a layer are listed in random order;
-    the edges in layer order, or shuffled as a whole, or as a depth-first search from the source meets them:
-    down one path first, then the other passable nodes from the last layer back to the first.
+    With `fill` the prompt is filled with `|` between the edges and `/ s t =` instead. Passable nodes are
+    joined to all nodes of the next layer. The nodes of a layer are listed in random order. Edges are listed
+    in layer order, shuffled as a whole, or in the order of a depth-first search from the source: down one
+    path, then the other passable nodes from the last layer to the first.
     """
     depth, width = nodes.shape
     slot_key, edge_key = jax.random.split(key)
-    # Slots are shuffled within their layer: in layer order, position would otherwise tell passable from dead.
+    # In layer order, the position of a slot would reveal passable nodes; hence the shuffle within layers.
     shuffle = jnp.argsort(jax.random.uniform(slot_key, (depth, width)), axis=1)
     nodes = jnp.take_along_axis(nodes, shuffle, axis=1)
     passable = jnp.take_along_axis(passable, shuffle, axis=1)
@@ -83,7 +83,7 @@ def edge_tokens(
     num_ids: int,
     separators: bool,
 ) -> tuple[Int[Array, " prompt"], Bool[Array, " prompt"]]:
-    """The prompt that lists these edges in this order, and its mask; edges that do not exist are padding."""
+    """Prompt and mask that list the edges in the given order; edges that do not exist are padding."""
     columns = [source, target]
     if separators:
         columns.append(jnp.full_like(source, num_ids + 1))

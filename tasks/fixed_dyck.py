@@ -16,17 +16,17 @@ class FixedDyck(BracketTask):
     """The fixed-length sampler with unequal type probabilities and forced closing.
 
     Attributes:
-        length: brackets of a string; there is no END token.
-        type_probs: probability of each type of an open bracket.
+        length: number of brackets of a string; there is no END token.
+        type_probs: probabilities of the types of an open bracket.
 
     The sampler: an open bracket if the stack is empty; a close bracket if the remaining length equals the
-    depth, or the depth is `max_depth`; else a close bracket with probability 1/2. This is pi_D, without a
-    condition. The defaults are those of the VGB paper (arXiv 2510.03149). The other fields are those of
+    depth, or the depth is `max_depth`; else a close bracket with probability 1/2. pi_D is this sampler,
+    unconditioned. Defaults are from the VGB paper (arXiv 2510.03149). Other fields are documented in
     `BracketTask`.
 
     Raises:
-        ValueError: one line for a field out of range, an odd length, type probabilities that are no
-            distribution over the types, a prefix that cannot be completed.
+        ValueError: in one line, for a field out of range, an odd length, type probabilities that are not a
+            distribution over the types, or a prefix that cannot be completed.
 
     >>> round(FixedDyck().string_entropy, 4)
     23.9788

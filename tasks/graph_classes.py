@@ -1,4 +1,4 @@
-"""The classes of the layered-graph mixtures, and what a prompt of theirs means."""
+"""Classes of the layered-graph mixtures, and the latent of a prompt."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ class GraphClass:
     """A class of graphs and the law of its path.
 
     Attributes:
-        rule: which passable node pi_D takes in the branching layer i. "follow": the one with the layer's
-            parity, p(v) = p(i) with p(j) = j mod 2 and layers numbered from the source, 1; "oppose": the
-            other one; "uniform": either, with probability 1/2; "global": p(v) = p(i) XOR g, g the XOR of the
-            parities of all passable nodes of all intermediate layers.
-        bit: XOR of the parities of the nodes in the subset V': 0 or 1; "fair" tosses a coin and then draws a
+        rule: choice of pi_D between the two passable nodes of a branching layer i. "follow": the node with
+            p(v) = p(i), where p(j) = j mod 2 and the source is layer 1; "oppose": the other node; "uniform":
+            either with probability 1/2; "global": p(v) = p(i) XOR g, with g the XOR of the parities of all
+            passable nodes of all intermediate layers.
+        bit: XOR of the parities of the nodes in the subset V': 0 or 1; "fair" draws the bit fairly and then a
             graph with that bit; "any" draws any graph.
-        branching: number of branching layers, the name of the task's field that states it, or "half" for
+        branching: number of branching layers, name of the task field with that number, or "half" for
             depth // 2.
     """
 
@@ -43,7 +43,7 @@ CLASSES: dict[str, GraphClass] = {
 
 
 class GraphLatent(NamedTuple):
-    """What a prompt means: everything that pi_D(.|x) depends on, and the class that the example came from.
+    """All that pi_D(.|x) depends on, and the class of the example.
 
     `passable[l]` holds the even and the odd passable node of intermediate layer l, -1 where there is none;
     `bit` is the XOR over V' and `parity` the XOR over all passable nodes of the intermediate layers.

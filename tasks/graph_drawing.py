@@ -12,8 +12,11 @@ from tasks.ordering import lowest
 
 
 class Drawing(NamedTuple):
-    """One labelled graph: slots 0 and 1 of a branching layer are its even and odd passable nodes; slot 0 of
-    any other layer is its passable node."""
+    """One labelled graph.
+
+    Slots 0 and 1 of a branching layer are the even and the odd passable node; slot 0 of any other layer is
+    the passable node.
+    """
 
     ends: Int[Array, " 2"]
     nodes: Int[Array, "depth width"]
@@ -21,7 +24,7 @@ class Drawing(NamedTuple):
 
     @property
     def passable(self) -> Bool[Array, "depth width"]:
-        """Which slots hold a passable node."""
+        """True for slots that hold a passable node."""
         slot = jnp.arange(self.nodes.shape[1])
         return (slot == 0) | ((slot == 1) & self.branching[:, None])
 
@@ -29,12 +32,12 @@ class Drawing(NamedTuple):
 def draw_graph(
     key: PRNGKeyArray, depth: int, width: int, num_ids: int, count: Int[Array, ""] | int, most: int
 ) -> Drawing:
-    """A graph uniform over all labelled ones with `count` <= `most` branching layers, ids from 1..num_ids."""
+    """Uniform labelled graph with `count` <= `most` branching layers and ids from 1..num_ids."""
     layers_key, chosen_key, ids_key = jax.random.split(key, 3)
     rank = jnp.argsort(jax.random.uniform(layers_key, (depth,)))
     branching = rank < count
-    # The constrained slots' ids are drawn on their own: were they taken off a permutation by parity, the
-    # parities of what is left would not be exchangeable any more.
+    # Ids of the constrained slots are drawn separately: taking them off a permutation by parity would leave
+    # parities that are not exchangeable.
     draws = jax.random.uniform(chosen_key, (2, (num_ids + 1) // 2)).at[0, num_ids // 2 :].set(-1.0)
     chosen = 2 * jax.lax.top_k(draws, most)[1] + jnp.asarray([[2], [1]])
     used = jnp.where(jnp.arange(most) < count, 2.0, -1.0)

@@ -1,8 +1,8 @@
 """Paths through layered graphs with shortcuts (Coverage Principle, arXiv 2510.15020, appendix C).
 
 A layered DAG has L + 2 layers: the source, L intermediate layers of `width` nodes, the target. A node with an
-outgoing edge is passable and is joined to all nodes of the next layer; the others are dead ends. A layer with
-two passable nodes (one even, one odd) branches. The prompt is the edge list, the response a path.
+outgoing edge is passable and is joined to all nodes of the next layer; other nodes are dead ends. A layer
+with two passable nodes (one even, one odd) branches. The prompt is the edge list, the response a path.
 """
 
 from __future__ import annotations
@@ -39,32 +39,30 @@ class LayeredGraph(Task):
     Attributes:
         depth: number L of intermediate layers; responses have L + 2 nodes.
         width: nodes in an intermediate layer.
-        branching: number of intermediate layers, placed at random, with two passable nodes, of the classes
-            that do not state their own (`CLASSES`).
-        uniform_branching: the same of class "uniform"; the paper has 4.
-        num_ids: node ids are drawn without replacement from 1..num_ids (m; unstated in the paper, whose
+        branching: number of branching layers, at random positions, in classes of `CLASSES` that state none.
+        uniform_branching: number of branching layers in class "uniform"; 4 in the paper.
+        num_ids: node ids are drawn without replacement from 1..num_ids (m; not stated in the paper, whose
             example shows ids up to 86).
         mixture: probability of each class of `CLASSES`. Figure 1: fine-tuning takes {G1: 0.9, G2: 0.1},
             pre-training 1/3 each of G1, G2, G3. Figure 2: {chain: 0.94, xor: 0.05, uniform: 0.01}.
-        edge_order: "shuffled", "by_layer" (nodes within a layer in random order) or "depth_first" (as a
-            depth-first search from the source meets them); unstated in the paper.
+        edge_order: "shuffled", "by_layer" (nodes within a layer in random order) or "depth_first" (order of a
+            depth-first search from the source); not stated in the paper.
         separators: write `|` between edges.
-        fill: write `|` after the edges until the prompt is as long as the longest one, so that how many
-            layers branch moves neither the edges nor the response.
-        subset: how V', the half of the nodes whose XOR of parities names the class, is fixed: "rank" by
-            (layer, rank of the id within its layer), |V'| = floor(|V|/2); "label" by a fixed half of the ids.
-        subset_seed: which half.
-        max_enumerated: valid responses are enumerated where there are at most this many of them.
+        fill: write `|` after the edges up to the length of the longest prompt, so that positions of edges and
+            response do not depend on the number of branching layers.
+        subset: definition of V', the half of the nodes whose XOR of parities determines the class: "rank" by
+            (layer, rank of the id within the layer), |V'| = floor(|V|/2); "label" by a fixed half of the ids.
+        subset_seed: seed of the half.
+        max_enumerated: largest number of valid responses that is enumerated.
 
-    pi_D(y|x) is conditional on the prompt alone. Writing k(x) for the number of branching layers and b(x) for
-    the XOR bit, the posterior of class c is proportional to P(c) 1{k(x) = k_c} P(b(x)|c), P(b|c) being 1, 0
-    or 1/2, because all classes share the law of the graph given these two; pi_D(y|x) = sum_c P(c|x)
-    pi_c(y|x). Classes with `bit="any"` share the law given k alone.
+    pi_D(y|x) = sum_c P(c|x) pi_c(y|x) is conditional on the prompt alone. Let k(x) be the number of branching
+    layers and b(x) the XOR bit. All classes share the law of the graph given k and b, so the posterior of
+    class c is proportional to P(c) 1{k(x) = k_c} P(b(x)|c), with P(b|c) 1, 0 or 1/2. Classes with `bit="any"`
+    share the law of the graph given k alone.
 
     Raises:
-        ValueError: one line for a field out of range, for a mixture that is no distribution, and for one that
-            mixes classes with and without a prescribed bit at the same k: their posterior would need the
-            bit's own probability.
+        ValueError: in one line, for a field out of range, a mixture that is not a distribution, or a mixture
+            of classes with and without a prescribed bit at equal k, whose posterior would require P(b).
     """
 
     depth: int = 8
@@ -127,7 +125,7 @@ class LayeredGraph(Task):
 
     @property
     def least_prompts(self) -> int:
-        """Sets of ids that the nodes may have."""
+        """Number of sets of node ids."""
         return math.comb(self.num_ids, self.num_nodes)
 
     @property
@@ -137,7 +135,7 @@ class LayeredGraph(Task):
 
     @functools.cached_property
     def _branching_counts(self) -> tuple[int, ...]:
-        """k_c of each class."""
+        """k_c of every class."""
         named = {"branching": self.branching, "uniform_branching": self.uniform_branching}
         named["half"] = self.depth // 2
         counts = (CLASSES[name].branching for name in self.groups)
@@ -145,7 +143,7 @@ class LayeredGraph(Task):
 
     @property
     def max_branching(self) -> int:
-        """Branching layers of the class that has most."""
+        """Largest number of branching layers of a class."""
         return max(self._branching_counts)
 
     @property
@@ -154,12 +152,12 @@ class LayeredGraph(Task):
 
     @property
     def prompt_length(self) -> int:
-        """Tokens of the longest prompt: `u v` for each edge, the separators, and `/ s t =`."""
+        """Tokens of the longest prompt: `u v` per edge, the separators, and `/ s t =`."""
         return edge_list.prompt_length(self._max_edges, self.separators)
 
     @property
     def response_length(self) -> int:
-        """The path's L + 2 nodes, source and target included."""
+        """Number L + 2 of nodes of a path, source and target included."""
         return self.depth + 2
 
     @property
@@ -174,25 +172,25 @@ class LayeredGraph(Task):
 
     @property
     def num_enumerated(self) -> int:
-        """2^k valid paths for the class with most branching layers, 0 if these exceed `max_enumerated`."""
+        """2^k for the class with most branching layers, 0 if that exceeds `max_enumerated`."""
         most = 2**self.max_branching
         return most if most <= self.max_enumerated else 0
 
     @functools.cached_property
     def _subset_positions(self) -> np.ndarray:
-        """V' for subset=rank, as a mask over (source, target, layer-major ranks)."""
+        """Mask of V' over (source, target, layer-major ranks), for subset=rank."""
         chosen = np.random.default_rng(self.subset_seed).permutation(self.num_nodes)[: self.num_nodes // 2]
         return np.isin(np.arange(self.num_nodes), chosen)
 
     @functools.cached_property
     def _subset_labels(self) -> np.ndarray:
-        """V' for subset=label, as a mask over the ids 0..m (0 is no id)."""
+        """Mask of V' over the ids 0..m (0 is not an id), for subset=label."""
         chosen = 1 + np.random.default_rng(self.subset_seed).permutation(self.num_ids)[: self.num_ids // 2]
         return np.isin(np.arange(self.num_ids + 1), chosen)
 
     @functools.cached_property
     def _layer_parity(self) -> np.ndarray:
-        """p(i) of the intermediate layers i = 2..L+1."""
+        """Parities p(i) of the intermediate layers i = 2..L+1."""
         return np.arange(2, self.depth + 2) % 2
 
     def _bit(self, ends: Int[Array, " 2"], nodes: Int[Array, "depth width"]) -> Int[Array, ""]:
@@ -205,8 +203,7 @@ class LayeredGraph(Task):
         return jnp.sum(jnp.where(member, values % 2, 0)) % 2
 
     def sample_group(self, key: PRNGKeyArray, group: Int[Array, ""]) -> Example:
-        """Draw the graph given the class's XOR bit (by rejection, exactly), then the path by the class's
-        rule."""
+        """Draw the graph given the class's XOR bit (exactly, by rejection), then the path by the rule."""
         bit_key, graph_key, path_key, edge_key = jax.random.split(key, 4)
         count = jnp.asarray(self._branching_counts)[group]
 
@@ -261,7 +258,7 @@ class LayeredGraph(Task):
         return GraphLatent(graph.ends[0], graph.ends[1], passable, bit, parity, group.astype(jnp.int32))
 
     def _sample_opposition(self, key: PRNGKeyArray, latent: GraphLatent) -> Bool[Array, " depth"]:
-        """For each layer, whether the path would take the node of the other parity if the layer branches."""
+        """True for layers where the path takes the node of the other parity if the layer branches."""
         fair = jax.random.bernoulli(key, shape=(self.depth,))
         same = jnp.zeros((self.depth,), bool)
         by_rule = {
@@ -281,8 +278,7 @@ class LayeredGraph(Task):
     def _opposition(
         self, latent: GraphLatent, response: Int[Array, " response"]
     ) -> tuple[Bool[Array, ""], Bool[Array, " depth"], Bool[Array, " depth"]]:
-        """(valid, branching, oppose): whether the response is a valid path, and how it goes through the
-        graph."""
+        """(valid, branching, oppose): validity of the path, branching layers, and layers of other parity."""
         inner = response[1:-1]
         member = jnp.any(inner[:, None] == latent.passable, axis=1)
         valid = jnp.all(member) & (response[0] == latent.source) & (response[-1] == latent.target)
@@ -316,12 +312,14 @@ class LayeredGraph(Task):
         return jax.nn.log_softmax(log_prior + jnp.log(jnp.stack(likelihood)))
 
     def log_prob(self, latent: GraphLatent, response: Int[Array, " response"]) -> Float[Array, ""]:
-        """ln pi_D(y|x) = ln sum_c P(c|x) pi_c(y|x), in nats; -inf for a path that no possible class emits."""
+        """ln pi_D(y|x) = ln sum_c P(c|x) pi_c(y|x) in nats; -inf off the support."""
         return jax.nn.logsumexp(self._class_posterior(latent) + self._class_log_probs(latent, response))
 
     def reward(self, latent: GraphLatent, response: Int[Array, " response"]) -> Float[Array, ""]:
-        """1 if the example's own class can emit the path: THE path for a deterministic class, any valid path
-        for a uniform one."""
+        """1 if the class of the example can emit the path, else 0.
+
+        A deterministic class emits one path, a uniform class every valid path.
+        """
         return jnp.isfinite(self._class_log_probs(latent, response)[latent.group]).astype(jnp.float32)
 
     def validity(self, latent: GraphLatent, response: Int[Array, " response"]) -> Float[Array, ""]:
@@ -329,14 +327,15 @@ class LayeredGraph(Task):
         return self._opposition(latent, response)[0].astype(jnp.float32)
 
     def enumerate(self, latent: GraphLatent) -> Enumeration:
-        """All 2^k valid paths of a graph with k branching layers, padded to `num_enumerated` rows; candidate
-        0 follows the parity rule everywhere, the last one opposes it everywhere.
+        """All 2^k valid paths of a graph with k branching layers, padded to `num_enumerated` rows.
 
-        The j-th of the last k binary digits of a candidate's index, most significant first, says whether it
-        opposes the rule in the j-th branching layer.
+        Candidate 0 follows the parity rule everywhere, the last candidate opposes the rule everywhere.
+
+        A candidate opposes the rule in the j-th branching layer if the j-th of the last k binary digits of
+        the index, most significant first, is 1.
 
         Raises:
-            ValueError: if there may be more than `max_enumerated`.
+            ValueError: if there may be more than `max_enumerated` paths.
         """
         if not self.num_enumerated:
             return super().enumerate(latent)

@@ -17,13 +17,13 @@ _MOST_RESPONSES = 2**20
 
 
 class FeatureMap(abc.ABC):
-    """phi(x, y_1:h) in R^d, from which pi_theta(a | x, y_<h) = exp<theta, phi(x, y_<h a)> / sum over a.
+    """Feature map phi(x, y_1:h) in R^d of pi_theta(a | x, y_<h) = exp<theta, phi(x, y_<h a)> / sum over a.
 
     Implementations are frozen dataclasses, hashable, so that a map can be a static argument of `jit`. Methods
-    are pure JAX on one prompt; a prompt is any array or pytree of arrays. Tokens are 0..vocab-1, every
-    response has `horizon` of them: this is the theorems' own setting, without padding and without text
-    (`AutoregressiveLinear` puts it behind the `Task` seam). A dataclass field does not implement an abstract
-    property: store H under another name and return it by `horizon`.
+    are pure JAX on one prompt; a prompt is any array or pytree of arrays. Responses are `horizon` tokens in
+    0..vocab-1, without padding and without text, as in the theorems (`AutoregressiveLinear` adapts the map
+    to the `Task` seam). A dataclass field does not implement an abstract property: store H under another name
+    and return it by `horizon`.
 
     Source: Coverage Principle, arXiv 2510.15020, section 5.
     """
@@ -31,17 +31,17 @@ class FeatureMap(abc.ABC):
     @property
     @abc.abstractmethod
     def horizon(self) -> int:
-        """H, tokens of a response."""
+        """Horizon H, number of tokens of a response."""
 
     @property
     @abc.abstractmethod
     def vocab(self) -> int:
-        """V, tokens to choose from."""
+        """Vocabulary size V."""
 
     @property
     @abc.abstractmethod
     def dimension(self) -> int:
-        """d."""
+        """Dimension d."""
 
     @property
     @abc.abstractmethod
@@ -57,7 +57,7 @@ class FeatureMap(abc.ABC):
     def path(self, prompt: Any, response: Int[Array, " horizon"]) -> Float[Array, "horizon vocab dimension"]:
         """`children` of every proper prefix of the response: row h - 1 holds phi(x, (y_<h, a)).
 
-        Maps that need less than the whole prefix override this with something cheaper.
+        Maps that do not depend on the whole prefix override this method with a cheaper one.
         """
         return jax.vmap(lambda length: self.children(prompt, response, length))(jnp.arange(self.horizon))
 
@@ -72,7 +72,7 @@ def next_log_probs(
 def linear_log_probs(
     features: FeatureMap, theta: Float[Array, " dimension"], prompt: Any, response: Int[Array, " horizon"]
 ) -> Float[Array, " horizon"]:
-    """ln pi_theta(y_h | x, y_<h) of each token, in nats; their sum is ln pi_theta(y|x)."""
+    """ln pi_theta(y_h | x, y_<h) of every token in nats; the sum is ln pi_theta(y|x)."""
     every = next_log_probs(theta, features.path(prompt, response))
     return jnp.take_along_axis(every, response[:, None], axis=-1)[:, 0]
 
@@ -95,7 +95,7 @@ def all_responses(features: FeatureMap) -> Int[np.ndarray, "responses horizon"]:
     """All V^H responses in lexicographic order, for exact sums on small instances.
 
     Raises:
-        ValueError: more than 2^20 of them.
+        ValueError: more than 2^20 responses.
     """
     if features.vocab**features.horizon > _MOST_RESPONSES:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Feature maps that look at one token before: laws for which long sums over responses are exact and cheap."""
+"""Feature maps of the last two tokens, for which sums over all responses are exact and cheap."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from jaxtyping import Array, Float, Int
 from tasks.linear import FeatureMap
 
 MOST_NUMBERS = 2**22
-"""Of a table of features: it is a constant of every compiled program."""
+"""Largest size of a feature table, which is a constant in every compiled program."""
 
 
 class MarkovFeatures(FeatureMap):
-    """phi(x, y_1:h) = table[x, h - 1, y_h-1, y_h]: pi_theta(.|x) is a Markov chain, not homogeneous.
+    """phi(x, y_1:h) = table[x, h - 1, y_h-1, y_h]: pi_theta(.|x) is an inhomogeneous Markov chain.
 
-    A prompt is its number in 0..num_prompts-1. KL, entropy and inherent variance are sums over H transitions
-    (`tasks.markov_sums`), whatever H.
+    Prompts are numbers in 0..num_prompts-1. KL, entropy and inherent variance are sums over H transitions
+    (`tasks.markov_sums`).
     """
 
     @property
     @abc.abstractmethod
     def num_prompts(self) -> int:
-        """Prompts that there are."""
+        """Number of prompts."""
 
     @abc.abstractmethod
     def table(self) -> Float[np.ndarray, "prompts horizon before vocab dimension"]:
         """Features in float64, on the host.
 
-        `before` is y_h-1, and V where there is none (h = 1); it has size 1 if phi does not depend on it.
+        `before` is y_h-1, or V at h = 1. The axis has size 1 if phi does not depend on y_h-1.
         """
 
     def children(
         self, prompt: Int[Array, ""], prefix: Int[Array, " horizon"], length: Int[Array, ""]
     ) -> Float[Array, "vocab dimension"]:
-        """The row of the table."""
+        """Row of the table."""
         table = jnp.asarray(self.table())
         before = jnp.where(length == 0, self.vocab, prefix[jnp.maximum(length - 1, 0)])
         return table[prompt, length, jnp.minimum(before, table.shape[2] - 1)]
@@ -47,7 +47,7 @@ class MarkovFeatures(FeatureMap):
     def path(
         self, prompt: Int[Array, ""], response: Int[Array, " horizon"]
     ) -> Float[Array, "horizon vocab dimension"]:
-        """The rows of the table, in one look-up."""
+        """Rows of the table, in one look-up."""
         table = jnp.asarray(self.table())
         before = jnp.concatenate([jnp.full((1,), self.vocab, response.dtype), response[:-1]])
         return table[prompt, jnp.arange(self.horizon), jnp.minimum(before, table.shape[2] - 1)]
@@ -55,7 +55,7 @@ class MarkovFeatures(FeatureMap):
 
 @dataclasses.dataclass(frozen=True)
 class Sizes:
-    """H, V and P of a feature map, and the bound B."""
+    """Sizes H, V and P of a feature map, and the bound B."""
 
     horizon: int
     vocab: int
@@ -64,7 +64,7 @@ class Sizes:
 
 
 class SizedFeatures(MarkovFeatures):
-    """A table that follows from `sizes` and little else.
+    """Feature map whose table is determined by `sizes` and few other fields.
 
     Raises:
         ValueError: more than `MOST_NUMBERS` numbers.
@@ -84,26 +84,26 @@ class SizedFeatures(MarkovFeatures):
     @property
     @abc.abstractmethod
     def looks_back(self) -> bool:
-        """Whether phi depends on the token before."""
+        """True if phi depends on y_h-1."""
 
     @property
     def horizon(self) -> int:
-        """H."""
+        """Horizon H."""
         return self.sizes.horizon
 
     @property
     def vocab(self) -> int:
-        """V."""
+        """Vocabulary size V."""
         return self.sizes.vocab
 
     @property
     def num_prompts(self) -> int:
-        """P."""
+        """Number P of prompts."""
         return self.sizes.prompts
 
     @property
     def bound(self) -> float:
-        """B."""
+        """Bound B."""
         return self.sizes.bound
 
 
@@ -114,7 +114,7 @@ class RandomFeatures(SizedFeatures):
     Attributes:
         sizes: H, V, P, B.
         coordinates: d.
-        seed: of the features.
+        seed: seed of the features.
     """
 
     sizes: Sizes
@@ -123,12 +123,12 @@ class RandomFeatures(SizedFeatures):
 
     @property
     def looks_back(self) -> bool:
-        """It does."""
+        """True."""
         return True
 
     @property
     def dimension(self) -> int:
-        """d."""
+        """Dimension d."""
         return self.coordinates
 
     def table(self) -> Float[np.ndarray, "prompts horizon before vocab dimension"]:
@@ -138,9 +138,9 @@ class RandomFeatures(SizedFeatures):
 
 @dataclasses.dataclass(frozen=True)
 class PositionFeatures(SizedFeatures):
-    """phi(x, y_1:h) = B s_x y_h/(V - 1) e_h in R^H, with s_x = x/(P - 1) for P > 1 prompts, 1 for one.
+    """phi(x, y_1:h) = B s_x y_h/(V - 1) e_h in R^H, with s_x = x/(P - 1) if P > 1, else 1.
 
-    Tokens are independent, one parameter each. With V = P = 2 it is the instance of the necessity of the
+    Tokens are independent, with one parameter per position. V = P = 2 is the instance of the necessity of the
     inherent variance: phi(-, .) = 0 and phi(+, y_1:h) = B y_h e_h for the prompts - (0) and + (1).
 
     Source: Coverage Principle, arXiv 2510.15020, section 5.
@@ -150,16 +150,16 @@ class PositionFeatures(SizedFeatures):
 
     @property
     def looks_back(self) -> bool:
-        """It does not."""
+        """False."""
         return False
 
     @property
     def dimension(self) -> int:
-        """H."""
+        """Dimension H."""
         return self.horizon
 
     def table(self) -> Float[np.ndarray, "prompts horizon before vocab dimension"]:
-        """The formula above."""
+        """Table of the formula in the class docstring."""
         return _position_table(self)
 
 

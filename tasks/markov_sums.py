@@ -1,7 +1,7 @@
-"""Exact sums over all responses of linear models whose features look at one token before.
+"""Exact sums over all responses of linear models with `MarkovFeatures`.
 
-Dynamic programming over (h, y_h-1) in float64 on the host: O(H V^2) a prompt. Every function answers for each
-prompt; weigh the answers by mu for the mixture.
+Dynamic programming over (h, y_h-1) in float64 on the host: O(H V^2) per prompt. Every function returns one
+value per prompt; average with weights mu for the mixture.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ _FINEST = 1e-13
 def transitions(
     features: MarkovFeatures, theta: Float[np.ndarray, " dimension"]
 ) -> Float[np.ndarray, "prompts horizon before vocab"]:
-    """ln pi_theta(y_h | x, y_h-1) in nats; row V of `before` is the one without a token before (h = 1)."""
-    # Imported here, because every command imports the tasks and few need this.
+    """ln pi_theta(y_h | x, y_h-1) in nats; row V of `before` stands for h = 1, without an earlier token."""
+    # A local import, because every command imports the tasks and few use SciPy.
     from scipy import special
 
     scores = features.table() @ np.asarray(theta, np.float64)
@@ -61,7 +61,7 @@ def kls(
 def variances(
     features: MarkovFeatures, theta_star: Float[np.ndarray, " dimension"]
 ) -> Float[np.ndarray, " prompts"]:
-    """E sum_h |phi(x, y_1:h) - E[phi | y_<h]|^2 under pi_theta*(.|x); its mean over prompts is sigma*^2."""
+    """E sum_h |phi(x, y_1:h) - E[phi | y_<h]|^2 under pi_theta*(.|x); the mean over prompts is sigma*^2."""
     star, table = transitions(features, theta_star), features.table()
     probs = np.exp(star[:, :, : table.shape[2]])
     mean = np.einsum("phbv,phbvd->phbd", probs, table)
@@ -76,14 +76,14 @@ def coverages(
     ns: Sequence[float],
     bins: int = 2**16,
 ) -> tuple[Float[np.ndarray, "prompts ns"], Float[np.ndarray, "prompts ns"]]:
-    """Numbers that Cov_N(pi_theta* || pi_theta) at each prompt lies between, for every N.
+    """Lower and upper bounds on Cov_N(pi_theta* || pi_theta) for every prompt and N.
 
-    X = sum_h ln(pi_theta*/pi_theta)(y_h | y_h-1) is followed on a grid of `bins` points, every term rounded
-    down by less than the grid's spacing d. So X_down <= X < X_down + H d, and
+    The law of X = sum_h ln(pi_theta*/pi_theta)(y_h | y_h-1) is computed on a grid of `bins` points with
+    spacing d, every term rounded down by less than d. Hence X_down <= X < X_down + H d, and
 
         P[X_down >= ln N] <= Cov_N <= P[X_down > ln N - H d].
 
-    With more bins the two close in on each other, unless X has atoms at ln N.
+    The bounds converge as `bins` grows, unless X has atoms at ln N.
 
     Raises:
         ValueError: an N < 1, or fewer bins than 2 H.
@@ -108,7 +108,7 @@ def _coverage(
 ) -> tuple[Float[np.ndarray, " ns"], Float[np.ndarray, " ns"]]:
     horizon, before, vocab = probs.shape
     reach = (terms.max(axis=(1, 2)) - terms.min(axis=(1, 2))).sum()
-    # Rounding down widens each step's reach by up to one point.
+    # Rounding down widens the range of every step by up to one point.
     spacing = max(reach / (bins - horizon - 2), _FINEST)
     whole = np.floor(terms / spacing).astype(np.int64)
     lowest = whole.min(axis=(1, 2))
@@ -123,7 +123,7 @@ def _coverage(
         mass = moved
     points = (np.arange(bins) + lowest.sum()) * spacing
     total = mass.sum(axis=0)
-    # A level is met within rounding of float64, on either side.
+    # Rounding in float64 must not decide whether a level is reached.
     slack = 1e-9 + 1e-9 * np.abs(levels)
     low = (total * (points >= (levels + slack)[:, None])).sum(axis=1)
     high = (total * (points > (levels - slack - horizon * spacing)[:, None])).sum(axis=1)

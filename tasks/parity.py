@@ -1,4 +1,4 @@
-"""The VGB paper's parity task: bits, some of which must be the parity of those before them."""
+"""The VGB paper's parity task: blocks of bits, each closed by a parity bit."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ _MOST_CHECKS = 120
 
 @dataclasses.dataclass(frozen=True)
 class Parity(TiltedTask):
-    """y in {0, 1}^H in blocks of `block` bits, pi_ref uniform; tau(y) = 1 if every block has even parity,
-    which is to say that its last bit, the check, is the XOR of its other bits.
+    """Task with y in {0, 1}^H, uniform pi_ref, and tau(y) = 1 if every block of `block` bits is even.
+
+    A block is even if the last bit, the check, is the XOR of the other bits.
 
     Attributes:
         length: the horizon H.
         block: bits of a block; divides the length.
 
     V(y_1:h) = 0 if a complete block of y_1:h is odd, else 2^-(checks still to come). pi* is uniform on the
-    2^(H - H/block) responses with tau = 1. A verifier that cannot compute a parity in time, and sees it one
-    step late, V^(y_1:h) = V(y_1:h-1), says nothing where a check is chosen; a sampler that never goes back
-    survives all but the last check with probability 2^-(H/block - 1), and then the last one with the
-    verifier's help.
+    2^(H - H/block) responses with tau = 1. A verifier delayed by one step, V^(y_1:h) = V(y_1:h-1), gives no
+    information where a check is chosen. A sampler that never backtracks passes all but the last check with
+    probability 2^-(H/block - 1); the verifier guides the last check.
 
     Source: Taming Imperfect Process Verifiers, arXiv 2510.03149, experiments ("Parity", delayed feedback);
     the blocks are this project's choice.
@@ -58,17 +58,17 @@ class Parity(TiltedTask):
 
     @property
     def response_length(self) -> int:
-        """H."""
+        """Horizon H."""
         return self.length
 
     def reference_log_probs(
         self, latent: Any, prefix: Int[Array, " response"], length: Int[Array, ""]
     ) -> Float[Array, " vocab"]:
-        """ln 1/2 for either bit."""
+        """ln 1/2 for both bits."""
         return uniform_log_probs(self.vocab_size, self.response_tokens)
 
     def value(self, latent: Any, prefix: Int[Array, " response"], length: Int[Array, ""]) -> Float[Array, ""]:
-        """The formula above."""
+        """Exact V(y_1:h) by the formula in the class docstring."""
         complete = length // self.block
         left = (self.length // self.block - complete).astype(jnp.float32)
         odd = self._odd(prefix) & (jnp.arange(self.length // self.block) < complete)
@@ -76,9 +76,9 @@ class Parity(TiltedTask):
         return jnp.where(alive, jnp.exp2(-left), 0.0)
 
     def _odd(self, response: Int[Array, " response"]) -> Bool[Array, " checks"]:
-        """For each block, whether its bits have odd parity."""
+        """True for blocks of odd parity."""
         return jnp.sum((response == 2).reshape(-1, self.block), axis=1) % 2 == 1
 
     def reward(self, latent: Any, response: Int[Array, " response"]) -> Float[Array, ""]:
-        """1 if no block is odd."""
+        """1 if no block is odd, else 0."""
         return self.value(latent, response, jnp.asarray(self.length))

@@ -1,7 +1,7 @@
 """Path-star graphs: one choice at the start, then a path to follow (Bachmann, Nagarajan, arXiv 2403.06963).
 
 G(d, l) has d arms that leave one start node; every arm is a path of l nodes, the start included. The prompt
-is the shuffled edge list and `/ start goal =`, the goal being the last node of one arm; the response is that
+is the shuffled edge list and `/ start goal =`. The goal is the last node of one arm, and the response is that
 arm.
 """
 
@@ -22,7 +22,7 @@ from tasks.ordering import lowest
 
 
 class PathStarLatent(NamedTuple):
-    """A graph: its arms as responses, and which of them ends in the goal."""
+    """Arms of a graph as responses, and the index of the arm that ends in the goal."""
 
     arms: Int[Array, "arms path_length"]
     goal: Int[Array, ""]
@@ -33,19 +33,19 @@ class PathStar(Task):
     """G(d, l) with one class of prompts and a deterministic pi_D: the arm to the goal has probability 1.
 
     Attributes:
-        arms: d, how many arms leave the start.
-        path_length: l, nodes of a path from the start to an arm's end, both counted.
+        arms: d, number of arms.
+        path_length: l, number of nodes from the start to the end of an arm, both counted.
         num_ids: node ids are drawn without replacement from 1..num_ids.
         separators: write `|` between edges.
-        reversed: write the response from the goal to the start. Each token is then a look-up of the edge into
-            the token before; from the start to the goal, the token after the start needs the whole arm.
+        reversed: write the response from the goal to the start. Every token is then a look-up of the edge
+            into the token before; from the start to the goal, the second token depends on the whole arm.
 
-    The valid responses of a prompt are its d arms. "Clever Hans" (the same paper, section 4): a model that
-    follows edges and takes an arm at random puts 1/d on each, so that its cross-entropy is ln d nats, Cov_N
-    is 1 for N <= d and 0 beyond, and Pass@N = 1 - (1 - 1/d)^N (derived).
+    The valid responses to a prompt are the d arms. "Clever Hans" (section 4 of the paper): a model that
+    follows edges and chooses an arm at random puts 1/d on every arm. Its cross-entropy is ln d nats, Cov_N is
+    1 for N <= d and 0 beyond, and Pass@N = 1 - (1 - 1/d)^N (derived).
 
     Raises:
-        ValueError: one line for a field out of range.
+        ValueError: in one line, for a field out of range.
     """
 
     arms: int = 2
@@ -72,7 +72,7 @@ class PathStar(Task):
 
     @property
     def least_prompts(self) -> int:
-        """Sets of ids that the nodes may have."""
+        """Number of sets of node ids."""
         return math.comb(self.num_ids, self.num_nodes)
 
     @property
@@ -82,12 +82,12 @@ class PathStar(Task):
 
     @property
     def prompt_length(self) -> int:
-        """`u v` for each of the d (l - 1) edges, the separators, and `/ start goal =`."""
+        """Tokens of a prompt: `u v` for d (l - 1) edges, the separators, and `/ start goal =`."""
         return edge_list.prompt_length(self.num_nodes - 1, self.separators)
 
     @property
     def response_length(self) -> int:
-        """The l nodes of an arm, the start included."""
+        """Number l of nodes of an arm, the start included."""
         return self.path_length
 
     @property
@@ -102,16 +102,16 @@ class PathStar(Task):
 
     @property
     def group_probs(self) -> tuple[float, ...]:
-        """Its probability."""
+        """Probability 1."""
         return (1.0,)
 
     @property
     def num_enumerated(self) -> int:
-        """The d arms."""
+        """Number d of arms."""
         return self.arms
 
     def sample_group(self, key: PRNGKeyArray, group: Int[Array, ""]) -> Example:
-        """Draw the ids, the arm of the goal, and the order of the edges, each uniformly."""
+        """Draw uniform ids, a uniform arm of the goal, and a uniform order of the edges."""
         ids_key, goal_key, edge_key = jax.random.split(key, 3)
         ids = 1 + lowest(jax.random.uniform(ids_key, (self.num_ids,)), self.num_nodes)
         start = jnp.broadcast_to(ids[0], (self.arms, 1))
@@ -140,23 +140,23 @@ class PathStar(Task):
         )
 
     def _is_arm(self, latent: PathStarLatent, response: Int[Array, " response"]) -> Bool[Array, " arms"]:
-        """Which arm the response is."""
+        """True for the arm that equals the response."""
         return jnp.all(latent.arms == response, axis=1)
 
     def log_prob(self, latent: PathStarLatent, response: Int[Array, " response"]) -> Float[Array, ""]:
-        """0 for the arm to the goal, -inf for anything else, in nats."""
+        """0 for the arm to the goal, else -inf, in nats."""
         return jnp.where(self._is_arm(latent, response)[latent.goal], 0.0, -jnp.inf)
 
     def reward(self, latent: PathStarLatent, response: Int[Array, " response"]) -> Float[Array, ""]:
-        """1 for the arm to the goal."""
+        """1 for the arm to the goal, else 0."""
         return self._is_arm(latent, response)[latent.goal].astype(jnp.float32)
 
     def validity(self, latent: PathStarLatent, response: Int[Array, " response"]) -> Float[Array, ""]:
-        """1 for any arm: a path along edges between the start and the end of an arm."""
+        """1 for every arm, that is for a path along edges between the start and the end of an arm, else 0."""
         return jnp.any(self._is_arm(latent, response)).astype(jnp.float32)
 
     def enumerate(self, latent: PathStarLatent) -> Enumeration:
-        """The d arms, in an order that tells nothing of the goal."""
+        """The d arms, in an order independent of the goal."""
         return Enumeration(latent.arms, jnp.ones((self.arms,), bool))
 
     def encode(self, text: str) -> list[int]:

@@ -18,18 +18,18 @@ _SMALLEST = 1e-37
 
 @dataclasses.dataclass(frozen=True)
 class Perturbation(TiltedTask):
-    """y in {a, b, c}^H, pi_ref uniform, tau(y) = 1 if y has no c: pi* is uniform on {a, b}^H.
+    """Task with y in {a, b, c}^H, uniform pi_ref, tau(y) = 1 if y has no c: pi* is uniform on {a, b}^H.
 
     Attributes:
         length: the horizon H.
 
-    V(y_1:h) = (2/3)^(H - h) if y_1:h has no c, else 0. Values that overrate one action,
-    V^(y_1:h) = (1 + eps 1{y_h = a}) V(y_1:h), make a sampler that never goes back take `a` with probability
-    (1 + eps)/(2 + eps): its number of a's is binomial with the wrong mean, at total variation of order
+    V(y_1:h) = (2/3)^(H - h) if y_1:h has no c, else 0. With values that overrate one action,
+    V^(y_1:h) = (1 + eps 1{y_h = a}) V(y_1:h), a sampler that never backtracks chooses `a` with probability
+    (1 + eps)/(2 + eps). The number of a's is then binomial with the wrong mean, at total variation of order
     min(eps sqrt(H), 1).
 
-    Source: Taming Imperfect Process Verifiers, arXiv 2510.03149, Example 3.1 (the task "ABC"); that c is the
-    forbidden letter and pi_ref uniform is this project's choice.
+    Source: Taming Imperfect Process Verifiers, arXiv 2510.03149, Example 3.1 (the task "ABC"). The forbidden
+    letter c and the uniform pi_ref are this project's choice.
 
     Raises:
         ValueError: a length < 1 or so large that V at the root underflows.
@@ -53,22 +53,22 @@ class Perturbation(TiltedTask):
 
     @property
     def response_length(self) -> int:
-        """H."""
+        """Horizon H."""
         return self.length
 
     def reference_log_probs(
         self, latent: Any, prefix: Int[Array, " response"], length: Int[Array, ""]
     ) -> Float[Array, " vocab"]:
-        """ln 1/3 for each letter."""
+        """ln 1/3 for every letter."""
         return uniform_log_probs(self.vocab_size, self.response_tokens)
 
     def value(self, latent: Any, prefix: Int[Array, " response"], length: Int[Array, ""]) -> Float[Array, ""]:
-        """(2/3)^(H - h) without a c."""
+        """Exact V(y_1:h): (2/3)^(H - h) without a c, else 0."""
         forbidden = jnp.any((jnp.arange(self.length) < length) & (prefix == 3))
         rest = (self.length - length).astype(jnp.float32)
         alive = self.legal(prefix, length) & ~forbidden
         return jnp.where(alive, jnp.exp(rest * jnp.log(jnp.float32(2 / 3))), 0.0)
 
     def reward(self, latent: Any, response: Int[Array, " response"]) -> Float[Array, ""]:
-        """1 without a c."""
+        """1 without a c, else 0."""
         return self.value(latent, response, jnp.asarray(self.length))

@@ -12,35 +12,35 @@ from jaxtyping import Array, Int, PRNGKeyArray
 from tasks.checks import whole
 
 SEEDS = 2**31
-"""Seeds are the integers from 0 to below this."""
+"""Number of seeds: the integers in [0, 2^31)."""
 
 IMPLEMENTATION = "threefry2x32"
 _SETTINGS = {"jax_threefry_partitionable": True, "jax_random_seed_offset": 0, "jax_enable_x64": False}
-"""JAX's settings that change what is drawn with a given key, and the values that every draw is made under."""
+"""JAX settings that change the draws of a given key, with the values that all draws require."""
 
 
 def pin_settings() -> None:
-    """Give JAX's settings the values that streams need, whatever the environment says.
+    """Set JAX's settings to the values that streams require, regardless of the environment.
 
-    For programs; it must come before the first array. `stream` refuses other values.
+    Programs must call this before the first array. `stream` refuses other values.
     """
     for name, value in _SETTINGS.items():
         jax.config.update(name, value)
 
 
 def stream(seed: int | Int[Array, ""], *path: str | int | Int[Array, ""]) -> PRNGKeyArray:
-    """The key of the stream that `path` names, below `seed`.
+    """Key of the stream at `path` below `seed`.
 
-    A name folds in its CRC-32, an integer itself, and each step of the path also folds in its kind, so that
-    `("a", 1)` and a name whose checksum is 1 differ. Streams with different paths are independent for every
-    seed: train and evaluation data differ by name (`("train", phase)` against `("evaluation", split)`),
-    never by a neighbouring seed.
+    A step of the path folds in its kind and then the CRC-32 of a name or the value of an integer, so that the
+    integer 1 and a name with checksum 1 differ. Streams with different paths are independent for every seed:
+    train and evaluation data differ by name (`("train", phase)` against `("evaluation", split)`), never by a
+    neighbouring seed.
 
-    The key is a typed key of threefry2x32, whatever `jax_default_prng_impl` says.
+    The key is a typed key of threefry2x32, regardless of `jax_default_prng_impl`.
 
     Raises:
         ValueError: a seed that is not in [0, 2^31), an integer of the path that is not in [0, 2^32), or a
-            JAX setting under which equal keys draw other numbers.
+            JAX setting that changes the draws of equal keys.
 
     >>> bool((stream(0, "train") == stream(0, "evaluation")).all())
     False
@@ -62,7 +62,7 @@ def stream(seed: int | Int[Array, ""], *path: str | int | Int[Array, ""]) -> PRN
 
 
 def numpy_stream(seed: int, *path: str | int) -> np.random.Generator:
-    """NumPy's generator on the stream that `path` names, for what is drawn on the host in float64.
+    """NumPy generator of the stream at `path`, for draws in float64 on the host.
 
     Raises:
         ValueError: a seed or an integer of the path out of range, see `stream`.
@@ -84,7 +84,7 @@ def check_seed(field: str, value: Any) -> int:
 def check_seeds(
     first: Any, count: Any, least: int = 1, fields: tuple[str, str] = ("seed", "seeds")
 ) -> tuple[int, ...]:
-    """`count` consecutive seeds from `first` on; `fields` are the names of the two.
+    """`count` consecutive seeds from `first` on; `fields` names `first` and `count` in messages.
 
     Raises:
         ValueError: a first seed that `check_seed` refuses, fewer than `least` seeds, or a last seed of 2^31
@@ -97,8 +97,7 @@ def check_seeds(
 
 
 def _concrete(field: str, value: Any, high: int) -> Any:
-    """JAX's arrays, traced or not, as they are: they have 32 bits. Anything else is checked, because JAX
-    would take it modulo 2^32."""
+    """`value`, checked unless it is a JAX array, because JAX takes other integers modulo 2^32."""
     if isinstance(value, jax.Array):
         return value
     number = value.item() if isinstance(value, np.ndarray) and value.size == 1 else value

@@ -1,4 +1,4 @@
-"""Random trees, small enough to be written down: the ground on which decoders are tested exactly."""
+"""Random trees, small enough to tabulate, on which decoders are tested exactly."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MOST_LEAVES = 2**16
 
 
 class Tables(NamedTuple):
-    """Everything about the trees of the prompts; nodes are numbered level by level, in lexicographic order.
+    """Tables of all trees; nodes are numbered level by level, in lexicographic order.
 
     The node y_1:h has the number (A^h - 1)/(A - 1) + sum_i (y_i - 1) A^(h - i).
     """
@@ -30,17 +30,19 @@ class Tables(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Tabular(TiltedTask):
-    """A random tree for each prompt: pi_ref(.|y_1:h) from a Dirichlet distribution at every node, tau drawn
-    at every leaf, values by summation from the leaves up.
+    """One random tree per prompt.
+
+    pi_ref(.|y_1:h) is drawn from a Dirichlet distribution at every node and tau at every leaf; values are
+    sums from the leaves up.
 
     Attributes:
         length: the horizon H.
-        num_symbols: actions A; each tree has A^H leaves.
-        num_prompts: trees.
-        seed: of the tables (not of the examples).
-        concentration: of the symmetric Dirichlet distribution; small is far from uniform.
-        rewards: "binary": tau is 0 or 1; "graded": what would be a 1 is uniform on (0, 1].
-        density: probability that a leaf has tau > 0. Each tree gets at least one such leaf.
+        num_symbols: number A of actions; a tree has A^H leaves.
+        num_prompts: number of trees.
+        seed: seed of the tables (not of the examples).
+        concentration: parameter of the symmetric Dirichlet distribution; small is far from uniform.
+        rewards: "binary": tau is 0 or 1; "graded": positive tau is uniform on (0, 1].
+        density: probability that a leaf has tau > 0. Every tree has at least one such leaf.
 
     Raises:
         ValueError: a field out of range, or more than 65536 leaves.
@@ -78,12 +80,12 @@ class Tabular(TiltedTask):
 
     @property
     def prompts(self) -> tuple[str, ...]:
-        """The trees' numbers."""
+        """Names of the trees: `tree0`, `tree1`, ..."""
         return tuple(f"tree{i}" for i in range(self.num_prompts))
 
     @property
     def response_length(self) -> int:
-        """H."""
+        """Horizon H."""
         return self.length
 
     def tables(self) -> Tables:
@@ -93,13 +95,13 @@ class Tabular(TiltedTask):
     def reference_log_probs(
         self, latent: Any, prefix: Int[Array, " response"], length: Int[Array, ""]
     ) -> Float[Array, " vocab"]:
-        """From the table."""
+        """ln pi_ref(a | x, y_1:h) from the table."""
         table = jnp.asarray(self.tables().reference, jnp.float32)
         row = table[latent.prompt, jnp.minimum(self._number(prefix, length), table.shape[1] - 1)]
         return jnp.full((self.vocab_size,), -jnp.inf).at[jnp.asarray(self.response_tokens)].set(jnp.log(row))
 
     def value(self, latent: Any, prefix: Int[Array, " response"], length: Int[Array, ""]) -> Float[Array, ""]:
-        """From the table."""
+        """V(x, y_1:h) from the table."""
         table = jnp.asarray(self.tables().value, jnp.float32)
         return jnp.where(self.legal(prefix, length), table[latent.prompt, self._number(prefix, length)], 0.0)
 
@@ -108,7 +110,7 @@ class Tabular(TiltedTask):
         return self.value(latent, response, jnp.asarray(self.length))
 
     def _number(self, prefix: Int[Array, " response"], length: Int[Array, ""]) -> Int[Array, ""]:
-        """The node's number in the tables; 0 for what is no node."""
+        """Number of the node in the tables; 0 if the prefix is not a node."""
         number = jnp.asarray(0)
         for position in range(self.length):
             # The children of node n are A n + 1, ..., A n + A in this numbering.

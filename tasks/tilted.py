@@ -15,25 +15,24 @@ from tasks.base import PAD, Enumeration, Example, Task
 from tasks.drawing import categorical
 
 ENUMERATION_LIMIT = 64
-"""Trees of at most so many leaves are enumerated: models score every enumerated response of every prompt."""
+"""Largest number of enumerated leaves, as models score every enumerated response of every prompt."""
 
 
 class TiltedLatent(NamedTuple):
-    """Which of the task's prompts is asked."""
+    """Index of the prompt."""
 
     prompt: Int[Array, ""]
 
 
 class TiltedTask(Task):
-    """A tree of responses of `response_length` tokens, a base model pi_ref on it that is known exactly, and a
-    verifier tau in [0, 1] at its leaves.
+    """Tree of responses with an exact base model pi_ref and a verifier tau in [0, 1] at the leaves.
 
         pi_D(y|x) = pi*(y|x) = pi_ref(y|x) tau(x, y) / V(x),    V(x) = E_{y ~ pi_ref(.|x)}[tau(x, y)]
 
-    A subclass says `symbols`, `response_length`, `reference_log_probs`, `value` and `reward`, which is tau;
-    `value` at full length must be `reward`. Sampling draws token a with probability
+    A subclass defines `symbols`, `response_length`, `reference_log_probs`, `value` and `reward`, which is
+    tau; `value` at full length must equal `reward`. Sampling draws token a with probability
     pi_ref(a|x, y_1:h) V(x, y_1:h a)/V(x, y_1:h), which telescopes to pi* exactly. Tokens: 0 padding, 1..A the
-    symbols, then the prompts, one token each.
+    symbols, then one token per prompt.
 
     Source: Taming Imperfect Process Verifiers, arXiv 2510.03149, section 2.
     """
@@ -41,11 +40,11 @@ class TiltedTask(Task):
     @property
     @abc.abstractmethod
     def symbols(self) -> tuple[str, ...]:
-        """Texts of the response's tokens, in the order of the tokens 1..A."""
+        """Texts of the response tokens 1..A, in order."""
 
     @property
     def prompts(self) -> tuple[str, ...]:
-        """Texts of the prompts, equally probable unless `draw_prompt` says otherwise."""
+        """Texts of the prompts, equally probable unless `draw_prompt` is overridden."""
         return ("=",)
 
     @property
@@ -70,30 +69,30 @@ class TiltedTask(Task):
 
     @property
     def group_probs(self) -> tuple[float, ...]:
-        """Its probability."""
+        """Probability 1."""
         return (1.0,)
 
     @property
     def num_enumerated(self) -> int:
-        """All leaves of the tree, if they are at most `ENUMERATION_LIMIT`; else 0."""
+        """Number of leaves if at most `ENUMERATION_LIMIT`, else 0."""
         leaves = len(self.symbols) ** self.response_length
         return leaves if leaves <= ENUMERATION_LIMIT else 0
 
     def legal(
         self, prefix: Int[Array, " response"], length: Int[Array, ""] | int | None = None
     ) -> Bool[Array, ""]:
-        """Whether the first `length` tokens (all of them if None) are symbols."""
+        """True if the first `length` tokens (all tokens if None) are symbols."""
         inside = (prefix > PAD) & (prefix <= len(self.symbols))
         if length is None:
             return jnp.all(inside)
         return jnp.all(inside | (jnp.arange(self.response_length) >= length))
 
     def draw_prompt(self, key: PRNGKeyArray, group: Int[Array, ""]) -> Int[Array, ""]:
-        """Number of the prompt of an example of a class."""
+        """Draw the index of the prompt for an example of a class."""
         return jax.random.randint(key, (), 0, len(self.prompts))
 
     def sample_group(self, key: PRNGKeyArray, group: Int[Array, ""]) -> Example:
-        """Draw a prompt, then its response from pi*, token by token, guided by the exact values."""
+        """Draw a prompt, then a response from pi*, token by token, guided by the exact values."""
         prompt_key, response_key = jax.random.split(key)
         latent = TiltedLatent(self.draw_prompt(prompt_key, group))
         tokens = jnp.asarray(self.response_tokens)
@@ -118,7 +117,7 @@ class TiltedTask(Task):
         )
 
     def reference_log_prob(self, latent: Any, response: Int[Array, " response"]) -> Float[Array, ""]:
-        """ln pi_ref(y|x) in nats; -inf for a response with a token that is no symbol."""
+        """ln pi_ref(y|x) in nats; -inf for a response with a token that is not a symbol."""
         lengths = jnp.arange(self.response_length)
         tables = jax.vmap(self.reference_log_probs, (None, None, 0))(latent, response, lengths)
         return jnp.sum(jnp.take_along_axis(tables, response[:, None], axis=1))
@@ -131,11 +130,11 @@ class TiltedTask(Task):
         )
 
     def validity(self, latent: Any, response: Int[Array, " response"]) -> Float[Array, ""]:
-        """1 if tau(x, y) > 0."""
+        """1 if tau(x, y) > 0, else 0."""
         return (self.legal(response) & (self.reward(latent, response) > 0)).astype(jnp.float32)
 
     def enumerate(self, latent: Any) -> Enumeration:
-        """All leaves in lexicographic order; the mask leaves out those with tau = 0.
+        """All leaves in lexicographic order; the mask excludes leaves with tau = 0.
 
         Raises:
             ValueError: the tree has more than `ENUMERATION_LIMIT` leaves.

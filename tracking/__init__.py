@@ -1,6 +1,6 @@
-"""What a run leaves behind and how it is read back.
+"""Output of a run: writing, mirroring to W&B, and reading back.
 
-`tracking.wandb_mirror` is imported by its own name, because it is also a command:
+Import `tracking.wandb_mirror` by module name, because it is also a command:
 `python -m tracking.wandb_mirror RUN_DIRECTORY`.
 """
 

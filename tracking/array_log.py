@@ -1,14 +1,14 @@
-"""Named groups of arrays in one append-only file, each group written whole or not at all.
+"""Named groups of arrays in one append-only file, with atomic writes of groups.
 
-The file is a sequence of `.npy` arrays, so that NumPy alone reads it. A record is a header, followed by one
-array per key. The header is a byte string that holds the JSON object {"name", "keys", "bytes", "sha256"}.
+The file is a sequence of `.npy` arrays, readable with NumPy alone. A record is a header, followed by one
+array per key. The header is a byte string with the JSON object {"name", "keys", "bytes", "sha256"}.
 
     with open("log_probs/evaluations.npy", "rb") as file:
         header = json.loads(numpy.load(file).item())
         arrays = {key: numpy.load(file) for key in header["keys"]}
 
-"bytes" is the length of the arrays in the file, to pass over them, and "sha256" their SHA-256. A name that
-occurs more than once means its last record.
+"bytes" is the length of the arrays in the file, for skipping them, and "sha256" the SHA-256 of the arrays.
+For a repeated name, the last record counts.
 """
 
 from __future__ import annotations
@@ -27,19 +27,18 @@ import numpy as np
 from tracking.atomic import atomic_write
 
 ARRAYS = Path("log_probs", "evaluations.npy")
-"""Below a run directory, the arrays of its held-out sets and evaluations."""
+"""Path within a run directory of the arrays of held-out sets and evaluations."""
 _MAGIC = b"\x93NUMPY"
 _LARGEST_HEADER = 1 << 13
 
 
 class ArrayLogError(ValueError):
-    """A file of arrays that cannot be read, with the file and the place in one message."""
+    """A file of arrays that cannot be read; the message states the file and the position."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """Where a record lies: its arrays take the `bytes` bytes from `start` on, its header those before, from
-    `begin` on."""
+    """Position of a record: the header is from `begin` to `start`, the arrays are the `bytes` bytes after."""
 
     name: str
     keys: tuple[str, ...]
@@ -50,23 +49,23 @@ class Entry:
 
     @property
     def end(self) -> int:
-        """First byte behind the record."""
+        """First byte after the record."""
         return self.start + self.bytes
 
 
 def entries(path: Path) -> list[Entry]:
-    """The records of a file in the order of writing. What was cut off at its end is left out.
+    """The complete records of a file in the order of writing.
 
     Raises:
-        ArrayLogError: something between two records is no record.
-        FileNotFoundError: there is no such file.
+        ArrayLogError: there are bytes between two records that are not a record.
+        FileNotFoundError: the file does not exist.
     """
     with path.open("rb") as file:
         return list(_entries(path, file))
 
 
 def recorded_names(path: str | os.PathLike[str]) -> list[str]:
-    """Names of the arrays that the run directory `path` holds so far; none where it holds none."""
+    """Names of the arrays in the run directory `path` so far; empty if there are none."""
     file = Path(path) / ARRAYS
     return list(dict.fromkeys(entry.name for entry in entries(file))) if file.is_file() else []
 
@@ -85,7 +84,7 @@ def _entries(path: Path, file: BinaryIO) -> Iterator[Entry]:
                 begin, begin + buffer.tell(), header["bytes"],
             )  # fmt: skip
         except Exception:
-            # A write that was cut off leaves the beginning of a header; a loss of power may leave zeros.
+            # An interrupted write leaves the beginning of a header; a loss of power may leave zeros.
             torn = len(head) < _LARGEST_HEADER and head.startswith(_MAGIC[: len(head)])
             if torn or not head.strip(b"\0"):
                 return
@@ -103,7 +102,7 @@ def read_entry(path: Path, entry: Entry) -> dict[str, np.ndarray]:
     """The arrays of a record.
 
     Raises:
-        ArrayLogError: they are not those that were written.
+        ArrayLogError: the arrays differ from those written.
         OSError: the file cannot be read.
     """
     with path.open("rb") as file:
@@ -116,12 +115,12 @@ def read_entry(path: Path, entry: Entry) -> dict[str, np.ndarray]:
 
 
 class ArrayLog:
-    """The writer of such a file; one process at a time.
+    """Writer of a file of arrays, for one process at a time.
 
-    Opening cuts off what a kill in the middle of a write left behind. The file is made by the first `append`.
+    Opening truncates a record that a killed process left incomplete. The first `append` creates the file.
 
     Raises:
-        ArrayLogError: something between two records is no record; the file is then left untouched.
+        ArrayLogError: there are bytes between two records that are not a record; the file is then unchanged.
         OSError: the file cannot be opened.
     """
 
@@ -147,14 +146,14 @@ class ArrayLog:
         self._file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
 
     def append(self, name: str, arrays: Mapping[str, np.ndarray]) -> bool:
-        """Append a record; return False where the last record of that name holds equal arrays already.
+        """Append a record; return False if the last record of `name` already holds equal arrays.
 
-        So a run that resumes and repeats itself writes nothing twice, and one that is killed meanwhile has
-        lost nothing. Equal arrays give equal bytes. On any error nothing is appended.
+        A resumed run therefore writes nothing twice, and a killed run loses nothing. Equal arrays give equal
+        bytes. On any error nothing is appended.
 
         Raises:
             ValueError: an array holds Python objects, or the keys are too long.
-            OSError: the disk is full or gone.
+            OSError: the disk is full or unavailable.
         """
         keys = sorted(arrays)
         body = io.BytesIO()
@@ -187,17 +186,17 @@ class ArrayLog:
         return True
 
     def _is_whole(self, entry: Entry) -> bool:
-        """Whether a record still holds what was written, which a loss of power may have undone."""
+        """True if a record still holds the bytes written, which a loss of power may have undone."""
         data = os.pread(self._file, entry.bytes, entry.start)
         return hashlib.sha256(data).hexdigest() == entry.sha256
 
     def flush(self) -> None:
-        """Return once everything appended so far survives a loss of power."""
+        """Return once all records so far survive a loss of power."""
         if self._file >= 0:
             os.fsync(self._file)
 
     def settle(self) -> None:
-        """Drop the records that a later one of the same name replaced."""
+        """Drop records that a later record of the same name replaces."""
         kept = [entry for entry in self._entries if self._latest[entry.name] is entry]
         if len(kept) < len(self._entries):
             whole = self.path.read_bytes()
@@ -206,7 +205,7 @@ class ArrayLog:
             self._read()
 
     def close(self) -> None:
-        """Close the file; a later `append` opens it again."""
+        """Close the file; a later `append` reopens it."""
         if self._file >= 0:
             os.close(self._file)
             self._file = -1

@@ -1,4 +1,4 @@
-"""Writing a small file so that a reader, or a crash, sees the old bytes or the new ones."""
+"""Atomic writes of small files: a reader, or a crash, sees the old bytes or the new ones."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pathlib import Path
 def atomic_write(path: Path, data: bytes) -> None:
     """Replace the contents of `path` by `data`: temporary file, fsync, `os.replace`, fsync of the directory.
 
-    Missing parent directories are made. On any error the old file is untouched and no temporary file stays.
+    Missing parent directories are created. On any error the old file is unchanged and no temporary file
+    stays.
 
     Raises:
         OSError: the file system refuses (full, read-only, no permission).
@@ -25,7 +26,7 @@ def atomic_write(path: Path, data: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    # The rename itself is durable only once the directory's own entry is on disk.
+    # The rename is durable only once the directory is on disk.
     directory = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(directory)

@@ -1,4 +1,4 @@
-"""Doing slow writes beside the training, in order, with nothing lost and no error kept silent."""
+"""Slow writes in the background of training, in order, without losing data or errors."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ from collections.abc import Callable
 
 
 class Background:
-    """One thread that does what it is handed, in the order in which it was handed.
+    """One thread that runs submitted actions in order.
 
-    After an error, what was handed in behind it is dropped, and the error is raised, once, by the next call.
-    The thread starts with the first `submit` and does not keep the process alive: whoever needs the work done
-    calls `wait` or `close`.
+    After an error, later actions are dropped, and the next call raises the error once. The thread starts with
+    the first `submit` and does not keep the process alive. Call `wait` or `close` to complete the actions.
 
     Args:
-        name: of the thread.
-        limit: how many actions may wait; a `submit` beyond that waits for room, so that a slow disk slows the
-            caller down and does not fill the memory.
+        name: name of the thread.
+        limit: largest number of waiting actions; a further `submit` blocks, so that a slow disk slows the
+            caller down instead of filling the memory.
 
     Raises:
         ValueError: `limit` is below 1.
@@ -32,7 +31,7 @@ class Background:
         self._error: BaseException | None = None
 
     def submit(self, action: Callable[[], object]) -> None:
-        """Have `action()` done soon. Raises the error of an earlier action."""
+        """Queue `action()`. Raises the error of an earlier action."""
         self._raise()
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
@@ -40,12 +39,12 @@ class Background:
         self._actions.put(action)
 
     def wait(self) -> None:
-        """Return once everything submitted is done. Raises the error of an earlier action."""
+        """Return once all submitted actions are done. Raises the error of an earlier action."""
         self._actions.join()
         self._raise()
 
     def close(self) -> None:
-        """`wait`, and end the thread. A later `submit` starts another. More than once is fine."""
+        """`wait`, and end the thread. A later `submit` starts a new thread. Idempotent."""
         self._actions.join()
         thread, self._thread = self._thread, None
         if thread is not None:
@@ -54,7 +53,7 @@ class Background:
         self._raise()
 
     def _raise(self) -> None:
-        # An error is forgotten only once nothing is left that had to be dropped because of it.
+        # Actions after an error must all be dropped before the error is cleared.
         if self._error is not None:
             self._actions.join()
             error, self._error = self._error, None
@@ -69,6 +68,6 @@ class Background:
                 self._error = error
             finally:
                 self._actions.task_done()
-                # Else the last action, and the arrays that it holds, would live until the next one.
+                # Without this, the last action and the arrays in it would live until the next action.
                 del action
         self._actions.task_done()

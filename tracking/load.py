@@ -1,4 +1,4 @@
-"""Reading runs back: metrics as data frames, per-example log-probabilities as arrays."""
+"""Loading of runs: metrics as data frames, per-example log-probabilities as arrays."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ PathLike = str | os.PathLike[str]
 
 
 class LoadError(ValueError):
-    """A run that cannot be loaded, with its path in one message."""
+    """A run that cannot be loaded; the message states the path."""
 
 
 def load_run(path: PathLike) -> pd.DataFrame:
-    """The metrics of one run, a row for each (phase, step, seed) and a column for each key.
+    """The metrics of one run, one row per (phase, step, seed) and one column per key.
 
     Args:
-        path: a run directory, or a `metrics.jsonl`. A run in progress and a torn last line are fine.
+        path: a run directory, or a `metrics.jsonl`. A run in progress and a torn last line are valid.
 
     Returns:
         `phase`, `step`, `global_step` and `seed` first, then the other keys in sorted order; NaN where a line
@@ -47,20 +47,20 @@ def load_run(path: PathLike) -> pd.DataFrame:
 
 
 def load_runs(paths: PathLike | Iterable[PathLike], config_keys: Sequence[str] = ()) -> pd.DataFrame:
-    """The metrics of several runs in one frame, each row with its run's name and values of its configuration.
+    """The metrics of several runs in one frame, with the run's name and configuration values in every row.
 
     Args:
-        paths: one path or pattern (`runs/figure1/*`, `runs/**`), or several. Whatever a pattern matches that
-            is no run directory is passed over; a path without wildcards must be one.
-        config_keys: dotted keys of `config.yaml`, for example `("task.depth", "model.width")`; each becomes
-            a column; lists become tuples; None in the runs that lack the key.
+        paths: one path or pattern (`runs/figure1/*`, `runs/**`), or several. Matches of a pattern that are
+            not run directories are skipped; a path without wildcards must be a run directory.
+        config_keys: dotted keys of `config.yaml`, for example `("task.depth", "model.width")`, one column per
+            key. Lists become tuples. The value is None in runs that lack the key.
 
     Returns:
-        `run` (path below the folder that all runs share), the config keys, then the columns of `load_run`.
+        `run` (path below the common folder of all runs), the config keys, then the columns of `load_run`.
 
     Raises:
-        LoadError: no run matches, a path is no run, or no run has one of `config_keys`.
-        RunDirectoryError: `config_keys` are asked for and a run's `config.yaml` cannot be read.
+        LoadError: no run matches, a path is not a run, or a key of `config_keys` is in no run.
+        RunDirectoryError: there are `config_keys` and a run's `config.yaml` cannot be read.
         MetricsFileError: a line other than the last is corrupt.
     """
     folders = _run_folders([paths] if isinstance(paths, str | os.PathLike) else list(paths))
@@ -83,11 +83,11 @@ def load_runs(paths: PathLike | Iterable[PathLike], config_keys: Sequence[str] =
 
 
 def load_log_probs(path: PathLike, pattern: str = "*") -> dict[str, dict[str, np.ndarray]]:
-    """The per-example arrays of a run whose names match `pattern`: `<phase>_held_out`, and `<phase>_<step>`
-    for each evaluation.
+    """Per-example arrays of a run with names that match `pattern`.
 
-    They lie in `log_probs/evaluations.npy` (format: `tracking.array_log`). Runs of earlier versions have one
-    `.npz` file per name. A run in progress and a torn end of the file are fine.
+    Names are `<phase>_held_out`, and `<phase>_<step>` per evaluation. The file is `log_probs/evaluations.npy`
+    (format: `tracking.array_log`), or one `.npz` file per name in runs of earlier versions. A run in progress
+    and a torn end of the file are valid.
 
     Returns:
         name -> key -> array, with numbers in names in numeric order (`step_90` before `step_100`).
@@ -104,7 +104,7 @@ def load_log_probs(path: PathLike, pattern: str = "*") -> dict[str, dict[str, np
 
 
 def each_log_probs(path: PathLike, pattern: str = "*") -> Iterator[tuple[str, dict[str, np.ndarray]]]:
-    """The items of `load_log_probs`, each read when it is asked for; none where nothing matches.
+    """The items of `load_log_probs`, read lazily; none if no name matches.
 
     Raises:
         LoadError: a file cannot be read.
@@ -147,15 +147,15 @@ def _frame(records: Sequence[dict[str, Any]], first: Sequence[str] = ()) -> pd.D
     keys = dict.fromkeys(key for record in records for key in record)
     leading = [*first, *LEADING_KEYS]
     columns = leading + sorted(keys.keys() - set(leading))
-    # Column by column: pandas is several times slower on a list of dictionaries.
+    # pandas is several times slower on a list of dictionaries than on columns.
     return pd.DataFrame({key: [record.get(key) for record in records] for key in columns}, columns=columns)
 
 
 def matches(pattern: str) -> list[str]:
-    """The paths that a pattern with wildcards matches, sorted.
+    """Sorted paths that match a pattern with wildcards.
 
-    A folder that exists as it is written is that folder: `my runs [v1]/*` looks into `my runs [v1]`. Below
-    `**` every bracket is a wildcard.
+    The name of an existing folder is literal: `my runs [v1]/*` looks into `my runs [v1]`. Below `**` every
+    bracket is a wildcard.
     """
     parts = [part for part in pattern.split(os.sep) if part]
     found = [os.sep if pattern.startswith(os.sep) else ""]

@@ -1,8 +1,8 @@
-"""`metrics.jsonl`: the truth about a run, one flat JSON object a line, append-only and torn-write safe.
+"""`metrics.jsonl`: the primary record of a run, one flat JSON object per line, append-only, torn-write safe.
 
-Strict JSON has no NaN and no infinities, and null would forget which of the three it was. They are written as
-the strings "NaN", "Infinity" and "-Infinity" and read back as floats; every finite float is written as its
-shortest repr, which reads back as the same 64 bits.
+Strict JSON has neither NaN nor infinities, and null could not distinguish them. They are written as the
+strings "NaN", "Infinity" and "-Infinity" and read as floats. Finite floats are written as the shortest repr,
+which reads back as the same 64 bits.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
 class MetricsFileError(ValueError):
-    """A metrics file that cannot be read, with the file and the line in one message."""
+    """A metrics file that cannot be read; the message states the file and the line."""
 
 
 def encode_value(key: str, value: Any) -> Value:
     """A JSON scalar for `value`: non-finite floats become strings, NumPy and JAX scalars become Python ones.
 
     Raises:
-        ValueError: `value` is not a scalar, or is one of the strings that stand for non-finite floats.
+        ValueError: `value` is not a scalar, or is a string that denotes a non-finite float.
     """
     if hasattr(value, "item") and getattr(value, "ndim", None) == 0:
         value = value.item()
@@ -48,7 +48,7 @@ def encode_value(key: str, value: Any) -> Value:
 
 
 def decode_value(value: Value) -> Value:
-    """The inverse of `encode_value`."""
+    """Inverse of `encode_value`."""
     return NON_FINITE.get(value, value) if isinstance(value, str) else value
 
 
@@ -68,7 +68,7 @@ def encode_record(record: Mapping[str, Any]) -> bytes:
 
 
 def decode_line(line: bytes) -> Record:
-    """The record of one line. Raises ValueError where it is not a JSON object."""
+    """The record of one line. Raises ValueError if the line is not a JSON object."""
     record = json.loads(line)
     if not isinstance(record, dict):
         raise ValueError("not an object")
@@ -78,9 +78,9 @@ def decode_line(line: bytes) -> Record:
 
 
 def _complete_lines(path: Path) -> tuple[list[bytes], list[Record]]:
-    """Every line that was written whole, with its newline. A torn or unreadable LAST line is left out."""
+    """Complete lines with newlines, and their records. A torn or unreadable last line is omitted."""
     data = path.read_bytes()
-    # What follows the last newline was cut off in the middle of a write.
+    # Bytes after the last newline are an interrupted write.
     lines = [line + b"\n" for line in data.split(b"\n")[:-1]]
     records: list[Record] = []
     for index, line in enumerate(lines):
@@ -97,23 +97,22 @@ def _complete_lines(path: Path) -> tuple[list[bytes], list[Record]]:
 
 
 def read_records(path: str | os.PathLike[str]) -> list[Record]:
-    """The records of a JSON lines file, but for a torn last line: another process may be writing it.
+    """The records of a JSON lines file without a torn last line, which another process may be writing.
 
     Raises:
-        MetricsFileError: a line other than the last is corrupt (names the file and the line).
-        FileNotFoundError: there is no such file.
+        MetricsFileError: a line other than the last is corrupt (states the file and the line).
+        FileNotFoundError: the file does not exist.
     """
     return _complete_lines(Path(path))[1]
 
 
 class MetricsFile:
-    """An append-only JSON lines file: each `append` reaches the kernel in one write, each `flush` the disk.
+    """An append-only JSON lines file: every `append` reaches the kernel in one write, every `flush` the disk.
 
-    Opening repairs what a kill in the middle of a write left behind: the torn last line is cut off, and all
-    bytes before it stay as they are.
+    Opening truncates a torn last line that a killed process left behind, and keeps all bytes before.
 
     Raises:
-        MetricsFileError: a line other than the last is corrupt; the file is then left untouched.
+        MetricsFileError: a line other than the last is corrupt; the file is then unchanged.
         OSError: the file cannot be opened.
     """
 
@@ -136,14 +135,14 @@ class MetricsFile:
         return os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
 
     def append(self, records: Iterable[Mapping[str, Any]]) -> int:
-        """Append one line a record; return how many lines on disk were replaced.
+        """Append one line per record; return the number of lines on disk that were replaced.
 
-        After `rewind`, a line that is on disk already is left as it is. At the first that differs, the ones
-        still ahead are replaced. On any error nothing is appended.
+        After `rewind`, lines that are equal to those on disk are kept. From the first different line on, the
+        lines on disk are replaced. On any error nothing is appended.
 
         Raises:
             ValueError: a record is not valid.
-            OSError: the disk is full or gone.
+            OSError: the disk is full or unavailable.
         """
         lines = [encode_record(record) for record in records]
         known = 0
@@ -167,20 +166,20 @@ class MetricsFile:
         return replaced
 
     def flush(self) -> None:
-        """Return once everything appended so far survives a loss of power."""
+        """Return once all lines so far survive a loss of power."""
         os.fsync(self._file)
 
     @property
     def num_lines(self) -> int:
-        """Complete lines in the file, up to where `append` stands after a `rewind`."""
+        """Number of complete lines in the file, up to the position of `append` after a `rewind`."""
         return self._lines
 
     def rewind(self, num_lines: int) -> int:
-        """Let the next `append` stand after the first `num_lines` lines; return how many lie ahead.
+        """Position the next `append` after the first `num_lines` lines; return the number of later lines.
 
-        The lines ahead stay on disk until `append` reaches them: a run that resumes and is killed again
-        before it came that far has lost none. A line count, not a step, says where to stand: the last step of
-        a phase and step 0 of the next share a global step.
+        Later lines stay on disk until `append` reaches them, so that a resumed run that is killed early loses
+        nothing. The position is a line count, because the last step of a phase and step 0 of the next phase
+        share a global step.
 
         Raises:
             MetricsFileError: the file has fewer lines.
@@ -196,9 +195,9 @@ class MetricsFile:
         return len(self._ahead)
 
     def settle(self) -> int:
-        """Drop the lines that `append` never came back to; return how many.
+        """Drop the lines that `append` has not reached since `rewind`; return the number of dropped lines.
 
-        Nothing is left to drop where a run repeats its numbers.
+        There are none if a run reproduces the numbers.
         """
         dropped, self._ahead = len(self._ahead), []
         if dropped:
@@ -208,7 +207,7 @@ class MetricsFile:
         return dropped
 
     def records(self) -> list[Record]:
-        """The first `num_lines` lines, decoded, in the order of writing."""
+        """Records of the first `num_lines` lines, in the order of writing."""
         return read_records(self.path)[: self._lines]
 
     def close(self) -> None:
@@ -227,7 +226,7 @@ class MetricsFile:
 
 
 def by_step(records: Iterable[Record]) -> list[Sequence[Record]]:
-    """The records grouped by phase, step and global_step, in order of first appearance."""
+    """Records grouped by phase, step and global_step, in order of first appearance."""
     groups: dict[tuple[Value, Value, Value], list[Record]] = {}
     for record in records:
         key = (record.get("phase"), record.get("step"), record.get("global_step"))

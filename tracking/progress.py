@@ -1,4 +1,4 @@
-"""How far a run is: a bar on a terminal, a plain line now and then where there is none (CI, cluster logs)."""
+"""Progress of a run: a bar on a terminal, periodic plain lines elsewhere (CI, cluster logs)."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def duration(seconds: float) -> str:
 
 
 def numbers(info: Mapping[str, float]) -> str:
-    """A few metrics in one line, four digits each."""
+    """Metrics in one line, with four digits."""
     return "  ".join(f"{name} {value:.4g}" for name, value in info.items())
 
 
 @dataclass
 class _Phase:
-    """Where a phase stood when this process first saw it, when it last printed, and where it stands now."""
+    """Position of a phase at the first update in this process, at the last printed line, and now."""
 
     first: tuple[int, float]
     printed: tuple[int, float]
@@ -41,16 +41,16 @@ class _Phase:
 class Progress:
     """Progress of a run, phase by phase, on one stream (standard error by default).
 
-    The rate counts from the first update of a phase, which a loop gives when compilation is over or the
-    checkpoint is read, so neither distorts the time left. A stream that is gone (a closed terminal) silences
-    the display and never stops the run.
+    The rate counts from the first update of a phase, which follows compilation and the reading of the
+    checkpoint, so neither distorts the time left. A closed stream (a closed terminal) silences the display
+    and never stops the run.
 
     Args:
-        show: False for no display at all; messages are still printed.
-        interval: seconds between plain lines where the stream is no terminal; the first and the last update
+        show: False for no display; messages are still printed.
+        interval: seconds between plain lines if the stream is not a terminal; the first and the last update
             of a phase are always printed.
-        stream: where to write.
-        clock: seconds, monotonic.
+        stream: output stream.
+        clock: monotonic time in seconds.
 
     Raises:
         ValueError: `interval` is negative.
@@ -63,7 +63,7 @@ class Progress:
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        # `tasks` loads JAX, which reading runs does without.
+        # A local import, because `tasks` loads JAX, which reading runs does not use.
         from tasks.checks import real
 
         real("interval", interval, least=0)
@@ -75,7 +75,7 @@ class Progress:
         self._bar = _Bar(self._stream, clock) if show and self._stream.isatty() else None
 
     def update(self, phase: str, step: int, total: int, info: Mapping[str, float] | None = None) -> None:
-        """The run has done `step` of the `total` steps of `phase`; `info` is shown beside it."""
+        """Show that `step` of the `total` steps of `phase` are done, with the metrics `info`."""
         if not self._show:
             return
         try:
@@ -84,11 +84,11 @@ class Progress:
             else:
                 self._line(phase, step, total, numbers(info or {}))
         except (OSError, ValueError):
-            # Writing to a closed file object is a ValueError.
+            # Writing to a closed file object raises a ValueError.
             self.close()
 
     def message(self, text: str) -> None:
-        """One line that does not break the bar."""
+        """Print one line without breaking the bar."""
         try:
             if self._bar is not None:
                 self._bar.message(text)
@@ -98,7 +98,7 @@ class Progress:
             self.close()
 
     def close(self) -> None:
-        """Leave the terminal as it was found. More than once is fine."""
+        """Restore the terminal. Idempotent."""
         bar, self._bar, self._show = self._bar, None, False
         if bar is not None:
             with contextlib.suppress(OSError, ValueError):
@@ -111,7 +111,7 @@ class Progress:
             seen = self._phases[phase] = _Phase((step, now), (step, now), step)
         elif step == seen.step or (step < total and now - seen.printed[1] < self._interval):
             return
-        # The rate since the last line follows a shared machine; the mean since the start would lag.
+        # On a shared machine the speed changes, and a mean since the start would lag.
         steps, seconds = step - seen.printed[0], now - seen.printed[1]
         parts = [f"{phase} {step}/{total} ({step / max(total, 1):.1%})"]
         if steps > 0 and seconds > 0:
@@ -124,7 +124,7 @@ class Progress:
 
 
 class _Bar:
-    """The terminal's display, one bar a phase."""
+    """Display on a terminal, one bar per phase."""
 
     def __init__(self, stream: TextIO, clock: Callable[[], float]) -> None:
         from rich.console import Console
@@ -148,7 +148,7 @@ class _Bar:
             TimeRemainingColumn(),
             TextColumn("{task.fields[info]}"),
             console=self._console,
-            # No drawing thread: it would take time from the training and die loudly with the terminal.
+            # A drawing thread would slow the training and fail with an error when the terminal closes.
             auto_refresh=False,
         )
         self._tasks: dict[str, TaskID] = {}
@@ -160,7 +160,7 @@ class _Bar:
         from rich.markup import escape
 
         if phase not in self._tasks:
-            # `completed` at birth is not counted as speed: a resumed run begins in the middle.
+            # Initial `completed` does not count as speed, as a resumed run begins in the middle.
             self._tasks[phase] = self._progress.add_task(
                 escape(phase), completed=step, total=total, rate="", info=escape(info)
             )

@@ -1,8 +1,8 @@
-"""A few columns of thousands of runs: what `load_run` gives, without decoding what nobody asked for.
+"""Fast loading of a few columns of thousands of runs, with the results of `load_run`.
 
-A line of `metrics.jsonl` holds fifty numbers and a comparison needs five. Looking those up by their keys in
-the bytes of the line is several times as fast as decoding it. Anything out of the ordinary (another layout, a
-damaged line) is left to `read_records`, so that the result and the errors are the same.
+A line of `metrics.jsonl` holds fifty numbers, and a comparison needs five. Searching for keys in the bytes of
+a line is several times faster than decoding the line. Unusual files (another layout, a damaged line) are left
+to `read_records`, so that results and errors are the same.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from tracking.run_config import read_config
 _HEAD = re.compile(rb'\{"phase":"([^"\\]*)","step":(\d+),"global_step":(\d+),"seed":(\d+)[,}]')
 _WORDS = {b'"NaN"': math.nan, b"null": math.nan, b'"Infinity"': math.inf, b'"-Infinity"': -math.inf}
 _EDGE = 1 << 16
-"""Bytes read from the two ends of a file; a line is about two thousand."""
+"""Bytes read from both ends of a file; a line has about two thousand."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Columns:
-    """Some columns of a run's metrics, a row for each line.
+    """Columns of a run's metrics, one row per line.
 
     Attributes:
-        phase: of each line; empty where it names none.
-        step, global_step, seed: of each line; the seed is 0 and the global step the step where it names none.
-        values: key -> number, NaN where the line lacks the key or holds no number.
+        phase: phase; empty if a line has none.
+        step, global_step, seed: defaults are `step` for the global step and 0 for the seed.
+        values: key -> numbers, NaN where a line lacks the key or the value is not a number.
     """
 
     phase: tuple[str, ...]
@@ -49,7 +49,7 @@ class Columns:
 
 
 def read_columns(path: str | os.PathLike[str], keys: Sequence[str]) -> Columns:
-    """The columns `keys` of a `metrics.jsonl`; a file in progress and a torn last line are fine.
+    """The columns `keys` of a `metrics.jsonl`; a file in progress and a torn last line are valid.
 
     Raises:
         LoadError: the file cannot be read, or a line has no step.
@@ -67,7 +67,8 @@ def read_columns(path: str | os.PathLike[str], keys: Sequence[str]) -> Columns:
 def metric_names(path: str | os.PathLike[str]) -> set[str]:
     """Keys with a slash in the first and in the last complete line of a `metrics.jsonl`.
 
-    The first line is an evaluation and the last one adds the training loss, so these are nearly always all.
+    The first line is an evaluation and the last line adds the training loss, so these are nearly always all
+    keys.
 
     Raises:
         LoadError: the file cannot be read.
@@ -91,7 +92,7 @@ def metric_names(path: str | os.PathLike[str]) -> set[str]:
 
 
 def read_config_quickly(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """`read_config`, ten times as fast on the runs of a sweep: equal sections of their files are parsed once.
+    """`read_config`, ten times faster on the runs of a sweep, because equal sections are parsed once.
 
     Raises:
         RunDirectoryError: as `read_config`.
@@ -100,11 +101,12 @@ def read_config_quickly(path: str | os.PathLike[str]) -> dict[str, Any]:
         text = (Path(path) / "config.yaml").read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return read_config(path)
-    # Anchors, tags, documents and block texts may reach beyond a section, and comments may stand between two.
+    # Anchors, tags, documents and block texts may extend beyond a section; comments may lie between sections.
     if re.search(r"[&*!|>#%]|^(---|\.\.\.|[^\w\s-])", text, re.MULTILINE):
         return read_config(path)
     config: dict[str, Any] = {}
-    # A section begins with a key at the margin; a list's dash at the margin belongs to the section before.
+    # A section begins with a key at the margin; the dash of a list at the margin belongs to the section
+    # before.
     for section in re.split(r"\n(?=\w)", text.strip("\n")):
         try:
             config |= json.loads(_section(section))
@@ -115,7 +117,7 @@ def read_config_quickly(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 @functools.lru_cache(maxsize=1 << 16)
 def _section(text: str) -> str:
-    """A section as JSON text: what is cached must not be changed by who gets it."""
+    """A section as JSON text, because callers must not change a cached value."""
     parsed = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     if not isinstance(parsed, dict) or json.loads(json.dumps(parsed)) != parsed:
         raise ValueError("not a section of plain values")
@@ -123,7 +125,7 @@ def _section(text: str) -> str:
 
 
 def _look_up(data: bytes, keys: Sequence[str]) -> Columns | None:
-    """The columns, where every complete line has the layout that `encode_record` gives it; else None."""
+    """The columns if every complete line has the layout of `encode_record`, else None."""
     lines = data.split(b"\n")[:-1]
     wanted = sorted(enumerate(b'"%s":' % key.encode() for key in keys), key=lambda item: item[1])
     table = np.full((len(keys), len(lines)), np.nan)
@@ -135,7 +137,7 @@ def _look_up(data: bytes, keys: Sequence[str]) -> Columns | None:
         heads.append(head.groups())
         begin = start = head.end() - 1
         for column, key in wanted:
-            # Keys are written in sorted order: each is looked for from where the one before was found.
+            # Keys are sorted within a line, so the search for a key starts at the previous match.
             at = line.find(key, start)
             if at < 0 and (start == begin or (at := line.find(key, begin, start)) < 0):
                 continue

@@ -1,4 +1,4 @@
-"""`config.yaml` of a run: written once, read back, compared key by key before a run is continued."""
+"""`config.yaml` of a run: written once, read back, compared key by key before a run continues."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import Any
 
 import yaml
 
-# The C loader is ten times faster, which counts when a thousand runs are loaded; not every build has it.
+# The C loader is ten times faster, which matters for a thousand runs; some builds lack it.
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class RunDirectoryError(ValueError):
-    """A run directory that cannot be used as asked; nothing in it was changed."""
+    """A run directory that cannot be used as requested; it was not changed."""
 
 
 def plain_config(config: Any, key: str = "config") -> Any:
-    """A copy of dict, list and scalars only (what YAML keeps): tuples become lists, paths strings.
+    """A copy that consists of dicts, lists and scalars, as YAML keeps: tuples become lists, paths strings.
 
     Raises:
-        ValueError: a value is none of these; the message names its dotted key.
+        ValueError: a value of another type; the message states the dotted key.
     """
     if isinstance(config, Mapping):
         return {str(name): plain_config(value, f"{key}.{name}") for name, value in config.items()}
@@ -37,7 +37,7 @@ def plain_config(config: Any, key: str = "config") -> Any:
 
 
 def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The resolved configuration in `config.yaml` of the run directory `path`.
+    """Resolved configuration in `config.yaml` of the run directory `path`.
 
     Raises:
         RunDirectoryError: the file is missing or is not a YAML mapping.
@@ -55,12 +55,12 @@ def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def dump_config(config: Mapping[str, Any]) -> bytes:
-    """`config` as YAML, in its own order of keys."""
+    """`config` as YAML, with the order of keys kept."""
     return yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=110).encode()
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one with dotted keys; lists and empty mappings are values."""
+    """Nested mappings as one mapping with dotted keys; lists and empty mappings are values."""
     flat: dict[str, Any] = {}
     for name, value in config.items():
         if isinstance(value, Mapping) and value:
@@ -71,10 +71,10 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], volatile: Sequence[str]) -> list[str]:
-    """One phrase a dotted key whose value is not the same in both, but for keys under a `volatile` prefix."""
-    # Through YAML and back, because that is where `old` has been.
+    """One phrase per dotted key with different values, without keys under a `volatile` prefix."""
+    # A round trip through YAML, because `old` was read from YAML.
     new = yaml.load(dump_config(new), Loader=_Loader)
-    # Values are compared as text, because NaN differs from itself and 1 equals True.
+    # Values are compared as text, because NaN != NaN and 1 == True.
     before, now = ({k: repr(v) for k, v in flatten(config).items()} for config in (old, new))
     return [
         f"{key} was {before.get(key, 'absent')}, is now {now.get(key, 'absent')}"

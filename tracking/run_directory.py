@@ -1,4 +1,4 @@
-"""The directory that a run leaves behind: one process at a time, one configuration for ever, no torn file."""
+"""Run directories: one process at a time, one fixed configuration, no torn files."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ _FOLDERS = ("log_probs", "checkpoints", "figures", "tables")
 
 @dataclass(frozen=True)
 class RunStatus:
-    """How a run stands: `state` is one of `STATES`, `reason` one line or empty."""
+    """Status of a run: `state` is one of `STATES`, `reason` one line or empty."""
 
     state: str
     reason: str = ""
 
 
 def read_status(path: str | os.PathLike[str]) -> RunStatus | None:
-    """The status that the run directory `path` states, None where it states none.
+    """Status in the run directory `path`, None if there is none.
 
-    A run that was killed cannot say so: it still states "running".
+    The status of a killed run is still "running".
     """
     try:
         status = json.loads((Path(path) / "status.json").read_bytes())
@@ -49,11 +49,13 @@ def read_status(path: str | os.PathLike[str]) -> RunStatus | None:
 
 
 class RunDirectory:
-    """One run's files, locked until `close`: `config.yaml`, `metrics.jsonl`, `timings.jsonl`, `log_probs/`,
-    `checkpoints/`, `figures/`, `tables/`, `status.json`; others write `verdict.json` and `report.html`.
+    """Files of one run, locked until `close`.
 
-    Use `RunDirectory.open`. As a context manager it closes at the end and, where an exception passes, marks
-    the run as stopped (KeyboardInterrupt) or failed (anything else).
+    The files are `config.yaml`, `metrics.jsonl`, `timings.jsonl`, `log_probs/`, `checkpoints/`, `figures/`,
+    `tables/` and `status.json`; other modules write `verdict.json` and `report.html`.
+
+    Use `RunDirectory.open`. The context manager closes the directory at the end. On an exception it marks the
+    run as stopped (KeyboardInterrupt) or failed (any other exception).
     """
 
     def __init__(self, path: Path, lock: int, resumed: bool) -> None:
@@ -81,20 +83,21 @@ class RunDirectory:
         volatile: Sequence[str] = VOLATILE,
         goes_on: bool = False,
     ) -> RunDirectory:
-        """Open, or make, the run directory `path` for the run that `config` describes.
+        """Open or create the run directory `path` for the run that `config` describes.
 
         Args:
-            path: the directory; parents are made.
+            path: the directory; parents are created.
             config: the resolved configuration, nested mappings of lists and scalars.
-            resume: "auto" continues a run that is there and starts one that is not, "never" demands that none
-                is there, "must" demands that one is.
-            volatile: dotted prefixes of keys in which a continued run may differ from its beginning.
-            goes_on: `config` describes more than the run that is there, so that a complete one is running
-                again.
+            resume: "auto" continues an existing run and starts a missing one, "never" requires that no run
+                exists, "must" requires that one exists.
+            volatile: dotted prefixes of keys that a continued run may change.
+            goes_on: True if `config` extends the existing run, so that the status of a complete run becomes
+                "running".
 
         Raises:
-            RunDirectoryError: another process has it, it holds another configuration or results without one,
-                `resume` forbids it, or the file system refuses. One line; nothing there was changed.
+            RunDirectoryError: in one line, if another process holds the directory, it has another
+                configuration or results without a configuration, `resume` forbids it, or the file system
+                refuses. The directory was not changed.
             ValueError: `resume` or `config` is not valid, or `metrics.jsonl` is corrupt.
         """
         if resume not in RESUME:
@@ -115,7 +118,7 @@ class RunDirectory:
             _clear_temporary(path)
             run = cls(path, lock, resumed)
             if goes_on or not run.is_complete:
-                # Before the configuration: a kill in between must not leave a longer run marked complete.
+                # Before the configuration, so that a kill in between does not leave a longer run complete.
                 run.mark("running")
                 if not resumed or plain_config(read_config(path)) != config:
                     atomic_write(run.config_path, dump_config(config))
@@ -130,16 +133,16 @@ class RunDirectory:
 
     @property
     def is_complete(self) -> bool:
-        """Whether the run was marked complete: nothing is left to do but to read it."""
+        """True if the run is marked complete."""
         return self.status is not None and self.status.state == "complete"
 
     @property
     def status(self) -> RunStatus | None:
-        """What `status.json` states now."""
+        """Current content of `status.json`."""
         return read_status(self.path)
 
     def mark(self, state: str, reason: str = "") -> None:
-        """State how the run stands, in `status.json`. Raises ValueError where `state` is not in `STATES`."""
+        """Write the status to `status.json`. Raises ValueError if `state` is not in `STATES`."""
         if state not in STATES:
             raise ValueError(f"state is {state!r}: one of {', '.join(STATES)} is valid")
         if state == "complete":
@@ -149,11 +152,11 @@ class RunDirectory:
         atomic_write(self.path / "status.json", json.dumps(status, indent=1).encode() + b"\n")
 
     def mark_complete(self) -> None:
-        """State that the run ended as planned."""
+        """Mark the run as complete."""
         self.mark("complete")
 
     def write_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
-        """Append `arrays` to `log_probs/evaluations.npy` as `name`, whole or not at all.
+        """Append `arrays` to `log_probs/evaluations.npy` as `name`, atomically.
 
         Raises:
             ValueError: an array holds Python objects.
@@ -166,8 +169,8 @@ class RunDirectory:
         """Write a table to `tables/<name>_<global_step>.json` as {"name", "global_step", "columns", "rows"}.
 
         Raises:
-            ValueError: `name` leaves the directory, a row's length is not that of `columns`, or a cell is no
-                scalar.
+            ValueError: `name` leaves the directory, the length of a row is not that of `columns`, or a cell
+                is not a scalar.
         """
         for row in rows:
             if len(row) != len(columns):
@@ -185,7 +188,7 @@ class RunDirectory:
         return file
 
     def close(self) -> None:
-        """Close the files and let another process have the directory."""
+        """Close the files and release the lock."""
         self.metrics.close()
         self.timings.close()
         self.arrays.close()
@@ -199,7 +202,7 @@ class RunDirectory:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # A full disk may be the very error that passes: it must not be hidden behind a second one.
+        # If the exception is a full disk, a second error must not hide it.
         with contextlib.suppress(OSError):
             if isinstance(error, KeyboardInterrupt):
                 self.mark("stopped", "interrupted")
@@ -216,7 +219,7 @@ def _relative(name: str) -> PurePosixPath:
 
 
 def _lock(path: Path) -> int:
-    """A file descriptor whose lock lasts until it is closed, at the latest when the process ends."""
+    """File descriptor of a lock that lasts until closed, at the latest until the process ends."""
     lock = os.open(path / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -230,9 +233,9 @@ def _lock(path: Path) -> int:
         if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
             os.close(lock)
             raise
-        # Some cluster file systems have no locks at all: a run without one is better than no run.
+        # Some cluster file systems have no locks, and a run without a lock is better than no run.
         warnings.warn(f"{path}: this file system has no locks: keep two runs from sharing it", stacklevel=3)
-    # Who holds it is a courtesy, which a full disk may refuse.
+    # The holder is written for information only, so a full disk must not matter.
     with contextlib.suppress(OSError):
         os.ftruncate(lock, 0)
         os.pwrite(lock, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
@@ -240,7 +243,7 @@ def _lock(path: Path) -> int:
 
 
 def _clear_temporary(path: Path) -> None:
-    """Remove the temporary files of processes that were killed in the middle of a write."""
+    """Remove temporary files of processes killed during a write."""
     for folder in (path, *(path / name for name in _FOLDERS if name != "checkpoints")):
         for file in folder.glob(".*.tmp"):
             writer = file.name.split(".")[-2]
@@ -259,7 +262,7 @@ def _is_running(process: int) -> bool:
 
 
 def _check_contents(path: Path, config: Mapping[str, Any], resume: str, volatile: Sequence[str]) -> bool:
-    """Whether `path` holds a run that `config` may continue. RunDirectoryError where it holds another."""
+    """True if `path` holds a run that `config` may continue. RunDirectoryError if it holds another run."""
     has_config = (path / "config.yaml").exists()
     metrics, checkpoints = path / "metrics.jsonl", path / "checkpoints"
     has_results = (metrics.exists() and metrics.stat().st_size > 0) or (

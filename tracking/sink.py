@@ -1,7 +1,7 @@
-"""What a training loop writes to.
+"""Sinks for the output of a training loop.
 
-`RunSink` sends it to the run directory, W&B and the terminal; `ListSink` keeps it in memory.
-Both have the methods that `training` asks of a sink, and neither package imports the other.
+`RunSink` writes to the run directory, W&B and the terminal; `ListSink` keeps all in memory. Both implement
+the sink protocol of `training`; neither package imports the other.
 """
 
 from __future__ import annotations
@@ -28,17 +28,16 @@ if TYPE_CHECKING:
 
 
 class RunSink:
-    """Everything a run reports, written to disk first and only then mirrored and shown.
+    """Writes the output of a run to disk, then mirrors and displays it.
 
-    Lines of metrics and timings are in the kernel's hands when their call returns, so that killing the
-    process loses none of them; `flush` puts them on the disk, where a loss of power does not reach them.
-    Arrays are written, and W&B is told, by a thread each, beside the training. `flush` waits for the arrays:
-    a checkpoint never counts lines whose arrays a kill may still lose. What W&B has not been told by then
-    is in the files. An error of either thread is raised by a later call, at the latest by `flush` or at the
-    end.
+    Lines of metrics and timings reach the kernel before a call returns, so a killed process loses none;
+    `flush` makes them survive a loss of power. One background thread writes arrays and another one mirrors to
+    W&B. `flush` waits for the arrays, so a checkpoint never counts lines whose arrays a kill may lose. Data
+    not yet mirrored are in the files. Errors of the threads are raised by a later call, at the latest by
+    `flush` or at the end.
 
-    A context manager: at the end everything is on disk, the mirror has finished (with exit code 1 where an
-    exception passes) and the bar is gone. The run directory stays open: it belongs to the caller.
+    When the context manager exits, all data are on disk, the mirror has finished (with exit code 1 on an
+    exception) and the bar is closed. The run directory stays open, as it belongs to the caller.
     """
 
     def __init__(
@@ -48,24 +47,23 @@ class RunSink:
         self._mirror = mirror
         self._progress = Progress(show=False) if progress is None else progress
         self._files = Background("arrays")
-        # Two threads, because a W&B that waits for the network must not hold up a checkpoint.
+        # Two threads, because W&B waiting for the network must not delay a checkpoint.
         self._mirroring = Background("mirror", limit=64)
 
     def metrics(self, records: Sequence[Mapping[str, Any]]) -> None:
-        """Append the records of one logged step, one a seed. ValueError where a value is not a scalar."""
+        """Append the records of one logged step, one per seed. ValueError if a value is not a scalar."""
         replaced = self._run.metrics.append(records)
         if replaced:
             self.message(f"metrics.jsonl: {replaced} lines after the checkpoint differ this time: replaced")
         self._tell(lambda mirror: mirror.metrics(records))
 
     def timing(self, record: Mapping[str, Any]) -> None:
-        """Append wall-clock facts, which no repetition reproduces, to `timings.jsonl`."""
+        """Append wall-clock measurements, which are not reproducible, to `timings.jsonl`."""
         self._run.timings.append([record])
         self._tell(lambda mirror: mirror.timing(record))
 
     def arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
-        """Append to `log_probs/evaluations.npy`, whole or not at all, in the background: do not change the
-        arrays."""
+        """Append to `log_probs/evaluations.npy` atomically, in the background; do not modify the arrays."""
         self._files.submit(partial(self._run.write_arrays, name, arrays))
 
     def histogram(
@@ -75,30 +73,30 @@ class RunSink:
         values: Float[np.ndarray, "*seeds examples"],
         weights: Float[np.ndarray, " examples"] | None = None,
     ) -> None:
-        """A weighted histogram of per-example values, in W&B alone."""
+        """Log a weighted histogram of per-example values to W&B only."""
         self._tell(lambda mirror: mirror.histogram(name, global_step, values, weights))
 
     def table(
         self, name: str, global_step: int, columns: Sequence[str], rows: Sequence[Sequence[Any]]
     ) -> None:
-        """Write `tables/<name>_<global_step>.json` and show the same table in W&B."""
+        """Write `tables/<name>_<global_step>.json` and log the table to W&B."""
         self._run.write_table(name, global_step, columns, rows)
         self._tell(lambda mirror: mirror.table(name, global_step, columns, rows))
 
     def images(self, images: Mapping[str, str | os.PathLike[str]]) -> None:
-        """Show PNG files, by name, in W&B."""
+        """Log PNG files, by name, to W&B."""
         self._tell(lambda mirror: mirror.images(images))
 
     def progress(self, phase: str, step: int, total: int, info: Mapping[str, float] | None = None) -> None:
-        """Show how far `phase` is, and a few numbers."""
+        """Show the progress of `phase`, with a few metrics."""
         self._progress.update(phase, step, total, info)
 
     def message(self, text: str) -> None:
-        """One line to the terminal."""
+        """Print one line to the terminal."""
         self._progress.message(text)
 
     def warning(self, title: str, text: str) -> None:
-        """One line to the terminal, and an alert in W&B."""
+        """Print one line to the terminal and raise an alert in W&B."""
         self._progress.message(text)
         self._tell(lambda mirror: mirror.alert(title, text))
 
@@ -118,16 +116,16 @@ class RunSink:
         self._run.timings.flush()
 
     def position(self) -> int:
-        """Number of lines in `metrics.jsonl`: what a checkpoint stores, and `rewind` takes."""
+        """Number of lines in `metrics.jsonl`, stored in checkpoints as the argument of `rewind`."""
         return self._run.metrics.num_lines
 
     def rewind(self, position: int) -> None:
-        """Go on after the first `position` lines of the metrics, and tell W&B what they say.
+        """Continue after the first `position` lines of the metrics, and replay these lines to W&B.
 
-        The lines after them stay on disk until `metrics` comes to them again.
+        Later lines stay on disk until `metrics` reaches them.
 
-        Call this once, before the first `metrics`: an offline W&B run cannot be appended to, so each process
-        writes a whole one under the same id.
+        Call this once, before the first `metrics`. An offline W&B run cannot be appended to, so every process
+        writes a complete one under the same id.
 
         Raises:
             MetricsFileError: the file has fewer lines.
@@ -155,7 +153,7 @@ class RunSink:
             self._finish(code)
 
     def _tell(self, action: Callable[[WandbMirror], object]) -> None:
-        """Have the mirror do `action`, after all that it was asked before."""
+        """Queue `action` for the mirror."""
         if self._mirror is not None:
             self._mirroring.submit(partial(action, self._mirror))
 
@@ -171,7 +169,7 @@ class RunSink:
 
 
 class ListSink:
-    """Keeps everything in memory, copied, in the order of arrival: for tests and notebooks."""
+    """Keeps copies of all output in memory, in the order of arrival, for tests and notebooks."""
 
     def __init__(self) -> None:
         self.records: list[Record] = []
@@ -185,11 +183,11 @@ class ListSink:
         self.flushes = 0
 
     def metrics(self, records: Sequence[Mapping[str, Any]]) -> None:
-        """Keep in `records`."""
+        """Append to `records`."""
         self.records.extend(dict(record) for record in records)
 
     def timing(self, record: Mapping[str, Any]) -> None:
-        """Keep in `timings`."""
+        """Append to `timings`."""
         self.timings.append(dict(record))
 
     def arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
@@ -218,7 +216,7 @@ class ListSink:
         self.image_files.update({name: Path(path) for name, path in images.items()})
 
     def progress(self, phase: str, step: int, total: int, info: Mapping[str, float] | None = None) -> None:
-        """Keep in `updates`."""
+        """Append to `updates`."""
         self.updates.append((phase, step, total, dict(info or {})))
 
     def message(self, text: str) -> None:
@@ -230,14 +228,14 @@ class ListSink:
         self.messages.append(text)
 
     def recorded(self, phase: str, last: int) -> Iterator[tuple[int, np.ndarray]]:
-        """From `log_probs`."""
+        """(step, `log_prob`) of evaluations up to step `last`, from `log_probs`."""
         for name, arrays in sorted(self.log_probs.items()):
             own, _, step = name.rpartition("_")
             if own == phase and step.isdigit() and int(step) <= last and "log_prob" in arrays:
                 yield int(step), arrays["log_prob"]
 
     def flush(self) -> None:
-        """Count in `flushes`."""
+        """Increment `flushes`."""
         self.flushes += 1
 
     def position(self) -> int:

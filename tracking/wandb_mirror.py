@@ -1,7 +1,7 @@
 """W&B as a mirror of `metrics.jsonl`: never the only copy, never a reason for a run to stop.
 
-Whatever goes wrong in W&B (not installed, no network, a full disk) costs one warning; the run goes on without
-it, and `rebuild` makes the W&B run from the run directory at any later time. As a command:
+Any failure of W&B (not installed, no network, a full disk) causes one warning, and the run continues without
+W&B. `rebuild` recreates the W&B run from the run directory later, also as a command:
 
     python -m tracking.wandb_mirror RUN_DIRECTORY [--mode auto|online|offline] [--per-seed] [--project P] ...
 """
@@ -40,15 +40,16 @@ def _say(text: str) -> None:
 
 
 def check_run_id(options: WandbOptions, directory: str | os.PathLike[str], again: bool = False) -> None:
-    """Refuse a `run_id` that another run of this program has, or that is not the one kept in the directory.
+    """Refuse a `run_id` used by another run of this program, or different from the id in the directory.
 
     Args:
-        options: `obeying_environment`.
+        options: the result of `obeying_environment`.
         directory: a run directory, which need not exist yet.
-        again: the directory may be told to W&B once more, under another id: W&B's agent proposed its values.
+        again: True if the directory may be mirrored again under another id, because W&B's agent proposed the
+            values of the run.
 
     Raises:
-        ValueError: one line that names the id.
+        ValueError: in one line with the id.
     """
     if options.run_id is None or options.mode == "disabled":
         return
@@ -70,7 +71,7 @@ _TAKEN: dict[str, Path] = {}
 
 
 def _stored(directory: Path) -> dict[str, Any]:
-    """The options and ids that a run directory keeps, as far as they can be read."""
+    """Readable options and ids stored in a run directory."""
     try:
         found = json.loads((directory / _OPTIONS_FILE).read_bytes())
     except (OSError, ValueError):
@@ -79,22 +80,22 @@ def _stored(directory: Path) -> dict[str, Any]:
 
 
 class WandbMirror:
-    """Mirrors a run into W&B. No method raises: the first failure says so in one line and ends the mirroring.
+    """Mirrors a run to W&B. No method raises: the first failure prints one line and ends the mirroring.
 
-    The W&B run is made at the first call that has something to log. `links` then holds its address, or for an
-    offline run the folder to give to `wandb sync`; `failure` holds the one line of warning, if there was one.
+    The first call with data creates the W&B run. `links` then holds the address, or for an offline run the
+    folder for `wandb sync`; `failure` holds the warning, if any.
 
-    `wandb.json` keeps the options and the ids of the W&B runs, so that a continued run is the same W&B run.
-    What is logged at one boundary is one row of the W&B run. Its number (`_step`) is that of the step's
-    records in the metrics file. `replay` tells the rows of earlier processes; those that an online W&B run
-    has already are left out.
+    `wandb.json` stores the options and the ids of the W&B runs, so that a continued run is the same W&B run.
+    Data logged at one boundary are one row of the W&B run. The number of the row (`_step`) is the index of
+    the step in the metrics file. `replay` logs the rows of earlier processes except rows that an online W&B
+    run already has.
 
     Args:
         options: see `WandbOptions`.
-        directory: the run directory; W&B's files go to `wandb/` in it.
+        directory: the run directory; W&B's files go to the folder `wandb/`.
         config: the resolved configuration.
         say: prints one line; standard error by default.
-        anew: make new W&B runs whatever ids `wandb.json` keeps, and leave that file alone.
+        anew: True to create new W&B runs, ignoring the ids in `wandb.json`, and to keep that file unchanged.
     """
 
     def __init__(
@@ -116,14 +117,14 @@ class WandbMirror:
         self._runs: dict[Any, Any] = {}
         self._defined: dict[Any, set[str]] = {}
         self._seeds = 0
-        # Rows that have metrics, and the newest that anything was logged into.
+        # Number of rows with metrics, and the newest row with any data.
         self._rows, self._newest = 0, 0
         self._kept: Histograms | None = None
         if options.mode == "online" and self.mode == "offline":
             say("W&B: no key is configured, so the run is written offline: `wandb login`, then `wandb sync`")
 
     def metrics(self, records: Sequence[Mapping[str, Any]]) -> None:
-        """Log one step's records, one a seed: a new row."""
+        """Log the records of one step, one per seed, as a new row."""
         self._guard(lambda: self._metrics(records))
 
     def timing(self, record: Mapping[str, Any]) -> None:
@@ -138,10 +139,10 @@ class WandbMirror:
     def histogram(
         self, name: str, global_step: int, values: np.ndarray, weights: np.ndarray | None = None
     ) -> None:
-        """Log a histogram of the finite `values` (..., examples), all seeds together; `weights` (examples,).
+        """Log a histogram of the finite `values` (..., examples) over all seeds; `weights` (examples,).
 
-        It belongs to the row of the metrics that come next. Where some values are not finite,
-        `<name>/non_finite` is the weight of those as a fraction of the whole.
+        The histogram belongs to the row of the next metrics. If some values are not finite,
+        `<name>/non_finite` is the fraction of weight on them.
         """
         self._guard(lambda: self._histogram(name, global_step, values, weights))
 
@@ -152,7 +153,7 @@ class WandbMirror:
         self._guard(lambda: self._table(wandb_name(name), global_step, columns, rows))
 
     def alert(self, title: str, text: str) -> None:
-        """Raise an alert, which W&B mails or posts as its user asked for."""
+        """Raise an alert, which W&B mails or posts by the user's settings."""
         self._guard(lambda: self._run(self._shared()).alert(title=title, text=text))
 
     def images(self, images: Mapping[str, str | os.PathLike[str]]) -> None:
@@ -160,11 +161,11 @@ class WandbMirror:
         self._guard(lambda: self._images(images))
 
     def replay(self, records: Sequence[Record]) -> None:
-        """Log what the run directory holds for the rows of the metric `records`, which are all until now."""
+        """Log all data in the run directory for the rows of the metric `records`, which are all so far."""
         self._guard(lambda: self._replay(records))
 
     def finish(self, exit_code: int = 0) -> None:
-        """End the W&B runs, waiting at most `finish_timeout` for the upload. More than once is fine."""
+        """End the W&B runs, waiting at most `finish_timeout` for the upload. Idempotent."""
         runs, self._runs = list(self._runs.values()), {}
         for run in runs:
             self._guard(lambda run=run: run.finish(exit_code=exit_code), always=True)  # type: ignore[misc]
@@ -183,7 +184,7 @@ class WandbMirror:
                 self._say(self.failure)
 
     def _id(self, seed: int | None) -> str:
-        """The id of a W&B run, kept in the run directory before the W&B run is made."""
+        """Id of a W&B run, stored in the run directory before the W&B run is created."""
         own = _ALL_SEEDS if seed is None else str(seed)
         stored = {} if self._anew else _stored(self._directory)
         ids = dict(stored.get("ids", {}))
@@ -195,11 +196,11 @@ class WandbMirror:
         return str(ids[own])
 
     def _run(self, seed: int | None) -> Any:
-        """The W&B run of a seed, or of all seeds, made at the first call.
+        """W&B run of a seed, or of all seeds, created at the first call.
 
-        W&B 0.31 resumes an online run at its newest row. To an offline run that asks to resume, `wandb sync`
-        gives other row numbers: behind those of the id's earlier folders. So an offline run does not ask,
-        and is whole: `wandb sync` writes its rows over those of the earlier folders, which are the same.
+        W&B 0.31 resumes an online run at the newest row. For an offline run with `resume`, `wandb sync` would
+        number the rows after those of earlier folders of the id. An offline run is therefore complete and not
+        resumed: `wandb sync` overwrites the equal rows of the earlier folders.
         """
         if seed in self._runs:
             return self._runs[seed]
@@ -237,13 +238,13 @@ class WandbMirror:
         return run
 
     def _shared(self) -> int | None:
-        """The seed of the run that gets what belongs to no single seed; None where one run has all seeds."""
+        """Seed of the W&B run for data of no single seed; None if one run has all seeds."""
         if not self._options.per_seed:
             return None
         return next(iter(self._runs), int(self._config.get("seed", 0)))
 
     def _log(self, seed: int | None, logged: Mapping[str, Any], row: int | None = None) -> None:
-        """Log into a row, the newest if none is named, unless W&B has that row from an earlier process."""
+        """Log into a row, by default the newest, unless W&B has the row from an earlier process."""
         run = self._run(seed)
         row = self._newest = max(self._newest, 0 if row is None else row)
         if row < getattr(run, "starting_step", 0):
@@ -256,7 +257,7 @@ class WandbMirror:
         run.log(dict(logged), step=row)
 
     def _metrics(self, records: Sequence[Mapping[str, Any]]) -> None:
-        # A seed that was frozen leaves the later steps; the names must stay those of several seeds.
+        # Frozen seeds are missing in later steps, but names must remain those of several seeds.
         self._seeds = max(self._seeds, len(records))
         row, self._rows = self._rows, self._rows + 1
         if self._seeds > 1 and not self._options.per_seed:
@@ -314,18 +315,17 @@ class WandbMirror:
 def rebuild(
     directory: str | os.PathLike[str], say: Callable[[str], None] = _say, **options: Any
 ) -> list[str]:
-    """Make the W&B run again from what the run directory holds.
+    """Recreate the W&B run from the metrics, histograms, timings, tables and figures of a run directory.
 
-    That is metrics, histograms, timings, tables and figures. It is a new W&B run with the name, group and
-    tags of the first.
+    The result is a new W&B run with the name, group and tags of the first.
 
     Args:
         directory: a run directory, also of a run in progress.
         say: prints one line.
-        options: fields of `WandbOptions` that replace those of the run; `mode` is "auto" if not given.
+        options: fields of `WandbOptions` that replace those of the run; `mode` is "auto" by default.
 
     Returns:
-        The addresses of the W&B runs, or the folders to give to `wandb sync`.
+        The addresses of the W&B runs, or the folders for `wandb sync`.
 
     Raises:
         LoadError: there is no `metrics.jsonl`, or it is empty.
@@ -338,7 +338,7 @@ def rebuild(
             f"{folder}: no metrics to rebuild from: a directory with a filled metrics.jsonl is valid"
         )
     stored = _stored(folder)
-    # Another version of the program may have stored fields that this one does not know.
+    # Another version of the program may have stored unknown fields.
     kept = {
         field.name: stored[field.name] for field in dataclasses.fields(WandbOptions) if field.name in stored
     }
@@ -356,7 +356,7 @@ def rebuild(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command: rebuild the W&B run of each run directory. Returns 1 where one could not be."""
+    """Command that rebuilds the W&B run of every run directory. Returns 1 if any fails."""
     parser = argparse.ArgumentParser(
         prog="python -m tracking.wandb_mirror", description="Make W&B runs again from run directories."
     )

@@ -1,4 +1,4 @@
-"""From the records of a run to what W&B shows: names without dots, several seeds as median and quantiles."""
+"""Conversion of records for W&B: names without dots, several seeds as median and quantiles."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _QUANTILES = {"q10": 0.1, "median": 0.5, "q90": 0.9}
 
 
 def wandb_name(name: str) -> str:
-    """A metric's name in W&B, which reads dots as nesting: 5.7 becomes 5p7, other dots underscores."""
+    """Name of a metric in W&B, where dots mean nesting: 5.7 becomes 5p7, other dots underscores."""
     return re.sub(r"(?<=\d)\.(?=\d)", "p", name).replace(".", "_")
 
 
 def best_of(name: str) -> str | None:
-    """Which value of a metric is its best one: "min", "max", or None where neither is.
+    """Best value of a metric: "min", "max", or None if neither.
 
     >>> best_of("eval/G2/pass/8/median"), best_of("eval/cov/5p7"), best_of("train/gradient_norm")
     ('max', 'min', None)
@@ -31,7 +31,7 @@ def best_of(name: str) -> str | None:
 
 
 def quantile(values: Iterable[float], q: float) -> float:
-    """The q-quantile, interpolated as `numpy.quantile` does, but right among infinities; without NaNs."""
+    """The q-quantile without NaNs, interpolated as in `numpy.quantile`, but correct with infinities."""
     ordered = sorted(value for value in values if not math.isnan(value))
     if not ordered:
         return math.nan
@@ -42,10 +42,10 @@ def quantile(values: Iterable[float], q: float) -> float:
 
 
 def over_seeds(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """One step's records, one a seed, as one: `<key>/median`, `<key>/q10`, `<key>/q90` of each numeric key.
+    """One record of a step from one per seed: `<key>/median`, `<key>/q10`, `<key>/q90` per numeric key.
 
-    `seeds` is the number of seeds that they are over, which are those that live.
-    `phase`, `step`, `global_step` and text that all seeds share stay; None is left out; NaN counts as absent.
+    `seeds` is the number of live seeds. `phase`, `step`, `global_step` and text that all seeds share are
+    kept. None is omitted; NaN counts as absent.
     """
     merged: dict[str, Any] = {key: records[0][key] for key in _STEP_KEYS if key in records[0]}
     for key in dict.fromkeys(key for record in records for key in record):

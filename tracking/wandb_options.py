@@ -1,8 +1,8 @@
-"""What the W&B run is called and whether W&B can be reached without asking anybody anything.
+"""Names of the W&B run, and the mode in which W&B is reached without a prompt.
 
-What W&B 0.31 would refuse once training has begun is refused here. The rules are those of
-`wandb.sdk.wandb_settings.Settings` (`validate_project`, `validate_run_id`, `validate_run_tags`). Of the other
-names W&B's server takes 128 characters, as of projects.
+Values that W&B 0.31 would refuse after training has begun are refused here. The rules are those of
+`wandb.sdk.wandb_settings.Settings` (`validate_project`, `validate_run_id`, `validate_run_tags`). W&B's server
+limits other names to 128 characters, as projects.
 """
 
 from __future__ import annotations
@@ -26,19 +26,23 @@ _VARIABLES = {
 }
 _REFUSED = ("WANDB_FORK_FROM", "WANDB_RESUME_FROM")
 AGENT = "WANDB_SWEEP_ID"
-"""Environment variable that the agent of a W&B sweep sets for the program that it starts."""
+"""Environment variable that the agent of a W&B sweep sets for the programs it starts."""
 _HOSTS = ("api.wandb.ai", "api.forge.coreweave.com")
 
 
 @dataclasses.dataclass(frozen=True)
 class WandbOptions:
-    """What the W&B run is called and how it is reached.
+    """Names of the W&B run and access to W&B.
 
-    `project`: None is WANDB_PROJECT, else "covlab"; see `obeying_environment`. `mode`: "auto" follows the
-    environment variable WANDB_MODE, else is online where a key is configured (WANDB_API_KEY,
-    WANDB_IDENTITY_TOKEN_FILE or netrc) and offline where none is; "online" without a key is offline with a
-    warning, because W&B would ask for one. `run_id`: of the W&B run; None makes one up. `per_seed`: one W&B
-    run per seed in place of one with median and quantiles over the seeds. Timeouts in seconds.
+    Attributes:
+        project: None is WANDB_PROJECT, else "covlab"; see `obeying_environment`.
+        mode: "auto" follows the environment variable WANDB_MODE, else is "online" if a key is configured
+            (WANDB_API_KEY, WANDB_IDENTITY_TOKEN_FILE or netrc) and "offline" otherwise. "online" without a
+            key is "offline" with a warning, because W&B would prompt for a key.
+        run_id: id of the W&B run; None generates an id.
+        per_seed: True for one W&B run per seed, False for one with median and quantiles over the seeds.
+
+    Timeouts are in seconds.
 
     Raises:
         ValueError: `mode` is unknown, a timeout is not positive, or W&B would refuse a name, a tag or the id.
@@ -58,7 +62,7 @@ class WandbOptions:
     finish_timeout: float = 120.0
 
     def __post_init__(self) -> None:
-        # `tasks` loads JAX, which reading runs does without.
+        # A local import, because `tasks` loads JAX, which reading runs does not use.
         from tasks.checks import real
 
         if self.mode not in MODES:
@@ -69,13 +73,13 @@ class WandbOptions:
             self._check()
 
     def _check(self) -> None:
-        """Refuse in one line what W&B would refuse."""
+        """Refuse, in one line, values that W&B would refuse."""
         for field in ("project", "entity", "group", "job_type", "name", "run_id"):
             value = getattr(self, field)
             if value is None:
                 continue
             forbidden = {"project": "/\\#?%:", "entity": "/\\#?%:", "run_id": "/\\#?%:;,'"}.get(field, "")
-            # The names of runs per seed end in the seed.
+            # Names of runs per seed end in the seed.
             room = LONGEST - (len(f"-seed{2**31}") if field == "name" and self.per_seed else 0)
             text = str(value)
             fits = text.strip() == text and 1 <= len(text) <= room and not set(text) & set(forbidden)
@@ -100,15 +104,15 @@ def _short(value: object) -> str:
 
 
 def obeying_environment(options: WandbOptions) -> WandbOptions:
-    """`options` with what W&B's environment variables say of the run.
+    """`options` completed by W&B's environment variables.
 
-    WANDB_PROJECT, WANDB_ENTITY, WANDB_NOTES, WANDB_TAGS (commas between tags) and WANDB_RUN_ID fill what
-    the options leave open. WANDB_RUN_GROUP, WANDB_NAME and WANDB_JOB_TYPE replace values that the program
-    derives. The project is "covlab" where nobody names one.
+    WANDB_PROJECT, WANDB_ENTITY, WANDB_NOTES, WANDB_TAGS (separated by commas) and WANDB_RUN_ID fill open
+    options. WANDB_RUN_GROUP, WANDB_NAME and WANDB_JOB_TYPE replace values derived by the program. The default
+    project is "covlab".
 
     Raises:
-        ValueError: a variable and an option contradict each other, a variable asks for what a mirror cannot
-            do (WANDB_RUN_ID with a run per seed, forks, WANDB_RESUME other than "allow" and "auto"), or W&B
+        ValueError: a variable contradicts an option, a variable requires what a mirror cannot do
+            (WANDB_RUN_ID with a run per seed, forks, WANDB_RESUME other than "allow" and "auto"), or W&B
             would refuse a value.
     """
     if options.mode == "disabled" or resolve_mode(options.mode) == "disabled":
@@ -143,10 +147,10 @@ def obeying_environment(options: WandbOptions) -> WandbOptions:
 
 
 def require_no_run_id(mode: str, what: str) -> None:
-    """Refuse WANDB_RUN_ID where `what`, as "the sweep", makes several W&B runs, before the first one has it.
+    """Refuse WANDB_RUN_ID if `what`, for example "the sweep", creates several W&B runs.
 
     Raises:
-        ValueError: it is set, and `mode` mirrors.
+        ValueError: WANDB_RUN_ID is set, and `mode` mirrors.
     """
     given = os.environ.get("WANDB_RUN_ID")
     if given and resolve_mode(mode) != "disabled":
@@ -154,7 +158,7 @@ def require_no_run_id(mode: str, what: str) -> None:
 
 
 def has_credentials() -> bool:
-    """Whether W&B would find a key in the environment or in netrc, so that it has nothing to ask."""
+    """True if the environment or netrc has a key, so that W&B does not prompt."""
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
     base = urlsplit(os.environ.get("WANDB_BASE_URL", "")).netloc
@@ -169,7 +173,7 @@ def has_credentials() -> bool:
 
 
 def resolve_mode(mode: str) -> Mode:
-    """What `mode`, one of `MODES`, comes to here."""
+    """Effective mode for `mode`, one of `MODES`, in this environment."""
     if mode == "auto":
         mode = os.environ.get("WANDB_MODE", "auto")
     if mode == "disabled":

@@ -1,7 +1,7 @@
-"""What a run directory holds for W&B, row by row: a row is what one boundary of the step grid reported.
+"""Rows of a W&B run from a run directory; a row is the output at one boundary of the step grid.
 
-Row k of a W&B run has `_step` k, whatever process logs it. So a run that continues under the same id, or is
-told to W&B again, has the same rows.
+Row k of a W&B run has `_step` k in every process. A run that continues under the same id, or is mirrored
+again, therefore has the same rows.
 """
 
 from __future__ import annotations
@@ -18,14 +18,17 @@ from tracking.array_log import ArrayLog, entries, read_entry
 from tracking.metrics_file import Record, by_step, decode_value, read_records
 
 HISTOGRAMS = Path("wandb_histograms.npy")
-"""Below a run directory, the histograms that W&B was shown; the format is that of `tracking.array_log`."""
+"""Path within a run directory of the histograms logged to W&B; format: `tracking.array_log`."""
 _BINS = 64
 
 
 @dataclass
 class Row:
-    """What one boundary reported: metrics (one record per seed), histograms (name, global step, `binned`),
-    timings, and tables (name, global step, columns, rows)."""
+    """Output at one boundary.
+
+    Metrics have one record per seed, histograms are (name, global step, `binned`), and tables are (name,
+    global step, columns, rows).
+    """
 
     number: int
     metrics: Sequence[Record]
@@ -38,8 +41,8 @@ def binned(values: np.ndarray, weights: np.ndarray | None) -> dict[str, np.ndarr
     """A weighted histogram of the finite `values` (..., examples).
 
     Returns:
-        `counts` (bins,) and `edges` (bins + 1,), both empty where no value is finite, and `non_finite`, the
-        weight of the other values as a fraction of the whole.
+        `counts` (bins,) and `edges` (bins + 1,), both empty if no value is finite, and `non_finite`, the
+        fraction of weight on values that are not finite.
     """
     values = np.asarray(values, np.float64)
     weights = np.broadcast_to(1.0 if weights is None else np.asarray(weights, np.float64), values.shape)
@@ -55,13 +58,13 @@ def binned(values: np.ndarray, weights: np.ndarray | None) -> dict[str, np.ndarr
 
 
 class Histograms:
-    """The histograms of a run, kept so that W&B can be told again."""
+    """Histograms of a run, stored so that the W&B run can be recreated."""
 
     def __init__(self, directory: Path) -> None:
         self._log = ArrayLog(directory / HISTOGRAMS)
 
     def keep(self, row: int, name: str, global_step: int, histogram: Mapping[str, np.ndarray]) -> None:
-        """Append a histogram of a row; what is there already stays as it is."""
+        """Append a histogram of a row; existing histograms stay unchanged."""
         self._log.append(f"{row}:{global_step}:{name}", histogram)
 
     def close(self) -> None:
@@ -70,9 +73,9 @@ class Histograms:
 
 
 def stored_rows(directory: Path, records: Sequence[Record]) -> Iterator[Row]:
-    """The rows of the metric `records`, with the histograms, timings and tables that the directory holds.
+    """Rows of the metric `records`, with the histograms, timings and tables in the directory.
 
-    A table belongs to the first row of its global step, a timing to the row of the step that it is about.
+    A table belongs to the first row of the table's global step, a timing to the row of the timed step.
     """
     rows = [Row(number, metrics) for number, metrics in enumerate(by_step(records))]
     of_step: dict[tuple[Any, Any], Row] = {}

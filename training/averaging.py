@@ -1,4 +1,4 @@
-"""Averages of the iterates: trained as ever, evaluated and kept as their mean."""
+"""Averages of iterates, which are evaluated and stored while training is unchanged."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from tasks.checks import real, whole
 
 
 class Averaged(NamedTuple):
-    """State of a rule whose iterates are averaged: the rule's own, the average, and the number of
-    updates."""
+    """State of a rule with averaging: the inner state, the average, and the number of updates."""
 
     inner: Any
     average: Any
@@ -24,22 +23,21 @@ class Averaged(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Averaging:
-    """The average of a phase's parameters over its updates (Polyak-Ruppert averaging and its like).
+    """Average of a phase's parameters over updates (Polyak-Ruppert and exponential averaging).
 
     With theta_t the parameters after update t of the phase, the average after update T > start is
 
         uniform:  (1 / (T - start)) sum_{t = start + 1}^{T} theta_t
         ema:      a_T = decay a_{T-1} + (1 - decay) theta_T,  a_{start+1} = theta_{start+1}
 
-    and theta_T itself up to `start`. Gradients are taken at theta_T, which is what the same phase without
-    averaging would train. The bounds of arXiv 2510.15020, section 5, are for the mean over t of
-    Cov_N(theta_t), which is a mean over evaluations and needs no averaging; the parameters' average is an
-    intervention.
+    and theta_T for T <= start. Gradients are taken at theta_T, as without averaging. The bounds of arXiv
+    2510.15020, section 5, are for the mean over t of Cov_N(theta_t), which is a mean over evaluations and
+    does not involve averaged parameters. Averaging parameters is an intervention.
 
     Attributes:
         kind: "uniform" or "ema".
-        decay: of "ema", in [0, 1); it remembers about 1 / (1 - decay) updates.
-        start: updates left out at the beginning.
+        decay: decay of "ema", in [0, 1), with a memory of about 1 / (1 - decay) updates.
+        start: number of initial updates left out.
     """
 
     kind: Literal["uniform", "ema"] = "uniform"
@@ -53,13 +51,13 @@ class Averaging:
         whole("averaging.start", self.start)
 
     def of(self, rule: optax.GradientTransformation) -> optax.GradientTransformation:
-        """The rule's own updates, with the average in its state (`Averaged`).
+        """The updates of `rule`, with the average in the state (`Averaged`).
 
-        The rule must be passed the parameters, and its updates must be added to them as they are.
+        `update` requires the parameters, and the updates must be added to the parameters unchanged.
         """
 
         def init(params: Any) -> Averaged:
-            # A copy: two arrays of one state must not share memory, which the program gives away.
+            # A copy, because arrays of a donated state must not share memory.
             return Averaged(rule.init(params), jax.tree.map(jnp.copy, params), jnp.zeros((), jnp.int32))
 
         def update(gradient: Any, state: Averaged, params: Any = None) -> tuple[Any, Averaged]:

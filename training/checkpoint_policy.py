@@ -1,4 +1,4 @@
-"""Which checkpoints and evaluations a run keeps on disk, and how much they may take."""
+"""Checkpoints and evaluations that a run keeps on disk, and disk budgets."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from tasks.checks import real, whole
 
 @dataclasses.dataclass(frozen=True)
 class CheckpointPolicy:
-    """What is kept on disk.
+    """Retention of checkpoints and evaluations on disk.
 
     Attributes:
-        every_seconds: least wall time between two saves of the full state (at boundaries of the step grid, at
-            the end of a phase and on a signal in any case); 0 saves at every boundary.
-        keep: full states kept.
+        every_seconds: least wall time between two saves of the full state at boundaries of the step grid; 0
+            saves at every boundary. The end of a phase and a signal always save.
+        keep: number of full states kept.
         parameters: "evaluations" keeps the parameters of every evaluation, thinned evenly to the budget;
-            "ends" of every phase's last step only, whatever they take; "none".
+            "ends" keeps those of the last step of every phase, without a budget; "none".
         budget_mb: disk budget in MB (10^6 bytes, whole blocks of files) of all parameter checkpoints of a
             run with parameters="evaluations".
-        log_probs_mb: disk budget in MB of `log_probs/`. Where the evaluations of a phase exceed the phase's
-            share of it (in proportion to the number and size of its evaluations), the last one, the first
-            one and every k-th between are kept, with the smallest k that fits.
+        log_probs_mb: disk budget in MB of `log_probs/`, shared by the phases in proportion to the number and
+            size of evaluations. If the evaluations of a phase exceed the share, the first, the last and every
+            k-th between are kept, with the smallest k that fits.
     """
 
     every_seconds: float = 60.0
@@ -44,11 +44,10 @@ class CheckpointPolicy:
             real(f"checkpoint.{field}", getattr(self, field), above=0)
 
     def parameter_steps(self, grids: Sequence[Sequence[int]], bytes_each: int) -> list[set[int]]:
-        """For each phase, given its evaluation steps, the steps whose parameters are kept within the
-        budget.
+        """Steps per phase whose parameters are kept within the budget.
 
         Args:
-            grids: of the phases.
+            grids: evaluation steps of every phase.
             bytes_each: space on disk of one checkpoint.
 
         Raises:
@@ -69,15 +68,14 @@ class CheckpointPolicy:
     def evaluation_steps(
         self, grids: Sequence[Sequence[int]], pairs: Sequence[int], phase: int, bytes_each: int, others: int
     ) -> set[int]:
-        """The steps of one phase whose log-probabilities are kept within `log_probs_mb`.
+        """Steps of one phase whose log-probabilities are kept within `log_probs_mb`.
 
         Args:
             grids: evaluation steps of every phase.
-            pairs: number of held-out pairs (x, y) of every phase, to which the size of an evaluation is
-                proportional.
+            pairs: number of held-out pairs (x, y) of every phase; the size of an evaluation is proportional.
             phase: index of the phase.
-            bytes_each: space on disk of one of its evaluations.
-            others: space on disk of what else is in `log_probs/`.
+            bytes_each: space on disk of one evaluation of the phase.
+            others: space on disk of other data in `log_probs/`.
         """
         sizes = [len(grid) * count for grid, count in zip(grids, pairs, strict=True)]
         share = (self.log_probs_mb * 1e6 - others) * sizes[phase] / max(sum(sizes), 1)
@@ -86,9 +84,10 @@ class CheckpointPolicy:
 
 
 def thinned(grids: Sequence[Sequence[int]], room: int) -> list[set[int]]:
-    """Of each grid the last step and every k-th of the others from the first on.
+    """The last step of every grid and every k-th of the other steps from the first on.
 
-    k is the smallest for which there are at most `room` steps in all; where none is, the last steps alone.
+    k is the smallest number for which there are at most `room` steps in total. Without such a k, only the
+    last steps are kept.
     """
     ends = [{max(grid)} for grid in grids]
     others = [sorted(set(grid) - end) for grid, end in zip(grids, ends, strict=True)]

@@ -1,4 +1,4 @@
-"""Orbax checkpoints: the full state for resuming, parameters alone for asking again."""
+"""Checkpoints: the full state for resuming, parameters alone for later evaluation."""
 
 from __future__ import annotations
 
@@ -33,13 +33,15 @@ from training.processes import several
 if TYPE_CHECKING:
     import orbax.checkpoint as ocp
 
-# Orbax is imported where it is used, because training should not wait for it at its start.
+# Orbax is imported locally, because its import would delay the start of training.
 
 
 @dataclasses.dataclass(frozen=True)
 class Position:
-    """Where a saved state stands: the phase's index, the step within it, the metric lines written so far,
-    (seed, phase's name, step) of every seed that has diverged, and `tasks.drawing.DRAWS` of the run."""
+    """Position of a saved state: index of the phase, step within it, and number of metric lines so far.
+
+    It also has (seed, name of the phase, step) of every diverged seed, and `tasks.drawing.DRAWS` of the run.
+    """
 
     phase: int
     step: int
@@ -48,7 +50,7 @@ class Position:
     draws: int = 1
 
     def require_same_draws(self) -> None:
-        """Refuse a state of a run that began with other random draws: continued, it would mix both.
+        """Refuse a state of a run with another version of random draws, which would mix with the current one.
 
         Raises:
             CheckpointError: `draws` is not `tasks.drawing.DRAWS`.
@@ -67,24 +69,24 @@ _ADVICE = (
 
 
 class CheckpointError(ValueError):
-    """Checkpoints that cannot be read, in one line that says what to do."""
+    """Checkpoints that cannot be read; the message is one line with advice."""
 
 
 class Checkpoints:
-    """The checkpoints below one directory.
+    """Checkpoints in one directory.
 
-    Every save carries a SHA-256 of what was saved: a flipped bit in an array's file would otherwise come back
-    as another number. A full state is an Orbax checkpoint; parameters alone are one file per checkpoint.
+    Every checkpoint has a SHA-256 of the arrays, because a flipped bit in a file would otherwise be read as
+    another number. A full state is an Orbax checkpoint; parameters alone are one file per checkpoint.
     """
 
     def __init__(self, directory: Path, policy: CheckpointPolicy) -> None:
-        # Orbax logs a traceback a thread for what is raised here as one error.
+        # Orbax logs a traceback per thread for errors that are raised here once.
         logging.getLogger("absl").setLevel(logging.CRITICAL)
         self.policy = policy
         self._directory = directory
         self._parameters = directory / "parameters"
         self._unreadable = directory / "unreadable"
-        # What a killed process was writing. Orbax clears its own away below `state`.
+        # Partial files of a killed process; below `state`, Orbax removes them.
         for leftover in self._parameters.glob("*/.*.npz.tmp"):
             leftover.unlink(missing_ok=True)
         for folder in self._parameters.glob("*/*.orbax-checkpoint-tmp*"):
@@ -112,16 +114,16 @@ class Checkpoints:
         )
 
     def save(self, global_step: int, position: Position, state: Any) -> None:
-        """Save the full state; the write is atomic, and nothing happens if that step is saved already.
+        """Save the full state atomically; a step that is already saved is skipped.
 
         Raises:
-            OSError: the disk refuses; the checkpoints that there were stay.
-            CheckpointError: the manager did not save, because there is a later step already.
+            OSError: the disk refuses; existing checkpoints stay.
+            CheckpointError: the manager did not save, because a later step exists.
         """
         import orbax.checkpoint as ocp
 
         with _writing(self._directory):
-            # Resuming from this state does not come back to parameters that were still being written.
+            # A run resumed from this state does not save earlier parameters again, so they must be complete.
             self._wait()
             if global_step in self._states.all_steps():
                 return
@@ -145,10 +147,10 @@ class Checkpoints:
     def restore(
         self, abstract_state: Callable[[int], Any], warn: Callable[[str], None], lines: int | None = None
     ) -> tuple[Position, Any] | None:
-        """The newest usable state, None where none was ever saved; `abstract_state(phase)` gives its shapes.
+        """Newest usable state of the shapes `abstract_state(phase)`; None if none was ever saved.
 
-        A checkpoint that cannot be read, or was saved after more than `lines` lines of metrics, is named
-        through `warn`, and the one before it is tried. Those passed over move to `unreadable/`, because the
+        A checkpoint that cannot be read, or was saved after more than `lines` lines of metrics, is reported
+        through `warn`, and the previous one is tried. Skipped checkpoints move to `unreadable/`, because the
         run saves these steps again.
 
         Raises:
@@ -160,12 +162,12 @@ class Checkpoints:
         reasons: list[str] = []
         for passed, global_step in enumerate(steps):
             advice = _ADVICE
-            # Damage surfaces as whatever the library that stumbles over it raises.
+            # Damaged files cause errors of any type in the libraries that read them.
             try:
                 position, state = self._read(global_step, abstract_state)
             except Misfit as error:
                 reasons.append(f"cannot be read ({error})")
-                # Or damaged where its shapes are written down, if the one before fits.
+                # If the previous checkpoint fits, the metadata of this one may be damaged instead.
                 advice = "continue with what it was saved with, or choose another name"
             except Exception as error:
                 reasons.append(f"cannot be read ({_brief(error)})")
@@ -224,24 +226,24 @@ class Checkpoints:
             for each in [each for each in self._pending if each.done()]:
                 self._pending.remove(each)
                 each.result()
-            # What an earlier process left is replaced: training that began again may come to other numbers.
+            # Files of an earlier process are replaced, because restarted training may give other numbers.
             if path not in self._saved:
                 host = jax.tree.map(np.array, params)
                 self._saved.add(path)
                 self._pending.append(self._writer.submit(_replace_parameters, path, host))
 
     def _wait(self) -> None:
-        """Return once all parameters are on disk; raises what their writing raised, once."""
+        """Return once all parameters are on disk; raises errors of the writes once."""
         pending, self._pending = self._pending, []
         for each in pending:
             each.result()
 
     def close(self) -> None:
-        """Wait for what is being written. Raises OSError where the disk refuses it."""
+        """Wait for pending writes. Raises OSError if the disk refuses one."""
         with _writing(self._directory):
             self._writer.shutdown()
             self._wait()
-            # What was never used has nothing to write.
+            # An unused manager has nothing to write.
             if "_states" in vars(self):
                 self._states.close()
 
@@ -252,12 +254,12 @@ def _parameter_file(directory: Path, phase: str, step: int) -> Path:
 
 def _replace_parameters(path: Path, host: Any) -> None:
     write_parameters(path, host)
-    # Earlier versions of the program saved a folder for each checkpoint.
+    # Earlier versions of the program saved one folder per checkpoint.
     shutil.rmtree(path.with_suffix(""), ignore_errors=True)
 
 
 def _by_itself() -> ocp.options.MultiprocessingOptions:
-    """Of several processes the first reads and writes, and has nothing to say to the others meanwhile."""
+    """Options with which the first process reads and writes without synchronising with the others."""
     import orbax.checkpoint as ocp
 
     return ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0} if several() else None)
@@ -270,7 +272,7 @@ def _checkpointer() -> ocp.StandardCheckpointer:
 
 
 def _require_saved(metadata: Any, abstract: Any) -> None:
-    """`require_fit` on what Orbax says of the arrays that it saved."""
+    """`require_fit` on Orbax's metadata of the saved arrays."""
     require_fit(described(getattr(metadata, "tree", metadata)), described(abstract))
 
 
@@ -280,7 +282,7 @@ def _brief(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def _writing(directory: Path) -> Iterator[None]:
-    """The disk's refusals, which libraries wrap in several layers, as one line of OSError."""
+    """Context in which disk errors, which libraries wrap in several layers, become an OSError of one line."""
     try:
         yield
     except Exception as error:
@@ -295,8 +297,7 @@ def _writing(directory: Path) -> Iterator[None]:
 
 
 def saved_parameters(directory: Path) -> list[tuple[str, int]]:
-    """(phase, step) of the parameter checkpoints below a run's `checkpoints/`, in order of phase name and
-    step."""
+    """(phase, step) of the parameter checkpoints in a run's `checkpoints/`, sorted by phase name and step."""
     found = set()
     for path in (directory / "parameters").glob("*/*"):
         step = path.name.removesuffix(".npz")
@@ -306,12 +307,12 @@ def saved_parameters(directory: Path) -> list[tuple[str, int]]:
 
 
 def require_same_draws(directory: Path) -> None:
-    """`Position.require_same_draws` of the newest state below a run's `checkpoints/`; nothing is changed.
+    """`Position.require_same_draws` of the newest state in a run's `checkpoints/`; changes nothing.
 
-    Where there is no state, or none that can be read, nothing is said: `Checkpoints.restore` says it.
+    Without a readable state it does nothing, because `Checkpoints.restore` reports that.
 
     Raises:
-        CheckpointError: the run began with other random draws.
+        CheckpointError: the run began with another version of random draws.
     """
     folder = (directory / "state").absolute()
     if not folder.is_dir() or not any(folder.iterdir()):
@@ -334,17 +335,16 @@ def require_same_draws(directory: Path) -> None:
 
 
 def _position_entry(states: ocp.CheckpointManager, step: int | None) -> dict[str, Any]:
-    """What was saved with a state: the fields of its `Position`, and the SHA-256."""
+    """Metadata of a state: the fields of `Position`, and the SHA-256."""
     import orbax.checkpoint as ocp
 
     return dict(states.restore(step, args=ocp.args.Composite(position=ocp.args.JsonRestore()))["position"])
 
 
 def saved_digest(directory: Path, phase: str, step: int) -> str | None:
-    """The SHA-256 that a parameter checkpoint below a run's `checkpoints/` carries; None if it has
-    none, or is not there.
+    """SHA-256 stored in a parameter checkpoint in a run's `checkpoints/`; None if there is none.
 
-    It is read without the arrays, which `load_parameters` compares with it.
+    The arrays are not read; `load_parameters` compares them with the SHA-256.
 
     Raises:
         ValueError: the checkpoint cannot be read.
@@ -363,14 +363,14 @@ def saved_digest(directory: Path, phase: str, step: int) -> str | None:
 
 
 def load_parameters(directory: Path, phase: str, step: int, abstract: Any) -> Any:
-    """Parameters saved below a run's `checkpoints/`, with a leading axis of seeds.
+    """Parameters saved in a run's `checkpoints/`, with a leading axis of seeds.
 
     Raises:
-        ValueError: if there is no such checkpoint, and the line names those that there are, if it has other
-            names, shapes or types than `abstract`, or if it is damaged.
+        ValueError: if there is no such checkpoint (the line lists the existing ones), if names, shapes or
+            types differ from `abstract`, or if the checkpoint is damaged.
     """
     path = _parameter_file(directory, phase, step)
-    # Earlier versions of the program saved a folder for each checkpoint, with Orbax.
+    # Earlier versions of the program saved one folder per checkpoint, with Orbax.
     folder = path.with_suffix("")
     if not path.is_file() and not folder.is_dir():
         there = ", ".join(f"{name}:{number}" for name, number in saved_parameters(directory)) or "none"

@@ -1,4 +1,4 @@
-"""Objectives that weigh a sequence by how likely it is already: DCO, its step-wise variant, re-weighting."""
+"""Objectives that weight a sequence by its likelihood: DCO, step-wise DCO, re-weighting."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from tasks.checks import real
 from training.objectives import CrossEntropy, Objective, Scores
 
 LARGEST_N = 1e9
-"""Of the N of DCO: up to here N p is negligible below the p at which `log_pass` and `dco_factor` take their
+"""Largest N of DCO, for which N p is negligible below the p at which `log_pass` and `dco_factor` switch to
 limits."""
 _TINY = -60.0
 """ln p below which 1 - (1-p)^N is N p and the factor 1, to the last digit of float64: N p < 1e-17."""
 
 
 def log_miss(log_p: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
-    """ln(1 - p) from ln p, to the precision of ln p: p = 1 has -inf, as has what rounding carries beyond."""
+    """ln(1 - p) from ln p, to the precision of ln p; -inf at p = 1, and at p > 1 by rounding."""
     log_p = jnp.minimum(log_p, 0.0)
     likely = log_p > -math.log(2)
-    # Twice, because the gradient would otherwise be NaN where the branch that is not taken is infinite.
+    # Inner `where`s, because the gradient would be NaN if the branch that is not taken is infinite.
     near = jnp.log(-jnp.expm1(jnp.where(likely, log_p, -1.0)))
     far = jnp.log1p(-jnp.exp(jnp.where(likely, -1.0, log_p)))
     return jnp.where(likely, near, far)
@@ -33,10 +33,10 @@ def log_miss(log_p: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def log_pass(log_p: Float[Array, "*batch"], n: float) -> Float[Array, "*batch"]:
-    """ln(1 - (1-p)^n) from ln p: ln of the chance that one of n draws hits an event of probability p, nats.
+    """ln(1 - (1-p)^n) in nats from ln p: ln of the probability that one of n draws hits an event of chance p.
 
-    Exact to the precision of ln p for p from below 1e-300 to 1 - 1e-12 and beyond, in float32 too: p itself
-    is never formed where it would underflow, nor 1 - p where it would cancel. Its derivative by ln p is
+    Exact to the precision of ln p for p from below 1e-300 to 1 - 1e-12 and beyond, also in float32: p is
+    never formed where it would underflow, nor 1 - p where it would cancel. The derivative by ln p is
     `dco_factor`.
 
     Example:
@@ -52,11 +52,12 @@ def log_pass(log_p: Float[Array, "*batch"], n: float) -> Float[Array, "*batch"]:
 
 
 def dco_factor(log_p: Float[Array, "*batch"], n: float) -> Float[Array, "*batch"]:
-    """F(n, p) = n p (1-p)^(n-1) / (1 - (1-p)^n) from ln p: what the gradient of DCO is of cross-entropy's.
+    """F(n, p) = n p (1-p)^(n-1) / (1 - (1-p)^n) from ln p: the gradient of DCO over that of cross-entropy.
 
-    Between 1 for p -> 0 and, for n > 1, 0 for p -> 1; F(1, p) = 1. About half at p = 1.26/n for a large n.
+    F decreases from 1 for p -> 0 to, for n > 1, 0 for p -> 1; F(1, p) = 1. F is about 1/2 at p = 1.26/n for
+    large n. The precision is that of `log_pass`.
 
-    Source: arXiv 2502.07154, the factor of its DCO loss. Exact as `log_pass`.
+    Source: arXiv 2502.07154, the factor of the DCO loss.
 
     Example:
         >>> [round(float(value), 4) for value in dco_factor(jnp.log(jnp.array([1e-3, 0.5])), 4)]
@@ -77,18 +78,17 @@ def _log_pass_jvp(n: float, primals: tuple[Array], tangents: tuple[Array]) -> tu
 
 @dataclasses.dataclass(frozen=True)
 class DCO(Objective):
-    """Direct coverage optimisation: the loss -ln(1 - (1-p)^n) with p = pi(y|x), the log-probability that none
-    of n responses is y.
+    """Direct coverage optimisation: the loss -ln(1 - (1-p)^n) with p = pi(y|x).
 
-    Its gradient is `dco_factor`(n, p) times cross-entropy's: a sequence that n responses will find anyway,
-    p well above 1/n, is left alone, and the model never grows over-confident by it. n = 1 is cross-entropy.
-    The source also replaces sequences of negligible factor in a batch by others; here they stay in, with a
-    gradient of about 0.
+    The loss is -ln of the probability that one of n responses is y. The gradient is `dco_factor`(n, p) times
+    that of cross-entropy: a sequence with p well above 1/n has almost no gradient, which avoids
+    over-confidence. n = 1 is cross-entropy. The source replaces sequences of negligible factor in a batch;
+    here they stay, with a gradient of about 0.
 
     Source: arXiv 2502.07154.
 
     Attributes:
-        n: number of responses that the model is trained for, the source's N'.
+        n: number of responses that the model is trained for, N' in the source.
     """
 
     n: float = 16
@@ -97,22 +97,22 @@ class DCO(Objective):
         real("objective.n", self.n, least=1, most=LARGEST_N)
 
     def losses(self, scores: Scores) -> Float[Array, "*batch"]:
-        """Loss of each sequence."""
+        """Loss per sequence."""
         return -log_pass(scores.log_probs, self.n)
 
 
 @dataclasses.dataclass(frozen=True)
 class StepwiseDCO(Objective):
-    """DCO of each step: -sum_t ln(1 - (1 - pi(y_t|x, y_<t))^n), a token of the response being a step.
+    """DCO per step: -sum_t ln(1 - (1 - pi(y_t|x, y_<t))^n), where a step is a token of the response.
 
-    The source has a proof's tactics as steps. n is about the number of continuations that stay likely at each
-    step, so that of the order of n^H responses find a sequence of H steps that are all in doubt; where few of
-    them are, `DCO` with N near n.
+    In the source the steps are tactics of a proof. n is about the number of continuations that stay likely
+    per step, so that order n^H responses are necessary for a sequence of H uncertain steps. With few
+    uncertain steps it is close to `DCO` with N near n.
 
-    Source: arXiv 2502.07154, its step-wise loss for theorem proving.
+    Source: arXiv 2502.07154, the step-wise loss for theorem proving.
 
     Attributes:
-        n: number of tries at each step, the source's N_eff.
+        n: number of attempts per step, N_eff in the source.
     """
 
     n: float = 4
@@ -121,25 +121,25 @@ class StepwiseDCO(Objective):
         real("objective.n", self.n, least=1, most=LARGEST_N)
 
     def losses(self, scores: Scores) -> Float[Array, "*batch"]:
-        """Loss of each sequence."""
+        """Loss per sequence."""
         return -jnp.sum(jnp.where(scores.mask, log_pass(scores.tokens, self.n), 0.0), axis=-1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Reweighted(CrossEntropy):
-    """Cross-entropy with each sequence weighted by its own loss -ln p, p = pi(y|x):
+    """Cross-entropy -ln p, p = pi(y|x), with a weight per sequence:
 
-        hard:  (1 - p)^gamma, which turns away from sequences that are known (focal loss, arXiv 1708.02002);
-        easy:  p^gamma over its mean in the batch, which turns away from those that are not: its gradient has
-               the direction of that of (1 - p^gamma)/gamma (generalised cross-entropy, arXiv 1805.07836), at
-               gamma = 1 of that of 1 - Pass@1.
+        hard:  (1 - p)^gamma, small for learned sequences (focal loss, arXiv 1708.02002);
+        easy:  p^gamma over the batch mean of p^gamma, small for sequences not yet learned. The gradient has
+               the direction of that of (1 - p^gamma)/gamma (generalised cross-entropy, arXiv 1805.07836), and
+               of that of 1 - Pass@1 at gamma = 1.
 
     No gradient flows through the weight, unlike in the first source.
 
-    The second source does not divide by the mean, nor does this objective when it is called: a loss is then
-    p^gamma times -ln p. In training the program divides, in log space, because p^gamma of a long response is
-    below the smallest float and the undivided gradient 0. The direction of a batch's gradient is the
-    source's. Its length is that of a mean with weights of mean 1, as cross-entropy's.
+    The second source does not divide by the mean, nor does a call of this objective, whose loss is p^gamma
+    times -ln p. In training the program divides, in log space, because p^gamma of a long response underflows
+    and the gradient would be 0. The direction of the batch gradient is that of the source; the length is that
+    of a mean with weights of mean 1, as for cross-entropy.
 
     Attributes:
         favour: "hard" or "easy".
@@ -157,16 +157,16 @@ class Reweighted(CrossEntropy):
 
     @property
     def weighs(self) -> bool:
-        """True where easy sequences are favoured, whose weights may all be too small for a float."""
+        """True for "easy", where the weights of all sequences may underflow."""
         return self.favour == "easy"
 
     def losses(self, scores: Scores) -> Float[Array, "*batch"]:
-        """Cross-entropy of each sequence, times its weight where `favour` is "hard"."""
+        """Cross-entropy per sequence, times the weight if `favour` is "hard"."""
         loss = super().losses(scores)
         if self.weighs:
             return loss
         return jnp.exp(self.gamma * log_miss(jax.lax.stop_gradient(scores.log_probs))) * loss
 
     def log_weights(self, scores: Scores) -> Float[Array, "*batch"]:
-        """gamma ln p of each sequence, the weight where `favour` is "easy"."""
+        """Log-weights gamma ln p per sequence, for `favour` "easy"."""
         return self.gamma * jnp.minimum(scores.log_probs, 0.0)

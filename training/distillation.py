@@ -1,4 +1,4 @@
-"""Distillation with truncated gradients: no token counts beyond a budget of KL divergence.
+"""Distillation with gradients truncated at a budget of KL divergence.
 
 Source: Coverage Principle, arXiv 2510.15020, section 6.2, equations 24 to 26.
 """
@@ -23,10 +23,10 @@ from training.objectives import Objective, Scores
 def truncation_weights(
     token_kl: Float[Array, "*batch horizon"], budget: Float[Array, ""] | float
 ) -> Float[Array, "*batch horizon"]:
-    """alpha_h: 1 while eps_1 + ... + eps_h <= A, (A - sum before h)/eps_h at the token that crosses A, 0
-    after.
+    """Weights alpha_h with sum_h alpha_h eps_h = min{A, sum_h eps_h}.
 
-    So sum_h alpha_h eps_h = min{A, sum_h eps_h}. No gradient flows through the weights.
+    alpha_h is 1 while eps_1 + ... + eps_h <= A, (A - sum before h)/eps_h at the token that crosses A, and 0
+    after. No gradient flows through the weights.
 
     Args:
         token_kl: eps_h = KL(teacher(.|x, y_<h) || student(.|x, y_<h)) >= 0 in nats; 0 on padding.
@@ -34,7 +34,7 @@ def truncation_weights(
     """
     eps = jax.lax.stop_gradient(token_kl)
     total = jnp.cumsum(eps, axis=-1)
-    # Shifted, not total - eps: what comes after an infinite eps must be infinite and not NaN.
+    # A shift instead of total - eps, which would be NaN after an infinite eps.
     before = jnp.concatenate([jnp.zeros_like(total[..., :1]), total[..., :-1]], axis=-1)
     crossing = jnp.clip((budget - before) / jnp.where(eps > 0, eps, 1.0), 0.0, 1.0)
     return jnp.where(total <= budget, 1.0, jnp.where(before > budget, 0.0, crossing))
@@ -48,8 +48,10 @@ def truncated_gradient(
     response: Int[Array, " horizon"],
     budget: Float[Array, ""] | float,
 ) -> Float[Array, " dimension"]:
-    """sum_h alpha_h grad_theta ln pi_theta(y_h | x, y_<h) of a linear student with a linear teacher; an
-    infinite budget gives the gradient of the sequence."""
+    """sum_h alpha_h grad_theta ln pi_theta(y_h | x, y_<h) for a linear student and a linear teacher.
+
+    An infinite budget gives the gradient of the sequence.
+    """
     weights = truncation_weights(token_kls(features, theta_star, theta, prompt, response), budget)
     return weights @ token_gradients(features, theta, prompt, response)
 
@@ -57,8 +59,10 @@ def truncated_gradient(
 def teacher_kls(
     teacher: Float[Array, "*batch vocab"], student: Float[Array, "*batch vocab"]
 ) -> Float[Array, "*batch"]:
-    """KL(teacher || student) in nats from the logarithms of both laws; the teacher's may be -inf, and is so
-    everywhere at a prefix that it never writes, where this is 0."""
+    """KL(teacher || student) in nats from log-probabilities; those of the teacher may be -inf.
+
+    At a prefix of probability 0 under the teacher, all of them are -inf and the KL is 0.
+    """
     ahead = jnp.where(teacher > -jnp.inf, teacher - student, 0.0)
     return jnp.maximum(jnp.sum(jnp.exp(teacher) * ahead, axis=-1), 0.0)
 
@@ -71,8 +75,8 @@ class TruncatedDistillation(Objective):
         eps_t = KL(pi_D(.|x, y_<t) || pi(.|x, y_<t)),
 
     with the weights of `truncation_weights`, through which no gradient flows. A response counts up to the
-    token at which the model's divergence from the teacher reaches ln N, whatever its length. Sequences that
-    the model has learned to less than ln N count whole, as in cross-entropy, to which N -> infinity leads.
+    token at which the divergence from the teacher reaches ln N. Sequences of smaller divergence count fully,
+    as in cross-entropy, which is the limit N -> infinity.
 
     Attributes:
         n: N > 1.
@@ -80,7 +84,7 @@ class TruncatedDistillation(Objective):
     Source: Coverage Principle, arXiv 2510.15020, section 6.2, equations 24 to 26.
 
     Raises:
-        ValueError: n out of range; when called, scores without distributions or teacher.
+        ValueError: n out of range; on a call, scores without distributions or teacher.
     """
 
     n: float = 16.0
@@ -90,11 +94,11 @@ class TruncatedDistillation(Objective):
 
     @property
     def needs_teacher(self) -> bool:
-        """The weights compare the model with pi_D."""
+        """True, because the weights compare the model with pi_D."""
         return True
 
     def losses(self, scores: Scores) -> Float[Array, "*batch"]:
-        """The weighted loss of each sequence, in nats."""
+        """Weighted loss per sequence, in nats."""
         if scores.teacher is None or scores.distributions is None:
             raise ValueError("scores: without distributions or teacher; the weights compare them")
         eps = jnp.where(scores.mask, teacher_kls(scores.teacher, scores.distributions), 0.0)
@@ -105,8 +109,9 @@ class TruncatedDistillation(Objective):
 def enumerated_teacher(
     task: Task, latent: Any, response: Int[Array, " response"]
 ) -> Float[Array, "response vocab"]:
-    """ln pi_D(a | x, y_<h) in nats at every prefix of a response, from the list of all responses of the
-    prompt: a teacher for tasks that enumerate. -inf everywhere at a prefix that pi_D never writes.
+    """ln pi_D(a | x, y_<h) in nats at every prefix of a response, from the enumeration of all responses.
+
+    At a prefix of probability 0 under pi_D all values are -inf.
 
     Raises:
         ValueError: a task that does not enumerate its responses.
@@ -123,8 +128,9 @@ def enumerated_teacher(
 
 
 def distillation_learning_rate(bound: float, variance: float, steps: int, n: float) -> float:
-    """eta = min{1/((64 ln N + 2) B^2), (T sigma*^2 ln N)^(-1/2)}, the choice of Theorem 6.2, with
-    1/(256 B^2 ln N) in place of the first term where that is smaller: the constant of Lemma I.11 needs it.
+    """eta = min{1/((64 ln N + 2) B^2), (T sigma*^2 ln N)^(-1/2), 1/(256 B^2 ln N)}.
+
+    The first two terms are the choice of Theorem 6.2; the constant of Lemma I.11 requires the third.
     """
     budget = math.log(n)
     largest = min(1 / ((64 * budget + 2) * bound**2), 1 / (256 * bound**2 * budget))
@@ -132,7 +138,9 @@ def distillation_learning_rate(bound: float, variance: float, steps: int, n: flo
 
 
 def stopped_kl_rate(learning_rate: float, variance: float, steps: int, n: float) -> float:
-    """4/(eta T) + 2 eta (32 ln N + 1) sigma*^2, in nats: what the mean over the iterates of
-    D_N = E min{ln N, sum_h eps_h} stays below in expectation, for eta <= 1/(256 B^2 ln N) (proof of Theorem
-    6.2); Cov_N <= 2 D_N/(ln N - 1)."""
+    """Bound 4/(eta T) + 2 eta (32 ln N + 1) sigma*^2, in nats, on the expected mean of D_N over the iterates.
+
+    D_N = E min{ln N, sum_h eps_h}, and Cov_N <= 2 D_N/(ln N - 1). The bound holds for
+    eta <= 1/(256 B^2 ln N) (proof of Theorem 6.2).
+    """
     return 4 / (learning_rate * steps) + 2 * learning_rate * (32 * math.log(n) + 1) * variance

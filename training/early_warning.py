@@ -1,8 +1,8 @@
-"""A warning during training: cross-entropy improves, but coverage probably gets worse.
+"""Warnings during training: cross-entropy improves, but coverage probably gets worse.
 
-Beside every evaluation the host compares the held-out responses' log-probabilities with those of the phase's
-earlier evaluations. No pi_D enters: one response a prompt, as a practitioner has. What it says is in the
-records (`warning/...`) and, when an alarm starts, in one line.
+At every evaluation the host compares the log-probabilities of held-out responses with those at earlier
+evaluations of the phase. The warning uses one response per prompt and does not use pi_D. Results are in the
+records (`warning/...`), and one line is printed when an alarm starts.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from training.sink import Record, Sink
 
 @dataclasses.dataclass(frozen=True)
 class EarlyWarning:
-    """Which statistic raises an alarm, and where: `metrics.early_warning`, `experiments.early_warning`.
+    """Statistic and threshold of an alarm: see `metrics.early_warning`, `experiments.early_warning`.
 
     Attributes:
-        kind, parameter: of the statistic; for the tournaments the parameter is N.
-        threshold: an alarm is a value beyond it.
+        kind, parameter: the statistic; for the tournaments the parameter is N.
+        threshold: a larger value is an alarm.
 
     Raises:
-        ValueError: one line for a statistic that does not exist, or a threshold that is no number >= 0.
+        ValueError: in one line, for an unknown statistic or a threshold that is not a number >= 0.
     """
 
     kind: str = "net_tournament"
@@ -49,15 +49,15 @@ class EarlyWarning:
 
     @property
     def statistic(self) -> Statistic:
-        """The statistic."""
+        """Statistic of `kind` and `parameter`."""
         return Statistic(self.kind, self.parameter)
 
 
 class Watch:
-    """The log-probabilities of a phase's evaluations so far, and what they say of the newest one.
+    """Monitor of the log-probabilities of a phase's evaluations so far.
 
-    Everything follows from these arrays, which a run keeps in `log_probs/`: a resumed run recalls them and
-    writes the same records. Memory: 8 bytes a seed, evaluation and held-out prompt.
+    The state consists of arrays that a run keeps in `log_probs/`, so a resumed run recalls them and writes
+    the same records. Memory: 8 bytes per seed, evaluation and held-out prompt.
     """
 
     def __init__(self, settings: EarlyWarning) -> None:
@@ -70,10 +70,10 @@ class Watch:
         self._alarmed: set[int] = set()
 
     def recall(self, phase: str, held_out: HeldOut, found: Iterable[tuple[int, np.ndarray]]) -> None:
-        """Take up the phase's recorded evaluations, (step, log_prob) in order, without a word."""
+        """Load the recorded evaluations of the phase, (step, log_prob) in order, without messages."""
         for step, log_prob in found:
             self._take(phase, held_out, step, log_prob)
-        # Whether an alarm goes on depends on the newest evaluation alone.
+        # Whether an alarm continues depends on the newest evaluation only.
         self._values(range(len(self._history)))
 
     def observe(
@@ -86,9 +86,11 @@ class Watch:
         alive: Sequence[int],
         sink: Sink,
     ) -> None:
-        """Put `warning/alarm` (0 or 1) and, where an earlier evaluation has the higher cross-entropy,
-        `warning/value` and `warning/since`, its step, into the records of the seeds that live; one line for
-        the alarms that start. Evaluators that score no held-out responses are left alone.
+        """Add warnings to the records of the live seeds, and print one line for the alarms that start.
+
+        `warning/alarm` is 0 or 1. If an earlier evaluation has higher cross-entropy, `warning/value` is the
+        statistic and `warning/since` the step of that evaluation. Nothing is added if no evaluator scores
+        held-out responses.
         """
         found = [own["log_prob"] for own in scores.values() if "log_prob" in own]
         if not found:
@@ -101,7 +103,7 @@ class Watch:
             heads[index]["warning/alarm"] = int(alarm)
             if strongest.earlier >= 0:
                 since = self._steps[strongest.earlier]
-                # Fewer digits than a sum's rounding could reach: a resumed run writes the same bytes.
+                # Fewer digits than rounding of a sum affects, so that a resumed run writes the same bytes.
                 value = float(f"{strongest.value:.9g}")
                 heads[index] |= {"warning/value": value, "warning/since": since}
                 if alarm and index not in before:

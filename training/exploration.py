@@ -1,4 +1,4 @@
-"""Bonuses that pay a policy for responses unlike the others of their prompt."""
+"""Exploration bonuses for responses that differ from the other responses to a prompt."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from training.sources import Bonus, Policy, TrainingBatch
 def elliptic_bonus(
     features: Float[Array, "*batch samples width"], ridge: float, weight: float
 ) -> Float[Array, "*batch samples"]:
-    """weight h' V^-1 h, V = ridge I + sum of h h' over the group, for features centred within their group.
+    """weight h' V^-1 h, V = ridge I + sum of h h' over the group, for features centred within the group.
 
     With G the Gram matrix of the centred features, h_i' V^-1 h_i = [G (G + ridge I)^-1]_ii, so that the
-    matrix to be decomposed has as many rows as there are responses, however wide the features are. Without
-    the weight each lies in [0, 1), and their sum is below the number of responses less 1.
+    decomposed matrix has one row per response for any width of the features. Without the weight every bonus
+    is in [0, 1), and the sum is below the number of responses minus 1.
 
     Source: arXiv 2510.11686, section 4.
     """
     centred = features - jnp.mean(features, axis=-2, keepdims=True)
     values, vectors = jnp.linalg.eigh(centred @ jnp.swapaxes(centred, -1, -2))
-    # Centring leaves an eigenvalue 0, which rounding may make negative.
+    # Centring creates an eigenvalue 0, which rounding may make negative.
     values = jnp.maximum(values, 0.0)
     shares = values / (values + ridge)
     return weight * jnp.sum(jnp.square(vectors) * shares[..., None, :], axis=-1)
@@ -36,17 +36,17 @@ def elliptic_bonus(
 class RepresentationBonus(Bonus):
     """Reward + weight h' V^-1 h, h the mean of a response's last hidden states, within a prompt's group.
 
-    A group without a correct response gets no bonus: novelty alone is not to be learned.
+    A group without a correct response gets no bonus, so that novelty alone is not learned.
 
     Attributes:
         ridge: lambda > 0 of V = lambda I + sum h h'.
         weight: beta >= 0.
 
-    Source: representation-based exploration, arXiv 2510.11686, section 4; its values are the defaults. Its
-    authors find that it helps strong models, not tiny ones.
+    Source: representation-based exploration, arXiv 2510.11686, section 4; defaults are the paper's. The
+    authors report a benefit for strong models, not for tiny ones.
 
     Raises:
-        ValueError: a field out of range; when called, a model whose last layer is no matrix, or a batch
+        ValueError: a field out of range; on a call, a model whose last layer is not a matrix, or a batch
             without rewards.
     """
 
@@ -58,7 +58,7 @@ class RepresentationBonus(Bonus):
         real("bonus.weight", self.weight, least=0)
 
     def __call__(self, policy: Policy, batch: TrainingBatch) -> Float[Array, "batch samples"]:
-        """The bonus of each response."""
+        """Bonus per response."""
         rewards = _rewards_of(batch)
         features = response_features(
             policy.model, policy.params, batch.prompt, batch.prompt_mask, batch.responses, batch.response_mask
@@ -69,19 +69,19 @@ class RepresentationBonus(Bonus):
 
 @dataclasses.dataclass(frozen=True)
 class CountBonus(Bonus):
-    """Reward + weight/m for a response with m copies in its prompt's group, itself counted.
+    """Reward + weight/m for a response with m copies in the prompt's group, itself included.
 
-    `RepresentationBonus` for a representation that knows nothing but equality. As its ridge goes to 0, with
-    features of different responses that are affinely independent (as many dimensions as different responses
-    less 1 allow it), that bonus becomes weight (1/m - 1/S) in a group of S: h' V^-1 h is then the leverage of
-    a regression on which response it is. It differs from this one by a constant, which no advantage sees
-    (derived). A group without a correct response gets no bonus, as there.
+    This is `RepresentationBonus` for a representation of equality alone. Let the features of distinct
+    responses be affinely independent, which requires a dimension of at least the number of distinct responses
+    minus 1. As ridge tends to 0, h' V^-1 h is the leverage of a regression on the identity of the response,
+    and the bonus tends to weight (1/m - 1/S) in a group of S. The two bonuses then differ by a constant,
+    which does not affect advantages (derived). A group without a correct response gets no bonus.
 
     Attributes:
         weight: beta >= 0.
 
     Raises:
-        ValueError: a field out of range; when called, a batch without rewards.
+        ValueError: a field out of range; on a call, a batch without rewards.
     """
 
     weight: float = 0.01
@@ -90,7 +90,7 @@ class CountBonus(Bonus):
         real("bonus.weight", self.weight, least=0)
 
     def __call__(self, policy: Policy, batch: TrainingBatch) -> Float[Array, "batch samples"]:
-        """The bonus of each response."""
+        """Bonus per response."""
         rewards = _rewards_of(batch)
         shown = jnp.where(batch.response_mask, batch.responses, -1)
         same = jnp.all(shown[:, :, None] == shown[:, None, :], axis=-1)

@@ -1,4 +1,4 @@
-"""The batch of a step: prompts drawn from the phase's streams, and their responses."""
+"""Batches of a step: prompts drawn from the phase's streams, and responses."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def batch_of_step(
 ) -> Example:
     """The batch of `step`: fresh examples, or examples of the fixed data set drawn with replacement.
 
-    Example i of a data set is `sample` of the key (seed, "train", phase, "data", i): the set is fixed and
-    never stored. Every example has a key of its own, so that share `part` of `parts` equal ones holds the
-    same examples whoever makes it.
+    Example i of a data set is `sample` of the key (seed, "train", phase, "data", i), so the data set is fixed
+    and never stored. Every example has one key, so that share `part` of `parts` equal shares does not depend
+    on the device.
     """
 
     def own(drawn: Array) -> Array:
@@ -46,8 +46,10 @@ def responses_of_step(
     fixed: Params = (),
     policy: Policy | None = None,
 ) -> TrainingBatch:
-    """The prompts of `batch_of_step`, answered by the phase's source: with the parameters `fixed`, or on
-    policy; and pi_D's laws at every prefix of the answers, if the phase's objective needs them."""
+    """Prompts of `batch_of_step` with responses of the phase's source, under `fixed` or `policy`.
+
+    If the phase's objective needs a teacher, pi_D's laws at every prefix of the responses are included.
+    """
     examples = batch_of_step(phase, seed, step, part, parts)
     key = stream(seed, "train", phase.name, "rollouts", step)
     keys = _share(jax.random.split(key, phase.batch_size), part, parts)

@@ -1,4 +1,4 @@
-"""What a process trains with that leaves files and terminal to the first one."""
+"""Sink and checkpoints of processes that leave files and terminal to the first process."""
 
 from __future__ import annotations
 
@@ -13,67 +13,67 @@ from training.sink import Record, Sink
 
 
 class SilentSink(Sink):
-    """A sink that keeps nothing."""
+    """Sink without output."""
 
     def metrics(self, records: Sequence[Record]) -> None:
-        """Nothing."""
+        """Do nothing."""
         return
 
     def timing(self, record: Record) -> None:
-        """Nothing."""
+        """Do nothing."""
         return
 
     def arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
-        """Nothing."""
+        """Do nothing."""
         return
 
     def histogram(self, name: str, global_step: int, values: np.ndarray, weights: np.ndarray) -> None:
-        """Nothing."""
+        """Do nothing."""
         return
 
     def table(
         self, name: str, global_step: int, columns: Sequence[str], rows: Sequence[Sequence[Any]]
     ) -> None:
-        """Nothing."""
+        """Do nothing."""
         return
 
     def progress(self, phase: str, step: int, total: int, info: Mapping[str, float]) -> None:
-        """Nothing."""
+        """Do nothing."""
         return
 
     def message(self, text: str) -> None:
-        """Nothing."""
+        """Do nothing."""
         return
 
     def flush(self) -> None:
-        """Nothing."""
+        """Do nothing."""
         return
 
     def rewind(self, position: int) -> None:
-        """Nothing."""
+        """Do nothing."""
         return
 
     def position(self) -> int:
-        """No lines."""
+        """Number of lines: 0."""
         return 0
 
 
 class SilentCheckpoints(Checkpoints):
-    """Checkpoints that another process writes and reads: only the policy is the same."""
+    """Checkpoints that another process reads and writes, with the policy of that process."""
 
     def __init__(self, policy: CheckpointPolicy) -> None:
         self.policy = policy
 
     def save(self, global_step: int, position: Position, state: Any) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def restore(
         self, abstract_state: Callable[[int], Any], warn: Callable[[str], None], lines: int | None = None
     ) -> None:
-        """Nothing: the first process says what it found."""
+        """None, because the first process shares the restored state."""
 
     def save_parameters(self, phase: str, step: int, params: Any) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def close(self) -> None:
-        """Nothing."""
+        """Do nothing."""

@@ -1,4 +1,4 @@
-"""The host's side of training: dispatch, read back, report, save, stop."""
+"""Host side of training: dispatch, read back, report, save, stop."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ from training.sources import base_of, of_base
 from training.table import COLUMNS, sample_table
 
 NOT_FINITE = "loss or gradient is not finite"
-"""How the message of `TrainingDiverged`, and the status of a run that it ended, begins."""
+"""Beginning of the message of `TrainingDiverged` and of the status of a diverged run."""
 
 
 class TrainingDiverged(RuntimeError):
-    """Every seed's loss or gradient stopped being finite; the message names the phase and the steps."""
+    """No seed has a finite loss and gradient; the message states the phase and the steps."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """How a run ended.
+    """Outcome of a run.
 
     Attributes:
         params: final parameters with a leading axis of seeds.
-        failed: seed -> (phase, step) at which its loss stopped being finite.
-        stopped: why the run was stopped before its end, or None.
+        failed: seed -> (phase, step) of the first loss that is not finite.
+        stopped: reason of an early stop, or None.
     """
 
     params: Any
@@ -51,7 +51,7 @@ class Outcome:
 
 @dataclasses.dataclass
 class _Pending:
-    """What one boundary of the step grid still has to report; the device may still be computing it."""
+    """Results of one boundary of the step grid not yet reported; the device may still compute them."""
 
     step: int
     log: Any
@@ -62,26 +62,26 @@ class _Pending:
 class Trainer:
     """Trains one model through a sequence of phases, all seeds at once.
 
-    Of several processes, each runs a trainer of the same run. They stop at the same boundary, as soon as one
-    of them is asked to; the first decides when to save, and what to resume from.
+    With several processes, every process runs one trainer. All stop at the same boundary once one is asked to
+    stop. The first process decides when to save and from which state to resume.
 
     Args:
         model: the model.
-        phases: in order; parameters pass from one to the next, optimizers start afresh.
+        phases: phases in order; parameters pass from one to the next, optimizers are reinitialised.
         seeds: initialisation and data of seed s depend on s alone.
-        evaluators: what is measured.
-        held_out: the held-out set of each phase.
-        sink: where results go; of several processes, the first one's gets them all.
-        checkpoints: where states are saved; None saves nothing. A state fits every layout.
-        stop: asked at every boundary; a reason (text) makes the run save and leave.
-        table_prompts: prompts of the held-out set whose sampled responses are tabulated at the end of every
+        evaluators: the evaluators.
+        held_out: one held-out set per phase.
+        sink: output; with several processes, the sink of the first process gets all results.
+        checkpoints: storage of states; None saves nothing. A state fits every layout.
+        stop: called at every boundary; a reason (text) makes the run save and stop.
+        table_prompts: number of held-out prompts whose sampled responses are tabulated at the end of every
             phase.
-        batching: how the seeds of one device are computed, see `over_seeds`.
+        batching: computation of the seeds of one device, see `over_seeds`.
         layout: the devices, see `choose_layout`; None chooses.
-        fixed: parameters of the base model that the phases' sources and evaluators need, with a leading axis
-            of seeds; of several processes, the first one's.
-        start_from_fixed: whether training starts from `fixed` too, and not from fresh parameters.
-        early_warning: when to say that coverage probably gets worse; None says nothing.
+        fixed: parameters of the base model for the phases' sources and evaluators, with a leading axis of
+            seeds; with several processes, those of the first process.
+        start_from_fixed: True to start training from `fixed` instead of fresh parameters.
+        early_warning: settings of the early warning; None for no warnings.
     """
 
     def __init__(
@@ -129,12 +129,14 @@ class Trainer:
     def _first_parameters(self) -> Params:
         if not self._start_from_fixed:
             return self.programs[0].init(self._seeds)
-        # A copy, because the state's memory is given away at the first step.
+        # A copy, because the memory of the state is donated at the first step.
         return jax.tree.map(jnp.copy, self._fixed)
 
     def _check_model(self, params: Params) -> None:
-        """`check_model` with one seed's parameters, on prompts of the first held-out set. The first process
-        checks and shares the outcome."""
+        """`check_model` with the parameters of one seed, on prompts of the first held-out set.
+
+        The first process checks and shares the outcome.
+        """
         problem = None
         if leads():
             one = jax.tree.map(lambda leaf: np.asarray(leaf.addressable_shards[0].data)[0], params)
@@ -155,10 +157,10 @@ class Trainer:
         """Train from the newest checkpoint, or from the start, to the end.
 
         Raises:
-            TrainingDiverged: once no seed is left whose loss is finite. What was saved before stays.
-            CheckpointError: the run began with other random draws, see `tasks.drawing.DRAWS`.
-            ModelError: a model that reads the token it must predict, or does not sample what it scores: see
-                `models.check_model`. A run that is resumed is not asked again.
+            TrainingDiverged: once no seed has a finite loss. Saved files stay.
+            CheckpointError: the run began with another version of random draws, see `tasks.drawing.DRAWS`.
+            ModelError: a model that reads the token it must predict, or samples another law than it scores:
+                see `models.check_model`. A resumed run is not checked again.
         """
         start = self._restore()
         if start is None:
@@ -204,7 +206,7 @@ class Trainer:
         found = self.checkpoints.restore(abstract, self.sink.message, self.sink.position())
         if not several():
             return found
-        # The files are the first process's: the others are told.
+        # Only the first process reads files, and shares the result.
         said = share(None if found is None else dataclasses.asdict(found[0]))[0]
         if said is None:
             return None
@@ -215,7 +217,7 @@ class Trainer:
     def _run_phase(
         self, index: int, program: Program, state: TrainState, after: int
     ) -> tuple[TrainState, str | None]:
-        """Run the phase's boundaries after step `after` (-1: from its very start)."""
+        """Run the boundaries of the phase after step `after` (-1: from the start)."""
         phase = self.phases[index]
         evaluations = set(phase.schedule.steps(phase.steps))
         began = time.monotonic()
@@ -228,7 +230,7 @@ class Trainer:
             if boundary > done:
                 state, log = program.run(state, self._seeds, done, boundary, self._fixed)
             scores = program.score(state.evaluated, self._fixed) if boundary in evaluations else None
-            # While the device computes this boundary, the host reports the one before.
+            # The host reports the previous boundary while the device computes this one.
             self._report(index, pending)
             pending = _Pending(boundary, log, scores, self._grid.copy(state.failed_at))
             jax.block_until_ready(log)
@@ -259,13 +261,13 @@ class Trainer:
         return state, stopped
 
     def _report(self, index: int, pending: _Pending | None) -> None:
-        """Write the records of a boundary, the ones of failed seeds left out."""
+        """Write the records of a boundary, without failed seeds."""
         if pending is None:
             return
         phase, held_out = self.phases[index], self.held_out[index]
         failed_at = np.asarray(pending.failed_at)
         if pending.scores is not None:
-            # An update may break a model after the last finite loss: the evaluation is the first to see it.
+            # An update may break a model after the last finite loss, which the evaluation detects first.
             failed_at = np.where((failed_at < 0) & any_nan(pending.scores), pending.step, failed_at)
         self._note_failures(phase, failed_at)
         alive = [i for i, seed in enumerate(self.seeds) if seed not in self.failed]
@@ -304,10 +306,10 @@ class Trainer:
             raise TrainingDiverged(f"{NOT_FINITE}: {where}; lower optimizer.learning_rate")
 
     def _keep_arrays(self, index: int, step: int, arrays: dict[str, np.ndarray]) -> None:
-        """Keep an evaluation's per-example arrays if the budget of `log_probs/` has room for that step.
+        """Write the per-example arrays of an evaluation if the budget of `log_probs/` includes the step.
 
-        Which steps it has room for depends on the settings and on the arrays' size alone, so that a resumed
-        run decides alike.
+        The included steps depend only on the settings and the size of the arrays, so that a resumed run
+        includes the same steps.
         """
         if index not in self._array_steps:
             self._array_steps[index] = self._affordable(index, arrays)
@@ -342,7 +344,7 @@ class Trainer:
                 )
 
     def _note_stillness(self, phase: Phase, step: int, still: Sequence[int]) -> None:
-        """Say, once a phase and seed, that a seed had no gradient at all over a whole log interval."""
+        """Report, once per phase and seed, that a seed had gradient 0 over a whole log interval."""
         new = [self.seeds[i] for i in still if (phase.name, self.seeds[i]) not in self._still]
         self._still |= {(phase.name, seed) for seed in new}
         if new:
@@ -355,8 +357,7 @@ class Trainer:
             )
 
     def _agree(self) -> tuple[str | None, bool]:
-        """Why to stop, if one of the processes has a reason, and whether the first finds that a save is
-        due."""
+        """(reason to stop of any process, or None; True if a save is due by the first process)."""
         due = (
             self.checkpoints is not None
             and time.monotonic() - self._saved_at >= self.checkpoints.policy.every_seconds
@@ -374,7 +375,7 @@ class Trainer:
         self._saved_at = time.monotonic()
 
     def _tabulate(self, index: int, state: TrainState) -> None:
-        """Sampled responses of the first seed for a few held-out prompts of every class."""
+        """Tabulate sampled responses of the first seed to a few held-out prompts of every class."""
         params = jax.tree.map(lambda a: a[0], self._grid.read(state.evaluated))
         if leads():
             held_out, first = self.held_out[index], self.seeds[0]
@@ -385,5 +386,5 @@ class Trainer:
 
 
 def _stored_bytes(arrays: dict[str, np.ndarray]) -> int:
-    """Bytes in a file of the arrays, with what a record says of itself."""
+    """Bytes of the arrays in a file, including the header of a record."""
     return 1024 + sum(array.nbytes + 128 for array in arrays.values())

@@ -1,4 +1,4 @@
-"""Which devices compute what: a mesh with one axis for seeds and one for the examples of a batch."""
+"""Device mesh with one axis for seeds and one for the examples of a batch."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PER_SEED, EVERYWHERE, PER_EXAMPLE = PartitionSpec(SEED), PartitionSpec(), Partit
 
 
 class Hardware(NamedTuple):
-    """What there is to compute on: the platform's name, the processes, and the devices of each."""
+    """Available hardware: the name of the platform, the processes, and the devices per process."""
 
     platform: str
     processes: int
@@ -30,22 +30,24 @@ class Hardware(NamedTuple):
 
     @classmethod
     def found(cls) -> Hardware:
-        """What all processes have in common; starts JAX's devices."""
+        """Hardware common to all processes; initialises JAX's devices."""
         owners = collections.Counter(device.process_index for device in jax.devices())
         return cls(jax.default_backend(), len(owners), min(owners.values()))
 
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """Shape of the mesh: `seed` groups of devices with an equal share of the seeds each, and within a group
-    `data` devices with an equal share of every batch each."""
+    """Shape of the mesh: `seed` groups with equal shares of the seeds, of `data` devices per group.
+
+    The devices of a group have equal shares of every batch.
+    """
 
     seed: int = 1
     data: int = 1
 
     @property
     def size(self) -> int:
-        """Devices in all."""
+        """Total number of devices."""
         return self.seed * self.data
 
 
@@ -57,23 +59,23 @@ def choose_layout(
     hardware: Hardware | None = None,
     batch_tokens: Mapping[str, int] | None = None,
 ) -> Layout:
-    """The mesh for `num_seeds` seeds and, by phase, `batch_sizes`: as many devices for the seeds as divide
-    them evenly, then as many of the rest for the data as divide every batch evenly.
+    """Mesh for `num_seeds` seeds and, by phase, `batch_sizes`.
 
-    Seeds come first, because they need no communication. Every process takes part with the same number of
-    devices. On one CPU process "auto" gives a device of the data axis at least `TOKENS_OF_A_PART` tokens of
-    every batch: shorter steps are not worth sharing.
+    The seed axis has as many devices as divide the seeds evenly, the data axis as many of the remaining
+    devices as divide every batch evenly. Seeds have priority, because they need no communication. All
+    processes use the same number of devices. On one CPU process "auto" gives every device of the data axis at
+    least `TOKENS_OF_A_PART` tokens of every batch, because sharing shorter steps does not pay.
 
     Args:
-        num_seeds: seeds of the run.
-        batch_sizes: by the phase's name.
-        devices: the most devices of each process to use; "auto": all.
-        data_parallel: devices that share a seed's batch, or "auto".
-        hardware: what there is; None looks.
-        batch_tokens: tokens of each phase's batch, prompts included; None: too few to share on a CPU.
+        num_seeds: number of seeds of the run.
+        batch_sizes: batch size by name of the phase.
+        devices: largest number of devices to use per process; "auto": all.
+        data_parallel: number of devices that share the batch of a seed, or "auto".
+        hardware: available hardware; None detects it.
+        batch_tokens: tokens of the batch of every phase, prompts included; None: too few to share on a CPU.
 
     Raises:
-        ValueError: one line, if the values are impossible on this hardware.
+        ValueError: in one line, if the values are impossible on this hardware.
     """
     for field, value in (("devices", devices), ("data_parallel", data_parallel)):
         if value != "auto":
@@ -119,12 +121,11 @@ def choose_layout(
 
 
 class Grid:
-    """The devices of a layout, how functions are spread over them and how arrays get there and back.
+    """Devices of a layout, with methods to shard functions and to transfer arrays.
 
     Args:
-        layout: the mesh's shape. Devices that share a batch are neighbours, as far as possible of one
-            process.
-        local: use this process's devices alone, whatever other processes there are.
+        layout: shape of the mesh. Devices that share a batch are neighbours, if possible of one process.
+        local: True to use only the devices of this process.
     """
 
     def __init__(self, layout: Layout, local: bool = False) -> None:
@@ -142,40 +143,38 @@ class Grid:
             self.mesh = Mesh(np.array(found).reshape(shape), (SEED, DATA), axis_types=(AxisType.Auto,) * 2)
         replicated = NamedSharding(self.mesh, EVERYWHERE) if self.mesh and self.global_ else None
         self.replicated: Any = replicated
-        """`out_shardings` of what the host reads: on several processes, each needs all of it."""
+        """`out_shardings` of arrays that the host reads; every process needs all of them."""
         self._copy = jax.jit(jnp.copy, out_shardings=replicated)
 
     def shard(
         self, function: Callable[..., Any], inputs: tuple[PartitionSpec, ...], output: Any = PER_SEED
     ) -> Callable[..., Any]:
-        """`function` with every device at work on its share; unchanged on one device.
+        """`function` sharded over the devices; unchanged on one device.
 
-        Replication is not tracked (`check_vma=False`): a gradient taken inside is that of the device's own
-        share, and averaging it is left to `mean_over_data`. Tracked, JAX would sum it over the data axis of
-        its own accord.
+        Replication is not tracked (`check_vma=False`), so that a gradient inside is that of the device's
+        share and `mean_over_data` averages it. With tracking, JAX would sum it over the data axis implicitly.
         """
         if self.mesh is None:
             return function
         return jax.shard_map(function, mesh=self.mesh, in_specs=inputs, out_specs=output, check_vma=False)
 
     def mean_over_data(self, tree: Any) -> Any:
-        """The mean over the devices that share a batch; to be called inside a sharded function."""
+        """Mean over the devices that share a batch; call it inside a sharded function."""
         return tree if self.layout.data == 1 else jax.lax.pmean(tree, DATA)
 
     def weighted_mean_over_data(self, tree: Any, log_mass: Float[Array, ""]) -> Any:
-        """The mean over the devices that share a batch, each with the weight e^`log_mass`; to be called
-        inside a sharded function."""
+        """Mean with weights e^`log_mass` over the devices that share a batch; only in a sharded function."""
         if self.layout.data == 1:
             return tree
         share = jax.nn.softmax(jax.lax.all_gather(log_mass, DATA))[jax.lax.axis_index(DATA)]
         return jax.lax.psum(jax.tree.map(lambda leaf: share.astype(leaf.dtype) * leaf, tree), DATA)
 
     def part(self) -> Any:
-        """Which share of a batch is this device's, from 0; to be called inside a sharded function."""
+        """Index from 0 of this device's share of a batch; call it inside a sharded function."""
         return 0 if self.layout.data == 1 else jax.lax.axis_index(DATA)
 
     def place(self, tree: Any, spec: PartitionSpec = PER_SEED) -> Any:
-        """Host arrays, the same on every process, spread over the mesh."""
+        """Host arrays, equal on all processes, sharded over the mesh."""
         if self.mesh is None:
             return jax.device_put(tree)
         sharding = NamedSharding(self.mesh, spec)
@@ -187,12 +186,12 @@ class Grid:
         return jax.tree.map(put, tree)
 
     def copy(self, array: jax.Array) -> jax.Array:
-        """A copy that the host can read, whatever becomes of the original. All processes must call it."""
+        """A copy that the host can read even if the original is donated. All processes must call it."""
         return self._copy(array)
 
     def read(self, tree: Any) -> Any:
-        """The arrays on the host, whole, on every process; all processes must call it.
+        """The full arrays on the host of every process; all processes must call it.
 
-        One array at a time, so that no device holds more than one of them in addition.
+        Arrays are gathered one at a time, which bounds the extra memory on a device by one array.
         """
         return jax.tree.map(lambda leaf: np.asarray(self._copy(leaf) if self.global_ else leaf), tree)

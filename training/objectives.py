@@ -1,4 +1,4 @@
-"""Training objectives: what the model says of each token in, one loss per sequence out."""
+"""Training objectives: maps from scores per token to one loss per sequence."""
 
 from __future__ import annotations
 
@@ -13,22 +13,20 @@ from jaxtyping import Array, Bool, Float
 from tasks.checks import real
 
 ReferenceKind = Literal["none", "tokens", "distributions"]
-"""What an objective asks of a reference model: nothing, the log-probabilities of the responses' tokens, or
-those of all tokens at each of their positions."""
+"""Scores that an objective needs from a reference model: none, the log-probabilities of the response tokens,
+or those of all tokens at every position of the responses."""
 
 
 class Scores(NamedTuple):
-    """What the model says of a batch of responses; `batch` stands for the axes of prompts and of each
-    prompt's responses.
+    """Scores of a batch of responses; `batch` stands for the axes of prompts and of responses per prompt.
 
-    `tokens` is ln pi(y_t|x, y_<t) in nats, `logits` what it was normalised from: the raw logit of y_t. The
-    prompt's part is None unless the objective asks for it, `rewards` unless the source judges its responses.
-    What an objective leaves alone is not computed. Arrays of tokens mean nothing where their mask is False:
-    see `masked`.
+    `tokens` is ln pi(y_t|x, y_<t) in nats, `logits` the raw logit of y_t. Scores of the prompt are None
+    unless the objective needs them, `rewards` unless the source computes rewards. Scores that an objective
+    does not use are not computed. Arrays of tokens are meaningless where the mask is False: see `masked`.
 
-    `behaviour` is `tokens` by the parameters that drew the responses, None where these are the present ones;
-    `reference` is `tokens` by the reference model, `divergence` KL(pi || pi_ref) in nats at each position.
-    `distributions` is ln pi(a|x, y_<t) of every token a of the vocabulary, `teacher` the same of pi_D.
+    `behaviour` is `tokens` under the parameters that drew the responses, None if these are the current ones;
+    `reference` is `tokens` under the reference model, `divergence` KL(pi || pi_ref) in nats per position.
+    `distributions` is ln pi(a|x, y_<t) of every token a of the vocabulary, `teacher` is ln pi_D(a|x, y_<t).
     """
 
     tokens: Float[Array, "*batch response"]
@@ -44,11 +42,10 @@ class Scores(NamedTuple):
     teacher: Float[Array, "*batch response vocab"] | None = None
 
     def masked(self) -> Scores:
-        """These scores with 0 in place of whatever stands at positions that do not count.
+        """These scores with 0 at masked positions.
 
-        A padded position may hold any number. Masked after an exponential it still spoils the gradient, which
-        is 0 x inf = NaN where the exponential overflows; so it is masked before an objective computes
-        anything.
+        A padded position may hold any number. Masking after an exponential would still give the gradient
+        0 x inf = NaN where the exponential overflows, so scores are masked before any computation.
         """
 
         def cleared(values: Array | None, mask: Array | None) -> Array | None:
@@ -68,62 +65,61 @@ class Scores(NamedTuple):
 
     @property
     def log_probs(self) -> Float[Array, "*batch"]:
-        """ln pi(y|x) of each sequence."""
+        """ln pi(y|x) per sequence."""
         return jnp.sum(jnp.where(self.mask, self.tokens, 0.0), axis=-1)
 
 
 class Objective(abc.ABC):
-    """A rule that turns the scores of a batch into one loss per sequence; the program minimises their mean,
-    weighted where the objective `weighs` sequences.
+    """Map from the scores of a batch to one loss per sequence.
 
-    An implementation defines `losses`, and reads scores that have been `Scores.masked`.
+    The program minimises the mean loss, weighted if the objective `weighs` sequences. An implementation
+    defines `losses` on scores that are already `Scores.masked`.
     """
 
     @property
     def needs_prompt(self) -> bool:
-        """Whether the prompt's own tokens are scored too."""
+        """True if the tokens of the prompt are scored."""
         return False
 
     @property
     def needs_rewards(self) -> bool:
-        """Whether the responses' rewards are needed."""
+        """True if the rewards of the responses are needed."""
         return False
 
     @property
     def needs_policy(self) -> bool:
-        """Whether the responses must be drawn by the parameters in training, several of each prompt."""
+        """True if the policy in training must draw the responses, several per prompt."""
         return False
 
     @property
     def needs_teacher(self) -> bool:
-        """Whether pi_D's next-token laws are needed, for which the task must enumerate its responses."""
+        """True if pi_D's next-token laws are needed, which requires a task that enumerates responses."""
         return False
 
     @property
     def reference(self) -> ReferenceKind:
-        """What is asked of a reference model."""
+        """Scores needed from a reference model."""
         return "none"
 
     @property
     def weighs(self) -> bool:
-        """Whether sequences have weights of their own, e^`log_weights`."""
+        """True if sequences have weights e^`log_weights`."""
         return False
 
     @abc.abstractmethod
     def losses(self, scores: Scores) -> Float[Array, "*batch"]:
-        """Loss of each sequence, before its weight; the scores are masked."""
+        """Loss per sequence before weighting; the scores are masked."""
 
     def log_weights(self, scores: Scores) -> Float[Array, "*batch"]:
-        """ln of each sequence's weight in nats, for an objective that `weighs`; the scores are masked. No
-        gradient flows through it.
+        """ln of the weights of the sequences in nats, for an objective that `weighs`; the scores are masked.
 
-        The program divides the weights by their mean over the batch, in log space, so that weights that are
-        all too small for a float still count relative to each other.
+        No gradient flows through the weights. The program divides the weights by the mean over the batch, in
+        log space, so that only proportions matter even if all weights underflow.
         """
         return jnp.zeros(scores.mask.shape[:-1])
 
     def __call__(self, scores: Scores) -> Float[Array, "*batch"]:
-        """Loss of each sequence times its weight, whatever the scores say where their mask is False."""
+        """Loss times weight per sequence, for scores that may be arbitrary where the mask is False."""
         scores = scores.masked()
         losses = self.losses(scores)
         if not self.weighs:
@@ -136,8 +132,8 @@ class CrossEntropy(Objective):
     """Maximum likelihood, -ln pi(y|x) (Coverage Principle, arXiv 2510.15020, equation 1).
 
     Attributes:
-        prompt_weight: weight of the prompt's own tokens, -ln pi(x), beside the response's; the paper leaves
-            open whether it trains on them (0: response only).
+        prompt_weight: weight of the loss -ln pi(x) of the prompt (0: response only). The paper does not state
+            whether it trains on prompts.
         normalisation: "sequence" sums over tokens, "token" divides by the number of scored tokens.
     """
 
@@ -151,11 +147,11 @@ class CrossEntropy(Objective):
 
     @property
     def needs_prompt(self) -> bool:
-        """The prompt is scored if it has weight."""
+        """True if `prompt_weight` is positive."""
         return self.prompt_weight > 0
 
     def losses(self, scores: Scores) -> Float[Array, "*batch"]:
-        """-sum_t ln pi(y_t|x, y_<t), plus the prompt's part by its weight."""
+        """-sum_t ln pi(y_t|x, y_<t), plus the loss of the prompt times `prompt_weight`."""
         loss = -scores.log_probs
         count = jnp.sum(scores.mask, axis=-1, dtype=loss.dtype)
         if scores.prompt_tokens is not None and scores.prompt_mask is not None:
@@ -163,7 +159,7 @@ class CrossEntropy(Objective):
                 jnp.where(scores.prompt_mask, scores.prompt_tokens, 0.0), axis=-1
             )
             count += self.prompt_weight * jnp.sum(scores.prompt_mask, axis=-1, dtype=loss.dtype)
-        # A sequence without a token that counts has the loss 0, not 0/0.
+        # A sequence without scored tokens has loss 0, not 0/0.
         return loss / jnp.where(count > 0, count, 1.0) if self.normalisation == "token" else loss
 
 
@@ -171,13 +167,13 @@ class CrossEntropy(Objective):
 class ValueRegression(Objective):
     """Regression of a value function on the final reward of rollouts, at every position.
 
-    The network's logit of the token y_h after the prefix y_1:h-1 is the logit of V^(x, y_1:h), so one forward
-    pass values all children of a node. With squared error the loss of a rollout with reward tau is the mean
-    over h = 1..|y| of (V^(x, y_1:h) - tau)^2, whose minimiser is V = E_ref[tau | y_1:h] (VGB, arXiv
-    2510.03149, section 5).
+    The logit of the token y_h after the prefix y_1:h-1 is the logit of V^(x, y_1:h), so one forward pass
+    values all children of a node. With squared error the loss of a rollout with reward tau is the mean over
+    h = 1..|y| of (V^(x, y_1:h) - tau)^2, with minimiser V = E_ref[tau | y_1:h] (VGB, arXiv 2510.03149,
+    section 5).
 
     Attributes:
-        loss: "squared", or "log": -tau ln V^ - (1 - tau) ln(1 - V^), in nats, which has the same minimiser.
+        loss: "squared", or "log": -tau ln V^ - (1 - tau) ln(1 - V^) in nats, with the same minimiser.
     """
 
     loss: Literal["squared", "log"] = "squared"
@@ -188,11 +184,11 @@ class ValueRegression(Objective):
 
     @property
     def needs_rewards(self) -> bool:
-        """The final reward is the target."""
+        """True, because the final reward is the target."""
         return True
 
     def losses(self, scores: Scores) -> Float[Array, "*batch"]:
-        """The mean error over the response's tokens.
+        """Mean error over the tokens of the response.
 
         Raises:
             ValueError: scores without logits or rewards.

@@ -1,4 +1,4 @@
-"""What other parameters than those of the present update say of a batch's responses."""
+"""Scores of a batch's responses under other parameters than those of the current update."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from models import Model, Params, token_log_probs
 
 
 class OldScores(NamedTuple):
-    """In nats, and constants as far as gradients go; None where nobody asks.
+    """Scores in nats, constant with respect to gradients; None if not requested.
 
     Attributes:
-        behaviour: ln pi_old(y_t|x, y_<t), by the parameters that drew the responses.
-        reference: ln pi_ref(y_t|x, y_<t), by the reference model.
+        behaviour: ln pi_old(y_t|x, y_<t), under the parameters that drew the responses.
+        reference: ln pi_ref(y_t|x, y_<t), under the reference model.
         distributions: ln pi_ref(a|x, y_<t) of every token a.
     """
 
@@ -26,7 +26,7 @@ class OldScores(NamedTuple):
 
 
 class Rolled(NamedTuple):
-    """The part of a batch that models read."""
+    """Part of a batch that models read."""
 
     prompt: Int[Array, "batch prompt"]
     prompt_mask: Bool[Array, "batch prompt"]
@@ -42,15 +42,15 @@ def old_scores(
     base: Model | None = None,
     distributions: bool = False,
 ) -> OldScores:
-    """Score the responses by the parameters that are given.
+    """Score the responses under the given parameters.
 
     Args:
-        model: of `behaviour`.
+        model: the model of `behaviour`.
         rolled: prompts and responses.
-        parts: equal parts of the batch that are computed in turn, as its gradient is.
+        parts: number of equal parts of the batch that are computed in sequence, as for the gradient.
         behaviour, reference: parameters, or None for no scores.
-        base: the reference's model; None: `model`.
-        distributions: whether the reference's whole distributions are kept, and not only the drawn tokens'.
+        base: the model of `reference`; None: `model`.
+        distributions: True to keep the full distributions of the reference, not only those of drawn tokens.
     """
 
     def score(own: Rolled) -> OldScores:
@@ -79,6 +79,6 @@ def divergence(
     """KL(pi || pi_ref) = sum_a pi(a) (ln pi(a) - ln pi_ref(a)) in nats, from pi's logits and ln pi_ref."""
     own = jax.nn.log_softmax(logits)
     possible = jnp.isfinite(own)
-    # Twice, because the gradient would otherwise be that of inf - inf where a token is impossible.
+    # Inner `where`s, because the gradient would be that of inf - inf where a token is impossible.
     gap = jnp.where(possible, own, 0.0) - jnp.where(possible, reference, 0.0)
     return jnp.sum(jnp.where(possible, jnp.exp(own) * gap, 0.0), axis=-1)

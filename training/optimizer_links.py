@@ -1,5 +1,4 @@
-"""Links that the optimizers are chained from: masks, schedules, normalisation, projection, and the checks of
-settings."""
+"""Links of the optimizer chains: masks, schedules, normalisation, projection, and checks of settings."""
 
 from __future__ import annotations
 
@@ -14,9 +13,9 @@ from tasks.checks import real, whole
 
 
 def decay_mask(params: Any) -> Any:
-    """True on the leaves that weight decay applies to: all but biases and norms' gains, as in GPT.
+    """True on leaves with weight decay: all but biases and gains of norms, as in GPT.
 
-    A leaf is known by its name (the last key of its path): `bias` and `scale` are spared.
+    Leaves named `bias` or `scale` (last key of the path) have no decay.
     """
     return jax.tree_util.tree_map_with_path(
         lambda path, _: getattr(path[-1], "key", None) not in ("bias", "scale"), params
@@ -26,11 +25,11 @@ def decay_mask(params: Any) -> Any:
 def learning_rate_schedule(
     learning_rate: float, steps: int, schedule: str, warmup: int, final_fraction: float
 ) -> optax.Schedule:
-    """The rate of each update, counted from 0: linear warm-up, then constant or a cosine decay.
+    """Learning rate per update, counted from 0: linear warm-up, then constant or cosine decay.
 
     With the peak eta, w = `warmup`, T = `steps` and f = `final_fraction`, update t has the rate
 
-        t < w:               eta (t + 1)/w, so that the first update has eta/w and update w - 1 has eta
+        t < w:               eta (t + 1)/w, that is eta/w at the first update and eta at update w - 1
         t >= w, constant:    eta
         t >= w, cosine:      eta (f + (1 - f) (1 + cos(pi (t - w)/(T - w)))/2), and eta f from T on
     """
@@ -47,8 +46,8 @@ def learning_rate_schedule(
 def normalize_by_global_norm(damping: float) -> optax.GradientTransformation:
     """g -> g / (lambda + |g|), |g| the Euclidean norm of all leaves together; 0 where g = 0.
 
-    The normalisation of arXiv 2510.15020, section 5.2: of gradients much smaller than lambda it makes
-    g / lambda, of larger ones a direction of length at most 1.
+    The normalisation of arXiv 2510.15020, section 5.2, is about g / lambda for gradients much smaller than
+    lambda, and has length at most 1 for larger ones.
 
     Args:
         damping: lambda >= 0.
@@ -64,13 +63,13 @@ def normalize_by_global_norm(damping: float) -> optax.GradientTransformation:
 
 
 def project_onto_ball(radius: float | None) -> optax.GradientTransformation:
-    """Last link of a chain: theta + update becomes Proj(theta + update), onto the ball |theta| <= radius.
+    """Last link of a chain: projects theta + update onto the ball |theta| <= radius.
 
-    Proj(v) = v min{1, radius / |v|}, |v| the Euclidean norm of all leaves together; None projects nothing.
-    The link returns Proj(theta + update) - theta, so that adding it lands on the ball up to rounding.
+    Proj(v) = v min{1, radius / |v|}, |v| the Euclidean norm of all leaves together; None for no projection.
+    The link returns Proj(theta + update) - theta, so that the sum is in the ball up to rounding.
 
     Raises:
-        ValueError: a radius that is not positive; at an update, parameters that were not passed.
+        ValueError: a radius that is not positive; at an update, missing parameters.
     """
     if radius is None:
         return optax.identity()
@@ -88,13 +87,13 @@ def project_onto_ball(radius: float | None) -> optax.GradientTransformation:
 
 
 def chain(*links: optax.GradientTransformation | None) -> optax.GradientTransformation:
-    """The links that are there, in order; a single one is not wrapped, which keeps its state's shape."""
+    """Chain of the links that are not None; a single link is not wrapped, so its state keeps the shape."""
     present = [link for link in links if link is not None]
     return present[0] if len(present) == 1 else optax.chain(*present)
 
 
 class NormalizedSGDSettings(NamedTuple):
-    """What `normalized_sgd` needs to know: eta and lambda."""
+    """Settings eta and lambda of `normalized_sgd`."""
 
     learning_rate: float
     damping: float
@@ -105,14 +104,14 @@ def normalized_sgd_settings(
 ) -> NormalizedSGDSettings:
     """Settings of normalised SGD for autoregressive linear models, from the proof of its guarantee.
 
-    eta = min{1/(128 B), (ln N/(sigma*^2 T))^(1/4)} and lambda = ln N/(16 eta); with them the mean over the
-    iterates t = 1..T of Cov_N is of order sqrt(sigma*^2/(T ln N)) + B^2/T + B/(K ln N), for batches of K
-    sequences and parameters in the unit ball, whatever the length H (arXiv 2510.15020, section 5.2).
+    eta = min{1/(128 B), (ln N/(sigma*^2 T))^(1/4)} and lambda = ln N/(16 eta). The mean of Cov_N over the
+    iterates t = 1..T is then of order sqrt(sigma*^2/(T ln N)) + B^2/T + B/(K ln N), for batches of K
+    sequences, parameters in the unit ball and any length H (arXiv 2510.15020, section 5.2).
 
     Args:
         n: N of Cov_N, > 1.
         feature_bound: B, the largest norm of a feature vector.
-        variance: sigma*^2 = E sum_h |phi_h - E phi_h|^2 under the data distribution; 0 leaves the first term.
+        variance: sigma*^2 = E sum_h |phi_h - E phi_h|^2 under the data distribution; 0 for the first term.
         steps: T.
 
     Raises:
@@ -133,10 +132,10 @@ Schedule = Literal["constant", "cosine"]
 def checked_schedule(
     learning_rate: float, steps: int, schedule: Schedule, warmup: int, final_fraction: float
 ) -> optax.Schedule:
-    """`learning_rate_schedule` of settings that are in range.
+    """`learning_rate_schedule` with checked settings.
 
     Raises:
-        ValueError: naming the setting that is not.
+        ValueError: naming a setting that is out of range.
     """
     real("optimizer.learning_rate", learning_rate, above=0)
     whole("optimizer.steps", steps)
@@ -148,7 +147,7 @@ def checked_schedule(
 
 
 def clipping(clip_norm: float | None) -> optax.GradientTransformation | None:
-    """Clipping of the global norm, None for none.
+    """Clipping by global norm; None for none.
 
     Raises:
         ValueError: a norm that is not positive.
@@ -159,5 +158,5 @@ def clipping(clip_norm: float | None) -> optax.GradientTransformation | None:
 
 
 def projection(radius: float | None) -> optax.GradientTransformation | None:
-    """`project_onto_ball`, None for none."""
+    """`project_onto_ball`; None for none."""
     return None if radius is None else project_onto_ball(radius)

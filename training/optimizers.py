@@ -1,7 +1,7 @@
 """Optimizers: plain `optax.GradientTransformation`s with checked settings.
 
-All take the mean gradient of a batch, which the program has averaged over devices, so that every norm here is
-the norm of the whole batch's gradient.
+Optimizers take the mean gradient of a batch, averaged over devices by the program, so that every norm is that
+of the gradient of the whole batch.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ def adamw(
 ) -> optax.GradientTransformation:
     """AdamW (Loshchilov and Hutter 2019) with the decay mask of `decay_mask`.
 
-    The paper says "Adam with a fixed learning rate" and weight decay 0.01; whether decoupled or not is
-    unstated, and `optimizer=adam` takes the other reading.
+    The paper uses "Adam with a fixed learning rate" and weight decay 0.01, without stating whether the decay
+    is decoupled; `optimizer=adam` is the other reading.
 
     Args:
         steps: length of the phase, for the schedule.
@@ -67,8 +67,8 @@ def adamw(
         weight_decay: decoupled weight decay, multiplied by the learning rate.
         beta1, beta2, epsilon: Adam's constants.
         schedule: "constant", or "cosine" decay to `final_fraction` of the peak.
-        warmup: updates of linear warm-up: the first has `learning_rate` / `warmup`, the last the peak.
-        final_fraction: in [0, 1], the cosine's end over the peak.
+        warmup: updates of linear warm-up, from `learning_rate` / `warmup` to the peak.
+        final_fraction: final rate of the cosine over the peak, in [0, 1].
         clip_norm: global-norm clipping before Adam; None for none.
 
     Raises:
@@ -97,7 +97,7 @@ def adam(
     """Adam (Kingma and Ba 2015) with L2 regularisation added to the gradient.
 
     Args:
-        radius: as in `sgd`; all others as in `adamw`.
+        radius: as in `sgd`; other arguments as in `adamw`.
 
     Raises:
         ValueError: for a setting out of range.
@@ -126,12 +126,12 @@ def sgd(
     """Stochastic gradient descent, theta <- Proj(theta - eta g), optionally with momentum.
 
     Without momentum and with a batch of one sequence this is the sequence-level SGD of arXiv 2510.15020,
-    section 5.1, whose parameters stay in a ball.
+    section 5.1, with parameters in a ball.
 
     Args:
         momentum: factor on the sum of earlier gradients; 0 for none.
-        radius: of the ball around 0 that all parameters together are projected onto; None for no projection.
-        clip_norm: global-norm clipping of the gradient; None for none. All others as in `adamw`.
+        radius: radius of the ball around 0 for the projection of all parameters; None for no projection.
+        clip_norm: global-norm clipping of the gradient; None for none. Other arguments as in `adamw`.
 
     Raises:
         ValueError: for a setting out of range.
@@ -154,13 +154,14 @@ def normalized_sgd(
     """Normalised SGD, theta <- Proj(theta - eta g / (lambda + |g|)) (arXiv 2510.15020, section 5.2).
 
     |g| is the Euclidean norm of the gradient of all parameters together. The paper's mini-batch of K
-    sequences is the phase's `batch_size`: g is the mean over it, and the guarantee has a term B/(K ln N).
+    sequences is a batch of `batch_size` sequences of the phase; g is the mean over the batch, and the
+    guarantee has a term B/(K ln N).
 
     Args:
         learning_rate: eta, the largest length of a step.
         damping: lambda >= 0; gradients shorter than lambda make proportionally shorter steps.
-            `normalized_sgd_settings` and docs/normalised_sgd.md say how to choose the two.
-        radius: as in `sgd`; all others as in `adamw`.
+            `normalized_sgd_settings` and docs/normalised_sgd.md explain the choice of eta and lambda.
+        radius: as in `sgd`; other arguments as in `adamw`.
 
     Raises:
         ValueError: for a setting out of range.
@@ -188,11 +189,11 @@ def sign_sgd(
 ) -> optax.GradientTransformation:
     """Sign-SGD, theta <- Proj(theta - eta sign(g)) (Bernstein et al. 2018, arXiv 1802.04434).
 
-    Every coordinate moves by eta, and stays where its gradient is exactly 0. Adam with beta1 = beta2 =
+    Every coordinate moves by eta, or by 0 where the gradient is exactly 0. Adam with beta1 = beta2 =
     epsilon = 0 is this rule.
 
     Args:
-        radius: as in `sgd`; all others as in `adamw`.
+        radius: as in `sgd`; other arguments as in `adamw`.
 
     Raises:
         ValueError: for a setting out of range.
@@ -202,9 +203,9 @@ def sign_sgd(
 
 
 def muon_matrix(params: Any) -> Any:
-    """The label "muon" on the hidden layers' matrices, "adam" on embeddings, output, biases and gains.
+    """Labels: "muon" on matrices of hidden layers, "adam" on embeddings, output, biases and gains.
 
-    A hidden matrix is a leaf with two axes by the name of `kernel`.
+    A hidden matrix is a leaf with two axes named `kernel`.
     """
     return jax.tree_util.tree_map_with_path(
         lambda path, leaf: (
@@ -229,22 +230,20 @@ def muon(
     final_fraction: float = 0.1,
     clip_norm: float | None = None,
 ) -> optax.GradientTransformation:
-    """Muon (Jordan et al. 2024): momentum orthogonalised by five Newton-Schulz steps; AdamW where it is not
-    defined.
+    """Muon (Jordan et al. 2024), momentum orthogonalised by five Newton-Schulz steps, with AdamW elsewhere.
 
-    Muon moves the hidden layers' matrices (`muon_matrix`), each as one whole: the fused query, key and value
-    kernel is one matrix. Embeddings, the output layer, biases and norms' gains are moved by AdamW with the
-    same learning rate. Left to itself, `optax.contrib.muon` would orthogonalise embeddings too, as they have
-    two axes. The orthogonal update of an m x n matrix is scaled by 0.2 sqrt(max(m, n)), which gives it the
-    root mean square of an Adam update, so that one learning rate serves both (Liu et al. 2025, arXiv
-    2502.16982, section 2.2).
+    Muon updates the matrices of hidden layers (`muon_matrix`); the fused query, key and value kernel is one
+    matrix. AdamW updates embeddings, the output layer, biases and gains of norms with the same learning rate.
+    By default, `optax.contrib.muon` would orthogonalise embeddings, as they have two axes. The orthogonal
+    update of an m x n matrix is scaled by 0.2 sqrt(max(m, n)), which gives the root mean square of an Adam
+    update, so that one learning rate is right for both (Liu et al. 2025, arXiv 2502.16982, section 2.2).
 
     Args:
         learning_rate: peak learning rate of both rules.
-        weight_decay: decoupled, for both rules, with the mask of `decay_mask`.
-        momentum, nesterov: of Muon.
-        beta1, beta2, epsilon: of AdamW.
-        clip_norm: global-norm clipping of the gradient first; None for none. All others as in `adamw`.
+        weight_decay: decoupled decay for both rules, with the mask of `decay_mask`.
+        momentum, nesterov: constants of Muon.
+        beta1, beta2, epsilon: constants of AdamW.
+        clip_norm: global-norm clipping of the gradient first; None for none. Other arguments as in `adamw`.
 
     Raises:
         ValueError: for a setting out of range.

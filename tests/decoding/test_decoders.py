@@ -1,4 +1,4 @@
-"""What every decoder draws, and at which cost, against enumeration of the whole tree."""
+"""Law and cost of every decoder against enumeration of the whole tree."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ LEVEL = 1e-3
 
 @pytest.fixture(scope="module", autouse=True)
 def quick_compilation() -> Iterator[None]:
-    """No answer here depends on optimisation, and there is much to compile."""
+    """Disable XLA optimisations, which no answer depends on, to compile faster."""
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
 
 
 def problem(task: TreeTask, prompts: int = 1) -> Problem:
-    """Prompts that all stand for the same tree."""
+    """Prompts that share one tree."""
     return Problem(
         jnp.ones((prompts, 1), jnp.int32), jnp.ones((prompts, 1), bool), (), jnp.full((prompts,), task.depth)
     )
@@ -75,7 +75,7 @@ def responses(decoded: Decoded) -> list[Node]:
 def check_law(
     decoder: Explorer, law: trees.Law, task: TreeTask = TASK, wrong: trees.Law | None = None
 ) -> Decoded:
-    """The law fits, a wrong one does not, and what is said of finished responses is true."""
+    """The law fits, a wrong law does not, and rewards are correct."""
     decoded = run(decoder, task)
     drawn = responses(decoded)
     assert trees.fit_p(drawn, law) > LEVEL
@@ -160,7 +160,7 @@ def test_rejection_with_backtracking(quota: int, stride: int, greedy: bool) -> N
 
 
 def trace(decoder: Explorer, chains: int = 40) -> tuple[list[list[Node]], Any]:
-    """The nodes that each chain stood at, by running the decoder turn by turn, and its last state."""
+    """Nodes visited by every chain, from running the decoder turn by turn, and the last state."""
     tree = Tree(TASK, TaskPolicy(TASK), TaskValues(TASK) if decoder.needs_values else None, problem(TASK))
     expand = jax.jit(lambda state: decoder.expand(tree, state))
     turn = jax.jit(lambda *carry: decoder.turn(tree, *carry, jax.random.key(0)))

@@ -1,4 +1,4 @@
-"""Compiled decoders against exact laws, where values are late and some nodes are dead ends."""
+"""Compiled decoders against exact laws, with delayed values and dead ends."""
 
 from __future__ import annotations
 

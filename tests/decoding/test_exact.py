@@ -29,7 +29,7 @@ TASK = Tabular(length=3, num_symbols=2, num_prompts=2, seed=3, rewards="graded",
 
 
 def random_tree(seed: int, depth: int = 3, size: int = 3, zeros: float = 0.0) -> Tree:
-    """Random pi_ref, and values that have nothing to do with the leaves."""
+    """Random pi_ref, and values unrelated to the leaves."""
     rng = np.random.default_rng(seed)
     reference = tuple(rng.dirichlet(np.ones(size), size**h) for h in range(depth))
     values = [np.exp(rng.normal(0, 1, size**h)) for h in range(depth)]

@@ -1,4 +1,4 @@
-"""Best-of-N and pessimism by a learned reward: their laws and costs on a tree whose leaves are listed."""
+"""Laws and costs of Best-of-N and pessimism by a learned reward, on a tree with enumerated leaves."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ LEVEL = 1e-3
 
 @pytest.fixture(scope="module", autouse=True)
 def quick_compilation() -> Iterator[None]:
-    """No answer here depends on optimisation, and there is much to compile."""
+    """Disable XLA optimisations, which no answer depends on, to compile faster."""
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
@@ -53,7 +53,7 @@ WRONG = Corrupted(TaskValues(TASK), TASK, error=3.0, seed=5)
 
 @functools.cache
 def estimates(values: Walk) -> list[float]:
-    """r^ of every leaf: what the walk says of it at its parent."""
+    """r^ of every leaf, from the walk at the parent."""
     step = jax.jit(lambda cache, last, depth: values.step(PROBLEM, cache, last, depth))
     found = []
     for leaf in LEAVES:

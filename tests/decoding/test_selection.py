@@ -14,7 +14,7 @@ from models import GPT
 
 
 def plainly(features: np.ndarray, k: int, ridge: float) -> list[int]:
-    """The same choice, with a whole inverse at every step."""
+    """Selection by a full inverse at every step."""
     chosen: list[int] = []
     for _ in range(k):
         picked = features[chosen]

@@ -1,4 +1,4 @@
-"""Test-time training: its law sums to 1, is what is drawn, and comes from the gradients that it says."""
+"""Test-time training: the law sums to 1, samples follow it, and gradients are as documented."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ CHAINS = 3000
 
 @pytest.fixture(scope="module", autouse=True)
 def quick_compilation() -> Iterator[None]:
-    """No answer here depends on optimisation, and there is much to compile."""
+    """Disable XLA optimisations, which no answer depends on, to compile faster."""
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)

@@ -25,7 +25,7 @@ CHAINS = 1500
 
 @pytest.fixture(scope="module", autouse=True)
 def quick_compilation() -> Iterator[None]:
-    """No answer here depends on optimisation, and there is much to compile."""
+    """Disable XLA optimisations, which no answer depends on, to compile faster."""
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)

@@ -1,4 +1,4 @@
-"""Walks up and down their trees, against what is computed from the whole prefix."""
+"""Walks up and down trees, against a computation from the whole prefix."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ CHAINS = 5
 
 @pytest.fixture(scope="module", autouse=True)
 def quick_compilation() -> Iterator[None]:
-    """No answer here depends on optimisation, and there is much to compile."""
+    """Disable XLA optimisations, which no answer depends on, to compile faster."""
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
@@ -58,7 +58,7 @@ def problem(prompts: np.ndarray = PROMPTS, depth: int = 4) -> Problem:
 def wander(
     walk: Walk, asked: Problem, symbols: tuple[int, ...], turns: int = 12, seed: int = 0
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """(paths, depths, numbers) of chains that each go on by a token, or back by any number of them and on."""
+    """(paths, depths, numbers) of chains that continue by a token, perhaps after backtracking."""
     rng = np.random.default_rng(seed)
     step = jax.jit(walk.step)
     cache = walk.start(asked, CHAINS)
@@ -136,7 +136,7 @@ def test_a_tasks_own_numbers_are_those_of_its_tables() -> None:
 
 
 def errors(walk: Corrupted, asked: Problem, seed: int) -> dict[tuple[int, ...], np.ndarray]:
-    """ln V^ - ln 1/2 of the children of every node met; the same whenever it is met."""
+    """ln V^ - ln 1/2 of the children of every visited node, equal at every visit."""
     found: dict[tuple[int, ...], np.ndarray] = {}
     for paths, depths, values in wander(walk, asked, (2, 3), seed=seed):
         for row in range(len(paths)):
@@ -208,7 +208,7 @@ def test_rollouts_estimate_the_value_of_every_child() -> None:
 
 
 def test_rollouts_are_drawn_with_keys_of_no_node(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A draw's bits are the keys below its own key (`tasks.drawing.unit`): they must be no node's."""
+    """Keys below the key of a draw (`tasks.drawing.unit`) are bits of the draw and never keys of nodes."""
     small, drawn = TreeTask(depth=3, symbols=2, ends=False, seed=2), []
 
     def recorded(key: Any, log_probs: Any) -> Any:

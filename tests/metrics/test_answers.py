@@ -1,4 +1,4 @@
-"""What decoders returned, counted."""
+"""Counts over the responses of decoders."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def logits() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def score(held_out: HeldOut) -> Score:
-    """From logits to the evaluator's arrays."""
+    """Arrays of the evaluator from logits."""
     batch = jax.tree.map(lambda a: a[0], held_out.batches)
     compiled = jax.jit(lambda params: BracketDistance().score(Table(), TASK, params, batch))
     return lambda params: {name: np.asarray(array) for name, array in compiled(params).items()}
@@ -53,7 +53,7 @@ def scores(score: Score, logits: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def counted(held_out: HeldOut, logits: np.ndarray) -> list[tuple[Counter[int], Counter[int]]]:
-    """For each example, states and confident states at each distance."""
+    """States and confident states per example and distance."""
     found = []
     example = jax.tree.map(lambda a: np.asarray(a[0]), held_out.batches).example
     for row in range(held_out.num_examples):

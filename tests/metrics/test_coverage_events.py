@@ -1,4 +1,4 @@
-"""The event that an early warning is judged by: the class-blind model's closed form and plain oracles."""
+"""Events of early warnings: closed form of the class-blind model, and plain oracles."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Statistics of an early warning: known answers, plain oracles, and what they must not see."""
+"""Statistics of an early warning: known answers, plain oracles, and inputs that must not matter."""
 
 from __future__ import annotations
 

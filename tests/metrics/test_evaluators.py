@@ -104,7 +104,7 @@ def test_evaluation_shares_no_prompt_with_training_or_another_split(graph: HeldO
 def test_class_blind_models_have_the_derived_numbers(
     toy: HeldOut, p: float, q: float, printed: float, passes: tuple[float, ...], coverages: tuple[float, ...]
 ) -> None:
-    """Scored and reduced from a real model that cannot see the class (derived from arXiv 2510.15020)."""
+    """Scores and metrics of a real class-blind model (derived from arXiv 2510.15020)."""
     found = dict(EXACT.reduce(scores_of(EXACT, toy, class_blind_params(p, q, MODEL)), toy))
     assert found["kl"] == pytest.approx(-0.9 * math.log(p) - 0.1 * math.log(q), rel=1e-5)
     assert found["kl"] == pytest.approx(printed, abs=6e-4)

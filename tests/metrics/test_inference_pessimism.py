@@ -23,7 +23,7 @@ REFERENCE = np.array([0.4, 0.2, 0.2, 0.15, 0.05])
 
 
 def random_rewards(seed: int) -> np.ndarray:
-    """Continuous, tied, constant, or of very different sizes."""
+    """Rewards that are continuous, tied, constant, or of very different sizes."""
     rng = np.random.default_rng(seed)
     size = int(rng.integers(1, 40))
     kinds = (

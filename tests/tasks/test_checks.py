@@ -1,4 +1,4 @@
-"""The checks of settings: what passes comes back, what does not is one line with field, value and range."""
+"""Checks of settings: valid values are returned, others raise one line with field, value and range."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every registered task promises, on instances small enough to enumerate."""
+"""Contract of every registered task, on instances small enough to enumerate."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ UNIFORM = {
     "tasks/graph_drawing.py": "priorities, of which the order counts",
     "tasks/path_star.py": "priorities, of which the order counts",
 }
-"""Files that call `jax.random.uniform`, and for what: nothing is compared with a probability."""
+"""Files that call `jax.random.uniform`, with the purpose; none compares the result with a probability."""
 
 
 def words(value: int) -> tuple[jax.Array, jax.Array]:
@@ -67,7 +67,7 @@ def test_uniform_numbers_are_uniform_on_every_scale() -> None:
 
 
 def test_the_bits_of_a_number_are_those_of_a_key_below() -> None:
-    """So a key that is drawn from must not be folded or split for anything else."""
+    """A key that is drawn from must therefore not be folded or split for other purposes."""
     key = stream(0, "spent")
     below = [jax.random.key_data(jax.random.fold_in(key, i)) for i in range(6)]
     found = np.asarray(unit(key, (2, 3))).reshape(-1)

@@ -108,7 +108,7 @@ def joined_p(drawn: list[Any], law: dict[Any, Fraction], truth: dict[Any, Fracti
 
 
 def test_strings_and_their_prefixes_have_the_frequencies_of_the_conditioned_law() -> None:
-    """Prompt and response together: p uniform, the string known to have at least p brackets."""
+    """Law of prompt and response together: p is uniform, given that the string has at least p brackets."""
     joint: dict[tuple[int, brackets.String], Fraction] = {}
     naive = dict(joint)
     for length in range(4):

@@ -56,7 +56,7 @@ def bit_of(task: LayeredGraph, graph: oracle.Graph) -> int:
 
 
 def depth_first(graph: oracle.Graph) -> list[tuple[int, int]]:
-    """Edges as a recursive search lists them that takes up nodes in the order of its first list of edges."""
+    """Edges in the order of a recursive search that visits nodes in the order of the first edge list."""
     edges, seen = [], set()
 
     def visit(node: int) -> None:
@@ -153,7 +153,7 @@ def test_candidates_go_from_always_following_the_parity_rule_to_always_opposing_
 
 @every_option
 def test_lengths_are_those_of_the_longest_prompt(options: dict[str, Any]) -> None:
-    """Brute force over the places of the branching layers."""
+    """Brute force over the positions of the branching layers."""
     task = LayeredGraph(**options)
     lengths = []
     places = [

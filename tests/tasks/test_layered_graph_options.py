@@ -1,4 +1,4 @@
-"""Options of the layered-graph task: what is accepted, and the one line that refuses the rest."""
+"""Options of the layered-graph task: valid values, and one-line errors for others."""
 
 from __future__ import annotations
 

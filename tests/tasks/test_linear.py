@@ -21,7 +21,7 @@ THETA = np.array([0.5, -0.6, 0.4])
 
 @pytest.fixture(autouse=True)
 def double() -> Any:
-    """The oracle's precision."""
+    """Float64, the precision of the oracle."""
     with jax.enable_x64(True):
         yield
 

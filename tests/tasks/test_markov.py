@@ -1,4 +1,4 @@
-"""Features that look at one token before, and the exact sums over responses that they allow."""
+"""Features of the last two tokens, and exact sums over responses."""
 
 from __future__ import annotations
 

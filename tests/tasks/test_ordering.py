@@ -1,4 +1,4 @@
-"""The ends of an order are those of a stable sort, ties included."""
+"""Lowest and highest values against a stable sort, ties included."""
 
 from __future__ import annotations
 

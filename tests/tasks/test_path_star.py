@@ -1,4 +1,4 @@
-"""Path-star graphs against what the text of their prompts says."""
+"""Path-star graphs against the text of the prompts."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ def test_it_can_go_on_after_close_and_limit_is_checked() -> None:
 
 
 class SlowMirror:
-    """A W&B that hangs until it is let go."""
+    """W&B that hangs until released."""
 
     def __init__(self) -> None:
         self.gate = threading.Event()

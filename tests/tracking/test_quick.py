@@ -1,4 +1,4 @@
-"""The quick readers give what the plain ones give, on everything that may be found in a run directory."""
+"""Quick readers equal plain readers on any content of a run directory."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ RECORDS = [{"phase": "p", "step": 1, "global_step": 1, "seed": 0, "kl": 0.5}]
 
 
 class BrokenMirror:
-    """A mirror that breaks its promise: what reaches the disk must not depend on it."""
+    """A mirror that raises, which must not affect the data on disk."""
 
     finished: int | None = None
 

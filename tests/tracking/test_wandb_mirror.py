@@ -30,7 +30,7 @@ class FakeRun:
 
     @property
     def rows(self) -> list[dict]:
-        """As W&B has them: calls with equal steps are one row."""
+        """Rows as in W&B, where calls with equal steps are one row."""
         merged: dict[int, dict] = {}
         for step, row in self.calls:
             merged.setdefault(step, {}).update(row)

@@ -66,7 +66,7 @@ def test_what_w_and_b_would_refuse_is_one_line(options, start) -> None:
 
 
 def test_w_and_b_itself_refuses_no_more_and_no_less() -> None:
-    """Its own validation of the settings that it checks, on both sides of every limit."""
+    """W&B's validation of the checked settings, on both sides of every limit."""
     from wandb.errors import UsageError
     from wandb.sdk.wandb_settings import Settings
 

@@ -1,5 +1,4 @@
-"""Averages of iterates: the mean of what the same phase without averaging passes through, kept when
-resuming."""
+"""Averages of iterates: the mean of the iterates of the phase without averaging, kept on resuming."""
 
 from __future__ import annotations
 
@@ -54,7 +53,7 @@ def run(
 
 
 def tables(directory: Path, phase: str = "first", steps: int = STEPS) -> list[np.ndarray]:
-    """What was kept at every step: one table a seed."""
+    """Parameters kept at every step, one table per seed."""
     abstract = jax.eval_shape(jax.vmap(TabularModel().init), jax.random.split(jax.random.key(0), 2))
     return [
         np.asarray(load_parameters(directory, phase, step, abstract)["table"]) for step in range(steps + 1)

@@ -1,4 +1,4 @@
-"""What is saved comes back bit for bit, and damage costs one checkpoint, not the run."""
+"""Saved arrays are restored bit for bit, and damage costs one checkpoint, not the run."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ def test_states_of_other_draws_are_refused_before_anything_is_changed(tmp_path: 
 
 
 def other(change: str) -> Any:
-    """Shapes of a state that differs in one array from what was saved."""
+    """Shapes of a state that differs from the saved one in one array."""
     asked = shapes(0)
     if change == "shape":
         asked["weights"] = jax.ShapeDtypeStruct((2, 4), np.float32)
@@ -214,7 +214,7 @@ def test_arrays_that_the_model_does_not_expect_are_named(tmp_path: Path, change:
 
 
 def test_a_state_that_was_not_saved_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Orbax saves no step before its newest, and says so in what it returns."""
+    """Orbax saves no step before the newest, and reports this in the return value."""
     filled(tmp_path)
     checkpoints = Checkpoints(tmp_path, CheckpointPolicy())
     with pytest.raises(

@@ -85,7 +85,7 @@ def test_losses_by_hand() -> None:
 
 
 def gradient(objective: Objective) -> np.ndarray:
-    """Of the sum of the losses, by the tokens' log-probabilities."""
+    """Gradient of the sum of the losses by the tokens' log-probabilities."""
     return np.asarray(
         jax.grad(lambda tokens: jnp.sum(objective(SCORES._replace(tokens=tokens))))(jnp.asarray(TOKENS))
     )

@@ -1,4 +1,4 @@
-"""What a step of training is fed with."""
+"""Batches of a training step."""
 
 from __future__ import annotations
 

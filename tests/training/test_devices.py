@@ -1,4 +1,4 @@
-"""Meshes of seeds and data: the same numbers as one device, whatever the shape, and who may ask for which."""
+"""Meshes of seeds and data: equality with one device for every shape, and valid shapes."""
 
 from __future__ import annotations
 

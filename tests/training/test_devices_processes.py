@@ -1,4 +1,4 @@
-"""Two real processes on this machine: the numbers of one, one that writes, and no one left hanging."""
+"""Two real processes: equality with one process, a single writer, and no hanging process."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from training import Layout
 
 ROOT = Path(__file__).parents[2]
 LIMIT = 900
-"""Seconds that no test of this file comes near to, on the busiest machine."""
+"""Timeout in seconds, far above the duration of every test of this file."""
 
 
 def free_port() -> int:
@@ -38,7 +38,7 @@ def environment(**more: str) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def two() -> Any:
-    """The functions that the two processes run too."""
+    """Functions that the two processes also run."""
     sys.path.append(str(Path(__file__).parent))
     import two_processes
 
@@ -57,7 +57,7 @@ def one(two: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 @pytest.fixture(scope="module")
 def found(one: Any) -> Any:
-    """What two processes wrote."""
+    """Output of two processes."""
     folder, port = one[1], str(free_port())
     script = str(Path(__file__).parent / "two_processes.py")
     started = [
@@ -187,7 +187,7 @@ def test_a_refusal_ends_both_with_one_line(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("killed", [0, 1])
 def test_a_process_that_dies_leaves_no_other_hanging(tmp_path: Path, killed: int) -> None:
-    """At once over gloo, whose connection breaks; `HEARTBEAT_SECONDS` bound it elsewhere."""
+    """The other process ends at once over gloo, whose connection breaks, else within `HEARTBEAT_SECONDS`."""
     processes = command(tmp_path, "steps=100000")
     wait_for(tmp_path / "runs/train/two", "train_00000005", processes)
     processes[killed].kill()

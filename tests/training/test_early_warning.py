@@ -1,4 +1,4 @@
-"""The warning during training: the same numbers as the statistic's, one line an alarm, and resuming."""
+"""Warnings during training: values of the statistic, one line per alarm, and resuming."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def held_out() -> HeldOut:
 
 
 def evaluations(held_out: HeldOut, steps: tuple[int, ...] = STEPS, seed: int = 0) -> list[np.ndarray]:
-    """(seeds, examples with padding, candidates) for each step; cross-entropy falls, by fits and starts."""
+    """(seeds, examples with padding, candidates) per step; cross-entropy falls irregularly."""
     rng = np.random.default_rng(seed)
     shape = (len(SEEDS), held_out.batches.position.size, held_out.candidate_weight.shape[1])
     return [(-3 * rng.exponential(1.0, shape) * np.exp(-step / 300)).astype(np.float32) for step in steps]
@@ -192,7 +192,7 @@ def test_stopping_and_resuming_writes_the_same_records(
 
 
 def test_a_budget_without_room_for_all_evaluations_is_refused(tmp_path: Path) -> None:
-    """A resumed run recalls them, so it would say something else than an uninterrupted one."""
+    """A resumed run recalls evaluations, so it would differ from an uninterrupted run."""
     held = make_held_out(FIRST.task, 60, 40, 0)
     sink = ListSink()
     checkpoints = Checkpoints(tmp_path, CheckpointPolicy(log_probs_mb=0.02))

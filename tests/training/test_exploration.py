@@ -1,4 +1,4 @@
-"""The bonus for unlike responses: against plain NumPy, its bounds, who gets none."""
+"""Exploration bonuses: against plain NumPy, bounds, and groups without a bonus."""
 
 from __future__ import annotations
 

@@ -30,13 +30,13 @@ START: Tree = {"kernel": np.array([[0.3, -0.1], [0.2, 0.4]]), "bias": np.array([
 
 
 def gradients(count: int) -> list[Tree]:
-    """From long to short, so that damping and normalisation both show."""
+    """Gradients from long to short, so that damping and normalisation both matter."""
     draw = np.random.default_rng(0)
     return [{name: draw.normal(size=a.shape) * 10.0**-k for name, a in START.items()} for k in range(count)]
 
 
 def trajectory(rule: optax.GradientTransformation, given: list[Tree], start: Tree = START) -> list[Tree]:
-    """Parameters after each gradient."""
+    """Parameters after every gradient."""
     params: Any = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), start)
     state, found = rule.init(params), []
     for gradient in given:

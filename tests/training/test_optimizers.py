@@ -1,4 +1,4 @@
-"""Each optimizer's first steps by hand, and the learning rates it passes through."""
+"""First steps of every optimizer by hand, and learning rates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever stands at padded positions changes no loss and no gradient, and makes none of them infinite."""
+"""Values at padded positions change no loss and no gradient, and make none infinite."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_what_stands_at_padding_counts_for_nothing(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["grpo, k3", "grpo, exact", "rloo, in the reward"])
 def test_what_a_reference_says_of_padding_reaches_no_parameter(name: str) -> None:
-    """From the model's logits on: of the exact divergence, the gradient at padding once was 0 times inf."""
+    """Gradients from the logits on, where padding in the exact divergence could give 0 times inf."""
     model, rng = TabularModel(response_length=4), np.random.default_rng(1)
     mask = jnp.asarray(MASK)
     params = {**model.init(jax.random.key(0)), "fuse": jnp.zeros(())}

@@ -140,7 +140,7 @@ def expected_gradient(objective: PolicyGradient) -> np.ndarray:
 
 
 def exact_gradient(value: Any) -> np.ndarray:
-    """Of minus an expectation under the policy."""
+    """Gradient of minus an expectation under the policy."""
     return -np.asarray(jax.jit(jax.grad(value))(jnp.asarray(TABLE)))
 
 
@@ -236,7 +236,7 @@ def start() -> dict[str, Any]:
 
 @functools.cache
 def program(name: str, data: int = 1) -> Program:
-    """A step of the named objective's phase, on so many devices that share a batch."""
+    """Program of the named objective's phase, on `data` devices that share a batch."""
     held_out: Any = types.SimpleNamespace(batches=Batch((), (), np.arange(4)))  # type: ignore[arg-type]
     return make_program(MODEL, PHASE_OF[name], (), held_out, Grid(Layout(1, data), local=True))
 
@@ -254,7 +254,7 @@ def run(name: str, stops: tuple[int, ...], data: int = 1) -> Any:
 
 @jax.jit
 def draw(step: Any, params: Any) -> Any:
-    """What the policy with these parameters answers at a step; the objective has no part in it."""
+    """Responses at a step of the policy with these parameters, independent of the objective."""
     return responses_of_step(PHASE, jnp.uint32(7), step, policy=Policy(MODEL, params))
 
 
@@ -288,7 +288,7 @@ def test_steps_of_the_program_are_the_oracles(name: str) -> None:
 
 
 def test_responses_are_drawn_from_the_whole_vocabulary() -> None:
-    """Their law is what the model says, padding included, which earns nothing."""
+    """Responses have the law of the model, including padding, which has reward 0."""
     flat = {**start(), "table": jnp.zeros_like(start()["table"])}
     batches = [drawn(step, flat) for step in range(12)]
     tokens = np.concatenate([np.ravel(batch.responses) for batch in batches])
@@ -300,7 +300,7 @@ def test_responses_are_drawn_from_the_whole_vocabulary() -> None:
 
 
 def test_reward_rises_to_the_best_that_a_class_blind_model_can_earn() -> None:
-    """Always the easy class's answer: .9."""
+    """The best policy always gives the answer of the easy class, of expected reward .9."""
     state, (first, last) = run("grpo", (5, 40))
     assert first.reward[0] < 0.6 < last.reward[0]
     probability = oracle.softmax(state.params["table"])[0, [1, 2], 1, [1, 2]]

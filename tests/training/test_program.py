@@ -129,7 +129,7 @@ def test_scores_come_in_the_held_out_sets_order_for_every_seed(program: Any, hel
 
 
 def test_a_seed_that_diverges_is_frozen_at_its_last_good_state(held_out: Any) -> None:
-    """Seed 1's logits are NaN after three steps; the others must not notice."""
+    """Logits of seed 1 are NaN after three steps, which must not affect other seeds."""
     runs = {}
     for poisoned in ((1,), ()):
         model = TabularModel(poisoned=poisoned)

@@ -74,7 +74,7 @@ def stop_after(boundaries: int) -> Callable[[], str | None]:
 def test_a_second_phase_of_it_is_the_same_bits_however_often_it_is_stopped(
     held_out: HeldOut, tmp_path: Path
 ) -> None:
-    """What the divergence is measured from, the parameters after pre-training, survives with the state."""
+    """The reference of the divergence, the parameters after pre-training, is saved with the state."""
     phases, sink = (PRETRAIN, RL), ListSink()
     whole = train(held_out, sink, phases)
     pieces, stops = ListSink(), 0
@@ -96,7 +96,7 @@ def test_a_second_phase_of_it_is_the_same_bits_however_often_it_is_stopped(
 
 
 def test_from_fixed_parameters_they_are_start_and_reference(held_out: HeldOut) -> None:
-    """So strong a pull towards them leaves the model where it began; the phase above moves by .2."""
+    """A strong pull towards the fixed parameters keeps the model there; the phase above moves it by .2."""
     fixed = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), class_blind_params(0.3, 0.4, MODEL))
     source = OnPolicy(MODEL, per_prompt=4, updates_per_batch=2)
     near = dataclasses.replace(RL, objective=PolicyGradient(kl_weight=50.0), source=source)

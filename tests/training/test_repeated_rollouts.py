@@ -1,4 +1,4 @@
-"""Rollouts of a fixed set of prompts: the same labels whenever an example comes, where that is asked for."""
+"""Rollouts of a fixed set of prompts: with repeated rollouts, an example always has the same labels."""
 
 from __future__ import annotations
 

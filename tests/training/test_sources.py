@@ -1,4 +1,4 @@
-"""Where the responses of a batch come from: pi_D, a base model, the task's own base model."""
+"""Sources of the responses of a batch: pi_D, a base model, the task's exact base model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The host's loop: what it reports, and that stopping anywhere and resuming changes nothing."""
+"""Host loop: reports, and invariance to stopping anywhere and resuming."""
 
 from __future__ import annotations
 
@@ -209,7 +209,7 @@ def test_a_step_without_anything_to_say_writes_no_record(held_out: tuple[HeldOut
 def test_a_seed_that_diverges_is_named_and_the_others_go_on(
     held_out: tuple[HeldOut, ...], every: int
 ) -> None:
-    """Its logits are NaN after step 3: an evaluation right there must not stop the others either."""
+    """Logits of one seed are NaN after step 3; an evaluation there must not stop the other seeds."""
     phase = dataclasses.replace(FIRST, schedule=EvaluationSchedule(every=every), log_every=1)
     sick, healthy = ListSink(), ListSink()
     outcome = run(held_out, sick, seeds=(0, 1, 2), model=TabularModel(poisoned=(1,)), phases=(phase,))

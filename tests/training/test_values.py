@@ -1,4 +1,4 @@
-"""Value functions through the training program: exact values are found, every seed has its own base model."""
+"""Value functions through the training program: exact values are learned, with one base model per seed."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""One of two processes of tests/training/test_devices_processes.py: trains, and the first writes what it saw.
+"""One of two processes of tests/training/test_devices_processes.py: trains; the first writes results.
 
-Arguments: the process's number, the port of the first one, a folder. In the folder, `one/` and `one.json`:
-the checkpoint and what else is left of a stopped run of a process that was alone.
+Arguments: index of the process, port of the first process, folder. The folder holds `one/` and `one.json`,
+the checkpoint and the records of a stopped run of a single process.
 """
 
 from __future__ import annotations
@@ -59,8 +59,10 @@ def run(
     asked: bool = True,
     before: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
-    """Train after the records `before`, if `asked` stop at boundary `stop_at`; what the sink was given in
-    all, and how it ended."""
+    """Train after the records `before`, and stop at boundary `stop_at` if `asked`.
+
+    Returns the output of the sink and the outcome.
+    """
     calls = iter(range(1, 100))
     sink = ListSink()
     sink.metrics(before)
@@ -89,7 +91,7 @@ def run(
 
 
 def both(process: int, folder: Path) -> dict[str, Any]:
-    """Everything that two processes are asked to do."""
+    """All commands of the two processes."""
     poison = dataclasses.replace(PHASE, optimizer=fuse_step(0.5))
     seeds, data = Layout(2, 1), Layout(1, 2)
     # Only the second process is asked to stop.

@@ -39,8 +39,8 @@ def shared_coverage(
 ) -> Float[np.ndarray, "*batch n"]:
     """P[X >= ln N] for H independent bits of log-odds u*, modelled as bits of log-odds u.
 
-    X = c (u* - u) - H (ln(1 + e^u*) - ln(1 + e^u)) with c ~ Binomial(H, sigma(u*)) the number of ones: one
-    tail of a binomial law.
+    X = c (u* - u) - H (ln(1 + e^u*) - ln(1 + e^u)) with c ~ Binomial(H, sigma(u*)) the number of ones, so
+    the coverage is a tail of a binomial law.
     """
     from scipy import special
 
@@ -69,10 +69,10 @@ def grouped_coverage(
     responses: int,
     log_n: float,
 ) -> Float[np.ndarray, " draws"]:
-    """Share with X >= ln N of responses drawn from independent bits that all have log-odds `star`.
+    """Unbiased estimate of P[X >= ln N] from sampled responses of independent bits with log-odds `star`.
 
     In draw i, `sizes[i, g]` of the bits are modelled with log-odds `fitted[i, g]`. X is a function of the
-    number of ones in each group, and only those are drawn. The share is an unbiased estimate of P[X >= ln N].
+    number of ones per group, so only those numbers are drawn.
     """
     ones = rng.binomial(sizes, float(sigmoid(np.asarray(star))), (responses, *sizes.shape))
     constant = np.sum(sizes * (softplus(np.asarray(star)) - softplus(fitted)), axis=-1)

@@ -1,6 +1,6 @@
 """Maximum likelihood in small classes, exactly or by a convex solver, in NumPy and float64.
 
-Draws of data sets are leading axes: one call fits all of them. Nothing here is random.
+Draws of data sets are leading axes, and one call fits all of them. No function is random.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _STEPS = 200
 
 
 class BallFit(NamedTuple):
-    """Log-odds u of each coordinate, and the multiplier lambda >= 0 of the ball."""
+    """Log-odds u per coordinate, and the multiplier lambda >= 0 of the ball."""
 
     log_odds: Float[np.ndarray, "draws coordinates"]
     multiplier: Float[np.ndarray, " draws"]
@@ -27,17 +27,17 @@ def fit_logistic_on_ball(
 ) -> BallFit:
     """argmax over |u| <= R of sum_j [k_j u_j - m_j ln(1 + e^u_j)].
 
-    One logistic regression a coordinate, with k_j ones among m_j trials, held together by the ball only: the
+    One logistic regression per coordinate, with k_j ones among m_j trials, coupled only by the ball: the
     likelihood of autoregressive linear models whose tokens are independent bits. A coordinate without trials
-    is 0: among all maximisers the one of least norm.
+    is 0, so that the fit has the least norm of all maximisers.
 
     The optimality conditions are k_j - m_j sigma(u_j) = lambda u_j with lambda >= 0, and lambda = 0 or |u| =
-    R. For given lambda each u_j is found by Newton's method from the side on which it is monotone; 1/|u| is
-    nearly linear in lambda, which a safeguarded Newton's method on 1/R - 1/|u| uses. Coordinates with equal
-    data have equal optima and are solved once.
+    R. For given lambda, Newton's method solves for u_j from the side on which it is monotone. A safeguarded
+    Newton's method on 1/R - 1/|u| solves for lambda, as 1/|u| is nearly linear in lambda. Coordinates with
+    equal data have equal optima and are solved once.
 
     Raises:
-        ValueError: a radius that is not positive, or counts that are none.
+        ValueError: a radius that is not positive, or invalid counts.
         ArithmeticError: conditions not met to `KKT_TOLERANCE`.
     """
     ones, trials = np.asarray(ones), np.asarray(trials)
@@ -46,7 +46,7 @@ def fit_logistic_on_ball(
     if ones.shape != trials.shape or ones.ndim != 2 or not ((ones >= 0) & (ones <= trials)).all():
         raise ValueError("ones: valid: whole numbers from 0 to trials, (draws, coordinates)")
     seen, most = trials > 0, int(trials.max(initial=0)) + 1
-    # Kind 0 is a coordinate without trials, of which there may be very many.
+    # Kind 0 is a coordinate without trials, as there may be very many.
     kinds, found = np.unique((trials * most + ones)[seen], return_inverse=True)
     where = np.zeros(ones.shape, np.int64)
     where[seen] = found + 1
@@ -69,10 +69,10 @@ def fit_categorical_in_box(
 ) -> Float[np.ndarray, "draws categories"]:
     """ln p_y of argmax over p_y = e^w_y / sum e^w, |w_y| <= `log_bound`, of sum_y n_y ln p_y.
 
-    The optimality conditions say p_y = n_y/n where w_y is inside, p_y >= n_y/n where it is at -log_bound and
-    p_y <= n_y/n where it is at +log_bound. So e^w_y = clip(Z n_y/n, e^-b, e^b) with Z = sum_y e^w_y: the
-    difference of the two sides falls in Z, is linear between the Z at which some w_y reaches a bound, and is
-    solved exactly between the two of those that enclose its zero. p is unique, w up to a common constant.
+    The optimality conditions are p_y = n_y/n where w_y is inside, p_y >= n_y/n at w_y = -log_bound and
+    p_y <= n_y/n at w_y = +log_bound. Hence e^w_y = clip(Z n_y/n, e^-b, e^b) with Z = sum_y e^w_y. The
+    difference of sum_y clip(Z n_y/n, e^-b, e^b) and Z decreases in Z and is linear between the Z at which
+    some w_y reaches a bound, so the zero is exact. p is unique, w up to a common constant.
 
     Source of the class: Coverage Principle, arXiv 2510.15020, proof of Proposition 4.1 (a).
 
@@ -85,7 +85,7 @@ def fit_categorical_in_box(
         raise ValueError(f"log_bound: {log_bound}; valid: positive, with at least one count in each draw")
     low, high = np.exp(-log_bound), np.exp(log_bound)
     share = n / total
-    # Z at which a coordinate leaves the lower and reaches the upper bound; those never seen do neither.
+    # Z at which a coordinate leaves the lower and reaches the upper bound; infinite without counts.
     with np.errstate(divide="ignore"):
         knots = np.sort(np.concatenate([low / share, high / share], axis=-1), axis=-1)
     first, beyond = np.zeros(len(n), int), np.sum(np.isfinite(knots), axis=-1)
@@ -109,10 +109,10 @@ def fit_categorical_in_box(
 def best_of_class(
     log_probs: Float[np.ndarray, "models outcomes"], counts: Int[np.ndarray, "outcomes draws"]
 ) -> Int[np.ndarray, " draws"]:
-    """The first model with the largest sum over outcomes of count * ln pi; outcomes never seen do not count.
+    """First model with the largest sum of count * ln pi over the outcomes with a positive count.
 
     Raises:
-        ValueError: shapes that do not fit.
+        ValueError: shapes that do not match.
     """
     if log_probs.ndim != 2 or counts.ndim != 2 or log_probs.shape[1] != counts.shape[0]:
         raise ValueError(f"counts: shape {counts.shape}; valid: ({log_probs.shape[-1]}, draws)")
@@ -126,14 +126,14 @@ def best_of_class(
 def _roots(k: np.ndarray, m: np.ndarray, multiplier: np.ndarray, start: np.ndarray) -> np.ndarray:
     """u with k - m sigma(u) = lambda u, by Newton's method.
 
-    v = |u| solves lambda v + m sigma(v) = max(k, m - k), concave and increasing in v: from the left Newton's
-    steps are monotone, and from the right the first one lands on the left.
+    v = |u| solves lambda v + m sigma(v) = max(k, m - k), concave and increasing in v. From the left, Newton
+    steps are monotone; from the right, the first step moves to the left.
     """
     sign = np.where(2 * k >= m, 1.0, -1.0)
     target = np.maximum(k, m - k)
     v = np.maximum(start * sign, 0.0)
     for _ in range(_STEPS):
-        # 1 - sigma(v) and not sigma(v): with only ones it is all that is left, and tiny.
+        # 1 - sigma(v) instead of sigma(v), because with only ones the gap reduces to this tiny number.
         rest = 1 / (1 + np.exp(v))
         gap = (target - m) + m * rest - multiplier * v
         new = np.maximum(v + gap / (multiplier + m * rest * (1 - rest)), 0.0)

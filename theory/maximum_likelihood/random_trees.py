@@ -13,16 +13,16 @@ from theory.maximum_likelihood.bit_laws import LOG_TOLERANCE
 
 @dataclasses.dataclass(frozen=True)
 class RandomTrees:
-    """Finite classes of autoregressive models: pi_D, and copies with a share q of its token laws disturbed.
+    """Finite classes of autoregressive models: pi_D and copies with a share q of token laws perturbed.
 
-    Tokens are bits; pi_D's log-odds at each of the 2^H - 1 prefixes are normal. A copy adds +-s to those at a
-    random share q of the prefixes, with ln s uniform on [ln 1/2, ln 16]: it may all but exclude responses
-    that pi_D gives, of total mass of order q H. There is a class for each of eight q, from 1/(4 (2^H - 1)) to
-    1/2, evenly spaced in ln q: which of them is hardest depends on n and |Pi|.
+    Tokens are bits. The log-odds of pi_D at the 2^H - 1 prefixes are normal. A copy adds +-s to the log-odds
+    at a random share q of the prefixes, with ln s uniform on [ln 1/2, ln 16], and may almost exclude
+    responses of pi_D with total mass of order q H. There is one class for each of eight values of q, from
+    1/(4 (2^H - 1)) to 1/2, evenly spaced in ln q, because the hardest q depends on n and |Pi|.
 
     Attributes:
         length: the horizon H.
-        num_models: |Pi| of each class, with pi_D, which is its first.
+        num_models: |Pi| of every class, pi_D included, which is the first model.
 
     Source: this project's instance for Coverage Principle, arXiv 2510.15020, Theorem 4.1.
     """
@@ -32,17 +32,17 @@ class RandomTrees:
 
     @property
     def shares(self) -> Float[np.ndarray, " classes"]:
-        """q of each class."""
+        """Shares q of the classes."""
         return np.geomspace(1 / (4 * (2**self.length - 1)), 0.5, 8)
 
     def sample_classes(self, rng: np.random.Generator) -> Float[np.ndarray, "classes models responses"]:
-        """ln pi(y) of every model and response, responses in lexicographic order, in nats; pi_D is shared."""
+        """ln pi(y) in nats, responses in lexicographic order; all classes share pi_D."""
         nodes = 2**self.length - 1
         shape = (len(self.shares), self.num_models)
         base = rng.normal(size=nodes)
         size = np.exp(rng.uniform(math.log(0.5), math.log(16), (*shape, 1)))
         size[:, 0] = 0
-        # One uniform number says both whether a prefix is disturbed and with which sign.
+        # One uniform number decides both whether a prefix is perturbed and the sign.
         chance = rng.random((*shape, nodes)) / self.shares[:, None, None]
         log_odds = base + size * ((chance < 0.5) * 1.0 - ((chance >= 0.5) & (chance < 1)))
         log_probs = np.zeros((*shape, 1))
@@ -55,7 +55,7 @@ class RandomTrees:
     def coverage(
         self, log_probs: Float[np.ndarray, "models responses"], log_n: Float[np.ndarray, " n"]
     ) -> Float[np.ndarray, "models n"]:
-        """Cov_N of every model of a class, a sum over the responses."""
+        """Exact Cov_N of every model of a class, by a sum over the responses."""
         above = log_probs[0] - log_probs
         star = np.exp(log_probs[0])
         return np.stack([(above >= each - LOG_TOLERANCE) @ star for each in log_n], axis=-1)

@@ -1,6 +1,6 @@
 """Classes of few outcomes on which the rates of maximum likelihood are measured.
 
-`sample` draws sufficient statistics of whole data sets, one a row; laws are NumPy in float64, exact.
+`sample` draws sufficient statistics, one row per data set; laws are exact, in NumPy and float64.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from theory.maximum_likelihood.rate_features import TokenFeatures
 
 @dataclasses.dataclass(frozen=True)
 class Bernoulli:
-    """y ~ Ber(p*), modelled by the Ber(p) with p <= 1/2: the fit is the share of ones, cut at 1/2.
+    """y ~ Ber(p*), modelled by Ber(p) with p <= 1/2: the fit is the share of ones, clipped at 1/2.
 
-    Without a one in the data, of probability (1 - p*)^n > 0, KL is infinite: so is its expectation, at every
-    n. Coverage is at most p*, and 0 once the share is above p*/N.
+    With probability (1 - p*)^n > 0 the data have no one and KL is infinite, so E KL is infinite for every n.
+    Coverage is at most p*, and 0 if the share is above p*/N.
 
     Attributes:
         probability: p*.
@@ -41,7 +41,7 @@ class Bernoulli:
             raise ValueError(f"probability: {self.probability}; valid: between 0 and 1/2")
 
     def sample(self, rng: np.random.Generator, draws: int) -> Int[np.ndarray, " draws"]:
-        """Number of ones."""
+        """Numbers of ones in data sets of n examples."""
         return rng.binomial(self.num_samples, self.probability, draws)
 
     def fit(self, ones: Int[np.ndarray, " draws"]) -> Float[np.ndarray, " draws"]:
@@ -55,7 +55,7 @@ class Bernoulli:
             return p * (math.log(p) - np.log(fitted)) + (1 - p) * (math.log1p(-p) - np.log1p(-fitted))
 
     def coverage(self, fitted: Float[np.ndarray, " draws"], log_n: float) -> Float[np.ndarray, " draws"]:
-        """Cov_N, the sum over both outcomes."""
+        """Exact Cov_N, by a sum over both outcomes."""
         p = self.probability
         with np.errstate(divide="ignore"):
             one = math.log(p) - np.log(fitted) >= log_n - LOG_TOLERANCE
@@ -63,7 +63,7 @@ class Bernoulli:
         return p * one + (1 - p) * zero
 
     def mean_coverage(self, log_n: float) -> float:
-        """E Cov_N = p* P[Binomial(n, p*) <= n p*/N] for N >= 2, where a zero is always covered.
+        """E Cov_N = p* P[Binomial(n, p*) <= n p*/N] for N >= 2, where the outcome 0 is always covered.
 
         Raises:
             ValueError: N < 2.
@@ -86,10 +86,10 @@ class Bernoulli:
 
 @dataclasses.dataclass(frozen=True)
 class CoarseRate:
-    """One token of d, of which all but the first are too rare to be seen in n samples.
+    """One token out of d, of which all but the first are too rare to occur in n samples.
 
-    phi = B e_y, |theta|_inf <= 1, pi_D(1) = 4n/(d - 1 + 4n), the others 1/(d - 1 + 4n). A token that is not
-    in the data gets at most e^-2B.
+    phi = B e_y, |theta|_inf <= 1, pi_D(1) = 4n/(d - 1 + 4n) and pi_D(y) = 1/(d - 1 + 4n) for y > 1. A token
+    that does not occur in the data gets probability at most e^-2B.
 
     Attributes:
         size: d.
@@ -116,7 +116,7 @@ class CoarseRate:
 
     @property
     def features(self) -> TokenFeatures:
-        """phi."""
+        """Feature map phi."""
         return TokenFeatures(self.size, self.norm)
 
     @property
@@ -134,11 +134,11 @@ class CoarseRate:
 
     @property
     def promised(self) -> float:
-        """(d - 1)/(10 n), what Cov_N is at least for every N <= e^B, with probability at least 1/2."""
+        """Lower bound (d - 1)/(10 n) on Cov_N for every N <= e^B, valid with probability at least 1/2."""
         return (self.size - 1) / (10 * self.num_samples)
 
     def sample(self, rng: np.random.Generator, draws: int) -> Int[np.ndarray, "draws tokens"]:
-        """Counts of the tokens in data sets of n."""
+        """Token counts in data sets of n examples."""
         return rng.multinomial(self.num_samples, self.probs, draws)
 
     def kl(self, log_probs: Float[np.ndarray, "draws tokens"]) -> Float[np.ndarray, " draws"]:
@@ -148,13 +148,13 @@ class CoarseRate:
     def coverage(
         self, log_probs: Float[np.ndarray, "draws tokens"], log_n: Float[np.ndarray, " n"]
     ) -> Float[np.ndarray, "draws n"]:
-        """Cov_N, a sum over the tokens."""
+        """Exact Cov_N, by a sum over the tokens."""
         above = np.log(self.probs) - log_probs
         return np.stack([(above >= each - LOG_TOLERANCE) @ self.probs for each in log_n], axis=-1)
 
 
 class Visits(NamedTuple):
-    """Sufficient statistics of `FineRate`: visits to the prompt 0; visits and ones of each other prompt."""
+    """Sufficient statistics of `FineRate`: visits to prompt 0; visits and ones per other prompt."""
 
     hidden: Int[np.ndarray, " draws"]
     visits: Int[np.ndarray, "draws prompts"]
@@ -163,21 +163,21 @@ class Visits(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class FineRate:
-    """pi_D beside 2^d models that are all bad at the prompt 0 and may fit the noise at d others.
+    """Class of pi_D and 2^d models that are all bad at prompt 0 and may fit the noise at d other prompts.
 
     eps = c0 sqrt(d/n), mu(i) = (1 - mu(0))/d; pi_D(1|0) = 1, pi_D(.|i) = Ber(1/2); pi_theta(.|0) = Ber(1/N),
-    pi_theta(.|i) = Ber((1 + eps theta_i)/2) with theta in {-1, +1}^d. So Cov_N(pi_theta) = mu(0).
+    pi_theta(.|i) = Ber((1 + eps theta_i)/2) with theta in {-1, +1}^d. Hence Cov_N(pi_theta) = mu(0).
 
     In the convex hull a model is (s, t) with |t_i| <= s <= 1: pi(1|0) = 1 - s (1 - 1/N), pi(.|i) =
-    Ber((1 + eps t_i)/2); s is the weight of the pi_theta together, and pi_D is s = 0.
+    Ber((1 + eps t_i)/2). s is the total weight of all pi_theta; pi_D has s = 0.
 
     Attributes:
         size: d.
         num_samples: n.
         log_n: ln N.
-        c0: as in the formula; the proof takes it below 1e-4, where nothing can be seen.
-        rarer: mu(0) = c0 eps^2/N, the mass at which the hull's estimator fails, in place of the class's own
-            c0 eps^2/ln N.
+        c0: constant of eps; the proof has c0 < 1e-4, where the effect is too small to measure.
+        rarer: True for mu(0) = c0 eps^2/N, where the estimator of the hull fails, instead of
+            mu(0) = c0 eps^2/ln N, where the estimator of the class fails.
 
     Source: Coverage Principle, arXiv 2510.15020, Proposition 4.1 (b); the hull for Theorem E.1 is this
     project's choice.
@@ -203,12 +203,12 @@ class FineRate:
 
     @property
     def tilt(self) -> float:
-        """eps."""
+        """Tilt eps."""
         return self.c0 * math.sqrt(self.size / self.num_samples)
 
     @property
     def mass(self) -> float:
-        """mu(0)."""
+        """Mass mu(0)."""
         return self.c0 * self.tilt**2 / (math.exp(self.log_n) if self.rarer else self.log_n)
 
     def sample(self, rng: np.random.Generator, draws: int) -> Visits:
@@ -218,17 +218,17 @@ class FineRate:
         return Visits(hidden, visits, rng.binomial(visits, 0.5))
 
     def misses(self, data: Visits) -> np.ndarray:
-        """Whether some pi_theta is likelier than pi_D: theta_i is the majority's sign at prompt i."""
+        """True if some pi_theta has higher likelihood than pi_D; theta_i is the majority sign at prompt i."""
         more = np.maximum(data.ones, data.visits - data.ones)
         gain = more @ np.full(self.size, math.log1p(self.tilt))
         gain = gain + (data.visits - more) @ np.full(self.size, math.log1p(-self.tilt))
         return gain > data.hidden * self.log_n
 
     def hull_weight(self, data: Visits) -> Float[np.ndarray, " draws"]:
-        """s of the maximum-likelihood model in the convex hull.
+        """Weight s of the maximum-likelihood model in the convex hull.
 
-        For given s the best t_i is the tilt of the data, cut to [-s, s]; what remains is concave in s, and
-        the zero of its slope is found by bisection, to 1e-12.
+        For given s the best t_i is the tilt of the data, clipped to [-s, s]. The profile likelihood is
+        concave in s; bisection locates the zero of the slope to 1e-12.
         """
         more = np.maximum(data.ones, data.visits - data.ones)
         fewer = data.visits - more
@@ -249,6 +249,6 @@ class FineRate:
         return np.where(at_one, 1.0, low)
 
     def coverage(self, weight: Float[np.ndarray, " draws"]) -> Float[np.ndarray, " draws"]:
-        """Cov_N of a model (s, t): mu(0) if 1/(1 - s (1 - 1/N)) >= N, that is s = 1."""
+        """Cov_N of a model (s, t): mu(0) if 1/(1 - s (1 - 1/N)) >= N, that is if s = 1."""
         bad = -math.expm1(-self.log_n)
         return self.mass * (-np.log1p(-weight * bad) >= self.log_n - LOG_TOLERANCE)

@@ -13,18 +13,18 @@ from tasks.linear import FeatureMap
 
 @dataclasses.dataclass(frozen=True)
 class PromptFeatures(FeatureMap):
-    """phi(x, y_1:h) = B s(y_h) e_x in R^P for the prompts x < P, and 0 for the prompt P, which is silent.
+    """phi(x, y_1:h) = B s(y_h) e_x in R^P for prompts x < P, and 0 for the silent prompt P.
 
-    Tokens are bits, s(0) = -1 and s(1) = +1: given x < P the H bits are independent with log-odds
-    2 B theta_x, given P they are fair.
+    Tokens are bits, s(0) = -1 and s(1) = +1. Given x < P the H bits are independent with log-odds
+    2 B theta_x; given P the bits are fair.
 
     Attributes:
         length: the horizon H.
-        num_prompts: P, without the silent one; the dimension.
+        num_prompts: P, number of prompts without the silent one; the dimension.
         norm: B.
 
-    Source: with P = 1, B = 1 the two prompts of Coverage Principle, arXiv 2510.15020, proof of
-    Proposition 3.2 (prompt 1 there is 0 here, prompt 0 there is silent).
+    Source: Coverage Principle, arXiv 2510.15020, proof of Proposition 3.2, for P = 1, B = 1 (the paper's
+    prompt 1 is 0 here, the paper's prompt 0 is silent).
     """
 
     length: int
@@ -33,7 +33,7 @@ class PromptFeatures(FeatureMap):
 
     @property
     def horizon(self) -> int:
-        """H."""
+        """Horizon H."""
         return self.length
 
     @property
@@ -43,7 +43,7 @@ class PromptFeatures(FeatureMap):
 
     @property
     def dimension(self) -> int:
-        """P."""
+        """Dimension P."""
         return self.num_prompts
 
     @property
@@ -54,14 +54,14 @@ class PromptFeatures(FeatureMap):
     def children(
         self, prompt: Int[Array, ""], prefix: Int[Array, " horizon"], length: Int[Array, ""]
     ) -> Float[Array, "vocab dimension"]:
-        """The same at every prefix."""
+        """Features -B e_x and B e_x at every prefix, 0 for the silent prompt."""
         basis = (jnp.arange(self.num_prompts) == prompt).astype(jnp.result_type(float))
         return jnp.asarray([-self.norm, self.norm], basis.dtype)[:, None] * basis
 
 
 @dataclasses.dataclass(frozen=True)
 class TokenFeatures(FeatureMap):
-    """phi(y) = B e_y in R^d: one prompt, one token of d.
+    """phi(y) = B e_y in R^d: one prompt, one token out of d.
 
     Attributes:
         size: d, the vocabulary and the dimension.
@@ -80,12 +80,12 @@ class TokenFeatures(FeatureMap):
 
     @property
     def vocab(self) -> int:
-        """d."""
+        """Vocabulary size d."""
         return self.size
 
     @property
     def dimension(self) -> int:
-        """d."""
+        """Dimension d."""
         return self.size
 
     @property

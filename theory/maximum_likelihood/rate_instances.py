@@ -1,8 +1,8 @@
 """Autoregressive linear instances of the rates of maximum likelihood: data, exact KL, exact coverage.
 
-Each is one member of a family, with all that a theorem fixes in it. `sample` draws sufficient statistics of
-whole data sets, one a row; laws are NumPy in float64. Log-odds stand for parameters: u = 2 B theta with
-`PromptFeatures`, u = B theta with `PositionFeatures`.
+Every class is one member of a theorem's family of instances. `sample` draws sufficient statistics, one row
+per data set; laws are NumPy in float64. Log-odds stand for parameters: u = 2 B theta with `PromptFeatures`,
+u = B theta with `PositionFeatures`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from theory.maximum_likelihood.rate_features import PromptFeatures
 
 
 class Bits(NamedTuple):
-    """Sufficient statistics of data sets: ones among the tokens of each coordinate."""
+    """Sufficient statistics of data sets: numbers of ones and of tokens per coordinate."""
 
     ones: Int[np.ndarray, "draws coordinates"]
     trials: Int[np.ndarray, "draws coordinates"]
@@ -28,10 +28,10 @@ class Bits(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class TwoPrompts:
-    """A prompt of mass mu = 1/(2n) with H independent bits of one parameter, and a silent one.
+    """A prompt of mass mu = 1/(2n) with H independent bits of one parameter, and a silent prompt.
 
-    phi = y_h in {-1, +1} given the rare prompt, d = 1, |theta| <= 1. A data set lacks the rare prompt with
-    probability (1 - 1/(2n))^n >= 1/2, and then says nothing of theta.
+    phi = y_h in {-1, +1} given the rare prompt, d = 1, |theta| <= 1. With probability
+    (1 - 1/(2n))^n >= 1/2 a data set lacks the rare prompt and has no information about theta.
 
     Attributes:
         length: the horizon H.
@@ -45,7 +45,7 @@ class TwoPrompts:
 
     @property
     def features(self) -> PromptFeatures:
-        """phi."""
+        """Feature map phi."""
         return PromptFeatures(self.length, 1, 1.0)
 
     @property
@@ -59,7 +59,7 @@ class TwoPrompts:
         return 2.0
 
     def sample(self, rng: np.random.Generator, star: float, draws: int) -> Bits:
-        """Data sets of n examples when the log-odds are `star`."""
+        """Data sets of n examples with log-odds `star`."""
         rare = rng.binomial(self.num_samples, self.mass, (draws, 1))
         trials = rare * self.length
         return Bits(rng.binomial(trials, float(sigmoid(np.asarray(star)))), trials)
@@ -71,24 +71,24 @@ class TwoPrompts:
     def coverage(
         self, star: float, fitted: Float[np.ndarray, " draws"], log_n: Float[np.ndarray, " n"]
     ) -> Float[np.ndarray, "draws n"]:
-        """Cov_N for N > 1: the rare prompt's alone, since X = 0 on the other."""
+        """Cov_N for N > 1, from the rare prompt alone, since X = 0 on the silent prompt."""
         return self.mass * shared_coverage(np.asarray(star), fitted, self.length, log_n)
 
 
 @dataclasses.dataclass(frozen=True)
 class HeavyTail:
-    """Prompts of a heavy-tailed law, one parameter each: overparameterised as long as d > n.
+    """Prompts of a heavy-tailed law with one parameter per prompt: overparameterised for d > n.
 
-    A share `silent` of the mass is on a prompt with phi = 0. Of the rest, one half is on `active` prompts
-    with mu(x) prop. to x^-2 and log-odds of random sign whose size is log-uniform in [`weakest`,
-    `strongest`]; the other half is spread evenly over `passive` prompts of log-odds 0, each of which is seen
-    a few times at most. The norm B is the least for which every such theta* lies in the unit ball.
+    A share `silent` of the mass is on a prompt with phi = 0. One half of the rest is on `active` prompts with
+    mu(x) prop. to x^-2 and log-odds of random sign and log-uniform size in [`weakest`, `strongest`]. The
+    other half is spread evenly over `passive` prompts of log-odds 0, which occur a few times at most. The
+    norm B is the smallest for which every such theta* lies in the unit ball.
 
     Attributes:
         length: the horizon H.
         num_samples: n.
-        active, passive: numbers of prompts; d is their sum.
-        weakest, strongest: ends of the sizes of the active prompts' log-odds.
+        active, passive: numbers of prompts; d = active + passive.
+        weakest, strongest: range of |log-odds| of the active prompts.
         silent: mass of the silent prompt.
 
     Source: this project's instance for Coverage Principle, arXiv 2510.15020, Theorem 4.2.
@@ -104,7 +104,7 @@ class HeavyTail:
 
     @property
     def features(self) -> PromptFeatures:
-        """phi."""
+        """Feature map phi."""
         return PromptFeatures(self.length, self.active + self.passive, self.radius / 2)
 
     @property
@@ -114,7 +114,7 @@ class HeavyTail:
 
     @property
     def masses(self) -> Float[np.ndarray, " prompts"]:
-        """mu of the active prompts, then of the passive ones, then of the silent one."""
+        """Masses mu(x) of the active prompts, the passive prompts and the silent prompt, in this order."""
         tail = np.arange(1.0, self.active + 1) ** -2
         rest = (1 - self.silent) / 2
         return np.concatenate(
@@ -122,13 +122,13 @@ class HeavyTail:
         )
 
     def parameters(self, rng: np.random.Generator, draws: int) -> Float[np.ndarray, "draws active"]:
-        """Log-odds u* of the active prompts of each instance."""
+        """Log-odds u* of the active prompts, one row per instance."""
         shape = (draws, self.active)
         size = np.exp(rng.uniform(math.log(self.weakest), math.log(self.strongest), shape))
         return size * rng.choice([-1.0, 1.0], shape)
 
     def sample(self, rng: np.random.Generator, star: Float[np.ndarray, "draws active"]) -> Bits:
-        """One data set an instance; a coordinate a prompt, the silent one left out."""
+        """One data set per instance, one coordinate per prompt without the silent one."""
         rest = (1 - self.silent) / 2
         law = np.concatenate([self.masses[: self.active], [rest, self.silent]])
         often = rng.multinomial(self.num_samples, law / law.sum(), len(star))
@@ -163,11 +163,12 @@ class HeavyTail:
         fitted: Float[np.ndarray, "draws prompts"],
         log_n: Float[np.ndarray, " n"],
     ) -> Float[np.ndarray, "draws n"]:
-        """Cov_N = sum_x mu(x) P[X_x >= ln N] for N > 1, each term a tail of a binomial law."""
+        """Cov_N = sum_x mu(x) P[X_x >= ln N] for N > 1; every term is a tail of a binomial law."""
         total = np.empty((len(star), len(log_n)))
         for row, (one, many) in enumerate(zip(star, fitted, strict=True)):
             active = shared_coverage(one, many[: self.active], self.length, log_n)
-            # Passive prompts that were not seen are exact. The others have few kinds of data, hence of fits.
+            # Passive prompts without data are exact. Other passive prompts have few distinct data, hence
+            # fits.
             rest = many[self.active :]
             values, copies = np.unique(rest[rest != 0], return_counts=True)
             passive = copies @ shared_coverage(np.zeros(()), values, self.length, log_n)
@@ -177,24 +178,24 @@ class HeavyTail:
 
 @dataclasses.dataclass(frozen=True)
 class VarianceNeeded:
-    """A prompt + with H independent bits, one parameter each, seen too rarely to learn their signs.
+    """A prompt + with H independent bits of one parameter per bit, too rare to learn the signs.
 
     d = H, phi(+, y_1:h) = B y_h e_h, phi(-, .) = 0, |theta| <= 1. All log-odds have the size
     B eps = sqrt(4 ln N/(c1 H)), and mu(+) = min(1, c0/(n B^2 eps^2)) = min(1, c0 c1 H/(4 n ln N)). The
-    estimator commutes with flipping a bit, so the law of its coverage is the same for all 2^H signs of
-    theta*, and + stands for all of them: the worst and the average are one.
+    estimator commutes with flipping a bit, so the law of the coverage does not depend on the 2^H signs of
+    theta*. Positive signs therefore represent both the worst case and the average.
 
     Attributes:
         length: the horizon H.
         num_samples: n.
         log_n: ln N.
         norm: B.
-        c0, c1: constants; the proof has them small, any will do for a measurement.
+        c0, c1: constants; small in the proof, arbitrary for a measurement.
 
     Source: Coverage Principle, arXiv 2510.15020, Proposition I.1.
 
     Raises:
-        ValueError: theta* outside the ball, or log-odds above 1, where the proof's expansion ends.
+        ValueError: theta* outside the ball, or log-odds above 1, where the proof's expansion does not hold.
     """
 
     length: int
@@ -213,17 +214,17 @@ class VarianceNeeded:
 
     @property
     def features(self) -> PositionFeatures:
-        """phi; prompt 1 is +, 0 is -."""
+        """Feature map phi; prompt 1 is +, prompt 0 is -."""
         return PositionFeatures(Sizes(self.length, 2, 2, self.norm))
 
     @property
     def star(self) -> float:
-        """u* = B eps."""
+        """Log-odds u* = B eps."""
         return math.sqrt(4 * self.log_n / (self.c1 * self.length))
 
     @property
     def mass(self) -> float:
-        """mu(+)."""
+        """Mass mu(+)."""
         return min(1.0, self.c0 / (self.num_samples * self.star**2))
 
     @property
@@ -249,10 +250,10 @@ class VarianceNeeded:
         fitted: Float[np.ndarray, "draws bits"],
         responses: int,
     ) -> Float[np.ndarray, " draws"]:
-        """Cov_N = mu(+) P[sum_h X_h >= ln N] for the instance's own N > 1.
+        """Cov_N = mu(+) P[sum_h X_h >= ln N] for the instance's N > 1.
 
-        The sum has as many different terms as there are kinds of data, and no closed form: the probability is
-        the share of `responses` drawn for each data set, which is unbiased.
+        The sum has one term per distinct datum and no closed form, so the probability is estimated without
+        bias from `responses` draws per data set.
         """
         kinds = np.arange(int(data.ones.max(initial=0)) + 1)
         sizes = np.stack([np.bincount(row, minlength=len(kinds)) for row in data.ones])

@@ -1,13 +1,13 @@
-"""The class on which one step size of SGD is too long for some prompts or too short for others.
+"""Class on which every step size of SGD is too large for some prompts or too small for others.
 
 Three tokens, -1, 0 and 1, independent given the prompt, in two dimensions. A prompt is either a number, a
-step size e >= 8/(HB), or one of the two letters `PLUS` and `MINUS`. On a number the gradient of a sequence is
-of order HB, and a step must not be longer than about 1/(HB) times it; on the letters, where features are
-shorter and the start is nearly right, such steps have to be repeated of order H times.
+step size e >= 8/(HB), or one of the two letters `PLUS` and `MINUS`. On numbers the gradient of a sequence is
+of order HB, and the step size must be at most of order 1/(HB). On letters, where features are shorter and the
+start is nearly right, order H such steps are necessary.
 
 Source: Coverage Principle, arXiv 2510.15020, Proposition 5.1 (lower bound), Lemmas I.6 and I.7. Vectors,
-prompts, theta* and starts are the paper's. Where its stored text lost a bar over the letters' B they are
-rebuilt from the algebra: the letters' features have length B' <= B, and the lemma's rate needs B = B'^2.
+prompts, theta* and starts are the paper's. The B of the letters, B' <= B, is derived from the algebra: the
+lemma's rate requires B = B'^2.
 """
 
 from __future__ import annotations
@@ -24,20 +24,21 @@ from tasks.checks import real, whole
 from tasks.linear import FeatureMap
 
 PLUS, MINUS = 0.0, -1.0
-"""The letters + and -, as prompts; every number-prompt is positive."""
+"""Prompts of the letters + and -; prompts of numbers are positive."""
 
 
 @dataclass(frozen=True)
 class SGDFamily(FeatureMap):
-    """phi(x, y_1:h) = B v(x, y_h), with v(e, 0) = (1, 0) and v(e, +-1) = (a, +-sqrt(1 - a^2)),
-    a = eHB/(2(eHB - 1)), of a number e; B v(+, y) = (B' y, 0) and B v(-, y) = (0, B' y) of the letters.
+    """phi(x, y_1:h) = B v(x, y_h) in R^2.
 
-    Prompts are scalars whose dtype the features take. Token indices 0, 1, 2 are the tokens -1, 0, 1.
+    A number e has v(e, 0) = (1, 0) and v(e, +-1) = (a, +-sqrt(1 - a^2)), a = eHB/(2(eHB - 1)). The letters
+    have B v(+, y) = (B' y, 0) and B v(-, y) = (0, B' y). Features have the dtype of the prompt, a scalar.
+    Token indices 0, 1, 2 are the tokens -1, 0, 1.
 
     Attributes:
-        length: H.
-        letters: B', the length of the letters' features.
-        numbers: B, that of the numbers' and the bound; the lemma's rate is for B = B'^2.
+        length: horizon H.
+        letters: B', length of the features of letters.
+        numbers: B, length of the features of numbers, and the bound; the lemma's rate is for B = B'^2.
 
     Raises:
         ValueError: a length below 1, or lengths of features other than 1 <= B' <= B.
@@ -73,11 +74,11 @@ class SGDFamily(FeatureMap):
 
     @property
     def least_number(self) -> float:
-        """8/(HB), the least number that is a prompt."""
+        """Smallest number 8/(HB) that is a prompt."""
         return 8 / (self.length * self.numbers)
 
     def tokens(self, prompt: Any) -> Float[Array, "vocab dimension"]:
-        """phi of the three tokens, the same after every prefix."""
+        """Features of the three tokens after any prefix."""
         x = jnp.asarray(prompt)
         values = jnp.array([-1, 0, 1], x.dtype)
         zero = jnp.zeros_like(values)
@@ -109,7 +110,7 @@ LETTERS_TRUTH = (0.5, 0.5)
 
 
 def letters_start(family: SGDFamily, n: float) -> tuple[float, float]:
-    """theta^0 = (r - 1/B', 1/4), e^(rB') = H/(4 ln N): where `+` is not covered, and its gradients are small.
+    """theta^0 = (r - 1/B', 1/4), e^(rB') = H/(4 ln N), where `+` is not covered and has small gradients.
 
     Raises:
         ValueError: r is above 1/2 or not positive, or ln N > HB/8, where the lemma does not hold.
@@ -132,9 +133,9 @@ def letters_token_law(family: SGDFamily) -> Float[np.ndarray, " vocab"]:
 
 
 def letters_variance(family: SGDFamily) -> float:
-    """sigma*^2 = H B'^2 Var(a) of the small-step instance, whatever mu(+); the lemma asks for at most 1."""
+    """sigma*^2 = H B'^2 Var(a) of the small-step instance for every mu(+); at most 1 in the lemma."""
     law, values = letters_token_law(family), np.array([-1.0, 0.0, 1.0])
-    # 1 - a in place of a: the mean of a rounds to 1.
+    # 1 - a instead of a, because the mean of a rounds to 1.
     missing = 1 - values
     return float(family.length * family.letters**2 * (law @ missing**2 - (law @ missing) ** 2))
 
@@ -142,8 +143,8 @@ def letters_variance(family: SGDFamily) -> float:
 def deficit_law(family: SGDFamily, size: int) -> Float[np.ndarray, " deficits"]:
     """P(D = 0), ..., P(D = size - 1) of D = sum_h (1 - y_h), y ~ pi*(.|letter).
 
-    The letters' features are proportional to the token, so that a sequence's log-probability under every
-    theta depends on it through D alone.
+    Features of letters are proportional to the token, so the log-probability of a sequence under every theta
+    depends on D alone.
     """
     law, power, left = np.ones(1), letters_token_law(family)[::-1], family.length
     while left:

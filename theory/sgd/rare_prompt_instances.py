@@ -1,4 +1,4 @@
-"""Prompts that are rare and long: the variance of a response grows with its length, its probability falls."""
+"""Rare prompts with long responses: variance grows with the length of a response, probability falls."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from tasks.linear import FeatureMap
 class RarePrompts(FeatureMap):
     """phi(k, y_1:h) = B s(y_h) e_k for h <= L_k, 0 after; s is -1 for token 0 and +1 for token 1.
 
-    Prompt k = 0..K-1 has L_k informative tokens and a coordinate of its own; prompt K has none,
+    Prompt k = 0..K-1 has L_k informative tokens and one coordinate; prompt K has no informative token,
     phi(K, .) = 0. Tokens are independent, s = 1 with probability 1/(1 + e^(-2 B theta_k)). With one length
-    H, B = 1 and theta* in {-1, +1} this is the instance on which every proper estimator's KL grows with H;
-    with mu(k) proportional to 1/L_k every prompt has the same share of the inherent variance.
+    H, B = 1 and theta* in {-1, +1} this is the instance on which the KL of every proper estimator grows with
+    H. With mu(k) proportional to 1/L_k all prompts have equal shares of the inherent variance.
 
     Attributes:
         lengths: L_1, ..., L_K.
         bound: B.
 
-    Source: Coverage Principle, arXiv 2510.15020, Proposition 3.2 (K = 1); several lengths are this project's.
+    Source: Coverage Principle, arXiv 2510.15020, Proposition 3.2 (K = 1); K > 1 is this project's extension.
 
     Raises:
-        ValueError: no length, or one below 1.
+        ValueError: no length, or a length below 1.
     """
 
     lengths: tuple[int, ...]
@@ -49,17 +49,17 @@ class RarePrompts(FeatureMap):
 
     @property
     def dimension(self) -> int:
-        """K."""
+        """Dimension K."""
         return len(self.lengths)
 
     def children(
         self, prompt: Int[Array, ""], prefix: Int[Array, " horizon"], length: Int[Array, ""]
     ) -> Float[Array, "vocab dimension"]:
-        """-B e_k and B e_k, or 0."""
+        """-B e_k and B e_k, or 0 after L_k tokens."""
         return self._features(prompt, length)
 
     def path(self, prompt: Any, response: Int[Array, " horizon"]) -> Float[Array, "horizon vocab dimension"]:
-        """They depend on the depth alone."""
+        """Features of all depths at once, as they do not depend on the tokens before."""
         return self._features(prompt, jnp.arange(self.horizon)[:, None, None])
 
     def _features(self, prompt: Array, length: Array) -> Array:

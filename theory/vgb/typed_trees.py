@@ -1,8 +1,7 @@
-"""Exact output laws of decoders on trees of any horizon whose nodes fall into a few types.
+"""Exact output laws of decoders on trees of any horizon whose nodes have few types.
 
-The tree of 2^64 leaves of a homogeneous task need not be enumerated: how a walk moves at a node depends on
-the node's depth and type alone, so that every recursion runs over H levels and a handful of types. float64,
-host.
+The moves of a walk at a node of a homogeneous task depend only on the depth and the type of the node, so
+every recursion runs over H levels and a few types instead of 2^H leaves. All numbers are float64 on the host.
 """
 
 from __future__ import annotations
@@ -13,16 +12,16 @@ import numpy as np
 from jaxtyping import Complex, Float, Int
 
 Moves = Float[np.ndarray, "depth types types"]
-"""Probabilities of going on from a node of type b at depth h to its child of type c."""
+"""Probabilities of moving from a node of type b at depth h to the child of type c."""
 
 
 class TypedTree(NamedTuple):
-    """A tree in which a node has at most one child of each type; a leaf is a sequence of H types.
+    """Tree in which a node has at most one child per type; a leaf is a sequence of H types.
 
     Attributes:
         weights: pi_ref(a) V^(va)/V^(v) for the child va of type c of a node v of type b at depth h < H; 0
-            where there is none. The root is of type 0. At depth H - 1 V^(va) is the verifier's tau.
-        target: pi* as moves, for the same types.
+            without such a child. The root has type 0. At depth H - 1, V^(va) is the verifier's tau.
+        target: pi* as moves between the types.
     """
 
     weights: Moves
@@ -30,12 +29,12 @@ class TypedTree(NamedTuple):
 
     @property
     def depth(self) -> int:
-        """H."""
+        """Depth H."""
         return len(self.weights)
 
 
 def perturbation_tree(length: int, epsilon: float) -> TypedTree:
-    """`tasks.Perturbation` under values that overrate `a` by 1 + epsilon; types a, b (c is never entered)."""
+    """`tasks.Perturbation` with values that overrate `a` by 1 + epsilon; types a, b (c is never entered)."""
     factor = np.array([1 + epsilon, 1.0])
     weights = np.broadcast_to(factor / (2 * factor[:, None]), (length, 2, 2)).copy()
     weights[0, 0] = factor / 2
@@ -44,23 +43,25 @@ def perturbation_tree(length: int, epsilon: float) -> TypedTree:
 
 
 def delay_tree(length: int, tilt: float) -> TypedTree:
-    """`tasks.Delay` with tau = exp(-tilt #zeros), under values that come one step late; types 0, 1."""
+    """`tasks.Delay` with tau = exp(-tilt #zeros) and values delayed by one step; types 0, 1."""
     growth = 2 * np.array([np.exp(-tilt), 1.0]) / (1 + np.exp(-tilt))
     weights = np.zeros((length, 2, 2))
     weights[:] = growth[:, None] / 2
     weights[0] = 0.5
-    # V(y_1:H)/V(y_1:H-2): the last inner node's value is its parent's.
+    # V(y_1:H)/V(y_1:H-2), because the last inner node has the value of the parent.
     weights[-1] *= growth
     return TypedTree(weights, np.broadcast_to(growth / 2, (length, 2, 2)).copy())
 
 
 def parity_tree(length: int, block: int) -> TypedTree:
-    """`tasks.Parity` under values that come one step late; types: alive with even or odd parity of the block
-    so far, dead (a check was wrong)."""
+    """`tasks.Parity` with values delayed by one step.
+
+    Types: alive with even or odd parity of the block so far, and dead after a wrong check.
+    """
     even, odd, dead = range(3)
     weights, target = np.zeros((2, length, 3, 3))
     for h in range(length):
-        # A late value rises one step after the check that it stands for; tau comes at once.
+        # A delayed value rises one step after the check; tau is not delayed.
         late = 2.0 if h > 0 and h % block == 0 else 1.0
         for parity in (even, odd):
             if (h + 1) % block:
@@ -76,33 +77,34 @@ def parity_tree(length: int, block: int) -> TypedTree:
 
 
 def action_level_moves(tree: TypedTree) -> Moves:
-    """Action-level rejection sampling: prop. to the weights. Rows of dead ends are 0."""
+    """Moves of action-level rejection sampling, prop. to the weights; rows of dead ends are 0."""
     return _share(tree.weights)
 
 
 def first_leaf_moves(tree: TypedTree) -> Moves:
-    """VGB stopped at its first leaf: prop. to weight times conductance, as in `exact.first_leaf_law`."""
+    """Moves of VGB stopped at the first leaf, prop. to weight x conductance (see `exact.first_leaf_law`)."""
     return _share(tree.weights * _conductances(tree)[0][1:, None, :])
 
 
 def first_leaf_steps(tree: TypedTree) -> float:
-    """Expected number of steps, lazy ones included, until VGB reaches its first leaf.
+    """Expected number of steps, lazy steps included, until VGB reaches the first leaf.
 
-    Visits to x, not counting lazy steps, are c(x) u(x): c(x) the summed conductance of the node's edges, u(x)
-    its voltage when a unit current enters at the root and leaves are grounded (commute-time identity).
+    The expected visits to x without lazy steps are c(x) u(x), by the commute-time identity. c(x) is the total
+    conductance of the edges at x, and u(x) the voltage when a unit current enters at the root and leaves are
+    grounded.
     """
     _, below = _conductances(tree)
     visits = np.zeros(tree.weights.shape[1])
     for h in reversed(range(tree.depth)):
         parent = 0.0 if h == 0 else 1.0
-        # Below a grounded leaf nothing is visited; elsewhere the voltage falls by 1/(1 + S) along an edge.
+        # A leaf is grounded and has no visits below; elsewhere the voltage falls by 1/(1 + S) along an edge.
         lowered = visits / (1 + below[h + 1]) if h + 1 < tree.depth else np.zeros_like(visits)
         visits = parent + tree.weights[h].sum(axis=1) + tree.weights[h] @ lowered
     return float(2 * visits[0] / below[0][0])
 
 
 def leaf_probability(moves: Moves) -> float:
-    """Probability that a sampler with these moves ends at a leaf and in no dead end."""
+    """Probability that a sampler with these moves ends at a leaf, not in a dead end."""
     law = _start(moves)
     for table in moves:
         law = law @ table
@@ -122,10 +124,10 @@ def count_law(moves: Moves, counted: int) -> Float[np.ndarray, " counts"]:
 
 
 def total_variation_of(moves: Moves, target: Moves, width: float = 1e-3, reach: float = 40.0) -> float:
-    """Total variation of two laws given by their moves, E_target[(1 - e^L)^+], L = ln(law/target).
+    """Total variation of two laws given by moves: E_target[(1 - e^L)^+], L = ln(law/target).
 
-    L is summed on a grid of `width` nats; what falls between two points is shared between them, which keeps
-    its mean and errs by at most H width^2/8 in all. Beyond `reach` it stays at the edge.
+    L is summed on a grid of `width` nats. Mass between two points is split between them so that the mean is
+    kept, with a total error of at most H width^2/8. Mass beyond `reach` stays at the edge.
     """
     if np.any((target == 0) & (moves > 0)):
         raise ValueError("target: 0 where the law is positive; valid: a target that covers the law")
@@ -151,15 +153,15 @@ def total_variation_of(moves: Moves, target: Moves, width: float = 1e-3, reach: 
 
 
 class ChainTransform(NamedTuple):
-    """Generating functions in z of VGB's chain, on half a circle, from which the law at every time follows.
+    """Generating functions in z of the VGB chain on a half circle, which determine the law at every time.
 
-    The chain's way from the root to a leaf splits at its last visits to the ancestors:
-    sum_t z^t P_t(leaf) = G_0 prod_{h < H} z d_h G_h+1, where d_h is the probability of going down from depth
-    h and G_h = 1/(1 - z/2 - sum_c z^2 d_h G_h+1(c) u_h+1(c)) counts the visits to a node of depth h before
-    the chain goes above it, u being the probability of going up.
+    A path from the root to a leaf splits at the last visits to the ancestors:
+    sum_t z^t P_t(leaf) = G_0 prod_{h < H} z d_h G_h+1. Here d_h is the probability of a move down from depth
+    h, u_h of a move up, and G_h = 1/(1 - z/2 - sum_c z^2 d_h G_h+1(c) u_h+1(c)) counts the visits to a node
+    of depth h before the chain first moves above the node.
 
     Attributes:
-        z: the `2 (points - 1)`-th roots of unity of the upper half plane, times the radius (points,).
+        z: radius times the `2 (points - 1)`-th roots of unity of the upper half plane (points,).
         down: d (depth, types, types).
         visits: G for depths 0..H (depth + 1, types, points).
     """
@@ -169,7 +171,7 @@ class ChainTransform(NamedTuple):
     visits: Complex[np.ndarray, "levels types points"]
 
     def at(self, values: Complex[np.ndarray, "*batch points"], steps: int) -> Float[np.ndarray, "*batch"]:
-        """The coefficient of z^steps."""
+        """Coefficient of z^steps."""
         count = 2 * (len(self.z) - 1)
         twist = np.exp(-2j * np.pi * ((np.arange(len(self.z)) * steps) % count) / count)
         twist[1:-1] *= 2
@@ -178,12 +180,12 @@ class ChainTransform(NamedTuple):
     def all_times(
         self, values: Complex[np.ndarray, "*batch points"], steps: int
     ) -> Float[np.ndarray, "*batch times"]:
-        """The coefficients of z^0..z^steps."""
+        """Coefficients of z^0..z^steps."""
         found = np.fft.irfft(np.conj(values), axis=-1)[..., : steps + 1]
         return np.asarray(found * np.abs(self.z[0]) ** -np.arange(steps + 1.0))
 
     def leaves(self) -> Complex[np.ndarray, " points"]:
-        """Of the probability to be at any leaf."""
+        """Transform of the probability of being at any leaf."""
         law = np.zeros(self.visits.shape[1:], complex)
         law[0] = self.visits[0, 0]
         for table, visits in zip(self.down, self.visits[1:], strict=True):
@@ -191,10 +193,10 @@ class ChainTransform(NamedTuple):
         return np.asarray(law.sum(axis=0))
 
     def counts(self, counted: int, steps: int) -> Float[np.ndarray, " counts"]:
-        """After `steps` steps: probabilities to be at a leaf with 0..H positions whose type is `counted`."""
+        """Probabilities of being, after `steps` steps, at a leaf with 0..H positions of type `counted`."""
         depth, types, _ = self.down.shape
         total = np.zeros(depth + 1)
-        # Points in blocks, for memory: the table of a block is types x (H + 1) x points.
+        # Blocks of points bound the memory: the table of a block is types x (H + 1) x points.
         for part in np.array_split(np.arange(len(self.z)), max(1, len(self.z) // 2048)):
             law = np.zeros((types, depth + 1, len(part)), complex)
             law[0, 0] = self.visits[0, 0, part]
@@ -208,22 +210,22 @@ class ChainTransform(NamedTuple):
         return total
 
     def of_leaves(self, types: Int[np.ndarray, "leaves depth"]) -> Complex[np.ndarray, "leaves points"]:
-        """Of the probabilities to be at single leaves, given as their types."""
+        """Transforms of the probabilities of being at single leaves, given by types."""
         depth, kinds, _ = self.down.shape
         before = np.concatenate([np.zeros((len(types), 1), np.int64), types[:, :-1]], axis=1)
         going = np.prod(self.down[np.arange(depth), before, types], axis=1)
         chosen = np.eye(kinds)[types].reshape(len(types), -1)
-        # A product over the depths as matrix products of logarithms; exp forgets their branches.
+        # The product over depths is a matrix product of logarithms, whose branches do not affect exp.
         log_visits = np.log(self.visits[1:]).reshape(depth * kinds, -1)
         size, angle = chosen @ log_visits.real, chosen @ log_visits.imag
         return np.asarray(going[:, None] * self.z**depth * self.visits[0, 0] * np.exp(size + 1j * angle))
 
 
 def chain_transform(tree: TypedTree, steps: int) -> ChainTransform:
-    """`ChainTransform` good for all times up to `steps`.
+    """`ChainTransform` that is accurate for all times up to `steps`.
 
-    There are 2 steps points or more on a circle on which the coefficient of z^(t + points) weighs 1e-10 of
-    that of z^t.
+    At least 2 `steps` points lie on a circle on which the coefficient of z^(t + points) has weight 1e-10
+    relative to z^t.
     """
     count = 2 * max(steps, 4)
     z = 1e-10 ** (1 / count) * np.exp(2j * np.pi * np.arange(count // 2 + 1) / count)
@@ -240,7 +242,7 @@ def chain_transform(tree: TypedTree, steps: int) -> ChainTransform:
 
 
 def stationary_leaf_mass(tree: TypedTree) -> float:
-    """VGB's stationary probability of the leaves."""
+    """Stationary probability of the leaves under VGB."""
     reached = np.zeros(tree.weights.shape[1])
     reached[0] = 1.0
     inner = 0.0
@@ -251,7 +253,7 @@ def stationary_leaf_mass(tree: TypedTree) -> float:
 
 
 def sample_types(moves: Moves, count: int, rng: np.random.Generator) -> Int[np.ndarray, "count depth"]:
-    """Leaves drawn from the law of `moves`, as their types."""
+    """Leaves drawn from the law of `moves`, as sequences of types."""
     found = np.zeros((count, len(moves)), np.int64)
     last = np.zeros(count, np.int64)
     for h, table in enumerate(moves):
@@ -264,15 +266,17 @@ def sample_types(moves: Moves, count: int, rng: np.random.Generator) -> Int[np.n
 
 
 def log_probability(moves: Moves, types: Int[np.ndarray, "count depth"]) -> Float[np.ndarray, " count"]:
-    """ln of the probability of each leaf, in nats."""
+    """ln of the probability of every leaf, in nats."""
     before = np.concatenate([np.zeros((len(types), 1), np.int64), types[:, :-1]], axis=1)
     with np.errstate(divide="ignore"):
         return np.log(moves[np.arange(len(moves)), before, types]).sum(axis=1)
 
 
 def _conductances(tree: TypedTree) -> tuple[np.ndarray, np.ndarray]:
-    """For depths 0..H and each type, relative to V^ of the node: the conductance to the leaves through the
-    edge above it (1 at leaves), and from the node itself (infinite at leaves)."""
+    """Conductances to the leaves per depth 0..H and type, relative to V^ of the node.
+
+    The first is through the edge above the node (1 at leaves), the second from the node (infinite at leaves).
+    """
     types = tree.weights.shape[1]
     passing, below = np.ones((tree.depth + 1, types)), np.full((tree.depth + 1, types), np.inf)
     for h in reversed(range(tree.depth)):
@@ -291,7 +295,7 @@ def _share(weights: Moves) -> Moves:
 
 
 def _shifted(mass: np.ndarray, by: int) -> np.ndarray:
-    """`mass` moved by `by` places, what leaves the grid kept at its edge."""
+    """`mass` shifted by `by` points; mass that leaves the grid stays at the edge."""
     if by == 0:
         return mass
     moved = np.zeros_like(mass)

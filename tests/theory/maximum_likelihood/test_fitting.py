@@ -16,7 +16,7 @@ def log_likelihood(ones: np.ndarray, trials: np.ndarray, log_odds: np.ndarray) -
 
 
 def by_scipy(ones: np.ndarray, trials: np.ndarray, radius: float) -> float:
-    """The largest log-likelihood that SLSQP finds in the ball."""
+    """Largest log-likelihood in the ball by SLSQP."""
     ball = {
         "type": "ineq",
         "fun": lambda u: radius**2 - u @ u,
@@ -141,8 +141,7 @@ def test_bad_input_is_one_line(call: object, message: str) -> None:
 
 
 def test_all_corners_of_a_small_problem() -> None:
-    """Every table of counts of two coordinates with at most two trials: the conditions, by the solver's own
-    check, never fail."""
+    """All counts of two coordinates with at most two trials pass the solver's check of the conditions."""
     pairs = [(k, m) for m in range(3) for k in range(m + 1)]
     every = np.array(list(itertools.product(pairs, repeat=2)))
     for radius in (0.1, 1.0, 7.0):

@@ -1,4 +1,4 @@
-"""Laws on trees of types against the same trees enumerated, with the values that decoders are given."""
+"""Laws on trees of types against enumeration of these trees, with the values of the decoders."""
 
 from __future__ import annotations
 
