@@ -23,7 +23,7 @@ from jaxtyping import Float, Int
 
 from tracking.load import LoadError
 from tracking.metrics_file import Record, decode_line, read_records
-from tracking.run_config import read_config
+from tracking.run_config import read_config, with_new_targets
 
 _HEAD = re.compile(rb'\{"phase":"([^"\\]*)","step":(\d+),"global_step":(\d+),"seed":(\d+)[,}]')
 _WORDS = {b'"NaN"': math.nan, b"null": math.nan, b'"Infinity"': math.inf, b'"-Infinity"': -math.inf}
@@ -112,7 +112,8 @@ def read_config_quickly(path: str | os.PathLike[str]) -> dict[str, Any]:
             config |= json.loads(_section(section))
         except (yaml.YAMLError, TypeError, ValueError):
             return read_config(path)
-    return config
+    renamed: dict[str, Any] = with_new_targets(config)
+    return renamed
 
 
 @functools.lru_cache(maxsize=1 << 16)

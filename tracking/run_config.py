@@ -51,7 +51,25 @@ def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
         config = None
     if not isinstance(config, dict):
         raise RunDirectoryError(f"{file}: not a YAML mapping: repair it, or choose another run name")
-    return config
+    return with_new_targets(config)
+
+
+_MOVED = {"experiments.settings.": "covlab.launch.settings."}
+"""Modules of earlier versions whose names stand in the configurations of their runs."""
+
+
+def with_new_targets(node: Any) -> Any:
+    """A configuration with every `_target_` of an earlier version under its present name."""
+    if isinstance(node, list):
+        return [with_new_targets(each) for each in node]
+    if not isinstance(node, dict):
+        return node
+    made = {key: with_new_targets(value) for key, value in node.items()}
+    target = made.get("_target_")
+    for old, new in _MOVED.items():
+        if isinstance(target, str) and target.startswith(old):
+            made["_target_"] = new + target.removeprefix(old)
+    return made
 
 
 def dump_config(config: Mapping[str, Any]) -> bytes:

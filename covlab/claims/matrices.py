@@ -125,3 +125,9 @@ def run_matrices(path: str | Path, phase: str | None = None) -> RunMatrices:
         log_prob_correct=correct,
         prompt_weights=held["weights"],
     )
+
+
+def spread(steps: Sequence[int], count: int) -> list[int]:
+    """At most `count` of `steps`, evenly spaced, the last one always."""
+    index = np.linspace(0, len(steps) - 1, max(count, 1)) if count > 1 else [len(steps) - 1]
+    return [steps[i] for i in np.unique(np.asarray(index).astype(int))] if steps else []

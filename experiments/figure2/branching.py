@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from covlab.claims.matrices import spread
 from covlab.launch.build import Setup
 from metrics import Interval, auc_interval
 from metrics.evaluators import Batch, Evaluator, HeldOut
@@ -215,12 +216,6 @@ def bit_auc(scores: BranchScores) -> Interval:
     """AUC of the first branching layer's log-odds between the prompts with b = 0 and those with b = 1."""
     first = scores.log_odds[:, 0]
     return auc_interval(first[~scores.opposes], first[scores.opposes])
-
-
-def spread(steps: Sequence[int], count: int) -> list[int]:
-    """At most `count` of `steps`, evenly spaced, the last one always."""
-    index = np.linspace(0, len(steps) - 1, max(count, 1)) if count > 1 else [len(steps) - 1]
-    return [steps[i] for i in np.unique(np.asarray(index).astype(int))] if steps else []
 
 
 def _means(found: Sequence[Sequence[BranchScores]], field: str) -> Any:

@@ -1,6 +1,9 @@
-"""Run of `python -m experiments.path_star`."""
+"""python -m experiments.path_star"""
 
-from experiments.path_star import main
+from covlab.claims.claim import command
+from experiments.path_star import CLAIM
+
+main = command(CLAIM)
 
 if __name__ == "__main__":
     main()

@@ -1,4 +1,4 @@
-"""The checks that the path-star claim is judged by, with targets fixed beforehand, and its notes."""
+"""Checks of experiments.path_star, with the reason for each target, and notes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from metrics import Interval, mean_interval, proportion_interval
 from metrics.evaluators import BOUND_TOLERANCE
 
 
-def interval(found: Measurements, run: str, of: Callable[[ArmScores], np.ndarray]) -> Interval:
+def interval(results: Measurements, run: str, of: Callable[[ArmScores], np.ndarray]) -> Interval:
     """Mean over prompts and seeds of a quantity of each prompt at the last checkpoint, with a 95 % interval.
 
     estimate +- sqrt(a^2 + b^2): a is Student's half-width over the seeds' means, b the mean half-width of the
@@ -29,7 +29,7 @@ def interval(found: Measurements, run: str, of: Callable[[ArmScores], np.ndarray
     seeds see the same prompts, so that more seeds do not shrink b. Proportions are cut to [0, 1].
     Conservative: what the prompts add to the seeds' spread counts twice.
     """
-    values = [np.asarray(of(own)) for own in found.runs[run].last]
+    values = [np.asarray(of(own)) for own in results.runs[run].last]
     if not all(np.isfinite(each).all() for each in values):
         return Interval(math.nan, math.nan, math.nan)
     over_seeds = mean_interval(np.array([each.mean() for each in values]))
@@ -48,9 +48,9 @@ def interval(found: Measurements, run: str, of: Callable[[ArmScores], np.ndarray
     return Interval(over_seeds.estimate, low, high)
 
 
-def scaled(found: Interval, scale: float, shift: float = 0.0) -> Interval:
+def scaled(value: Interval, scale: float, shift: float = 0.0) -> Interval:
     """scale x interval + shift, for a positive scale."""
-    return Interval(*(scale * value + shift for value in (found.estimate, found.low, found.high)))
+    return Interval(*(scale * each + shift for each in (value.estimate, value.low, value.high)))
 
 
 def token_loss(position: int) -> Callable[[ArmScores], Float[np.ndarray, " prompts"]]:
@@ -58,7 +58,7 @@ def token_loss(position: int) -> Callable[[ArmScores], Float[np.ndarray, " promp
     return lambda scores: -scores.right_tokens[:, position]
 
 
-def checks(found: Measurements) -> tuple[Check, ...]:
+def checks(results: Measurements) -> tuple[Check, ...]:
     """The claim's checks; a check on an interval asks it of the whole 95 % interval.
 
     The reasons for the targets, with d arms and f = `factor`:
@@ -76,16 +76,17 @@ def checks(found: Measurements) -> tuple[Check, ...]:
     Raises:
         ValueError: with fewer than two seeds.
     """
-    chance, nats = 1 / found.arms, math.log(found.arms)
-    inside, outside = found.inside, found.outside
-    accuracy = interval(found, FORWARD, lambda s: s.correct)
-    loss = scaled(interval(found, FORWARD, lambda s: s.log_ratio), 1 / nats)
-    choice = scaled(interval(found, FORWARD, token_loss(1)), 1 / nats)
+    chance, nats = 1 / results.arms, math.log(results.arms)
+    inside, outside = results.inside, results.outside
+    accuracy = interval(results, FORWARD, lambda s: s.correct)
+    loss = scaled(interval(results, FORWARD, lambda s: s.log_ratio), 1 / nats)
+    choice = scaled(interval(results, FORWARD, token_loss(1)), 1 / nats)
+    farthest = worst_pass(results)
     name = f"{FORWARD}: cross-entropy over ln d"
     return (
         check_interval(
             f"{FORWARD}: mass of responses along an arm, last token left out",
-            interval(found, FORWARD, lambda s: s.follows),
+            interval(results, FORWARD, lambda s: s.follows),
             ">=",
             0.95,
             "low",
@@ -93,7 +94,7 @@ def checks(found: Measurements) -> tuple[Check, ...]:
         check_interval(
             f"{FORWARD}: loss of the costliest token but the choice (nats)",
             max(
-                (interval(found, FORWARD, token_loss(t)) for t in looked_up(found, FORWARD)),
+                (interval(results, FORWARD, token_loss(t)) for t in looked_up(results, FORWARD)),
                 key=lambda each: each.high,
             ),
             "<=",
@@ -105,36 +106,36 @@ def checks(found: Measurements) -> tuple[Check, ...]:
         *_within(f"{FORWARD}: accuracy minus 1/d", scaled(accuracy, 1, -chance), -0.05, 0.05),
         *_within(name, loss, 0.95, 1.15),
         check_interval(
-            f"{FORWARD}: Cov_{short(inside)}, at N = d/{short(found.factor)}",
-            interval(found, FORWARD, lambda s: s.coverage(inside)),
+            f"{FORWARD}: Cov_{short(inside)}, at N = d/{short(results.factor)}",
+            interval(results, FORWARD, lambda s: s.coverage(inside)),
             ">=",
             0.95,
             "low",
         ),
         check_interval(
-            f"{FORWARD}: Cov_{short(outside)}, at N = {short(found.factor)} d",
-            interval(found, FORWARD, lambda s: s.coverage(outside)),
+            f"{FORWARD}: Cov_{short(outside)}, at N = {short(results.factor)} d",
+            interval(results, FORWARD, lambda s: s.coverage(outside)),
             "<=",
             0.05,
             "high",
         ),
-        *_within(f"{FORWARD}: Pass@N minus the closed form, where farthest", worst_pass(found), -0.05, 0.05),
+        *_within(f"{FORWARD}: Pass@N minus the closed form, where farthest", farthest, -0.05, 0.05),
         check_interval(
-            f"{REVERSED}: accuracy", interval(found, REVERSED, lambda s: s.correct), ">=", 0.95, "low"
+            f"{REVERSED}: accuracy", interval(results, REVERSED, lambda s: s.correct), ">=", 0.95, "low"
         ),
         check_interval(
-            f"{REVERSED}: KL (nats)", interval(found, REVERSED, lambda s: s.log_ratio), "<=", 0.1, "high"
+            f"{REVERSED}: KL (nats)", interval(results, REVERSED, lambda s: s.log_ratio), "<=", 0.1, "high"
         ),
         check_interval(
             f"{REVERSED}: Cov_{short(inside)}",
-            interval(found, REVERSED, lambda s: s.coverage(inside)),
+            interval(results, REVERSED, lambda s: s.coverage(inside)),
             "<=",
             0.05,
             "high",
         ),
         check_value(
             "coverage bound by KL: largest excess at any evaluation",
-            max(run.bound_excess for run in found.runs.values()),
+            max(run.bound_excess for run in results.runs.values()),
             "<=",
             BOUND_TOLERANCE,
         ),
@@ -146,24 +147,24 @@ def short(n: float) -> str:
     return f"{n:.3g}"
 
 
-def looked_up(found: Measurements, run: str) -> list[int]:
+def looked_up(results: Measurements, run: str) -> list[int]:
     """Positions of the tokens other than the choice: all but the second, written from the start."""
-    length = found.runs[run].loss.shape[-1]
+    length = results.runs[run].loss.shape[-1]
     return [t for t in range(length) if run == REVERSED or t != 1]
 
 
-def pass_deviations(found: Measurements, run: str = FORWARD) -> dict[int, Interval]:
+def pass_deviations(results: Measurements, run: str = FORWARD) -> dict[int, Interval]:
     """N -> Pass@N minus Clever Hans's."""
-    closed = clever_hans(found.arms, (1,), found.pass_ns).passes
+    closed = clever_hans(results.arms, (1,), results.pass_ns).passes
     return {
-        n: scaled(interval(found, run, lambda s, n=n: s.passes((n,))[:, 0]), 1, -closed[n])  # type: ignore[misc]
-        for n in found.pass_ns
+        n: scaled(interval(results, run, lambda s, n=n: s.passes((n,))[:, 0]), 1, -closed[n])  # type: ignore[misc]
+        for n in results.pass_ns
     }
 
 
-def worst_pass(found: Measurements) -> Interval:
+def worst_pass(results: Measurements) -> Interval:
     """The deviation that reaches farthest from 0."""
-    return max(pass_deviations(found).values(), key=lambda each: max(abs(each.low), abs(each.high)))
+    return max(pass_deviations(results).values(), key=lambda each: max(abs(each.low), abs(each.high)))
 
 
 def _within(name: str, value: Interval, low: float, high: float) -> tuple[Check, Check]:
@@ -173,24 +174,23 @@ def _within(name: str, value: Interval, low: float, high: float) -> tuple[Check,
     )
 
 
-def notes(found: Measurements, worked: float) -> tuple[str, ...]:
+def notes(results: Measurements) -> tuple[str, ...]:
     """What the numbers mean, one sentence or two each."""
-    accuracy = {name: interval(found, name, lambda s: s.correct) for name in found.runs}
-    loss = {name: interval(found, name, lambda s: s.log_ratio) for name in found.runs}
-    by_seed = ", ".join(f"{own.correct.mean():.3f}" for own in found.runs[TEACHERLESS].last)
-    valid = interval(found, FORWARD, lambda s: s.valid)
+    accuracy = {name: interval(results, name, lambda s: s.correct) for name in results.runs}
+    loss = {name: interval(results, name, lambda s: s.log_ratio) for name in results.runs}
+    by_seed = ", ".join(f"{own.correct.mean():.3f}" for own in results.runs[TEACHERLESS].last)
+    valid = interval(results, FORWARD, lambda s: s.valid)
     written = [
         f"Teacherless (not judged): accuracy {_shown(accuracy[TEACHERLESS])}, by seed {by_seed}; KL "
-        f"{_shown(loss[TEACHERLESS])} nats, against {math.log(found.arms):.4f} for a random arm.",
+        f"{_shown(loss[TEACHERLESS])} nats, against {math.log(results.arms):.4f} for a random arm.",
         f"Reversed: accuracy {_shown(accuracy[REVERSED])}; each of its tokens is one look-up, so that "
         f"teacher forcing shows nothing that makes one of them needless.",
         f"Forward, mass of whole arms: {_shown(valid)}. In training the last token is always the goal, which "
         f"the prompt shows: a model that copies it ends a wrong arm in the goal, not in that arm's own end, "
         f"and has the mass 1/d here.",
     ]
-    if found.left_out:
-        written.append(f"Diverged and left out of all runs: {', '.join(found.left_out)}.")
-    written.append(f"Training and evaluation took {worked:.0f} s for all runs and seeds together.")
+    if results.left_out:
+        written.append(f"Diverged and left out of all runs: {', '.join(results.left_out)}.")
     return tuple(written)
 
 

@@ -1,4 +1,4 @@
-"""What models on path-star graphs do token by token: on fresh prompts, along every arm.
+"""Token log-probabilities of models on path-star graphs: on fresh prompts, along every arm.
 
 A response has l tokens: the start, the node after it (forward, the only choice: which arm), and the rest of
 the arm. "Clever Hans" (Bachmann and Nagarajan, arXiv 2403.06963): teacher forcing shows the right node after
@@ -10,25 +10,63 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from covlab.launch.build import Setup
-from experiments.figure2.branching import spread
+from covlab.claims.claim import Study
+from covlab.claims.matrices import spread
+from covlab.claims.settings import Real, Whole
+from covlab.launch.build import PHASE_KEYS
+from covlab.launch.trained import TrainedRun
 from metrics import coverage_profile, pass_at_n
 from metrics.evaluators import Batch, Evaluator, HeldOut
 from models import Model, Params, token_log_probs
-from tasks import Task, stream
+from tasks import Task
 from tracking import load_run
-from training import load_parameters, make_program, saved_parameters
+from training import make_program, saved_parameters
 from training.program import seed_devices
 
-FORWARD, REVERSED, TEACHERLESS = "forward", "reversed", "teacherless"
+NAMES = FORWARD, REVERSED, TEACHERLESS = "forward", "reversed", "teacherless"
 CURVES = ("kl", "accuracy", "validity")
+
+
+_RUN_KEYS = ("model", *PHASE_KEYS)
+
+
+def per_run(field: str, value: Any) -> dict[str, dict[str, Any]]:
+    """Overrides by the name of a run: fields of a phase, or of the model.
+
+    Raises:
+        ValueError: a run or a field that does not exist.
+    """
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{field}: {value!r} is not a mapping from a run's name to overrides")
+    for name, changes in value.items():
+        if name not in NAMES:
+            raise ValueError(f"{field}: {name!r} is not one of {', '.join(NAMES)}")
+        if not isinstance(changes, dict | None):
+            raise ValueError(
+                f"{field}.{name}: {changes!r} is not a mapping; valid keys are {', '.join(_RUN_KEYS)}"
+            )
+        for key in changes or {}:
+            if key not in _RUN_KEYS:
+                raise ValueError(f"{field}.{name}.{key}: no such field; valid are {', '.join(_RUN_KEYS)}")
+    return {name: changes or {} for name, changes in value.items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """The claim's own settings; those of its runs are of experiments.train."""
+
+    per_run: Annotated[Mapping[str, Mapping[str, Any]], per_run]
+    # Cov_N is asked at N = d/factor, where Clever Hans has 1, and at N = d factor, where it has 0.
+    factor: Annotated[float, Real(above=1)]
+    # Prompts for everything that the checks are computed on, and saved checkpoints scored on them.
+    fresh_examples: Annotated[int, Whole(16)]
+    fresh_checkpoints: Annotated[int, Whole(1)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,28 +230,26 @@ class Measurements:
         return self.arms * self.factor
 
 
-def measure(
-    runs: Mapping[str, tuple[Path, Setup]], factor: float, num_examples: int, num_checkpoints: int
-) -> Measurements:
-    """Read the runs, name -> (directory, setup), and score their checkpoints on fresh prompts.
+def measure(settings: Settings, study: Study) -> Measurements:
+    """Read the runs, and score their checkpoints on fresh prompts.
 
     Seeds that diverged in one run are left out of all.
 
     Raises:
         ValueError: fewer than two seeds finished every run, or a run that cannot be read.
     """
-    frames = {name: load_run(path) for name, (path, _) in runs.items()}
+    frames = {name: load_run(run.path) for name, run in study.runs.items()}
     finished = {
         name: set(frame[frame["step"] == frame["step"].max()]["seed"].tolist())
         for name, frame in frames.items()
     }
-    _, first = next(iter(runs.values()))
-    seeds = tuple(seed for seed in first.seeds if all(seed in found for found in finished.values()))
+    first = study.runs[FORWARD].setup
+    seeds = tuple(seed for seed in first.seeds if all(seed in those for those in finished.values()))
     left_out = tuple(
         f"seed {seed} ({name})"
-        for name, found in finished.items()
+        for name, those in finished.items()
         for seed in first.seeds
-        if seed not in found
+        if seed not in those
     )
     if len(seeds) < 2:
         raise ValueError(
@@ -223,20 +259,15 @@ def measure(
     task: Any = first.phases[-1].task
     return Measurements(
         arms=task.arms,
-        factor=factor,
+        factor=settings.factor,
         pass_ns=tuple(int(n) for n in first.evaluation[-1].pass_ns),
         seeds=seeds,
         left_out=left_out,
-        runs={
-            name: _measure_run(path, setup, seeds, frames[name], num_examples, num_checkpoints)
-            for name, (path, setup) in runs.items()
-        },
+        runs={name: _measure_run(settings, run, seeds, frames[name]) for name, run in study.runs.items()},
     )
 
 
-def _measure_run(
-    path: Path, setup: Setup, seeds: Sequence[int], frame: Any, num_examples: int, num_checkpoints: int
-) -> Run:
+def _measure_run(settings: Settings, run: TrainedRun, seeds: Sequence[int], frame: Any) -> Run:
     evaluated = frame[frame["eval/kl"].notna() & frame["seed"].isin(seeds)]
     steps = np.unique(evaluated["step"])
     curves = {
@@ -245,7 +276,7 @@ def _measure_run(
         .to_numpy(float)
         for name in CURVES
     }
-    checkpoints, scores = score_checkpoints(path, setup, seeds, num_examples, num_checkpoints)
+    checkpoints, scores = score_checkpoints(settings, run, seeds)
     return Run(
         steps=steps,
         curves=curves,
@@ -257,7 +288,7 @@ def _measure_run(
 
 
 def score_checkpoints(
-    path: Path, setup: Setup, seeds: Sequence[int], num_examples: int, num_checkpoints: int
+    settings: Settings, run: TrainedRun, seeds: Sequence[int]
 ) -> tuple[tuple[int, ...], list[tuple[ArmScores, ...]]]:
     """Steps, and the scores of every seed at each, of evenly spaced saved checkpoints, the last among them.
 
@@ -266,19 +297,16 @@ def score_checkpoints(
     Raises:
         ValueError: the run saved no parameters.
     """
-    phase = setup.phases[-1]
-    settings = dataclasses.replace(setup.evaluation[-1], num_examples=num_examples)
-    held_out, evaluator = settings.held_out(phase.task, "arms"), ArmEvaluator()
+    setup, phase = run.setup, run.setup.phases[-1]
+    evaluation = dataclasses.replace(setup.evaluation[-1], num_examples=settings.fresh_examples)
+    held_out, evaluator = evaluation.held_out(phase.task, "arms"), ArmEvaluator()
     program = make_program(setup.model, phase, (evaluator,), held_out, seed_devices(len(setup.seeds)))
-    every = np.asarray(setup.seeds, np.uint32)
-    abstract = jax.eval_shape(jax.vmap(lambda seed: setup.model.init(stream(seed, "init"))), every)
     rows = [setup.seeds.index(seed) for seed in seeds]
-    saved = [step for name, step in saved_parameters(path / "checkpoints") if name == phase.name]
-    steps = tuple(spread(saved, num_checkpoints)) or (phase.steps,)
+    saved = [step for name, step in saved_parameters(run.path / "checkpoints") if name == phase.name]
+    steps = tuple(spread(saved, settings.fresh_checkpoints)) or (phase.steps,)
 
     def scored(step: int) -> tuple[ArmScores, ...]:
-        params = load_parameters(path / "checkpoints", phase.name, step, abstract)
-        found = jax.tree.map(np.asarray, program.score(params)[evaluator.name])
-        return tuple(arm_scores({key: a[row] for key, a in found.items()}, held_out) for row in rows)
+        arrays = jax.tree.map(np.asarray, program.score(run.parameters(phase.name, step))[evaluator.name])
+        return tuple(arm_scores({key: a[row] for key, a in arrays.items()}, held_out) for row in rows)
 
     return steps, [scored(step) for step in steps]

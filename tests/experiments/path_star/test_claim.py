@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,16 @@ import numpy as np
 import pytest
 from omegaconf import DictConfig
 
-from covlab.claims import arms as several_runs
+from covlab.claims import arms
+from covlab.claims.arms import Arm
+from covlab.claims.claim import Plan
+from covlab.claims.settings import field_checks, read
 from covlab.launch.build import build
 from covlab.launch.runs import Finished
+from covlab.report.plotting import save_all
 from covlab.report.verdict import Verdict
-from experiments import path_star
 from experiments.path_star import figures as path_star_figures
+from experiments.path_star import runs
 from experiments.path_star.checks import checks, interval, looked_up, notes, pass_deviations
 from experiments.path_star.figures import tables
 from experiments.path_star.measure import (
@@ -179,15 +182,14 @@ def test_deviations_notes_tables_and_figures(tmp_path: Path) -> None:
         assert value.estimate == pytest.approx(mean - closed[n])
     assert looked_up(found, FORWARD) == [0, 2, 3]
     assert looked_up(found, REVERSED) == [0, 1, 2, 3]
-    text = " ".join(notes(found, 12.0))
+    text = " ".join(notes(found))
     assert "seed 9 (forward)" in text
-    assert "12 s" in text
     for _, columns, rows in tables(found):
         assert rows
         assert all(len(row) == len(columns) for row in rows)
-    drawn = path_star_figures.draw_all(tmp_path, found)
-    assert [path.name for _, path in drawn] == ["curves.png", "coverage.png", "tokens.png"]
-    assert all(path.stat().st_size > 10_000 for _, path in drawn)
+    drawn = path_star_figures.drawings(found)
+    assert [each.name for each in drawn] == ["curves", "coverage", "tokens"]
+    assert all(path.stat().st_size > 10_000 for _, path in save_all(tmp_path, drawn))
     top = path_star_figures.tokens(found).axes[0]
     np.testing.assert_allclose(
         np.asarray(top.lines[0].get_ydata(), float), np.median(found.runs[FORWARD].loss[:, -1], axis=0)
@@ -221,20 +223,23 @@ def test_arm_evaluator_agrees_with_whole_sequences() -> None:
 # The command.
 
 
+def planned(config: DictConfig) -> dict[str, Arm]:
+    plan = Plan(config, Path("runs/path_star/x"), frozenset({"scale", *field_checks(Settings)}))
+    return runs.stage(read(Settings, config), plan)
+
+
 @pytest.mark.parametrize("scale", ["cpu", "paper"])
 def test_every_run_of_a_scale_is_a_run_of_train(
     scale: str, compose_config: Callable[..., DictConfig]
 ) -> None:
     config = compose_config("path_star", f"scale={scale}", f"experiment=path_star_{scale}")
-    path_star._check(config)
     setups = {}
-    for name in path_star.RUNS:
-        own = path_star.run_config(config, Path(f"runs/path_star/{scale}"), name)
-        assert not set(path_star.OWN_KEYS) & set(own)
-        setups[name] = build(own)
-        path_star._check_setup(setups[name])
+    for name, arm in planned(config).items():
+        assert not {"scale", *field_checks(Settings)} & set(map(str, arm.config))
+        setups[name] = build(arm.config)
+        runs.check_run(read(Settings, config), name, setups[name])
     tasks: dict[str, Any] = {name: setup.phases[-1].task for name, setup in setups.items()}
-    assert [tasks[name].reversed for name in path_star.RUNS] == [False, True, False]
+    assert [tasks[name].reversed for name in runs.RUNS] == [False, True, False]
     assert [type(setup.model) for setup in setups.values()] == [GPT, GPT, TeacherlessGPT]
     assert len({dataclasses.replace(task, reversed=False) for task in tasks.values()}) == 1
     assert len({(s.model.num_layers, s.model.width) for s in setups.values()}) == 1  # type: ignore[attr-defined]
@@ -242,44 +247,12 @@ def test_every_run_of_a_scale_is_a_run_of_train(
 
 def test_a_run_may_be_overridden_alone(compose_config: Callable[..., DictConfig]) -> None:
     config = compose_config("path_star", "+per_run.teacherless={steps: 77, model: {num_layers: 5}}")
-    path_star._check(config)
-    runs = {name: path_star.run_config(config, Path("runs/x"), name) for name in path_star.RUNS}
-    assert (runs[TEACHERLESS].steps, runs[TEACHERLESS].model.num_layers) == (77, 5)
-    assert (runs[FORWARD].steps, runs[FORWARD].model.num_layers) == (config.steps, config.model.num_layers)
-
-
-@pytest.mark.parametrize(
-    ("overrides", "message"),
-    [
-        (["task=layered_graph"], "task: tasks.LayeredGraph; path_star needs tasks.PathStar"),
-        (["seeds=1"], "forward: seeds: 1; path_star needs at least 2"),
-        (["task.path_length=2"], "forward: task.path_length: 2; path_star needs at least 3"),
-        (["task.num_ids=3"], "forward: phases.train.task: task.num_ids: 3 ids are too few"),
-        (["factor=1"], "factor: 1 is not a number > 1"),
-        (["fresh_examples=2"], "fresh_examples: 2 is not an integer >= 16"),
-        (["fresh_checkpoints=0"], "fresh_checkpoints: 0 is not an integer >= 1"),
-        (
-            ["+per_run.sideways={steps: 1}"],
-            "per_run: 'sideways' is not one of forward, reversed, teacherless",
-        ),
-        (["+per_run.forward={arms: 1}"], "per_run.forward.arms: no such field; valid are model, task"),
-        (["+per_run.forward=3"], "per_run.forward: 3 is not a mapping; valid keys are model, task"),
-        (["per_run=3"], "per_run: 3 is not a mapping"),
-        (["checkpoint.parameters=none"], "forward: checkpoint.parameters: none; path_star needs"),
-        (
-            ["+phases.one={}", "+phases.two={}"],
-            "forward: phases: ['one', 'two']; path_star needs a single phase",
-        ),
-    ],
-)
-def test_bad_input_is_one_line_before_anything_is_written(
-    overrides: list[str], message: str, call: Callable[..., Any], tmp_path: Path
-) -> None:
-    ended = call(path_star.main, *overrides)
-    assert ended.status == 2
-    assert ended.err.startswith(f"error: {message}"), ended.err
-    assert ended.err.count("\n") == 1
-    assert not (tmp_path / "runs").exists()
+    configs = {name: arm.config for name, arm in planned(config).items()}
+    assert (configs[TEACHERLESS].steps, configs[TEACHERLESS].model.num_layers) == (77, 5)
+    assert (configs[FORWARD].steps, configs[FORWARD].model.num_layers) == (
+        config.steps,
+        config.model.num_layers,
+    )
 
 
 @pytest.mark.parametrize(("state", "status"), [("stopped", 130), ("failed", 1)])
@@ -291,50 +264,26 @@ def test_a_run_that_does_not_finish_ends_the_command(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     config = compose_config("path_star", *TINY)
-    configs = {name: path_star.run_config(config, Path("runs/x"), name) for name in path_star.RUNS}
-    setups = {name: build(own) for name, own in configs.items()}
     trained = []
 
     def train_run(own: DictConfig, path: Path, *_: Any) -> Finished:
         trained.append(own.name)
         return Finished(path, state if own.task.reversed else "complete", "SIGTERM", 1.0)
 
-    monkeypatch.setattr(several_runs, "train_run", train_run)
-    monkeypatch.setattr(several_runs.StopRequest, "install", lambda self: self)
-    directories = {name: Path(f"runs/x/{name}") for name in configs}
-    assert several_runs.train_runs("path_star", configs, setups, directories) == status
+    monkeypatch.setattr(arms, "train_run", train_run)
+    monkeypatch.setattr(arms.StopRequest, "install", lambda self: self)
+    assert arms.train_arms("path_star", planned(config), Path("runs/path_star/x")) == status
     assert trained == ["x-forward", "x-reversed"]
     said = capsys.readouterr().err
-    assert "path_star: reversed, 2 of 3: runs/x/reversed" in said
-    assert "runs/x/reversed: " in said
+    assert "path_star: reversed, 2 of 3: runs/path_star/x/reversed" in said
+    assert "runs/path_star/x/reversed: " in said
 
 
-@pytest.mark.slow
-def test_command_trains_three_runs_and_reuses_them(tmp_path: Path, command_line: Any) -> None:
-    arguments, environment = command_line("path_star", [*TINY, f"root={tmp_path}"])
-    root = Path(__file__).parents[3]
-
-    def run() -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            arguments, cwd=root, env=environment, capture_output=True, text=True, check=False, timeout=1200
-        )
-
-    done = run()
-    assert done.returncode == 0, done.stderr
-    place = tmp_path / "path_star" / "tiny"
-    verdict = Verdict.read(place / "verdict.json")
-    assert (verdict.claim, verdict.holds, verdict.seeds) == ("path_star", False, (3, 4))
-    report = (place / "report.html").read_text()
-    assert report.count("<figure") == 3
-    for check in verdict.checks:
-        assert check.name.split(":")[0] in report
-    metrics = {name: (place / name / "metrics.jsonl").read_bytes() for name in path_star.RUNS}
+def test_the_tiny_run_trains_three_runs(tiny_claim: Callable[[str], Path]) -> None:
+    path = tiny_claim("path_star")
+    verdict = Verdict.read(path / "verdict.json")
+    assert (verdict.holds, verdict.seeds) == (False, (3, 4))
+    metrics = {name: (path / name / "metrics.jsonl").read_bytes() for name in runs.RUNS}
     last = json.loads(metrics[TEACHERLESS].splitlines()[-1])
     assert last["step"] == 8
     assert {"eval/kl", "eval/validity", "eval/pass/16", "eval/accuracy"} <= last.keys()
-
-    again = run()
-    assert again.returncode == 0, again.stderr
-    assert again.stdout.count("complete already") == 3
-    assert Verdict.read(place / "verdict.json").checks == verdict.checks
-    assert {name: (place / name / "metrics.jsonl").read_bytes() for name in path_star.RUNS} == metrics
