@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import hydra
 from hydra._internal.utils import get_args_parser
@@ -139,7 +140,14 @@ def command(
         _report(max(status, default=0))
         sys.exit(max(status, default=0))
 
-    return led(main, lambda: StopRequest().install())
+    return led(main, lambda: StopRequest().install(), _configure)
+
+
+def _configure(*arguments: Any) -> None:
+    # Imported when called, because most commands do without JAX until they have read their settings.
+    from covlab.launch.runtime import configure
+
+    configure(*arguments)
 
 
 def _read(arguments: Sequence[str]) -> list[str]:

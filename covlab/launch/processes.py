@@ -66,12 +66,15 @@ def find_place(environ: Mapping[str, str]) -> Place | None:
     return None if processes == 1 else Place(address, processes, process, None)
 
 
-def led(main: Callable[[], None], install: Callable[[], Stop]) -> Callable[[], None]:
+def led(
+    main: Callable[[], None], install: Callable[[], Stop], configure: Callable[..., None]
+) -> Callable[[], None]:
     """`main` on the first process; on the others, following it.
 
     Args:
         main: a command; raises SystemExit with its status.
         install: takes over the signals that ask a follower to stop.
+        configure: `runtime.configure`, which a follower calls with the first process's arguments.
     """
 
     def on_all() -> None:
@@ -85,7 +88,7 @@ def led(main: Callable[[], None], install: Callable[[], Stop]) -> Callable[[], N
             return
         start(place, os.environ)
         if place.process > 0:
-            sys.exit(follow(install()))
+            sys.exit(follow(install(), configure))
         status = 1
         try:
             main()
@@ -132,7 +135,7 @@ def order(**orders: Any) -> None:
         share(orders)
 
 
-def follow(stop: Stop) -> int:
+def follow(stop: Stop, configure: Callable[..., None]) -> int:
     """Do what the first process orders, until it ends; the exit status."""
     import jax
 
@@ -142,7 +145,7 @@ def follow(stop: Stop) -> int:
         try:
             wanted = share(None)[0]
             if "configure" in wanted:
-                _configure(wanted["configure"])
+                configure(*wanted["configure"])
             else:
                 _train(wanted["train"], stop)
         except Ended as ended:
@@ -160,12 +163,6 @@ def dismiss(status: int) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
-
-
-def _configure(arguments: list[Any]) -> None:
-    from covlab.launch.runtime import configure
-
-    configure(*arguments)
 
 
 def _train(text: str, stop: Stop) -> None:

@@ -33,6 +33,30 @@ STOPPED = 130
 _POLL_SECONDS = 0.2
 
 
+@dataclasses.dataclass
+class Job:
+    """One combination of a sweep: its overrides, its run directory, and how it stands.
+
+    `given` are the overrides of the sweep's command, `overrides` those of the single command. `state` is one
+    of complete, skipped (it was complete), stopped, failed; empty while it is to be done. `name` is that of
+    the directory where the job would not find it by itself; `wandb` is the job's `tracking.wandb`.
+    """
+
+    number: int
+    given: tuple[str, ...]
+    overrides: tuple[str, ...]
+    path: Path | None = None
+    state: str = ""
+    reason: str = ""
+    status: int = 0
+    name: str = ""
+    wandb: str = "disabled"
+
+    def end(self, state: str, status: int, reason: str = "") -> None:
+        """How it ended."""
+        self.state, self.status, self.reason = state, status, reason
+
+
 @dataclasses.dataclass(frozen=True)
 class Outcome:
     """How a job ended: its exit status, and one line where that is not 0."""
@@ -179,19 +203,24 @@ def _died(status: int, asked: str | None) -> Outcome:
 
 @dataclasses.dataclass(frozen=True)
 class JobRunner:
-    """What a Hydra launcher calls for each job; it lies in the sweep's `folder`."""
+    """Function that a Hydra launcher calls for each job.
+
+    Attributes:
+        folder: of the sweep.
+        run_on_node: runs a job where the launcher started this process for it alone; None where jobs share
+            this machine.
+    """
 
     folder: str
+    run_on_node: Callable[[Plan, Path, int], Outcome] | None = None
 
     def __call__(self, config: Any) -> int:
         """Run the job that Hydra is at; its exit status."""
         folder = Path(self.folder)
         plan = Plan.read(folder)
         number = plan.launched[int(HydraConfig.get().job.num)]
-        if plan.launcher == "slurm":
-            from covlab.launch.sweeps.slurm import run_slurm_job
-
-            return run_slurm_job(plan, folder, number).status
+        if self.run_on_node is not None:
+            return self.run_on_node(plan, folder, number).status
         going_on = GoingOn(folder)
         if going_on() is not None:
             return STOPPED

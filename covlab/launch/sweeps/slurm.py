@@ -16,11 +16,12 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from covlab.launch.stopping import STOP_SIGNALS, Signals
 from covlab.launch.sweeps.jobs import (
     STOPPED,
+    Job,
     Outcome,
     Plan,
     announce,
@@ -31,9 +32,6 @@ from covlab.launch.sweeps.jobs import (
     title,
     write_outcome,
 )
-
-if TYPE_CHECKING:
-    from covlab.launch.sweeps.sweeper import Job
 
 _POLL_SECONDS = 2.0
 _GONE_AFTER = 3

@@ -36,6 +36,7 @@ from covlab.launch.stopping import STOP_SIGNALS, GoingOn, Signals
 from covlab.launch.sweeps import slurm
 from covlab.launch.sweeps.jobs import (
     STOPPED,
+    Job,
     JobRunner,
     Outcome,
     Plan,
@@ -51,30 +52,6 @@ from tracking.wandb_options import require_no_run_id
 
 USER_ERROR = 2
 _OF_THE_SWEEP = re.compile(r"^\+*launcher=")
-
-
-@dataclasses.dataclass
-class Job:
-    """One combination of a sweep: its overrides, its run directory, and how it stands.
-
-    `given` are the overrides of the sweep's command, `overrides` those of the single command. `state` is one
-    of complete, skipped (it was complete), stopped, failed; empty while it is to be done. `name` is that of
-    the directory where the job would not find it by itself; `wandb` is the job's `tracking.wandb`.
-    """
-
-    number: int
-    given: tuple[str, ...]
-    overrides: tuple[str, ...]
-    path: Path | None = None
-    state: str = ""
-    reason: str = ""
-    status: int = 0
-    name: str = ""
-    wandb: str = "disabled"
-
-    def end(self, state: str, status: int, reason: str = "") -> None:
-        """How it ended."""
-        self.state, self.status, self.reason = state, status, reason
 
 
 class Sweeper:
@@ -226,7 +203,9 @@ class Sweeper:
         known = {"basic_launcher.": "basic", "joblib_launcher.": "joblib", ".SlurmLauncher": "slurm"}
         kind = next((name for part, name in known.items() if part in target), "other")
         launcher: Launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=self.hydra_context, task_function=JobRunner(str(folder)), config=self.config
+            hydra_context=self.hydra_context,
+            task_function=JobRunner(str(folder), slurm.run_slurm_job if kind == "slurm" else None),
+            config=self.config,
         )
         return launcher, kind
 

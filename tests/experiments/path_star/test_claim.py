@@ -35,6 +35,7 @@ from experiments.path_star.measure import (
     ArmScores,
     Measurements,
     Run,
+    Settings,
     arm_scores,
     clever_hans,
 )

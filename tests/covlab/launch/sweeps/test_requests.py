@@ -28,9 +28,9 @@ MODE = "hydra:\n  mode: MULTIRUN\n"
 @pytest.fixture
 def sweep(call: Sweep, monkeypatch: pytest.MonkeyPatch) -> Sweep:
     """Call the command in this process, with `oracles.toy_job` in place of a sweep's jobs."""
-    monkeypatch.setattr(cli, "_module", lambda name, run: "oracles.toy_job")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(TESTS), str(TESTS.parent)]))
-    return lambda *arguments: call(train.main, *arguments)
+    main = cli.command("train", train.train, module="oracles.toy_job")
+    return lambda *arguments: call(main, *arguments)
 
 
 @pytest.fixture

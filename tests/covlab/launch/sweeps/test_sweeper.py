@@ -32,9 +32,9 @@ LIMIT = 120
 @pytest.fixture
 def sweep(call: Sweep, monkeypatch: pytest.MonkeyPatch) -> Sweep:
     """Sweep in this process, with `oracles.toy_job` in place of the training command."""
-    monkeypatch.setattr(cli, "_module", lambda name, run: "oracles.toy_job")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(TESTS), str(TESTS.parent)]))
-    return lambda *arguments: call(train.main, *arguments)
+    main = cli.command("train", train.train, module="oracles.toy_job")
+    return lambda *arguments: call(main, *arguments)
 
 
 @pytest.fixture
