@@ -95,7 +95,7 @@ class Model(abc.ABC):
         """Inputs of the last layer: logits = features @ output_table^T, with the shapes of `logits`.
 
         Raises:
-            ValueError: if this model's last layer is no matrix.
+            ValueError: the last layer of this model is not a matrix.
         """
         raise ValueError(_NO_TABLE.format(type(self).__name__))
 

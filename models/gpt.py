@@ -55,7 +55,7 @@ class GPT(Model):
     ) -> Float[Array, "batch candidates length width"]:
         """Outputs of `blocks`: in each, x + attention(layer norm(x)), then x + MLP(layer norm(x)).
 
-        `attention` is softmax(q k^T / sqrt(head_dim)) v over the keys that it lets a query see.
+        `attention` gets queries scaled by 1 / sqrt(head_dim) and returns softmax(q k^T) v over visible keys.
         """
         x = self._embedding(params["token"], tokens) + self._embedding(params["position"], positions)
         for layer, block in enumerate(blocks):
@@ -90,7 +90,7 @@ class GPT(Model):
     def _heads(
         self, layer: Params, x: Float[Array, "batch candidates length width"]
     ) -> tuple[Float[Array, "batch heads candidates length head_dim"], ...]:
-        """Projections of x to as many times `width` as the layer has columns, each split into heads."""
+        """Projections of x, each split into heads; every `width` columns of the layer are one projection."""
         projected = self._linear(layer, x)
         shape = (*x.shape[:-1], self.num_heads, self.head_dim)
         return tuple(

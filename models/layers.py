@@ -17,7 +17,7 @@ class Memory(NamedTuple):
     """Keys and values to attend to.
 
     Attributes:
-        keys, values: of each candidate, or, without the axis of candidates, shared by all of a prompt.
+        keys, values: one set per candidate, or, without that axis, one set for all candidates of a prompt.
         visible: True where a query may see a key.
     """
 

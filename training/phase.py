@@ -87,7 +87,7 @@ class Phase:
 
     @property
     def rule(self) -> optax.GradientTransformation:
-        """The optimizer; if iterates are averaged, its state holds their average."""
+        """The optimizer; if iterates are averaged, the optimizer's state holds the average."""
         return self.optimizer if self.averaging is None else self.averaging.of(self.optimizer)
 
     @property

@@ -3,15 +3,16 @@
 One training step of a seed, from random key to update:
 
 1. Keys: `tasks.stream` makes the random keys of the step from (seed, phase, step); no key is carried.
-2. Prompts: `training.feed.batch_of_step` draws examples with `Task.sample`, fresh or from a fixed data set.
+2. Prompts: `training.feed.batch_of_step` draws examples with `Task.sample`. They are fresh, or come from a
+   fixed data set, whose example i is a function of (seed, phase, i).
 3. Responses: `training.feed.responses_of_step` has the phase's `Source` answer the prompts; a source that is
    on policy draws from the present parameters. A source that judges adds rewards. For an objective that
    needs them, `training.distillation.enumerated_teacher` adds pi_D's next-token laws.
 4. Old scores: `training.old_scores.old_scores` scores the responses under the parameters that drew them and
    under a reference model, each only where the objective needs it.
-5. Loss: `_losses` puts what `Model.logits` says of the responses into `Scores`, from which
-   `Objective.losses` computes one loss per response. `batch_loss` is the mean of these losses; `_weighted`
-   is their weighted mean, for an objective that weighs sequences.
+5. Loss: `_losses` turns the output of `Model.logits` into `Scores`, from which `Objective.losses` computes
+   one loss per response. `batch_loss` is the mean of the losses; `_weighted` is the weighted mean, for an
+   objective that weighs sequences.
 6. Gradient: `training.step.mean_gradient`, or `weighted_gradient`, averages the gradients of the batch's
    parts. `Grid.mean_over_data`, or `weighted_mean_over_data`, averages over the devices that share a batch.
 7. Update: the optimizer, `Phase.rule`, turns the gradient into an update, which `optax.apply_updates` adds to
@@ -172,7 +173,7 @@ SeedBatching = Literal["auto", "vmap", "map"]
 
 
 def over_seeds(function: Callable[..., Any], batching: SeedBatching, mapped: int) -> Callable[..., Any]:
-    """`function` for all seeds of a device. Its first `mapped` arguments have an axis of seeds.
+    """`function` for all seeds of a device; the first `mapped` arguments have an axis of seeds.
 
     "vmap" computes the seeds together, "map" one after the other in the same program. "auto" is "map" on CPU,
     where the working set of one seed stays in the cache, and "vmap" elsewhere.

@@ -21,7 +21,7 @@ def reduce_scores(
     alive: Sequence[int],
     sink: Sink,
 ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-    """Put every evaluator's numbers into the records of the living seeds, and histograms into the sink.
+    """Put every evaluator's numbers into the records of the seeds `alive`, and histograms into the sink.
 
     Args:
         scores: evaluator -> array -> (seeds, examples, ...), padding of the last batch included.
