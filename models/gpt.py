@@ -1,7 +1,7 @@
 """GPT-2's transformer: pre-norm blocks, GELU, learned absolute positions, tied embeddings.
 
-The forward pass is `GPT._hidden_states`, then `GPT._logits`. The methods of `Model` at the end of the class
-say which keys a query sees: in the prompt, with teacher forcing, and with a decoding cache.
+The forward pass is `_embed`, `_hidden_states`, `_logits`. The methods of `Model` at the end of the class say
+which keys a query sees: in the prompt, with teacher forcing, and with a decoding cache.
 """
 
 from __future__ import annotations
@@ -50,14 +50,18 @@ class GPT(Model):
     tie_embeddings: bool = True
     dtype: Literal["float32", "bfloat16"] = "float32"
 
+    def _embed(self, params: Params, tokens: Int[Array, "*shape"], positions: Int[Array, "*shape"]) -> Array:
+        """Token embedding plus position embedding."""
+        token, position = params["token"].astype(self.dtype), params["position"].astype(self.dtype)
+        return lookup(token, tokens) + lookup(position, positions)
+
     def _hidden_states(
-        self, params: Params, blocks: Sequence[Params], tokens: Array, positions: Array, attention: Attention
+        self, blocks: Sequence[Params], x: Float[Array, "batch candidates length width"], attention: Attention
     ) -> Float[Array, "batch candidates length width"]:
         """Outputs of `blocks`: in each, x + attention(layer norm(x)), then x + MLP(layer norm(x)).
 
         `attention` gets queries scaled by 1 / sqrt(head_dim) and returns softmax(q k^T) v over visible keys.
         """
-        x = self._embedding(params["token"], tokens) + self._embedding(params["position"], positions)
         for layer, block in enumerate(blocks):
             normed = self._layer_norm(block["attention_norm"], x)
             query, key, value = self._heads(block["query_key_value"], normed)
@@ -73,9 +77,6 @@ class GPT(Model):
         rows = self._layer_norm(params["final_norm"], x).reshape(-1, self.width)
         logits = jnp.einsum("nd,vd->nv", rows, table, preferred_element_type=jnp.float32)
         return logits.reshape(*x.shape[:-1], self.vocab_size)
-
-    def _embedding(self, table: Float[Array, "rows width"], index: Int[Array, "*shape"]) -> Array:
-        return lookup(table.astype(self.dtype), index)
 
     def _layer_norm(self, norm: Params, x: Float[Array, "*batch width"]) -> Float[Array, "*batch width"]:
         """Layer normalisation, computed in float32."""
@@ -217,7 +218,7 @@ class GPT(Model):
         def attention(layer: int, query: Array, key: Array, value: Array) -> Array:
             return attend(query, (prefix.memory(layer), Memory(key, value, causal)))
 
-        return self._hidden_states(params, params["blocks"], tokens, positions, attention)
+        return self._hidden_states(params["blocks"], self._embed(params, tokens, positions), attention)
 
     def prompt_logits(
         self, params: Params, prompt: Int[Array, "batch prompt"], prompt_mask: Bool[Array, "batch prompt"]
@@ -280,7 +281,8 @@ class GPT(Model):
             values.append(write(cache.values[layer], value, position))
             return attend(query, (cache.prefix.memory(layer), Memory(keys[-1], values[-1], visible)))
 
-        x = self._hidden_states(params, params["blocks"], tokens[:, :, None], positions, attention)
+        x = self._embed(params, tokens[:, :, None], positions)
+        x = self._hidden_states(params["blocks"], x, attention)
         return x, DecodeCache(cache.prefix, tuple(keys), tuple(values))
 
     def _prefill(
@@ -297,10 +299,9 @@ class GPT(Model):
 
         Positions count real tokens, so that left padding changes no probability.
         """
-        # Prompts are sequences with one candidate each.
-        tokens, mask = prompt[:, None, :-1], prompt_mask[:, :-1]
-        positions = jnp.maximum(jnp.cumsum(mask, axis=1) - 1, 0)[:, None]
-        index = jnp.arange(tokens.shape[2])
+        tokens, mask = prompt[:, :-1], prompt_mask[:, :-1]
+        positions = jnp.maximum(jnp.cumsum(mask, axis=1) - 1, 0)
+        index = jnp.arange(tokens.shape[1])
         visible = _leading(index[:, None] >= index[None, :]) & mask[:, None, None, None, :]
         keys, values = [], []
 
@@ -311,7 +312,9 @@ class GPT(Model):
 
         *earlier, last = params["blocks"]
         blocks = params["blocks"] if outputs else earlier
-        x = self._hidden_states(params, blocks, tokens, positions, attention)
+        # Prompts are sequences with one candidate each.
+        x = self._embed(params, tokens, positions)[:, None]
+        x = self._hidden_states(blocks, x, attention)
         if not outputs:
             layer = {name: weight[..., self.width :] for name, weight in last["query_key_value"].items()}
             key, value = self._heads(layer, self._layer_norm(last["attention_norm"], x))
