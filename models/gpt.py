@@ -306,9 +306,10 @@ class GPT(Model):
         keys, values = [], []
 
         def attention(layer: int, query: Array, key: Array, value: Array) -> Array:
+            attended = _attend_causally(query, Memory(key, value, visible))
             keys.append(key[:, :, 0])
             values.append(value[:, :, 0])
-            return _attend_causally(query, Memory(key, value, visible))
+            return attended
 
         *earlier, last = params["blocks"]
         blocks = params["blocks"] if outputs else earlier
