@@ -18,12 +18,12 @@ _NO_TABLE = "model: the last layer of {} is no matrix of its own; valid: a GPT, 
 class Model(abc.ABC):
     """An autoregressive model of responses given prompts, pi(y|x) = prod_t pi(y_t | x, y_<t).
 
-    Implementations are frozen dataclasses, hashable, so that a model can be a static argument of `jit`; their
-    parameters are plain pytrees. All methods are natively batched over prompts; seeds are added by `vmap`.
+    Implementations are frozen, hashable dataclasses, so that a model can be a static argument of `jit`.
+    Parameters are plain pytrees. All methods are batched over prompts; seeds are added by `vmap`.
 
-    The prompt's part of a forward pass is computed once and shared by all responses of the prompt: `logits`
-    scores one response a prompt in training and all its valid ones in evaluation, `start` and `step` extend N
-    of them token by token in sampling.
+    The prompt's part of a forward pass is computed once and shared by all responses of the prompt. `logits`
+    scores one response per prompt in training, and all valid responses in evaluation. `start` and `step`
+    extend N responses token by token in sampling.
     """
 
     vocab_size: int
@@ -31,10 +31,10 @@ class Model(abc.ABC):
     response_length: int
 
     def for_task(self, task: Task) -> Model:
-        """This model for `task`; one that needs more of a task than its sizes takes it here.
+        """This model for `task`. A model that needs more of a task than its sizes takes it here.
 
         Raises:
-            ValueError: one line, if the task does not have it or has another one than the model was made for.
+            ValueError: one line, if the task lacks what the model needs or differs from what the model has.
         """
         return self
 
@@ -50,14 +50,14 @@ class Model(abc.ABC):
         prompt_mask: Bool[Array, "batch prompt"],
         responses: Int[Array, "batch candidates response"],
     ) -> Float[Array, "batch candidates response vocab"]:
-        """Logits of each response token given the prompt and the response's earlier tokens (teacher
+        """Logits of each response token given the prompt and the earlier tokens of the response (teacher
         forcing)."""
 
     @abc.abstractmethod
     def prompt_logits(
         self, params: Params, prompt: Int[Array, "batch prompt"], prompt_mask: Bool[Array, "batch prompt"]
     ) -> Float[Array, "batch prompt_1 vocab"]:
-        """Logits of prompt tokens 1..P-1 given the ones before (for training on the prompt's tokens too)."""
+        """Logits of prompt tokens 1..P-1 given the tokens before, for training on the prompt too."""
 
     @abc.abstractmethod
     def start(
@@ -77,12 +77,12 @@ class Model(abc.ABC):
         tokens: Int[Array, "batch samples"],
         position: Int[Array, "*batch_samples"],
     ) -> tuple[Float[Array, "batch samples vocab"], Cache]:
-        """Feed input `position` of the response (0: the prompt's last token) and return the next token's
-        logits.
+        """Write input `position` of the response (0: the prompt's last token) and return the logits of the
+        next token.
 
-        `position` is one number for all samples, or each sample's own (batch, samples). A sample may go back:
-        what it fed at its position and beyond counts no more, what it fed before stays and is not computed
-        again. So every position before its own must have been fed.
+        `position` is one number for all samples, or one number per sample (batch, samples). A sample may step
+        back: writing at position p invalidates the cache from p onwards and reuses everything before p. Every
+        position below p must already be in the cache.
         """
 
     def features(
@@ -92,10 +92,10 @@ class Model(abc.ABC):
         prompt_mask: Bool[Array, "batch prompt"],
         responses: Int[Array, "batch candidates response"],
     ) -> Float[Array, "batch candidates response width"]:
-        """What `output_table` is applied to: logits = features @ output_table^T, shapes as in `logits`.
+        """Inputs of the last layer: logits = features @ output_table^T, with the shapes of `logits`.
 
         Raises:
-            ValueError: if this model's last layer is no matrix.
+            ValueError: the last layer of this model is not a matrix.
         """
         raise ValueError(_NO_TABLE.format(type(self).__name__))
 
@@ -106,9 +106,9 @@ class Model(abc.ABC):
         tokens: Int[Array, "batch samples"],
         position: Int[Array, "*batch_samples"],
     ) -> tuple[Float[Array, "batch samples width"], Cache]:
-        """`step` with features in place of logits; ValueError as `features`."""
+        """`step` with features in place of logits; raises what `features` raises."""
         raise ValueError(_NO_TABLE.format(type(self).__name__))
 
     def output_table(self, params: Params) -> Float[Array, "vocab width"]:
-        """The last matrix; ValueError as `features`."""
+        """Matrix of the last layer; raises what `features` raises."""
         raise ValueError(_NO_TABLE.format(type(self).__name__))

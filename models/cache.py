@@ -1,4 +1,4 @@
-"""Keys and values that attention has computed: the prompt's, stored once, and every sample's own."""
+"""Caches of keys and values: of the prompt, stored once, and of every sample."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from models.layers import Memory
 
 
 class PrefixCache(NamedTuple):
-    """Keys and values of the prompt without its last token, one per layer; shared by all responses of a
-    prompt."""
+    """Keys and values of the prompt without its last token, per layer, shared by all responses."""
 
     keys: tuple[Float[Array, "batch heads prefix head_dim"], ...]
     values: tuple[Float[Array, "batch heads prefix head_dim"], ...]
@@ -21,12 +20,12 @@ class PrefixCache(NamedTuple):
     length: Int[Array, " batch"]
 
     def memory(self, layer: int) -> Memory:
-        """What a layer's response positions attend to."""
+        """Keys and values of one layer, for the response's positions to attend to."""
         return Memory(self.keys[layer], self.values[layer], self.mask[:, None, None, None, :])
 
 
 class DecodeCache(NamedTuple):
-    """A `PrefixCache` and, for every sample, the keys and values of what follows the prefix."""
+    """A `PrefixCache` with keys and values of every sample's tokens after the prefix."""
 
     prefix: PrefixCache
     keys: tuple[Float[Array, "batch heads samples response head_dim"], ...]
@@ -36,8 +35,10 @@ class DecodeCache(NamedTuple):
 def visible_until(
     position: Int[Array, "*batch_samples"], length: int
 ) -> Bool[Array, "#batch 1 #samples 1 response"]:
-    """Which of `length` response positions a query at `position` sees: its own and those before. What a
-    sample that went back has left behind it is not seen."""
+    """True at those of `length` response positions that a query at `position` sees: `position` and all below.
+
+    Entries above `position`, left by a sample that stepped back, are not seen.
+    """
     seen = jnp.arange(length) <= position[..., None]
     return seen[None, None, None, None] if position.ndim == 0 else seen[:, None, :, None]
 
@@ -47,7 +48,7 @@ def write(
     new: Float[Array, "batch heads samples 1 head_dim"],
     position: Int[Array, "*batch_samples"],
 ) -> Float[Array, "batch heads samples response head_dim"]:
-    """Put `new` at `position`, which is one for all samples (shape ()) or each one's own (batch, samples)."""
+    """Put `new` at `position`, which has shape () for all samples, or (batch, samples) for one each."""
     if position.ndim == 0:
         return jax.lax.dynamic_update_slice_in_dim(stored, new, position, axis=3)
     here = jnp.arange(stored.shape[3]) == position[..., None]

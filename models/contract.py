@@ -1,4 +1,4 @@
-"""Check of a model against what `Model` promises, on a few examples, before anything is trained."""
+"""Check that a model keeps the promises of `Model`, on a few examples, before anything is trained."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from models.base import Model, Params
 
 EXAMPLES = 2
 TOKENS = 1024
-"""Of the check of one example: longer responses are changed from fewer positions on."""
+"""Most tokens per example in the check: a longer response is changed at fewer positions."""
 TOLERANCE = 1e-3
-"""Largest difference of two logits that should be equal, over the spread of all logits, in float32. A coarser
-type of parameters, cache or logits allows 8 of its own epsilons."""
+"""Largest difference of two logits that should be equal, over the spread of all logits, in float32. For a
+coarser type of parameters, cache or logits it is 8 epsilons of that type."""
 _NOISE = 0.17
 
 
@@ -26,8 +26,14 @@ class ModelError(ValueError):
 
 
 class _Found(NamedTuple):
-    """Largest differences over the spread of the logits: `ahead` by (first changed token, predicted token),
-    of the response's logits and of the prompt's; `stepped` by token, of `step` from `logits`."""
+    """Largest differences, over the spread of the logits.
+
+    Attributes:
+        ahead: of the response's logits, by first changed token and predicted token.
+        ahead_in_prompt: of the prompt's logits, likewise; None if they are not checked.
+        stepped: between `step` and `logits`, by token.
+        tolerance: largest difference that is allowed.
+    """
 
     ahead: Float[Array, "changes response"]
     ahead_in_prompt: Float[Array, "changes prompt_1"] | None
@@ -45,15 +51,15 @@ def check_model(
 ) -> None:
     """Refuse a model that reads the token it must predict, or that does not sample what it scores.
 
-    On a few of the examples, with the parameters moved by a little noise so that none is without effect:
-    `logits` must have one entry for each token of the vocabulary; the logits of a token must not change with
-    that token or later ones; and `step`, token by token, must give what `logits` gives.
+    The model runs on a few examples, with a little noise added to its parameters so that none is without
+    effect. `logits` must have one entry for each token of the vocabulary. The logits of a token must not
+    change with that token or later ones. `step`, token by token, must give what `logits` gives.
 
     Args:
-        model: what is checked, with the lengths and the vocabulary that it will be used with.
-        params: of one seed, on the host.
-        prompt, prompt_mask, responses: examples of the task, of which the first `EXAMPLES` serve.
-        prompts_too: whether `prompt_logits` is checked alike, for training on the prompt's tokens.
+        model: the model to check, with the lengths and the vocabulary that it will be used with.
+        params: parameters of one seed, on the host.
+        prompt, prompt_mask, responses: examples of the task; the first `EXAMPLES` are used.
+        prompts_too: True to check `prompt_logits` likewise, for training on the prompt's tokens.
 
     Raises:
         ModelError: one line that says what is wrong, and at which token, counted from 0.
@@ -81,7 +87,7 @@ def check_model(
 
 
 class _Changed(NamedTuple):
-    """Sequences, the first as they are, the others with every token from `starts` on replaced."""
+    """Sequences: the first is the original, in the others every token from `starts` on is replaced."""
 
     tokens: Int[np.ndarray, "batch changes_1 length"]
     starts: Int[np.ndarray, " changes"]
@@ -112,7 +118,7 @@ def _moved(draw: np.random.Generator, params: Params) -> Params:
     return jax.tree.map(move, params)
 
 
-# Compiled to be run once.
+# The function runs once, so that compiling it well would cost more than it saves.
 _HASTY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
 
@@ -188,7 +194,7 @@ def _refuse_reading_ahead(
     first: int,
     tolerance: float,
 ) -> None:
-    """`first` is the token that the first of the logits predict."""
+    """Raise if logits differ where they must not; `first` is the token that the first logits predict."""
     predicted = first + np.arange(ahead.shape[1])
     wrong = (ahead > tolerance) & (predicted <= starts[:, None])
     if wrong.any():

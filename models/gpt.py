@@ -1,9 +1,14 @@
-"""A GPT-2-like transformer: pre-norm blocks, GeLU, learned absolute positions, tied embeddings."""
+"""GPT-2's transformer: pre-norm blocks, GELU, learned absolute positions, tied embeddings.
+
+The forward pass is `_embed`, `_hidden_states`, `_logits`. The methods of `Model` at the end of the class say
+which keys a query sees: in the prompt, with teacher forcing, and with a decoding cache.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import jax
@@ -12,13 +17,13 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from models.base import Model
 from models.cache import DecodeCache, PrefixCache, visible_until, write
-from models.layers import Memory, attend, layer_norm, linear, lookup
+from models.gradients import attend, linear, lookup, standardise
+from models.layers import Memory
 from tasks.checks import flag, real, whole
 
 Params = dict[str, Any]
-
-CAUSAL_BLOCK = 64
-"""Queries of a prompt that attend together on CPU."""
+Attention = Callable[[int, Array, Array, Array], Array]
+"""(layer, query, key, value) -> attended, arrays of shape (batch, heads, candidates, length, head_dim)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,13 +33,10 @@ class GPT(Model):
     Attributes:
         vocab_size, prompt_length, response_length: set from the task.
         num_layers, num_heads, width: the paper's model has 6, 4 and 384.
-        mlp_ratio: hidden width of the feed-forward layers over `width`.
-        init_std: standard deviation of embeddings and weights (GPT-2: 0.02); matrices that write into the
-            residual stream are divided by sqrt(2 num_layers), biases start at 0, norms' gains at 1.
+        mlp_ratio: hidden width of the MLPs over `width`.
+        init_std: standard deviation of the initial embeddings and weights, see `init`.
         tie_embeddings: the output layer is the transposed token embedding, as in GPT-2.
         dtype: of activations and matrix products; parameters, norms, softmax and logits stay float32.
-
-    Absolute positions count real tokens, so left padding changes no probability.
     """
 
     vocab_size: int
@@ -47,6 +49,61 @@ class GPT(Model):
     init_std: float = 0.02
     tie_embeddings: bool = True
     dtype: Literal["float32", "bfloat16"] = "float32"
+
+    def _embed(self, params: Params, tokens: Int[Array, "*shape"], positions: Int[Array, "*shape"]) -> Array:
+        """Token embedding plus position embedding."""
+        token, position = params["token"].astype(self.dtype), params["position"].astype(self.dtype)
+        return lookup(token, tokens) + lookup(position, positions)
+
+    def _hidden_states(
+        self, blocks: Sequence[Params], x: Float[Array, "batch candidates length width"], attention: Attention
+    ) -> Float[Array, "batch candidates length width"]:
+        """Outputs of `blocks`: in each, x + attention(layer norm(x)), then x + MLP(layer norm(x)).
+
+        `attention` gets queries scaled by 1 / sqrt(head_dim) and returns softmax(q k^T) v over visible keys.
+        """
+        for layer, block in enumerate(blocks):
+            normed = self._layer_norm(block["attention_norm"], x)
+            query, key, value = self._heads(block["query_key_value"], normed)
+            attended = attention(layer, query * (1 / math.sqrt(self.head_dim)), key, value)
+            x = x + self._linear(block["attention_out"], self._joined(attended))
+            hidden = self._linear(block["mlp_in"], self._layer_norm(block["mlp_norm"], x))
+            x = x + self._linear(block["mlp_out"], jax.nn.gelu(hidden, approximate=True))
+        return x
+
+    def _logits(self, params: Params, x: Float[Array, "*batch width"]) -> Float[Array, "*batch vocab"]:
+        """Logits of the next token from hidden states: the output table times the final layer norm."""
+        table = self.output_table(params).astype(self.dtype)
+        rows = self._layer_norm(params["final_norm"], x).reshape(-1, self.width)
+        logits = jnp.einsum("nd,vd->nv", rows, table, preferred_element_type=jnp.float32)
+        return logits.reshape(*x.shape[:-1], self.vocab_size)
+
+    def _layer_norm(self, norm: Params, x: Float[Array, "*batch width"]) -> Float[Array, "*batch width"]:
+        """Layer normalisation, computed in float32."""
+        return (standardise(x.astype(jnp.float32)) * norm["scale"] + norm["bias"]).astype(self.dtype)
+
+    def _linear(self, layer: Params, x: Float[Array, "*batch fan_in"]) -> Float[Array, "*batch fan_out"]:
+        """x W + b, on rows: the kernel's gradient then contracts one axis, for which XLA on CPU copies no
+        operand."""
+        kernel, bias = layer["kernel"].astype(self.dtype), layer["bias"].astype(self.dtype)
+        return (linear(x.reshape(-1, x.shape[-1]), kernel) + bias).reshape(*x.shape[:-1], kernel.shape[1])
+
+    def _heads(
+        self, layer: Params, x: Float[Array, "batch candidates length width"]
+    ) -> tuple[Float[Array, "batch heads candidates length head_dim"], ...]:
+        """Projections of x, each split into heads; every `width` columns of the layer are one projection."""
+        projected = self._linear(layer, x)
+        shape = (*x.shape[:-1], self.num_heads, self.head_dim)
+        return tuple(
+            jnp.transpose(part.reshape(shape), (0, 3, 1, 2, 4))
+            for part in jnp.split(projected, projected.shape[-1] // self.width, axis=-1)
+        )
+
+    def _joined(
+        self, heads: Float[Array, "batch heads candidates length head_dim"]
+    ) -> Float[Array, "batch candidates length width"]:
+        joined = jnp.transpose(heads, (0, 2, 3, 1, 4))
+        return joined.reshape(*joined.shape[:3], self.width)
 
     def __post_init__(self) -> None:
         for field in (
@@ -70,7 +127,8 @@ class GPT(Model):
 
     @property
     def max_length(self) -> int:
-        """Positions: the prompt and all of the response but its last token, which is never an input."""
+        """Number of positions: the prompt and the response without its last token, which is never an
+        input."""
         return self.prompt_length + self.response_length - 1
 
     @property
@@ -79,7 +137,11 @@ class GPT(Model):
         return self.width // self.num_heads
 
     def init(self, key: PRNGKeyArray) -> Params:
-        """GPT-2's initialisation."""
+        """GPT-2's initialisation.
+
+        Embeddings and weights are normal with standard deviation `init_std` (GPT-2: 0.02). Those that write
+        into the residual stream are divided by sqrt(2 num_layers). Biases start at 0, gains of norms at 1.
+        """
         hidden = self.mlp_ratio * self.width
         residual_std = self.init_std / math.sqrt(2 * self.num_layers)
         keys = iter(jax.random.split(key, 3 + 4 * self.num_layers))
@@ -121,7 +183,7 @@ class GPT(Model):
         responses: Int[Array, "batch candidates response"],
     ) -> Float[Array, "batch candidates response vocab"]:
         """Teacher-forced logits of every response token; the prompt is computed once for all candidates."""
-        return self._unembed(params, self._forced(params, prompt, prompt_mask, responses))
+        return self._logits(params, self._teacher_forced(params, prompt, prompt_mask, responses))
 
     def features(
         self,
@@ -130,41 +192,40 @@ class GPT(Model):
         prompt_mask: Bool[Array, "batch prompt"],
         responses: Int[Array, "batch candidates response"],
     ) -> Float[Array, "batch candidates response width"]:
-        """The final norm's outputs, in the activations' dtype."""
-        return self._rows(params, self._forced(params, prompt, prompt_mask, responses))
+        """Outputs of the final norm, in the activations' dtype."""
+        x = self._teacher_forced(params, prompt, prompt_mask, responses)
+        return self._layer_norm(params["final_norm"], x)
 
     def output_table(self, params: Params) -> Float[Array, "vocab width"]:
         """The token embedding if it is tied, else the output layer's own matrix."""
         return params["token"] if self.tie_embeddings else params["output"]
 
-    def _forced(
+    def _teacher_forced(
         self,
         params: Params,
         prompt: Int[Array, "batch prompt"],
         prompt_mask: Bool[Array, "batch prompt"],
         responses: Int[Array, "batch candidates response"],
     ) -> Float[Array, "batch candidates response width"]:
-        """The last block's outputs at every response token's input."""
+        """Hidden states at the input before every response token."""
         prefix, _ = self._prefill(params, prompt, prompt_mask, outputs=False)
         last = jnp.broadcast_to(prompt[:, None, -1:], (*responses.shape[:2], 1))
         tokens = jnp.concatenate([last, responses[:, :, :-1]], axis=2)
         steps = jnp.arange(tokens.shape[2])
         positions = jnp.broadcast_to(prefix.length[:, None, None] + steps, tokens.shape)
-        x = self._embed(params, tokens, positions)
         causal = _leading(steps[:, None] >= steps[None, :])
-        for layer, block in enumerate(params["blocks"]):
-            query, key, value = self._query_key_value(block, x)
-            attended = attend(query, (prefix.memory(layer), Memory(key, value, causal)))
-            x = self._finish_block(block, x, attended)
-        return x
+
+        def attention(layer: int, query: Array, key: Array, value: Array) -> Array:
+            return attend(query, (prefix.memory(layer), Memory(key, value, causal)))
+
+        return self._hidden_states(params["blocks"], self._embed(params, tokens, positions), attention)
 
     def prompt_logits(
         self, params: Params, prompt: Int[Array, "batch prompt"], prompt_mask: Bool[Array, "batch prompt"]
     ) -> Float[Array, "batch prompt_1 vocab"]:
-        """Logits of prompt tokens 1..P-1; those that follow padding are meaningless and to be masked by the
-        caller."""
+        """Logits of prompt tokens 1..P-1; the caller masks those that follow padding, which mean nothing."""
         _, x = self._prefill(params, prompt, prompt_mask, outputs=True)
-        return self._unembed(params, x)
+        return self._logits(params, x)
 
     def start(
         self,
@@ -173,7 +234,7 @@ class GPT(Model):
         prompt_mask: Bool[Array, "batch prompt"],
         num_samples: int,
     ) -> DecodeCache:
-        """Prefill the prompt and make room for `num_samples` responses of each."""
+        """Prefill the prompt and allocate the cache of `num_samples` responses of each."""
         prefix, _ = self._prefill(params, prompt, prompt_mask, outputs=False)
         shape = (prompt.shape[0], self.num_heads, num_samples, self.response_length, self.head_dim)
         empty = tuple(jnp.zeros(shape, self.dtype) for _ in range(self.num_layers))
@@ -188,7 +249,7 @@ class GPT(Model):
     ) -> tuple[Float[Array, "batch samples vocab"], DecodeCache]:
         """One incremental step for every sample of every prompt."""
         x, cache = self._stepped(params, cache, tokens, position)
-        return self._unembed(params, x)[:, :, 0], cache
+        return self._logits(params, x)[:, :, 0], cache
 
     def step_features(
         self,
@@ -199,7 +260,7 @@ class GPT(Model):
     ) -> tuple[Float[Array, "batch samples width"], DecodeCache]:
         """`step` up to the final norm."""
         x, cache = self._stepped(params, cache, tokens, position)
-        return self._rows(params, x)[:, :, 0], cache
+        return self._layer_norm(params["final_norm"], x)[:, :, 0], cache
 
     def _stepped(
         self,
@@ -208,18 +269,20 @@ class GPT(Model):
         tokens: Int[Array, "batch samples"],
         position: Int[Array, "*batch_samples"],
     ) -> tuple[Float[Array, "batch samples 1 width"], DecodeCache]:
-        """The last block's outputs at the newest input."""
+        """Hidden states at the newest input."""
         position = jnp.asarray(position)
         index = cache.prefix.length[:, None] + position
-        x = self._embed(params, tokens[:, :, None], jnp.broadcast_to(index, tokens.shape)[:, :, None])
+        positions = jnp.broadcast_to(index, tokens.shape)[:, :, None]
         visible = visible_until(position, self.response_length)
         keys, values = [], []
-        for layer, block in enumerate(params["blocks"]):
-            query, key, value = self._query_key_value(block, x)
+
+        def attention(layer: int, query: Array, key: Array, value: Array) -> Array:
             keys.append(write(cache.keys[layer], key, position))
             values.append(write(cache.values[layer], value, position))
-            attended = attend(query, (cache.prefix.memory(layer), Memory(keys[-1], values[-1], visible)))
-            x = self._finish_block(block, x, attended)
+            return attend(query, (cache.prefix.memory(layer), Memory(keys[-1], values[-1], visible)))
+
+        x = self._embed(params, tokens[:, :, None], positions)
+        x = self._hidden_states(params["blocks"], x, attention)
         return x, DecodeCache(cache.prefix, tuple(keys), tuple(values))
 
     def _prefill(
@@ -229,78 +292,40 @@ class GPT(Model):
         prompt_mask: Bool[Array, "batch prompt"],
         outputs: bool,
     ) -> tuple[PrefixCache, Float[Array, "batch prefix width"]]:
-        """Keys and values of all prompt tokens but the last, and, if `outputs`, the last layer's outputs
-        there.
+        """Keys and values of all prompt tokens but the last, and the hidden states there.
 
-        Without `outputs` the last layer computes nothing but keys and values: nobody reads the rest.
+        Without `outputs` the last block computes only keys and values, because nothing reads its outputs. The
+        hidden states are then those that enter it.
+
+        Positions count real tokens, so that left padding changes no probability.
         """
         tokens, mask = prompt[:, :-1], prompt_mask[:, :-1]
         positions = jnp.maximum(jnp.cumsum(mask, axis=1) - 1, 0)
-        # Prompts are sequences with one candidate each.
-        x = self._embed(params, tokens, positions)[:, None]
         index = jnp.arange(tokens.shape[1])
         visible = _leading(index[:, None] >= index[None, :]) & mask[:, None, None, None, :]
         keys, values = [], []
-        for layer, block in enumerate(params["blocks"]):
-            last = layer == self.num_layers - 1
-            if last and not outputs:
-                key, value = self._project(block, x, first=1)
-            else:
-                query, key, value = self._query_key_value(block, x)
-                x = self._finish_block(block, x, _attend_causally(query, Memory(key, value, visible)))
+
+        def attention(layer: int, query: Array, key: Array, value: Array) -> Array:
+            attended = _attend_causally(query, Memory(key, value, visible))
+            keys.append(key[:, :, 0])
+            values.append(value[:, :, 0])
+            return attended
+
+        *earlier, last = params["blocks"]
+        blocks = params["blocks"] if outputs else earlier
+        # Prompts are sequences with one candidate each.
+        x = self._embed(params, tokens, positions)[:, None]
+        x = self._hidden_states(blocks, x, attention)
+        if not outputs:
+            layer = {name: weight[..., self.width :] for name, weight in last["query_key_value"].items()}
+            key, value = self._heads(layer, self._layer_norm(last["attention_norm"], x))
             keys.append(key[:, :, 0])
             values.append(value[:, :, 0])
         return PrefixCache(tuple(keys), tuple(values), mask, jnp.sum(mask, axis=1)), x[:, 0]
 
-    def _embed(self, params: Params, tokens: Int[Array, "*shape"], positions: Int[Array, "*shape"]) -> Array:
-        token, position = params["token"].astype(self.dtype), params["position"].astype(self.dtype)
-        return lookup(token, tokens) + lookup(position, positions)
 
-    def _rows(self, params: Params, x: Float[Array, "*batch width"]) -> Float[Array, "*batch width"]:
-        """What the output table is applied to."""
-        return layer_norm(params["final_norm"], x).astype(self.dtype)
-
-    def _unembed(self, params: Params, x: Float[Array, "*batch width"]) -> Float[Array, "*batch vocab"]:
-        table = self.output_table(params).astype(self.dtype)
-        rows = self._rows(params, x).reshape(-1, self.width)
-        logits = jnp.einsum("nd,vd->nv", rows, table, preferred_element_type=jnp.float32)
-        return logits.reshape(*x.shape[:-1], self.vocab_size)
-
-    def _linear(self, layer: Params, x: Array) -> Array:
-        # In rows: the kernel's gradient then contracts one axis, for which XLA on CPU copies no operand.
-        kernel, bias = layer["kernel"].astype(self.dtype), layer["bias"].astype(self.dtype)
-        return (linear(x.reshape(-1, x.shape[-1]), kernel) + bias).reshape(*x.shape[:-1], kernel.shape[1])
-
-    def _query_key_value(
-        self, block: Params, x: Float[Array, "batch candidates length width"]
-    ) -> tuple[Float[Array, "batch heads candidates length head_dim"], ...]:
-        """Heads of queries (scaled by 1/sqrt(head_dim)), keys and values."""
-        query, key, value = self._project(block, x, first=0)
-        return query * (1 / math.sqrt(self.head_dim)), key, value
-
-    def _project(
-        self, block: Params, x: Float[Array, "batch candidates length width"], first: int
-    ) -> tuple[Float[Array, "batch heads candidates length head_dim"], ...]:
-        """Heads of the projections from `first` on, of queries (0), keys (1) and values (2)."""
-        layer = {name: weight[..., first * self.width :] for name, weight in block["query_key_value"].items()}
-        projected = self._linear(layer, layer_norm(block["attention_norm"], x).astype(self.dtype))
-        shape = (*x.shape[:-1], self.num_heads, self.head_dim)
-        return tuple(
-            jnp.transpose(part.reshape(shape), (0, 3, 1, 2, 4))
-            for part in jnp.split(projected, 3 - first, axis=-1)
-        )
-
-    def _finish_block(self, block: Params, x: Array, attended: Array) -> Array:
-        """The residual additions after attention: output projection, then the feed-forward layer."""
-        joined = jnp.transpose(attended, (0, 2, 3, 1, 4)).reshape(x.shape)
-        x = x + self._linear(block["attention_out"], joined)
-        hidden = self._linear(block["mlp_in"], layer_norm(block["mlp_norm"], x).astype(self.dtype))
-        return x + self._linear(block["mlp_out"], jax.nn.gelu(hidden, approximate=True))
-
-
-def _leading(visible: Bool[Array, "query key"]) -> Bool[Array, "1 1 1 query key"]:
-    """With the axes of batch, heads and candidates."""
-    return visible[None, None, None]
+CAUSAL_BLOCK = 64
+"""Queries of a prompt that attend together on CPU."""
 
 
 def _attend_causally(
@@ -322,3 +347,8 @@ def _attend_causally(
         )
         parts.append(attend(query[..., start:end, :], (seen,)))
     return jnp.concatenate(parts, axis=3)
+
+
+def _leading(visible: Bool[Array, "query key"]) -> Bool[Array, "1 1 1 query key"]:
+    """`visible` with axes of batch, heads and candidates in front."""
+    return visible[None, None, None]

@@ -1,7 +1,7 @@
-"""Autoregressive linear models: gradients in closed form, divergences, the ball that they live in.
+"""Autoregressive linear models: gradients in closed form, divergences, projection onto a ball.
 
-Everything is pure JAX on one prompt and one response; batches, draws and seeds are added by `vmap`.
-Probabilities and features themselves are `tasks.linear`.
+Functions are pure JAX on one prompt and one response; batches, draws and seeds are added by `vmap`.
+Probabilities and features are in `tasks.linear`.
 
 Source: Coverage Principle, arXiv 2510.15020, section 5.
 """
@@ -22,7 +22,7 @@ def token_gradients(
 ) -> Float[Array, "horizon dimension"]:
     """grad_theta ln pi_theta(y_h | x, y_<h) = phi(x, y_1:h) - E_{a ~ pi_theta(.|x, y_<h)} phi(x, (y_<h, a)).
 
-    Their sum over h is the gradient of ln pi_theta(y|x).
+    The sum over h is the gradient of ln pi_theta(y|x).
     """
     paths = features.path(prompt, response)
     mean = jnp.einsum("hv,hvd->hd", jnp.exp(next_log_probs(theta, paths)), paths)
@@ -38,7 +38,7 @@ def token_kls(
 ) -> Float[Array, " horizon"]:
     """KL(pi_theta*(.|x, y_<h) || pi_theta(.|x, y_<h)) in nats at every proper prefix of the response.
 
-    The mean of their sum over y ~ pi_theta*(.|x) is KL(pi_theta* || pi_theta).
+    The sum over prefixes, averaged over y ~ pi_theta*(.|x), is KL(pi_theta* || pi_theta).
     """
     paths = features.path(prompt, response)
     star = next_log_probs(theta_star, paths)
@@ -53,7 +53,7 @@ def token_variances(
 ) -> Float[Array, " horizon"]:
     """E|phi - E phi|^2 at every proper prefix of the response, a ~ pi_theta*(.|x, y_<h).
 
-    The mean of their sum over prompts and y ~ pi_theta*(.|x) is the inherent variance sigma*^2.
+    The sum over prefixes, averaged over prompts and y ~ pi_theta*(.|x), is the inherent variance sigma*^2.
     """
     paths = features.path(prompt, response)
     probs = jnp.exp(next_log_probs(theta_star, paths))
@@ -62,10 +62,10 @@ def token_variances(
 
 
 def project(theta: Float[Array, " dimension"], radius: float = 1.0) -> Float[Array, " dimension"]:
-    """The nearest point of the Euclidean ball around 0."""
+    """The nearest point of the Euclidean ball of `radius` around 0."""
     squared = jnp.sum(jnp.square(theta))
     outside = squared > radius**2
-    # The root of 1 inside: the root of 0 has no derivative.
+    # Inside the ball the root of 1, because the root of 0 has no derivative.
     return jnp.where(outside, theta * (radius / jnp.sqrt(jnp.where(outside, squared, 1.0))), theta)
 
 
@@ -75,7 +75,7 @@ def log_probs_of_all(
     prompt: Any,
     responses: Int[Array, "responses horizon"],
 ) -> Float[Array, " responses"]:
-    """ln pi_theta(y|x) of each response, in nats; `tasks.linear.all_responses` lists them all."""
+    """ln pi_theta(y|x) of each response, in nats; `tasks.linear.all_responses` lists all responses."""
 
     def one(response: Array) -> Array:
         every = next_log_probs(theta, features.path(prompt, response))

@@ -18,7 +18,7 @@ Params = dict[str, Any]
 
 
 class Paths(NamedTuple):
-    """What a linear model needs of the past: the prompts' numbers, and the tokens of every sample so far."""
+    """Decoding cache of a linear model: numbers of the prompts, and the tokens of every sample so far."""
 
     prompt: Int[Array, " batch"]
     tokens: Int[Array, "batch samples response"]
@@ -31,10 +31,10 @@ class Linear(Model):
     Attributes:
         vocab_size, prompt_length, response_length: set from the task.
         init_radius: theta starts uniformly in the ball of this radius; 0 starts at 0, the uniform law.
-        phi: the feature map, taken from the task by `for_task`. It is no setting.
+        phi: the feature map, which `for_task` takes from the task. It is not a setting.
 
-    Parameters are {"theta": (d,)}. Tokens that are no response token have probability 0. Nothing keeps theta
-    in the unit ball of the theorems but the optimizer (`optimizer.radius=1`).
+    Parameters are {"theta": (d,)}. Tokens that are not response tokens have probability 0. Only the optimizer
+    keeps theta in the unit ball of the theorems (`optimizer.radius=1`).
 
     Source: Coverage Principle, arXiv 2510.15020, section 5.
     """
@@ -43,7 +43,7 @@ class Linear(Model):
     prompt_length: int
     response_length: int
     init_radius: float = 0.0
-    # A factory, so that the configuration shows no such setting.
+    # A default factory hides the field from the configuration.
     phi: FeatureMap | None = dataclasses.field(default_factory=lambda: None)
 
     def __post_init__(self) -> None:
@@ -52,10 +52,10 @@ class Linear(Model):
             raise ValueError(f"model.phi: {self.phi!r} is no setting; linear has its task's")
 
     def for_task(self, task: Task) -> Linear:
-        """With the features of the task.
+        """This model with the features of the task.
 
         Raises:
-            ValueError: a task without features, or with others than this model has.
+            ValueError: the task has no features, or features other than this model's.
         """
         if task.features is None:
             raise ValueError(
@@ -91,7 +91,7 @@ class Linear(Model):
         prompt_mask: Bool[Array, "batch prompt"],
         responses: Int[Array, "batch candidates response"],
     ) -> Float[Array, "batch candidates response vocab"]:
-        """<theta, phi> of every token at every prefix, -inf for what is no response token."""
+        """<theta, phi> of every token at every prefix, -inf for tokens that are not response tokens."""
         tokens = self._symbols(responses)
 
         def one(number: Array, response: Array) -> Array:
@@ -102,10 +102,10 @@ class Linear(Model):
     def prompt_logits(
         self, params: Params, prompt: Int[Array, "batch prompt"], prompt_mask: Bool[Array, "batch prompt"]
     ) -> Float[Array, "batch prompt_1 vocab"]:
-        """Nothing: a prompt is one token, and none follows it. A linear model has no law of prompts.
+        """Empty array: a prompt is one token, and no prompt token follows it.
 
         Raises:
-            ValueError: prompts of several tokens.
+            ValueError: the prompts have several tokens, of which a linear model has no law.
         """
         if prompt.shape[1] > 1:
             raise ValueError(
@@ -147,12 +147,12 @@ class Linear(Model):
         return prompt[:, -1] - 1 - self._map.vocab
 
     def _symbols(self, tokens: Int[Array, "*shape"]) -> Int[Array, "*shape"]:
-        """Tokens of the feature map; what is no response token counts as one of them, after it has had
-        probability 0."""
+        """Tokens as the feature map numbers them. A token that is not a response token, and has probability
+        0, is replaced by a response token."""
         return jnp.clip(tokens - 1, 0, self._map.vocab - 1).astype(jnp.int32)
 
     def _spread(self, scores: Float[Array, "*batch symbols"]) -> Float[Array, "*batch vocab"]:
-        """With -inf for padding and for the prompts' tokens."""
+        """`scores` with -inf for padding and for prompt tokens."""
         before = ((0, 0),) * (scores.ndim - 1)
         after = self.vocab_size - 1 - self._map.vocab
         return jnp.pad(scores, (*before, (1, after)), constant_values=-jnp.inf)

@@ -1,8 +1,8 @@
 """Running parameters of a linear model: a gradient step after every token of a response.
 
-The same pass is training and decoding. Token-level SGD carries the parameters at its end on to the next
-sequence (`training.token_sgd`); test-time training gives every token the law of the parameters at it, and
-forgets them after the sequence.
+One pass serves training and decoding. Token-level SGD carries the final parameters on to the next sequence
+(`training.token_sgd`). Test-time training predicts every token with the parameters at that token, and
+discards the parameters after the sequence.
 
 Source: Coverage Principle, arXiv 2510.15020, section 6.1, equations 21 to 23.
 """
@@ -21,19 +21,19 @@ from tasks.linear import FeatureMap, next_log_probs
 
 
 class Running(NamedTuple):
-    """A pass over one response.
+    """Result of a pass over one response.
 
     Attributes:
         next_log_probs: ln pi(a | x, y_<h) of every token a under the parameters at token h, in nats: the law
             of test-time training.
-        thetas: the parameters at every token, and after the last one.
+        thetas: parameters at every token, and after the last token.
     """
 
     next_log_probs: Float[Array, "horizon vocab"]
     thetas: Float[Array, "horizon_1 dimension"]
 
     def log_probs(self, response: Int[Array, " horizon"]) -> Float[Array, " horizon"]:
-        """ln pi_TTT(y_h | x, y_<h) of the response's own tokens; their sum is ln pi_TTT(y|x)."""
+        """ln pi_TTT(y_h | x, y_<h) of the tokens of `response`; the sum over h is ln pi_TTT(y|x)."""
         return jnp.take_along_axis(self.next_log_probs, response[:, None], axis=-1)[:, 0]
 
 
@@ -44,8 +44,8 @@ def token_step(
     learning_rate: Float[Array, ""] | float,
     radius: float | None,
 ) -> Float[Array, " dimension"]:
-    """Proj(theta + eta (phi(x, y_1:h) - E_{a ~ pi_theta} phi(x, (y_<h, a)))); no projection without a
-    radius."""
+    """Proj(theta + eta (phi(x, y_1:h) - E_{a ~ pi_theta} phi(x, (y_<h, a)))); Proj is left out if `radius` is
+    None."""
     gradient = features[token] - jnp.exp(next_log_probs(theta, features)) @ features
     moved = theta + learning_rate * gradient
     return moved if radius is None else project(moved, radius)
@@ -59,7 +59,7 @@ def token_pass(
     learning_rate: Float[Array, ""] | float,
     radius: float | None = 1.0,
 ) -> Running:
-    """Steps over the tokens of a given response, from `theta` on."""
+    """Gradient steps over the tokens of a given response, starting at `theta`."""
 
     def step(running: Array, at: tuple[Array, Array]) -> tuple[Array, tuple[Array, Array]]:
         phi, token = at
@@ -77,8 +77,10 @@ def sample_running(
     learning_rate: Float[Array, ""] | float,
     radius: float | None = 1.0,
 ) -> Int[Array, " horizon"]:
-    """y ~ pi_TTT(.|x): each token is drawn from the running law and then stepped on. The token at depth h is
-    drawn with the key folded with h."""
+    """y ~ pi_TTT(.|x): each token is drawn from the running law, then a gradient step on the token follows.
+
+    The token at depth h is drawn with `key` folded with h.
+    """
 
     def step(carry: tuple[Array, Array], length: Array) -> tuple[tuple[Array, Array], None]:
         running, prefix = carry

@@ -12,9 +12,9 @@ from models.base import Model, Params
 def token_logits(
     logits: Float[Array, "*batch length vocab"], tokens: Int[Array, "*batch length"]
 ) -> Float[Array, "*batch length"]:
-    """The token's own logit.
+    """Logit of each token.
 
-    It is picked by a one-hot product, whose gradient is cheap where a gather's is not.
+    A product with one-hot rows picks the logit, because the gradient of a gather is expensive.
     """
     one_hot = jax.nn.one_hot(tokens, logits.shape[-1], dtype=logits.dtype)
     return jnp.sum(jnp.where(one_hot > 0, logits, 0.0), axis=-1)
@@ -35,7 +35,6 @@ def sequence_log_probs(
     responses: Int[Array, "batch candidates response"],
     response_mask: Bool[Array, "batch candidates response"],
 ) -> Float[Array, "batch candidates"]:
-    """ln pi(y|x) = sum_t ln pi(y_t | x, y_<t) over the response's real tokens, for several responses of each
-    prompt."""
+    """ln pi(y|x) = sum_t ln pi(y_t | x, y_<t) of several responses per prompt; t runs over real tokens."""
     scores = token_log_probs(model.logits(params, prompt, prompt_mask, responses), responses)
     return jnp.sum(jnp.where(response_mask, scores, 0.0), axis=-1)

@@ -12,17 +12,17 @@ from models.gpt import GPT, Params
 from tasks import PAD
 
 DUMMY = PAD
-"""The input that stands for every response token. Padding's embedding serves: padding is masked wherever it
-is an input, and is no target, so that nothing else uses that row."""
+"""Input in place of every response token. Padding is masked wherever it is an input, and is never a target,
+so that nothing else uses its embedding."""
 
 
 @dataclasses.dataclass(frozen=True)
 class TeacherlessGPT(GPT):
     """`GPT` whose response inputs are all one dummy token: pi(y|x) = prod_t pi_t(y_t | x).
 
-    The prompt's last token is followed by dummies in place of y_1, y_2, ..., so that every token has to be
-    predicted from the prompt and its position. Training, scoring and sampling see the same inputs: the
-    tokens of a response are independent given the prompt, and `log_prob` is exact for the law that is sampled
+    Dummies in place of y_1, y_2, ... follow the prompt's last token, so that every token has to be predicted
+    from the prompt and the token's position. Training, scoring and sampling use these inputs. The tokens of a
+    response are therefore independent given the prompt, and `log_prob` is exact for the law that is sampled
     from. Positions attend causally to one another, as in the paper.
     """
 
@@ -33,7 +33,7 @@ class TeacherlessGPT(GPT):
         prompt_mask: Bool[Array, "batch prompt"],
         responses: Int[Array, "batch candidates response"],
     ) -> Float[Array, "batch candidates response vocab"]:
-        """Logits of every response token; computed once a prompt, because all candidates share them."""
+        """Logits of every response token, computed once per prompt, because all candidates share them."""
         dummies = jnp.full_like(responses[:, :1], DUMMY)
         shared = super().logits(params, prompt, prompt_mask, dummies)
         return jnp.broadcast_to(shared, (*responses.shape, self.vocab_size))
@@ -45,7 +45,7 @@ class TeacherlessGPT(GPT):
         prompt_mask: Bool[Array, "batch prompt"],
         responses: Int[Array, "batch candidates response"],
     ) -> Float[Array, "batch candidates response width"]:
-        """Of dummy inputs, computed once a prompt."""
+        """Outputs of the final norm, computed once per prompt, because all candidates share them."""
         shared = super().features(params, prompt, prompt_mask, jnp.full_like(responses[:, :1], DUMMY))
         return jnp.broadcast_to(shared, (*responses.shape, self.width))
 

@@ -1,4 +1,4 @@
-"""Parameters alone in one file per checkpoint: an `.npz` archive that NumPy opens without this project."""
+"""Files with the parameters of a checkpoint alone: `.npz` archives that NumPy opens without this project."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ import jax
 import numpy as np
 
 BLOCK = 4096
-"""Bytes in which file systems commonly hand out space: what a file takes is a multiple of it."""
+"""Bytes of a block, the unit in which file systems commonly allocate space."""
 _SHA256 = "sha256"
 
 
 class Misfit(ValueError):
-    """Saved arrays of other names, shapes or types than are asked for. The file is not damaged."""
+    """Saved arrays whose names, shapes or types differ from the expected ones. The file is not damaged."""
 
 
 def described(tree: Any) -> dict[str, str]:
-    """Name of every array -> its type and shape, as `float32[3,5]`."""
+    """Name of every array -> type and shape of the array, such as `float32[3,5]`."""
     return {
         jax.tree_util.keystr(path, simple=True, separator="."): _description(leaf.dtype, leaf.shape)
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
@@ -33,14 +33,14 @@ def described(tree: Any) -> dict[str, str]:
 
 
 def require_fit(found: Mapping[str, str], expected: Mapping[str, str]) -> None:
-    """Compare arrays as `described` describes them, for readers that would take others without a word.
+    """Compare arrays by their descriptions (`described`), for readers that would accept a misfit silently.
 
-    Orbax restores an array that was saved from NumPy in the shape that it was saved in, whatever shape is
-    asked for, and converts any array to the type that is asked for.
+    Orbax is such a reader. It restores an array that was saved from NumPy in the saved shape, whatever shape
+    is requested, and converts any array to the requested type.
 
     Raises:
-        Misfit: naming the first array that differs, what is expected of it and what was found.
-        ValueError: nothing was found where something is expected.
+        Misfit: an array differs; the message names the first one, with both descriptions.
+        ValueError: nothing was found, but something is expected.
     """
     if expected and not found:
         raise ValueError("its metadata names no arrays")
@@ -61,21 +61,21 @@ def digest(tree: Any, entry: dict[str, Any] | None = None) -> str:
 
 
 def disk_bytes(shapes: Any) -> int:
-    """Space on disk that the file of a tree with these shapes and types takes, in whole blocks."""
+    """Size on disk of the file of a tree with these shapes and types, in bytes of whole blocks."""
     size = 1024
     for path, leaf in jax.tree_util.tree_leaves_with_path(shapes):
-        # A local and a central record of the archive name the array; the array's own header is 128 bytes.
+        # A local and a central record of the archive name the array; the header of the array is 128 bytes.
         size += leaf.size * leaf.dtype.itemsize + 2 * len(jax.tree_util.keystr(path)) + 256
     return -(-size // BLOCK) * BLOCK
 
 
 def write_parameters(path: Path, tree: Any) -> None:
-    """Write the arrays of `tree` under their names in it, with their `digest`, whole or not at all.
+    """Write the arrays of `tree` under their names in the tree, and the `digest`, whole or not at all.
 
     Equal trees give equal bytes.
 
     Raises:
-        OSError: the disk refuses; nothing is left behind.
+        OSError: the disk refuses; no partial file is left behind.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
@@ -83,7 +83,7 @@ def write_parameters(path: Path, tree: Any) -> None:
         with temporary.open("wb") as file:
             with zipfile.ZipFile(file, "w") as archive:
                 for name, leaf in _named(tree):
-                    # A type that NumPy lacks, such as bfloat16, is kept as bytes: the reader knows the type.
+                    # A type that NumPy lacks, such as bfloat16, is saved as bytes: the reader knows the type.
                     plain = leaf if leaf.dtype.isbuiltin else leaf.view(f"V{leaf.dtype.itemsize}")
                     _add(archive, name, plain)
                 _add(archive, _SHA256, np.array(digest(tree)))
@@ -93,7 +93,7 @@ def write_parameters(path: Path, tree: Any) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    # The rename itself is durable only once the directory's own entry is on disk.
+    # The rename is durable only once the entry of the directory is on disk.
     directory = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(directory)
@@ -102,11 +102,11 @@ def write_parameters(path: Path, tree: Any) -> None:
 
 
 def read_parameters(path: Path, abstract: Any) -> Any:
-    """The arrays of a file of `write_parameters`, in a tree with the shapes and types of `abstract`.
+    """Arrays of a file of `write_parameters`, in a tree with the shapes and types of `abstract`.
 
     Raises:
-        Misfit: the arrays have other names, shapes or types.
-        ValueError: the contents are not those that were written.
+        Misfit: names, shapes or types of the arrays differ from `abstract`.
+        ValueError: the contents differ from what was written.
         OSError, zipfile.BadZipFile: the file cannot be read.
     """
     expected = dict(_named(abstract))
@@ -115,7 +115,7 @@ def read_parameters(path: Path, abstract: Any) -> Any:
         arrays = {name: archive[name] for name in archive.files if name != _SHA256}
     for name, array in arrays.items():
         wanted = expected.get(name)
-        # A type that NumPy lacks, such as bfloat16, was kept as bytes.
+        # A type that NumPy lacks, such as bfloat16, was saved as bytes.
         if wanted is not None and array.dtype.kind == "V" and array.dtype.itemsize == wanted.dtype.itemsize:
             arrays[name] = array.view(wanted.dtype)
     found = {_simple(name): _description(array.dtype, array.shape) for name, array in arrays.items()}
@@ -128,7 +128,7 @@ def read_parameters(path: Path, abstract: Any) -> Any:
 
 
 def read_digest(path: Path) -> str:
-    """The `digest` in a file of `write_parameters`, without the arrays.
+    """Read the `digest` in a file of `write_parameters`, without the arrays.
 
     Raises:
         ValueError, KeyError, OSError, zipfile.BadZipFile: the file cannot be read.
@@ -142,7 +142,7 @@ def _description(dtype: Any, shape: Sequence[int]) -> str:
 
 
 def _simple(name: str) -> str:
-    """`['blocks'][0].kernel` as `blocks.0.kernel`, as JAX's `keystr` writes it on request."""
+    """Rewrite `['blocks'][0].kernel` as `blocks.0.kernel`, the simple form of JAX's `keystr`."""
     return ".".join(re.findall(r"[^\[\]'.]+", name))
 
 

@@ -1,4 +1,4 @@
-"""A phase: one stretch of training on one data distribution."""
+"""Phase of a run: a stretch of training on one data distribution."""
 
 from __future__ import annotations
 
@@ -18,21 +18,24 @@ from training.sources import Demonstrations, Source
 
 @dataclasses.dataclass(frozen=True)
 class Phase:
-    """One stretch of training on one data distribution.
+    """A stretch of training on one data distribution.
 
     Attributes:
-        name: names the phase's random streams and its records.
-        task, objective, optimizer: what is learned and how; the optimizer starts afresh.
-        steps, batch_size: length and batch of the phase.
-        dataset_size: number of fixed prompts, drawn from with replacement; None draws fresh samples for ever.
-        schedule: when to evaluate.
-        log_every: largest number of steps between two records of the training loss, which is also how long a
-            signal may wait to be obeyed.
-        class_proposal: class -> probability q(c) with which training examples are drawn from it; None takes
-            the task's own p(c). A loss then weighs p(c)/q(c), so that its expectation, and with it the
-            objective, stays the mixture's; a rare class is seen more often, with less variance.
-        source: where the responses to the prompts come from.
-        averaging: of the iterates; None evaluates, saves and passes on the last one.
+        name: part of the keys of the phase's random streams, and of its records.
+        task, objective: what is learned.
+        optimizer: how it is learned; the optimizer's state is new in every phase.
+        steps: number of steps.
+        batch_size: number of prompts per step.
+        dataset_size: number of fixed prompts, which are drawn with replacement; None draws fresh prompts at
+            every step.
+        schedule: steps at which the model is evaluated.
+        log_every: largest number of steps between two records of the training loss. A signal waits at most as
+            many steps until it is obeyed.
+        class_proposal: class -> probability q(c) of the class in training; None takes the task's own p(c). A
+            loss is weighted by p(c)/q(c), so that its expectation stays the mixture's. A rare class can so be
+            drawn more often, which lowers the variance.
+        source: origin of the responses to the prompts.
+        averaging: average of the iterates; None evaluates, saves and passes on the last iterate.
     """
 
     name: str
@@ -79,12 +82,12 @@ class Phase:
             raise ValueError(
                 f"{where}: {proposal!r} is neither null nor a probability for each of {', '.join(groups)}"
             )
-        # A phase is hashable.
+        # As a tuple, because a phase must be hashable.
         object.__setattr__(self, "class_proposal", distribution(where, proposal, groups, positive=True))
 
     @property
     def rule(self) -> optax.GradientTransformation:
-        """The optimizer, with the average of its iterates in its state where they are averaged."""
+        """The optimizer; if iterates are averaged, the optimizer's state holds the average."""
         return self.optimizer if self.averaging is None else self.averaging.of(self.optimizer)
 
     @property
@@ -97,14 +100,14 @@ class Phase:
 
     @property
     def class_weights(self) -> tuple[float, ...] | None:
-        """p(c)/q(c) in the order of the task's classes; None where all are 1."""
+        """p(c)/q(c) in the order of the task's classes; None without a proposal, when all are 1."""
         if self.class_proposal is None:
             return None
         return tuple(p / q for p, q in zip(self.task.group_probs, self.proposal, strict=True))
 
     @property
     def boundaries(self) -> tuple[int, ...]:
-        """Steps after which the host looks at the run: evaluations and records, on an absolute grid."""
+        """Steps after which the host evaluates or records, on an absolute grid."""
         return tuple(
             sorted({*self.schedule.steps(self.steps), *range(0, self.steps, self.log_every), self.steps})
         )

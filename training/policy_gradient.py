@@ -1,4 +1,4 @@
-"""Policy gradients for rewards that a task can verify: GRPO, RLOO, REINFORCE, as one objective."""
+"""Policy gradients for verifiable rewards: GRPO, RLOO and REINFORCE as settings of one objective."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from training.objectives import Objective, ReferenceKind, Scores
 
 Baseline = Literal["mean", "leave_one_out"]
 SMALL = 1e-6
-"""Added to the standard deviation that advantages are divided by."""
+"""Constant added to the standard deviation that advantages are divided by."""
 
 
 def advantages(
     rewards: Float[Array, "*batch samples"], baseline: Baseline = "mean", by_std: bool = True, ddof: int = 0
 ) -> Float[Array, "*batch samples"]:
-    """How much better each response is than the other responses to its prompt.
+    """Advantage of each response over the other responses to its prompt.
 
     With S responses of a prompt, rewards r_1..r_S and their mean m:
 
         mean:           A_i = r_i - m
         leave_one_out:  A_i = r_i - (sum_{j != i} r_j)/(S - 1) = S/(S - 1) (r_i - m)
 
-    divided by (std + 1e-6) with `by_std`, std^2 = sum_i (r_i - m)^2 / (S - ddof). A prompt whose responses
-    all have one reward gets exactly 0, whatever rounding does to the mean: it has no gradient.
+    divided by (std + 1e-6) with `by_std`, std^2 = sum_i (r_i - m)^2 / (S - ddof). If all responses of a
+    prompt have equal rewards, advantages and gradient are exactly 0, however the mean is rounded.
 
-    Sources: mean and std, GRPO (arXiv 2402.03300, section 4.1.1); leave_one_out, RLOO (arXiv 2402.14740,
-    section 2.2), whose gradient is unbiased for that of the expected reward; mean alone has the gradient
-    (S - 1)/S of it in expectation.
+    Sources: GRPO (arXiv 2402.03300, section 4.1.1) for mean and std, RLOO (arXiv 2402.14740, section 2.2) for
+    leave_one_out. The gradient with leave_one_out is unbiased for the gradient of the expected reward. With
+    mean alone its expectation is (S - 1)/S times that gradient.
 
     Example:
         >>> advantages(jnp.array([1.0, 0.0, 0.0, 0.0]), "leave_one_out", by_std=False)
@@ -49,11 +49,11 @@ def advantages(
 
 
 def k3(tokens: Float[Array, "*shape"], reference: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """exp(d) - d - 1 with d = ln pi_ref - ln pi of a drawn token: never negative, and KL(pi || pi_ref) in
-    expectation over the token, in nats.
+    """exp(d) - d - 1 with d = ln pi_ref - ln pi of a drawn token, in nats.
 
-    As a loss its expected gradient is not that of KL(pi || pi_ref) but that of KL(pi_ref || pi): the token's
-    own probability is not differentiated. Near pi_ref the two agree.
+    It is never negative, and its expectation over the token is KL(pi || pi_ref). As a loss, its expected
+    gradient is that of KL(pi_ref || pi), because the probability of drawing the token is not differentiated.
+    Near pi_ref the gradients of both divergences agree.
 
     Source: Schulman, "Approximating KL divergence" (2020); used by GRPO (arXiv 2402.03300, equation 4).
     """
@@ -65,34 +65,35 @@ def k3(tokens: Float[Array, "*shape"], reference: Float[Array, "*shape"]) -> Flo
 class PolicyGradient(Objective):
     """Clipped policy gradient on groups of responses that the parameters in training have drawn.
 
-    With the advantage A of a response (`advantages`, within its prompt's group) and rho the ratio of its
-    probability now and when it was drawn, the loss of the response is
+    With A the advantage of a response (`advantages`, within the group of its prompt) and rho the ratio of the
+    response's probabilities now and when it was drawn, the loss of the response is
 
         sequence:  -min(rho A, clip(rho, 1 - clip, 1 + clip) A),            rho = pi(y|x)/pi_old(y|x)
-        token:     the mean (or sum) over t of the same with rho_t = pi(y_t|x, y_<t)/pi_old(y_t|x, y_<t)
+        token:     the mean (or sum) over t of this loss with
+                   rho_t = pi(y_t|x, y_<t)/pi_old(y_t|x, y_<t) in place of rho
 
-    plus `kl_weight` times the divergence from a reference model. A batch of rollouts that serves a single
-    update (`source.updates_per_batch`: 1) has rho = 1: clipping does nothing, and the gradient is
+    plus `kl_weight` times the divergence from a reference model. If a batch of rollouts serves a single
+    update (`source.updates_per_batch`: 1), rho is 1. Clipping then does nothing, and the gradient is
     -A grad ln pi(y|x), the plain policy gradient.
 
-    The defaults are GRPO with rewards for outcomes (arXiv 2402.03300, section 4.1.2) in all but one term:
+    The defaults are GRPO with rewards for outcomes (arXiv 2402.03300, section 4.1.2) except for one term:
     `kl_weight` is 0, so that no reference model is kept, as in DAPO (arXiv 2503.14476, section 2.3) and by
-    default in TRL. GRPO's own divergence is `kl="k3"`, its weight in the source .04. The source leaves open
-    by which number the group's variance is divided: "std" takes S, "sample_std" S - 1, as libraries built on
-    `torch.std` do, among them TRL; their advantages are sqrt((S - 1)/S) times as large. RLOO is
-    conf/objective/rloo.yaml, REINFORCE with the mean as its baseline conf/objective/reinforce.yaml.
+    default in TRL. GRPO's divergence is `kl="k3"` with the weight .04. The source does not say whether S or
+    S - 1 divides the group's variance. "std" takes S. "sample_std" takes S - 1, as TRL and other libraries
+    built on `torch.std` do, and gives advantages sqrt((S - 1)/S) times as large. conf/objective/rloo.yaml is
+    RLOO, conf/objective/reinforce.yaml is REINFORCE with the mean as baseline.
 
     Attributes:
-        baseline: of `advantages`.
+        baseline: baseline of `advantages`.
         normalise: "std" divides advantages by the group's standard deviation, sqrt(sum_i (r_i - m)^2 / S);
-            "sample_std" by the one with S - 1 in place of S; "none" does not divide.
-        ratio: of tokens, or of whole responses.
-        length: "mean" divides a response's sum over tokens by their number, as GRPO does, which favours
-            short correct and long wrong responses; "sum" does not. It concerns the ratios of tokens and the
-            divergence.
+            "sample_std" has S - 1 in place of S; "none" does not divide.
+        ratio: ratios of tokens, or of whole responses.
+        length: "mean" divides a response's sum over tokens by the number of tokens, as GRPO does, which
+            favours short correct and long wrong responses; "sum" does not divide. The setting applies to the
+            ratios of tokens and to the divergence.
         clip: epsilon of PPO (arXiv 1707.06347, equation 7); None never clips.
-        kl_weight: weight of the divergence from the reference, in nats: the source's base model with its
-            fixed parameters if it has one, else the parameters that the phase began with.
+        kl_weight: weight of the divergence from the reference, in nats. The reference is the source's base
+            model with fixed parameters, or, without one, the parameters at the start of the phase.
         kl: "k3": the estimator `k3` of each token; "exact": KL(pi(.|x, y_<t) || pi_ref(.|x, y_<t)) over the
             whole vocabulary at each prefix drawn; "reward": the reward minus kl_weight (ln pi_old(y|x) - ln
             pi_ref(y|x)), whose policy gradient is that of E[r] - kl_weight KL(pi || pi_ref) exactly.
@@ -124,17 +125,17 @@ class PolicyGradient(Objective):
 
     @property
     def needs_rewards(self) -> bool:
-        """They are what is maximised."""
+        """True: the objective maximises rewards."""
         return True
 
     @property
     def needs_policy(self) -> bool:
-        """The ratios are 1 at the start of a batch only if the parameters in training drew it."""
+        """True: ratios start at 1 only if the parameters in training drew the batch."""
         return True
 
     @property
     def reference(self) -> ReferenceKind:
-        """What is asked of the reference model."""
+        """Log-probabilities that the divergence needs of the reference model."""
         if not self.kl_weight:
             return "none"
         return "distributions" if self.kl == "exact" else "tokens"
@@ -143,11 +144,11 @@ class PolicyGradient(Objective):
         """Loss of each response.
 
         Raises:
-            ValueError: scores without rewards, or without those of the reference that `kl_weight` needs.
+            ValueError: the scores lack rewards, or the reference's scores although `kl_weight` is not 0.
         """
         if scores.rewards is None:
             raise ValueError("scores: without rewards; a policy gradient needs them")
-        # Of a batch's first update the policy that drew it is the present one: a ratio of 1 with a gradient.
+        # At the first update on a batch the present policy drew it: the ratio is 1, with a gradient.
         old = scores.tokens if scores.behaviour is None else scores.behaviour
         old = jax.lax.stop_gradient(old)
         rewards = scores.rewards

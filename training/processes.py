@@ -1,9 +1,9 @@
-"""Several processes that compute one program: who leads, what they tell each other, what they agree on.
+"""Communication between several processes that run one program.
 
-JAX runs the same program on every process and waits wherever they communicate, so that all of them have to
-take the same decisions. What only one of them can know (a signal, the clock, a file) is said with `share`,
-which goes through JAX's coordination service and touches no device. The first process leads: it alone
-reads and writes files.
+JAX runs one program on all processes and waits wherever they communicate, so that all processes have to take
+the same decisions. `share` passes on what only one process can know (a signal, the clock, a file). It uses
+JAX's coordination service and touches no device. The first process is the leader: it alone reads and writes
+files.
 """
 
 from __future__ import annotations
@@ -25,8 +25,11 @@ _rounds = itertools.count()
 
 
 class Ended(Exception):
-    """Another process leaves, and waits in `jax.distributed.shutdown` for this one; `status` is the exit
-    status that it asks for."""
+    """Another process ends and waits for this one in `jax.distributed.shutdown`.
+
+    Attributes:
+        status: exit status that the other process asks for.
+    """
 
     def __init__(self, status: int) -> None:
         super().__init__(f"another process ended with status {status}")
@@ -34,24 +37,24 @@ class Ended(Exception):
 
 
 def several() -> bool:
-    """Whether this process is one of several."""
+    """True if this process is one of several."""
     return global_state.num_processes > 1
 
 
 def leads() -> bool:
-    """Whether this process is the first, or the only one."""
+    """True if this process is the first, or the only one."""
     return global_state.process_id == 0
 
 
 def share(value: Any, patience: float | None = None) -> list[Any]:
-    """The JSON values that all processes share at this point, in their order; all must call it alike.
+    """JSON values of all processes, in the order of the processes; all processes must make the same calls.
 
-    A process that is alone gets its own value back. A process that dies ends the others that wait for it,
-    by JAX's heartbeat.
+    A single process gets its own value back. If a process dies, JAX's heartbeat ends the processes that wait
+    for it.
 
     Raises:
         Ended: a process called `end` instead.
-        TimeoutError: after `patience` seconds; None waits as long as it takes.
+        TimeoutError: `patience` seconds have passed; None waits without limit.
     """
     if not several():
         return [value]
@@ -59,9 +62,9 @@ def share(value: Any, patience: float | None = None) -> list[Any]:
 
 
 def end(status: int, patience: float) -> bool:
-    """Make the other processes leave with `status` where they next `share`; whether all came in time.
+    """Make the other processes exit with `status` at their next `share`; True if all came in time.
 
-    Where all did, the coordination service is shut down: this process may go on alone.
+    If all came, the coordination service is shut down, and this process may go on alone.
     """
     if not several() or global_state.client is None:
         return True
@@ -76,16 +79,20 @@ def end(status: int, patience: float) -> bool:
 
 
 def broadcast(tree: Any) -> Any:
-    """The leader's arrays, bit for bit, on every process; the others give arrays of the same shapes.
+    """The leader's arrays, bit for bit, on every process; the others give arrays of equal shapes.
 
-    One array at a time, so that no device holds more than one of them in addition.
+    Arrays are sent one at a time, so that no device holds more than one additional array.
     """
     return jax.tree.map(_broadcast, tree) if several() else tree
 
 
 def from_leader(tree: Any, like: Any) -> Any:
-    """The leader's arrays on every process. The others give None, and only the structure and the types of
-    `like`: its shapes need not be the leader's."""
+    """The leader's arrays on every process.
+
+    Args:
+        tree: the arrays on the leader, None on the other processes.
+        like: a tree with the structure and the types of the arrays; its shapes may differ.
+    """
     if not several():
         return tree
     leaves, structure = jax.tree.flatten(like)
@@ -96,7 +103,7 @@ def from_leader(tree: Any, like: Any) -> Any:
 
 
 def _broadcast(own: np.ndarray) -> np.ndarray:
-    # As bytes, because a sum with the others' zeros would lose the sign of a zero.
+    # Sent as bytes, because a sum with the zeros of other processes would lose the sign of a zero.
     sent = multihost_utils.broadcast_one_to_all(np.ascontiguousarray(own).reshape(-1).view(np.uint8))
     return np.asarray(sent, np.uint8).view(own.dtype).reshape(own.shape)
 
@@ -114,7 +121,7 @@ def _exchange(message: dict[str, Any], patience: float | None) -> list[dict[str,
         if "end" in found[-1] and "end" not in message:
             raise Ended(found[-1]["end"])
     if number:
-        # Who has read this round's values has read the last round's.
+        # A process that has read the values of this round has read those of the round before.
         client.key_value_delete(f"covlab/{number - 1}/{global_state.process_id}")
     return found
 
@@ -125,7 +132,7 @@ def _wait(client: Any, key: str, deadline: float | None) -> dict[str, Any]:
             found: dict[str, Any] = json.loads(client.blocking_key_value_get(key, _POLL_MS))
             return found
         except jax.errors.JaxRuntimeError as error:
-            # In short waits, because Python hears no signal during one.
+            # Each wait is short, because Python handles no signal during a wait.
             if "DEADLINE_EXCEEDED" not in str(error):
                 raise
         if deadline is not None and time.monotonic() > deadline:

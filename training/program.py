@@ -1,5 +1,27 @@
-"""The device program of one phase: data, loss, update and evaluation, jitted together for all seeds at
-once."""
+"""The device program of one phase: data, loss, update and evaluation, compiled together for all seeds.
+
+One training step of a seed, from random key to update:
+
+1. Keys: `tasks.stream` makes the random keys of the step from (seed, phase, step); no key is carried.
+2. Prompts: `training.feed.batch_of_step` draws examples with `Task.sample`. They are fresh, or come from a
+   fixed data set, whose example i is a function of (seed, phase, i).
+3. Responses: `training.feed.responses_of_step` has the phase's `Source` answer the prompts; a source that is
+   on policy draws from the present parameters. A source that judges adds rewards. For an objective that
+   needs them, `training.distillation.enumerated_teacher` adds pi_D's next-token laws.
+4. Old scores: `training.old_scores.old_scores` scores the responses under the parameters that drew them and
+   under a reference model, each only where the objective needs it.
+5. Loss: `_losses` turns the output of `Model.logits` into `Scores`, from which `Objective.losses` computes
+   one loss per response. `batch_loss` is the mean of the losses; `_weighted` is the weighted mean, for an
+   objective that weighs sequences.
+6. Gradient: `training.step.mean_gradient`, or `weighted_gradient`, averages the gradients of the batch's
+   parts. `Grid.mean_over_data`, or `weighted_mean_over_data`, averages over the devices that share a batch.
+7. Update: the optimizer, `Phase.rule`, turns the gradient into an update, which `optax.apply_updates` adds to
+   the parameters. A seed whose loss or gradient is not finite keeps its old state from then on.
+
+In `make_program`, `step` runs `training_batch` (stages 1 to 4) once and `update` (stages 5 to 7)
+`Source.updates` times; `update` calls `loss_and_gradient` (stages 5 and 6). `run_one` repeats `step`,
+`over_seeds` runs it for every seed of a device, and `Grid.shard` on every device.
+"""
 
 from __future__ import annotations
 
@@ -28,12 +50,15 @@ from training.step import mean_gradient, parts_of_batch, weighted_gradient
 
 
 class TrainState(NamedTuple):
-    """All that a seed carries from step to step; random keys are functions of (seed, phase, step), never
-    state.
+    """State that a seed carries from step to step. It holds no random key: keys are functions of (seed,
+    phase, step).
 
-    `failed_at` is the step at which the loss or the gradient stopped being finite, -1 while all is well; from
-    then on parameters stay at their last good value. `reference` is what the phase began with, where its
-    objective keeps near that, else ().
+    Attributes:
+        params: parameters in training.
+        opt_state: state of the optimizer.
+        failed_at: step, counted from 1, at which the loss or the gradient stopped being finite, or -1. From
+            then on, parameters and optimizer state stay at their last good value.
+        reference: parameters at the start of the phase, if its objective keeps near them, else ().
     """
 
     params: Params
@@ -43,12 +68,12 @@ class TrainState(NamedTuple):
 
     @property
     def evaluated(self) -> Params:
-        """What the phase has trained: the average of its iterates where it averages them, else `params`."""
+        """Average of the phase's iterates if the phase averages them, else `params`."""
         return self.opt_state.average if isinstance(self.opt_state, Averaged) else self.params
 
 
 class ChunkLog(NamedTuple):
-    """Means over a chunk of steps, and over the updates of each; `reward` is 0 where nothing is judged."""
+    """Means over a chunk of steps and over the updates of each step; `reward` is 0 without a judge."""
 
     loss: Float[Array, ""]
     gradient_norm: Float[Array, ""]
@@ -57,19 +82,19 @@ class ChunkLog(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """The compiled functions of a phase. Arrays of a `TrainState` have a leading axis of seeds.
+    """Compiled functions of a phase. Arrays of a `TrainState` have a leading axis of seeds.
 
-    Of several processes, all must call the same functions in the same order.
+    If there are several processes, all must call the same functions in the same order.
 
     Attributes:
-        init: parameters from seeds.
-        begin: the state at the start of the phase, from parameters and the steps at which seeds have failed.
-        place: a state that was read from disk, moved to where `run` keeps it.
-        run: the state after the steps from `start` to `stop`, and their means; the old state is donated.
-        score: every evaluator's per-example arrays on the held-out set, at least `num_examples` of them.
+        init: seeds -> parameters.
+        begin: parameters and the steps at which seeds have failed -> the state at the start of the phase.
+        place: a state read from disk -> that state on the devices where `run` keeps it.
+        run: the state after the steps from `start` to `stop`, and means over them; the old state is donated.
+        score: per-example arrays of every evaluator on the held-out set, at least `num_examples` of them.
 
-    The last argument of `run` and `score` are the fixed parameters of the base model, with an axis of seeds
-    too, where the phase's source, its objective or an evaluator needs them.
+    The last argument of `run` and of `score` holds the fixed parameters of the base model, with an axis of
+    seeds. It is needed if the phase's source, its objective or an evaluator uses the base model.
     """
 
     init: Callable[[Int[Array, " seeds"]], Params]
@@ -88,7 +113,7 @@ def batch_loss(
 ) -> Float[Array, ""]:
     """Mean over the batch's responses of the objective's losses, each times the weight of its class.
 
-    Where the objective weighs sequences it is their weighted mean, sum_i w_i l_i / sum_i w_i.
+    For an objective that weighs sequences, the weighted mean sum_i w_i l_i / sum_i w_i.
     """
     losses, scores, weights = _losses(model, objective, params, batch, class_weights)
     if objective.weighs:
@@ -99,7 +124,7 @@ def batch_loss(
 def _weighted(
     objective: Objective, losses: Array, scores: Scores, weights: Array | None
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """The weighted mean of the losses, and ln of the sum of the weights, in nats."""
+    """Weighted mean of the losses, and ln of the sum of the weights, in nats."""
     log_weights = jax.lax.stop_gradient(objective.log_weights(scores))
     if weights is not None:
         log_weights += jnp.log(weights)
@@ -114,7 +139,7 @@ def _losses(
     batch: TrainingBatch,
     class_weights: Sequence[float] | None,
 ) -> tuple[Float[Array, "batch samples"], Scores, Float[Array, "batch 1"] | None]:
-    """Loss of every response, the scores that it came from, and the weight of its class."""
+    """Loss of every response, the scores that it was computed from, and the weight of its class."""
     logits = model.logits(params, batch.prompt, batch.prompt_mask, batch.responses)
     prompt_scores = prompt_mask = None
     if objective.needs_prompt:
@@ -124,7 +149,7 @@ def _losses(
         prompt_mask = (batch.prompt_mask[:, :-1] & batch.prompt_mask[:, 1:])[:, None]
     theirs = batch.old.distributions
     if theirs is not None:
-        # Before the divergence, whose gradient at padding would be 0 times whatever stands there.
+        # Masked before the divergence, whose gradient at padding would be 0 times an arbitrary number.
         theirs = jnp.where(batch.response_mask[..., None], theirs, 0.0)
     scores = Scores(
         token_log_probs(logits, batch.responses),
@@ -148,11 +173,10 @@ SeedBatching = Literal["auto", "vmap", "map"]
 
 
 def over_seeds(function: Callable[..., Any], batching: SeedBatching, mapped: int) -> Callable[..., Any]:
-    """`function` for all seeds of a device; its first `mapped` arguments have an axis of seeds, the others
-    have none.
+    """`function` for all seeds of a device; the first `mapped` arguments have an axis of seeds.
 
-    "vmap" computes them together, "map" one after the other in the same program. "auto" takes "map" on CPU,
-    where a seed's working set then stays in the cache, and "vmap" elsewhere.
+    "vmap" computes the seeds together, "map" one after the other in the same program. "auto" is "map" on CPU,
+    where the working set of one seed stays in the cache, and "vmap" elsewhere.
     """
     if batching == "map" or (batching == "auto" and jax.default_backend() == "cpu"):
         return lambda *args: jax.lax.map(lambda own: function(*own, *args[mapped:]), args[:mapped])
@@ -167,16 +191,18 @@ def make_program(
     devices: int | Grid = 1,
     batching: SeedBatching = "auto",
 ) -> Program:
-    """Compile-ready functions of a phase.
+    """Functions of a phase, compiled when they are first called.
 
-    `shard_map` gives every device its share of the seeds and of each batch. Seeds need no communication; the
+    `shard_map` gives every device its share of the seeds and of each batch. Seeds need no communication. The
     devices that share a batch average loss and gradient over equal shares, and so agree on the update and on
     whether the seed diverged. An evaluation is shared in whole batches of the held-out set. The number of
     steps of a chunk is a traced bound, so one compilation serves every interval between evaluations.
 
     Args:
-        model, phase, evaluators, held_out: what is trained, how, and measured on what.
-        devices: what computes; a number stands for so many of this process's devices, seeds spread over
+        model: the model to train.
+        phase: how to train it.
+        evaluators, held_out: measurements, and the examples to make them on.
+        devices: the devices to use; a number n means n devices of this process, with the seeds spread over
             them.
         batching: how the seeds of one device are computed, see `over_seeds`.
     """
@@ -187,7 +213,7 @@ def make_program(
     rule, source = phase.rule, phase.source
 
     @jax.named_scope("data")
-    def answered(state: TrainState, seed: Array, fixed: Params, index: Array) -> TrainingBatch:
+    def training_batch(state: TrainState, seed: Array, fixed: Params, index: Array) -> TrainingBatch:
         policy = Policy(model, state.params) if source.on_policy else None
         batch = responses_of_step(phase, seed, index, grid.part(), parts, fixed, policy)
         wanted = phase.objective.reference
@@ -200,8 +226,8 @@ def make_program(
             old=old_scores(model, rolled, turns, drew, theirs, source.model, wanted == "distributions")
         )
 
-    def slope(params: Params, batch: TrainingBatch) -> tuple[Float[Array, ""], Any]:
-        """The batch's loss and its gradient, from its parts on all devices."""
+    def loss_and_gradient(params: Params, batch: TrainingBatch) -> tuple[Float[Array, ""], Any]:
+        """Loss of the batch and its gradient, from the batch's parts on all devices."""
         objective, classes = phase.objective, phase.class_weights
         if not objective.weighs:
             return grid.mean_over_data(
@@ -224,7 +250,7 @@ def make_program(
         carry: tuple[TrainState, ChunkLog], seed: Array, fixed: Params, index: Array
     ) -> tuple[TrainState, ChunkLog]:
         state, log = carry
-        batch = answered(state, seed, fixed, index)
+        batch = training_batch(state, seed, fixed, index)
         if source.updates == 1:
             state, own = update(state, batch, index)
         else:
@@ -237,7 +263,7 @@ def make_program(
     @jax.named_scope("update")
     def update(state: TrainState, batch: TrainingBatch, index: Array) -> tuple[TrainState, ChunkLog]:
         with jax.named_scope("gradient"):
-            loss, gradient = slope(state.params, batch)
+            loss, gradient = loss_and_gradient(state.params, batch)
         norm = optax.tree.norm(gradient)
         updates, opt_state = rule.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
@@ -265,7 +291,7 @@ def make_program(
 
     def begin(params: Params, failed_at: Array) -> TrainState:
         anchored = phase.objective.reference != "none" and source.model is None
-        # A copy: two arrays of one state must not share memory, which the program gives away.
+        # Copied, because the program donates the state, and two of its arrays must not share memory.
         reference = jax.tree.map(jnp.copy, params) if anchored else ()
         return TrainState(params, jax.vmap(rule.init)(params), failed_at, reference)
 
@@ -292,12 +318,12 @@ def make_program(
     ) -> tuple[TrainState, ChunkLog]:
         return spread(state, seeds, fixed, start, stop)
 
-    # A state that begins where it stays: on one device, its first chunk would be compiled for that alone.
+    # A state that began on one device would make `run` compile its first chunk for that one device.
     begin = grid.shard(begin, (PER_SEED, PER_SEED))
     place = jax.jit(grid.shard(same, (PER_SEED,)))
     score_seeds = grid.shard(score_seeds, (PER_SEED, PER_SEED, PER_EXAMPLE), SCORED)
     init = grid.shard(jax.vmap(lambda seed: model.init(stream(seed, "init"))), (PER_SEED,))
-    # One thread a CPU device: with a device a core, XLA's own threads would only wait for each other.
+    # One thread per CPU device: with one device per core, XLA's own threads would only wait for each other.
     alone = grid.mesh is None or jax.default_backend() != "cpu"
     options = None if alone else {"xla_cpu_multi_thread_eigen": False}
     compiled_score = jax.jit(score_seeds, compiler_options=options, out_shardings=grid.replicated)
@@ -312,8 +338,8 @@ def make_program(
 
 
 def _spread(batches: Batch, grid: Grid) -> Batch:
-    """The batches of a held-out set, an equal number for every share of the data axis; what fills the last
-    share comes after all examples."""
+    """Batches of a held-out set, an equal number for every share of the data axis. Batches that fill up the
+    last share come after all examples."""
     if grid.mesh is None:
         return batches
     count = len(batches.position)
@@ -322,7 +348,7 @@ def _spread(batches: Batch, grid: Grid) -> Batch:
 
 
 def seed_devices(num_seeds: int) -> int:
-    """How many of this process's devices the seeds are spread over: the largest number that divides them
-    evenly."""
+    """Number of this process's devices that the seeds are spread over: the largest that divides their
+    number."""
     available = jax.local_device_count()
     return max(count for count in range(1, available + 1) if num_seeds % count == 0)

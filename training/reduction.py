@@ -1,4 +1,4 @@
-"""From the scores that the device hands back to records, arrays and histograms."""
+"""Reduction of the device's scores to records, arrays and histograms."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def reduce_scores(
     alive: Sequence[int],
     sink: Sink,
 ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-    """Put every evaluator's numbers into the records of the seeds that live and histograms into the sink.
+    """Put every evaluator's numbers into the records of the seeds `alive`, and histograms into the sink.
 
     Args:
         scores: evaluator -> array -> (seeds, examples, ...), padding of the last batch included.
-        heads: one record a seed, which grows.
+        heads: one record per seed, to which the numbers are added.
         alive: indices of the seeds that have not diverged.
 
     Returns:
@@ -47,7 +47,7 @@ def reduce_scores(
 
 
 def held_out_arrays(held_out: HeldOut) -> dict[str, np.ndarray]:
-    """What the per-example arrays of a phase's evaluations refer to, one row per example."""
+    """Held-out examples that the per-example arrays of evaluations refer to, one row per example."""
     example = held_out.batches.example
     prompt, response = held_out.flat((example.prompt, example.response))
     return {
@@ -62,6 +62,6 @@ def held_out_arrays(held_out: HeldOut) -> dict[str, np.ndarray]:
 
 
 def any_nan(scores: Any) -> Bool[np.ndarray, " seeds"]:
-    """Whether a seed has a NaN among its per-example scores."""
+    """True for seeds with a NaN among their per-example scores."""
     leaves = [np.asarray(leaf, np.float64) for leaf in jax.tree.leaves(scores)]
     return np.any([np.isnan(leaf).reshape(leaf.shape[0], -1).any(axis=1) for leaf in leaves], axis=0)

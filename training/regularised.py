@@ -14,7 +14,7 @@ from training.objectives import CrossEntropy, Scores
 def entropy(log_probs: Float[Array, "*batch vocab"]) -> Float[Array, "*batch"]:
     """-sum_a p_a ln p_a in nats, from ln p; a token with p_a = 0 adds 0, and no gradient."""
     possible = jnp.isfinite(log_probs)
-    # Replaced before the product: the gradient would otherwise be that of 0 x inf for an impossible token.
+    # Replaced before the product, because 0 x inf would make the gradient NaN for an impossible token.
     finite = jnp.where(possible, log_probs, 0.0)
     return -jnp.sum(jnp.where(possible, jnp.exp(finite) * finite, 0.0), axis=-1)
 
@@ -25,13 +25,13 @@ class LabelSmoothing(CrossEntropy):
 
         -(1 - s) ln pi(y_t|x, y_<t) - (s/V) sum_a ln pi(a|x, y_<t), summed over t.
 
-    The best a model can do then gives every token at least s/V, and the sequence at most (1 - s + s/V)^H. The
-    prompt's tokens are not smoothed.
+    The best model then gives every token at least s/V, and the sequence at most (1 - s + s/V)^H. Targets for
+    the prompt's tokens are not smoothed.
 
     Source: Szegedy et al., arXiv 1512.00567, section 7.
 
     Attributes:
-        smoothing: s.
+        smoothing: s, the probability that is spread over the vocabulary.
     """
 
     smoothing: float = 0.1
@@ -41,7 +41,11 @@ class LabelSmoothing(CrossEntropy):
         real("objective.smoothing", self.smoothing, least=0, below=1)
 
     def losses(self, scores: Scores) -> Float[Array, "*batch"]:
-        """Loss of each sequence; ValueError for scores without distributions."""
+        """Loss of each sequence.
+
+        Raises:
+            ValueError: the scores have no distributions.
+        """
         uniform = jnp.mean(_distributions(scores), axis=-1)
         smoothed = (1 - self.smoothing) * scores.tokens + self.smoothing * uniform
         return super().losses(scores._replace(tokens=smoothed))
@@ -53,13 +57,13 @@ class ConfidencePenalty(CrossEntropy):
 
         -ln pi(y_t|x, y_<t) - weight H(pi(.|x, y_<t)), summed over the response's tokens t.
 
-    Label smoothing adds KL(u || pi) with u uniform, this KL(pi || u), up to constants. The prompt's tokens
-    are not penalised.
+    Up to constants, label smoothing adds KL(u || pi) with u uniform, and this penalty adds KL(pi || u). The
+    distributions of the prompt's tokens are not penalised.
 
     Source: Pereyra et al., arXiv 1701.06548, section 3.
 
     Attributes:
-        weight: of the entropy in nats; the source calls it beta.
+        weight: weight of the entropy in nats, beta in the source.
     """
 
     weight: float = 0.1
@@ -69,7 +73,11 @@ class ConfidencePenalty(CrossEntropy):
         real("objective.weight", self.weight, least=0)
 
     def losses(self, scores: Scores) -> Float[Array, "*batch"]:
-        """Loss of each sequence; ValueError for scores without distributions."""
+        """Loss of each sequence.
+
+        Raises:
+            ValueError: the scores have no distributions.
+        """
         freed = scores.tokens + self.weight * entropy(_distributions(scores))
         return super().losses(scores._replace(tokens=freed))
 

@@ -1,4 +1,4 @@
-"""When a phase evaluates: linear or logarithmic grids of steps, always with the first and the last."""
+"""Schedule of evaluations: linear or logarithmic grids of steps."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from tasks.checks import flag, whole
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationSchedule:
-    """The steps of a phase at which its model is evaluated.
+    """Steps of a phase at which its model is evaluated; the last step is always one of them.
 
     Attributes:
-        every: with linear spacing, the number of steps between evaluations (1: a per-step curve); 0 evaluates
-            at the phase's two ends only.
-        spacing: "linear", or "logarithmic": `per_decade` steps in each factor of ten.
+        every: number of steps between evaluations with linear spacing (1: a per-step curve); 0 evaluates only
+            at the ends of the phase.
+        spacing: "linear", or "logarithmic" with `per_decade` steps in each factor of ten.
         per_decade: density of the logarithmic grid.
-        start: evaluate at step 0 too.
+        start: True to evaluate at step 0 too.
     """
 
     every: int = 100
@@ -37,7 +37,7 @@ class EvaluationSchedule:
         flag("evaluation.schedule.start", self.start)
 
     def steps(self, total: int) -> tuple[int, ...]:
-        """The grid for a phase of `total` steps, ascending.
+        """Steps of the grid in a phase of `total` steps, ascending.
 
         >>> EvaluationSchedule(every=4).steps(10)
         (0, 4, 8, 10)

@@ -1,4 +1,4 @@
-"""What the training loop reports to: the one thing that it knows of files, bars and dashboards."""
+"""Interface between the training loop and files, progress bars and dashboards."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ Record = dict[str, Any]
 
 
 class Sink(Protocol):
-    """Receives what a run produces; `tracking` implements it, `experiments` injects it.
+    """Receiver of what a run produces; `tracking` implements it, `experiments` injects it.
 
-    Records of `metrics` hold deterministic content only, so that a resumed run writes the same bytes;
-    wall-clock facts go to `timing`.
+    Records of `metrics` hold only deterministic content, so that a resumed run writes the same bytes.
+    Wall-clock times go to `timing`.
     """
 
     def metrics(self, records: Sequence[Record]) -> None:
-        """Append the records of one logged step, one a seed."""
+        """Append the records of one logged step, one record per seed."""
 
     def timing(self, record: Record) -> None:
         """Append one wall-clock record."""
@@ -38,22 +38,22 @@ class Sink(Protocol):
         """Move the progress bar."""
 
     def message(self, text: str) -> None:
-        """Say one line to the user."""
+        """Show one line to the user."""
 
     def warning(self, title: str, text: str) -> None:
-        """Say one line that should not be missed; the title names it where alerts have one."""
+        """Show one line that should not be missed; `title` is the title of an alert."""
         self.message(text)
 
     def recorded(self, phase: str, last: int) -> Iterable[tuple[int, np.ndarray]]:
-        """(step, `log_prob`) of the phase's evaluations up to step `last`, in order, that `arrays` was given
-        before; for a resumed run."""
+        """(step, `log_prob`) of the phase's evaluations up to step `last`, in order, for a resumed run: the
+        values that `arrays` was given before."""
         return ()
 
     def flush(self) -> None:
-        """Make everything appended so far durable; called before every checkpoint."""
+        """Make all appended data durable; called before every checkpoint."""
 
     def position(self) -> int:
-        """Number of metric lines written so far; stored with a checkpoint."""
+        """Number of metric lines written so far, which a checkpoint stores."""
 
     def rewind(self, position: int) -> None:
-        """Go on after the first `position` metric lines: a resumed run writes those after them again."""
+        """Drop all but the first `position` metric lines: a resumed run writes the others again."""

@@ -1,5 +1,4 @@
-"""Where the responses of a training batch come from: pi_D itself, rollouts of a base model, or of the model
-in training."""
+"""Sources of the responses in a training batch: pi_D, a base model, or the model in training."""
 
 from __future__ import annotations
 
@@ -22,18 +21,22 @@ from training.processes import from_leader
 
 
 class Policy(NamedTuple):
-    """The model in training with its present parameters."""
+    """Model in training with its present parameters."""
 
     model: Model
     params: Params
 
 
 class TrainingBatch(NamedTuple):
-    """Prompts, and responses of each, as an objective sees them.
+    """Prompts and several responses of each, as an objective sees them.
 
-    `rewards` is tau(x, y) of every response, None where the source does not judge them; `bonus` is added to
-    it for the objective alone. `old` is what other parameters than the present ones say of the responses,
-    `teacher` ln pi_D(a|x, y_<t) in nats of every token a, where the objective asks for it.
+    Attributes:
+        prompt, prompt_mask, responses, response_mask: tokens, and True at real tokens.
+        group: class of each prompt.
+        rewards: tau(x, y) of every response, None if the source does not judge.
+        bonus: added to `rewards` for the objective alone.
+        old: scores of the responses under parameters other than the present ones.
+        teacher: ln pi_D(a|x, y_<t) in nats of every token a, if the objective needs it.
     """
 
     prompt: Int[Array, "batch prompt"]
@@ -48,36 +51,36 @@ class TrainingBatch(NamedTuple):
 
 
 class Source(abc.ABC):
-    """Answers a batch of the task's prompts with the responses that are trained on.
+    """Rule that answers a batch of the task's prompts with the responses to train on.
 
-    It is called inside the compiled program of a phase. Prompts, and pi_D's own responses to them, are drawn
-    before: fresh ones, or those of a fixed set. Parameters come as an argument and never as a field: one
-    compiled program serves all seeds, each with its own.
+    It is called inside the compiled program of a phase. Prompts and pi_D's responses are drawn before, fresh
+    or from a fixed set. Parameters are an argument and never a field, because one compiled program serves all
+    seeds, and every seed has parameters of its own.
     """
 
     @property
     def model(self) -> Model | None:
-        """The model whose fixed parameters the source is called with; None if it needs none."""
+        """Model whose fixed parameters the source is called with; None if it needs no model."""
         return None
 
     @property
     def samples(self) -> int:
-        """Responses of each prompt."""
+        """Number of responses of each prompt."""
         return 1
 
     @property
     def judges(self) -> bool:
-        """Whether its batches carry rewards."""
+        """True if batches carry rewards."""
         return False
 
     @property
     def on_policy(self) -> bool:
-        """Whether the parameters in training draw the responses."""
+        """True if the parameters in training draw the responses."""
         return False
 
     @property
     def updates(self) -> int:
-        """Updates of the parameters on each batch."""
+        """Number of updates of the parameters on each batch."""
         return 1
 
     @abc.abstractmethod
@@ -89,24 +92,25 @@ class Source(abc.ABC):
         params: Params,
         policy: Policy | None = None,
     ) -> TrainingBatch:
-        """The batch.
+        """Batch with the responses.
 
         Args:
-            task: where the prompts come from.
+            task: task of the prompts.
             examples: a batch of prompts with pi_D's responses.
-            keys: a random key of each example: shares of a batch are the same whoever makes them.
-            params: of `model`; () if there is none.
-            policy: what is trained, for a source that is `on_policy`.
+            keys: one random key per example, so that a share of a batch does not depend on which device makes
+                it.
+            params: parameters of `model`; () without a model.
+            policy: the model in training, for a source that is `on_policy`.
         """
 
 
 def base_of(sources: Sequence[Source]) -> Model | None:
-    """The base model of a run whose phases have these sources."""
+    """Base model of a run whose phases have these sources."""
     return next((source.model for source in sources if source.model is not None), None)
 
 
 def of_base(base: Model, seeds: Sequence[int], given: Params | None) -> Params:
-    """The base model's parameters on the host of every process; the first one alone gives them."""
+    """Parameters of the base model on the host of every process, `given` by the first process alone."""
     like = jax.eval_shape(
         jax.vmap(lambda seed: base.init(stream(seed, "init"))), np.asarray(seeds, np.uint32)
     )
@@ -114,7 +118,7 @@ def of_base(base: Model, seeds: Sequence[int], given: Params | None) -> Params:
 
 
 def demonstrations(examples: Example) -> TrainingBatch:
-    """pi_D's own responses, one of each prompt."""
+    """Batch of pi_D's responses, one of each prompt."""
     return TrainingBatch(
         examples.prompt,
         examples.prompt_mask,
@@ -137,14 +141,18 @@ class Demonstrations(Source):
         params: Params,
         policy: Policy | None = None,
     ) -> TrainingBatch:
-        """`demonstrations`, whatever the key."""
+        """`demonstrations` of the examples; keys are not used."""
         return demonstrations(examples)
 
 
 @dataclasses.dataclass(frozen=True)
 class Judged(Source):
-    """A source that draws `per_prompt` responses of each prompt from a model and judges them; `base` is the
-    model with fixed parameters, if there is one."""
+    """A source that draws responses from a model and judges them.
+
+    Attributes:
+        base: the model with fixed parameters, if there is one.
+        per_prompt: number of responses of each prompt.
+    """
 
     base: Model | None = None
     per_prompt: int = 1
@@ -161,21 +169,24 @@ class Judged(Source):
 
     @property
     def judges(self) -> bool:
-        """Every response has its reward."""
+        """True: every response has a reward."""
         return True
 
 
 @dataclasses.dataclass(frozen=True)
 class Rollouts(Judged):
-    """Responses drawn from a base model with fixed parameters, y ~ pi_ref(.|x), each with its reward
-    tau(x, y): what a value function is regressed on (VGB, arXiv 2510.03149, section 5).
+    """Responses drawn from a base model with fixed parameters, y ~ pi_ref(.|x), with their rewards tau(x, y).
+
+    A value function is regressed on them (VGB, arXiv 2510.03149, section 5).
 
     Attributes:
-        base: the base model; its parameters are the program's operand. None takes the task's own exact base
+        base: the base model, whose parameters are an operand of the program. None takes the task's exact base
             model (`Task.reference_log_probs`), if it has one.
-        per_prompt: rollouts of each prompt of a batch; they share the prompt's part of every computation.
-        repeat: an example of a fixed set of prompts (`dataset_size`) has the same rollouts whenever it comes:
-            dataset_size x per_prompt labels in all. False draws new ones at every step.
+        per_prompt: number of rollouts of each prompt in a batch; they share the prompt's part of every
+            computation.
+        repeat: True if an example of a fixed set of prompts (`dataset_size`) has the same rollouts whenever
+            it is drawn, which gives dataset_size x per_prompt labels in total. False draws new rollouts at
+            every step.
     """
 
     repeat: bool = False
@@ -192,7 +203,7 @@ class Rollouts(Judged):
         params: Params,
         policy: Policy | None = None,
     ) -> TrainingBatch:
-        """`per_prompt` rollouts of each prompt."""
+        """Batch with `per_prompt` rollouts of each prompt."""
         if self.repeat:
             keys = jax.vmap(_key_of)(examples)
         drawn = base_responses(task, examples, keys, self.base, params, self.per_prompt)
@@ -200,29 +211,32 @@ class Rollouts(Judged):
 
 
 class Bonus(abc.ABC):
-    """What a response earns beside its reward, for exploration. Implementations are frozen dataclasses."""
+    """Addition to the rewards, for exploration. Implementations are frozen dataclasses."""
 
     @abc.abstractmethod
     def __call__(self, policy: Policy, batch: TrainingBatch) -> Float[Array, "batch samples"]:
-        """The bonus of each response, beside `batch.rewards`; called inside the compiled program, before the
-        first update on the batch. No gradient flows through it."""
+        """Bonus of each response, to be added to `batch.rewards`.
+
+        It is called inside the compiled program, before the first update on the batch. No gradient flows
+        through it.
+        """
 
 
 @dataclasses.dataclass(frozen=True)
 class OnPolicy(Judged):
-    """Responses that the model in training draws itself, y ~ pi(.|x), each with its reward tau(x, y):
-    reinforcement learning with verifiable rewards.
+    """Responses drawn from the model in training, y ~ pi(.|x), with their rewards tau(x, y).
 
-    Every token of the vocabulary may be drawn, so that the law of a response is the one that is scored and
-    evaluated; tokens after the response's end are padding.
+    This is reinforcement learning with verifiable rewards. Every token of the vocabulary may be drawn, so
+    that responses are sampled from the law that is scored and evaluated. Tokens after the end of a response
+    are padding.
 
     Attributes:
-        base: the reference model of an objective that keeps near one, with fixed parameters, the program's
-            operand. None takes the parameters that the phase began with.
-        per_prompt: responses of each prompt; they share the prompt's part of every computation, and an
-            objective compares them with each other.
-        updates_per_batch: updates of the parameters on each batch of responses, every one on all of it.
-        bonus: added to the rewards that the objective sees; None adds nothing.
+        base: the reference model, for an objective that keeps near one. The reference's fixed parameters are
+            an operand of the program. None takes the parameters at the start of the phase.
+        per_prompt: number of responses of each prompt. They share the prompt's part of every computation, and
+            an objective compares them with each other.
+        updates_per_batch: number of updates of the parameters on each batch, each on the whole batch.
+        bonus: bonus that is added to the rewards for the objective; None adds nothing.
     """
 
     per_prompt: int = 8
@@ -235,7 +249,7 @@ class OnPolicy(Judged):
 
     @property
     def on_policy(self) -> bool:
-        """That is what it is for."""
+        """True: the model in training draws the responses."""
         return True
 
     @property
@@ -251,10 +265,10 @@ class OnPolicy(Judged):
         params: Params,
         policy: Policy | None = None,
     ) -> TrainingBatch:
-        """`per_prompt` responses of each prompt.
+        """Batch with `per_prompt` responses of each prompt.
 
         Raises:
-            ValueError: without a policy.
+            ValueError: `policy` is None.
         """
         if policy is None:
             raise ValueError("policy: none; responses on policy need the model in training")
@@ -272,14 +286,14 @@ def _judged(
     responses: Int[Array, "batch samples response"],
     mask: Bool[Array, "batch samples response"],
 ) -> TrainingBatch:
-    """Responses with their rewards."""
+    """Batch of responses with their rewards."""
     rewards = jax.vmap(jax.vmap(task.reward, (None, 0)))(examples.latent, responses)
     return TrainingBatch(examples.prompt, examples.prompt_mask, responses, mask, examples.group, rewards)
 
 
 def _key_of(example: Example) -> PRNGKeyArray:
-    """A key that is a function of the example's tokens, pi_D's response among them: in a data set it stands
-    for the example's number."""
+    """Random key that is a function of the example's tokens, with pi_D's response among them. In a data set
+    it serves in place of the example's number."""
     tokens = jnp.concatenate([example.prompt, example.response])
     return jax.lax.scan(
         lambda key, token: (jax.random.fold_in(key, token), None), stream(0, "repeated rollouts"), tokens

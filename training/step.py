@@ -1,4 +1,4 @@
-"""The gradient of a batch, on CPU in parts that stay in the processor's cache."""
+"""Gradient of a batch, on CPU computed in parts that stay in the processor's cache."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ from jaxtyping import Array, Float
 from models import Params
 
 TOKENS_OF_A_PART = 1536
-"""On CPU, the most tokens whose gradient is computed together: of a `gpt_tiny` the activations of so many are
-a few megabytes. Larger parts are read from and written to memory, smaller ones only cost more calls."""
+"""Most tokens whose gradient is computed together on CPU: the activations of a `gpt_tiny` then take a few
+megabytes. Larger parts would be read from and written to memory, smaller parts only cost more calls."""
 
 Batch = TypeVar("Batch")
 
 
 def parts_of_batch(examples: int, tokens: int) -> int:
-    """How many equal parts a batch of `examples` with `tokens` tokens each is split into: 1 on accelerators,
-    on CPU the fewest with at most `TOKENS_OF_A_PART` tokens each (or one example, if that is longer).
+    """Number of equal parts that a batch of `examples` with `tokens` tokens each is split into.
+
+    On accelerators it is 1. On CPU it is the least number whose parts have at most `TOKENS_OF_A_PART` tokens,
+    or one example if that is longer.
     """
     if jax.default_backend() != "cpu":
         return 1
@@ -34,10 +36,10 @@ def parts_of_batch(examples: int, tokens: int) -> int:
 def mean_gradient(
     loss: Callable[[Params, Batch], Float[Array, ""]], params: Params, batch: Batch, parts: int
 ) -> tuple[Float[Array, ""], Any]:
-    """A batch's mean loss and its gradient, from `parts` equal parts of the batch in turn.
+    """Mean loss of a batch and its gradient, from `parts` equal parts of the batch in turn.
 
-    Equal to `value_and_grad` of the whole up to rounding, as `loss` is a mean over examples; the memory that
-    it takes is one part's.
+    The result equals `value_and_grad` of the whole batch up to rounding, because `loss` is a mean over
+    examples. The memory needed is that of one part.
     """
     if parts == 1:
         return jax.value_and_grad(loss)(params, batch)
@@ -57,11 +59,11 @@ def weighted_gradient(
     batch: Batch,
     parts: int,
 ) -> tuple[tuple[Float[Array, ""], Any], Float[Array, ""]]:
-    """A batch's weighted mean loss with its gradient, and ln of the sum of its weights, from `parts` equal
+    """Weighted mean loss of a batch with its gradient, and ln of the sum of the weights, from `parts` equal
     parts of the batch in turn.
 
-    `loss` gives a part's weighted mean and ln of the sum of its weights, in nats. Weights are put together in
-    log space: only those that are negligible beside the batch's largest are lost.
+    `loss` gives the weighted mean of a part and ln of the sum of the part's weights, in nats. Weights are
+    added in log space, so that only weights that are negligible against the batch's largest are lost.
     """
     split = jax.tree.map(lambda leaf: leaf.reshape(parts, -1, *leaf.shape[1:]), batch)
 
@@ -76,7 +78,7 @@ def weighted_gradient(
         return (mean, both), None
 
     zero = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, params))
-    # No weight as yet: not -inf, of which a difference may be NaN.
+    # ln of no weight: a finite number, because a difference of two -inf would be NaN.
     nothing = jnp.asarray(float(jnp.finfo(jnp.float32).min))
     total, _ = jax.lax.scan(add, (zero, nothing), split)
     return total

@@ -1,4 +1,4 @@
-"""The table of sampled responses at the end of a phase."""
+"""Table of sampled responses at the end of a phase."""
 
 from __future__ import annotations
 
@@ -22,8 +22,10 @@ COLUMNS = ("class", "prompt", "pi_D's response", "sampled response", "reward", "
 def sample_table(
     model: Model, phase: Phase, params: Params, seed: int, held_out: HeldOut, num_prompts: int
 ) -> Iterator[tuple[Any, ...]]:
-    """Rows of `COLUMNS`: one response of the model with `params`, sampled in the stream (seed, "table",
-    phase), for each of `num_prompts` held-out prompts, at least one of every class."""
+    """Rows of `COLUMNS`: responses to held-out prompts, sampled in the stream (seed, "table", phase).
+
+    There are `num_prompts` prompts, at least one of every class.
+    """
     task = phase.task
     spread = np.linspace(0, held_out.num_examples - 1, max(num_prompts, len(task.groups))).astype(int)
     chosen = jax.tree.map(lambda a: a[spread], held_out.flat(held_out.batches.example))
@@ -44,7 +46,7 @@ def sample_table(
     )
     responses, rewards, valid = (np.asarray(a) for a in judged(chosen.latent, samples))
     if np.any(responses != samples):
-        # What was drawn beyond the end is no part of the response.
+        # Tokens drawn beyond the end are not part of the response.
         score = jax.jit(functools.partial(sequence_log_probs, model))
         kept = responses[:, None]
         log_probs = np.asarray(score(params, chosen.prompt, chosen.prompt_mask, kept, kept != PAD))[:, 0]

@@ -1,4 +1,4 @@
-"""Token-level SGD for linear models: a step after every token, carried on to the next sequence."""
+"""Token-level SGD for linear models: a step after every token; parameters carry on to the next sequence."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def token_sgd(
     learning_rate: Float[Array, ""] | float,
     radius: float | None = 1.0,
 ) -> tuple[Float[Array, "sequences dimension"], Float[Array, " dimension"]]:
-    """theta_{t,h+1} = Proj(theta_{t,h} + eta grad ln pi_{theta_t,h}(y_h^t | x^t, y_<h^t)), over the tokens of
-    one sequence after the other (equation 21 of arXiv 2510.15020).
+    """theta_{t,h+1} = Proj(theta_{t,h} + eta grad ln pi_{theta_t,h}(y_h^t | x^t, y_<h^t)), over the tokens h
+    of one sequence t after the other (equation 21 of arXiv 2510.15020).
 
     Args:
         prompts: a pytree whose leaves have a leading axis of sequences.
 
     Returns:
-        The parameters at the start of every sequence, and after the last one.
+        Parameters at the start of every sequence, and after the last sequence.
     """
 
     def step(running: Array, sequence: tuple[Any, Array]) -> tuple[Array, Array]:
@@ -39,14 +39,15 @@ def token_sgd(
 
 
 def token_learning_rate(bound: float, variance: float, sequences: int) -> float:
-    """eta = min{1/(2 B^2), (sigma*^2 T)^(-1/2)}, the choice of Theorem 6.1 for T sequences."""
+    """eta = min{1/(2 B^2), (sigma*^2 T)^(-1/2)}, the step size of Theorem 6.1 for T sequences."""
     largest = 1 / (2 * bound**2)
     return largest if variance <= 0 else min(largest, (variance * sequences) ** -0.5)
 
 
 def token_sgd_bound(learning_rate: float, variance: float, sequences: int) -> float:
-    """4/(eta T) + 2 eta sigma*^2, in nats: what the mean over the iterates t = 1..T of KL(pi_D || pi_TTT,t)
-    stays below in expectation, for eta <= 1/(2 B^2) and parameters in the unit ball (proof of Theorem 6.1).
+    """4/(eta T) + 2 eta sigma*^2 in nats, for eta <= 1/(2 B^2) and parameters in the unit ball.
+
+    It bounds the expected mean of KL(pi_D || pi_TTT,t) over the iterates t = 1..T (proof of Theorem 6.1).
     """
     return 4 / (learning_rate * sequences) + 2 * learning_rate * variance
 
@@ -54,11 +55,10 @@ def token_sgd_bound(learning_rate: float, variance: float, sequences: int) -> fl
 def start_bound(
     learning_rate: float, variance: Float[Array, "*batch"], distance: Float[Array, "*batch"]
 ) -> Float[Array, "*batch"]:
-    """|theta - theta*|^2/eta + 2 eta sum_h Var_h, in nats: what KL(pi_D(.|x) || pi_TTT(.|x)) stays below for
-    ANY start theta in the ball and any one prompt x whose tokens have summed variances `variance`, for
-    eta <= 1/(2 B^2).
+    """|theta - theta*|^2/eta + 2 eta sum_h Var_h in nats, for eta <= 1/(2 B^2).
 
-    It is the proof of Theorem 6.1 for a single sequence (T = 1), with the distance in place of the diameter,
-    and holds for prompts that were never trained on as well.
+    It bounds KL(pi_D(.|x) || pi_TTT(.|x)) for any start theta in the ball and any prompt x whose tokens have
+    variances that add up to `variance`. The proof is that of Theorem 6.1 for a single sequence (T = 1), with
+    the distance in place of the diameter. The bound also holds for prompts that were never trained on.
     """
     return jnp.square(distance) / learning_rate + 2 * learning_rate * variance

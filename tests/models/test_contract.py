@@ -68,8 +68,8 @@ class Peeking(GPT):
 
     by: int = 1
 
-    def _forced(self, params: Any, prompt: Any, mask: Any, responses: Any) -> Any:
-        return super()._forced(params, prompt, mask, jnp.roll(responses, -self.by, axis=-1))
+    def _teacher_forced(self, params: Any, prompt: Any, mask: Any, responses: Any) -> Any:
+        return super()._teacher_forced(params, prompt, mask, jnp.roll(responses, -self.by, axis=-1))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from oracles import gpt2
 
 from models import GPT
-from models.layers import standardise
+from models.gradients import standardise
 
 SIZES = {"vocab_size": 50, "prompt_length": 20, "response_length": 5}
 MODEL = GPT(**SIZES, num_layers=3, num_heads=4, width=64)

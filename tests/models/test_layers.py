@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from models import gpt
-from models.layers import Memory, attend, linear, lookup
+from models.gradients import attend, linear, lookup
+from models.layers import Memory
 
 
 def memories() -> tuple[np.ndarray, tuple[Memory, ...]]:

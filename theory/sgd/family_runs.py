@@ -1,12 +1,12 @@
-"""The linear model on `theory.sgd.family` by counts of tokens: a sequence of any length costs the same.
+"""The linear model on `theory.sgd.family` by counts of tokens, at a cost that does not depend on the length.
 
 Tokens are independent given the prompt, so gradient, log-probability, KL and coverage of a sequence are
-functions of how often each token occurs in it. Tokens are told apart as the prompt's likeliest one and two
-others, and features enter as differences to the likeliest token's: what remains of a gradient near theta*, of
-size exp(-B) on the number-prompts, is then no difference of large numbers, and its sign is right.
+functions of how often each token occurs. The three tokens are the prompt's likeliest one and two others.
+Features enter as differences from the likeliest token's features. A gradient near theta*, of size exp(-B) on
+the number-prompts, is then not a difference of large numbers, and its sign is right.
 
-Everything is made of scalars, on one run. Under `vmap` the runs are then the only axis of every array, which
-a CPU computes about ten times as fast as arrays whose last axis is one of two coordinates or three tokens.
+All quantities are scalars of one run. Under `vmap` the runs are then the only axis of every array, which is
+faster on CPU than arrays whose last axis is one of two coordinates or three tokens.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ LEFT_OUT = 1e-12
 """Largest probability of sequences that exact sums may leave out."""
 
 DEFICITS = 5
-"""Values of sum_h (1 - y_h) that responses to the letters are told apart by."""
+"""Number of values of sum_h (1 - y_h) that distinguish the responses to the letters."""
 
 Scalar = Float[Array, ""]
 Parameters = tuple[Scalar, Scalar]
-"""theta, by coordinate."""
+"""Coordinates of theta."""
 Counts = tuple[Scalar, Scalar, Scalar]
-"""Numbers of tokens: of the prompt's likeliest one, and of the two others."""
+"""Numbers of occurrences of the prompt's likeliest token and of the two others."""
 
 
 class Prompt(NamedTuple):
@@ -49,10 +49,10 @@ class Prompt(NamedTuple):
 
     Attributes:
         weight: mu(x).
-        differences: phi(x, a) - phi(x, likeliest token) of the two others.
-        log_star: ln pi*(a|x) of a token in nats, the likeliest first.
+        differences: phi(x, a) - phi(x, likeliest token) of the two other tokens a.
+        log_star: ln pi*(a|x) of each token in nats, the likeliest first.
         sequences: representatives of the responses, the likeliest first.
-        probs: their probabilities under pi*(.|x); less than `LEFT_OUT` is left out.
+        probs: probabilities of `sequences` under pi*(.|x); less than `LEFT_OUT` is left out.
     """
 
     weight: Scalar
@@ -70,13 +70,13 @@ class Instance(NamedTuple):
 
 
 def check_family(family: SGDFamily, plus: float, n: float, deficits: int = DEFICITS) -> None:
-    """Refuse, without any array, a class whose instances cannot be summed exactly or break a lemma's premise.
+    """Refuse a class whose instances cannot be summed exactly or break a lemma's premise; makes no array.
 
     Args:
         plus, n, deficits: as in `letters_instance`.
 
     Raises:
-        ValueError: mu(+) is not in (0, 1); more than `LEFT_OUT` is left out; what `letters_start` refuses.
+        ValueError: mu(+) is not in (0, 1), more than `LEFT_OUT` is left out, or as `letters_start`.
     """
     real("plus", plus, above=0, below=1)
     letters_start(family, n)
@@ -93,8 +93,9 @@ def check_family(family: SGDFamily, plus: float, n: float, deficits: int = DEFIC
 def number_instance(family: SGDFamily, numbers: Float[np.ndarray, "*lanes"]) -> Instance:
     """The large-step instances: mu on the prompt e, theta* = (1, 0), theta^0 = v(e, 1), for each number e.
 
-    With e = eta >= 8/(HB) the iterates of SGD with step size eta flip between v(e, 1) and v(e, -1) for ever.
-    Every response is 0 ... 0 but for probability 2H exp(-B(1 - a(e))), which `check_family` keeps negligible.
+    With e = eta >= 8/(HB) the iterates of SGD with step size eta alternate between v(e, 1) and v(e, -1)
+    forever. A response other than 0 ... 0 has probability 2H exp(-B(1 - a(e))), which `check_family` keeps
+    negligible.
 
     Raises:
         ValueError: a number below 8/(HB).
@@ -115,15 +116,15 @@ def letters_instance(family: SGDFamily, plus: float, n: float, deficits: int = D
     The lemma's mu(+) shrinks with the number of steps; here it is one number for all.
 
     Args:
-        deficits: responses are told apart by sum_h (1 - y_h) from 0 to `deficits` - 1.
+        deficits: number of values of sum_h (1 - y_h), from 0 on, that distinguish the responses.
 
     Raises:
-        ValueError: what `check_family` refuses.
+        ValueError: as `check_family`.
     """
     check_family(family, plus, n, deficits)
     start = letters_start(family, n)
     deficit = np.arange(deficits)
-    # A deficit d is d zeros, or fewer where there are not as many tokens; what cannot be has probability 0.
+    # A deficit d is d zeros, or fewer if there are fewer tokens; an impossible deficit has probability 0.
     lows = np.maximum(deficit - family.length, 0)
     zeros = deficit - 2 * lows
     sequences = np.stack([family.length - zeros - lows, zeros, lows], axis=-1)
@@ -143,14 +144,14 @@ def token_law(
     first, second = (a * theta[0] + b * theta[1] for a, b in prompt.differences)
     top = jnp.maximum(jnp.maximum(first, second), 0)
     odds = jnp.exp(-top), jnp.exp(first - top), jnp.exp(second - top)
-    # Where the likeliest token is far ahead its odds are 1, and log1p keeps the digits of the others.
+    # If one token is far likelier than the others, its odds are 1, and log1p keeps the digits of the rest.
     beyond = (odds[0] - 1) + odds[1] + odds[2]
     inverse, total = 1 / (1 + beyond), top + jnp.log1p(beyond)
     return (odds[0] * inverse, odds[1] * inverse, odds[2] * inverse), (-total, first - total, second - total)
 
 
 def coverage(instance: Instance, theta: Parameters, log_n: float) -> Scalar:
-    """Cov_N(pi* || pi_theta): exact but for what `probs` leaves out."""
+    """Cov_N(pi* || pi_theta), exact up to the probability that `Prompt.probs` leaves out."""
     covered = jnp.zeros_like(theta[0])
     for prompt in instance.prompts:
         _, log_probs = token_law(prompt, theta)
@@ -162,7 +163,7 @@ def coverage(instance: Instance, theta: Parameters, log_n: float) -> Scalar:
 
 
 def divergence(instance: Instance, theta: Parameters) -> Scalar:
-    """KL(pi* || pi_theta) of sequences in nats, H times that of a token."""
+    """KL(pi* || pi_theta) of sequences in nats, H times the KL of a token."""
     total = jnp.zeros_like(theta[0])
     for prompt in instance.prompts:
         _, log_probs = token_law(prompt, theta)
@@ -172,7 +173,7 @@ def divergence(instance: Instance, theta: Parameters) -> Scalar:
 
 
 def gradient(instance: Instance, theta: Parameters, counts: Sequence[Counts]) -> Parameters:
-    """sum of grad_theta ln pi_theta(y|x) over sequences with `counts` of tokens, by prompt, in all.
+    """Sum of grad_theta ln pi_theta(y|x) over sequences with `counts` of tokens per prompt in total.
 
     sum_a (n_a - n p_a) phi_a = sum_a (n_a - n p_a)(phi_a - phi_likeliest), since the weights add up to 0.
     """
@@ -204,7 +205,7 @@ def _prompt(
     sequences: Float[np.ndarray, "sequences 3"],
     probs: Float[np.ndarray, " sequences"],
 ) -> Prompt:
-    """From the features of the likeliest token and of the two others."""
+    """A `Prompt` from the features of its likeliest token and of the two others."""
     differences = tokens[..., 1:, :] - tokens[..., :1, :]
     first, second = np.moveaxis(differences @ np.array(truth), -1, 0)
     rest = np.log1p(np.exp(first) + np.exp(second))
@@ -219,7 +220,7 @@ def _prompt(
 
 
 def _float64(prompts: tuple[Prompt, ...], start: Any, lanes: tuple[int, ...]) -> Instance:
-    """Every leaf with the axes of `lanes`."""
+    """An `Instance` of float64 arrays, every leaf broadcast to the axes `lanes`."""
     with jax.enable_x64(True):
         return jax.tree.map(
             lambda each: jnp.asarray(np.broadcast_to(np.asarray(each, np.float64), lanes)),
