@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -16,6 +17,10 @@ from jaxtyping import Array, Float
 from tasks.checks import whole
 from training.processes import several
 from training.step import TOKENS_OF_A_PART
+
+EMPTY_OPERANDS_CRASH = jax.__version__ == "0.11.2"
+"""True where XLA's partitioner (Shardy) ends the process with a segmentation fault while it compiles a
+`shard_map` that takes an array without elements. jaxlib 0.11.2 alone does so: 0.11.1 and 0.12.0 do not."""
 
 SEED, DATA = "seed", "data"
 PER_SEED, EVERYWHERE, PER_EXAMPLE = PartitionSpec(SEED), PartitionSpec(), PartitionSpec(DATA)
@@ -120,6 +125,44 @@ def choose_layout(
     return max(possible, key=lambda layout: (layout.seed, layout.data))
 
 
+def _without_empty_operands(
+    function: Callable[..., Any], spread: Callable[..., Any], mesh: Mesh, inputs: tuple[PartitionSpec, ...]
+) -> Callable[..., Any]:
+    """`spread(function, in_specs=inputs)` with every array without elements made on the devices, so that
+    `shard_map` takes none.
+
+    Such arrays are arguments (the prefix of a latent whose prefix is always empty) and constants, which
+    `shard_map` turns into arguments (JAX's index of an update of a whole array, as in `x.at[:].set(y)`).
+    """
+
+    def missing(arg: Any, spec: PartitionSpec) -> Any:
+        """A device's share of every array without elements, None for the other arrays."""
+        share = NamedSharding(mesh, spec).shard_shape
+        return jax.tree.map(
+            lambda leaf: None if leaf.size else jax.ShapeDtypeStruct(share(leaf.shape), leaf.dtype), arg
+        )
+
+    def outside(*args: Any) -> Any:
+        shares = tuple(missing(arg, spec) for arg, spec in zip(args, inputs, strict=True))
+
+        def inside(*full: Any) -> Any:
+            args = jax.tree.map(
+                lambda own, share: own if share is None else jnp.zeros(share.shape, share.dtype),
+                full,
+                shares,
+                is_leaf=lambda node: node is None,
+            )
+            traced, shapes = jax.make_jaxpr(function, return_shape=True)(*args)
+            constants = [each if np.size(each) else jnp.zeros_like(each) for each in traced.consts]
+            results = jax.core.eval_jaxpr(traced.jaxpr, constants, *jax.tree.leaves(args))
+            return jax.tree.unflatten(jax.tree.structure(shapes), results)
+
+        full = jax.tree.map(lambda leaf: leaf if leaf.size else None, args)
+        return spread(inside, in_specs=inputs)(*full)
+
+    return outside
+
+
 class Grid:
     """Devices of a layout, with methods to shard functions and to transfer arrays.
 
@@ -156,7 +199,10 @@ class Grid:
         """
         if self.mesh is None:
             return function
-        return jax.shard_map(function, mesh=self.mesh, in_specs=inputs, out_specs=output, check_vma=False)
+        spread = functools.partial(jax.shard_map, mesh=self.mesh, out_specs=output, check_vma=False)
+        if EMPTY_OPERANDS_CRASH:
+            return _without_empty_operands(function, spread, self.mesh, inputs)
+        return spread(function, in_specs=inputs)
 
     def mean_over_data(self, tree: Any) -> Any:
         """Mean over the devices that share a batch; call it inside a sharded function."""

@@ -30,7 +30,7 @@ from training import (
     make_program,
 )
 from training.feed import batch_of_step
-from training.mesh import Hardware
+from training.mesh import EMPTY_OPERANDS_CRASH, EVERYWHERE, PER_SEED, Hardware
 
 TASK = ToyTask()
 SEEDS = (3, 4, 5, 6)
@@ -106,6 +106,31 @@ def test_the_shares_of_a_batch_are_the_batch(dataset_size: int | None) -> None:
     shares = [batch_of_step(phase, jnp.uint32(3), jnp.int32(5), part, 4) for part in range(4)]
     together = jax.tree.map(lambda *parts: np.concatenate(parts), *shares)
     jax.tree.map(np.testing.assert_array_equal, together, host(whole))
+
+
+def with_empty_arrays(tree: Any, offset: Any) -> Any:
+    """Empty arguments, an empty constant and the empty index of an update of a whole array, all of use."""
+    whole_update = jnp.zeros((1, 2)).at[:, :2].set(tree["x"])
+    constant = jnp.sum(jnp.asarray(np.zeros((0,), np.float32)))
+    return {"sum": whole_update + constant + jnp.sum(tree["empty"]) + offset, "none": None}, tree["empty"]
+
+
+@pytest.mark.parametrize("kept_out", [True, EMPTY_OPERANDS_CRASH], ids=["kept_out", "as_here"])
+@pytest.mark.parametrize("layout", [Layout(2, 1), Layout(2, 2)], ids=str)
+def test_arrays_without_elements_are_computed_with(
+    layout: Layout, kept_out: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.mesh.EMPTY_OPERANDS_CRASH", kept_out)
+    tree = {"x": np.arange(4.0, dtype=np.float32).reshape(2, 2), "empty": np.zeros((2, 0), np.float32)}
+    one = jax.vmap(lambda tree: with_empty_arrays(tree, jnp.float32(1)))(tree)
+    spread = Grid(layout).shard(with_empty_arrays, (PER_SEED, EVERYWHERE))
+    found = jax.jit(spread)(tree, jnp.float32(1))
+    assert jax.tree.structure(found) == jax.tree.structure(one)
+    np.testing.assert_array_equal(found[0]["sum"], one[0]["sum"][:, 0])
+    assert found[1].shape == one[1].shape == (2, 0)
+    (sharded,) = jax.make_jaxpr(spread)(tree, jnp.float32(1)).eqns
+    sizes = [operand.aval.size for operand in sharded.invars]
+    assert (min(sizes) > 0) == kept_out
 
 
 def test_divergence_is_agreed_on_by_all_devices_of_a_seed() -> None:
