@@ -23,6 +23,7 @@ import pytest
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
+from covlab.claims.settings import read
 from covlab.launch.build import build, make
 from covlab.launch.schema import schema
 from experiments import (
@@ -53,7 +54,7 @@ from experiments.best_of_n import measure as best_of_n_measure
 from experiments.coverage_bounds import measure as coverage_bounds_measure
 from experiments.pessimism import finite_sets as pessimism_measure
 from experiments.tournament import measure as tournament_study
-from experiments.vgb_delay import measure as vgb_delay_measure
+from experiments.vgb_delay.measure import Settings as VGBDelay
 
 CONF = Path(str(importlib.resources.files("conf")))
 TRIED = (-1, 0, math.nan, math.inf, True, "a")
@@ -246,7 +247,7 @@ DIRECT: dict[str, tuple[Callable[[Any], Any], set[str]]] = {
     "token_sgd": (token_sgd.settings, {"seed", "tuning_seed"}),
     "tournament": (tournament_study.settings, {"seed", "a"}),
     "truncated_distillation": (truncated_distillation.settings, {"seed", "tuning_seed"}),
-    "vgb_delay": (vgb_delay_measure.settings, {"seed"}),
+    "vgb_delay": (functools.partial(read, VGBDelay), {"seed"}),
     "vgb_perturbation": (vgb_perturbation.settings, {"seed"}),
 }
 """Of a claim that trains nothing: what makes its settings, and of which 0 is a value."""
