@@ -48,13 +48,13 @@ from experiments import (
     token_sgd,
     truncated_distillation,
     vgb_dyck,
-    vgb_perturbation,
 )
 from experiments.best_of_n import measure as best_of_n_measure
 from experiments.coverage_bounds import measure as coverage_bounds_measure
 from experiments.pessimism import finite_sets as pessimism_measure
 from experiments.tournament import measure as tournament_study
 from experiments.vgb_delay.measure import Settings as VGBDelay
+from experiments.vgb_perturbation.measure import Settings as VGBPerturbation
 
 CONF = Path(str(importlib.resources.files("conf")))
 TRIED = (-1, 0, math.nan, math.inf, True, "a")
@@ -248,7 +248,7 @@ DIRECT: dict[str, tuple[Callable[[Any], Any], set[str]]] = {
     "tournament": (tournament_study.settings, {"seed", "a"}),
     "truncated_distillation": (truncated_distillation.settings, {"seed", "tuning_seed"}),
     "vgb_delay": (functools.partial(read, VGBDelay), {"seed"}),
-    "vgb_perturbation": (vgb_perturbation.settings, {"seed"}),
+    "vgb_perturbation": (functools.partial(read, VGBPerturbation), {"seed"}),
 }
 """Of a claim that trains nothing: what makes its settings, and of which 0 is a value."""
 

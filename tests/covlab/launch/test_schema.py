@@ -63,7 +63,6 @@ UNTRAINED = {
     "token_sgd",
     "tournament",
     "truncated_distillation",
-    "vgb_perturbation",
 }
 COMPANIONS = {
     ("evaluation", "brackets"): ("task=dyck",),
