@@ -25,8 +25,7 @@ from experiments.sgd_horizon.figures import drawings, tables
 from metrics import Interval
 from tasks import check_seed
 from tasks.checks import real, whole, wholes
-from theory.sgd.family import letters_token_law, letters_variance
-from theory.sgd.family_runs import check_family
+from theory.sgd.family import check_family, letters_token_law, letters_variance
 from theory.sgd.horizon_runs import Family
 from theory.sgd.horizon_sweep import CENTRES, Measured, proof_updates, sweep
 from tracking import Progress

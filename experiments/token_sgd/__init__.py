@@ -20,7 +20,7 @@ from covlab.claims.direct_claim import Claim, Findings, run_direct_claim
 from covlab.launch.cli import command
 from experiments.token_sgd import figures as report
 from tasks.checks import real, whole, wholes
-from theory.sgd.opposed_study import (
+from theory.sgd.opposed_prompts import (
     Arm,
     FamilyRun,
     FamilySettings,

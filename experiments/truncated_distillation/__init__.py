@@ -21,11 +21,11 @@ from covlab.claims.direct_claim import Claim, Findings, run_direct_claim
 from covlab.launch.cli import command
 from experiments.truncated_distillation import figures as report
 from tasks.checks import real, reals, whole, wholes
-from theory.sgd.opposed_prompts import Method
-from theory.sgd.opposed_study import (
+from theory.sgd.opposed_prompts import (
     Arm,
     FamilyRun,
     FamilySettings,
+    Method,
     family_settings,
     halvings,
     measure_family,

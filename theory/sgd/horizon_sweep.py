@@ -14,8 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from covlab.report.rates import Centre
-from theory.sgd.family import letters_variance
-from theory.sgd.family_runs import Instance, letters_instance, number_instance
+from theory.sgd.family import Instance, letters_instance, letters_variance, number_instance
 from theory.sgd.horizon_runs import Family, Lane, Method, begin, letters_stream, program
 from tracking import Progress
 

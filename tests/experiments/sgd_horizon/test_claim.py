@@ -19,8 +19,7 @@ from scipy import stats
 from experiments import sgd_coordinates as coordinates
 from experiments import sgd_horizon as claim
 from experiments.sgd_horizon.figures import drawings, tables
-from theory.sgd.family import letters_start, letters_token_law
-from theory.sgd.family_runs import letters_instance, likeliest, number_instance
+from theory.sgd.family import letters_instance, letters_start, letters_token_law, likeliest, number_instance
 from theory.sgd.horizon_runs import (
     Family,
     advance,

@@ -18,7 +18,7 @@ from oracles.known_checks import Known, agree, decides, power, turned
 
 from experiments.token_sgd import Measurements, Point, Robust
 from experiments.token_sgd.figures import checks
-from theory.sgd.opposed_study import FamilyRun
+from theory.sgd.opposed_prompts import FamilyRun
 
 HORIZONS, FAMILY_HORIZONS, COUNTS = (8, 16), (64, 128), (256, 1024)
 WIDTH = log2(1.02)
