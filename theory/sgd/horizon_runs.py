@@ -1,4 +1,4 @@
-"""Runs of `experiments.sgd_horizon`: every draw, step size and length of a method in one program.
+"""Runs of SGD and its rivals: every draw, step size and length of a method in one program.
 
 One update costs the same whatever H is, because a sequence enters through its counts of tokens
 (`theory.sgd.family`). Everything is float64: sign-SGD and Adam act on signs of gradients that are far

@@ -43,7 +43,6 @@ from experiments import (
     rl_from_checkpoint,
     rl_pass_at_k,
     select,
-    sgd_horizon,
     show,
     token_sgd,
     truncated_distillation,
@@ -52,6 +51,8 @@ from experiments import (
 from experiments.best_of_n import measure as best_of_n_measure
 from experiments.coverage_bounds import measure as coverage_bounds_measure
 from experiments.pessimism import finite_sets as pessimism_measure
+from experiments.sgd_coordinates.measure import Settings as SGDCoordinates
+from experiments.sgd_horizon.measure import Settings as SGDHorizon
 from experiments.tournament import measure as tournament_study
 from experiments.vgb_delay.measure import Settings as VGBDelay
 from experiments.vgb_perturbation.measure import Settings as VGBPerturbation
@@ -242,8 +243,8 @@ DIRECT: dict[str, tuple[Callable[[Any], Any], set[str]]] = {
     "mle_horizon": (mle_horizon.settings, {"seed"}),
     "mle_lower_bounds": (mle_lower_bounds.settings, {"seed"}),
     "mle_rates": (mle_rates.settings, {"seed"}),
-    "sgd_coordinates": (sgd_horizon.settings, {"seed", "tuning_seed"}),
-    "sgd_horizon": (sgd_horizon.settings, {"seed", "tuning_seed"}),
+    "sgd_coordinates": (functools.partial(read, SGDCoordinates), {"seed", "tuning_seed"}),
+    "sgd_horizon": (functools.partial(read, SGDHorizon), {"seed", "tuning_seed"}),
     "token_sgd": (token_sgd.settings, {"seed", "tuning_seed"}),
     "tournament": (tournament_study.settings, {"seed", "a"}),
     "truncated_distillation": (truncated_distillation.settings, {"seed", "tuning_seed"}),

@@ -58,8 +58,6 @@ UNTRAINED = {
     "mle_lower_bounds",
     "mle_rates",
     "optimizers_graph",
-    "sgd_coordinates",
-    "sgd_horizon",
     "token_sgd",
     "tournament",
     "truncated_distillation",
