@@ -27,11 +27,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
-from omegaconf import DictConfig
 from scipy import special
 
-from tasks import check_seed
-from tasks.checks import real, whole, wholes
 from theory.sgd.rare_prompts import binomial_cdf, generator
 from tracking import Progress
 
@@ -230,49 +227,19 @@ class FamilySettings:
     """How the family is measured.
 
     Attributes:
-        family_horizons: H.
-        family: the family; its horizon is replaced by each of `family_horizons`.
-        family_draws, family_tuning_draws: draws of the prompts' order, of the verdict and for the choice.
+        horizons: H.
+        family: the family; its horizon is replaced by each of `horizons`.
+        draws, tuning_draws: draws of the prompts' order, judged and for the choice of step sizes.
         tuning_seed: of the draws that step sizes are chosen on.
         seed: of all others.
     """
 
-    family_horizons: tuple[int, ...]
+    horizons: tuple[int, ...]
     family: Family
-    family_draws: int
-    family_tuning_draws: int
+    draws: int
+    tuning_draws: int
     tuning_seed: int
     seed: int
-
-
-def family_settings(config: DictConfig, n: float) -> FamilySettings:
-    """Check these fields of a configuration; N is that of Cov_N.
-
-    Raises:
-        ValueError: one line, with the field, its value and what would be valid.
-    """
-    seeds = [check_seed(name, config[name]) for name in ("tuning_seed", "seed")]
-    if seeds[0] == seeds[1]:
-        raise ValueError(f"seed: {seeds[1]}; valid: another one than tuning_seed, which steps are chosen on")
-    inner = real("family_inner", config.family_inner, above=4, below=100)
-    plus = real("family_plus", config.family_plus, above=1 / 16, below=15 / 16)
-    return FamilySettings(
-        family_horizons=wholes("family_horizons", config.family_horizons, 64, at_least=3),
-        family=Family(0, n, inner, plus, 1 / 16),
-        family_draws=whole("family_draws", config.family_draws, 8),
-        family_tuning_draws=whole("family_tuning_draws", config.family_tuning_draws, 2),
-        tuning_seed=seeds[0],
-        seed=seeds[1],
-    )
-
-
-def halvings(name: str, value: object) -> tuple[float, ...]:
-    """Step sizes 2^-k, the largest first.
-
-    Raises:
-        ValueError: not at least two different whole numbers.
-    """
-    return tuple(2.0**-k for k in wholes(name, value, 0, at_least=2))
 
 
 class Arm(NamedTuple):
@@ -317,8 +284,8 @@ def measure_family(
     seed. Arms of one method have one grid, and are tuned on the same runs."""
     needed: dict[str, list[np.ndarray]] = {name: [] for name in arms}
     steps: dict[str, list[float]] = {name: [] for name in arms}
-    for done, horizon in enumerate(settings.family_horizons):
-        progress.update("family", done, len(settings.family_horizons), {"H": horizon})
+    for done, horizon in enumerate(settings.horizons):
+        progress.update("family", done, len(settings.horizons), {"H": horizon})
         family = settings.family._replace(horizon=horizon)
         tuning: dict[Method, tuple[np.ndarray, Slopes]] = {}
         for name, arm in arms.items():
@@ -326,16 +293,16 @@ def measure_family(
             if arm.method not in tuning:
                 spikes = spike_steps(family, arm.method, rates, arm.spikes, arm.spike_most)
                 rng = generator(settings.tuning_seed, claim, "family", arm.method, horizon)
-                draws = settings.family_tuning_draws
+                draws = settings.tuning_draws
                 found = slope_steps(family, arm.method, rates, draws, rng, arm.most, spikes)
                 tuning[arm.method] = spikes, found
             spikes, found = tuning[arm.method]
             best = int(np.maximum(spikes, arm.needed(found).mean(axis=1)).argmin())
             rng = generator(settings.seed, claim, "family", name, horizon)
-            found = slope_steps(family, arm.method, rates[[best]], settings.family_draws, rng, 4 * arm.most)
+            found = slope_steps(family, arm.method, rates[[best]], settings.draws, rng, 4 * arm.most)
             needed[name].append(np.maximum(arm.needed(found)[0], spikes[best]))
             steps[name].append(float(rates[best]))
-    progress.update("family", len(settings.family_horizons), len(settings.family_horizons))
+    progress.update("family", len(settings.horizons), len(settings.horizons))
     return FamilyRun(
         {name: np.stack(each, axis=1) for name, each in needed.items()},
         {name: tuple(each) for name, each in steps.items()},

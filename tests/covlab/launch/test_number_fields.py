@@ -44,8 +44,6 @@ from experiments import (
     rl_pass_at_k,
     select,
     show,
-    token_sgd,
-    truncated_distillation,
     vgb_dyck,
 )
 from experiments.best_of_n import measure as best_of_n_measure
@@ -53,7 +51,9 @@ from experiments.coverage_bounds import measure as coverage_bounds_measure
 from experiments.pessimism import finite_sets as pessimism_measure
 from experiments.sgd_coordinates.measure import Settings as SGDCoordinates
 from experiments.sgd_horizon.measure import Settings as SGDHorizon
+from experiments.token_sgd.measure import Settings as TokenSGD
 from experiments.tournament import measure as tournament_study
+from experiments.truncated_distillation.measure import Settings as TruncatedDistillation
 from experiments.vgb_delay.measure import Settings as VGBDelay
 from experiments.vgb_perturbation.measure import Settings as VGBPerturbation
 
@@ -238,16 +238,16 @@ TRAINED: dict[str, tuple[Callable[[Any], Any], set[str], set[str]]] = {
 }
 """Of a claim that trains: what checks its own settings, which those are, and of which 0 is a value."""
 DIRECT: dict[str, tuple[Callable[[Any], Any], set[str]]] = {
-    "best_of_n": (best_of_n_measure.settings, {"seed"}),
+    "best_of_n": (functools.partial(read, best_of_n_measure.Settings), {"seed"}),
     "coverage_bounds": (coverage_bounds_measure.settings, {"seed"}),
     "mle_horizon": (mle_horizon.settings, {"seed"}),
     "mle_lower_bounds": (mle_lower_bounds.settings, {"seed"}),
     "mle_rates": (mle_rates.settings, {"seed"}),
     "sgd_coordinates": (functools.partial(read, SGDCoordinates), {"seed", "tuning_seed"}),
     "sgd_horizon": (functools.partial(read, SGDHorizon), {"seed", "tuning_seed"}),
-    "token_sgd": (token_sgd.settings, {"seed", "tuning_seed"}),
+    "token_sgd": (functools.partial(read, TokenSGD), {"seed", "tuning_seed"}),
     "tournament": (tournament_study.settings, {"seed", "a"}),
-    "truncated_distillation": (truncated_distillation.settings, {"seed", "tuning_seed"}),
+    "truncated_distillation": (functools.partial(read, TruncatedDistillation), {"seed", "tuning_seed"}),
     "vgb_delay": (functools.partial(read, VGBDelay), {"seed"}),
     "vgb_perturbation": (functools.partial(read, VGBPerturbation), {"seed"}),
 }

@@ -58,9 +58,7 @@ UNTRAINED = {
     "mle_lower_bounds",
     "mle_rates",
     "optimizers_graph",
-    "token_sgd",
     "tournament",
-    "truncated_distillation",
 }
 COMPANIONS = {
     ("evaluation", "brackets"): ("task=dyck",),
