@@ -1,10 +1,11 @@
-"""What the reports of the VGB claims share: figures, a table, checks of the decoders."""
+"""Settings, figures, a table and checks of the decoders that the VGB claims share."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import matplotlib as mpl
 import numpy as np
@@ -12,11 +13,41 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from covlab.claims.settings import Given, Real, Seed, Whole
 from covlab.report import plotting as draw
 from covlab.report.page import format_interval
 from covlab.report.verdict import Check, check_value
 from metrics import Interval
+from tasks import check_seeds
+from tasks.checks import whole
 from theory.vgb.laws import ChainSettings, Goodness, Laws, Sampled, over_seeds
+
+
+@dataclasses.dataclass(frozen=True)
+class WalkSettings:
+    """How VGB's chain is measured; the defaults are the scale `cpu`."""
+
+    # Steps of a VGB run, over H^2; chosen on H = 6, 12, 24, 48 with leaves of seed 999.
+    steps: Annotated[int, Whole(1)] = 8
+    # Steps up to which the error is followed, over H^2.
+    longest: Annotated[int, Given()] = 16
+    # Total variation at which the chain counts as mixed.
+    delta: Annotated[float, Real(above=0, below=1)] = 0.002
+    # First of `seeds` seeds; each draws leaves of its own.
+    seed: Annotated[int, Seed()] = 0
+    seeds: Annotated[int, Whole(2)] = 8
+    # Leaves drawn from pi* for each seed.
+    leaves: Annotated[int, Whole(8)] = 32
+
+    def __post_init__(self) -> None:
+        whole("longest", self.longest, self.steps)
+        check_seeds(self.seed, self.seeds, 2)
+
+    @property
+    def chain(self) -> ChainSettings:
+        """The settings of `theory.vgb.laws`."""
+        seeds = check_seeds(self.seed, self.seeds, 2)
+        return ChainSettings(self.steps, self.longest, self.delta, seeds, self.leaves)
 
 
 @mpl.rc_context(draw.STYLE)

@@ -20,7 +20,7 @@ from omegaconf import OmegaConf
 from tasks import check_seed
 from tasks.checks import flag, real, reals, whole, wholes
 
-__all__ = ["Flag", "OneOf", "Real", "Reals", "Section", "Seed", "Whole", "Wholes", "read"]
+__all__ = ["Flag", "Given", "OneOf", "Real", "Reals", "Section", "Seed", "Whole", "Wholes", "read"]
 
 S = TypeVar("S")
 
@@ -86,6 +86,14 @@ class Seed:
 
     def __call__(self, field: str, value: Any) -> int:
         return check_seed(field, value)
+
+
+@dataclasses.dataclass(frozen=True)
+class Given:
+    """Any value, for a field that `__post_init__` checks because its range depends on another field."""
+
+    def __call__(self, field: str, value: Any) -> Any:
+        return value
 
 
 @dataclasses.dataclass(frozen=True)

@@ -191,3 +191,11 @@ def rate_rows(sizes: Sequence[float], rates: Sequence[Rate], rng: np.random.Gene
             bound = "" if rate.bound is None else float(rate.bound[index])
             rows.append([rate.name, size, each.estimate, format_interval((each.low, each.high)), bound])
     return rows
+
+
+def largest_ratio(intervals: Sequence[Interval], by: Float[np.ndarray, " sizes"]) -> Interval:
+    """Of the intervals over `by`, the one with the largest upper end."""
+    each = [
+        Interval(i.estimate / b, i.low / b, i.high / b) for i, b in zip(intervals, by.tolist(), strict=True)
+    ]
+    return max(each, key=lambda interval: interval.high)

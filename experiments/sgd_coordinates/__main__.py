@@ -1,6 +1,9 @@
-"""Run of `python -m experiments.sgd_coordinates`."""
+"""python -m experiments.sgd_coordinates"""
 
-from experiments.sgd_coordinates import main
+from covlab.claims.claim import command
+from experiments.sgd_coordinates import CLAIM
+
+main = command(CLAIM)
 
 if __name__ == "__main__":
     main()

@@ -1,6 +1,9 @@
-"""Run of `python -m experiments.sgd_horizon`."""
+"""python -m experiments.sgd_horizon"""
 
-from experiments.sgd_horizon import main
+from covlab.claims.claim import command
+from experiments.sgd_horizon import CLAIM
+
+main = command(CLAIM)
 
 if __name__ == "__main__":
     main()

@@ -1,4 +1,4 @@
-"""Figures and tables of `experiments.sgd_horizon`."""
+"""Figures and tables of experiments.sgd_horizon."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from covlab.claims.direct_claim import Drawing
 from covlab.report import plotting as draw
 from covlab.report.page import format_interval
+from covlab.report.plotting import Drawing
 from covlab.report.rates import Panel, Rate, at_sizes, rates_figure, size_intervals
-from theory.sgd.horizon_sweep import CENTRES, CRITERIA, Chosen, Measured, visits
+from theory.sgd.horizon_sweep import CENTRES, CRITERIA, Chosen, Measurements, visits
 
 THEORY = {"sgd": 1.0, "normalised": 0.0}
 """Exponents of H that theorems give, by rule."""
 
 
-def drawings(found: Measured, rng: np.random.Generator) -> list[Drawing]:
+def drawings(results: Measurements) -> list[Drawing]:
     """The report's figures."""
-    family = found.family
+    family = results.family
     last = family.horizons[-1]
     return [
         Drawing(
@@ -29,7 +29,7 @@ def drawings(found: Measured, rng: np.random.Generator) -> list[Drawing]:
             f"Updates and samples until the mean of Cov_N over the iterates is at most {family.target:g} on "
             f"the worst instance of the family, each method with its own best step size at every H. Means "
             f"over draws, 95 % intervals. Dashed: derived for SGD, visits to + times 1/eps.",
-            horizon_figure(found, rng),
+            horizon_figure(results),
         ),
         Drawing(
             "step_size",
@@ -37,28 +37,28 @@ def drawings(found: Measured, rng: np.random.Generator) -> list[Drawing]:
             "over the tuning draws) and on the worst number-prompt (dashed); a line ends where a run of "
             f"{family.updates} updates was not enough. Dots: the step size chosen for the worse of the two. "
             "For SGD the dashed lines end where steps get trapped, at a place that falls as 1/H.",
-            step_size_figure(found),
+            step_size_figure(results),
         ),
         Drawing(
             "iterates",
             f"H = {last}. Left: B' theta_1, which decides on +, with the chosen step sizes, 4 draws each; "
             f"dotted: where + is covered. Middle: Cov_N of the same iterates. Right: SGD with eta = 8/(HB) "
             f"on the number-prompt 8/(HB), which is answered right within the shaded angle around v(e, 0).",
-            iterates_figure(found),
+            iterates_figure(results),
         ),
         Drawing(
             "bound",
             "SGD with eta = 1/(2HB^2): mean KL over iterates 1..T on both instances, and 4/(eta T) + 2 eta "
             "sigma*^2 (dashed).",
-            bound_figure(found),
+            bound_figure(results),
         ),
     ]
 
 
-def horizon_figure(found: Measured, rng: np.random.Generator) -> Figure:
+def horizon_figure(results: Measurements) -> Figure:
     """Updates beside samples, against H."""
-    family = found.family
-    every = list(found.chosen.values())
+    family = results.family
+    every = list(results.chosen.values())
     theorem = [each for each in every if each.method.rule == "normalised"][-1]
     drawn = [each for each in every if each.method.rule != "clipped" and each.method.batch == 1]
     drawn[1:1] = [next(each for each in every if each.method.rule == "sgd" and each.method.batch > 1)]
@@ -70,7 +70,7 @@ def horizon_figure(found: Measured, rng: np.random.Generator) -> Figure:
             times = each.method.batch if samples else 1
             bound = None
             if each.method.rule == "sgd":
-                sizes = found.step_sizes[each.steps["mean"]]
+                sizes = results.step_sizes[each.steps["mean"]]
                 bound = times * np.array([visits(family, eta) for eta in sizes]) / family.target
             values = times * np.minimum(each.worst["mean"], family.updates)
             rows.append(Rate(each.method.name, values, THEORY.get(each.method.rule), bound))
@@ -82,29 +82,29 @@ def horizon_figure(found: Measured, rng: np.random.Generator) -> Figure:
         )
         for name, samples in (("updates", False), ("samples", True))
     ]
-    return rates_figure(panels, rng)
+    return rates_figure(panels, np.random.default_rng(results.seed))
 
 
 @mpl.rc_context(draw.STYLE)
-def step_size_figure(found: Measured) -> Figure:
+def step_size_figure(results: Measurements) -> Figure:
     """Updates needed against the step size, on the two kinds of instances."""
-    family = found.family
+    family = results.family
     names = ("SGD", "normalised SGD", "sign-SGD", "Adam")
     fig, axes = draw.new_figure(2, 2, (11.5, 8.2), sharex=True, sharey=True)
     colours = draw.ordered_colours(len(family.horizons))
     for axis, name in zip(axes.ravel(), names, strict=True):
-        each = found.chosen[name]
+        each = results.chosen[name]
         letters = each.tuning.mean.mean(axis=-1)
-        numbers = found.numbers[each.method.rule].mean.max(axis=-1)
+        numbers = results.numbers[each.method.rule].mean.max(axis=-1)
         for index, (horizon, colour) in enumerate(zip(family.horizons, colours, strict=True)):
             for line, style in ((letters[index], "-"), (numbers[index], draw.DASHED)):
                 label = f"H = {horizon}" if style == "-" else None
                 seen = np.where(np.isfinite(line), line, np.nan)
-                axis.plot(found.step_sizes, seen, color=colour, linestyle=style, linewidth=1.3, label=label)
+                axis.plot(results.step_sizes, seen, color=colour, linestyle=style, linewidth=1.3, label=label)
             at = each.steps["mean"][index]
             worst = max(letters[index, at], numbers[index, at])
             if np.isfinite(worst):
-                axis.plot(found.step_sizes[at], worst, "o", color=colour, markersize=6, zorder=4)
+                axis.plot(results.step_sizes[at], worst, "o", color=colour, markersize=6, zorder=4)
         axis.set(xscale="log", yscale="log", title=name)
     for axis in axes[1]:
         axis.set_xlabel("step size eta")
@@ -115,13 +115,13 @@ def step_size_figure(found: Measured) -> Figure:
 
 
 @mpl.rc_context(draw.STYLE)
-def iterates_figure(found: Measured) -> Figure:
+def iterates_figure(results: Measurements) -> Figure:
     """The small-step instance by time at the longest H, and the trap."""
-    family = found.family
+    family = results.family
     last = family.horizons[-1]
     fig, axes = draw.new_figure(1, 3, (16.0, 4.6), width_ratios=(1.2, 1.2, 0.9))
     along, covered, plane = axes[0]
-    for (name, trace), colour in zip(found.shown.items(), (draw.BLUE, draw.RED, draw.GREEN), strict=True):
+    for (name, trace), colour in zip(results.shown.items(), (draw.BLUE, draw.RED, draw.GREEN), strict=True):
         time = np.arange(1, family.updates)
         for row in range(4):
             label = name if row == 0 else None
@@ -150,7 +150,7 @@ def iterates_figure(found: Measured) -> Figure:
     plane.fill([0, *np.cos(arc)], [0, *np.sin(arc)], color=draw.GREEN, alpha=0.15, linewidth=0)
     circle = np.linspace(-math.pi / 2, math.pi / 2, 128)
     plane.plot(np.cos(circle), np.sin(circle), color="#aaaaaa", linewidth=0.8)
-    x, y = (each[-1, 0, :40] for each in found.trap.theta)
+    x, y = (each[-1, 0, :40] for each in results.trap.theta)
     plane.plot(x, y, color=draw.BLUE, linewidth=1, marker="o", markersize=6)
     for turn, text in ((angle, "v(e, 1)"), (0.0, "v(e, 0)"), (-angle, "v(e, -1)")):
         plane.annotate(text, (1.05 * math.cos(turn), 1.05 * math.sin(turn)), va="center")
@@ -161,9 +161,9 @@ def iterates_figure(found: Measured) -> Figure:
 
 
 @mpl.rc_context(draw.STYLE)
-def bound_figure(found: Measured) -> Figure:
+def bound_figure(results: Measurements) -> Figure:
     """Mean KL of SGD beside its bound, shortest and longest H."""
-    family, bound = found.family, found.bound
+    family, bound = results.family, results.bound
     fig, axes = draw.new_figure(1, 2, (11.5, 4.4), sharey=True)
     time = np.arange(1, family.updates)
     for axis, index in zip(axes[0], (0, len(family.horizons) - 1), strict=True):
@@ -179,18 +179,21 @@ def bound_figure(found: Measured) -> Figure:
     return fig
 
 
-def tables(found: Measured, rng: np.random.Generator) -> list[tuple[str, list[str], list[list[Any]]]]:
+def tables(results: Measurements) -> list[tuple[str, list[str], list[list[Any]]]]:
     """Every method at every length, for both criteria."""
-    return [(_caption(found, criterion), _COLUMNS, _rows(found, criterion, rng)) for criterion in CRITERIA]
+    rng = np.random.default_rng(results.seed)
+    return [
+        (_caption(results, criterion), _COLUMNS, _rows(results, criterion, rng)) for criterion in CRITERIA
+    ]
 
 
 _COLUMNS = ["method", "H", "step size", "updates", "interval", "samples", "small-step instance", "numbers"]
 
 
-def _caption(found: Measured, criterion: str) -> str:
+def _caption(results: Measurements, criterion: str) -> str:
     what = {
         "mean": "until the mean of Cov_N over the iterates is at most eps",
-        "good": f"until Cov_N is at most eps for the rest of {found.family.updates} updates",
+        "good": f"until Cov_N is at most eps for the rest of {results.family.updates} updates",
     }[criterion]
     return (
         f"Updates {what}: {CENTRES[criterion]} over draws on the worst instance, with the step size that was "
@@ -199,31 +202,31 @@ def _caption(found: Measured, criterion: str) -> str:
     )
 
 
-def _rows(found: Measured, criterion: str, rng: np.random.Generator) -> list[list[Any]]:
+def _rows(results: Measurements, criterion: str, rng: np.random.Generator) -> list[list[Any]]:
     rows: list[list[Any]] = []
-    for name, each in found.chosen.items():
+    for name, each in results.chosen.items():
         centre = CENTRES[criterion]
-        capped = np.minimum(each.worst[criterion], found.family.updates)
+        capped = np.minimum(each.worst[criterion], results.family.updates)
         middle = at_sizes(each.worst[criterion], centre)
         letters = at_sizes(each.letters[criterion], centre)
         for index, (horizon, end) in enumerate(
-            zip(found.family.horizons, size_intervals(capped, rng, centre), strict=True)
+            zip(results.family.horizons, size_intervals(capped, rng, centre), strict=True)
         ):
             rows.append(
                 [
-                    *(name, horizon, f"2^{math.log2(_step(found, each, criterion, index)):g}"),
+                    *(name, horizon, f"2^{math.log2(_step(results, each, criterion, index)):g}"),
                     *(middle[index], format_interval((end.low, end.high))),
                     *(each.method.batch * middle[index], letters[index]),
-                    float(_numbers(found, each, criterion)[index]),
+                    float(_numbers(results, each, criterion)[index]),
                 ]
             )
     return rows
 
 
-def _step(found: Measured, each: Chosen, criterion: str, index: int) -> float:
-    return float(found.step_sizes[each.steps[criterion][index]])
+def _step(results: Measurements, each: Chosen, criterion: str, index: int) -> float:
+    return float(results.step_sizes[each.steps[criterion][index]])
 
 
-def _numbers(found: Measured, each: Chosen, criterion: str) -> np.ndarray:
-    every = getattr(found.numbers[each.method.rule], criterion).max(axis=-1)
-    return every[np.arange(len(found.family.horizons)), each.steps[criterion]]
+def _numbers(results: Measurements, each: Chosen, criterion: str) -> np.ndarray:
+    every = getattr(results.numbers[each.method.rule], criterion).max(axis=-1)
+    return every[np.arange(len(results.family.horizons)), each.steps[criterion]]

@@ -1,6 +1,9 @@
-"""Run of `python -m experiments.token_sgd`."""
+"""python -m experiments.token_sgd"""
 
-from experiments.token_sgd import main
+from covlab.claims.claim import command
+from experiments.token_sgd import CLAIM
+
+main = command(CLAIM)
 
 if __name__ == "__main__":
     main()

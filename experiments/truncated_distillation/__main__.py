@@ -1,6 +1,9 @@
-"""Run of `python -m experiments.truncated_distillation`."""
+"""python -m experiments.truncated_distillation"""
 
-from experiments.truncated_distillation import main
+from covlab.claims.claim import command
+from experiments.truncated_distillation import CLAIM
+
+main = command(CLAIM)
 
 if __name__ == "__main__":
     main()

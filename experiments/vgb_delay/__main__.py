@@ -1,6 +1,9 @@
-"""Run of `python -m experiments.vgb_delay`."""
+"""python -m experiments.vgb_delay"""
 
-from experiments.vgb_delay import main
+from covlab.claims.claim import command
+from experiments.vgb_delay import CLAIM
+
+main = command(CLAIM)
 
 if __name__ == "__main__":
     main()

@@ -1,26 +1,26 @@
-"""What the delay claim measures: the delay and parity tasks under values that are one step late."""
+"""The delay and parity tasks under values that are one step late: settings and measurements."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import numpy as np
 from jaxtyping import Float
-from omegaconf import DictConfig
 from scipy import stats
 
+from covlab.claims.claim import Study
+from covlab.claims.decoders import WalkSettings
+from covlab.claims.settings import Real, Seed, Whole, Wholes
 from decoding.analytic_values import Delayed
-from tasks.checks import real, whole, wholes
 from tasks.delay import Delay
 from tasks.parity import Parity
 from theory.vgb.laws import (
-    ChainSettings,
     Goodness,
     Laws,
     Sampled,
-    chain_settings,
     decoders,
     expected_queries,
     goodness_of_fit,
@@ -37,27 +37,51 @@ from theory.vgb.typed_trees import (
     leaf_probability,
     parity_tree,
 )
-from tracking import Progress
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
-    """What is measured: the two tasks at all `horizons`, and the decoders' samples.
+class Settings(WalkSettings):
+    """The two tasks at all horizons, VGB's chain and the decoders' samples; the defaults are the scale `cpu`.
 
-    Attributes:
-        tilt: lambda.
-        block: of the parity task.
-        sampled_horizon, chains: of the delay task's samples that are tested against exact laws.
-        parity_chains: for the queries on parity.
+    The number of steps was chosen on lambda = .7 and 1.3.
     """
 
-    horizons: tuple[int, ...]
-    tilt: float
-    block: int
-    chain: ChainSettings
-    sampled_horizon: int
-    chains: int
-    parity_chains: int
+    horizons: Annotated[tuple[int, ...], Wholes(4, at_least=3)] = (4, 8, 16, 32, 64)
+    # lambda: pi* has bits with odds e^lambda; beta = 1/(lambda H).
+    tilt: Annotated[float, Real(above=0, below=5)] = 1.0
+    # Bits of a parity block.
+    block: Annotated[int, Whole(2)] = 4
+    seed: Annotated[int, Seed()] = 400
+    # Where the decoders' samples on the delay task are tested against their exact laws, and their number.
+    sampled_horizon: Annotated[int, Whole(2)] = 6
+    chains: Annotated[int, Whole(32)] = 1024
+    # Samples of the queries on parity.
+    parity_chains: Annotated[int, Whole(32)] = 256
+
+    def __post_init__(self) -> None:
+        sampled = self.sampled_horizon
+        if sampled > 10:
+            raise ValueError(f"sampled_horizon: {sampled}; valid: 2 to 10, whose trees can be enumerated")
+        for length in self.horizons:
+            Delay(length=length, tilt=self.tilt)
+            if length % self.block:
+                divided = list(self.horizons)
+                raise ValueError(f"block: {self.block}; valid: a divisor of all horizons {divided}")
+        super().__post_init__()
+
+
+SCALES: Mapping[str, Mapping[str, Any]] = {
+    "cpu": {},
+    "paper": {
+        # At lambda = 1 tau is a float32 up to H = 80.
+        "horizons": (4, 8, 16, 32, 64, 80),
+        "seeds": 16,
+        "leaves": 64,
+        "sampled_horizon": 8,
+        "chains": 8192,
+        "parity_chains": 2048,
+    },
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,60 +129,33 @@ class Measurements:
     sampled: dict[str, Sampled]
 
 
-def settings(config: DictConfig) -> Settings:
-    """Check the configuration.
-
-    Raises:
-        ValueError: one line, with the field, its value and what would be valid.
-    """
-    horizons = wholes("horizons", config.horizons, 4, at_least=3)
-    tilt = real("tilt", config.tilt, above=0, below=5)
-    block = whole("block", config.block, 2)
-    sampled = whole("sampled_horizon", config.sampled_horizon, 2)
-    if sampled > 10:
-        raise ValueError(f"sampled_horizon: {sampled}; valid: 2 to 10, whose trees can be enumerated")
-    for length in horizons:
-        Delay(length=length, tilt=tilt)
-        if length % block:
-            raise ValueError(f"block: {block}; valid: a divisor of all horizons {list(horizons)}")
-    return Settings(
-        horizons=horizons,
-        tilt=tilt,
-        block=block,
-        chain=chain_settings(config),
-        sampled_horizon=sampled,
-        chains=whole("chains", config.chains, 32),
-        parity_chains=whole("parity_chains", config.parity_chains, 32),
-    )
-
-
-def measure(chosen: Settings, progress: Progress) -> Measurements:
+def measure(settings: Settings, study: Study) -> Measurements:
     """All laws and the decoders' samples."""
-    todo = len(chosen.horizons)
+    todo = len(settings.horizons)
     laws, parity = [], []
-    for done, length in enumerate(chosen.horizons):
-        progress.update("delay: laws", done, todo, {"H": length})
-        laws.append(laws_of(delay_tree(length, chosen.tilt), error_of(chosen.tilt), chosen.chain))
-    progress.update("delay: laws", todo, todo)
-    for done, length in enumerate(chosen.horizons):
-        progress.update("parity: samples", done, todo, {"H": length})
-        parity.append(parity_cost(length, chosen))
-    progress.update("parity: samples", todo, todo)
-    task = Delay(length=chosen.sampled_horizon, tilt=chosen.tilt)
-    values, steps = Delayed(task), chosen.chain.steps * task.length**2
+    for done, length in enumerate(settings.horizons):
+        study.progress.update("delay: laws", done, todo, {"H": length})
+        laws.append(laws_of(delay_tree(length, settings.tilt), error_of(settings.tilt), settings.chain))
+    study.progress.update("delay: laws", todo, todo)
+    for done, length in enumerate(settings.horizons):
+        study.progress.update("parity: samples", done, todo, {"H": length})
+        parity.append(parity_cost(length, settings))
+    study.progress.update("parity: samples", todo, todo)
+    task = Delay(length=settings.sampled_horizon, tilt=settings.tilt)
+    values, steps = Delayed(task), settings.chain.steps * task.length**2
     methods = decoders(steps)
     sampled = {}
     for done, (name, decoder) in enumerate(methods.items()):
-        progress.update("delay: samples", done, len(methods))
-        sampled[name] = sample(task, values, decoder, chosen.chains, chosen.chain.seeds[0], name)
-    progress.update("delay: samples", len(methods), len(methods))
+        study.progress.update("delay: samples", done, len(methods))
+        sampled[name] = sample(task, values, decoder, settings.chains, settings.chain.seeds[0], name)
+    study.progress.update("delay: samples", len(methods), len(methods))
     return Measurements(
-        settings=chosen,
+        settings=settings,
         laws=tuple(laws),
         parity=tuple(parity),
         goodness=goodness_of_fit(task, values, sampled, steps),
         sampled=sampled,
-        **_of_counts(chosen),
+        **_of_counts(settings),
     )
 
 
@@ -168,15 +165,15 @@ def error_of(tilt: float) -> float:
     return max((1 + math.exp(tilt)) / 2, 2 / (1 + math.exp(-tilt)))
 
 
-def _of_counts(chosen: Settings) -> dict[str, Any]:
+def _of_counts(settings: Settings) -> dict[str, Any]:
     """What follows from the laws of the number of ones."""
     mean: dict[str, list[float]] = {name: [] for name in ("pi*", "action level", "first leaf", "VGB")}
     counts: dict[str, np.ndarray] = {}
     blind, divergence, linear = [], [], []
-    for length in chosen.horizons:
-        tree = delay_tree(length, chosen.tilt)
+    for length in settings.horizons:
+        tree = delay_tree(length, settings.tilt)
         action = action_level_moves(tree)
-        steps = chosen.chain.steps * length**2
+        steps = settings.chain.steps * length**2
         ended = chain_transform(tree, steps).counts(1, steps)
         counts = {
             "pi*": count_law(tree.target, 1),
@@ -188,7 +185,7 @@ def _of_counts(chosen: Settings) -> dict[str, Any]:
             mean[name].append(float(law @ np.arange(length + 1)) / length)
         blind.append(float(np.abs(action[:-1] - 0.5).max()))
         # Both laws are products, and differ in all bits but the last, by kl(1/2 || e^lambda/(1 + e^lambda)).
-        one = math.log(1 + math.exp(chosen.tilt)) - math.log(4 * math.exp(chosen.tilt)) / 2
+        one = math.log(1 + math.exp(settings.tilt)) - math.log(4 * math.exp(settings.tilt)) / 2
         divergence.append((length - 1) * one)
         linear.append(linear_error(length))
     return {
@@ -213,18 +210,18 @@ def linear_error(length: int) -> float:
     return float(mass @ first / 2)
 
 
-def parity_cost(length: int, chosen: Settings) -> ParityCost:
+def parity_cost(length: int, settings: Settings) -> ParityCost:
     """One horizon of the parity task."""
-    tree = parity_tree(length, chosen.block)
-    task = Parity(length=length, block=chosen.block)
+    tree = parity_tree(length, settings.block)
+    task = Parity(length=length, block=settings.block)
     action = action_level_moves(tree)
     success = leaf_probability(action)
     walk = decoders(1)["first leaf"]
-    seed = chosen.chain.seeds[0]
+    seed = settings.chain.seeds[0]
     return ParityCost(
         depth=length,
         success=success,
         action_level=expected_queries(action, 2) / success,
         steps=first_leaf_steps(tree),
-        backtracking=sample(task, Delayed(task), walk, chosen.parity_chains, seed, f"parity {length}"),
+        backtracking=sample(task, Delayed(task), walk, settings.parity_chains, seed, f"parity {length}"),
     )

@@ -1,6 +1,9 @@
-"""Run of `python -m experiments.vgb_perturbation`."""
+"""python -m experiments.vgb_perturbation"""
 
-from experiments.vgb_perturbation import main
+from covlab.claims.claim import command
+from experiments.vgb_perturbation import CLAIM
+
+main = command(CLAIM)
 
 if __name__ == "__main__":
     main()

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from theory.sgd.horizon_runs import Family, Method
-from theory.sgd.horizon_sweep import Measured
+from theory.sgd.horizon_sweep import Measurements
 
 HORIZONS = (8, 16)
 FAMILY = Family(HORIZONS, letters=20.0, plus=0.25, n=16.0, target=0.1, updates=1000)
@@ -62,8 +62,9 @@ def averages() -> np.ndarray:
     return found
 
 
-RIGHT = Measured(
+RIGHT = Measurements(
     FAMILY,
+    0,
     STEPS,
     {"sgd": SimpleNamespace(average=averages())},  # type: ignore[dict-item]
     {name: chosen(name) for name in MEAN},
@@ -77,18 +78,18 @@ RIGHT = Measured(
 )
 
 
-def put(name: str, **changes: Any) -> Measured:
+def put(name: str, **changes: Any) -> Measurements:
     """The right measurements, one method's fields changed."""
     new = SimpleNamespace(**{**vars(RIGHT.chosen[name]), **changes})
     return dataclasses.replace(RIGHT, chosen={**RIGHT.chosen, name: new})
 
 
-def needing(name: str, criterion: str, values: np.ndarray) -> Measured:
+def needing(name: str, criterion: str, values: np.ndarray) -> Measurements:
     """Updates that a method needs."""
     return put(name, worst={**RIGHT.chosen[name].worst, criterion: values})
 
 
-def at_ends(names: tuple[str, ...], count: int) -> Measured:
+def at_ends(names: tuple[str, ...], count: int) -> Measurements:
     """`count` of the step sizes chosen by these methods are the grid's first or last."""
     found = RIGHT
     for place, name in enumerate(names):

@@ -1,7 +1,7 @@
-"""Runs of `experiments.sgd_horizon`: every draw, step size and length of a method in one program.
+"""Runs of SGD and its rivals: every draw, step size and length of a method in one program.
 
 One update costs the same whatever H is, because a sequence enters through its counts of tokens
-(`theory.sgd.family_runs`). Everything is float64: sign-SGD and Adam act on signs of gradients that are far
+(`theory.sgd.family`). Everything is float64: sign-SGD and Adam act on signs of gradients that are far
 below float32's smallest number.
 """
 
@@ -20,15 +20,16 @@ import optax
 from jaxtyping import Array, Int
 
 from tasks import numpy_stream
-from theory.sgd.family import SGDFamily, letters_token_law
-from theory.sgd.family_runs import (
+from theory.sgd.family import (
     Counts,
     Instance,
     Parameters,
     Scalar,
+    SGDFamily,
     coverage,
     divergence,
     gradient,
+    letters_token_law,
     likeliest,
 )
 from training.optimizers import adam, normalize_by_global_norm, project_onto_ball, sgd, sign_sgd

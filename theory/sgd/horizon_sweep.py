@@ -1,5 +1,5 @@
-"""All methods of `experiments.sgd_horizon` on the whole family: step sizes chosen on draws of their own, then
-what the chosen ones need."""
+"""All methods on the whole family: step sizes chosen on draws of their own, then the updates that the chosen
+ones need."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from covlab.report.rates import Centre
-from theory.sgd.family import letters_variance
-from theory.sgd.family_runs import Instance, letters_instance, number_instance
+from theory.sgd.family import Instance, letters_instance, letters_variance, number_instance
 from theory.sgd.horizon_runs import Family, Lane, Method, begin, letters_stream, program
 from tracking import Progress
 
@@ -88,11 +87,12 @@ class Bound(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Measured:
-    """All that the claim is judged by.
+class Measurements:
+    """Updates that every method needs, iterates and the bound.
 
     Attributes:
         family: the instances.
+        seed: of all draws but those that step sizes are chosen on.
         step_sizes: the grid, in increasing order.
         numbers: by rule, on the large-step instances: (horizons, step sizes, numbers).
         chosen: by the method's name.
@@ -102,6 +102,7 @@ class Measured:
     """
 
     family: Family
+    seed: int
     step_sizes: Float[np.ndarray, " steps"]
     numbers: Mapping[str, Needed]
     chosen: Mapping[str, Chosen]
@@ -136,7 +137,7 @@ def sweep(
     tuning: tuple[int, int],
     verdict: tuple[int, int],
     progress: Progress,
-) -> Measured:
+) -> Measurements:
     """Every method of `methods`; `tuning` and `verdict` are (draws, seed).
 
     Responses to number-prompts are certain, so that runs on them are the same for every draw: they are run
@@ -175,7 +176,7 @@ def sweep(
         progress.update("iterates", len(SHOWN), len(SHOWN) + 1)
         trap, bound = _guarantees(family, verdict[1])
         progress.update("iterates", len(SHOWN) + 1, len(SHOWN) + 1)
-    return Measured(family, step_sizes, numbers, chosen, shown, trap, bound)
+    return Measurements(family, verdict[1], step_sizes, numbers, chosen, shown, trap, bound)
 
 
 def choose(worst: Float[np.ndarray, "horizons steps draws"], criterion: str) -> np.ndarray:

@@ -9,7 +9,8 @@ d = 2, Theta the unit ball, tokens -1, 0, 1, the same law at every position of a
   e^(r B') = H/(4 ln N).
 
 A step size serves the family if it serves every spike and the slopes: the number of sequences that it
-needs is that of the worst instance.
+needs is that of the worst instance. `measure_family` chooses the step sizes on one seed and counts the
+sequences on another.
 
 Everything is float64 on the host. Axes: `rates` (step sizes) first, then `draws`. The features are those of
 `theory.sgd.family.SGDFamily`.
@@ -19,14 +20,17 @@ Source: Coverage Principle, arXiv 2510.15020, Proposition 5.1, lower bound (Lemm
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
 from scipy import special
 
-from theory.sgd.rare_prompts import binomial_cdf
+from theory.sgd.rare_prompts import binomial_cdf, generator
+from tracking import Progress
 
 Method = Literal["sequence", "truncated", "token"]
 
@@ -216,3 +220,90 @@ def slope_steps(
     if method != "token":
         return Slopes(fixed, None)
     return Slopes(fixed, np.where(shown.all(-1), last_running + 1, np.inf))
+
+
+@dataclasses.dataclass(frozen=True)
+class FamilySettings:
+    """How the family is measured.
+
+    Attributes:
+        horizons: H.
+        family: the family; its horizon is replaced by each of `horizons`.
+        draws, tuning_draws: draws of the prompts' order, judged and for the choice of step sizes.
+        tuning_seed: of the draws that step sizes are chosen on.
+        seed: of all others.
+    """
+
+    horizons: tuple[int, ...]
+    family: Family
+    draws: int
+    tuning_draws: int
+    tuning_seed: int
+    seed: int
+
+
+class Arm(NamedTuple):
+    """One way of training and of answering.
+
+    Attributes:
+        method: a step a sequence, a truncated one, or a step a token.
+        grid: step sizes.
+        most: sequences at most on the family; four times as many on the draws of the verdict.
+        spikes, spike_most: how many spikes, and sequences at most on each.
+        running: answers with running parameters (test-time training); only of "token".
+    """
+
+    method: Method
+    grid: tuple[float, ...]
+    most: int
+    spikes: int = 24
+    spike_most: int = 256
+    running: bool = False
+
+    def needed(self, slopes: Slopes) -> Float[np.ndarray, "rates draws"]:
+        """The part of the runs that this way of answering stands for."""
+        if not self.running:
+            return slopes.fixed
+        assert slopes.running is not None, "running parameters: only of a step a token"
+        return slopes.running
+
+
+@dataclasses.dataclass(frozen=True)
+class FamilyRun:
+    """Sequences until Cov_N is at its target for good on the worst instance, (draws, H) by arm, and the step
+    sizes chosen."""
+
+    needed: dict[str, Float[np.ndarray, "draws horizons"]]
+    steps: dict[str, tuple[float, ...]]
+
+
+def measure_family(
+    claim: str, arms: Mapping[str, Arm], settings: FamilySettings, progress: Progress
+) -> FamilyRun:
+    """Every arm at every H, with the step of its grid whose worst instance needs the fewest on the tuning
+    seed. Arms of one method have one grid, and are tuned on the same runs."""
+    needed: dict[str, list[np.ndarray]] = {name: [] for name in arms}
+    steps: dict[str, list[float]] = {name: [] for name in arms}
+    for done, horizon in enumerate(settings.horizons):
+        progress.update("family", done, len(settings.horizons), {"H": horizon})
+        family = settings.family._replace(horizon=horizon)
+        tuning: dict[Method, tuple[np.ndarray, Slopes]] = {}
+        for name, arm in arms.items():
+            rates = np.array(arm.grid)
+            if arm.method not in tuning:
+                spikes = spike_steps(family, arm.method, rates, arm.spikes, arm.spike_most)
+                rng = generator(settings.tuning_seed, claim, "family", arm.method, horizon)
+                draws = settings.tuning_draws
+                found = slope_steps(family, arm.method, rates, draws, rng, arm.most, spikes)
+                tuning[arm.method] = spikes, found
+            spikes, found = tuning[arm.method]
+            best = int(np.maximum(spikes, arm.needed(found).mean(axis=1)).argmin())
+            rng = generator(settings.seed, claim, "family", name, horizon)
+            found = slope_steps(family, arm.method, rates[[best]], settings.draws, rng, 4 * arm.most)
+            needed[name].append(np.maximum(arm.needed(found)[0], spikes[best]))
+            steps[name].append(float(rates[best]))
+    progress.update("family", len(settings.horizons), len(settings.horizons))
+    return FamilyRun(
+        {name: np.stack(each, axis=1) for name, each in needed.items()},
+        {name: tuple(each) for name, each in steps.items()},
+    )

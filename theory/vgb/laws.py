@@ -1,4 +1,4 @@
-"""What the VGB claims measure: laws that are known exactly, and the decoders' samples beside them."""
+"""Laws of VGB and of its rivals that are known exactly, and samples of the decoders."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jaxtyping import Float
-from omegaconf import DictConfig
 
 from decoding import VGB, ActionRejection, Decoded, Decoder, Problem, TaskPolicy, Walk, decode, problem_of
 from decoding.exact import (
@@ -21,8 +20,7 @@ from decoding.exact import (
     target_law,
 )
 from metrics import Interval, line_fit, mean_interval
-from tasks import Task, check_seeds, numpy_stream, stream
-from tasks.checks import real, whole
+from tasks import Task, numpy_stream, stream
 from theory.vgb.typed_trees import (
     Moves,
     TypedTree,
@@ -256,22 +254,6 @@ def log_slope(x: np.ndarray, y: Float[np.ndarray, "seeds points"]) -> Interval:
 def over_seeds(values: Float[np.ndarray, " seeds"]) -> Interval:
     """Student's interval over the seeds; NaN where a value is not finite."""
     return mean_interval(values) if np.isfinite(values).all() else Interval(math.nan, math.nan, math.nan)
-
-
-def chain_settings(config: DictConfig) -> ChainSettings:
-    """The part that the VGB claims share.
-
-    Raises:
-        ValueError: a field out of range.
-    """
-    steps = whole("steps", config.steps, 1)
-    return ChainSettings(
-        steps=steps,
-        longest=whole("longest", config.longest, steps),
-        delta=real("delta", config.delta, above=0, below=1),
-        seeds=check_seeds(config.seed, config.seeds, 2),
-        leaves=whole("leaves", config.leaves, 8),
-    )
 
 
 def slope_in_log(x: np.ndarray, values: np.ndarray) -> Interval:

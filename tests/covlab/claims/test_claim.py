@@ -2,43 +2,55 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 
-from covlab.claims import direct_claim
-from covlab.claims.direct_claim import (
-    Claim,
-    Drawing,
-    Findings,
-    run_direct_claim,
-)
-from covlab.launch.cli import command
+from covlab.claims import claim
+from covlab.claims.claim import Claim, Study, command
+from covlab.claims.settings import Real
+from covlab.report.plotting import Drawing
 from covlab.report.verdict import Verdict, check_value
 
-CLAIM = Claim("vgb_delay", "Some paper, section 1", "A title", ("A paragraph.",))
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """A number that is its own measurement."""
+
+    tilt: Annotated[float, Real(above=0, below=5)] = 1.0
+
+
+def measure(settings: Settings, study: Study) -> Settings:
+    study.progress.update("measuring", 1, 1)
+    return settings
+
+
+CLAIM = Claim(
+    name="toy",
+    source="Some paper, section 1",
+    title="A title",
+    introduction=("A paragraph.",),
+    settings=Settings,
+    measure=measure,
+    checks=lambda results: [check_value("the tilt", results.tilt, ">=", 1)],
+    notes=lambda results: ("A note.",),
+    drawings=lambda results: [Drawing("picture", "A caption.", Figure())],
+    tables=lambda results: [("Numbers.", ["tilt"], [[results.tilt]])],
+    seeds=lambda results: (7,),
+    scales={"cpu": {}},
+)
 
 
 @pytest.fixture
 def main(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """A claim on the configuration of vgb_delay, which measures its tilt."""
-    monkeypatch.setattr(direct_claim, "configure", lambda: None)
-
-    def measure(settings: float, progress: Any) -> Findings:
-        progress.update("measuring", 1, 1)
-        return Findings(
-            checks=[check_value("the tilt", settings, ">=", 1)],
-            seeds=(7,),
-            notes=("A note.",),
-            drawings=[Drawing("picture", "A caption.", Figure())],
-            tables=[("Numbers.", ["tilt"], [[settings]])],
-        )
-
-    return command("vgb_delay", lambda config: run_direct_claim(CLAIM, config, config.tilt, measure))
+    """The command of a claim that measures its tilt."""
+    monkeypatch.setattr(claim, "configure", lambda: None)
+    return command(CLAIM)
 
 
 def test_a_claim_writes_verdict_report_figures_and_settings(
@@ -46,10 +58,10 @@ def test_a_claim_writes_verdict_report_figures_and_settings(
 ) -> None:
     ended = call(main, "name=one", "tilt=2.0")
     assert ended.status == 0, ended.err
-    path = tmp_path / "runs" / "vgb_delay" / "one"
+    path = tmp_path / "runs" / "toy" / "one"
     verdict = Verdict.read(path / "verdict.json")
     assert verdict.holds
-    assert (verdict.claim, verdict.seeds, verdict.notes) == ("vgb_delay", (7,), ("A note.",))
+    assert (verdict.claim, verdict.seeds, verdict.notes) == ("toy", (7,), ("A note.",))
     assert verdict.scale == "cpu with tilt=2.0"
     assert OmegaConf.load(path / "claim.yaml").tilt == 2.0
     assert (path / "figures" / "picture.png").read_bytes().startswith(b"\x89PNG")
@@ -65,19 +77,19 @@ def test_a_claim_that_does_not_hold_says_so_and_ends_well(
     ended = call(main, "name=one", "tilt=0.5")
     assert ended.status == 0
     assert "DOES NOT HOLD" in ended.out
-    assert not Verdict.read(tmp_path / "runs/vgb_delay/one/verdict.json").holds
+    assert not Verdict.read(tmp_path / "runs/toy/one/verdict.json").holds
 
 
 def test_the_results_of_other_settings_are_not_overwritten(
     main: Callable[[], None], call: Callable[..., Any], tmp_path: Path
 ) -> None:
     assert call(main, "name=one", "tilt=2.0").status == 0
-    path = tmp_path / "runs" / "vgb_delay" / "one"
+    path = tmp_path / "runs" / "toy" / "one"
     before = {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
     ended = call(main, "name=one", "tilt=3.0")
     assert ended.status == 2
     assert ended.err == (
-        "error: runs/vgb_delay/one: holds results with tilt 2.0, not 3.0; another name=... keeps both\n"
+        "error: runs/toy/one: holds results with tilt 2.0, not 3.0; another name=... keeps both\n"
     )
     assert {file: file.read_bytes() for file in path.rglob("*") if file.is_file()} == before
     again = call(main, "name=one", "tilt=2.0")
@@ -90,7 +102,7 @@ def test_the_common_keys_are_taken_and_make_no_variant(
 ) -> None:
     ended = call(main, "name=one", "tilt=2.0", "tracking.wandb=disabled", "tracking.progress=false")
     assert ended.status == 0, ended.err
-    path = tmp_path / "runs" / "vgb_delay" / "one"
+    path = tmp_path / "runs" / "toy" / "one"
     assert Verdict.read(path / "verdict.json").scale == "cpu with tilt=2.0"
     # Results of an earlier version, whose settings had no such keys, are computed again too.
     stored = OmegaConf.load(path / "claim.yaml")
@@ -101,8 +113,8 @@ def test_the_common_keys_are_taken_and_make_no_variant(
         (
             "name=one",
             "resume=never",
-        ): "runs/vgb_delay/one: holds results already; another name=... or resume=",
-        ("name=two", "resume=must"): "runs/vgb_delay/two: no results to compute again; resume=auto computes",
+        ): "runs/toy/one: holds results already; another name=... or resume=",
+        ("name=two", "resume=must"): "runs/toy/two: no results to compute again; resume=auto computes",
         ("name=two", "resume=maybe"): "resume: 'maybe' is not one of auto, never, must",
         ("name=two", "tracking.wandb=maybe"): "tracking.wandb: 'maybe' is not one of auto, online, ",
     }.items():

@@ -12,7 +12,8 @@ import yaml
 
 from covlab.launch.explain import _Chosen, _unknown_key, explain
 from covlab.launch.schema import accepted, register_schemas, schema
-from experiments import show, train, vgb_delay
+from experiments import show, train
+from experiments.vgb_delay.__main__ import main as vgb_delay
 
 CONF = Path(str(importlib.resources.files("conf")))
 # The command in which a group is chosen, and the group's place in its configuration.
@@ -105,7 +106,7 @@ def test_a_wrong_key_is_one_line(
 
 
 def test_a_claim_that_trains_nothing_lists_its_keys(call: Callable[..., Any]) -> None:
-    ended = call(vgb_delay.main, "tracking.wnadb=disabled")
+    ended = call(vgb_delay, "tracking.wnadb=disabled")
     assert ended.err.startswith("error: tracking.wnadb: no such key; valid are entity, figures, interval, ")
     assert ended.err.endswith("; did you mean wandb?\n")
     assert call(show.main, "task=dyck", "task.depth=3").err.startswith("error: task.depth: no such key; ")

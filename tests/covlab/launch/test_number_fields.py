@@ -23,6 +23,7 @@ import pytest
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
+from covlab.claims.settings import read
 from covlab.launch.build import build, make
 from covlab.launch.schema import schema
 from experiments import (
@@ -42,18 +43,19 @@ from experiments import (
     rl_from_checkpoint,
     rl_pass_at_k,
     select,
-    sgd_horizon,
     show,
-    token_sgd,
-    truncated_distillation,
     vgb_dyck,
-    vgb_perturbation,
 )
 from experiments.best_of_n import measure as best_of_n_measure
 from experiments.coverage_bounds import measure as coverage_bounds_measure
 from experiments.pessimism import finite_sets as pessimism_measure
+from experiments.sgd_coordinates.measure import Settings as SGDCoordinates
+from experiments.sgd_horizon.measure import Settings as SGDHorizon
+from experiments.token_sgd.measure import Settings as TokenSGD
 from experiments.tournament import measure as tournament_study
-from experiments.vgb_delay import measure as vgb_delay_measure
+from experiments.truncated_distillation.measure import Settings as TruncatedDistillation
+from experiments.vgb_delay.measure import Settings as VGBDelay
+from experiments.vgb_perturbation.measure import Settings as VGBPerturbation
 
 CONF = Path(str(importlib.resources.files("conf")))
 TRIED = (-1, 0, math.nan, math.inf, True, "a")
@@ -236,18 +238,18 @@ TRAINED: dict[str, tuple[Callable[[Any], Any], set[str], set[str]]] = {
 }
 """Of a claim that trains: what checks its own settings, which those are, and of which 0 is a value."""
 DIRECT: dict[str, tuple[Callable[[Any], Any], set[str]]] = {
-    "best_of_n": (best_of_n_measure.settings, {"seed"}),
+    "best_of_n": (functools.partial(read, best_of_n_measure.Settings), {"seed"}),
     "coverage_bounds": (coverage_bounds_measure.settings, {"seed"}),
     "mle_horizon": (mle_horizon.settings, {"seed"}),
     "mle_lower_bounds": (mle_lower_bounds.settings, {"seed"}),
     "mle_rates": (mle_rates.settings, {"seed"}),
-    "sgd_coordinates": (sgd_horizon.settings, {"seed", "tuning_seed"}),
-    "sgd_horizon": (sgd_horizon.settings, {"seed", "tuning_seed"}),
-    "token_sgd": (token_sgd.settings, {"seed", "tuning_seed"}),
+    "sgd_coordinates": (functools.partial(read, SGDCoordinates), {"seed", "tuning_seed"}),
+    "sgd_horizon": (functools.partial(read, SGDHorizon), {"seed", "tuning_seed"}),
+    "token_sgd": (functools.partial(read, TokenSGD), {"seed", "tuning_seed"}),
     "tournament": (tournament_study.settings, {"seed", "a"}),
-    "truncated_distillation": (truncated_distillation.settings, {"seed", "tuning_seed"}),
-    "vgb_delay": (vgb_delay_measure.settings, {"seed"}),
-    "vgb_perturbation": (vgb_perturbation.settings, {"seed"}),
+    "truncated_distillation": (functools.partial(read, TruncatedDistillation), {"seed", "tuning_seed"}),
+    "vgb_delay": (functools.partial(read, VGBDelay), {"seed"}),
+    "vgb_perturbation": (functools.partial(read, VGBPerturbation), {"seed"}),
 }
 """Of a claim that trains nothing: what makes its settings, and of which 0 is a value."""
 

@@ -58,13 +58,7 @@ UNTRAINED = {
     "mle_lower_bounds",
     "mle_rates",
     "optimizers_graph",
-    "sgd_coordinates",
-    "sgd_horizon",
-    "token_sgd",
     "tournament",
-    "truncated_distillation",
-    "vgb_delay",
-    "vgb_perturbation",
 }
 COMPANIONS = {
     ("evaluation", "brackets"): ("task=dyck",),

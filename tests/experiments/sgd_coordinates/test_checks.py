@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
 import pytest
 from oracles.known_checks import Known, agree, decides, power, turned
 from oracles.sgd_measured import HORIZONS, MEAN, RIGHT, WIDTH, at_ends, needing
 
-from experiments.sgd_coordinates import checks
-from theory.sgd.horizon_sweep import Measured
+from experiments.sgd_coordinates.checks import checks
 
 METHODS = ("clipped SGD", "sign-SGD", "Adam")
 UPDATES = "exponent of H in the updates, mean over iterates"
-
-
-def judge(found: Measured) -> tuple[Any, ...]:
-    return checks(found, np.random.default_rng(0))
 
 
 def slope(name: str, target: str, wrong: float) -> Known:
@@ -37,12 +29,12 @@ TABLE = {
 
 
 def test_right_measurements() -> None:
-    agree(judge(RIGHT), TABLE)
+    agree(checks(RIGHT), TABLE)
 
 
 @pytest.mark.parametrize("name", turned(TABLE))
 def test_wrong_measurements_and_those_at_the_threshold(name: str) -> None:
-    decides(judge, TABLE, name)
+    decides(checks, TABLE, name)
 
 
 def test_every_check_is_turned() -> None:
@@ -50,5 +42,5 @@ def test_every_check_is_turned() -> None:
 
 
 def test_steps_of_other_methods_do_not_count() -> None:
-    named = {each.name: each for each in judge(at_ends(("SGD", "normalised SGD"), 4))}
+    named = {each.name: each for each in checks(at_ends(("SGD", "normalised SGD"), 4))}
     assert named["chosen step sizes at an end of the grid"].measured == 0

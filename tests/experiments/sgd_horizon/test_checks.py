@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from math import e, exp, log
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -23,15 +22,11 @@ from oracles.sgd_measured import (
     put,
 )
 
-from experiments.sgd_horizon import checks
-from theory.sgd.horizon_sweep import Measured
+from experiments.sgd_horizon.checks import checks
+from theory.sgd.horizon_sweep import Measurements
 
 PLAIN = ("SGD", "SGD, batch 8")
 NORMALISED = ("normalised SGD", "normalised SGD, batch 8", "normalised SGD, batch 100")
-
-
-def judge(found: Measured) -> tuple[Any, ...]:
-    return checks(found, np.random.default_rng(0))
 
 
 def variance(letters: float) -> float:
@@ -42,7 +37,7 @@ def variance(letters: float) -> float:
     return 16 * letters**2 * (second - first**2)
 
 
-def of_variance(value: float) -> Measured:
+def of_variance(value: float) -> Measurements:
     short, long = 10.0, 40.0
     for _ in range(200):
         middle = (short + long) / 2
@@ -50,7 +45,7 @@ def of_variance(value: float) -> Measured:
     return dataclasses.replace(RIGHT, family=dataclasses.replace(FAMILY, letters=short))
 
 
-def trapped(value: float) -> Measured:
+def trapped(value: float) -> Measurements:
     found = averages()
     found[1, 1, 0] = value
     return dataclasses.replace(RIGHT, numbers={"sgd": SimpleNamespace(average=found)})
@@ -60,13 +55,13 @@ def trapped(value: float) -> Measured:
 LEMMA = 16 / (128 * e * log(16))
 
 
-def waited(value: float) -> Measured:
+def waited(value: float) -> Measurements:
     tuning = RIGHT.chosen["SGD"].tuning.mean.copy()
     tuning[1, 1, 1] = value * LEMMA
     return put("SGD", tuning=SimpleNamespace(mean=tuning))
 
 
-def over_bound(value: float) -> Measured:
+def over_bound(value: float) -> Measurements:
     letters, numbers = RIGHT.bound.letters, RIGHT.bound.numbers
     bound = np.maximum(letters, numbers) / value
     found = SimpleNamespace(letters=letters, numbers=numbers, bound=bound)
@@ -119,12 +114,12 @@ TABLE = {
 
 
 def test_right_measurements() -> None:
-    agree(judge(RIGHT), TABLE)
+    agree(checks(RIGHT), TABLE)
 
 
 @pytest.mark.parametrize("name", turned(TABLE))
 def test_wrong_measurements_and_those_at_the_threshold(name: str) -> None:
-    decides(judge, TABLE, name)
+    decides(checks, TABLE, name)
 
 
 def test_every_check_is_turned() -> None:
@@ -135,7 +130,7 @@ def test_every_check_is_turned() -> None:
 def test_the_bound_is_asked_of_both_instances(which: str) -> None:
     values = {"letters": RIGHT.bound.letters, "numbers": RIGHT.bound.numbers, "bound": RIGHT.bound.bound}
     values[which] = np.array([[1.0, 2.0], [25.0, 4.0]])
-    named = {each.name: each for each in judge(dataclasses.replace(RIGHT, bound=SimpleNamespace(**values)))}
+    named = {each.name: each for each in checks(dataclasses.replace(RIGHT, bound=SimpleNamespace(**values)))}
     assert named["SGD, eta = 1/(2HB^2): mean KL over its bound, largest"].measured == 2.5
 
 
@@ -143,7 +138,7 @@ def test_the_bound_is_asked_of_both_instances(which: str) -> None:
 def test_updates_that_were_never_enough_pass_nothing(criterion: str, text: str) -> None:
     values = RIGHT.chosen["normalised SGD"].worst[criterion].copy()
     values[: 1 if criterion == "mean" else 5, 1] = np.inf
-    named = {each.name: each for each in judge(needing("normalised SGD", criterion, values))}
+    named = {each.name: each for each in checks(needing("normalised SGD", criterion, values))}
     check = named[f"normalised SGD: {text}"]
     assert (check.measured, check.passed) == (None, False)
 
@@ -151,7 +146,7 @@ def test_updates_that_were_never_enough_pass_nothing(criterion: str, text: str) 
 def test_updates_count_up_to_the_longest_run() -> None:
     """Nine draws, of which the median is 100 at H = 8 and above the 1,000 updates of a run at H = 16."""
     values = np.tile([100.0, 4000.0], (9, 1))
-    named = {each.name: each for each in judge(needing("SGD", "good", values))}
+    named = {each.name: each for each in checks(needing("SGD", "good", values))}
     check = named[f"SGD: {SETTLED}, from below"]
     assert check.measured == pytest.approx(np.log2(10))
 
@@ -159,10 +154,10 @@ def test_updates_count_up_to_the_longest_run() -> None:
 def test_steps_of_exactly_8_over_hb_count_on_both_sides() -> None:
     """At H = 16 the second step is 8/(HB): it must trap, and must wait."""
     assert FAMILY.member(16).least_number == RIGHT.step_sizes[1]
-    named = {each.name: each for each in judge(trapped(0.5))}
+    named = {each.name: each for each in checks(trapped(0.5))}
     assert (
         named["SGD, steps >= 8/(HB): mean Cov on the number-prompt that is the step, least"].measured == 0.5
     )
-    named = {each.name: each for each in judge(waited(0.5))}
+    named = {each.name: each for each in checks(waited(0.5))}
     name = "SGD, steps <= 8/(HB): updates on the letters over the lemma's, least"
     assert named[name].measured == pytest.approx(0.5)

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from oracles.known_checks import Known, agree, decides, power, turned
 
-from experiments.token_sgd import Measurements, Point, Robust
-from experiments.token_sgd.figures import checks
-from theory.sgd.opposed_study import FamilyRun
+from experiments.token_sgd.checks import checks
+from experiments.token_sgd.measure import Measurements, Point, Robust
+from theory.sgd.opposed_prompts import FamilyRun
 
 HORIZONS, FAMILY_HORIZONS, COUNTS = (8, 16), (64, 128), (256, 1024)
 WIDTH = log2(1.02)

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from oracles.known_checks import Known, agree, decides, power, turned
 
-from experiments.truncated_distillation import Dense, Measurements, Point
-from experiments.truncated_distillation.figures import checks
-from theory.sgd.opposed_study import FamilyRun
+from experiments.truncated_distillation.checks import checks
+from experiments.truncated_distillation.measure import Dense, Measurements, Point
+from theory.sgd.opposed_prompts import FamilyRun
 
 COUNTS, LOG_NS, STEPS, FAMILY_HORIZONS = (2**24, 2**26), (4.0, 16.0), 2**20, (64, 128)
 WIDTH = log2(1.02)

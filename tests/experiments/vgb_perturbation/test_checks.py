@@ -9,15 +9,19 @@ import numpy as np
 import pytest
 from oracles.answers import Case, Known, assert_complete, table, two, verify
 
-from experiments.vgb_perturbation import Measurements, Settings, checks
-from theory.vgb.laws import ChainSettings, Goodness, Laws
+from experiments.vgb_perturbation.checks import checks
+from experiments.vgb_perturbation.measure import Measurements, Settings
+from theory.vgb.laws import Goodness, Laws
 
 HORIZONS, EPSILONS = (4, 8, 32), (0.01, 0.02, 0.08, 0.64)
 PER_LN, PER_EPS = 14 * math.log(2), 21 * math.log(2)
 """Least-squares slopes: in ln H, and in ln of the first three eps, (-4 a - b + 5 c)/PER_LN; in ln of all eps
 (-2.5 a - 1.5 b + .5 c + 3.5 d)/PER_EPS."""
 OVER = 1 + 1e-9
-CHAIN = ChainSettings(steps=8, longest=12, delta=math.exp(-2), seeds=(1, 2), leaves=16)
+SETTINGS = Settings(
+    steps=8, longest=12, delta=math.exp(-2), seed=1, seeds=2, leaves=16,
+    horizons=HORIZONS, epsilons=EPSILONS, sampled_horizon=3, sampled_epsilon=0.5, chains=16,
+)  # fmt: skip
 NAMES = ("action level", "first leaf", "fixed steps")
 BOUND = np.minimum(np.array(EPSILONS) * np.sqrt(HORIZONS)[:, None], 1)
 SHARE = np.array([[0.25, 0.25, 0.24, 0.5], [0.25, 0.2, 0.25, 0.6], [0.26, 0.25, 0.25, 0.8]])
@@ -77,8 +81,7 @@ def made(**changes: Any) -> Measurements:
                 times=np.zeros(1),
                 curve=np.zeros(1),
             )
-    settings = Settings(HORIZONS, EPSILONS, CHAIN, 3, 0.5, 16)
-    return Measurements(settings, laws, dict(zip(NAMES, given["goodness"], strict=True)), {})
+    return Measurements(SETTINGS, laws, dict(zip(NAMES, given["goodness"], strict=True)), {})
 
 
 def seeds(value: Any) -> np.ndarray:

@@ -14,7 +14,7 @@ from scipy import special, stats
 from models.linear import token_variances
 from models.running import token_pass
 from theory.sgd import rare_prompts as rare
-from theory.sgd.rare_prompt_instances import RarePrompts
+from theory.sgd.rare_prompts import RarePrompts
 from training.distillation import truncated_gradient
 
 SIGNS = np.array(list(itertools.product((-1.0, 1.0), repeat=6)))

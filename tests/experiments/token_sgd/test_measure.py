@@ -1,0 +1,81 @@
+"""Token-level SGD: its scales, a tiny run, checks that notice what grows with H."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from omegaconf import DictConfig
+
+from covlab.claims.claim import Study
+from covlab.claims.settings import read
+from experiments.token_sgd import CLAIM, checks, figures
+from experiments.token_sgd.measure import Measurements, Point, Settings, measure
+from tracking import Progress
+
+TUNING = set(range(900, 906))
+
+
+@pytest.fixture(scope="module")
+def tiny(compose_config: Callable[..., DictConfig]) -> Settings:
+    """The settings of the claim's tiny run."""
+    contract = yaml.safe_load((Path(__file__).parent / "contract.yaml").read_text())
+    return read(Settings, compose_config("token_sgd", *contract["tiny"]))
+
+
+@pytest.mark.parametrize("scale", ["cpu", "paper"])
+def test_scales_span_a_factor_of_16_with_fresh_seeds(
+    scale: str, compose_config: Callable[..., DictConfig]
+) -> None:
+    settings = read(Settings, compose_config("token_sgd", f"scale={scale}"))
+    for each in (settings.horizons, settings.sequence_counts, settings.family_horizons):
+        assert len(each) >= 5
+        assert each[-1] >= 16 * each[0]
+    assert min(settings.draws, settings.family_draws) >= 32
+    assert settings.tuning_seed in TUNING
+    assert settings.seed not in TUNING, "settings were chosen on these"
+
+
+def complete(results: Measurements, names: list[str]) -> None:
+    """A report with everything in it."""
+    assert [drawing.name for drawing in figures.drawings(results)] == names
+    checked = checks.checks(results)
+    assert len({check.name for check in checked}) == len(checked)
+    assert all(check.measured is not None for check in checked)
+    for _, columns, rows in figures.tables(results):
+        assert rows
+        assert all(len(row) == len(columns) for row in rows)
+    assert all(text.endswith(".") for text in checks.notes(results))
+
+
+@pytest.mark.slow
+def test_a_tiny_run(tiny: Settings) -> None:
+    results = measure(tiny, Study({}, Progress(), Path()))
+    complete(results, ["rates", "robustness"])
+    assert CLAIM.seeds(results) == (620,)
+    # Fixed parameters are never below the least of any proper method: draws share their prompts.
+    for name in ("fixed, best", "sequence, best"):
+        assert np.all(results.over_horizons(name) >= results.floor - 1e-12)
+    bounds = {check.name: check for check in checks.checks(results) if "over its bound" in check.name}
+    assert len(bounds) == 4
+    assert all(check.passed for check in bounds.values())
+
+    # A KL that grows with H is noticed.
+    def grown(point: Point, horizon: int) -> Point:
+        return dataclasses.replace(point, kl=point.kl | {"TTT": point.kl["TTT"] * horizon})
+
+    slower = dataclasses.replace(
+        results,
+        by_horizon=tuple(map(grown, results.by_horizon, tiny.horizons)),
+        by_count=tuple(map(grown, results.by_count, tiny.sequence_counts)),
+    )
+    failed = {check.name for check in checks.checks(slower) if not check.passed}
+    assert {
+        "TTT, the theorem's step: exponent of H in KL, from above",
+        "TTT: exponent of T in KL",
+        "TTT: KL over the least of any proper method, longest H",
+    } <= failed
