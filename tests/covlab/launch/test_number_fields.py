@@ -23,6 +23,7 @@ import pytest
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
+from covlab.claims.settings import read
 from covlab.launch.build import build, make
 from covlab.launch.schema import schema
 from experiments import (
@@ -236,8 +237,8 @@ TRAINED: dict[str, tuple[Callable[[Any], Any], set[str], set[str]]] = {
 }
 """Of a claim that trains: what checks its own settings, which those are, and of which 0 is a value."""
 DIRECT: dict[str, tuple[Callable[[Any], Any], set[str]]] = {
-    "best_of_n": (best_of_n_measure.settings, {"seed"}),
-    "coverage_bounds": (coverage_bounds_measure.settings, {"seed"}),
+    "best_of_n": (lambda config: read(best_of_n_measure.Settings, config), {"seed"}),
+    "coverage_bounds": (lambda config: read(coverage_bounds_measure.Settings, config), {"seed"}),
     "mle_horizon": (mle_horizon.settings, {"seed"}),
     "mle_lower_bounds": (mle_lower_bounds.settings, {"seed"}),
     "mle_rates": (mle_rates.settings, {"seed"}),
