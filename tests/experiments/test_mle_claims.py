@@ -14,32 +14,12 @@ import numpy as np
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from covlab.claims import sweeps
-from covlab.report.rates import Rate
 from covlab.report.verdict import Verdict
-from experiments import mle_horizon, mle_lower_bounds, mle_rates
+from experiments import mle_horizon, mle_lower_bounds
 from experiments.mle_lower_bounds import measure as mle_lower_measure
-from experiments.mle_rates import measure as mle_rates_measure
 from tracking import Progress
 
-CLAIMS = {"mle_horizon": mle_horizon, "mle_rates": mle_rates, "mle_lower_bounds": mle_lower_bounds}
-SMALL_RATES = (
-    "bernoulli_samples=[32,512,8192]",
-    "bernoulli_draws=512",
-    "linear_samples=[512,2048,8192]",
-    "linear_horizons=[16,64,256]",
-    "linear_sample=2048",
-    "log_ns=[0.75,2,5]",
-    "tree_length=5",
-    "tree_samples=[32,64,128]",
-    "tree_sample=64",
-    "tree_models=[4,32,128]",
-    "tree_sets=16",
-    "convex_size=768",
-    "convex_samples=3072",
-    "convex_ns=[5,8,16]",
-    "draws=48",
-)
+CLAIMS = {"mle_horizon": mle_horizon, "mle_lower_bounds": mle_lower_bounds}
 SMALL_BOUNDS = (
     "draws=128",
     "coarse_samples=[128,256,512]",
@@ -73,12 +53,6 @@ def horizon(compose_config: Callable[..., DictConfig]) -> mle_horizon.Measured:
 
 
 @functools.cache
-def rates(compose_config: Callable[..., DictConfig]) -> mle_rates_measure.Measured:
-    chosen = settings_of("mle_rates", compose_config, *SMALL_RATES)
-    return mle_rates_measure.measured(chosen, Progress(show=False))
-
-
-@functools.cache
 def bounds(compose_config: Callable[..., DictConfig]) -> mle_lower_measure.Measured:
     chosen = settings_of("mle_lower_bounds", compose_config, *SMALL_BOUNDS)
     return mle_lower_measure.measured(chosen, Progress(show=False))
@@ -90,8 +64,6 @@ def failed(claim: Any, found: Any) -> set[str]:
 
 def test_the_claims_hold_at_small_sizes(compose_config: Callable[..., DictConfig]) -> None:
     assert not failed(mle_horizon, horizon(compose_config))
-    # The hull's failures fade between N = 5 and 16 at d = 768, and 48 draws leave the slope uncertain.
-    assert failed(mle_rates, rates(compose_config)) <= {"hull: exponent of Cov_N in N, from below"}
     assert not failed(mle_lower_bounds, bounds(compose_config))
 
 
@@ -133,32 +105,6 @@ def scaled(found: Any, key: tuple[str, str], index: int, factor: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("key", "index", "factor", "noticed"),
-    [
-        (("Bernoulli", "n"), 0, lambda x: x**0.5, "Bernoulli: exponent of E Cov_N in n, from above"),
-        (("Bernoulli", "n"), 1, lambda x: 9 + 0 * x, "Bernoulli: largest share of the bound, against n"),
-        (
-            ("Bernoulli", "ln 1/delta"),
-            0,
-            lambda x: x**0.3,
-            "Bernoulli: exponent of the quantile in ln 1/delta, from above",
-        ),
-        (("linear", "n"), 0, lambda x: x**0.5, "linear: exponent in n"),
-        (("linear", "sigma*^2"), 0, lambda x: x**0.5, "linear: exponent in sigma*^2"),
-        (("linear", "ln N"), 0, lambda x: 1000 + 0 * x, "linear: largest share of the bound, against ln N"),
-        (("finite class", "n"), 0, lambda x: x**0.9, "finite class: exponent in n"),
-        (("convex hull", "ln N"), 0, lambda x: x, "class: exponent of Cov_N in ln N, from above"),
-        (("convex hull", "N"), 0, lambda x: x**0.7, "hull: exponent of Cov_N in N, from above"),
-        (("convex hull", "N"), 0, lambda x: 0 * x, "hull: exponent of Cov_N in N, from above"),
-    ],
-)
-def test_a_failure_of_the_rates_is_noticed(
-    key: tuple[str, str], index: int, factor: Any, noticed: str, compose_config: Callable[..., DictConfig]
-) -> None:
-    assert noticed in failed(mle_rates, scaled(rates(compose_config), key, index, factor))
-
-
-@pytest.mark.parametrize(
     ("key", "factor", "noticed"),
     [
         (("coarse", "n"), lambda x: x**-0.3, "coarse: exponent of Cov_N in n, from below"),
@@ -177,11 +123,7 @@ def test_a_failure_of_the_lower_bounds_is_noticed(
 
 
 def test_failures_outside_the_sweeps_are_noticed(compose_config: Callable[..., DictConfig]) -> None:
-    found, low = rates(compose_config), bounds(compose_config)
-    assert "Bernoulli: share of data sets with infinite KL, least over n" in failed(
-        mle_rates, found._replace(infinite=0 * found.infinite)
-    )
-    assert "linear: parameters over examples, least" in failed(mle_rates, found._replace(dimension=64))
+    low = bounds(compose_config)
     never = [0 * each for each in low.missed]
     assert failed(mle_lower_bounds, low._replace(missed=never, promised=never, trivial=0.1, spread=1.5)) >= {
         "coarse: probability of Cov_N >= (d - 1)/(10 n), least over n and d",
@@ -193,33 +135,10 @@ def test_failures_outside_the_sweeps_are_noticed(compose_config: Callable[..., D
 
 def test_notes_and_tables_are_whole(compose_config: Callable[..., DictConfig]) -> None:
     for claim, found in (
-        (mle_rates, rates(compose_config)),
         (mle_lower_bounds, bounds(compose_config)),
         (mle_horizon, horizon(compose_config)),
     ):
         assert all(text.endswith(".") for text in claim.notes(found))  # type: ignore[attr-defined]
-    every = list(rates(compose_config).sweeps.values())
-    for _, names, rows in [sweeps.exponent_table(every, 7), *sweeps.value_tables(every, 7)]:
-        assert rows
-        assert all(len(row) == len(names) for row in rows)
-    assert {key for _, _, keys in mle_rates.FIGURES for key in keys} == set(rates(compose_config).sweeps)
-
-
-def test_exponents_bounds_and_shares_by_hand() -> None:
-    sizes = (1.0, 10.0, 100.0)
-    values = np.array([[1.0, 0.1, 0.01]] * 4)
-    sweep = sweeps.Sweep("a", "n", "", sizes, (Rate("b", values, -1.0, np.array([2.0, 1.0, 0.02])),))
-    np.testing.assert_allclose(sweeps.slope(sweep, 0, 1).estimate, -1)
-    np.testing.assert_allclose(sweeps.share_of_bound(sweep, 0, 1).high, 0.5)
-    np.testing.assert_allclose(sweeps.own_slope(sizes, np.array([1.0, 10.0, 100.0])), 1)
-    nothing = sweep._replace(rates=(Rate("b", 0 * values),))
-    assert np.isnan(sweeps.slope(nothing, 0, 1).estimate)
-    least = sweeps.least_share([np.array([True] * 9 + [False]), np.array([True] * 10)])
-    np.testing.assert_allclose(least.estimate, 0.9)
-    assert mle_rates_measure.worst_quantile(50, np.log(16), 1.0) == pytest.approx(
-        1 - np.exp(-1 / 50), rel=0.01
-    )
-    assert mle_rates_measure.worst_probability(50, np.log(1000)) == pytest.approx(1 / 51, rel=0.01)
 
 
 @pytest.mark.parametrize("claim", CLAIMS)
@@ -243,12 +162,6 @@ def test_scales_have_draws_and_sizes_enough_and_fresh_seeds(
         ("mle_horizon", "horizons=[4,8]", "horizons: [4, 8]; valid: at least 3 different integers >= 1"),
         ("mle_horizon", "n=1", "n: 1 is not a number strictly between 1 and inf"),
         ("mle_horizon", "draws=3", "draws: 3 is not an integer >= 32"),
-        ("mle_rates", "log_ns=[1,1,2]", "log_ns: [1, 1, 2]; valid: at least 3 increasing numbers"),
-        ("mle_rates", "log_deltas=3", "log_deltas: 3; valid: at least 3 increasing numbers"),
-        ("mle_rates", "tree_sample=100", "tree_sample: 100; valid: one of tree_samples"),
-        ("mle_rates", "tree_length=13", "tree_length: 13; valid: 2 to 12"),
-        ("mle_rates", "convex_samples=2000", "convex_samples: 2000 is not an integer >= 2048"),
-        ("mle_rates", "convex_ns=[2,4]", "convex_ns: [2, 4]; valid: at least 3 different integers >= 2"),
         ("mle_lower_bounds", "coarse_norm=9", "coarse_log_ns: [0.75, 1.5, 3.0, 6.0, 12.0]; valid: at most"),
         ("mle_lower_bounds", "coarse_size=300", "size: 300; valid: 2 to num_samples = 256"),
         ("mle_lower_bounds", "fine_sample=300", "size: 256; valid: 1 to num_samples/2 = 150"),
@@ -278,7 +191,6 @@ def test_bad_input_ends_the_command_before_anything_is_written(
     ("claim", "overrides", "figures"),
     [
         ("mle_horizon", SMALL_HORIZON, 1),
-        ("mle_rates", SMALL_RATES, 4),
         ("mle_lower_bounds", SMALL_BOUNDS, 3),
     ],
 )

@@ -241,7 +241,7 @@ DIRECT: dict[str, tuple[Callable[[Any], Any], set[str]]] = {
     "coverage_bounds": (lambda config: read(coverage_bounds_measure.Settings, config), {"seed"}),
     "mle_horizon": (mle_horizon.settings, {"seed"}),
     "mle_lower_bounds": (mle_lower_bounds.settings, {"seed"}),
-    "mle_rates": (mle_rates.settings, {"seed"}),
+    "mle_rates": (lambda config: read(mle_rates.measure.Settings, config), {"seed"}),
     "sgd_coordinates": (sgd_horizon.settings, {"seed", "tuning_seed"}),
     "sgd_horizon": (sgd_horizon.settings, {"seed", "tuning_seed"}),
     "token_sgd": (token_sgd.settings, {"seed", "tuning_seed"}),
