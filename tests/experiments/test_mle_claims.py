@@ -15,11 +15,11 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from covlab.report.verdict import Verdict
-from experiments import mle_horizon, mle_lower_bounds
+from experiments import mle_lower_bounds
 from experiments.mle_lower_bounds import measure as mle_lower_measure
 from tracking import Progress
 
-CLAIMS = {"mle_horizon": mle_horizon, "mle_lower_bounds": mle_lower_bounds}
+CLAIMS = {"mle_lower_bounds": mle_lower_bounds}
 SMALL_BOUNDS = (
     "draws=128",
     "coarse_samples=[128,256,512]",
@@ -39,17 +39,11 @@ SMALL_BOUNDS = (
     "bits_log_ns=[0.7,1.4,2.8]",
     "bits_responses=64",
 )
-SMALL_HORIZON = ("horizons=[64,256,1024]", "samples=64", "draws=512")
 
 
 def settings_of(claim: str, compose_config: Callable[..., DictConfig], *overrides: str) -> Any:
     config = OmegaConf.merge(compose_config(claim), OmegaConf.from_dotlist(["seed=7", *overrides]))
     return CLAIMS[claim].settings(config)
-
-
-@functools.cache
-def horizon(compose_config: Callable[..., DictConfig]) -> mle_horizon.Measured:
-    return mle_horizon.fits(settings_of("mle_horizon", compose_config, *SMALL_HORIZON))
 
 
 @functools.cache
@@ -63,37 +57,7 @@ def failed(claim: Any, found: Any) -> set[str]:
 
 
 def test_the_claims_hold_at_small_sizes(compose_config: Callable[..., DictConfig]) -> None:
-    assert not failed(mle_horizon, horizon(compose_config))
     assert not failed(mle_lower_bounds, bounds(compose_config))
-
-
-def test_the_same_seed_gives_the_same_numbers(compose_config: Callable[..., DictConfig]) -> None:
-    again = mle_horizon.fits(horizon(compose_config).settings)
-    np.testing.assert_array_equal(again.kl, horizon(compose_config).kl)
-    other = mle_horizon.fits(dataclasses.replace(again.settings, seed=8))
-    assert (other.kl != again.kl).any()
-
-
-@pytest.mark.parametrize(
-    ("change", "noticed"),
-    [
-        (lambda f: {"kl": f.kl / np.array(f.settings.horizons) * 64}, "KL: exponent in H, from below"),
-        (
-            lambda f: {"coverage": f.coverage * np.array(f.settings.horizons) ** 0.2},
-            "Cov_N: exponent in H, from above",
-        ),
-        (lambda f: {"coverage": f.coverage * 1.1}, "Cov_N over 1/(2n), largest over all data sets"),
-        (
-            lambda f: {"kl": f.kl * 0.9},
-            "probability that KL >= .1639 H/n, least over H, larger of the two theta*",
-        ),
-    ],
-)
-def test_a_failure_of_the_horizon_claim_is_noticed(
-    change: Any, noticed: str, compose_config: Callable[..., DictConfig]
-) -> None:
-    found = horizon(compose_config)
-    assert noticed in failed(mle_horizon, found._replace(**change(found)))
 
 
 def scaled(found: Any, key: tuple[str, str], index: int, factor: Any) -> Any:
@@ -134,10 +98,7 @@ def test_failures_outside_the_sweeps_are_noticed(compose_config: Callable[..., D
 
 
 def test_notes_and_tables_are_whole(compose_config: Callable[..., DictConfig]) -> None:
-    for claim, found in (
-        (mle_lower_bounds, bounds(compose_config)),
-        (mle_horizon, horizon(compose_config)),
-    ):
+    for claim, found in ((mle_lower_bounds, bounds(compose_config)),):
         assert all(text.endswith(".") for text in claim.notes(found))  # type: ignore[attr-defined]
 
 
@@ -159,9 +120,6 @@ def test_scales_have_draws_and_sizes_enough_and_fresh_seeds(
 @pytest.mark.parametrize(
     ("claim", "override", "message"),
     [
-        ("mle_horizon", "horizons=[4,8]", "horizons: [4, 8]; valid: at least 3 different integers >= 1"),
-        ("mle_horizon", "n=1", "n: 1 is not a number strictly between 1 and inf"),
-        ("mle_horizon", "draws=3", "draws: 3 is not an integer >= 32"),
         ("mle_lower_bounds", "coarse_norm=9", "coarse_log_ns: [0.75, 1.5, 3.0, 6.0, 12.0]; valid: at most"),
         ("mle_lower_bounds", "coarse_size=300", "size: 300; valid: 2 to num_samples = 256"),
         ("mle_lower_bounds", "fine_sample=300", "size: 256; valid: 1 to num_samples/2 = 150"),
@@ -178,19 +136,10 @@ def test_bad_input_is_one_line(
     assert "\n" not in str(error.value)
 
 
-def test_bad_input_ends_the_command_before_anything_is_written(
-    call: Callable[..., Any], tmp_path: Path
-) -> None:
-    ended = call(mle_horizon.main, "draws=few")
-    assert (ended.status, ended.err) == (2, "error: draws: 'few' is not an integer >= 32\n")
-    assert not (tmp_path / "runs").exists()
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("claim", "overrides", "figures"),
     [
-        ("mle_horizon", SMALL_HORIZON, 1),
         ("mle_lower_bounds", SMALL_BOUNDS, 3),
     ],
 )
