@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
-from omegaconf import OmegaConf
 
 from covlab.report.page import Tables, format_interval
 from covlab.report.plotting import Drawing
@@ -17,7 +15,6 @@ from covlab.report.rates import Panel, Rate, exponent, rate_rows, rates_figure, 
 from covlab.report.verdict import Check, check_interval
 from metrics import Interval, line_fit, proportion_interval
 from tasks import numpy_stream
-from tasks.checks import real
 
 UNKNOWN = Interval(math.nan, math.nan, math.nan)
 
@@ -43,19 +40,6 @@ class Sweep(NamedTuple):
     def panel(self) -> Panel:
         """The axes of a figure that show the sweep."""
         return Panel(f"{self.name}: {self.fixed}", self.axis, "mean over data sets", self.sizes, self.rates)
-
-
-def increasing(name: str, value: Any, low: float, high: float) -> tuple[float, ...]:
-    """At least three increasing numbers strictly between low and high.
-
-    Raises:
-        ValueError: anything else.
-    """
-    items = list(value) if OmegaConf.is_list(value) or isinstance(value, list | tuple) else []
-    numbers = tuple(real(name, each, above=low, below=high) for each in items)
-    if len(numbers) < 3 or any(b <= a for a, b in itertools.pairwise(numbers)):
-        raise ValueError(f"{name}: {value}; valid: at least 3 increasing numbers")
-    return numbers
 
 
 def bootstrap(seed: int, *path: str | int) -> np.random.Generator:

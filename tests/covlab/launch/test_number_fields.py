@@ -240,7 +240,7 @@ DIRECT: dict[str, tuple[Callable[[Any], Any], set[str]]] = {
     "best_of_n": (lambda config: read(best_of_n_measure.Settings, config), {"seed"}),
     "coverage_bounds": (lambda config: read(coverage_bounds_measure.Settings, config), {"seed"}),
     "mle_horizon": (lambda config: read(mle_horizon.measure.Settings, config), {"seed"}),
-    "mle_lower_bounds": (mle_lower_bounds.settings, {"seed"}),
+    "mle_lower_bounds": (lambda config: read(mle_lower_bounds.measure.Settings, config), {"seed"}),
     "mle_rates": (lambda config: read(mle_rates.measure.Settings, config), {"seed"}),
     "sgd_coordinates": (sgd_horizon.settings, {"seed", "tuning_seed"}),
     "sgd_horizon": (sgd_horizon.settings, {"seed", "tuning_seed"}),
