@@ -11,6 +11,7 @@ settings = read(Settings, config)
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import typing
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -20,7 +21,10 @@ from omegaconf import OmegaConf
 from tasks import check_seed
 from tasks.checks import flag, real, reals, whole, wholes
 
-__all__ = ["Flag", "Given", "OneOf", "Real", "Reals", "Section", "Seed", "Whole", "Wholes", "read"]
+__all__ = [
+    *("Flag", "Given", "Increasing", "OneOf", "Real", "Reals", "Section", "Seed", "Whole", "Wholes"),
+    "read",
+]
 
 S = TypeVar("S")
 
@@ -70,6 +74,21 @@ class Reals:
 
     def __call__(self, field: str, value: Any) -> tuple[float, ...]:
         return reals(field, value, self.above, self.below, self.at_least)
+
+
+@dataclasses.dataclass(frozen=True)
+class Increasing:
+    """At least three increasing numbers strictly between two."""
+
+    above: float
+    below: float
+
+    def __call__(self, field: str, value: Any) -> tuple[float, ...]:
+        items = value if isinstance(value, list | tuple) else ()
+        numbers = tuple(real(field, each, above=self.above, below=self.below) for each in items)
+        if len(numbers) < 3 or any(b <= a for a, b in itertools.pairwise(numbers)):
+            raise ValueError(f"{field}: {value}; valid: at least 3 increasing numbers")
+        return numbers
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,23 +1,20 @@
-"""What the claims on maximum likelihood share: quantities along one axis, exponents, tables, figures."""
+"""Quantities along one axis, with their exponents, tables and figures: the claims on maximum likelihood."""
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
-from omegaconf import OmegaConf
 
-from covlab.claims.direct_claim import Drawing
 from covlab.report.page import Tables, format_interval
+from covlab.report.plotting import Drawing
 from covlab.report.rates import Panel, Rate, exponent, rate_rows, rates_figure, size_intervals
 from covlab.report.verdict import Check, check_interval
 from metrics import Interval, line_fit, proportion_interval
 from tasks import numpy_stream
-from tasks.checks import real
 
 UNKNOWN = Interval(math.nan, math.nan, math.nan)
 
@@ -41,21 +38,8 @@ class Sweep(NamedTuple):
 
     @property
     def panel(self) -> Panel:
-        """Its axes."""
+        """The axes of a figure that show the sweep."""
         return Panel(f"{self.name}: {self.fixed}", self.axis, "mean over data sets", self.sizes, self.rates)
-
-
-def increasing(name: str, value: Any, low: float, high: float) -> tuple[float, ...]:
-    """At least three increasing numbers strictly between low and high.
-
-    Raises:
-        ValueError: anything else.
-    """
-    items = list(value) if OmegaConf.is_list(value) or isinstance(value, list | tuple) else []
-    numbers = tuple(real(name, each, above=low, below=high) for each in items)
-    if len(numbers) < 3 or any(b <= a for a, b in itertools.pairwise(numbers)):
-        raise ValueError(f"{name}: {value}; valid: at least 3 increasing numbers")
-    return numbers
 
 
 def bootstrap(seed: int, *path: str | int) -> np.random.Generator:
@@ -72,8 +56,8 @@ def slope(sweep: Sweep, index: int, seed: int) -> Interval:
         return UNKNOWN
 
 
-def own_slope(sizes: Sequence[float], bound: Float[np.ndarray, " sizes"]) -> float:
-    """The exponent that a bound itself has at these sizes."""
+def slope_of_bound(sizes: Sequence[float], bound: Float[np.ndarray, " sizes"]) -> float:
+    """The exponent of a bound at these sizes."""
     return float(line_fit(tuple(np.log(np.asarray(sizes, float))), np.log(bound))[0])
 
 
@@ -100,11 +84,11 @@ def least_share(hits: Sequence[np.ndarray]) -> Interval:
     return min(ends, key=lambda each: each.low)
 
 
-def near(name: str, found: Interval, theory: float, within: float) -> tuple[Check, Check]:
+def near(name: str, interval: Interval, theory: float, within: float) -> tuple[Check, Check]:
     """The whole interval of an exponent lies within `within` of theory."""
     return (
-        check_interval(f"{name}, from below", found, ">=", round(theory - within, 3), "low"),
-        check_interval(f"{name}, from above", found, "<=", round(theory + within, 3), "high"),
+        check_interval(f"{name}, from below", interval, ">=", round(theory - within, 3), "low"),
+        check_interval(f"{name}, from above", interval, "<=", round(theory + within, 3), "high"),
     )
 
 
@@ -113,11 +97,13 @@ def exponent_table(sweeps: Sequence[Sweep], seed: int) -> tuple[str, list[str], 
     rows: list[list[Any]] = []
     for sweep in sweeps:
         for index, rate in enumerate(sweep.rates):
-            found = slope(sweep, index, seed)
-            own = None if rate.bound is None else own_slope(sweep.sizes, rate.bound)
+            fitted = slope(sweep, index, seed)
+            of_bound = None if rate.bound is None else slope_of_bound(sweep.sizes, rate.bound)
             sizes = f"{sweep.sizes[0]:.4g} to {sweep.sizes[-1]:.4g}"
-            ends = format_interval((found.low, found.high)) if math.isfinite(found.low) else ""
-            rows.append([rate.name, sweep.axis, sizes, sweep.fixed, found.estimate, ends, rate.theory, own])
+            ends = format_interval((fitted.low, fitted.high)) if math.isfinite(fitted.low) else ""
+            rows.append(
+                [rate.name, sweep.axis, sizes, sweep.fixed, fitted.estimate, ends, rate.theory, of_bound]
+            )
     return (
         "Exponents: slope of ln(mean over data sets) in ln(size), with 95 % bootstrap intervals over the "
         "data sets, beside the theory's and the slope of the drawn bound at the same sizes.",
@@ -127,7 +113,7 @@ def exponent_table(sweeps: Sequence[Sweep], seed: int) -> tuple[str, list[str], 
 
 
 def value_tables(sweeps: Sequence[Sweep], seed: int) -> Tables:
-    """One table a sweep: means, intervals and bounds at every size."""
+    """One table per sweep: means, intervals and bounds at every size."""
     return [
         (
             f"{sweep.name}, against {sweep.axis}: {sweep.fixed}. Mean over data sets.",

@@ -1,6 +1,9 @@
-"""Run of `python -m experiments.coverage_bounds`."""
+"""python -m experiments.coverage_bounds"""
 
-from experiments.coverage_bounds import main
+from covlab.claims.claim import command
+from experiments.coverage_bounds import CLAIM
+
+main = command(CLAIM)
 
 if __name__ == "__main__":
     main()

@@ -9,8 +9,8 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from covlab.claims.direct_claim import Drawing
 from covlab.report import plotting as draw
+from covlab.report.plotting import Drawing
 from covlab.report.rates import Panel, Rate, draw_rates, rate_rows, rates_figure
 from experiments.coverage_bounds.measure import Measurements
 from tasks import numpy_stream
@@ -22,36 +22,40 @@ SHOWN = (
 LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
-def growth_rates(found: Measurements, family: str) -> list[Rate]:
+def growth_rates(results: Measurements, family: str) -> list[Rate]:
     """Cov_N and its bounds against H, with the theory's exponents where there are any."""
     theory: dict[str, float | None] = {"bound by KL": 1.0, "bound by stopped KL": 0.0, "Cov": 0.0}
     if family == "every token":
         theory |= {"bound by stopped KL": None, "Cov": None}
     else:
         theory["lower bound"] = None
-    n = found.settings.fitted_n
+    n = results.settings.fitted_n
     return [
-        Rate(f"Cov_{n}" if name == "Cov" else name, found.growth[family, name], exponent)
+        Rate(f"Cov_{n}" if name == "Cov" else name, results.growth[family, name], exponent)
         for name, exponent in theory.items()
     ]
 
 
-def drawings(found: Measurements) -> list[Drawing]:
+def drawings(results: Measurements) -> list[Drawing]:
     """The report's figures."""
-    chosen = found.settings
-    rng = numpy_stream(chosen.seed, "coverage_bounds", "bootstrap", "figures")
+    settings = results.settings
+    rng = numpy_stream(settings.seed, "coverage_bounds", "bootstrap", "figures")
     panels = [
         Panel(
-            family, "tokens H", f"at N = {chosen.fitted_n}", chosen.sizes[family], growth_rates(found, family)
+            family,
+            "tokens H",
+            f"at N = {settings.fitted_n}",
+            settings.sizes[family],
+            growth_rates(results, family),
         )
         for family in ("rare prompts", "switch", "every token")
     ]
     return [
         Drawing(
             "horizon",
-            f"Cov_{chosen.fitted_n} and its bounds against the length of the response: means over "
-            f"{chosen.draws} instances a size with 95 % intervals, fitted power laws (thin) and the theory's "
-            f"slopes (dotted). A bound above 1 (grey line) says nothing.",
+            f"Cov_{settings.fitted_n} and its bounds against the length of the response: means over "
+            f"{settings.draws} instances a size with 95 % intervals, fitted power laws (thin) and the "
+            f"theory's slopes (dotted). A bound above 1 (grey line) says nothing.",
             _with_one(rates_figure(panels, rng)),
         ),
         Drawing(
@@ -60,14 +64,14 @@ def drawings(found: Measurements) -> list[Drawing]:
             "(thick) and median over all draws, sizes and N with a positive left side. 1 is attained. The "
             "share of right sides below 1 is at the right; of the converse, below ln W; of the bound of "
             "coverage from below (Hellinger along), of left sides above 0.",
-            slack(found),
+            slack(results),
         ),
         Drawing(
             "tight",
             "Instances that attain the bounds. Left: Bernoulli(p) against Bernoulli(p/N), p from 1e-4 to "
             "1/2, and the largest ratio that theory allows (dashed). Right: 1 - KL/(its bound) for tails C/t "
             "cut into steps, slope -1 by theory.",
-            tight(found, rng),
+            tight(results, rng),
         ),
     ]
 
@@ -79,18 +83,18 @@ def _with_one(fig: Figure) -> Figure:
 
 
 @mpl.rc_context(draw.STYLE)
-def slack(found: Measurements) -> Figure:
+def slack(results: Measurements) -> Figure:
     """Ranges of right/left by inequality and family."""
     fig, axes = draw.new_figure(2, 4, (18.5, 7.4))
     for axis, name in zip(axes.ravel(), SHOWN, strict=True):
-        families = found.of(name)
+        families = results.of(name)
         for row, (family, sides) in enumerate(families.items()):
             if sides.ratios.size:
                 low, first, median, third, high = np.quantile(np.minimum(sides.ratios, 1e6), LEVELS)
                 axis.plot((low, high), (row, row), color=draw.BLUE, linewidth=1.0)
                 axis.plot((first, third), (row, row), color=draw.BLUE, linewidth=5.0, alpha=0.5)
                 axis.plot(median, row, color=draw.INK, marker="o", markersize=4)
-            share = f"{informative(found, name, family):.0%}"
+            share = f"{informative(results, name, family):.0%}"
             axis.annotate(
                 share,
                 (1.01, row),
@@ -108,20 +112,20 @@ def slack(found: Measurements) -> Figure:
     return fig
 
 
-def informative(found: Measurements, inequality: str, family: str) -> float:
+def informative(results: Measurements, inequality: str, family: str) -> float:
     """Share of comparisons whose right side is below the trivial bound: 1, or ln W for the KL; for the bound
     of coverage from below, with a left side above 0."""
-    sides = found.sides[inequality, family]
+    sides = results.sides[inequality, family]
     if inequality == "Hellinger along":
         return float(np.mean(sides.left > 0))
-    trivial = 1.0 if inequality != "converse" else found.sides["converse below ln W", family].right
+    trivial = 1.0 if inequality != "converse" else results.sides["converse below ln W", family].right
     return float(np.mean(sides.right < trivial))
 
 
 @mpl.rc_context(draw.STYLE)
-def tight(found: Measurements, rng: np.random.Generator) -> Figure:
+def tight(results: Measurements, rng: np.random.Generator) -> Figure:
     """The tight pairs of the bounds by KL and Hellinger, and of the converse."""
-    sizes = found.settings.sizes
+    sizes = results.settings.sizes
     n = np.array(sizes["bernoulli"], float)
     fig, axes = draw.new_figure(1, 2, (12.4, 4.8))
     axis, right = axes[0]
@@ -130,41 +134,44 @@ def tight(found: Measurements, rng: np.random.Generator) -> Figure:
         "Hellinger": 1 + (1 + n**-0.5) ** 2 / 4,
     }
     for colour, (name, largest) in zip((draw.BLUE, draw.ORANGE), constants.items(), strict=True):
-        sides = found.sides[name, "bernoulli"]
+        sides = results.sides[name, "bernoulli"]
         ratios = (sides.right / sides.left)[:, :, 0]
         draw.line_over_seeds(axis, n, ratios, colour, f"by {name}: median and range")
         axis.plot(n, largest, color=colour, linestyle=draw.DASHED, linewidth=1.2)
     axis.set(xscale="log", xlabel="N", ylabel="bound over Cov_N", title="Bernoulli pair", ylim=(0.97, None))
     axis.set_xticks(n, [f"{each:g}" for each in n])
     axis.minorticks_off()
-    draw_rates(right, sizes["heavy tail"], [Rate("heavy tail", found.growth["heavy tail", "gap"], -1.0)], rng)
+    draw_rates(
+        right, sizes["heavy tail"], [Rate("heavy tail", results.growth["heavy tail", "gap"], -1.0)], rng
+    )
     right.set(xlabel="steps of the tail", ylabel="1 - KL / bound", title="converse")
-    for each in (axis, right):
-        each.legend(fontsize=8.5, loc="best")
+    for panel in (axis, right):
+        panel.legend(fontsize=8.5, loc="best")
     return fig
 
 
-def tables(found: Measurements) -> list[tuple[str, list[str], Sequence[list[Any]]]]:
+def tables(results: Measurements) -> list[tuple[str, list[str], Sequence[list[Any]]]]:
     """The report's tables."""
-    chosen = found.settings
-    rng = numpy_stream(chosen.seed, "coverage_bounds", "bootstrap", "tables")
+    settings = results.settings
+    rng = numpy_stream(settings.seed, "coverage_bounds", "bootstrap", "tables")
     slack_rows: list[list[Any]] = []
-    for (name, family), sides in found.sides.items():
+    for (name, family), sides in results.sides.items():
         if name not in SHOWN:
             continue
+        sizes = settings.sizes[family]
         low, _, median, _, high = np.quantile(sides.ratios, LEVELS) if sides.ratios.size else [np.nan] * 5
         slack_rows.append(
             [
-                *(name, family, f"{chosen.sizes[family][0]} to {chosen.sizes[family][-1]}", sides.left.size),
+                *(name, family, f"{sizes[0]} to {sizes[-1]}", sides.left.size),
                 *(float(np.mean(sides.left > 0)), float(low), float(median), float(high)),
-                *(informative(found, name, family), sides.excess),
+                *(informative(results, name, family), sides.excess),
             ]
         )
     growth: list[list[Any]] = []
     for family in ("rare prompts", "switch", "every token"):
-        for row in rate_rows(chosen.sizes[family], growth_rates(found, family), rng):
-            values = found.growth[family, "Cov" if row[0].startswith("Cov") else row[0]]
-            column = list(chosen.sizes[family]).index(row[1])
+        for row in rate_rows(settings.sizes[family], growth_rates(results, family), rng):
+            values = results.growth[family, "Cov" if row[0].startswith("Cov") else row[0]]
+            column = list(settings.sizes[family]).index(row[1])
             growth.append([family, *row[:4], float(np.mean(values[:, column] >= 1))])
     return [
         (
@@ -178,8 +185,8 @@ def tables(found: Measurements) -> list[tuple[str, list[str], Sequence[list[Any]
             sorted(slack_rows, key=lambda row: SHOWN.index(row[0])),
         ),
         (
-            f"Against the length H at N = {chosen.fitted_n}: mean over the instances, its 95 % interval, and "
-            f"the share of instances at which it is 1 or more.",
+            f"Against the length H at N = {settings.fitted_n}: mean over the instances, its 95 % interval, "
+            f"and the share of instances at which it is 1 or more.",
             ["family", "quantity", "H", "mean", "interval", "share >= 1"],
             growth,
         ),

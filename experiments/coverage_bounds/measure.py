@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
 
 import numpy as np
 from jaxtyping import Float
-from omegaconf import DictConfig
 
+from covlab.claims.claim import Study
+from covlab.claims.settings import Reals, Seed, Whole, Wholes
 from metrics import (
     answer_level_log_ratio,
     coverage_profile,
@@ -22,8 +24,8 @@ from metrics import (
     stopped_kl_bound,
     transitivity_bound,
 )
-from tasks import check_seed, numpy_stream
-from tasks.checks import reals, whole, wholes
+from tasks import numpy_stream
+from tasks.checks import wholes
 from theory.coverage_laws import (
     FAMILIES,
     Law,
@@ -32,7 +34,6 @@ from theory.coverage_laws import (
     random_chains,
     random_triple,
 )
-from tracking import Progress
 
 SLACK = 1e-9
 """Nats at a threshold: laws in float64 hit a ratio of exactly N up to rounding."""
@@ -41,57 +42,85 @@ DELTAS = tuple(float(each) for each in np.geomspace(1e-3, 0.5, 6))
 """Of the lower bound of coverage, which holds at every delta: the largest over these is taken."""
 
 
+def _tree_depths(field: str, value: Any) -> tuple[int, ...]:
+    depths = wholes(field, value, 1, at_least=2)
+    if depths[-1] > LONGEST_TREE:
+        raise ValueError(f"{field}: {depths[-1]}; valid: 1 to {LONGEST_TREE}, whose responses are enumerated")
+    return depths
+
+
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What is measured; `sizes` by family."""
+    """What is measured; the defaults are the scale `cpu`."""
 
-    seed: int
-    draws: int
-    ns: tuple[int, ...]
-    fitted_n: int
-    factors: tuple[float, ...]
-    sizes: dict[str, tuple[int, ...]]
+    # The ranges of the instances were chosen on seed 900.
+    seed: Annotated[int, Seed()] = 500
+    # Instances of each family and size.
+    draws: Annotated[int, Whole(32)] = 96
+    # The N of Cov_N, and the one at which exponents are measured.
+    ns: Annotated[tuple[int, ...], Wholes(3)] = (4, 16, 64, 256)
+    fitted_n: Annotated[int, Whole(3)] = 16
+    # c of the answer-level bound.
+    factors: Annotated[tuple[float, ...], Reals(1, 1e6)] = (1.5, 2, 4, 16)
+    # N of the Bernoulli pair.
+    budgets: Annotated[tuple[int, ...], Wholes(2, at_least=2)] = (4, 8, 16, 32, 64, 128, 256)
+    # Numbers of responses of softmax pairs, triples and chains of thought.
+    alphabets: Annotated[tuple[int, ...], Wholes(2, at_least=2)] = (4, 8, 16, 32, 64)
+    # Steps of the heavy tail.
+    steps: Annotated[tuple[int, ...], Wholes(1, at_least=2)] = (32, 64, 128, 256, 512)
+    # Depths of the trees, whose 2^H responses are all enumerated.
+    depths: Annotated[tuple[int, ...], _tree_depths] = (1, 2, 4, 8, 16)
+    # Tokens where prompts, or what follows a switch, are hard.
+    horizons: Annotated[tuple[int, ...], Wholes(2, at_least=2)] = (128, 256, 512, 1024, 2048)
+    # Tokens where every token is a little off.
+    short_horizons: Annotated[tuple[int, ...], Wholes(1, at_least=2)] = (8, 16, 32, 64, 128)
+
+    def __post_init__(self) -> None:
+        if self.fitted_n not in self.ns:
+            raise ValueError(f"fitted_n: {self.fitted_n}; valid: one of ns, {list(self.ns)}")
+
+    @property
+    def sizes(self) -> Mapping[str, tuple[int, ...]]:
+        """The sizes of each family's instances."""
+        return {
+            "bernoulli": self.budgets,
+            "softmax": self.alphabets,
+            "heavy tail": self.steps,
+            "rare prompts": self.horizons,
+            "switch": self.horizons,
+            "tree": self.depths,
+            "every token": self.short_horizons,
+            "triples": self.alphabets,
+            "chains": self.alphabets,
+        }
 
 
-def settings(config: DictConfig) -> Settings:
-    """Check the configuration.
-
-    Raises:
-        ValueError: one line, with the field, its value and what would be valid.
-    """
-    ns = wholes("ns", config.ns, 3)
-    fitted = whole("fitted_n", config.fitted_n, 3)
-    if fitted not in ns:
-        raise ValueError(f"fitted_n: {fitted}; valid: one of ns, {list(ns)}")
-    alphabets = wholes("alphabets", config.alphabets, 2, at_least=2)
-    depths = wholes("depths", config.depths, 1, at_least=2)
-    if depths[-1] > LONGEST_TREE:
-        raise ValueError(f"depths: {depths[-1]}; valid: 1 to {LONGEST_TREE}, whose responses are enumerated")
-    horizons = wholes("horizons", config.horizons, 2, at_least=2)
-    return Settings(
-        seed=check_seed("seed", config.seed),
-        draws=whole("draws", config.draws, 32),
-        ns=ns,
-        fitted_n=fitted,
-        factors=reals("factors", config.factors, 1, 1e6),
-        sizes={
-            "bernoulli": wholes("budgets", config.budgets, 2, at_least=2),
-            "softmax": alphabets,
-            "heavy tail": wholes("steps", config.steps, 1, at_least=2),
-            "rare prompts": horizons,
-            "switch": horizons,
-            "tree": depths,
-            "every token": wholes("short_horizons", config.short_horizons, 1, at_least=2),
-            "triples": alphabets,
-            "chains": alphabets,
-        },
-    )
+SCALES: Mapping[str, Mapping[str, Any]] = {
+    "cpu": {},
+    "paper": {
+        "draws": 256,
+        "ns": (4, 8, 16, 32, 64, 128, 256, 1024),
+        "factors": (1.1, 1.5, 2, 4, 16),
+        "budgets": (4, 8, 16, 32, 64, 128, 256, 512, 1024),
+        "alphabets": (4, 8, 16, 32, 64, 128, 256),
+        "steps": (32, 64, 128, 256, 512, 1024),
+        "depths": (1, 2, 4, 8, 16, 18),
+        "horizons": (128, 256, 512, 1024, 2048, 4096),
+        "short_horizons": (8, 16, 32, 64, 128, 256),
+    },
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class Measurements:
-    """`sides` by inequality and family; `tight` pairs by inequality: right/left of every draw;
-    `growth` by family and quantity: one value a draw and size."""
+    """Both sides of the inequalities, and what is made of them.
+
+    Attributes:
+        settings: what was measured.
+        sides: by inequality and family.
+        tight: right side over left side of the pairs that attain an inequality, by inequality.
+        growth: by family and quantity.
+    """
 
     settings: Settings
     sides: dict[tuple[str, str], Sides]
@@ -99,7 +128,7 @@ class Measurements:
     growth: dict[tuple[str, str], Float[np.ndarray, "draws sizes"]]
 
     def of(self, inequality: str) -> dict[str, Sides]:
-        """Its sides by family."""
+        """The sides of an inequality, by family."""
         return {family: each for (name, family), each in self.sides.items() if name == inequality}
 
 
@@ -109,11 +138,11 @@ def kl_bound(divergence: float, ns: tuple[int, ...]) -> list[float]:
 
 
 def compare(law: Law, ns: tuple[int, ...]) -> dict[str, tuple[list[float], list[float]]]:
-    """Left and right sides of the inequalities that concern one law, by name; one entry an N."""
+    """Left and right sides of the inequalities that concern one law, by name; one entry per N."""
     covered = coverage_profile(law.log_ratio, ns, law.mass, SLACK).tolist()
     divergence, hellinger = float(kl(law.log_ratio, law.mass)), squared_hellinger(law.log_ratio, law.mass)
     converse, largest = float(kl_converse_bound(law.log_ratio, law.mass)), float(law.log_ratio.max())
-    found = {
+    sides = {
         "KL": (covered, kl_bound(divergence, ns)),
         "Hellinger": (covered, [2 * n / (math.sqrt(n) - 1) ** 2 * float(hellinger) for n in ns]),
         "converse": ([divergence], [converse]),
@@ -121,104 +150,104 @@ def compare(law: Law, ns: tuple[int, ...]) -> dict[str, tuple[list[float], list[
     }
     if law.kl_along is not None and law.hellinger_along is not None:
         stopped = stopped_kl(law.kl_along, ns, law.mass)
-        found["stopped KL"] = (covered, stopped_kl_bound(law.kl_along, ns, law.mass).tolist())
+        sides["stopped KL"] = (covered, stopped_kl_bound(law.kl_along, ns, law.mass).tolist())
         factors = np.array([1 / math.log(n) + 1 / (math.log(n) - 1 + 1 / n) for n in ns])
-        found["stopped KL, sharper"] = (covered, (factors * stopped).tolist())
+        sides["stopped KL, sharper"] = (covered, (factors * stopped).tolist())
         below = [hellinger_tail_bound(law.hellinger_along, ns, delta, law.mass) for delta in DELTAS]
-        found["Hellinger along"] = (np.maximum(np.max(below, axis=0), 0.0).tolist(), covered)
-    return found
+        sides["Hellinger along"] = (np.maximum(np.max(below, axis=0), 0.0).tolist(), covered)
+    return sides
 
 
-def compare_triple(rng: np.random.Generator, size: int, chosen: Settings) -> dict:
+def compare_triple(rng: np.random.Generator, size: int, settings: Settings) -> dict:
     """Transitivity, at the best M of nine from 1 to N, even in ln M."""
-    each = random_triple(rng, size)
+    triple = random_triple(rng, size)
     with np.errstate(divide="ignore"):
-        logs = [np.log(part) for part in each]
-    kept = each.target > 0
+        logs = [np.log(part) for part in triple]
+    kept = triple.target > 0
     data_over_model, target_over_data = logs[1] - logs[2], (logs[0] - logs[1])[kept]
-    target = each.target[kept]
-    left = coverage_profile((logs[0] - logs[2])[kept], chosen.ns, target, SLACK)
+    target = triple.target[kept]
+    left = coverage_profile((logs[0] - logs[2])[kept], settings.ns, target, SLACK)
     right = []
-    for n in chosen.ns:
+    for n in settings.ns:
         ms = [n ** (k / 8) for k in range(8)] + [n]
-        bounds = transitivity_bound(data_over_model, each.data, target_over_data, target, n, ms)
+        bounds = transitivity_bound(data_over_model, triple.data, target_over_data, target, n, ms)
         right.append(float(bounds.min()))
     return {"transitivity": (left.tolist(), right)}
 
 
-def compare_chains(rng: np.random.Generator, size: int, chosen: Settings) -> dict:
+def compare_chains(rng: np.random.Generator, size: int, settings: Settings) -> dict:
     """Coverage of answers, as it holds at every factor c, and as it is printed (c = 1)."""
-    each = random_chains(rng, size)
-    mass = np.exp(each.data)
-    by_answer = answer_level_log_ratio(each.data, each.model, each.answers)
-    by_response = coverage_profile(log_density_ratio(each.data, each.model), chosen.ns, mass, SLACK)
+    chains = random_chains(rng, size)
+    mass = np.exp(chains.data)
+    by_answer = answer_level_log_ratio(chains.data, chains.model, chains.answers)
+    by_response = coverage_profile(log_density_ratio(chains.data, chains.model), settings.ns, mass, SLACK)
     left, right = [], []
-    for c in chosen.factors:
-        left += coverage_profile(by_answer, [c * n for n in chosen.ns], mass, SLACK).tolist()
+    for c in settings.factors:
+        left += coverage_profile(by_answer, [c * n for n in settings.ns], mass, SLACK).tolist()
         right += (c / (c - 1) * by_response).tolist()
-    printed = coverage_profile(by_answer, chosen.ns, mass, SLACK).tolist()
+    printed = coverage_profile(by_answer, settings.ns, mass, SLACK).tolist()
     return {"answers": (left, right), "answers, as printed": (printed, by_response.tolist())}
 
 
-def measure_all(chosen: Settings, progress: Progress) -> Measurements:
+def measure(settings: Settings, study: Study) -> Measurements:
     """Every family at every size."""
     compared: dict[str, Callable[[np.random.Generator, int], dict]] = {
-        "triples": lambda rng, size: compare_triple(rng, size, chosen),
-        "chains": lambda rng, size: compare_chains(rng, size, chosen),
+        "triples": lambda rng, size: compare_triple(rng, size, settings),
+        "chains": lambda rng, size: compare_chains(rng, size, settings),
     }
     for name, draw in FAMILIES.items():
-        compared[name] = _on_law(name, draw, chosen)
+        compared[name] = _on_law(name, draw, settings)
     sides: dict[tuple[str, str], Sides] = {}
-    todo = [(family, size) for family in compared for size in chosen.sizes[family]]
-    results: dict[tuple[str, int], list[dict]] = {}
+    todo = [(family, size) for family in compared for size in settings.sizes[family]]
+    measured: dict[tuple[str, int], list[dict]] = {}
     for done, (family, size) in enumerate(todo):
-        progress.update("instances", done, len(todo), {"size": size})
-        rng = numpy_stream(chosen.seed, "coverage_bounds", family, size)
-        results[family, size] = [compared[family](rng, size) for _ in range(chosen.draws)]
-    progress.update("instances", len(todo), len(todo))
+        study.progress.update("instances", done, len(todo), {"size": size})
+        rng = numpy_stream(settings.seed, "coverage_bounds", family, size)
+        measured[family, size] = [compared[family](rng, size) for _ in range(settings.draws)]
+    study.progress.update("instances", len(todo), len(todo))
     for family in compared:
-        columns = [results[family, size] for size in chosen.sizes[family]]
+        columns = [measured[family, size] for size in settings.sizes[family]]
         for name in columns[0][0]:
             both = np.array([[each[name] for each in column] for column in columns], np.float64)
             sides[name, family] = Sides(*both.transpose(2, 1, 0, 3))
-    return Measurements(chosen, sides, tight_pairs(chosen), growth(chosen, sides))
+    return Measurements(settings, sides, tight_pairs(settings), growth(settings, sides))
 
 
 def _on_law(
-    family: str, draw: Callable[[np.random.Generator, int], Law], chosen: Settings
+    family: str, draw: Callable[[np.random.Generator, int], Law], settings: Settings
 ) -> Callable[[np.random.Generator, int], dict]:
     def compared(rng: np.random.Generator, size: int) -> dict:
-        return compare(draw(rng, size), (size,) if family == "bernoulli" else chosen.ns)
+        return compare(draw(rng, size), (size,) if family == "bernoulli" else settings.ns)
 
     return compared
 
 
 def growth(
-    chosen: Settings, sides: dict[tuple[str, str], Sides]
+    settings: Settings, sides: dict[tuple[str, str], Sides]
 ) -> dict[tuple[str, str], Float[np.ndarray, "draws sizes"]]:
     """At `fitted_n`, for the families in H: Cov_N and its bounds. For the heavy tail: 1 - KL/(its bound)."""
-    at = chosen.ns.index(chosen.fitted_n)
-    found = {}
+    at = settings.ns.index(settings.fitted_n)
+    grown = {}
     for family in ("rare prompts", "switch", "every token"):
-        found[family, "Cov"] = sides["KL", family].left[:, :, at]
-        found[family, "bound by KL"] = sides["KL", family].right[:, :, at]
-        found[family, "bound by stopped KL"] = sides["stopped KL", family].right[:, :, at]
-        found[family, "lower bound"] = sides["Hellinger along", family].left[:, :, at]
+        grown[family, "Cov"] = sides["KL", family].left[:, :, at]
+        grown[family, "bound by KL"] = sides["KL", family].right[:, :, at]
+        grown[family, "bound by stopped KL"] = sides["stopped KL", family].right[:, :, at]
+        grown[family, "lower bound"] = sides["Hellinger along", family].left[:, :, at]
     converse = sides["converse", "heavy tail"]
-    found["heavy tail", "gap"] = (1 - converse.left / converse.right)[:, :, 0]
-    return found
+    grown["heavy tail", "gap"] = (1 - converse.left / converse.right)[:, :, 0]
+    return grown
 
 
-def tight_pairs(chosen: Settings) -> dict[str, Float[np.ndarray, " draws"]]:
+def tight_pairs(settings: Settings) -> dict[str, Float[np.ndarray, " draws"]]:
     """right/left for instances that attain transitivity and the answer-level bound (derived).
 
     Transitivity: pi_D writes the one correct response with probability 1/M, the model N times less often, and
     pi_T always. Answers: one answer; a chain of mass 1/c and ratio just below N, and one of mass 1 - 1/c that
     the model misses.
     """
-    rng = numpy_stream(chosen.seed, "coverage_bounds", "tight")
+    rng = numpy_stream(settings.seed, "coverage_bounds", "tight")
     transitive, answers = [], []
-    for _ in range(chosen.draws):
+    for _ in range(settings.draws):
         m, n = between(rng, 1.5, 64), between(rng, 1.5, 64)
         data, model = np.array([1 / m, 1 - 1 / m]), np.array([1 / (m * n), 1 - 1 / (m * n)])
         # Just above M the second term is 0, and Cov_N is inclusive up to the tolerance.
@@ -227,7 +256,7 @@ def tight_pairs(chosen: Settings) -> dict[str, Float[np.ndarray, " draws"]]:
         )
         left = coverage_profile(np.log([m * n]), [m * n], np.ones(1))
         transitive.append(float(right[0] / left[0]))
-        c, slack = float(rng.choice(chosen.factors)), 1e-6
+        c, slack = float(rng.choice(settings.factors)), 1e-6
         data = np.array([1 / c, 1 - 1 / c])
         model = np.array([(1 + slack) / (c * n), slack**2])
         covered = coverage_profile(np.log(data / model), [n], data, 0.0)[0]

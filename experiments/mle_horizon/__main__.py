@@ -1,6 +1,9 @@
-"""Run of `python -m experiments.mle_horizon`."""
+"""python -m experiments.mle_horizon"""
 
-from experiments.mle_horizon import main
+from covlab.claims.claim import command
+from experiments.mle_horizon import CLAIM
+
+main = command(CLAIM)
 
 if __name__ == "__main__":
     main()

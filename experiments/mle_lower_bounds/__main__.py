@@ -1,6 +1,9 @@
-"""Run of `python -m experiments.mle_lower_bounds`."""
+"""python -m experiments.mle_lower_bounds"""
 
-from experiments.mle_lower_bounds import main
+from covlab.claims.claim import command
+from experiments.mle_lower_bounds import CLAIM
+
+main = command(CLAIM)
 
 if __name__ == "__main__":
     main()

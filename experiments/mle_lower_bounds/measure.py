@@ -1,14 +1,20 @@
-"""The lower-bound instances of maximum likelihood, as sweeps: coarse term, fine term, inherent variance."""
+"""The lower-bound instances of maximum likelihood, as sweeps: coarse term, fine term, inherent variance.
+
+The settings and measurements of experiments.mle_lower_bounds.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
+from covlab.claims.claim import Study
+from covlab.claims.settings import Increasing, Real, Seed, Whole, Wholes
 from covlab.claims.sweeps import Sweep, columns, shown
 from covlab.report.rates import Rate
 from tasks import numpy_stream
@@ -17,40 +23,82 @@ from theory.maximum_likelihood.rate_classes import CoarseRate, FineRate
 from theory.maximum_likelihood.rate_instances import VarianceNeeded
 from tracking import Progress
 
+Sizes = Annotated[tuple[int, ...], Wholes(2, at_least=3)]
+Size = Annotated[int, Whole(2)]
+
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Sizes of the three families: lists for the sweeps, single numbers where something else varies."""
+    """Sizes of the three families: lists for the sweeps, single numbers where something else varies.
 
-    seed: int
-    draws: int
-    log_n: float
-    coarse_norm: float
-    coarse_samples: tuple[int, ...]
-    coarse_sample: int
-    coarse_sizes: tuple[int, ...]
-    coarse_size: int
-    coarse_log_ns: tuple[float, ...]
-    fine_samples: tuple[int, ...]
-    fine_sample: int
-    fine_sizes: tuple[int, ...]
-    fine_size: int
-    fine_log_ns: tuple[float, ...]
-    bits_norm: float
-    bits_responses: int
-    bits_samples: tuple[int, ...]
-    bits_sample: int
-    bits_horizons: tuple[int, ...]
-    bits_horizon: int
-    bits_long: int
-    bits_log_n: float
-    bits_log_ns: tuple[float, ...]
+    The defaults are the scale `cpu`. An instance refuses sizes at which its proposition does not hold.
+    """
+
+    # Sizes, c0 and c1 were chosen on seed 900.
+    seed: Annotated[int, Seed()] = 601
+    # Data sets of each size.
+    draws: Annotated[int, Whole(32)] = 256
+    # ln N = ln 16 of the fine-rate instance where something else varies.
+    log_n: Annotated[float, Real(above=0.69, below=100)] = 2.772588722239781
+    # B.
+    coarse_norm: Annotated[float, Real(above=0, below=300)] = 12
+    coarse_samples: Sizes = (256, 512, 1024, 2048, 4096)
+    # n where d varies.
+    coarse_sample: Size = 8192
+    coarse_sizes: Sizes = (32, 64, 128, 256, 512)
+    # d where n varies.
+    coarse_size: Size = 64
+    coarse_log_ns: Annotated[tuple[float, ...], Increasing(0, 100)] = (0.75, 1.5, 3, 6, 12)
+    fine_samples: Sizes = (256, 512, 1024, 2048, 4096)
+    fine_sample: Size = 4096
+    fine_sizes: Sizes = (16, 32, 64, 128, 256)
+    fine_size: Size = 64
+    fine_log_ns: Annotated[tuple[float, ...], Increasing(0.69, 100)] = (1, 2, 4, 8, 16)
+    # B.
+    bits_norm: Annotated[float, Real(above=0, below=1000)] = 20
+    # Responses drawn for each data set.
+    bits_responses: Size = 256
+    bits_samples: Sizes = (2048, 4096, 8192, 16384, 32768)
+    # n where H or N varies.
+    bits_sample: Size = 8192
+    bits_horizons: Sizes = (64, 128, 256, 512, 1024)
+    # H where n varies, and where N varies.
+    bits_horizon: Size = 256
+    bits_long: Size = 512
+    # ln N = ln 4 where something else varies.
+    bits_log_n: Annotated[float, Real(above=0, below=100)] = 1.3862943611198906
+    bits_log_ns: Annotated[tuple[float, ...], Increasing(0, 100)] = (0.7, 1.4, 2.8, 5.6, 11.2)
+
+    def __post_init__(self) -> None:
+        if self.coarse_log_ns[-1] > self.coarse_norm:
+            valid = f"at most coarse_norm = {self.coarse_norm:g}"
+            raise ValueError(f"coarse_log_ns: {list(self.coarse_log_ns)}; valid: {valid}")
+        # Each instance refuses sizes at which its proposition does not hold.
+        coarse_instances(self), fine_instances(self), bit_instances(self)
 
 
-class Measured(NamedTuple):
+SCALES: Mapping[str, Mapping[str, Any]] = {
+    "cpu": {},
+    "paper": {
+        "draws": 1024,
+        "coarse_samples": (256, 512, 1024, 2048, 4096, 8192),
+        "coarse_sample": 16384,
+        "coarse_sizes": (32, 64, 128, 256, 512, 1024),
+        "fine_samples": (256, 512, 1024, 2048, 4096, 8192),
+        "fine_sample": 8192,
+        "fine_sizes": (16, 32, 64, 128, 256, 512),
+        "bits_samples": (2048, 4096, 8192, 16384, 32768, 65536),
+        "bits_sample": 16384,
+        "bits_horizons": (64, 128, 256, 512, 1024, 2048),
+    },
+}
+
+
+class Measurements(NamedTuple):
     """What was measured.
 
     Attributes:
+        settings: what was measured.
         sweeps: by name and axis.
         promised: coarse: per size of n and d, whether Cov_N at N = e^B reaches (d - 1)/(10 n).
         trivial: coarse: largest Cov_N at N = e^2B, which no model of the class can miss by.
@@ -66,120 +114,120 @@ class Measured(NamedTuple):
     spread: float
 
 
-def coarse_instances(chosen: Settings) -> dict[str, list[CoarseRate]]:
+def coarse_instances(settings: Settings) -> dict[str, list[CoarseRate]]:
     """Along n and along d."""
-    b = chosen.coarse_norm
+    b = settings.coarse_norm
     return {
-        "n": [CoarseRate(chosen.coarse_size, n, b) for n in chosen.coarse_samples],
-        "d": [CoarseRate(d, chosen.coarse_sample, b) for d in chosen.coarse_sizes],
+        "n": [CoarseRate(settings.coarse_size, n, b) for n in settings.coarse_samples],
+        "d": [CoarseRate(d, settings.coarse_sample, b) for d in settings.coarse_sizes],
     }
 
 
-def fine_instances(chosen: Settings) -> dict[str, list[FineRate]]:
+def fine_instances(settings: Settings) -> dict[str, list[FineRate]]:
     """Along n, d and ln N."""
-    n, d, log_n = chosen.fine_sample, chosen.fine_size, chosen.log_n
+    n, d, log_n = settings.fine_sample, settings.fine_size, settings.log_n
     return {
-        "n": [FineRate(d, each, log_n) for each in chosen.fine_samples],
-        "d": [FineRate(each, n, log_n) for each in chosen.fine_sizes],
-        "ln N": [FineRate(d, n, each) for each in chosen.fine_log_ns],
+        "n": [FineRate(d, each, log_n) for each in settings.fine_samples],
+        "d": [FineRate(each, n, log_n) for each in settings.fine_sizes],
+        "ln N": [FineRate(d, n, each) for each in settings.fine_log_ns],
     }
 
 
-def bit_instances(chosen: Settings) -> dict[str, list[VarianceNeeded]]:
+def bit_instances(settings: Settings) -> dict[str, list[VarianceNeeded]]:
     """Along n, H and ln N."""
-    n, h, log_n, b = chosen.bits_sample, chosen.bits_horizon, chosen.bits_log_n, chosen.bits_norm
+    n, h, log_n, b = settings.bits_sample, settings.bits_horizon, settings.bits_log_n, settings.bits_norm
     return {
-        "n": [VarianceNeeded(h, each, log_n, b) for each in chosen.bits_samples],
-        "H": [VarianceNeeded(each, n, log_n, b) for each in chosen.bits_horizons],
-        "ln N": [VarianceNeeded(chosen.bits_long, n, each, b) for each in chosen.bits_log_ns],
+        "n": [VarianceNeeded(h, each, log_n, b) for each in settings.bits_samples],
+        "H": [VarianceNeeded(each, n, log_n, b) for each in settings.bits_horizons],
+        "ln N": [VarianceNeeded(settings.bits_long, n, each, b) for each in settings.bits_log_ns],
     }
 
 
-def measured(chosen: Settings, progress: Progress) -> Measured:
+def measure(settings: Settings, study: Study) -> Measurements:
     """All sweeps."""
-    progress.update("families", 0, 3)
-    coarse, promised, trivial = coarse_sweeps(chosen)
-    progress.update("families", 1, 3)
-    fine, missed, spread = fine_sweeps(chosen)
-    progress.update("families", 2, 3)
-    every = [*coarse, *fine, *bit_sweeps(chosen, progress)]
-    progress.update("families", 3, 3)
-    found = {(sweep.name, sweep.axis): sweep for sweep in every}
-    return Measured(chosen, found, promised, trivial, missed, spread)
+    study.progress.update("families", 0, 3)
+    coarse, promised, trivial = coarse_sweeps(settings)
+    study.progress.update("families", 1, 3)
+    fine, missed, spread = fine_sweeps(settings)
+    study.progress.update("families", 2, 3)
+    every = [*coarse, *fine, *bit_sweeps(settings, study.progress)]
+    study.progress.update("families", 3, 3)
+    sweeps = {(sweep.name, sweep.axis): sweep for sweep in every}
+    return Measurements(settings, sweeps, promised, trivial, missed, spread)
 
 
-def coarse_sweeps(chosen: Settings) -> tuple[list[Sweep], list[np.ndarray], float]:
+def coarse_sweeps(settings: Settings) -> tuple[list[Sweep], list[np.ndarray], float]:
     """Cov_N at N = e^B against n and d, and against ln N."""
-    b = chosen.coarse_norm
-    levels = np.array([*chosen.coarse_log_ns, b, 2 * b])
+    b = settings.coarse_norm
+    levels = np.array([*settings.coarse_log_ns, b, 2 * b])
     made, promised, trivial = [], [], 0.0
-    fixed = {"n": f"d = {chosen.coarse_size}", "d": f"n = {chosen.coarse_sample}"}
+    fixed = {"n": f"d = {settings.coarse_size}", "d": f"n = {settings.coarse_sample}"}
     theory = {"n": -1.0, "d": 1.0}
-    for axis, instances in coarse_instances(chosen).items():
-        found = []
+    for axis, instances in coarse_instances(settings).items():
+        covered = []
         for each in instances:
-            rng = numpy_stream(chosen.seed, "mle", "coarse", axis, each.size, each.num_samples)
-            fitted = fit_categorical_in_box(each.sample(rng, chosen.draws), b)
-            found.append(each.coverage(fitted, levels))
-            promised.append(found[-1][:, -2] >= each.promised)
-            trivial = max(trivial, float(found[-1][:, -1].max()))
-        sizes = chosen.coarse_samples if axis == "n" else chosen.coarse_sizes
+            rng = numpy_stream(settings.seed, "mle", "coarse", axis, each.size, each.num_samples)
+            fitted = fit_categorical_in_box(each.sample(rng, settings.draws), b)
+            covered.append(each.coverage(fitted, levels))
+            promised.append(covered[-1][:, -2] >= each.promised)
+            trivial = max(trivial, float(covered[-1][:, -1].max()))
+        sizes = settings.coarse_samples if axis == "n" else settings.coarse_sizes
         rate = Rate(
             "Cov_N, N = e^B",
-            columns([each[:, -2] for each in found]),
+            columns([each[:, -2] for each in covered]),
             theory[axis],
             np.array([each.promised for each in instances]),
         )
         made.append(Sweep("coarse", axis, f"{fixed[axis]}, B = {b:g}", sizes, (rate,)))
-        last = found[-1], instances[-1]
+        last = covered[-1], instances[-1]
     flat = Rate("Cov_N", last[0][:, :-2], 0.0, np.full(len(levels) - 2, last[1].promised))
     largest = f"d = {last[1].size}, n = {last[1].num_samples}, B = {b:g}"
-    made.append(Sweep("coarse", "ln N", largest, chosen.coarse_log_ns, (flat,)))
+    made.append(Sweep("coarse", "ln N", largest, settings.coarse_log_ns, (flat,)))
     return made, promised, trivial
 
 
-def fine_sweeps(chosen: Settings) -> tuple[list[Sweep], list[np.ndarray], float]:
+def fine_sweeps(settings: Settings) -> tuple[list[Sweep], list[np.ndarray], float]:
     """Cov_N against n, d and ln N."""
     d, n, level = (
-        f"d = {chosen.fine_size}",
-        f"n = {chosen.fine_sample}",
-        f"N = {math.exp(chosen.log_n):g}",
+        f"d = {settings.fine_size}",
+        f"n = {settings.fine_sample}",
+        f"N = {math.exp(settings.log_n):g}",
     )
     fixed = {"n": f"{d}, {level}", "d": f"{n}, {level}", "ln N": f"{d}, {n}"}
-    sizes = {"n": chosen.fine_samples, "d": chosen.fine_sizes, "ln N": chosen.fine_log_ns}
+    sizes = {"n": settings.fine_samples, "d": settings.fine_sizes, "ln N": settings.fine_log_ns}
     theory = {"n": -1.0, "d": 1.0, "ln N": -1.0}
     made, missed, spread = [], [], 0.0
-    for axis, instances in fine_instances(chosen).items():
-        found = []
+    for axis, instances in fine_instances(settings).items():
+        covered = []
         for position, each in enumerate(instances):
-            rng = numpy_stream(chosen.seed, "mle", "fine", axis, position)
-            missed.append(each.misses(each.sample(rng, chosen.draws)))
-            found.append(each.mass * missed[-1])
+            rng = numpy_stream(settings.seed, "mle", "fine", axis, position)
+            missed.append(each.misses(each.sample(rng, settings.draws)))
+            covered.append(each.mass * missed[-1])
             spread = max(spread, -math.log1p(-each.tilt) / math.sqrt(each.size / each.num_samples))
-        rate = Rate("Cov_N", columns(found), theory[axis], np.array([each.mass for each in instances]))
+        rate = Rate("Cov_N", columns(covered), theory[axis], np.array([each.mass for each in instances]))
         made.append(Sweep("fine", axis, fixed[axis], sizes[axis], (rate,)))
     return made, missed, spread
 
 
-def bit_sweeps(chosen: Settings, progress: Progress) -> list[Sweep]:
+def bit_sweeps(settings: Settings, progress: Progress) -> list[Sweep]:
     """Cov_N against n, H, sigma*^2 (which varies with H) and ln N; KL against H."""
     h, n, level = (
-        f"H = {chosen.bits_horizon}",
-        f"n = {chosen.bits_sample}",
-        f"N = {math.exp(chosen.bits_log_n):.3g}",
+        f"H = {settings.bits_horizon}",
+        f"n = {settings.bits_sample}",
+        f"N = {math.exp(settings.bits_log_n):.3g}",
     )
-    fixed = {"n": f"{h}, {level}", "H": f"{n}, {level}", "ln N": f"H = {chosen.bits_long}, {n}"}
-    sizes = {"n": chosen.bits_samples, "H": chosen.bits_horizons, "ln N": chosen.bits_log_ns}
+    fixed = {"n": f"{h}, {level}", "H": f"{n}, {level}", "ln N": f"H = {settings.bits_long}, {n}"}
+    sizes = {"n": settings.bits_samples, "H": settings.bits_horizons, "ln N": settings.bits_log_ns}
     theory = {"n": -1.0, "H": 1.0, "ln N": -1.0}
     made = []
-    for axis, instances in bit_instances(chosen).items():
+    for axis, instances in bit_instances(settings).items():
         coverage, bound = [], []
         for position, each in enumerate(instances):
             progress.update(f"bits against {axis}", position, len(instances))
-            rng = numpy_stream(chosen.seed, "mle", "bits", axis, position)
-            data = each.sample(rng, chosen.draws)
+            rng = numpy_stream(settings.seed, "mle", "bits", axis, position)
+            data = each.sample(rng, settings.draws)
             fitted = fit_logistic_on_ball(data.ones, data.trials, each.norm).log_odds
-            coverage.append(each.coverage(rng, data, fitted, chosen.bits_responses))
+            coverage.append(each.coverage(rng, data, fitted, settings.bits_responses))
             bound.append(
                 math.sqrt(each.variance / (each.num_samples * each.log_n)) + each.norm**2 / each.num_samples
             )
@@ -200,11 +248,11 @@ def bit_sweeps(chosen: Settings, progress: Progress) -> list[Sweep]:
     return made
 
 
-def constant(found: Measured) -> list[float]:
+def constant(results: Measurements) -> list[float]:
     """E Cov_N n ln N/H of the variance instance, at every size."""
     made: list[float] = []
-    for axis, instances in bit_instances(found.settings).items():
-        means: Float[np.ndarray, " sizes"] = found.sweeps["variance", axis].rates[0].values.mean(axis=0)
+    for axis, instances in bit_instances(results.settings).items():
+        means: Float[np.ndarray, " sizes"] = results.sweeps["variance", axis].rates[0].values.mean(axis=0)
         made += [
             float(mean * each.num_samples * each.log_n / each.length)
             for mean, each in zip(means, instances, strict=True)

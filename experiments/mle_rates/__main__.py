@@ -1,6 +1,9 @@
-"""Run of `python -m experiments.mle_rates`."""
+"""python -m experiments.mle_rates"""
 
-from experiments.mle_rates import main
+from covlab.claims.claim import command
+from experiments.mle_rates import CLAIM
+
+main = command(CLAIM)
 
 if __name__ == "__main__":
     main()

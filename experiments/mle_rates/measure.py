@@ -1,17 +1,24 @@
-"""Coverage of maximum likelihood on four families, as sweeps: Bernoulli, linear, finite, convex."""
+"""Coverage of maximum likelihood on four families, as sweeps: Bernoulli, linear, finite, convex.
+
+The settings and measurements of experiments.mle_rates.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
+from covlab.claims.claim import Study
+from covlab.claims.settings import Increasing, Real, Seed, Whole, Wholes
 from covlab.claims.sweeps import Sweep, as_row, columns, shown
 from covlab.report.rates import Rate
 from tasks import numpy_stream
+from tasks.checks import whole
 from theory.maximum_likelihood.fitting import best_of_class, fit_logistic_on_ball
 from theory.maximum_likelihood.random_trees import RandomTrees
 from theory.maximum_likelihood.rate_classes import Bernoulli, FineRate
@@ -22,39 +29,85 @@ _PROBABILITIES = 2000
 """Points of the grid on which the worst p* is looked for."""
 
 
+def _summed_length(field: str, value: Any) -> int:
+    length = whole(field, value, 2)
+    if length > 12:
+        raise ValueError(f"{field}: {length}; valid: 2 to 12, 2^length responses are summed")
+    return length
+
+
+def _compared_later(field: str, value: Any) -> Any:
+    """The value as it is, for `__post_init__` to refuse."""
+    return value
+
+
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Sizes of the four families; `log_n` is ln N of the sweeps in something else, `log_ns` the sweep's."""
+    """Sizes of the four families; the defaults are the scale `cpu`."""
 
-    seed: int
-    draws: int
-    log_n: float
-    log_ns: tuple[float, ...]
-    bernoulli_samples: tuple[int, ...]
-    bernoulli_draws: int
-    log_deltas: tuple[float, ...]
-    linear_samples: tuple[int, ...]
-    linear_horizons: tuple[int, ...]
-    linear_horizon: int
-    linear_sample: int
-    tree_length: int
-    tree_samples: tuple[int, ...]
-    tree_sample: int
-    tree_models: tuple[int, ...]
-    tree_sets: int
-    convex_size: int
-    convex_samples: int
-    convex_ns: tuple[int, ...]
+    # Sizes and the linear instance were chosen on seed 900.
+    seed: Annotated[int, Seed()] = 600
+    # Instances of the linear and the convex family, and classes of the finite one.
+    draws: Annotated[int, Whole(32)] = 64
+    # ln N = ln 16 where something else varies.
+    log_n: Annotated[float, Real(above=0.69, below=100)] = 2.772588722239781
+    log_ns: Annotated[tuple[float, ...], Increasing(0, 100)] = (0.75, 1.5, 3, 6, 12)
+    bernoulli_samples: Annotated[tuple[int, ...], Wholes(16, at_least=3)] = (64, 256, 1024, 4096, 16384)
+    bernoulli_draws: Annotated[int, Whole(32)] = 4096
+    # ln 1/delta.
+    log_deltas: Annotated[tuple[float, ...], Increasing(0, 100)] = (0.7, 1.4, 2.8, 5.6, 11.2)
+    linear_samples: Annotated[tuple[int, ...], Wholes(1, at_least=3)] = (512, 1024, 2048, 4096, 8192)
+    linear_horizons: Annotated[tuple[int, ...], Wholes(1, at_least=3)] = (16, 32, 64, 128, 256)
+    # H where n or N varies, and n where H or N varies.
+    linear_horizon: Annotated[int, Whole(1)] = 32
+    linear_sample: Annotated[int, Whole(1)] = 4096
+    tree_length: Annotated[int, _summed_length] = 7
+    tree_samples: Annotated[tuple[int, ...], Wholes(1, at_least=3)] = (64, 128, 256, 512, 1024)
+    # n where |Pi| or N varies.
+    tree_sample: Annotated[int, Whole(1)] = 256
+    tree_models: Annotated[tuple[int, ...], Wholes(2, at_least=3)] = (2, 8, 32, 128, 512)
+    # Data sets for each class and n.
+    tree_sets: Annotated[int, Whole(1)] = 64
+    # d, and n >= 2 d.
+    convex_size: Annotated[int, Whole(1)] = 1024
+    convex_samples: Annotated[int, _compared_later] = 4096
+    convex_ns: Annotated[tuple[int, ...], Wholes(2, at_least=3)] = (4, 8, 16, 32, 64)
+
+    def __post_init__(self) -> None:
+        whole("convex_samples", self.convex_samples, 2 * self.convex_size)
+        if self.tree_sample not in self.tree_samples:
+            valid = f"one of tree_samples, {list(self.tree_samples)}"
+            raise ValueError(f"tree_sample: {self.tree_sample}; valid: {valid}")
 
 
-class Measured(NamedTuple):
+SCALES: Mapping[str, Mapping[str, Any]] = {
+    "cpu": {},
+    "paper": {
+        "draws": 512,
+        "bernoulli_samples": (64, 256, 1024, 4096, 16384, 65536),
+        "bernoulli_draws": 16384,
+        "linear_samples": (512, 1024, 2048, 4096, 8192, 16384),
+        "linear_horizons": (16, 32, 64, 128, 256, 512),
+        "tree_length": 8,
+        "tree_samples": (64, 128, 256, 512, 1024, 2048),
+        "tree_models": (2, 8, 32, 128, 512, 2048),
+        "tree_sets": 256,
+        "convex_size": 2048,
+        "convex_samples": 8192,
+        "convex_ns": (4, 8, 16, 32, 64, 128),
+    },
+}
+
+
+class Measurements(NamedTuple):
     """What was measured.
 
     Attributes:
+        settings: what was measured.
         sweeps: by name and axis.
         infinite: Bernoulli: whether KL is infinite; data sets x n.
         dimension: d of the linear instances.
-        spared: convex: whether Cov_N of the hull's model is 0 where the class's own fails; data sets x N.
+        spared: convex: whether Cov_N of the hull's model is 0 where the class's model fails; data sets x N.
     """
 
     settings: Settings
@@ -64,20 +117,20 @@ class Measured(NamedTuple):
     spared: Float[np.ndarray, "draws ns"]
 
 
-def measured(chosen: Settings, progress: Progress) -> Measured:
+def measure(settings: Settings, study: Study) -> Measurements:
     """All sweeps."""
     parts = 4
-    progress.update("families", 0, parts)
-    bernoulli, infinite = bernoulli_sweeps(chosen)
-    progress.update("families", 1, parts)
-    linear, dimension = linear_sweeps(chosen)
-    progress.update("families", 2, parts)
-    trees = tree_sweeps(chosen, progress)
-    progress.update("families", 3, parts)
-    convex, spared = convex_sweeps(chosen)
-    progress.update("families", 4, parts)
+    study.progress.update("families", 0, parts)
+    bernoulli, infinite = bernoulli_sweeps(settings)
+    study.progress.update("families", 1, parts)
+    linear, dimension = linear_sweeps(settings)
+    study.progress.update("families", 2, parts)
+    trees = tree_sweeps(settings, study.progress)
+    study.progress.update("families", 3, parts)
+    convex, spared = convex_sweeps(settings)
+    study.progress.update("families", 4, parts)
     every = [*bernoulli, *linear, *trees, *convex]
-    return Measured(chosen, {(s.name, s.axis): s for s in every}, infinite, dimension, spared)
+    return Measurements(settings, {(s.name, s.axis): s for s in every}, infinite, dimension, spared)
 
 
 def worst_probability(num_samples: int, log_n: float) -> float:
@@ -97,21 +150,21 @@ def worst_quantile(num_samples: int, log_n: float, log_delta: float) -> float:
     return max(failing, default=0.0)
 
 
-def bernoulli_sweeps(chosen: Settings) -> tuple[list[Sweep], Float[np.ndarray, "draws sizes"]]:
+def bernoulli_sweeps(settings: Settings) -> tuple[list[Sweep], Float[np.ndarray, "draws sizes"]]:
     """E Cov_N at the worst p*, against n; its worst quantile against n and against ln 1/delta."""
     covers, infinite = [], []
-    for n in chosen.bernoulli_samples:
-        instance = Bernoulli(worst_probability(n, chosen.log_n), n)
+    for n in settings.bernoulli_samples:
+        instance = Bernoulli(worst_probability(n, settings.log_n), n)
         fitted = instance.fit(
-            instance.sample(numpy_stream(chosen.seed, "mle", "Bernoulli", n), chosen.bernoulli_draws)
+            instance.sample(numpy_stream(settings.seed, "mle", "Bernoulli", n), settings.bernoulli_draws)
         )
-        covers.append(instance.coverage(fitted, chosen.log_n))
+        covers.append(instance.coverage(fitted, settings.log_n))
         infinite.append(np.isinf(instance.kl(fitted)))
-    samples, deltas = chosen.bernoulli_samples, chosen.log_deltas
+    samples, deltas = settings.bernoulli_samples, settings.log_deltas
     middle, tail = samples[len(samples) // 2], deltas[len(deltas) // 2]
-    by_n = [worst_quantile(n, chosen.log_n, tail) for n in samples]
-    by_delta = [worst_quantile(middle, chosen.log_n, each) for each in deltas]
-    at, name = f"N = {math.exp(chosen.log_n):g}", "Bernoulli"
+    by_n = [worst_quantile(n, settings.log_n, tail) for n in samples]
+    by_delta = [worst_quantile(middle, settings.log_n, each) for each in deltas]
+    at, name = f"N = {math.exp(settings.log_n):g}", "Bernoulli"
     return [
         Sweep(
             name,
@@ -138,44 +191,44 @@ def bernoulli_sweeps(chosen: Settings) -> tuple[list[Sweep], Float[np.ndarray, "
     ], columns(infinite)
 
 
-def linear_sweeps(chosen: Settings) -> tuple[list[Sweep], int]:
+def linear_sweeps(settings: Settings) -> tuple[list[Sweep], int]:
     """Cov_N against n, H (through sigma*^2) and ln N, with sqrt(sigma*^2/(n ln N)) + B^2/n drawn."""
-    name, at = "linear", f"N = {math.exp(chosen.log_n):g}"
-    log_n = np.array([chosen.log_n])
+    name, at = "linear", f"N = {math.exp(settings.log_n):g}"
+    log_n = np.array([settings.log_n])
 
     def bound(instance: HeavyTail, variance: float, log_n: np.ndarray) -> np.ndarray:
         n = instance.num_samples
         return np.sqrt(variance / (n * log_n)) + (instance.radius / 2) ** 2 / n
 
     against_n, by_n = [], []
-    for n in chosen.linear_samples:
-        instance = HeavyTail(chosen.linear_horizon, n)
-        coverage, variance = _linear(chosen, instance, log_n)
+    for n in settings.linear_samples:
+        instance = HeavyTail(settings.linear_horizon, n)
+        coverage, variance = _linear(settings, instance, log_n)
         against_n.append(coverage[:, 0])
         by_n.append(float(bound(instance, variance, log_n)[0]))
     against_h, by_h, variances = [], [], []
-    for horizon in chosen.linear_horizons:
-        instance = HeavyTail(horizon, chosen.linear_sample)
-        coverage, variance = _linear(chosen, instance, log_n)
+    for horizon in settings.linear_horizons:
+        instance = HeavyTail(horizon, settings.linear_sample)
+        coverage, variance = _linear(settings, instance, log_n)
         against_h.append(coverage[:, 0])
         by_h.append(float(bound(instance, variance, log_n)[0]))
         variances.append(variance)
-    instance = HeavyTail(chosen.linear_horizon, chosen.linear_sample)
-    log_ns = np.array(chosen.log_ns)
-    against_log_n, variance = _linear(chosen, instance, log_ns)
-    h, fixed = f"H = {chosen.linear_horizon}", f"n = {chosen.linear_sample}"
+    instance = HeavyTail(settings.linear_horizon, settings.linear_sample)
+    log_ns = np.array(settings.log_ns)
+    against_log_n, variance = _linear(settings, instance, log_ns)
+    h, fixed = f"H = {settings.linear_horizon}", f"n = {settings.linear_sample}"
     return [
         Sweep(
             name,
             "n",
             f"{h}, {at}",
-            chosen.linear_samples,
+            settings.linear_samples,
             (Rate("Cov_N", columns(against_n), -0.5, np.array(by_n)),),
         ),
         Sweep(
             name,
             "sigma*^2",
-            f"{fixed}, {at}, H = {chosen.linear_horizons[0]} to {chosen.linear_horizons[-1]}",
+            f"{fixed}, {at}, H = {settings.linear_horizons[0]} to {settings.linear_horizons[-1]}",
             shown(variances),
             (Rate("Cov_N", columns(against_h), 0.5, np.array(by_h)),),
         ),
@@ -183,13 +236,13 @@ def linear_sweeps(chosen: Settings) -> tuple[list[Sweep], int]:
             name,
             "ln N",
             f"{h}, {fixed}",
-            chosen.log_ns,
+            settings.log_ns,
             (Rate("Cov_N", against_log_n, -0.5, bound(instance, variance, log_ns)),),
         ),
     ], instance.features.dimension
 
 
-def tree_sweeps(chosen: Settings, progress: Progress) -> list[Sweep]:
+def tree_sweeps(settings: Settings, progress: Progress) -> list[Sweep]:
     """Cov_N of the best of a random finite class against n, ln |Pi| and ln N, for the worst share of
     disturbed prefixes at each size; a draw is a class, with the mean over its data sets.
 
@@ -197,42 +250,42 @@ def tree_sweeps(chosen: Settings, progress: Progress) -> list[Sweep]:
     Hellinger's: with probability 1 - delta, D_H^2 <= ln(|Pi|/delta)/n, so that
     E Cov_N <= 2N/(sqrt N - 1)^2 (ln |Pi| + 1)/n.
     """
-    levels = np.array([chosen.log_n, *chosen.log_ns])
-    models, samples = chosen.tree_models, chosen.tree_samples
-    family = RandomTrees(chosen.tree_length, models[-1])
-    every = np.empty((chosen.draws, len(samples), len(models), len(levels), len(family.shares)))
-    for draw in range(chosen.draws):
-        progress.update("classes", draw, chosen.draws)
-        rng = numpy_stream(chosen.seed, "mle", "trees", draw)
+    levels = np.array([settings.log_n, *settings.log_ns])
+    models, samples = settings.tree_models, settings.tree_samples
+    family = RandomTrees(settings.tree_length, models[-1])
+    every = np.empty((settings.draws, len(samples), len(models), len(levels), len(family.shares)))
+    for draw in range(settings.draws):
+        progress.update("classes", draw, settings.draws)
+        rng = numpy_stream(settings.seed, "mle", "trees", draw)
         classes = family.sample_classes(rng)
         star = np.exp(classes[0, 0])
-        counts = [rng.multinomial(n, star / star.sum(), chosen.tree_sets).T.astype(float) for n in samples]
+        counts = [rng.multinomial(n, star / star.sum(), settings.tree_sets).T.astype(float) for n in samples]
         for share, log_probs in enumerate(classes):
             coverage = family.coverage(log_probs, levels)
             for column in range(len(samples)):
                 for row, size in enumerate(models):
                     best = best_of_class(log_probs[:size], counts[column])
                     every[draw, column, row, :, share] = coverage[best].mean(axis=0)
-    progress.update("classes", chosen.draws, chosen.draws)
+    progress.update("classes", settings.draws, settings.draws)
     worst = np.argmax(every[::2].mean(axis=0), axis=-1)[None, ..., None]
-    found = np.take_along_axis(every[1::2], worst, axis=-1)[..., 0]
-    at = samples.index(chosen.tree_sample)
+    covered = np.take_along_axis(every[1::2], worst, axis=-1)[..., 0]
+    at = samples.index(settings.tree_sample)
     log_sizes = np.log(np.array(models, float))
 
     def bound(n: np.ndarray, log_size: np.ndarray, log_n: np.ndarray) -> np.ndarray:
         root = np.exp(log_n / 2)
         return np.asarray(2 * root**2 / (root - 1) ** 2 * (log_size + 1) / n)
 
-    here = np.array([chosen.log_n])
-    name, level = "finite class", f"N = {math.exp(chosen.log_n):g}"
-    largest, fixed = f"|Pi| = {models[-1]}, worst share", f"n = {chosen.tree_sample}"
+    here = np.array([settings.log_n])
+    name, level = "finite class", f"N = {math.exp(settings.log_n):g}"
+    largest, fixed = f"|Pi| = {models[-1]}, worst share", f"n = {settings.tree_sample}"
     return [
         Sweep(
             name,
             "n",
             f"{largest}, {level}",
             samples,
-            (Rate("Cov_N", found[:, :, -1, 0], -1.0, bound(np.array(samples), log_sizes[-1:], here)),),
+            (Rate("Cov_N", covered[:, :, -1, 0], -1.0, bound(np.array(samples), log_sizes[-1:], here)),),
         ),
         Sweep(
             name,
@@ -241,7 +294,10 @@ def tree_sweeps(chosen: Settings, progress: Progress) -> list[Sweep]:
             shown(log_sizes),
             (
                 Rate(
-                    "Cov_N", found[:, at, :, 0], None, bound(np.array([chosen.tree_sample]), log_sizes, here)
+                    "Cov_N",
+                    covered[:, at, :, 0],
+                    None,
+                    bound(np.array([settings.tree_sample]), log_sizes, here),
                 ),
             ),
         ),
@@ -249,29 +305,29 @@ def tree_sweeps(chosen: Settings, progress: Progress) -> list[Sweep]:
             name,
             "ln N",
             f"{largest}, {fixed}",
-            chosen.log_ns,
+            settings.log_ns,
             (
                 Rate(
                     "Cov_N",
-                    found[:, at, -1, 1:],
+                    covered[:, at, -1, 1:],
                     -1.0,
-                    bound(np.array([chosen.tree_sample]), log_sizes[-1:], np.array(chosen.log_ns)),
+                    bound(np.array([settings.tree_sample]), log_sizes[-1:], np.array(settings.log_ns)),
                 ),
             ),
         ),
     ]
 
 
-def convex_sweeps(chosen: Settings) -> tuple[list[Sweep], Float[np.ndarray, "draws ns"]]:
+def convex_sweeps(settings: Settings) -> tuple[list[Sweep], Float[np.ndarray, "draws ns"]]:
     """The fine-rate class and its convex hull, each at the hidden mass that is worst for it, against N."""
-    d, samples = chosen.convex_size, chosen.convex_samples
-    ns = np.array(chosen.convex_ns)
+    d, samples = settings.convex_size, settings.convex_samples
+    ns = np.array(settings.convex_ns)
     finite, hull, spared = [], [], []
-    for each in chosen.convex_ns:
+    for n in settings.convex_ns:
         for rarer in (False, True):
-            instance = FineRate(d, samples, math.log(each), rarer=rarer)
-            rng = numpy_stream(chosen.seed, "mle", "convex", each, int(rarer))
-            data = instance.sample(rng, chosen.draws)
+            instance = FineRate(d, samples, math.log(n), rarer=rarer)
+            rng = numpy_stream(settings.seed, "mle", "convex", n, int(rarer))
+            data = instance.sample(rng, settings.draws)
             of_hull = instance.coverage(instance.hull_weight(data))
             if rarer:
                 hull.append(of_hull)
@@ -292,17 +348,17 @@ def convex_sweeps(chosen: Settings) -> tuple[list[Sweep], Float[np.ndarray, "dra
             name,
             "N",
             fixed,
-            chosen.convex_ns,
+            settings.convex_ns,
             (Rate("hull: Cov_N", columns(hull), -1.0, d / (samples * ns) + 1 / samples),),
         ),
     ], columns(spared)
 
 
 def _linear(
-    chosen: Settings, instance: HeavyTail, log_n: Float[np.ndarray, " n"]
+    settings: Settings, instance: HeavyTail, log_n: Float[np.ndarray, " n"]
 ) -> tuple[Float[np.ndarray, "draws n"], float]:
-    rng = numpy_stream(chosen.seed, "mle", "linear", instance.length, instance.num_samples)
-    star = instance.parameters(rng, chosen.draws)
+    rng = numpy_stream(settings.seed, "mle", "linear", instance.length, instance.num_samples)
+    star = instance.parameters(rng, settings.draws)
     data = instance.sample(rng, star)
     fitted = fit_logistic_on_ball(data.ones, data.trials, instance.radius).log_odds
     return instance.coverage(star, fitted, log_n), float(instance.variance(star).mean())

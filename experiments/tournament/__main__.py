@@ -1,6 +1,9 @@
-"""Run of `python -m experiments.tournament`."""
+"""python -m experiments.tournament"""
 
-from experiments.tournament import main
+from covlab.claims.claim import command
+from experiments.tournament import CLAIM
+
+main = command(CLAIM)
 
 if __name__ == "__main__":
     main()

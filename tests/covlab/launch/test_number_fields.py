@@ -23,39 +23,11 @@ import pytest
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
+from covlab.claims.running import claims
 from covlab.claims.settings import read
 from covlab.launch.build import build, make
 from covlab.launch.schema import schema
-from experiments import (
-    compare,
-    dco,
-    decode,
-    early_warning,
-    evaluate,
-    exploration,
-    figure1,
-    figure2,
-    mle_horizon,
-    mle_lower_bounds,
-    mle_rates,
-    optimizers_graph,
-    path_star,
-    rl_from_checkpoint,
-    rl_pass_at_k,
-    select,
-    show,
-    vgb_dyck,
-)
-from experiments.best_of_n import measure as best_of_n_measure
-from experiments.coverage_bounds import measure as coverage_bounds_measure
-from experiments.pessimism import finite_sets as pessimism_measure
-from experiments.sgd_coordinates.measure import Settings as SGDCoordinates
-from experiments.sgd_horizon.measure import Settings as SGDHorizon
-from experiments.token_sgd.measure import Settings as TokenSGD
-from experiments.tournament import measure as tournament_study
-from experiments.truncated_distillation.measure import Settings as TruncatedDistillation
-from experiments.vgb_delay.measure import Settings as VGBDelay
-from experiments.vgb_perturbation.measure import Settings as VGBPerturbation
+from experiments import compare, decode, evaluate, select, show
 
 CONF = Path(str(importlib.resources.files("conf")))
 TRIED = (-1, 0, math.nan, math.inf, True, "a")
@@ -200,65 +172,48 @@ def test_the_run_s_own_numbers_are_checked(compose_config: Callable[..., DictCon
     assert accepted(config, build, phase) == {"phases.first.steps": [0]}
 
 
-def figure1_check(config: DictConfig) -> None:
-    """`figure1`'s own check of a configuration whose run is in order."""
-    figure1._check(config, build(config))
-
-
-def of_rates(config: DictConfig) -> None:
-    """`optimizers_graph`'s checks of its own settings."""
-    optimizers_graph.check_rates(config, optimizers_graph.cells_of(config))
-
-
+CLAIMS = claims()
 SHARED = {"group", "hydra", "name", "root", "scale", "tracking"}
-TRAINED: dict[str, tuple[Callable[[Any], Any], set[str], set[str]]] = {
-    "dco": (dco._check, {"early"}, set()),
-    "early_warning": (
-        early_warning.settings_of,
-        {"truth", "candidates", "judged", "rate", "resamples"},
-        set(),
-    ),
-    "exploration": (exploration.check_settings, {"pool", "ks", "coverage_n"}, set()),
-    "figure1": (figure1_check, {"tournament", "blindness_examples"}, set()),
-    "figure2": (figure2._check, {"horizons", "n", "branching_examples", "branching_checkpoints"}, set()),
+TRAINED: dict[str, tuple[set[str], set[str]]] = {
+    "dco": ({"early"}, set()),
+    "early_warning": ({"truth", "candidates", "judged", "rate", "resamples"}, set()),
+    "exploration": ({"pool", "ks", "coverage_n"}, set()),
+    "figure1": ({"tournament", "blindness_examples"}, set()),
+    "figure2": ({"horizons", "n", "branching_examples", "branching_checkpoints"}, set()),
     "optimizers_graph": (
-        of_rates,
         {"learning_rates", "tune", "tuning_seeds", "tuning_seed", "levels", "n", "pass_n"},
         {"tuning_seed"},
     ),
-    "path_star": (path_star._check, {"factor", "fresh_examples", "fresh_checkpoints"}, set()),
-    "pessimism": (pessimism_measure.settings, {"tabular", "pools"}, {"tabular.seed"}),
-    "rl_from_checkpoint": (
-        rl_from_checkpoint._check,
-        {"starts", "coverage_n", "tournament"},
-        {"starts"},
-    ),
-    "rl_pass_at_k": (rl_pass_at_k._check, {"small_k", "large_k"}, set()),
-    "vgb_dyck": (vgb_dyck._check, {"sweep", "trees", "margin"}, {"margin", "trees.errors"}),
+    "path_star": ({"factor", "fresh_examples", "fresh_checkpoints"}, set()),
+    "pessimism": ({"tabular", "pools"}, {"tabular.seed"}),
+    "rl_from_checkpoint": ({"starts", "coverage_n", "tournament"}, {"starts"}),
+    "rl_pass_at_k": ({"small_k", "large_k"}, set()),
+    "vgb_dyck": ({"sweep", "trees", "margin"}, {"margin", "trees.errors"}),
 }
-"""Of a claim that trains: what checks its own settings, which those are, and of which 0 is a value."""
-DIRECT: dict[str, tuple[Callable[[Any], Any], set[str]]] = {
-    "best_of_n": (functools.partial(read, best_of_n_measure.Settings), {"seed"}),
-    "coverage_bounds": (coverage_bounds_measure.settings, {"seed"}),
-    "mle_horizon": (mle_horizon.settings, {"seed"}),
-    "mle_lower_bounds": (mle_lower_bounds.settings, {"seed"}),
-    "mle_rates": (mle_rates.settings, {"seed"}),
-    "sgd_coordinates": (functools.partial(read, SGDCoordinates), {"seed", "tuning_seed"}),
-    "sgd_horizon": (functools.partial(read, SGDHorizon), {"seed", "tuning_seed"}),
-    "token_sgd": (functools.partial(read, TokenSGD), {"seed", "tuning_seed"}),
-    "tournament": (tournament_study.settings, {"seed", "a"}),
-    "truncated_distillation": (functools.partial(read, TruncatedDistillation), {"seed", "tuning_seed"}),
-    "vgb_delay": (functools.partial(read, VGBDelay), {"seed"}),
-    "vgb_perturbation": (functools.partial(read, VGBPerturbation), {"seed"}),
+"""Of a claim that trains: its settings that hold numbers, and of which 0 is a value."""
+DIRECT: dict[str, set[str]] = {
+    "best_of_n": {"seed"},
+    "coverage_bounds": {"seed"},
+    "mle_horizon": {"seed"},
+    "mle_lower_bounds": {"seed"},
+    "mle_rates": {"seed"},
+    "sgd_coordinates": {"seed", "tuning_seed"},
+    "sgd_horizon": {"seed", "tuning_seed"},
+    "token_sgd": {"seed", "tuning_seed"},
+    "tournament": {"seed", "a"},
+    "truncated_distillation": {"seed", "tuning_seed"},
+    "vgb_delay": {"seed"},
+    "vgb_perturbation": {"seed"},
 }
-"""Of a claim that trains nothing: what makes its settings, and of which 0 is a value."""
+"""Of a claim that trains nothing: the settings of which 0 is a value."""
 
 
 @pytest.mark.parametrize("claim", sorted(TRAINED))
 def test_the_own_settings_of_a_claim_that_trains(
     claim: str, compose_config: Callable[..., DictConfig]
 ) -> None:
-    judge, own, zeros = TRAINED[claim]
+    own, zeros = TRAINED[claim]
+    judge = functools.partial(read, CLAIMS[claim].settings)
     config = compose_config(claim)
     tree: Any = OmegaConf.to_container(config, resolve=True)
     paths = [*leaves({key: tree[key] for key in own})]
@@ -270,7 +225,8 @@ def test_the_own_settings_of_a_claim_that_trains(
 def test_the_settings_of_a_claim_that_trains_nothing(
     claim: str, compose_config: Callable[..., DictConfig]
 ) -> None:
-    judge, zeros = DIRECT[claim]
+    judge = functools.partial(read, CLAIMS[claim].settings)
+    zeros = DIRECT[claim]
     config = compose_config(claim)
     tree: Any = OmegaConf.to_container(config, resolve=True)
     paths = [*leaves({key: value for key, value in tree.items() if key not in SHARED})]

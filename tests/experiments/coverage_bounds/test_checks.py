@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 from oracles.known_checks import Known, agree, decides, power, turned
 
-from experiments.coverage_bounds import checks
-from experiments.coverage_bounds.measure import Measurements, Sides
+from experiments.coverage_bounds.checks import checks
+from experiments.coverage_bounds.measure import Measurements
+from theory.coverage_laws import Sides
 
 SIZES = (8, 16)
 INEQUALITIES = {
@@ -131,14 +132,14 @@ def informative(name: str) -> Any:
     return at
 
 
-def longer(found: Measurements) -> Measurements:
+def longer(results: Measurements) -> Measurements:
     """A shorter horizon before the others, so that the longest one is neither the second nor the first."""
-    sizes = {**found.settings.sizes, "rare prompts": (4, *SIZES), "switch": (4, *SIZES)}
+    sizes = {**results.settings.sizes, "rare prompts": (4, *SIZES), "switch": (4, *SIZES)}
     wider = {
         key: np.concatenate([each[:, :1], each], axis=1) if key[0] in FACTORS else each
-        for key, each in found.growth.items()
+        for key, each in results.growth.items()
     }
-    return dataclasses.replace(found, settings=SimpleNamespace(seed=1, sizes=sizes), growth=wider)
+    return dataclasses.replace(results, settings=SimpleNamespace(seed=1, sizes=sizes), growth=wider)
 
 
 def of_growth(family: str) -> dict[str, Known]:

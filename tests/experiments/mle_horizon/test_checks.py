@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from oracles.known_checks import Known, agree, decides, power, turned
 
-from experiments.mle_horizon import Measured, Settings, checks, swept
+from experiments.mle_horizon.checks import checks
+from experiments.mle_horizon.measure import Measurements, Settings, swept
 
 HORIZONS, SAMPLES, DRAWS = (8, 16), 4, 8
 SURE = 1 / (1 + np.exp(-2.0))
@@ -25,8 +26,8 @@ def kl(missing: tuple[tuple[int, int], tuple[int, int]]) -> np.ndarray:
     return REACHED * np.where(short, 0.999, 1.0)
 
 
-RIGHT = Measured(
-    Settings(HORIZONS, SAMPLES, log(16), 3, DRAWS),
+RIGHT = Measurements(
+    Settings(HORIZONS, SAMPLES, n=16, seed=3, draws=DRAWS),
     # At theta* = -1 seven of 8 reach it at the longer H, at +1 six of 8 at the shorter one.
     kl(((0, 1), (2, 0))),
     np.tile([[0.1, 0.1]], (2, DRAWS, 1)),
@@ -35,15 +36,15 @@ RIGHT = Measured(
 PROBABILITY = "probability that KL >= .1639 H/n, least over H, larger of the two theta*"
 
 
-def steep(value: float) -> Measured:
+def steep(value: float) -> Measurements:
     return RIGHT._replace(kl=np.stack([power(HORIZONS, value, 0.3, DRAWS)] * 2))
 
 
-def covered(value: float) -> Measured:
+def covered(value: float) -> Measurements:
     return RIGHT._replace(coverage=np.stack([power(HORIZONS, value, 0.1, DRAWS)] * 2))
 
 
-def share_of_bound(value: float) -> Measured:
+def share_of_bound(value: float) -> Measurements:
     coverage = np.full((2, DRAWS, 2), 0.01)
     coverage[1, 3, 0] = value / (2 * SAMPLES)
     return RIGHT._replace(coverage=coverage)
@@ -107,8 +108,8 @@ def test_probability_at_the_worst_horizon_for_the_better_truth(
 
 def test_data_sets_a_rounding_error_short_count_as_reaching() -> None:
     for short, measured in ((1e-10, 1.0), (1e-8, 0.0)):
-        found = RIGHT._replace(kl=kl(((0, 0), (0, 0))) * (1 - short))
-        assert next(each.measured for each in checks(found) if each.name == PROBABILITY) == measured
+        results = RIGHT._replace(kl=kl(((0, 0), (0, 0))) * (1 - short))
+        assert next(each.measured for each in checks(results) if each.name == PROBABILITY) == measured
 
 
 def test_every_check_but_the_constant_is_turned() -> None:
@@ -116,8 +117,8 @@ def test_every_check_but_the_constant_is_turned() -> None:
 
 
 def test_the_bound_on_coverage_is_that_of_the_samples() -> None:
-    found = RIGHT._replace(settings=dataclasses.replace(RIGHT.settings, samples=8))
-    named = {each.name: each for each in checks(found)}
+    results = RIGHT._replace(settings=dataclasses.replace(RIGHT.settings, samples=8))
+    named = {each.name: each for each in checks(results)}
     assert named["Cov_N over 1/(2n), largest over all data sets"].measured == pytest.approx(1.6)
 
 

@@ -16,8 +16,8 @@ from oracles.known_checks import Known, agree, decides, power, turned
 
 from covlab.claims.sweeps import Sweep
 from covlab.report.rates import Rate
-from experiments.mle_lower_bounds import checks
-from experiments.mle_lower_bounds.measure import Measured
+from experiments.mle_lower_bounds.checks import checks
+from experiments.mle_lower_bounds.measure import Measurements
 
 SIZES = (8, 16)
 SLOPES = {
@@ -45,7 +45,7 @@ def rate(key: tuple[str, str]) -> Rate:
     return Rate("", values, None, bound)
 
 
-RIGHT = Measured(
+RIGHT = Measurements(
     SimpleNamespace(seed=3),  # type: ignore[arg-type]
     {key: Sweep(key[0], key[1], "", SIZES, (rate(key),)) for key in SLOPES},
     [np.array([True] * 9), np.array([True] * 10)],
@@ -55,7 +55,7 @@ RIGHT = Measured(
 )
 
 
-def put(key: tuple[str, str], new: Rate) -> Measured:
+def put(key: tuple[str, str], new: Rate) -> Measurements:
     return RIGHT._replace(sweeps={**RIGHT.sweeps, key: RIGHT.sweeps[key]._replace(rates=(new,))})
 
 
@@ -65,7 +65,7 @@ def exponents(name: str) -> dict[str, Known]:
         if key[0] == name:
             ends = (slope - log2(SPREAD), slope + log2(SPREAD))
 
-            def at(value: float, key: tuple[str, str] = key) -> Measured:
+            def at(value: float, key: tuple[str, str] = key) -> Measurements:
                 return put(key, Rate("", power(SIZES, value, 0.1), None, np.ones(2)))
 
             text = f"{name}: exponent of Cov_N in {key[1]}"
@@ -145,8 +145,8 @@ def test_the_share_of_the_bound_is_the_largest_over_the_axes(axis: str) -> None:
 
 
 def test_the_share_of_the_bound_is_the_one_with_the_largest_upper_end() -> None:
-    found = put(("variance", "n"), Rate("", np.array([[0.0, 1.0], [4.0, 1.0]]), None, np.array([4.0, 4.0])))
-    (check,) = (each for each in checks(found) if each.name == LARGEST)
+    results = put(("variance", "n"), Rate("", np.array([[0.0, 1.0], [4.0, 1.0]]), None, np.array([4.0, 4.0])))
+    (check,) = (each for each in checks(results) if each.name == LARGEST)
     assert (check.measured, check.interval, check.passed) == (0.5, (0.0, 1.0), True)
 
 

@@ -15,8 +15,8 @@ from oracles.known_checks import Known, agree, decides, power, turned
 
 from covlab.claims.sweeps import Sweep, least_share, share_of_bound
 from covlab.report.rates import Rate
-from experiments.mle_rates import checks
-from experiments.mle_rates.measure import Measured
+from experiments.mle_rates.checks import checks
+from experiments.mle_rates.measure import Measurements
 from metrics import Interval
 
 SIZES = (8, 16)
@@ -44,7 +44,7 @@ RATES = {
     ("convex hull", "ln N"): (rate(-1.05),),
     ("convex hull", "N"): (rate(-0.95, 0.58),),
 }
-RIGHT = Measured(
+RIGHT = Measurements(
     SimpleNamespace(seed=3, linear_samples=(32, 64)),  # type: ignore[arg-type]
     {key: Sweep(key[0], key[1], "", SIZES, rates) for key, rates in RATES.items()},
     # 31 and 30 of 32 data sets; 40 and 39 of 40.
@@ -54,7 +54,7 @@ RIGHT = Measured(
 )
 
 
-def put(key: tuple[str, str], index: int, new: Rate) -> Measured:
+def put(key: tuple[str, str], index: int, new: Rate) -> Measurements:
     rates = list(RIGHT.sweeps[key].rates)
     rates[index] = new
     return RIGHT._replace(sweeps={**RIGHT.sweeps, key: RIGHT.sweeps[key]._replace(rates=tuple(rates))})
@@ -62,14 +62,14 @@ def put(key: tuple[str, str], index: int, new: Rate) -> Measured:
 
 def share(name: str, axis: str, index: int = 0) -> Known:
     """The mean is 1.01/1.02 of the larger draw, the least 1/1.02 of it."""
-    found = {
+    shares = {
         key: np.asarray(each[-1].values / each[-1].bound)
         for key, each in RATES.items()
         if each[-1].bound is not None
     }
-    top = float(found[name, axis].max())
+    top = float(shares[name, axis].max())
 
-    def at(value: float) -> Measured:
+    def at(value: float) -> Measurements:
         return put(
             (name, axis),
             index,
@@ -105,11 +105,11 @@ def near(
 
 # Clopper and Pearson: k of n has the lower end p with P[Binomial(n, p) >= k] = 1/40. For n - 1 of n that is
 # n p^(n-1) - (n-1) p^n; the upper end of n - 1 is the n-th root of 39/40.
-def infinite(of: tuple[int, int]) -> Measured:
+def infinite(of: tuple[int, int]) -> Measurements:
     return RIGHT._replace(infinite=np.arange(of[1])[:, None] < np.array([of[1], of[0]]))
 
 
-def spared(of: tuple[int, int]) -> Measured:
+def spared(of: tuple[int, int]) -> Measurements:
     return RIGHT._replace(spared=np.arange(of[1])[:, None] < np.array([of[1], of[0]]))
 
 
@@ -192,8 +192,8 @@ def test_every_check_is_turned() -> None:
 
 
 def test_a_rate_of_which_nothing_was_seen_passes_no_exponent() -> None:
-    found = put(("linear", "n"), 0, RATES["linear", "n"][0]._replace(values=np.zeros((2, 2))))
-    named = {check.name: check for check in checks(found)}
+    results = put(("linear", "n"), 0, RATES["linear", "n"][0]._replace(values=np.zeros((2, 2))))
+    named = {check.name: check for check in checks(results)}
     assert (named["linear: exponent in n"].measured, named["linear: exponent in n"].passed) == (None, False)
 
 
