@@ -53,7 +53,7 @@ from experiments import (
 from experiments.best_of_n import measure as best_of_n_measure
 from experiments.coverage_bounds import measure as coverage_bounds_measure
 from experiments.pessimism import finite_sets as pessimism_measure
-from experiments.tournament import measure as tournament_study
+from experiments.tournament import measure as tournament_measure
 from experiments.vgb_delay import measure as vgb_delay_measure
 
 CONF = Path(str(importlib.resources.files("conf")))
@@ -245,7 +245,7 @@ DIRECT: dict[str, tuple[Callable[[Any], Any], set[str]]] = {
     "sgd_coordinates": (sgd_horizon.settings, {"seed", "tuning_seed"}),
     "sgd_horizon": (sgd_horizon.settings, {"seed", "tuning_seed"}),
     "token_sgd": (token_sgd.settings, {"seed", "tuning_seed"}),
-    "tournament": (tournament_study.settings, {"seed", "a"}),
+    "tournament": (lambda config: read(tournament_measure.Settings, config), {"seed", "a"}),
     "truncated_distillation": (truncated_distillation.settings, {"seed", "tuning_seed"}),
     "vgb_delay": (vgb_delay_measure.settings, {"seed"}),
     "vgb_perturbation": (vgb_perturbation.settings, {"seed"}),
