@@ -31,10 +31,9 @@ from covlab.launch.cli import command
 from covlab.launch.healthy import chosen_seeds, left_out_line, require_living
 from covlab.launch.run_names import COMMON
 from covlab.launch.runtime import configure
-from covlab.launch.trained import TrainedRun, open_run
+from covlab.launch.trained import TrainedRun, open_run, over_seeds
 from covlab.report.tables import print_table
 from decoding import Decoder, ModelPolicy
-from experiments.evaluate import over_seeds
 from metrics import Interval, name_of_n, pass_at_n_unbiased
 from metrics.answers import Answers, summaries
 from metrics.evaluators import HeldOut, make_held_out

@@ -26,7 +26,7 @@ import jax
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from covlab.launch import trained as asking
+from covlab.launch import trained
 from covlab.launch.build import plain
 from covlab.launch.cli import command
 from covlab.launch.healthy import chosen_seeds, left_out_line, require_living
@@ -34,21 +34,20 @@ from covlab.launch.overlap import among
 from covlab.launch.run_names import COMMON
 from covlab.launch.runtime import configure
 from covlab.launch.settings import EvaluationSettings
+from covlab.launch.trained import Measured, over_seeds
 from covlab.report.tables import print_table
-from metrics import Interval, mean_interval, name_of_n
+from metrics import Interval, name_of_n
 from metrics.evaluators import DistributionEvaluator, HeldOut, SamplingEvaluator
 from tasks import check_seed
 from tasks.checks import whole
 from tracking import LoadError, load_log_probs
 from tracking.atomic import atomic_write
 
-Measured = dict[str, dict[str, Interval]]
-"""Metric -> class ("" for the mixture) -> estimate and interval."""
 Bounds = dict[str, dict[float, float]]
 """Name of the bound -> N -> its value for the mixture."""
 
 
-def settings_of(config: DictConfig, run: asking.TrainedRun, phase: str) -> EvaluationSettings:
+def settings_of(config: DictConfig, run: trained.TrainedRun, phase: str) -> EvaluationSettings:
     """The run's own evaluation settings with what the command line replaces.
 
     Raises:
@@ -94,7 +93,7 @@ class Result:
         return f"{self.phase}:{self.step}"
 
 
-def measure(config: DictConfig, run: asking.TrainedRun) -> list[Result]:
+def measure(config: DictConfig, run: trained.TrainedRun) -> list[Result]:
     """Everything that `config` (conf/evaluate.yaml) asks of `run`, checkpoint by checkpoint.
 
     Raises:
@@ -111,7 +110,7 @@ def measure(config: DictConfig, run: asking.TrainedRun) -> list[Result]:
         evaluators = settings.evaluators()
         held_out = settings.held_out(run.task(phase, overrides), "asked")
         repeated = _repeated_prompts(run, phase, held_out)
-        scorer = asking.make_scorer(run.setup.model, evaluators, held_out)
+        scorer = trained.make_scorer(run.setup.model, evaluators, held_out)
         for _, step in members:
             alive = run.living_seeds(phase, step)
             params = run.parameters(phase, step)
@@ -120,14 +119,14 @@ def measure(config: DictConfig, run: asking.TrainedRun) -> list[Result]:
                 index = run.setup.seeds.index(seed)
                 scores = scorer(jax.tree.map(operator.itemgetter(index), params))
                 seeds[seed] = measure_seed(scores, held_out, evaluators)
-                limits[seed] = asking.bounds(scores["distribution"], held_out, settings.coverage_ns)
+                limits[seed] = trained.bounds(scores["distribution"], held_out, settings.coverage_ns)
             diverged = tuple(seed for seed in asked if seed not in alive)
             found.append(Result(phase, step, seeds, limits, diverged, run.digest(phase, step), repeated))
     return found
 
 
 def _with_living_seeds(
-    run: asking.TrainedRun, checkpoints: Sequence[tuple[str, int]], asked: Sequence[int]
+    run: trained.TrainedRun, checkpoints: Sequence[tuple[str, int]], asked: Sequence[int]
 ) -> list[tuple[str, int]]:
     """The checkpoints at which one of the seeds had not diverged; the others are named.
 
@@ -142,7 +141,7 @@ def _with_living_seeds(
     return [place for place in checkpoints if living[place]]
 
 
-def _repeated_prompts(run: asking.TrainedRun, phase: str, held_out: HeldOut) -> int:
+def _repeated_prompts(run: trained.TrainedRun, phase: str, held_out: HeldOut) -> int:
     """Number of prompts that are in the held-out set that the run evaluated this phase on; a line says it."""
     name = f"{phase}_held_out"
     try:
@@ -158,20 +157,20 @@ def _repeated_prompts(run: asking.TrainedRun, phase: str, held_out: HeldOut) -> 
 
 
 def measure_seed(
-    scores: Mapping[str, asking.Scores], held_out: HeldOut, evaluators: Sequence[Any]
+    scores: Mapping[str, trained.Scores], held_out: HeldOut, evaluators: Sequence[Any]
 ) -> Measured:
     """All metrics of one seed, with intervals over held-out prompts."""
     found: Measured = {}
     for evaluator in evaluators:
         arrays = scores[evaluator.name]
         if isinstance(evaluator, DistributionEvaluator):
-            values = asking.exact_values(arrays, held_out, evaluator)
+            values = trained.exact_values(arrays, held_out, evaluator)
         elif isinstance(evaluator, SamplingEvaluator):
-            values = asking.sampled_values(arrays, evaluator.num_samples, evaluator.pass_ns)
+            values = trained.sampled_values(arrays, evaluator.num_samples, evaluator.pass_ns)
         else:
             found |= reduced(evaluator.reduce(dict(arrays), held_out), held_out.task.groups)
             continue
-        found |= {name: asking.intervals(array, name, held_out) for name, array in values}
+        found |= {name: trained.intervals(array, name, held_out) for name, array in values}
     return found
 
 
@@ -184,24 +183,6 @@ def reduced(values: Iterable[tuple[str, float]], classes: Sequence[str]) -> Meas
         key = (rest, group) if group in classes else (name, "")
         found.setdefault(key[0], {})[key[1]] = Interval(value, math.nan, math.nan)
     return found
-
-
-def over_seeds(measured: Mapping[int, Measured]) -> Measured:
-    """The mean over seeds with Student's interval over them; of one seed, its own interval over prompts."""
-    tables = list(measured.values())
-    if len(tables) == 1:
-        return tables[0]
-    return {
-        name: {group: _over([t[name][group] for t in tables]) for group in tables[0][name]}
-        for name in tables[0]
-    }
-
-
-def _over(values: Sequence[Interval]) -> Interval:
-    estimates = np.array([value.estimate for value in values])
-    if not np.isfinite(estimates).all():
-        return Interval(float(estimates.mean()), math.nan, math.nan)
-    return mean_interval(estimates)
 
 
 def document(config: DictConfig, results: Sequence[Result]) -> dict[str, Any]:
@@ -308,7 +289,7 @@ def evaluate(config: DictConfig) -> int:
     configure()
     if config.run is None:
         raise ValueError("run: none is named; valid: run=<run directory>, as runs/train/demo")
-    run = asking.open_run(config.run)
+    run = trained.open_run(config.run)
     if any(phase.objective.needs_rewards for phase in run.setup.phases):
         raise ValueError(f"run: {config.run}: holds a value function; valid: a run of experiments.train")
     whole("num_samples", config.num_samples)

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 
 from covlab.launch.base_model import rl_config
 from covlab.launch.cli import command
-from experiments.train import train
+from covlab.launch.runs import train
 
 
 def train_rl(config: DictConfig) -> int:

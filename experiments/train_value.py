@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from covlab.launch.base_model import value_config
 from covlab.launch.cli import command
-from experiments.train import train
+from covlab.launch.runs import train
 
 
 def train_value(config: DictConfig) -> int:

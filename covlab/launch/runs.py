@@ -7,19 +7,23 @@ import dataclasses
 import errno
 import os
 import re
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from covlab.launch.base_model import base_parameters, same_base
 from covlab.launch.build import Setup, build, make, plain
+from covlab.launch.cli import StopRequest
 from covlab.launch.longer import longer
 from covlab.launch.overlap import note_overlap
 from covlab.launch.processes import order
-from covlab.launch.run_names import VOLATILE
+from covlab.launch.run_names import VOLATILE, run_path
+from covlab.launch.runtime import configure
 from covlab.launch.settings import TrackingSettings
 from tracking import Progress, RunDirectory, RunSink, load_run, read_status
 from tracking.wandb_mirror import WandbMirror, check_run_id
@@ -136,6 +140,22 @@ def train_run(
             if tracking.figures and outcome.stopped is None:
                 sink.images(draw_figures(path))
         return _finish(directory, outcome, path, began)
+
+
+def train(config: DictConfig) -> int:
+    """Train one configuration as a command.
+
+    Returns:
+        The exit status: 0 if all seeds are complete, 1 if a seed diverged, 130 after a signal.
+    """
+    configure(config.seeds if isinstance(config.seeds, int) else 1, config.devices, config.data_parallel)
+    path = run_path(config, HydraConfig.get().overrides.task)
+    finished = train_run(config, path, StopRequest().install())
+    if finished.state == "complete" and not finished.reason:
+        print(f"{path}: complete in {finished.wall_seconds:.0f} s")
+        return 0
+    print(f"{path}: {finished.state}: {finished.reason}", file=sys.stderr)
+    return 130 if finished.state == "stopped" else 1
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from metrics import (
     cross_entropy,
     hellinger_bound,
     kl,
+    mean_interval,
     name_of_n,
     pass_at_n,
     pass_at_n_unbiased,
@@ -43,6 +45,8 @@ from training.checkpoints import load_parameters, saved_digest, saved_parameters
 from training.parameter_files import digest
 
 Scores = dict[str, np.ndarray]
+Measured = dict[str, dict[str, Interval]]
+"""Metric -> class ("" for the mixture) -> estimate and interval."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -213,3 +217,21 @@ def example_interval(
         return stratified_proportion_interval(hits, groups, probabilities)
     found = stratified_mean_interval(values, groups, probabilities)
     return Interval(found.estimate, max(found.low, 0.0), min(found.high, 1.0)) if fraction else found
+
+
+def over_seeds(measured: Mapping[int, Measured]) -> Measured:
+    """The mean over seeds with Student's interval over them; of one seed, its own interval over prompts."""
+    tables = list(measured.values())
+    if len(tables) == 1:
+        return tables[0]
+    return {
+        name: {group: _over([t[name][group] for t in tables]) for group in tables[0][name]}
+        for name in tables[0]
+    }
+
+
+def _over(values: Sequence[Interval]) -> Interval:
+    estimates = np.array([value.estimate for value in values])
+    if not np.isfinite(estimates).all():
+        return Interval(float(estimates.mean()), math.nan, math.nan)
+    return mean_interval(estimates)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from covlab.launch import trained as asking
+from covlab.launch import trained
 from covlab.launch.build import build
 from experiments import evaluate
 from metrics import RATIO_TOLERANCE
@@ -32,31 +32,31 @@ def asked_run(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_checkpoints_repeat_the_numbers_of_training(tiny_run: Path) -> None:
-    run = asking.open_run(tiny_run)
+    run = trained.open_run(tiny_run)
     evaluator = run.setup.evaluators[0]
     assert isinstance(evaluator, DistributionEvaluator)
     held_out = run.setup.evaluation[1].held_out(run.setup.phases[1].task)
-    scorer = asking.make_scorer(run.setup.model, (evaluator,), held_out)
+    scorer = trained.make_scorer(run.setup.model, (evaluator,), held_out)
     params = run.parameters("finetune", 10)
     records = read_records(tiny_run / "metrics.jsonl")
     for index, seed in enumerate(run.setup.seeds):
         scores = scorer(jax.tree.map(lambda a, i=index: a[i], params))["distribution"]
         (record,) = [r for r in records if (r["phase"], r["step"], r["seed"]) == ("finetune", 10, seed)]
-        for name, values in asking.exact_values(scores, held_out, evaluator):
-            for label, interval in asking.intervals(values, name, held_out).items():
+        for name, values in trained.exact_values(scores, held_out, evaluator):
+            for label, interval in trained.intervals(values, name, held_out).items():
                 key = "/".join(part for part in ("eval", label, name) if part)
                 assert interval.estimate == pytest.approx(record[key], rel=1e-5, abs=1e-6), key
                 assert interval.low <= interval.estimate <= interval.high
 
 
 def test_bounds_are_above_coverage_and_match_plain_python(tiny_run: Path) -> None:
-    run = asking.open_run(tiny_run)
+    run = trained.open_run(tiny_run)
     held_out = run.setup.evaluation[1].held_out(run.setup.phases[1].task)
     rng = np.random.default_rng(0)
     ratio = rng.normal(1.0, 1.0, held_out.log_pi.shape)
     scores = {"log_prob": held_out.log_pi - ratio}
     ns = (1.5, 4.0)
-    found = asking.bounds(scores, held_out, ns)
+    found = trained.bounds(scores, held_out, ns)
     for n in ns:
         t = math.log(n) - RATIO_TOLERANCE
         kl_part = hellinger_part = tail = 0.0
@@ -75,21 +75,21 @@ def test_bounds_are_above_coverage_and_match_plain_python(tiny_run: Path) -> Non
 
 def test_intervals_of_fractions_never_collapse_or_leave_the_unit_interval() -> None:
     groups, probabilities = np.repeat([0, 1], 10), [0.9, 0.1]
-    none = asking.example_interval(np.zeros(20), "accuracy", groups, probabilities)
+    none = trained.example_interval(np.zeros(20), "accuracy", groups, probabilities)
     assert none.low == none.estimate == 0
     assert none.high > 0.2
     values = np.linspace(0.9, 1.0, 20)
-    near_one = asking.example_interval(values, "pass/8", groups, probabilities)
+    near_one = trained.example_interval(values, "pass/8", groups, probabilities)
     assert near_one.high <= 1
     assert near_one.estimate == pytest.approx(0.9 * values[:10].mean() + 0.1 * values[10:].mean())
-    infinite = asking.example_interval(np.array([1.0, np.inf] * 10), "kl", groups, probabilities)
+    infinite = trained.example_interval(np.array([1.0, np.inf] * 10), "kl", groups, probabilities)
     assert infinite.estimate == math.inf
     assert math.isnan(infinite.low)
 
 
 def test_sampled_values_are_the_unbiased_estimator() -> None:
     scores = {"num_correct": np.array([0, 1, 4]), "num_valid": np.array([2, 4, 4])}
-    values = dict(asking.sampled_values(scores, 4, (1, 2)))
+    values = dict(trained.sampled_values(scores, 4, (1, 2)))
     expected = [1 - math.comb(4 - c, 2) / math.comb(4, 2) for c in (0, 1, 4)]
     assert values["sampled_pass/2"].tolist() == pytest.approx(expected)
     assert values["sampled_pass/1"].tolist() == pytest.approx([0, 0.25, 1])
@@ -97,7 +97,7 @@ def test_sampled_values_are_the_unbiased_estimator() -> None:
 
 
 def test_the_asked_set_is_not_the_evaluated_one(tiny_run: Path) -> None:
-    task = asking.open_run(tiny_run).task("finetune", {})
+    task = trained.open_run(tiny_run).task("finetune", {})
     asked = np.asarray(make_held_out(task, 16, 48, 0, "asked").batches.example.prompt)[0]
     evaluated = load_log_probs(tiny_run, "finetune_held_out")["finetune_held_out"]["prompt"]
     assert asked.shape == evaluated.shape
@@ -204,7 +204,7 @@ def test_a_diverged_seed_is_left_out_and_named(
         if not ((r := json.loads(line))["seed"] == 1 and r["phase"] == "finetune" and r["step"] >= 10)
     ]
     (path / "metrics.jsonl").write_text("\n".join(kept) + "\n")
-    run = asking.open_run(path)
+    run = trained.open_run(path)
     assert run.living_seeds("finetune", 5) == (0, 1)
     assert run.living_seeds("finetune", 10) == (0,)
     small = ("num_examples=2", "num_samples=0", "out=x")
@@ -220,7 +220,7 @@ def test_a_diverged_seed_is_left_out_and_named(
 
 
 def test_rebuilding_uses_the_run_s_configuration_alone(tiny_run: Path) -> None:
-    run = asking.open_run(tiny_run)
+    run = trained.open_run(tiny_run)
     task = run.task("finetune", {})
     assert task == run.setup.phases[1].task
     assert run.setup.model == build(OmegaConf.load(tiny_run / "config.yaml")).model
@@ -247,10 +247,10 @@ class Certainty(Evaluator):
 
 def test_further_evaluators_of_the_run_are_asked_too(tiny_run: Path) -> None:
     """Without intervals over prompts; with Student's over seeds."""
-    run = asking.open_run(tiny_run)
+    run = trained.open_run(tiny_run)
     held_out = run.setup.evaluation[1].held_out(run.setup.phases[1].task, "asked")
     evaluators = (*run.setup.evaluators[:1], Certainty())
-    scorer = asking.make_scorer(run.setup.model, evaluators, held_out)
+    scorer = trained.make_scorer(run.setup.model, evaluators, held_out)
     params = run.parameters("finetune", 10)
     seeds = {
         seed: evaluate.measure_seed(scorer(jax.tree.map(lambda a, i=i: a[i], params)), held_out, evaluators)
@@ -266,7 +266,7 @@ def test_further_evaluators_of_the_run_are_asked_too(tiny_run: Path) -> None:
 
 
 def test_the_run_s_own_further_evaluators_are_kept(tiny_run: Path, compose_config: Any) -> None:
-    run = asking.open_run(tiny_run)
+    run = trained.open_run(tiny_run)
     settings = [dataclasses.replace(each, extra=(Certainty(),)) for each in run.setup.evaluation]
     setup = dataclasses.replace(run.setup, evaluation=tuple(settings))
     asked = evaluate.settings_of(
