@@ -40,9 +40,12 @@ def test_the_claim_of_the_page_is_under_the_contract(guide: Any) -> None:
     assert int(re.findall(r"(\d+) passed", said)[-1]) == 16
 
 
-def test_the_claim_of_the_page_imports_in_the_order_of_the_packages(guide: Any) -> None:
+def test_the_claim_of_the_page_passes_the_linters(guide: Any) -> None:
     said = guide.run("-c", "from importlinter.cli import lint_imports_command; lint_imports_command()")
     assert " 0 broken" in said
+    python = [name for name in FILES if name.endswith(".py")]
+    guide.run("-m", "ruff", "check", "--no-cache", *python)
+    guide.run("-m", "ruff", "format", "--check", "--no-cache", *python)
 
 
 def test_the_commands_of_the_page_run_in_their_order(guide: Any) -> None:
