@@ -238,7 +238,7 @@ TRAINED: dict[str, tuple[Callable[[Any], Any], set[str], set[str]]] = {
 }
 """Of a claim that trains: what checks its own settings, which those are, and of which 0 is a value."""
 DIRECT: dict[str, tuple[Callable[[Any], Any], set[str]]] = {
-    "best_of_n": (functools.partial(read, best_of_n_measure.Settings), {"seed"}),
+    "best_of_n": (best_of_n_measure.settings, {"seed"}),
     "coverage_bounds": (coverage_bounds_measure.settings, {"seed"}),
     "mle_horizon": (mle_horizon.settings, {"seed"}),
     "mle_lower_bounds": (mle_lower_bounds.settings, {"seed"}),
