@@ -2,7 +2,8 @@
 
 A claim's own part of it is tests/experiments/<claim>/contract.yaml: `tiny`, overrides with which the claim
 runs in seconds, and `refused`, bad overrides (separated by spaces) with the beginning of the line that
-refuses them.
+refuses them. tests/covlab/launch/test_number_fields.py reads `zeros`, the settings of which 0 is a value (by
+default the seed), and `further`, other values that make sense, of a claim that trains nothing.
 """
 
 from __future__ import annotations
