@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import yaml
 from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import ConfigCompositionException
 from omegaconf import DictConfig
 
 from covlab.claims.claim import Claim, command
@@ -72,6 +73,8 @@ def test_both_scales_are_valid_settings(name: str, compose_config: Callable[...,
     for scale in ("cpu", "paper"):
         settings = read(claim.settings, compose_config(name, f"scale={scale}"))
         assert isinstance(settings, claim.settings)
+    with pytest.raises(ConfigCompositionException):
+        compose_config(name, "no_such_key=1")
     assert bool(claim.stages) != bool(claim.scales)
 
 
