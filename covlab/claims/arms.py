@@ -48,6 +48,8 @@ def train_arms(
     arms: Mapping[str, Arm | TrainedRun],
     path: Path,
     check: Callable[[str, Setup], None] | None = None,
+    check_all: Callable[[Mapping[str, Setup]], None] | None = None,
+    stop: Callable[[], StopRequest] | None = None,
 ) -> dict[str, TrainedRun] | int:
     """Train the runs below `path` in turn, with a line before and after each.
 
@@ -59,6 +61,8 @@ def train_arms(
         arms: by name.
         path: the claim's directory.
         check: takes a run's name and what was built; refuses by a ValueError.
+        check_all: takes what was built for all runs, by name; refuses by a ValueError.
+        stop: takes over the signals, once for all stages of a claim; called after the checks.
 
     Returns:
         The finished runs by name; 130 if a signal stopped training, 1 if every seed of a run diverged.
@@ -69,16 +73,20 @@ def train_arms(
     trained = {name: run for name, run in arms.items() if isinstance(run, TrainedRun)}
     new = {name: arm for name, arm in arms.items() if isinstance(arm, Arm)}
     setups = {name: _build(name, arm, check) for name, arm in new.items()}
-    for setup in setups.values():
-        require_no_run_id(setup.tracking.wandb, claim)
-    stop = StopRequest().install()
+    if check_all is not None:
+        check_all(setups)
+    for name, setup in setups.items():
+        # A run in the claim's own directory is the claim's only one, and may have the id.
+        if new[name].directory != ".":
+            require_no_run_id(setup.tracking.wandb, claim)
+    asked = StopRequest().install() if stop is None else stop()
     tokens = {name: _tokens(setup) for name, setup in setups.items()}
     spent = done = 0.0
     for index, (name, arm) in enumerate(new.items(), start=1):
         directory = path / (arm.directory or name)
         _say(f"{claim}: {arm.label or name}, {index} of {len(new)}: {directory}")
         began = time.monotonic()
-        status = exit_status(train_run(arm.config, directory, stop, setups[name]))
+        status = exit_status(train_run(arm.config, directory, asked, setups[name]))
         if status is not None:
             return status
         config: dict[str, Any] = plain(arm.config)
@@ -87,7 +95,7 @@ def train_arms(
         left = sum(tokens.values()) - done
         if left > 0:
             _say(f"{claim}: {duration(spent)} so far, about {duration(spent * left / done)} left")
-        if (reason := stop()) is not None and left > 0:
+        if (reason := asked()) is not None and left > 0:
             _say(f"{claim}: stopped by {reason}; the same command continues")
             return 130
     return trained
