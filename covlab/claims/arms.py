@@ -76,7 +76,7 @@ def train_arms(
     if check_all is not None:
         check_all(setups)
     for name, setup in setups.items():
-        # A run in the claim's own directory is the claim's only one, and may have the id.
+        # A run in the claim's own directory is the only one: it may have the id, and is not announced.
         if new[name].directory != ".":
             require_no_run_id(setup.tracking.wandb, claim)
     asked = StopRequest().install() if stop is None else stop()
@@ -84,7 +84,8 @@ def train_arms(
     spent = done = 0.0
     for index, (name, arm) in enumerate(new.items(), start=1):
         directory = path / (arm.directory or name)
-        _say(f"{claim}: {arm.label or name}, {index} of {len(new)}: {directory}")
+        if arm.directory != ".":
+            _say(f"{claim}: {arm.label or name}, {index} of {len(new)}: {directory}")
         began = time.monotonic()
         status = exit_status(train_run(arm.config, directory, asked, setups[name]))
         if status is not None:
