@@ -20,7 +20,19 @@ from omegaconf import OmegaConf
 from tasks import check_seed
 from tasks.checks import flag, real, reals, whole, wholes
 
-__all__ = ["Flag", "OneOf", "Real", "Reals", "Section", "Seed", "Whole", "Wholes", "check_mapping", "read"]
+__all__ = [
+    "Flag",
+    "OneOf",
+    "Real",
+    "Reals",
+    "Section",
+    "Seed",
+    "Whole",
+    "Wholes",
+    "check_mapping",
+    "mapping",
+    "read",
+]
 
 S = TypeVar("S")
 
@@ -111,6 +123,17 @@ class Section:
         if not isinstance(value, Mapping) or set(value) != set(names):
             raise ValueError(f"{field}: {value!r}; valid: a mapping with {', '.join(names)}")
         return read(self.kind, value, field)
+
+
+def mapping(field: str, value: Any) -> Mapping[str, Any]:
+    """A mapping.
+
+    Raises:
+        ValueError: anything else.
+    """
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{field}: {value!r} is not a mapping")
+    return value
 
 
 def check_mapping(field: str, value: Any, at_least: int = 1) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The sweep of VGB's Dyck claim: every decoder's accuracy and diversity at several budgets of queries."""
+"""Accuracy and diversity of every decoder at several budgets of queries."""
 
 from __future__ import annotations
 
