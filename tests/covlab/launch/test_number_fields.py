@@ -23,17 +23,15 @@ import pytest
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
+from covlab.claims.settings import read
 from covlab.launch.build import build, make
 from covlab.launch.schema import schema
 from experiments import (
     compare,
-    dco,
     decode,
     early_warning,
     evaluate,
     exploration,
-    figure1,
-    figure2,
     mle_horizon,
     mle_lower_bounds,
     mle_rates,
@@ -46,14 +44,17 @@ from experiments import (
     show,
     token_sgd,
     truncated_distillation,
-    vgb_dyck,
     vgb_perturbation,
 )
 from experiments.best_of_n import measure as best_of_n_measure
 from experiments.coverage_bounds import measure as coverage_bounds_measure
-from experiments.pessimism import finite_sets as pessimism_measure
+from experiments.dco import measure as dco_measure
+from experiments.figure1 import measure as figure1_measure
+from experiments.figure2 import measure as figure2_measure
+from experiments.pessimism import measure as pessimism_measure
 from experiments.tournament import measure as tournament_study
 from experiments.vgb_delay import measure as vgb_delay_measure
+from experiments.vgb_dyck import measure as vgb_dyck_measure
 
 CONF = Path(str(importlib.resources.files("conf")))
 TRIED = (-1, 0, math.nan, math.inf, True, "a")
@@ -198,11 +199,6 @@ def test_the_run_s_own_numbers_are_checked(compose_config: Callable[..., DictCon
     assert accepted(config, build, phase) == {"phases.first.steps": [0]}
 
 
-def figure1_check(config: DictConfig) -> None:
-    """`figure1`'s own check of a configuration whose run is in order."""
-    figure1._check(config, build(config))
-
-
 def of_rates(config: DictConfig) -> None:
     """`optimizers_graph`'s checks of its own settings."""
     optimizers_graph.check_rates(config, optimizers_graph.cells_of(config))
@@ -210,29 +206,45 @@ def of_rates(config: DictConfig) -> None:
 
 SHARED = {"group", "hydra", "name", "root", "scale", "tracking"}
 TRAINED: dict[str, tuple[Callable[[Any], Any], set[str], set[str]]] = {
-    "dco": (dco._check, {"early"}, set()),
+    "dco": (lambda config: read(dco_measure.Settings, config), {"early"}, set()),
     "early_warning": (
         early_warning.settings_of,
         {"truth", "candidates", "judged", "rate", "resamples"},
         set(),
     ),
     "exploration": (exploration.check_settings, {"pool", "ks", "coverage_n"}, set()),
-    "figure1": (figure1_check, {"tournament", "blindness_examples"}, set()),
-    "figure2": (figure2._check, {"horizons", "n", "branching_examples", "branching_checkpoints"}, set()),
+    "figure1": (
+        lambda config: read(figure1_measure.Settings, config),
+        {"tournament", "blindness_examples"},
+        set(),
+    ),
+    "figure2": (
+        lambda config: read(figure2_measure.Settings, config),
+        {"horizons", "n", "branching_examples", "branching_checkpoints"},
+        set(),
+    ),
     "optimizers_graph": (
         of_rates,
         {"learning_rates", "tune", "tuning_seeds", "tuning_seed", "levels", "n", "pass_n"},
         {"tuning_seed"},
     ),
     "path_star": (path_star._check, {"factor", "fresh_examples", "fresh_checkpoints"}, set()),
-    "pessimism": (pessimism_measure.settings, {"tabular", "pools"}, {"tabular.seed"}),
+    "pessimism": (
+        lambda config: read(pessimism_measure.Settings, config),
+        {"tabular", "pools"},
+        {"tabular.seed"},
+    ),
     "rl_from_checkpoint": (
         rl_from_checkpoint._check,
         {"starts", "coverage_n", "tournament"},
         {"starts"},
     ),
     "rl_pass_at_k": (rl_pass_at_k._check, {"small_k", "large_k"}, set()),
-    "vgb_dyck": (vgb_dyck._check, {"sweep", "trees", "margin"}, {"margin", "trees.errors"}),
+    "vgb_dyck": (
+        lambda config: read(vgb_dyck_measure.Settings, config),
+        {"sweep", "trees", "margin"},
+        {"margin", "trees.errors"},
+    ),
 }
 """Of a claim that trains: what checks its own settings, which those are, and of which 0 is a value."""
 DIRECT: dict[str, tuple[Callable[[Any], Any], set[str]]] = {
