@@ -28,6 +28,7 @@ from covlab.claims.arms import Arm, train_arms
 from covlab.claims.settings import field_checks, read
 from covlab.launch import cli
 from covlab.launch.build import Setup, make, plain
+from covlab.launch.cli import StopRequest
 from covlab.launch.run_names import VOLATILE, override_key, run_path
 from covlab.launch.runtime import configure
 from covlab.launch.settings import TrackingSettings
@@ -87,9 +88,9 @@ class Plan(NamedTuple):
         return merged
 
 
-Stage = Callable[[Any, Plan], Mapping[str, Arm]]
-"""Takes the settings and the plan, returns the training runs of a stage by name; called when the stages
-before it are complete."""
+Stage = Callable[[Any, Plan], Mapping[str, Arm | TrainedRun]]
+"""Takes the settings and the plan, returns the training runs of a stage by name, or runs that are finished
+already; called when the stages before it are complete."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,6 +111,8 @@ class Claim(Generic[S, M]):
             claim that trains has conf/<name>.yaml and conf/experiment/<name>_<scale>.yaml.
         stages: the training runs, stage by stage; none for a claim that trains nothing.
         check_run: refuses, before anything is compiled, a run that the claim cannot be judged on.
+        check_runs: refuses, after `check_run`, runs of a stage that cannot be compared, by name.
+        timings: the seconds of the runs that the page shows, of all of them by name.
     """
 
     name: str
@@ -126,6 +129,8 @@ class Claim(Generic[S, M]):
     scales: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     stages: tuple[Stage, ...] = ()
     check_run: Callable[[S, str, Setup], None] | None = None
+    check_runs: Callable[[S, Mapping[str, Setup]], None] | None = None
+    timings: Callable[[Mapping[str, float]], Mapping[str, float]] = dict
 
 
 def command(claim: Claim[Any, Any]) -> Callable[[], None]:
@@ -197,15 +202,18 @@ def run(claim: Claim[S, M], config: DictConfig) -> int:
     plan = Plan(config, path, frozenset({"scale", *field_checks(claim.settings)}))
     runs: dict[str, TrainedRun] = {}
     timings: dict[str, float] = {}
+    stop = functools.cache(lambda: StopRequest().install())
     for stage in claim.stages:
         arms = stage(settings, plan)
         check = functools.partial(claim.check_run, settings) if claim.check_run else None
-        trained = train_arms(claim.name, arms, path, check)
+        check_all = functools.partial(claim.check_runs, settings) if claim.check_runs else None
+        trained = train_arms(claim.name, arms, path, check, check_all, stop)
         if isinstance(trained, int):
             return trained
         runs |= trained
         for name, arm in arms.items():
-            timings |= timing_facts(trained[name].path, f"{arm.label or name}, ")
+            label = arm.label if isinstance(arm, Arm) else ""
+            timings |= timing_facts(trained[name].path, f"{label or name}, ")
 
     progress = Progress(show=tracking.progress, interval=tracking.interval)
     try:
@@ -231,7 +239,7 @@ def run(claim: Claim[S, M], config: DictConfig) -> int:
         notes=tuple(notes),
         title=claim.title,
     )
-    facts = timings or {"whole command (s)": verdict.wall_seconds}
+    facts = claim.timings(timings) or {"whole command (s)": verdict.wall_seconds}
     write_results(path, claim, verdict, config, results, facts)
     return 0
 

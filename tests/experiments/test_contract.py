@@ -118,6 +118,7 @@ def test_a_second_command_judges_the_same(
     """The same command again trains nothing and finds the same; of other settings it keeps the results."""
     path = tiny_claim(name)
     before = json.loads((path / "verdict.json").read_text())
+    metrics = {file: file.read_bytes() for file in path.rglob("metrics.jsonl")}
     root = path.parent.parent
     asked = [*contract(name)["tiny"], "name=tiny", f"root={root}", *QUIET]
     GlobalHydra.instance().clear()
@@ -126,3 +127,4 @@ def test_a_second_command_judges_the_same(
     after = json.loads((path / "verdict.json").read_text())
     assert after["checks"] == before["checks"]
     assert after["seeds"] == before["seeds"]
+    assert {file: file.read_bytes() for file in path.rglob("metrics.jsonl")} == metrics
