@@ -1,21 +1,31 @@
-"""The training runs of a claim: in turn, with the time left, stopping where asked to."""
+"""The training runs of a claim: in turn, with the time left, stopping where asked to; and runs of
+reinforcement learning from a base run's checkpoint."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
-from covlab.launch.build import Setup, build, plain
+from covlab.launch.base_model import rl_config
+from covlab.launch.build import PHASE_KEYS, Setup, build, plain
 from covlab.launch.cli import StopRequest
 from covlab.launch.runs import Finished, train_run
 from covlab.launch.trained import TrainedRun
 from tracking.progress import duration
 from tracking.wandb_options import require_no_run_id
+
+_NOT_SHARED = (
+    *("task", "model", "objective", "source", "phases"),
+    *("class_proposal", "dataset_size", "averaging"),
+)
+"""Settings of a base run that reinforcement learning from it states itself, or does not have."""
+RL_KEYS = tuple(sorted({*PHASE_KEYS, "checkpoint", "tracking", "task_overrides"} - {"task"}))
+"""Settings of a run of reinforcement learning that a claim may state."""
 
 
 class Arm(NamedTuple):
@@ -35,14 +45,14 @@ class Arm(NamedTuple):
 
 def train_arms(
     claim: str,
-    arms: Mapping[str, Arm],
+    arms: Mapping[str, Arm | TrainedRun],
     path: Path,
     check: Callable[[str, Setup], None] | None = None,
 ) -> dict[str, TrainedRun] | int:
     """Train the runs below `path` in turn, with a line before and after each.
 
-    Every run is built and checked before the first is trained. The time left is estimated from the tokens
-    that are still to be trained on.
+    Every run is built and checked before the first is trained. A `TrainedRun` is returned as it is. The time
+    left is estimated from the tokens that are still to be trained on.
 
     Args:
         claim: the claim's name.
@@ -56,16 +66,17 @@ def train_arms(
     Raises:
         ValueError: a bad configuration, or WANDB_RUN_ID is set; nothing was trained.
     """
-    setups = {name: _build(name, arm, check) for name, arm in arms.items()}
+    trained = {name: run for name, run in arms.items() if isinstance(run, TrainedRun)}
+    new = {name: arm for name, arm in arms.items() if isinstance(arm, Arm)}
+    setups = {name: _build(name, arm, check) for name, arm in new.items()}
     for setup in setups.values():
         require_no_run_id(setup.tracking.wandb, claim)
     stop = StopRequest().install()
     tokens = {name: _tokens(setup) for name, setup in setups.items()}
     spent = done = 0.0
-    trained: dict[str, TrainedRun] = {}
-    for index, (name, arm) in enumerate(arms.items(), start=1):
+    for index, (name, arm) in enumerate(new.items(), start=1):
         directory = path / (arm.directory or name)
-        _say(f"{claim}: {arm.label or name}, {index} of {len(arms)}: {directory}")
+        _say(f"{claim}: {arm.label or name}, {index} of {len(new)}: {directory}")
         began = time.monotonic()
         status = exit_status(train_run(arm.config, directory, stop, setups[name]))
         if status is not None:
@@ -91,6 +102,44 @@ def exit_status(finished: Finished) -> int | None:
         print(f"{finished.path}: {finished.reason}", file=sys.stderr)
         return 1
     return None
+
+
+def rl_run_config(
+    config: DictConfig, base: Path, checkpoint: str, name: str, overrides: Sequence[Mapping[str, Any] | None]
+) -> DictConfig:
+    """A run of reinforcement learning from a checkpoint, as a configuration of experiments.train.
+
+    Args:
+        config: of the base run; its seeds, evaluation, checkpoints and tracking hold here too.
+        base: the base run's directory.
+        checkpoint: of the base run; `last` or `<phase>:<step>`.
+        name: of the new run.
+        overrides: in order, settings of conf/train_rl.yaml.
+
+    Raises:
+        ValueError: as `rl_config`.
+    """
+    shared = OmegaConf.create({key: value for key, value in config.items() if key not in _NOT_SHARED})
+    OmegaConf.set_struct(shared, False)
+    empty: dict[str, Any] = {"phases": {}, "class_proposal": None, "dataset_size": None}
+    start = {"run": str(base), "checkpoint_of": checkpoint, "task_overrides": None, "name": name}
+    merged = OmegaConf.merge(shared, empty, start, *(changes or {} for changes in overrides))
+    assert isinstance(merged, DictConfig)
+    return rl_config(merged)
+
+
+def check_rl_settings(field: str, value: Any) -> dict[str, Any]:
+    """Settings of reinforcement learning, null for none, as a claim states them.
+
+    Raises:
+        ValueError: a value that is not a mapping, or a key that no such run has.
+    """
+    if not isinstance(value, Mapping | None):
+        raise ValueError(f"{field}: {value!r} is not a mapping; valid keys are {', '.join(RL_KEYS)}")
+    for key in map(str, value or {}):
+        if key not in RL_KEYS:
+            raise ValueError(f"{field}.{key}: no such field; valid are {', '.join(RL_KEYS)}")
+    return dict(value or {})
 
 
 def _build(name: str, arm: Arm, check: Callable[[str, Setup], None] | None) -> Setup:

@@ -87,9 +87,9 @@ class Plan(NamedTuple):
         return merged
 
 
-Stage = Callable[[Any, Plan], Mapping[str, Arm]]
-"""Takes the settings and the plan, returns the training runs of a stage by name; called when the stages
-before it are complete."""
+Stage = Callable[[Any, Plan], Mapping[str, Arm | TrainedRun]]
+"""Takes the settings and the plan, returns the training runs of a stage by name, or runs that are finished
+already; called when the stages before it are complete."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,6 +110,7 @@ class Claim(Generic[S, M]):
             claim that trains has conf/<name>.yaml and conf/experiment/<name>_<scale>.yaml.
         stages: the training runs, stage by stage; none for a claim that trains nothing.
         check_run: refuses, before anything is compiled, a run that the claim cannot be judged on.
+        timings: the seconds of the runs that the page shows, of all of them by name.
     """
 
     name: str
@@ -126,6 +127,7 @@ class Claim(Generic[S, M]):
     scales: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     stages: tuple[Stage, ...] = ()
     check_run: Callable[[S, str, Setup], None] | None = None
+    timings: Callable[[Mapping[str, float]], Mapping[str, float]] = dict
 
 
 def command(claim: Claim[Any, Any]) -> Callable[[], None]:
@@ -205,7 +207,8 @@ def run(claim: Claim[S, M], config: DictConfig) -> int:
             return trained
         runs |= trained
         for name, arm in arms.items():
-            timings |= timing_facts(trained[name].path, f"{arm.label or name}, ")
+            label = arm.label if isinstance(arm, Arm) else ""
+            timings |= timing_facts(trained[name].path, f"{label or name}, ")
 
     progress = Progress(show=tracking.progress, interval=tracking.interval)
     try:
@@ -231,7 +234,7 @@ def run(claim: Claim[S, M], config: DictConfig) -> int:
         notes=tuple(notes),
         title=claim.title,
     )
-    facts = timings or {"whole command (s)": verdict.wall_seconds}
+    facts = claim.timings(timings) or {"whole command (s)": verdict.wall_seconds}
     write_results(path, claim, verdict, config, results, facts)
     return 0
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -125,6 +125,11 @@ def run_matrices(path: str | Path, phase: str | None = None) -> RunMatrices:
         log_prob_correct=correct,
         prompt_weights=held["weights"],
     )
+
+
+def healthy_seeds(paths: Iterable[Path]) -> tuple[int, ...]:
+    """Seeds that diverged in none of the runs."""
+    return tuple(sorted(set.intersection(*(set(run_matrices(path).seeds) for path in paths))))
 
 
 def spread(steps: Sequence[int], count: int) -> list[int]:

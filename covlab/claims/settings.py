@@ -20,7 +20,7 @@ from omegaconf import OmegaConf
 from tasks import check_seed
 from tasks.checks import flag, real, reals, whole, wholes
 
-__all__ = ["Flag", "OneOf", "Real", "Reals", "Section", "Seed", "Whole", "Wholes", "read"]
+__all__ = ["Flag", "OneOf", "Real", "Reals", "Section", "Seed", "Whole", "Wholes", "check_mapping", "read"]
 
 S = TypeVar("S")
 
@@ -111,6 +111,17 @@ class Section:
         if not isinstance(value, Mapping) or set(value) != set(names):
             raise ValueError(f"{field}: {value!r}; valid: a mapping with {', '.join(names)}")
         return read(self.kind, value, field)
+
+
+def check_mapping(field: str, value: Any, at_least: int = 1) -> tuple[str, ...]:
+    """The names of a mapping's entries.
+
+    Raises:
+        ValueError: not a mapping, or too few entries.
+    """
+    if not isinstance(value, Mapping) or len(value) < at_least:
+        raise ValueError(f"{field}: {value!r} is not a mapping with at least {at_least} entries")
+    return tuple(map(str, value))
 
 
 Check = Callable[[str, Any], Any]
