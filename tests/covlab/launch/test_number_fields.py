@@ -23,6 +23,7 @@ import pytest
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
+from covlab.claims.settings import read
 from covlab.launch.build import build, make
 from covlab.launch.schema import schema
 from experiments import (
@@ -231,7 +232,11 @@ TRAINED: dict[str, tuple[Callable[[Any], Any], set[str], set[str]]] = {
         {"starts", "coverage_n", "tournament"},
         {"starts"},
     ),
-    "rl_pass_at_k": (rl_pass_at_k._check, {"small_k", "large_k"}, set()),
+    "rl_pass_at_k": (
+        lambda config: read(rl_pass_at_k.measure.Settings, config),
+        {"small_k", "large_k"},
+        set(),
+    ),
     "vgb_dyck": (vgb_dyck._check, {"sweep", "trees", "margin"}, {"margin", "trees.errors"}),
 }
 """Of a claim that trains: what checks its own settings, which those are, and of which 0 is a value."""
