@@ -228,7 +228,7 @@ TRAINED: dict[str, tuple[Callable[[Any], Any], set[str], set[str]]] = {
     "path_star": (path_star._check, {"factor", "fresh_examples", "fresh_checkpoints"}, set()),
     "pessimism": (pessimism_measure.settings, {"tabular", "pools"}, {"tabular.seed"}),
     "rl_from_checkpoint": (
-        rl_from_checkpoint._check,
+        lambda config: read(rl_from_checkpoint.measure.Settings, config),
         {"starts", "coverage_n", "tournament"},
         {"starts"},
     ),
