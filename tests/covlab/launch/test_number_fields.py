@@ -217,7 +217,11 @@ TRAINED: dict[str, tuple[Callable[[Any], Any], set[str], set[str]]] = {
         {"truth", "candidates", "judged", "rate", "resamples"},
         set(),
     ),
-    "exploration": (exploration.check_settings, {"pool", "ks", "coverage_n"}, set()),
+    "exploration": (
+        lambda config: read(exploration.measure.Settings, config),
+        {"pool", "ks", "coverage_n"},
+        set(),
+    ),
     "figure1": (figure1_check, {"tournament", "blindness_examples"}, set()),
     "figure2": (figure2._check, {"horizons", "n", "branching_examples", "branching_checkpoints"}, set()),
     "optimizers_graph": (
