@@ -213,7 +213,7 @@ SHARED = {"group", "hydra", "name", "root", "scale", "tracking"}
 TRAINED: dict[str, tuple[Callable[[Any], Any], set[str], set[str]]] = {
     "dco": (dco._check, {"early"}, set()),
     "early_warning": (
-        early_warning.settings_of,
+        lambda config: read(early_warning.measure.Settings, config),
         {"truth", "candidates", "judged", "rate", "resamples"},
         set(),
     ),
