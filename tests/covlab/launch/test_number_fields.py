@@ -204,11 +204,6 @@ def figure1_check(config: DictConfig) -> None:
     figure1._check(config, build(config))
 
 
-def of_rates(config: DictConfig) -> None:
-    """`optimizers_graph`'s checks of its own settings."""
-    optimizers_graph.check_rates(config, optimizers_graph.cells_of(config))
-
-
 SHARED = {"group", "hydra", "name", "root", "scale", "tracking"}
 TRAINED: dict[str, tuple[Callable[[Any], Any], set[str], set[str]]] = {
     "dco": (dco._check, {"early"}, set()),
@@ -225,7 +220,7 @@ TRAINED: dict[str, tuple[Callable[[Any], Any], set[str], set[str]]] = {
     "figure1": (figure1_check, {"tournament", "blindness_examples"}, set()),
     "figure2": (figure2._check, {"horizons", "n", "branching_examples", "branching_checkpoints"}, set()),
     "optimizers_graph": (
-        of_rates,
+        lambda config: read(optimizers_graph.measure.Settings, config),
         {"learning_rates", "tune", "tuning_seeds", "tuning_seed", "levels", "n", "pass_n"},
         {"tuning_seed"},
     ),
