@@ -36,11 +36,13 @@ class Arm(NamedTuple):
         directory: below the claim's own; "" takes the run's name, "." makes the claim's directory the run's.
         label: begins the message of an error in `config`, and names the run where it is shown; "" shows the
             name and leaves messages as they are.
+        where: begins the message of an error instead of `label`.
     """
 
     config: DictConfig
     directory: str = ""
     label: str = ""
+    where: str = ""
 
 
 def train_arms(
@@ -157,8 +159,8 @@ def _build(name: str, arm: Arm, check: Callable[[str, Setup], None] | None) -> S
         if check is not None:
             check(name, setup)
     except ValueError as error:
-        if arm.label:
-            raise ValueError(f"{arm.label}: {error}") from None
+        if where := arm.where or arm.label:
+            raise ValueError(f"{where}: {error}") from None
         raise
     return setup
 

@@ -88,9 +88,10 @@ class Plan(NamedTuple):
         return merged
 
 
-Stage = Callable[[Any, Plan], Mapping[str, Arm | TrainedRun]]
+Stage = Callable[[Any, Plan], Mapping[str, Arm | TrainedRun] | int]
 """Takes the settings and the plan, returns the training runs of a stage by name, or runs that are finished
-already; called when the stages before it are complete."""
+already; called when the stages before it are complete. A stage that returns an exit status ends the command:
+it did what was asked for instead of a verdict."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,6 +206,8 @@ def run(claim: Claim[S, M], config: DictConfig) -> int:
     stop = functools.cache(lambda: StopRequest().install())
     for stage in claim.stages:
         arms = stage(settings, plan)
+        if isinstance(arms, int):
+            return arms
         check = functools.partial(claim.check_run, settings) if claim.check_run else None
         check_all = functools.partial(claim.check_runs, settings) if claim.check_runs else None
         trained = train_arms(claim.name, arms, path, check, check_all, stop)

@@ -60,7 +60,9 @@ def configure(num_seeds: int = 1, devices: int | str = "auto", data_parallel: in
         else:
             together = data_parallel if isinstance(data_parallel, int) else 1
             devices = cpu_devices(num_seeds, together, global_state.num_processes, cores)
-    if devices > 1 and not xla_bridge.backends_are_initialized():
+    # A command that is configured once more may ask for fewer.
+    changed = devices > 1 or jax.config.jax_num_cpu_devices > 1  # type: ignore[attr-defined]
+    if changed and not xla_bridge.backends_are_initialized():
         jax.config.update("jax_num_cpu_devices", devices)
     if global_state.num_processes > 1:
         # They only start together.
