@@ -108,6 +108,37 @@ def check_value(name: str, measured: float, target_op: str, threshold: float) ->
     return Check(name, measured, None, text, passed)
 
 
+def at_most(name: str, measured: Interval | float, limit: float) -> Check:
+    """The check that an exact number, or a whole interval, is <= `limit`; errors as `check_interval`."""
+    return _check_whole(name, measured, "<=", limit)
+
+
+def below(name: str, measured: Interval | float, limit: float) -> Check:
+    """The check that an exact number, or a whole interval, is < `limit`; errors as `check_interval`."""
+    return _check_whole(name, measured, "<", limit)
+
+
+def at_least(name: str, measured: Interval | float, limit: float) -> Check:
+    """The check that an exact number, or a whole interval, is >= `limit`; errors as `check_interval`."""
+    return _check_whole(name, measured, ">=", limit)
+
+
+def above(name: str, measured: Interval | float, limit: float) -> Check:
+    """The check that an exact number, or a whole interval, is > `limit`; errors as `check_interval`."""
+    return _check_whole(name, measured, ">", limit)
+
+
+def between(name: str, measured: Interval | float, low: float, high: float) -> tuple[Check, Check]:
+    """The two checks that an exact number, or a whole interval, lies from `low` to `high`."""
+    return at_least(f"{name}, from below", measured, low), at_most(f"{name}, from above", measured, high)
+
+
+def _check_whole(name: str, measured: Interval | float, target_op: str, limit: float) -> Check:
+    if isinstance(measured, int | float | np.number):
+        return check_value(name, measured, target_op, limit)
+    return check_interval(name, measured, target_op, limit, "high" if "<" in target_op else "low")
+
+
 @dataclass(frozen=True)
 class Verdict:
     """What one run of a claim found, and all that is needed to ask again.
