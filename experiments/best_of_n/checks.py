@@ -77,7 +77,7 @@ def _largest(results: Measurements, name: str, family: str, allowed: bool | None
 
 
 def _of_tails(results: Measurements) -> list[Check]:
-    budgets, made = results.settings.budgets, []
+    budgets, made = results.settings.budgets, list[Check]()
     for alpha in results.settings.tails:
         worst, covered = results.tails[alpha, "worst"], results.tails[alpha, "Cov"]
         for name, values, theory in (
@@ -100,7 +100,7 @@ def _of_tails(results: Measurements) -> list[Check]:
 
 
 def _of_samples(results: Measurements) -> list[Check]:
-    settings, made = results.settings, []
+    settings, made = results.settings, list[Check]()
     for epsilon in (settings.epsilons[0], settings.epsilons[-1]):
         slope = exponent(settings.ratios, results.needed[epsilon], _rng(results, f"needed {epsilon:g}"))
         text = f"samples for a loss of Cov_M + {epsilon:g}: exponent in M"

@@ -71,7 +71,7 @@ def _of_tight_pairs(results: Measurements) -> list[Check]:
     n = np.array(results.settings.sizes["bernoulli"], float)
     constant = (np.log(n) - 0.5 + 0.5 / n) / (np.log(n) - 1 + 1 / n)
     constants = {"KL": constant, "Hellinger": 1 + (1 + n**-0.5) ** 2 / 4}
-    made = []
+    made: list[Check] = []
     for name, most in constants.items():
         sides = results.sides[name, "bernoulli"]
         ratio = (sides.right[:, :, 0] / sides.left[:, :, 0] / most).max()
