@@ -239,7 +239,7 @@ def linear_sweeps(settings: Settings) -> tuple[list[Sweep], int]:
             settings.log_ns,
             (Rate("Cov_N", against_log_n, -0.5, bound(instance, variance, log_ns)),),
         ),
-    ], instance.features.dimension
+    ], instance.active + instance.passive
 
 
 def tree_sweeps(settings: Settings, progress: Progress) -> list[Sweep]:
