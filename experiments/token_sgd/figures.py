@@ -79,10 +79,8 @@ def robustness(results: Measurements) -> Figure:
     for axis, (label, values) in zip(axes[0], panels, strict=True):
         for colour, (kind, numbers) in zip((draw.BLUE, draw.GREEN, draw.RED), values.items(), strict=True):
             ends = size_intervals(numbers.T, resampler(results))
-            centre = np.array([each.estimate for each in ends])
-            axis.errorbar(
-                place, centre, error_bars(ends), color=colour, marker="o", capsize=3, label=f"{kind} prompts"
-            )
+            centre, bars, name = [each.estimate for each in ends], error_bars(ends), f"{kind} prompts"
+            axis.errorbar(place, centre, bars, color=colour, marker="o", capsize=3, label=name)
             if label.startswith("KL"):
                 limit = robust.bound[kind].mean(axis=1)
                 axis.plot(place, limit, color=colour, linestyle=draw.DASHED, linewidth=1.2)
