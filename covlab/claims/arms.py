@@ -1,4 +1,4 @@
-"""The training runs of a claim: in turn, with the time left, stopping where asked to."""
+"""Training the runs of a claim in turn, with an estimate of the remaining time."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Arm(NamedTuple):
     """A training run of a claim.
 
     Attributes:
-        config: of experiments.train.
-        directory: below the claim's own; "" takes the run's name, "." makes the claim's directory the run's.
-        label: begins the message of an error in `config`, and names the run where it is shown; "" shows the
-            name and leaves messages as they are.
+        config: a configuration of experiments.train.
+        directory: below the claim's directory; "" is the run's name, "." the claim's directory itself.
+        label: displayed name of the run, with which messages on errors in `config` begin. "" displays the
+            run's name and leaves messages unchanged.
     """
 
     config: DictConfig
@@ -39,16 +39,16 @@ def train_arms(
     path: Path,
     check: Callable[[str, Setup], None] | None = None,
 ) -> dict[str, TrainedRun] | int:
-    """Train the runs below `path` in turn, with a line before and after each.
+    """Train the runs below `path` in turn, and print a line before and after every run.
 
-    Every run is built and checked before the first is trained. The time left is estimated from the tokens
-    that are still to be trained on.
+    Every run is built and checked before the first is trained. The remaining time is estimated from the
+    remaining training tokens.
 
     Args:
         claim: the claim's name.
-        arms: by name.
+        arms: the runs by name.
         path: the claim's directory.
-        check: takes a run's name and what was built; refuses by a ValueError.
+        check: takes a run's name and setup; refuses by a ValueError.
 
     Returns:
         The finished runs by name; 130 if a signal stopped training, 1 if every seed of a run diverged.
@@ -83,7 +83,7 @@ def train_arms(
 
 
 def exit_status(finished: Finished) -> int | None:
-    """None for a complete run; else 130 (stopped) or 1 (every seed diverged), with one line that says so."""
+    """None for a complete run; else 130 (stopped) or 1 (every seed diverged), after printing one line."""
     if finished.state == "stopped":
         print(f"{finished.path}: stopped by {finished.reason}; the same command continues", file=sys.stderr)
         return 130

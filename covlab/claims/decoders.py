@@ -1,4 +1,4 @@
-"""Settings, figures, a table and checks of the decoders that the VGB claims share."""
+"""Settings, figures, a table and checks of decoders, shared by the VGB claims."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from theory.vgb.laws import ChainSettings, Goodness, Laws, Sampled, over_seeds
 
 @dataclasses.dataclass(frozen=True)
 class WalkSettings:
-    """How VGB's chain is measured; the defaults are the scale `cpu`."""
+    """Settings for measuring VGB's chain; the defaults are the scale `cpu`."""
 
     # Steps of a VGB run, over H^2; chosen on H = 6, 12, 24, 48 with leaves of seed 999.
     steps: Annotated[int, Whole(1)] = 8
@@ -33,7 +33,7 @@ class WalkSettings:
     longest: Annotated[int, Given()] = 16
     # Total variation at which the chain counts as mixed.
     delta: Annotated[float, Real(above=0, below=1)] = 0.002
-    # First of `seeds` seeds; each draws leaves of its own.
+    # First of `seeds` seeds; every seed draws other leaves.
     seed: Annotated[int, Seed()] = 0
     seeds: Annotated[int, Whole(2)] = 8
     # Leaves drawn from pi* for each seed.
@@ -57,8 +57,8 @@ def errors(
     xlabel: str,
     dashed: Sequence[Float[np.ndarray, " x"]] = (),
 ) -> Figure:
-    """Total variation against `x`, a colour a group: action level, first leaf, fixed steps; `dashed` lines of
-    the groups' colours in the first panel."""
+    """Total variation against `x`, one colour per group: action level, first leaf, fixed steps. `dashed` are
+    lines of the first panel, in the groups' colours."""
     fig, axes = draw.new_figure(1, 3, (13.2, 4.4), sharey=True)
     for index, (colour, (name, laws)) in enumerate(
         zip(draw.ordered_colours(len(groups)), groups.items(), strict=True)
@@ -94,8 +94,8 @@ def errors(
 def mixing(
     curves: Mapping[str, Laws], groups: Mapping[str, Sequence[Laws]], settings: ChainSettings
 ) -> Figure:
-    """Total variation against steps over H^2, one colour a horizon; steps to mix over the guarantee, and leaf
-    mass over its own, against the horizon, one colour a group."""
+    """Total variation against steps over H^2, one colour per horizon. Steps to mix and leaf mass, each over
+    its guarantee, against the horizon, one colour per group."""
     fig, axes = draw.new_figure(1, 3, (13.2, 4.4))
     left, middle, right = axes[0]
     for colour, (name, each) in zip(draw.ordered_colours(len(curves)), curves.items(), strict=True):
@@ -132,7 +132,7 @@ def counts(
     means: Mapping[str, Float[np.ndarray, " horizons"]],
     horizons: Sequence[int],
 ) -> Figure:
-    """Laws of mean(y) at the longest horizon, and E mean(y) against the horizon, one colour a method."""
+    """Laws of mean(y) at the longest horizon, and E mean(y) against the horizon, one colour per method."""
     fig, axes = draw.new_figure(1, 2, (11.0, 4.4))
     styles = zip(
         laws, (draw.INK, draw.RED, draw.ORANGE, draw.BLUE), ("-", "-", "-", draw.DASHED), strict=True
@@ -174,7 +174,7 @@ def ticks(axis: Axes, x: Sequence[float]) -> None:
 
 
 def goodness_checks(goodness: dict[str, Goodness]) -> tuple[Check, ...]:
-    """Samples agree with the exact laws, and the test would notice another law."""
+    """Checks that samples agree with the exact laws and that the test would notice another law."""
     return (
         *(
             check_value(f"decoder, {name}: p-value against its exact law", each.law, ">=", 1e-3)
@@ -192,7 +192,7 @@ def goodness_checks(goodness: dict[str, Goodness]) -> tuple[Check, ...]:
 def sampled_table(
     goodness: dict[str, Goodness], sampled: dict[str, Sampled], horizon: int
 ) -> tuple[str, list[str], list[list[Any]]]:
-    """The decoders' samples at one small instance."""
+    """Table of the decoders' samples at one small instance."""
     return (
         f"The decoders at H = {horizon}: p-values of their responses against their exact law and against "
         f"pi*, and queries (evaluations of the value function or verifier) a response, with 95 % intervals.",

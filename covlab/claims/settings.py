@@ -1,4 +1,4 @@
-"""Settings of a claim: a frozen dataclass whose field types say what each value must be.
+"""Settings of a claim: a frozen dataclass whose field annotations check the values.
 
 @dataclass(frozen=True)
 class Settings:
@@ -31,7 +31,7 @@ S = TypeVar("S")
 
 @dataclasses.dataclass(frozen=True)
 class Whole:
-    """An integer >= `least`, and <= `most` where it is given."""
+    """An integer >= `least` and, if `most` is given, <= `most`."""
 
     least: int = 0
     most: int | None = None
@@ -66,7 +66,7 @@ class Wholes:
 
 @dataclasses.dataclass(frozen=True)
 class Reals:
-    """At least `at_least` different numbers strictly between two, kept in increasing order."""
+    """At least `at_least` different numbers strictly between `above` and `below`, in increasing order."""
 
     above: float
     below: float
@@ -78,7 +78,7 @@ class Reals:
 
 @dataclasses.dataclass(frozen=True)
 class Increasing:
-    """At least three increasing numbers strictly between two."""
+    """At least three increasing numbers strictly between two bounds."""
 
     above: float
     below: float
@@ -101,7 +101,7 @@ class Flag:
 
 @dataclasses.dataclass(frozen=True)
 class Seed:
-    """A seed that every random stream takes, see `tasks.check_seed`."""
+    """A seed that is valid for every random stream, see `tasks.check_seed`."""
 
     def __call__(self, field: str, value: Any) -> int:
         return check_seed(field, value)
@@ -117,7 +117,7 @@ class Given:
 
 @dataclasses.dataclass(frozen=True)
 class OneOf:
-    """One of the texts."""
+    """One of the given texts."""
 
     valid: tuple[str, ...]
 
@@ -129,7 +129,7 @@ class OneOf:
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-    """A mapping with exactly the fields of the dataclass `kind`, read into it."""
+    """A mapping with exactly the fields of the dataclass `kind`, of which it becomes an instance."""
 
     kind: type[Any]
 
@@ -148,9 +148,9 @@ def read(kind: type[S], config: Mapping[Any, Any], where: str = "") -> S:
     """The settings of a configuration, every field checked by its annotation.
 
     Args:
-        kind: a dataclass whose fields are `Annotated[<type>, <check>]`; what concerns several fields at once
-            it refuses in `__post_init__`.
-        config: a mapping with a value for each field; further keys are left alone.
+        kind: a dataclass whose fields are `Annotated[<type>, <check>]`. Conditions on several fields are
+            checked in `__post_init__`.
+        config: a mapping with a value for each field; further keys are ignored.
         where: the dotted name of the mapping, for messages.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Prompts answered by a decoder, batch by batch; what guides it, by name."""
+"""Answering prompts with a decoder, batch by batch, and the value functions that guide it."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def answer(
 ) -> Answers:
     """`samples` responses of every prompt, `batch_size` prompts at a time in one program.
 
-    The last batch is filled up with repetitions, which are cut off again. `report` is called after each.
+    The last batch is padded with repetitions, which are cut off again. `report` is called after each batch.
     """
     total = problem.prompt.shape[0]
     size = min(batch_size, total)
@@ -76,10 +76,10 @@ def values_named(
     corruption: float,
     seed: int,
 ) -> Walk:
-    """The value function that `name` asks for: `exact`, `rollouts`, `constant`, else `network`'s.
+    """The value function called `name`: `exact`, `rollouts`, `constant`, else `network`'s.
 
     Raises:
-        ValueError: a bad setting, in one line.
+        ValueError: an invalid setting, in one line.
     """
     if name == "rollouts":
         values: Walk = Rollouts(policy, task, rollouts, seed)
@@ -95,7 +95,7 @@ def values_named(
 def over_prompts(
     values: Mapping[str, Float[np.ndarray, " prompts"]], held_out: HeldOut
 ) -> dict[str, dict[str, Interval]]:
-    """Metric -> class ("" for the mixture) -> mean with its 95 % interval over held-out prompts."""
+    """Metric -> class ("" for the mixture) -> mean with a 95 % interval over held-out prompts."""
     probabilities = np.asarray(held_out.task.group_probs) / np.sum(held_out.task.group_probs)
     found: dict[str, dict[str, Interval]] = {}
     for name, array in values.items():
@@ -109,7 +109,7 @@ def over_prompts(
 
 
 def texts(task: Task, problem: Problem, answers: Answers, count: int) -> list[tuple[Any, ...]]:
-    """(prompt, response, reward, finished, queries) of the first sample of `count` prompts, spread out."""
+    """(prompt, response, reward, finished, queries) of the first sample of `count` evenly spaced prompts."""
     chosen = np.linspace(0, len(answers.responses) - 1, min(count, len(answers.responses))).astype(int)
     return [
         (

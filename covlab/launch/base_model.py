@@ -1,4 +1,4 @@
-"""A run's model at work outside of its run: as a base model, on prompts that its task was not trained on."""
+"""A run's model used outside its run: as a base model, on prompts that it was not trained on."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from tasks import Task
 from tracking import LoadError, read_config
 
 BASE_KEYS = ("run", "checkpoint_of", "task_overrides")
-"""What conf/train_value.yaml and conf/train_rl.yaml ask, and `value_config` and `rl_config` answer."""
+"""Keys of conf/train_value.yaml and conf/train_rl.yaml that `value_config` and `rl_config` resolve."""
 
 
 def rl_config(config: DictConfig) -> DictConfig:
-    """The run that conf/train_rl.yaml asks for, spelt out: its task, its model and where the parameters lie
-    that it starts from (`base`), its seeds.
+    """The run that conf/train_rl.yaml asks for, spelt out: task, model, path of the initial parameters
+    (`base`) and seeds.
 
     Raises:
-        ValueError: one line, for a run, checkpoint, seed or field that is not there.
+        ValueError: one line, for a missing run, checkpoint, seed or field.
     """
     if config.run is None:
         raise ValueError(
@@ -47,11 +47,11 @@ _INSTEAD = {"task": ", or task_overrides={<field>: <value>}", "model": ""}
 
 
 def value_config(config: DictConfig) -> DictConfig:
-    """The run that conf/train_value.yaml asks for, spelt out: its task, its base model's architecture and
-    where that model's parameters lie (`base`), its seeds.
+    """The run that conf/train_value.yaml asks for, spelt out: task, architecture and path of the base model
+    (`base`) and seeds.
 
     Raises:
-        ValueError: one line, for a run, checkpoint, seed or field that is not there.
+        ValueError: one line, for a missing run, checkpoint, seed or field.
     """
     own, overrides = _own_part(config)
     if config.evaluation.table_prompts:
@@ -78,7 +78,7 @@ def value_config(config: DictConfig) -> DictConfig:
 
 
 def _own_part(config: DictConfig) -> tuple[DictConfig, Mapping[str, Any]]:
-    """What of the configuration belongs to the new run, and the fields of the task that differ."""
+    """The part of the configuration that belongs to the new run, and the task fields that differ."""
     own = OmegaConf.create({key: value for key, value in config.items() if key not in BASE_KEYS})
     OmegaConf.set_struct(own, False)
     overrides = plain(config)["task_overrides"] or {}
@@ -117,17 +117,16 @@ def _from_run(config: DictConfig, own: DictConfig, overrides: Mapping[str, Any])
 
 
 def _all_seeds(run: TrainedRun) -> tuple[int, ...]:
-    """The seeds of a run, with those that its own base had lost."""
+    """The seeds of a run, including seeds that had diverged in its base."""
     first, count = int(run.config["seed"]), int(run.config["seeds"])
     return tuple(range(first, first + count))
 
 
 def _leave_out_diverged(own: DictConfig, run: TrainedRun) -> None:
-    """State in `base.diverged` which of the seeds asked for had diverged at the base's checkpoint; nothing is
-    stated where none had.
+    """List in `base.diverged` the requested seeds that had diverged at the base's checkpoint, if any had.
 
     Raises:
-        ValueError: all of them had.
+        ValueError: all of them had diverged.
     """
     phase, step = own.base.phase, own.base.step
     alive, asked = run.living_seeds(phase, step), range(own.seed, own.seed + own.seeds)
@@ -140,11 +139,11 @@ def _leave_out_diverged(own: DictConfig, run: TrainedRun) -> None:
 def same_base(path: Path, config: Mapping[str, Any]) -> tuple[str, ...]:
     """Keys below `base` in which a run that is continued at `path` may differ from its `config.yaml`.
 
-    A base model is known by the SHA-256 of its parameters, wherever its run lies. A run from before that
-    SHA-256 was kept is known by its base's place on disk, and keeps the SHA-256 from now on.
+    A base model is identified by the SHA-256 of its parameters, wherever its run lies. In a run without a
+    SHA-256 it is identified by its path, and the SHA-256 is stored from then on.
 
     Raises:
-        ValueError: the base's parameters are not those that the run began with; nothing was changed.
+        ValueError: the run began with other base parameters; nothing was changed.
     """
     if not (path / "config.yaml").is_file():
         return ()
@@ -155,7 +154,7 @@ def same_base(path: Path, config: Mapping[str, Any]) -> tuple[str, ...]:
         return ("base.sha256", "base.run") if _place(before) == _place(now) else ("base.sha256",)
     if before["sha256"] != now.get("sha256"):
         began, asked = (f"{each['phase']}:{each['step']}" for each in (before, now))
-        # The last checkpoint of a base that was trained longer is another one.
+        # A base that was trained longer has another last checkpoint.
         advice = "put the old base back" if began == asked else f"valid: checkpoint_of={began}"
         raise LoadError(
             f"base: {path} began with other parameters than those of {now['run']} at {asked} "
@@ -174,7 +173,7 @@ SHAPE = ("vocab_size", "prompt_length", "response_length")
 
 
 def task_config(run: TrainedRun, phase: str, overrides: Mapping[str, Any]) -> Any:
-    """The configuration of a phase's task, with some of its fields replaced."""
+    """The configuration of a phase's task, with the fields `overrides` replaced."""
     own = ((run.config["phases"] or {}).get(phase) or {}).get("task") or {}
     return OmegaConf.merge(run.config["task"], own, dict(overrides))
 
@@ -182,12 +181,12 @@ def task_config(run: TrainedRun, phase: str, overrides: Mapping[str, Any]) -> An
 def fitted(model: Model, task: Task, where: str) -> Model:
     """The model with the task's lengths of prompt and response.
 
-    A sequence is read alike wherever it is divided into prompt and response, so that a model's parameters
-    serve every division of as many tokens as they were made for.
+    A model reads a sequence alike wherever it is divided into prompt and response, so its parameters serve
+    every division of as many tokens as the model has positions.
 
     Raises:
-        ValueError: another vocabulary, more tokens than the model has positions for, or features that it was
-            not made for.
+        ValueError: another vocabulary, more tokens than the model has positions, or features that the model
+            does not take.
     """
     if task.vocab_size != model.vocab_size:
         raise LoadError(f"{where} has vocab_size {model.vocab_size}; the task has {task.vocab_size}")
@@ -203,13 +202,13 @@ def fitted(model: Model, task: Task, where: str) -> Model:
 
 
 def base_parameters(config: DictConfig | Mapping[str, Any], setup: Setup) -> Params | None:
-    """Parameters of the base model for the run's seeds, with a leading axis of them: seed s has those of seed
-    s. None for a run without a base model.
+    """Parameters of the base model with a leading axis of seeds: seed s starts from the base's seed s. None
+    for a run without a base model.
 
-    Seeds that had diverged at its checkpoint are left out of the run, and named.
+    Seeds that had diverged at the base's checkpoint are left out of the run, and named.
 
     Raises:
-        ValueError: a run or checkpoint that is gone, or a seed that it does not have.
+        ValueError: a missing run, checkpoint or seed.
     """
     asked = config.get("base")
     if asked is None:
@@ -222,7 +221,7 @@ def base_parameters(config: DictConfig | Mapping[str, Any], setup: Setup) -> Par
 
 
 def seed_rows(run: TrainedRun, seeds: Sequence[int]) -> list[int]:
-    """Where a run's parameters of these seeds lie.
+    """Rows of `seeds` in a run's parameters.
 
     Raises:
         ValueError: a seed that the run does not have.

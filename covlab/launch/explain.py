@@ -1,4 +1,4 @@
-"""Complaints of Hydra in one line, with the keys that the user's own choice of options has."""
+"""Hydra's errors in one line, with the valid keys of the options that the user chose."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def explain(error: Exception, config_name: str, arguments: Sequence[str] = ()) -
     Args:
         error: raised by Hydra or OmegaConf.
         config_name: the command's file in `conf/`.
-        arguments: of the command, flags and overrides: the valid keys are those of the options chosen there.
+        arguments: the command's flags and overrides, whose options decide the valid keys.
     """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     missing = re.search(r"Could not (?:find|load) 'hydra/launcher/(joblib|submitit)", str(error))
@@ -44,7 +44,7 @@ def explain(error: Exception, config_name: str, arguments: Sequence[str] = ()) -
 
 
 class _Chosen:
-    """The configuration of a command line, as far as its overrides are valid."""
+    """The configuration of a command line, from the overrides that are valid."""
 
     def __init__(self, config_name: str, arguments: Sequence[str]) -> None:
         parsed = get_args_parser().parse_known_intermixed_args(list(arguments))[0]
@@ -57,7 +57,7 @@ class _Chosen:
         self.loader = ConfigLoaderImpl(path)
 
     def options(self, group: str) -> list[str]:
-        """The options of a group; none where there is no such group."""
+        """The options of a group; empty if there is no such group."""
         return sorted(set(self.loader.get_group_options(group)))
 
     def compose(self) -> dict[str, Any]:
@@ -95,7 +95,7 @@ class _Chosen:
 
 
 def _unknown_key(key: str, chosen: _Chosen) -> str:
-    """Names that are valid in the place of `key`."""
+    """Valid names in place of `key`."""
     config = chosen.compose()
     if not key.startswith("hydra."):
         config.pop("hydra", None)
@@ -111,7 +111,7 @@ def _unknown_key(key: str, chosen: _Chosen) -> str:
             hint = f"; it has keys with one of {', '.join(f'{above}={each}' for each in options)}"
             value = "null" if node is None else repr(node)
             return f"{key}: no such key; {above} is {value}{hint if options else ''}"
-        # A group of which nothing is chosen is not in the configuration.
+        # A group without a chosen option is not in the configuration.
         if part not in node and not (name != key and chosen.options(name.replace(".", "/"))):
             return _among(name, part, [str(each) for each in node], key)
         node = node.get(part)
@@ -119,7 +119,7 @@ def _unknown_key(key: str, chosen: _Chosen) -> str:
 
 
 def _of_phase(key: str, config: dict[str, Any]) -> str | None:
-    """The same for a key below `phases.<phase>`, which states only what differs from the run's settings."""
+    """Valid names for a key below `phases.<phase>`, which states only differences from the run's settings."""
     from covlab.launch.build import PHASE_KEYS
     from covlab.launch.schema import accepted
 
@@ -156,7 +156,7 @@ def _among(name: str, part: str, keys: Sequence[str], key: str) -> str:
 
 
 def _no_option(chosen: _Chosen) -> str | None:
-    """The override that names no option of its group by a string."""
+    """A message on the override whose text is not an option of its group."""
     for each in OverridesParser.create().parse_overrides(chosen.overrides):
         options = chosen.options(each.key_or_group)
         if options and not isinstance(each.value(), str | list):

@@ -1,4 +1,4 @@
-"""Held-out prompts that are training prompts too: in a small space of prompts two streams meet."""
+"""Overlap of held-out and training prompts, which is common in a small space of prompts."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from training.feed import batch_of_step
 
 FILE = "overlap.json"
 MOST = 2048
-"""Training prompts that are drawn again to be compared: more are estimated from these."""
+"""Largest number of training prompts drawn for comparison; a larger set is estimated from these."""
 RARE = 1e-4
-"""Training prompts over `least_prompts` of the task below which nothing is drawn: the share is of this order
-at most."""
+"""Ratio of training prompts to the task's `least_prompts` below which nothing is drawn: the overlap is at
+most of this order."""
 
 
 def among(
     prompts: Int[np.ndarray, "rows prompt"], others: Int[np.ndarray, "others prompt"]
 ) -> Bool[np.ndarray, " rows"]:
-    """Mask of the prompts that are among `others`, token by token, padding included."""
+    """Mask of the prompts that equal one of `others` in every token, padding included."""
     if prompts.shape[1] != others.shape[1]:
         return np.zeros(len(prompts), bool)
     known = set(_hashable(others))
@@ -42,8 +42,8 @@ def _hashable(prompts: Int[np.ndarray, "rows prompt"]) -> list[bytes]:
 
 
 def training_prompts(phase: Phase, seed: int, count: int) -> Int[np.ndarray, "count prompt"]:
-    """The first `count` prompts that a seed trains on in a phase, by the keys of `training.feed`: of its
-    fixed set where it has one, else in the order of its batches."""
+    """The first `count` training prompts of a seed in a phase, drawn by the keys of `training.feed`: from the
+    phase's fixed set if it has one, else in the order of its batches."""
     steps, own = -(-count // phase.batch_size), jnp.asarray(seed, jnp.uint32)
 
     @jax.jit
@@ -61,15 +61,15 @@ def training_prompts(phase: Phase, seed: int, count: int) -> Int[np.ndarray, "co
 def overlap(phase: Phase, held_out: HeldOut, seed: int) -> dict[str, Any]:
     """Held-out prompts that a phase trains on, for one seed.
 
-    With n training prompts, of which m are drawn again, `share` is the held-out set's weight of prompts that
-    are among them: counted where m = n. Else it is estimated class by class. Of the m draws, a fraction h
-    falls on the D different held-out prompts of a class; where these are about equally likely, a fraction
-    1 - (1 - h/D)^n of them is met by n draws. Nothing is drawn where the task has so many prompts that the
-    share is 0 to four digits, or one alone.
+    Of n training prompts, m are drawn again. `share` is the weight of the held-out prompts that are among
+    the training prompts. It is counted if m = n, else estimated class by class: a fraction h of the m draws
+    falls on the D different held-out prompts of a class, and if these are about equally likely, n draws meet
+    a fraction 1 - (1 - h/D)^n of them. Nothing is drawn if the task has only one prompt, or so many that the
+    share is 0 to four digits.
 
     Returns:
-        `held_out` prompts, `different` ones among them, `training` prompts (n), `drawn` (m), `share`,
-        `counted` (whether the share is exact).
+        `held_out` (number of prompts), `different` (number of different prompts), `training` (n), `drawn`
+        (m), `share`, `counted` (True if the share is exact).
     """
     count = phase.steps * phase.batch_size if phase.dataset_size is None else phase.dataset_size
     drawn = min(count, MOST)
@@ -80,7 +80,7 @@ def overlap(phase: Phase, held_out: HeldOut, seed: int) -> dict[str, Any]:
     if not drawn:
         return facts | {"share": 0.0, "counted": True}
     if facts["different"] == 1 < len(own):
-        # Many tasks have one prompt, which asks nothing of a new one.
+        # A task with a single prompt overlaps by design.
         return facts | {"drawn": 0, "share": 1.0, "counted": False}
     theirs = training_prompts(phase, seed, drawn)
     met = among(own, theirs)
@@ -98,8 +98,8 @@ def overlap(phase: Phase, held_out: HeldOut, seed: int) -> dict[str, Any]:
 def note_overlap(
     path: Path, setup: Setup, held_out: Sequence[HeldOut], say: Callable[[str], None] = print
 ) -> dict[str, Any]:
-    """Keep the overlap of every phase's training prompts with its held-out set in `overlap.json` of a run,
-    and say in one line for each phase where there is one. A run that is continued reads it back.
+    """Write the overlap of every phase's training prompts with the held-out set to `overlap.json` of a run,
+    and print one line per phase with an overlap. A continued run reads the file.
 
     Returns:
         Phase name -> `overlap` for the first seed.
@@ -115,7 +115,7 @@ def note_overlap(
     counts = {}
     for phase, held in zip(setup.phases, held_out, strict=True):
         counts[phase.name] = own = overlap(phase, held, setup.seeds[0])
-        # A task with one prompt asks nothing of a new one.
+        # A task with a single prompt overlaps by design.
         if own["share"] and own["different"] > 1:
             how = "" if own["counted"] else f", estimated from {own['drawn']} of them"
             say(

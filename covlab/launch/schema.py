@@ -1,9 +1,8 @@
-"""Config groups from signatures: a YAML file names a class or function, and gets all its fields with their
-defaults.
+"""Config groups from signatures: a YAML file names a class or function, and gets all fields with defaults.
 
-A file of `conf/` says `defaults: [/schema/tasks.LayeredGraph@_here_, _self_]`; `register_schemas` finds every
-such reference and stores the node that it stands for, so that defaults are stated once (in the signature),
-overrides of unknown fields are refused when the configuration is composed, and `--cfg job` shows every field.
+A file of `conf/` says `defaults: [/schema/tasks.LayeredGraph@_here_, _self_]`. `register_schemas` stores a
+node for every such reference. So defaults are stated once (in the signature), overrides of unknown fields are
+refused when the configuration is composed, and `--cfg job` shows every field.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ def register_schemas() -> None:
     """Store a node for every `/schema/<dotted name>` that the configuration files mention.
 
     Raises:
-        ImportError, AttributeError: if a dotted name does not exist.
+        ImportError, AttributeError: a dotted name that does not exist.
     """
     store = ConfigStore.instance()
     for text in _yaml_texts(importlib.resources.files("conf")):
@@ -63,20 +62,20 @@ def _yaml_texts(folder: Traversable) -> Iterator[str]:
 
 
 def accepted(target: str, path: str) -> set[str]:
-    """Names of all the parameters of a target, for checking a node that was merged from several places.
+    """Names of a target's parameters, for checking a node that was merged from several places.
 
     Raises:
-        ValueError: there is no such target, or it cannot be called.
+        ValueError: the target does not exist or cannot be called.
     """
     return set(inspect.signature(_found(target, path)).parameters)
 
 
 def check_fields(node: Mapping[str, Any], path: str, kind: type | None = None) -> None:
-    """Refuse a target that does not exist or is a class of another kind, a field that it does not have, and
-    a list or mapping where the field is a single value, or the reverse; in nodes below this one too.
+    """Refuse, in this node and all below, a target that does not exist or is a class of another kind, an
+    unknown field, and a list or mapping in place of a single value or the reverse.
 
     Raises:
-        ValueError: naming the field and what is valid.
+        ValueError: names the field and what is valid.
     """
     if "_target_" not in node:
         return
@@ -105,7 +104,7 @@ _OF_HYDRA = ("_target_", "_args_", "_convert_", "_partial_", "_recursive_")
 
 
 def _found(target: Any, path: str) -> Callable[..., Any]:
-    """Object that a dotted name stands for."""
+    """The object with a dotted name."""
     module, _, attribute = str(target).rpartition(".")
     try:
         found = getattr(importlib.import_module(module), attribute)
@@ -126,7 +125,7 @@ def _hints(target: Callable[..., Any]) -> Mapping[str, Any]:
 
 
 def _other_shape(value: Any, hint: Any) -> str:
-    """The shape that a type hint asks for, where `value` has another; empty where it fits or nothing is said.
+    """The shape that a type hint asks for if `value` has another one; "" if it fits or the hint allows any.
 
     Shapes are those of YAML: mappings, lists, single values. Nodes with a `_target_` may be anything.
     """

@@ -1,4 +1,4 @@
-"""Settings that belong to a run as a whole, each one configuration group."""
+"""Settings of a whole run, one class per configuration group."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from training import EvaluationSchedule
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationSettings:
-    """What is measured, on what and when.
+    """Metrics, held-out data and schedule of the evaluations.
 
     Attributes:
         schedule: the steps at which the model is evaluated.
         num_examples: held-out examples of each class.
         batch_size: examples scored at a time: few enough for a CPU's cache, and for memory with many seeds.
-        seed: of the held-out stream, the same for every training seed.
+        seed: seed of the held-out stream, shared by all training seeds.
         coverage_ns: the N of the coverage profile.
         pass_ns: the N of Pass@N.
-        num_samples: responses sampled for each held-out prompt for the sampling estimates; 0 for none.
+        num_samples: responses sampled per held-out prompt for the sampling estimates; 0 for no estimates.
         table_prompts: held-out prompts whose sampled responses are tabulated at the end of every phase.
-        extra: further evaluators, as nodes with a `_target_`; their names are their own.
+        extra: further evaluators, as nodes with a `_target_`; any names.
     """
 
     schedule: EvaluationSchedule = dataclasses.field(default_factory=EvaluationSchedule)
@@ -53,10 +53,10 @@ class EvaluationSettings:
         object.__setattr__(self, "seed", check_seed("evaluation.seed", self.seed))
 
     def evaluators(self) -> tuple[Evaluator, ...]:
-        """The exact evaluator, the sampling one if asked for, and those in `extra`.
+        """The exact evaluator, the sampling evaluator if `num_samples` > 0, and the evaluators in `extra`.
 
         Raises:
-            ValueError: if two have the same name.
+            ValueError: two evaluators with one name.
         """
         found: list[Evaluator] = [DistributionEvaluator(self.coverage_ns, self.pass_ns)]
         if self.num_samples:
@@ -74,14 +74,15 @@ class EvaluationSettings:
 
 @dataclasses.dataclass(frozen=True)
 class TrackingSettings:
-    """Where a run is mirrored and what it shows.
+    """Mirroring to W&B, progress display and figures of a run.
 
     Attributes:
         wandb: "auto" (online with a key, else offline), "online", "offline" or "disabled".
-        project, entity, tags, notes: of the W&B run; the project is WANDB_PROJECT, else covlab, if not given.
-        per_seed: one W&B run a seed instead of one a program with medians and quantiles over its seeds.
+        project: project of the W&B run; by default WANDB_PROJECT, else covlab.
+        entity, tags, notes: options of the W&B run.
+        per_seed: one W&B run per seed instead of one with medians and quantiles over the seeds.
         progress: show a progress bar.
-        interval: seconds between progress lines where the output is no terminal.
+        interval: seconds between progress lines if the output is not a terminal.
         figures: draw `figures/*.png` at the end.
     """
 
