@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 KKT_TOLERANCE = 1e-9
-"""Largest violation of a fit's optimality conditions, in units of the number of trials and of the radius."""
+"""Largest violation of a fit's optimality conditions, relative to the number of trials and the radius."""
 _STEPS = 200
 
 
