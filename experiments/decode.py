@@ -1,9 +1,9 @@
-"""Held-out prompts answered by any decoder: python -m experiments.decode run=runs/train/demo decoding=vgb
+"""Answering held-out prompts with any decoder: python -m experiments.decode run=runs/train/demo decoding=vgb
 value=runs/value/demo.
 
 Nothing is trained. The base model comes from the run's checkpoint, the values from a run of
-experiments.train_value, from the task or from rollouts. Accuracy, different correct responses, Pass@N,
-queries and tokens a response go to the screen, with intervals, and as strict JSON to
+experiments.train_value, from the task or from rollouts. Accuracy, different correct responses, Pass@N, and
+queries and tokens per response are printed with intervals, and written as strict JSON to
 `evaluations/<name>.json` in the run directory.
 """
 
@@ -51,8 +51,8 @@ Measured = dict[str, dict[str, Interval]]
 
 @dataclasses.dataclass(frozen=True)
 class Asked:
-    """Run, decoder and values of a decoding, all checked before anything is compiled. `left_out` names
-    the seeds that had diverged, a line for each run."""
+    """Run, decoder and values of a decoding, all checked before anything is compiled. `left_out` has one line
+    per run that names the diverged seeds."""
 
     run: TrainedRun
     phase: str
@@ -110,7 +110,7 @@ def check(config: DictConfig) -> Asked:
 def _living(
     run: TrainedRun, phase: str, step: int, asked: Sequence[int], field: str
 ) -> tuple[tuple[int, ...], tuple[str, ...]]:
-    """Those of the seeds that had not diverged, and a line that names the others."""
+    """The healthy seeds of `seeds`, and a line that names the diverged seeds."""
     alive = run.living_seeds(phase, step)
     kept = tuple(seed for seed in asked if seed in alive)
     require_living(run.path, phase, step, kept, field)
@@ -119,7 +119,7 @@ def _living(
 
 
 def pass_ns_of(asked: Any, samples: int) -> tuple[int, ...]:
-    """The N of Pass@N: what is asked for, a number or a list; None: those of `PASS_NS` that `samples` allow.
+    """The N of Pass@N: `asked`, a number or a list; for None, the values of `PASS_NS` that `samples` allow.
 
     Raises:
         ValueError: an N that is not an integer from 1 to `samples`.
@@ -133,7 +133,7 @@ def pass_ns_of(asked: Any, samples: int) -> tuple[int, ...]:
 
 
 def _value_run(name: str, task: Task, seeds: tuple[int, ...]) -> TrainedRun | None:
-    """The run that `value` names, None for a named kind of values."""
+    """The run that `value` names; None for a named kind of values."""
     if name in NAMED_VALUES:
         return None
     if not (Path(name) / "config.yaml").exists():
@@ -190,7 +190,7 @@ def measure(config: DictConfig, asked: Asked) -> tuple[dict[int, Measured], list
 
 
 def _networks(asked: Asked) -> dict[int, tuple[Model, Params]]:
-    """Seed -> its value network; empty if the values are no network."""
+    """Seed -> value network; empty if the values do not come from a network."""
     if asked.value is None:
         return {}
     params = asked.value.parameters(*asked.value_checkpoint)
@@ -233,7 +233,7 @@ def _plain(measured: Measured) -> dict[str, Any]:
 
 
 def result_path(config: DictConfig, run: Path, content: dict[str, Any]) -> Path:
-    """`evaluations/<out>.json`; without `out`, a name that differs as soon as what is asked does.
+    """`evaluations/<out>.json`; without `out`, a name that distinguishes the requested settings.
 
     Raises:
         ValueError: `out` is not a plain file name.
@@ -249,7 +249,7 @@ def result_path(config: DictConfig, run: Path, content: dict[str, Any]) -> Path:
 
 
 def print_results(asked: Asked, found: dict[int, Measured], shown: list[tuple[Any, ...]]) -> None:
-    """Metrics over seeds, or of the one seed over its prompts; then sample texts."""
+    """Print metrics over seeds, or over prompts for a single seed, and then sample texts."""
     for line in asked.left_out:
         print(line)
     measured = over_seeds(found)

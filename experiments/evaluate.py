@@ -1,12 +1,12 @@
-"""Ask a trained run again: python -m experiments.evaluate run=runs/train/demo checkpoint=finetune:480
+"""Evaluating a trained run: python -m experiments.evaluate run=runs/train/demo checkpoint=finetune:480
 coverage_ns=[2,8].
 
-Nothing is trained. Model and task are rebuilt from the run's `config.yaml`, the parameters come from its
-`checkpoints/`, and the held-out set is drawn from the stream "asked", independently of what the run trained,
-evaluated or selected a checkpoint on. Where a task has few prompts, independent draws meet: the number of
-prompts that are in the run's own held-out set too is said and kept (`repeated_prompts`). They stay in,
-because the others alone would follow another distribution. Numbers go to the screen and, as strict JSON, to
-`evaluations/<name>.json` in the run directory.
+Nothing is trained. Model and task are rebuilt from the run's `config.yaml`, and the parameters come from
+`checkpoints/`. The held-out set is drawn from the stream "asked", independently of the run's training,
+evaluation and selection. In a task with few prompts independent draws overlap: the number of prompts that are
+also in the run's held-out set is printed and stored (`repeated_prompts`). They are not removed, because that
+would change the distribution. Numbers are printed, and written as strict JSON to `evaluations/<name>.json` in
+the run directory.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ from tracking import LoadError, load_log_probs
 from tracking.atomic import atomic_write
 
 Bounds = dict[str, dict[float, float]]
-"""Name of the bound -> N -> its value for the mixture."""
+"""Name of the bound -> N -> value for the mixture."""
 
 
 def settings_of(config: DictConfig, run: trained.TrainedRun, phase: str) -> EvaluationSettings:
-    """The run's own evaluation settings with what the command line replaces.
+    """The run's evaluation settings with the command line's replacements.
 
     Raises:
-        ValueError: a bad value.
+        ValueError: an invalid value.
     """
     names = [each.name for each in run.setup.phases]
     own = run.setup.evaluation[names.index(phase)]
@@ -76,8 +76,8 @@ def settings_of(config: DictConfig, run: trained.TrainedRun, phase: str) -> Eval
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """One checkpoint: `seeds` and `bounds` by seed, and the seeds that are left out because they had diverged
-    by then; `sha256` of the checkpoint's parameters; `repeated` prompts are in its held-out set."""
+    """Results of one checkpoint: `seeds` and `bounds` by seed, the omitted diverged seeds, the SHA-256 of the
+    parameters, and the number of `repeated` prompts, which are in the run's held-out set too."""
 
     phase: str
     step: int
@@ -97,7 +97,7 @@ def measure(config: DictConfig, run: trained.TrainedRun) -> list[Result]:
     """Everything that `config` (conf/evaluate.yaml) asks of `run`, checkpoint by checkpoint.
 
     Raises:
-        ValueError: a checkpoint, seed, setting or task override that is not valid; one line.
+        ValueError: an invalid checkpoint, seed, setting or task override; one line.
     """
     found = []
     overrides = plain(config)["task_overrides"] or {}
@@ -128,10 +128,10 @@ def measure(config: DictConfig, run: trained.TrainedRun) -> list[Result]:
 def _with_living_seeds(
     run: trained.TrainedRun, checkpoints: Sequence[tuple[str, int]], asked: Sequence[int]
 ) -> list[tuple[str, int]]:
-    """The checkpoints at which one of the seeds had not diverged; the others are named.
+    """The checkpoints with at least one healthy seed; the others are named.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is no such checkpoint.
     """
     living = {place: set(asked) & set(run.living_seeds(*place)) for place in checkpoints}
     if not any(living.values()):
@@ -150,7 +150,7 @@ def _repeated_prompts(run: trained.TrainedRun, phase: str, held_out: HeldOut) ->
         return 0
     own = held_out.flat(held_out.batches.example.prompt)
     repeated = int(among(own, theirs).sum())
-    # A task with one prompt asks nothing of a new one.
+    # A task with a single prompt overlaps by design.
     if repeated and len(np.unique(theirs, axis=0)) > 1:
         print(f"{phase}: {repeated} of {len(own)} fresh prompts are in the run's own held-out set too")
     return repeated
@@ -175,8 +175,7 @@ def measure_seed(
 
 
 def reduced(values: Iterable[tuple[str, float]], classes: Sequence[str]) -> Measured:
-    """What an evaluator of `evaluation.extra` yields, by metric and class; it has no interval over prompts,
-    so its limits are NaN."""
+    """Values of an evaluator of `evaluation.extra` by metric and class, without intervals: limits are NaN."""
     found: Measured = {}
     for name, value in values:
         group, _, rest = name.partition("/")
@@ -186,7 +185,7 @@ def reduced(values: Iterable[tuple[str, float]], classes: Sequence[str]) -> Meas
 
 
 def document(config: DictConfig, results: Sequence[Result]) -> dict[str, Any]:
-    """The results as JSON values; null stands for what is not finite."""
+    """The results as JSON values; null stands for NaN and infinities."""
     asked = plain(config)
     checkpoints = [
         {
@@ -231,7 +230,7 @@ def _finite(value: float) -> float | None:
 
 
 def result_path(config: DictConfig, run: Path, asked: Mapping[str, Any]) -> Path:
-    """`evaluations/<out>.json`; without `out`, a name that differs as soon as what is asked does.
+    """`evaluations/<out>.json`; without `out`, a name that distinguishes the requested settings.
 
     Raises:
         ValueError: `out` is not a plain file name.
@@ -250,7 +249,7 @@ def _texts(value: Any) -> list[str]:
 
 
 def print_results(results: Sequence[Result], path: Path) -> None:
-    """All metrics of one checkpoint, or the mixture's alone of several."""
+    """Print all metrics of a single checkpoint, or only the mixture's for several checkpoints."""
     for result in results:
         if result.diverged:
             print(left_out_line(path, result.phase, result.step, result.diverged))

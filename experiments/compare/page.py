@@ -1,4 +1,4 @@
-"""A comparison on the screen, and as one HTML page with its figures and CSV files."""
+"""Printing a comparison, and writing it as one HTML page with figures and CSV files."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ from tracking.atomic import atomic_write
 
 AXES = ("step", "global_step")
 MOST_ROWS = 1000
-"""Rows of a table in the page; a browser is slow with more, and `table.csv` has them all."""
+"""Largest number of rows of a table in the page; a browser is slow with more. `table.csv` has all rows."""
 NAMED = 12
-"""Left-out runs that the screen names."""
+"""Largest number of omitted runs that are printed."""
 
 
 def print_page(found: Comparison) -> None:
-    """The tables and the remarks on the screen."""
+    """Print the tables and the remarks."""
     columns, rows = table(found, found.top, ranges=False)
     over = ", medians over the seeds" if found.repeated else ""
     print_table(f"{title(found)}{over}", columns, rows)
@@ -154,7 +154,7 @@ def _csv(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> bytes:
 
 
 def _command(arguments: Sequence[str]) -> str:
-    """As typed, with a long list of runs cut."""
+    """The command line as typed, with a long list of runs cut."""
     kept = [shlex.quote(argument) for argument in arguments]
     if len(kept) > 12:
         kept = [*kept[:4], f"... ({len(kept) - 8} more)", *kept[-4:]]

@@ -1,4 +1,4 @@
-"""Which checkpoint each selection rule takes in every compared run, and what that choice costs."""
+"""Choices of every selection rule in every compared run, with the metrics of the chosen checkpoints."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class RuleRow:
     """A rule's choices in one group, over its seeds.
 
     Attributes:
-        rule: its name, with N where it has one.
-        step: of the chosen checkpoints.
-        values: metric -> its value at the chosen checkpoint.
-        behind: the oracle's Pass@N minus that of the choice, seed by seed; NaN without Pass@N.
-        seeds: how many seeds have such a choice.
+        rule: name of the rule, with N if it has one.
+        step: steps of the chosen checkpoints.
+        values: metric -> value at the chosen checkpoint.
+        behind: the oracle's Pass@N minus the choice's, seed by seed; NaN without Pass@N.
+        seeds: number of seeds with a choice.
     """
 
     rule: str
@@ -43,7 +43,7 @@ Tournaments = Mapping[tuple[str, int], int]
 def tournaments(
     runs: Iterable[Run], n: float, tie_break: TieBreak
 ) -> tuple[dict[tuple[str, int], int], list[Problem]]:
-    """The simple tournament on `log_probs/` of every run that has them.
+    """The simple tournament on `log_probs/` of every run that has the folder.
 
     Source: Coverage Principle, arXiv 2510.15020, the simple tournament.
 
@@ -66,15 +66,15 @@ def tournaments(
 
 
 def choices(member: Member, oracles: Sequence[str], chosen: Tournaments, tournament: str) -> dict[str, int]:
-    """Rule -> index of the checkpoint that it takes among those of one seed that were evaluated.
+    """Rule -> index of the chosen checkpoint among the evaluated checkpoints of one seed.
 
     The cross-entropy breaks the oracles' ties, as in `experiments.select`.
 
     Args:
         member: a seed of a run.
-        oracles: the `eval/pass/<N>` that an oracle looks at.
-        chosen: steps of the tournament.
-        tournament: what that rule is called.
+        oracles: the `eval/pass/<N>` of the oracles.
+        chosen: steps that the tournament chose.
+        tournament: the tournament's name as a rule.
     """
     values = member.run.values
     scores = {key: member.column(key) for key in (CE, KL, *oracles) if key in values}
@@ -110,7 +110,7 @@ def rule_rows(
     chosen: Tournaments,
     tournament: str,
 ) -> list[RuleRow]:
-    """A row for each rule that applies to some seed of the group."""
+    """One row per rule that applies to some seed of the group."""
     picks = [(member, choices(member, oracles, chosen, tournament)) for member in group.members]
     rules = dict.fromkeys(rule for _, found in picks for rule in found)
     rows = []
