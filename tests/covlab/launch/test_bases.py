@@ -35,7 +35,7 @@ def base(tiny_run: Path, tmp_path: Path) -> Path:
 
 
 def drop_records(path: Path, seeds: set[int], phase: str, step: int) -> None:
-    """Leave out what a run writes no more once these seeds have diverged."""
+    """Remove the records that a run does not write once these seeds have diverged."""
     file = path / "metrics.jsonl"
     kept = [
         line
@@ -47,7 +47,7 @@ def drop_records(path: Path, seeds: set[int], phase: str, step: int) -> None:
 
 @pytest.fixture
 def lost(base: Path) -> Path:
-    """The run as it is when all its seeds have diverged in its second phase."""
+    """The run after all seeds have diverged in the second phase."""
     drop_records(base, {0, 1}, "finetune", 10)
     reason = "loss or gradient is not finite: seed 0 at step 8 of finetune, seed 1 at step 9 of finetune"
     (base / "status.json").write_text(json.dumps({"state": "failed", "reason": reason}))
