@@ -28,7 +28,7 @@ from covlab.launch import answering
 from covlab.launch.base_model import fitted, of_seed, seed_rows, task_config
 from covlab.launch.build import make, plain
 from covlab.launch.cli import command
-from covlab.launch.healthy import chosen_seeds, left_out_line, require_living
+from covlab.launch.healthy import chosen_seeds, left_out_line, require_healthy
 from covlab.launch.run_names import COMMON
 from covlab.launch.runtime import configure
 from covlab.launch.trained import TrainedRun, open_run, over_seeds
@@ -94,12 +94,12 @@ def check(config: DictConfig) -> Asked:
         raise ValueError(
             f"run: {run.path} is a value function; valid: a run of experiments.train, and value="
         )
-    seeds, left_out = _living(run, phase, step, chosen_seeds(config.seeds, run.setup.seeds), "run")
+    seeds, left_out = _healthy(run, phase, step, chosen_seeds(config.seeds, run.setup.seeds), "run")
     pass_ns = pass_ns_of(plain(config)["pass_ns"], config.samples)
     value_run, value_checkpoint = _value_run(str(config.value), task, seeds), ("", 0)
     if value_run is not None:
         value_checkpoint = value_run.checkpoints([str(config.value_checkpoint)])[-1]
-        seeds, more = _living(value_run, *value_checkpoint, seeds, "value")
+        seeds, more = _healthy(value_run, *value_checkpoint, seeds, "value")
         left_out += more
     guided = getattr(decoder, "needs_values", True)
     if guided and str(config.value) == "exact" and type(task).value is Task.value:
@@ -107,14 +107,14 @@ def check(config: DictConfig) -> Asked:
     return Asked(run, phase, step, task, decoder, value_run, value_checkpoint, seeds, left_out, pass_ns)
 
 
-def _living(
+def _healthy(
     run: TrainedRun, phase: str, step: int, asked: Sequence[int], field: str
 ) -> tuple[tuple[int, ...], tuple[str, ...]]:
     """The healthy seeds of `seeds`, and a line that names the diverged seeds."""
-    alive = run.living_seeds(phase, step)
-    kept = tuple(seed for seed in asked if seed in alive)
-    require_living(run.path, phase, step, kept, field)
-    line = left_out_line(run.path, phase, step, [seed for seed in asked if seed not in alive])
+    healthy = run.healthy_seeds(phase, step)
+    kept = tuple(seed for seed in asked if seed in healthy)
+    require_healthy(run.path, phase, step, kept, field)
+    line = left_out_line(run.path, phase, step, [seed for seed in asked if seed not in healthy])
     return kept, (line,) if line else ()
 
 

@@ -29,7 +29,7 @@ from omegaconf import DictConfig, OmegaConf
 from covlab.launch import trained
 from covlab.launch.build import plain
 from covlab.launch.cli import command
-from covlab.launch.healthy import chosen_seeds, left_out_line, require_living
+from covlab.launch.healthy import chosen_seeds, left_out_line, require_healthy
 from covlab.launch.overlap import among
 from covlab.launch.run_names import COMMON
 from covlab.launch.runtime import configure
@@ -104,7 +104,7 @@ def measure(config: DictConfig, run: trained.TrainedRun) -> list[Result]:
     if not isinstance(overrides, Mapping):
         raise ValueError(f"task_overrides: {overrides!r} is not a mapping from the task's fields to values")
     asked = chosen_seeds(config.seeds, run.setup.seeds)
-    checkpoints = _with_living_seeds(run, run.checkpoints(_texts(config.checkpoints)), asked)
+    checkpoints = _with_healthy_seeds(run, run.checkpoints(_texts(config.checkpoints)), asked)
     for phase, members in itertools.groupby(checkpoints, key=lambda item: item[0]):
         settings = settings_of(config, run, phase)
         evaluators = settings.evaluators()
@@ -112,20 +112,20 @@ def measure(config: DictConfig, run: trained.TrainedRun) -> list[Result]:
         repeated = _repeated_prompts(run, phase, held_out)
         scorer = trained.make_scorer(run.setup.model, evaluators, held_out)
         for _, step in members:
-            alive = run.living_seeds(phase, step)
+            healthy = run.healthy_seeds(phase, step)
             params = run.parameters(phase, step)
             seeds, limits = {}, {}
-            for seed in (seed for seed in asked if seed in alive):
+            for seed in (seed for seed in asked if seed in healthy):
                 index = run.setup.seeds.index(seed)
                 scores = scorer(jax.tree.map(operator.itemgetter(index), params))
                 seeds[seed] = measure_seed(scores, held_out, evaluators)
                 limits[seed] = trained.bounds(scores["distribution"], held_out, settings.coverage_ns)
-            diverged = tuple(seed for seed in asked if seed not in alive)
+            diverged = tuple(seed for seed in asked if seed not in healthy)
             found.append(Result(phase, step, seeds, limits, diverged, run.digest(phase, step), repeated))
     return found
 
 
-def _with_living_seeds(
+def _with_healthy_seeds(
     run: trained.TrainedRun, checkpoints: Sequence[tuple[str, int]], asked: Sequence[int]
 ) -> list[tuple[str, int]]:
     """The checkpoints with at least one healthy seed; the others are named.
@@ -133,12 +133,12 @@ def _with_living_seeds(
     Raises:
         ValueError: there is no such checkpoint.
     """
-    living = {place: set(asked) & set(run.living_seeds(*place)) for place in checkpoints}
-    if not any(living.values()):
-        require_living(run.path, *checkpoints[-1], ())
-    for place in (place for place in checkpoints if not living[place]):
+    healthy = {place: set(asked) & set(run.healthy_seeds(*place)) for place in checkpoints}
+    if not any(healthy.values()):
+        require_healthy(run.path, *checkpoints[-1], ())
+    for place in (place for place in checkpoints if not healthy[place]):
         print(left_out_line(run.path, *place, asked))
-    return [place for place in checkpoints if living[place]]
+    return [place for place in checkpoints if healthy[place]]
 
 
 def _repeated_prompts(run: trained.TrainedRun, phase: str, held_out: HeldOut) -> int:

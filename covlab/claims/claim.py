@@ -69,17 +69,19 @@ class Plan(NamedTuple):
     Attributes:
         config: the command's configuration: that of experiments.train with the claim's settings added.
         path: the claim's directory.
-        own: keys of `config` that belong to the claim alone.
+        claim_keys: keys of `config` that belong to the claim alone.
     """
 
     config: DictConfig
     path: Path
-    own: frozenset[str]
+    claim_keys: frozenset[str]
 
     def run_config(self, name: str, *changes: Mapping[str, Any] | None) -> DictConfig:
         """The configuration of the run `name` for experiments.train, without the claim's keys and with
         `changes` merged in turn."""
-        base = OmegaConf.create({key: value for key, value in self.config.items() if key not in self.own})
+        base = OmegaConf.create(
+            {key: value for key, value in self.config.items() if key not in self.claim_keys}
+        )
         OmegaConf.set_struct(base, False)
         named = {"name": f"{self.path.name}-{name}"}
         merged = OmegaConf.merge(base, *(each or {} for each in changes), named)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int
 
-from covlab.launch.healthy import every_seed_diverged, living_seeds, seeds_of
+from covlab.launch.healthy import every_seed_diverged, healthy_seeds, seeds_of
 from metrics import coverage_profile, kl, log_density_ratio, pass_at_n, weighted_mean
 from tracking import LoadError, load_log_probs, load_run, read_config, read_status
 
@@ -89,10 +89,10 @@ def run_matrices(path: str | Path, phase: str | None = None) -> RunMatrices:
     config = read_config(path)
     seeds = seeds_of(config)
     held = load_log_probs(path, f"{phase}_held_out")[f"{phase}_held_out"]
-    found = load_log_probs(path, f"{phase}_[0-9]*")
+    files = load_log_probs(path, f"{phase}_[0-9]*")
     scores = {
         int(name.rpartition("_")[2]): arrays
-        for name, arrays in found.items()
+        for name, arrays in files.items()
         if name == f"{phase}_{name[-8:]}"
     }
     records = load_run(path)
@@ -100,23 +100,23 @@ def run_matrices(path: str | Path, phase: str | None = None) -> RunMatrices:
     records = records[records["phase"] == phase]
     # The newest arrays may be on disk before the metrics, which tell which seeds are healthy.
     steps = tuple(sorted(set(scores) & set(records["step"].tolist())))
-    living = living_seeds(path, seeds, phase, steps[-1]) if steps else ()
-    alive = [i for i, seed in enumerate(seeds) if seed in living]
+    healthy = healthy_seeds(path, seeds, phase, steps[-1]) if steps else ()
+    rows = [i for i, seed in enumerate(seeds) if seed in healthy]
     if ended:
         raise LoadError(f"run: {path}: every seed diverged in phase {phase}; valid: a run that does not")
-    if not alive:
+    if not rows:
         raise LoadError(f"run: {path}: no seed has an evaluated checkpoint of phase {phase}")
     joint = held["weights"][:, None] * held["candidate_weight"]
     kept = joint > 0
-    log_prob = np.stack([scores[step]["log_prob"][alive] for step in steps], axis=1).astype(np.float64)
+    log_prob = np.stack([scores[step]["log_prob"][rows] for step in steps], axis=1).astype(np.float64)
     correct = None
     if any(key.startswith("eval/pass/") and records[key].notna().any() for key in records.columns):
         correct = np.logaddexp.reduce(np.where(held["correct"], log_prob, -np.inf), axis=-1)
     return RunMatrices(
         phase=phase,
         steps=steps,
-        seeds=tuple(seeds[i] for i in alive),
-        diverged=tuple(seed for i, seed in enumerate(seeds) if i not in alive),
+        seeds=tuple(seeds[i] for i in rows),
+        diverged=tuple(seed for i, seed in enumerate(seeds) if i not in rows),
         log_probs=log_prob[..., kept],
         log_pi=held["log_pi"][kept],
         weights=joint[kept] / joint.sum(),

@@ -179,11 +179,11 @@ def field_checks(kind: type[Any]) -> dict[str, Check]:
         TypeError: a field's annotation has no check.
     """
     hints = typing.get_type_hints(kind, include_extras=True)
-    found: dict[str, Check] = {}
+    checks: dict[str, Check] = {}
     for field in dataclasses.fields(kind):
         metadata = getattr(hints[field.name], "__metadata__", ())
         check = next((each for each in metadata if callable(each)), None)
         if check is None:
             raise TypeError(f"{kind.__qualname__}.{field.name}: Annotated[<type>, <check>] is needed")
-        found[field.name] = check
-    return found
+        checks[field.name] = check
+    return checks

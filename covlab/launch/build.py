@@ -99,9 +99,9 @@ def build(config: DictConfig) -> Setup:
     check_seeds(config.seed, config.seeds)
     seeds = seeds_of(config)
     phases, settings = [], []
-    for name, own in (config.phases or {"train": {}}).items():
+    for name, changes in (config.phases or {"train": {}}).items():
         _check_phase_name(str(name))
-        phase, evaluation = _phase(config, str(name), own)
+        phase, evaluation = _phase(config, str(name), changes)
         phases.append(phase)
         settings.append(evaluation)
     for phase, evaluation in zip(phases, settings, strict=True):
@@ -176,21 +176,23 @@ def _check_phase_name(name: str) -> None:
         )
 
 
-def _phase(config: DictConfig, name: str, own: Any) -> tuple[Phase, EvaluationSettings]:
-    if own and not isinstance(own, DictConfig):
-        raise ValueError(f"phases.{name}: {own!r} is not a mapping; valid keys are {', '.join(PHASE_KEYS)}")
-    for key in own or {}:
+def _phase(config: DictConfig, name: str, changes: Any) -> tuple[Phase, EvaluationSettings]:
+    if changes and not isinstance(changes, DictConfig):
+        raise ValueError(
+            f"phases.{name}: {changes!r} is not a mapping; valid keys are {', '.join(PHASE_KEYS)}"
+        )
+    for key in changes or {}:
         if key not in PHASE_KEYS:
             raise ValueError(f"phases.{name}.{key}: no such field; valid are {', '.join(PHASE_KEYS)}")
     base = OmegaConf.create({key: config[key] for key in PHASE_KEYS if key in config})
     OmegaConf.set_struct(base, False)
-    for key, node in (own or {}).items():
+    for key, node in (changes or {}).items():
         # Another class replaces the run's, including all fields.
         if _names_another(node, base.get(key)):
             base[key] = {}
     merged: Any = base
     path = f"phases.{name}"
-    for key, node in (own or {}).items():
+    for key, node in (changes or {}).items():
         try:
             merged = OmegaConf.merge(merged, {key: node})
         except OmegaConfBaseException as error:

@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from covlab.launch.explain import explain
 from covlab.launch.path_arguments import quoted_paths
-from covlab.launch.processes import led
+from covlab.launch.processes import run_on_all_processes
 from covlab.launch.schema import register_schemas
 from covlab.launch.stopping import STOP_SIGNALS
 from covlab.launch.sweeps.jobs import JOB_VARIABLE, STOPPED, Outcome, one_line, write_outcome
@@ -139,7 +139,7 @@ def command(
         _report(max(status, default=0))
         sys.exit(max(status, default=0))
 
-    return led(main, lambda: StopRequest().install(), _configure)
+    return run_on_all_processes(main, lambda: StopRequest().install(), _configure)
 
 
 def _configure(*arguments: Any) -> None:

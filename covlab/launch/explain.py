@@ -94,9 +94,9 @@ class _Chosen:
         return {str(key): value for key, value in container.items()}
 
 
-def _unknown_key(key: str, chosen: _Chosen) -> str:
+def _unknown_key(key: str, command_line: _Chosen) -> str:
     """Valid names in place of `key`."""
-    config = chosen.compose()
+    config = command_line.compose()
     if not key.startswith("hydra."):
         config.pop("hydra", None)
     parts = key.split(".")
@@ -107,12 +107,12 @@ def _unknown_key(key: str, chosen: _Chosen) -> str:
     for depth, part in enumerate(parts):
         above, name = ".".join(parts[:depth]), ".".join(parts[: depth + 1])
         if not isinstance(node, dict):
-            options = chosen.options(above.replace(".", "/")) if node is None else []
+            options = command_line.options(above.replace(".", "/")) if node is None else []
             hint = f"; it has keys with one of {', '.join(f'{above}={each}' for each in options)}"
             value = "null" if node is None else repr(node)
             return f"{key}: no such key; {above} is {value}{hint if options else ''}"
         # A group without a chosen option is not in the configuration.
-        if part not in node and not (name != key and chosen.options(name.replace(".", "/"))):
+        if part not in node and not (name != key and command_line.options(name.replace(".", "/"))):
             return _among(name, part, [str(each) for each in node], key)
         node = node.get(part)
     return f"{key}: cannot be overridden"
@@ -155,10 +155,10 @@ def _among(name: str, part: str, keys: Sequence[str], key: str) -> str:
     return f"{name}: no such key; valid are {', '.join(valid)}{hint}"
 
 
-def _no_option(chosen: _Chosen) -> str | None:
+def _no_option(command_line: _Chosen) -> str | None:
     """A message on the override whose text is not an option of its group."""
-    for each in OverridesParser.create().parse_overrides(chosen.overrides):
-        options = chosen.options(each.key_or_group)
+    for each in OverridesParser.create().parse_overrides(command_line.overrides):
+        options = command_line.options(each.key_or_group)
         if options and not isinstance(each.value(), str | list):
             value = each.get_value_element_as_str()
             return f"{each.key_or_group}: {value} is not one of its options {', '.join(options)}"

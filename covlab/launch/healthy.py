@@ -26,7 +26,7 @@ def every_seed_diverged(status: RunStatus | None) -> bool:
     return status is not None and status.state == "failed" and status.reason.startswith(NOT_FINITE)
 
 
-def living_seeds(path: str | Path, seeds: Sequence[int], phase: str, step: int) -> tuple[int, ...]:
+def healthy_seeds(path: str | Path, seeds: Sequence[int], phase: str, step: int) -> tuple[int, ...]:
     """The seeds of `seeds` that had not diverged at step `step` of `phase` of the run at `path`.
 
     The training loop writes no record of a diverged seed, so a seed with a record at `step` is healthy. A
@@ -64,15 +64,15 @@ def chosen_seeds(asked: Any, seeds: Sequence[int]) -> list[int]:
     return sorted(set(wanted))
 
 
-def require_living(
-    path: str | Path, phase: str, step: int, living: Sequence[int], field: str = "run"
+def require_healthy(
+    path: str | Path, phase: str, step: int, healthy: Sequence[int], field: str = "run"
 ) -> None:
     """Refuse a checkpoint at which every requested seed has diverged.
 
     Raises:
         ValueError: every seed has diverged; one line.
     """
-    if not living:
+    if not healthy:
         raise LoadError(
             f"{field}: {path}: every seed that is asked for had diverged at {phase}:{step}, so none is left; "
             "valid: an earlier checkpoint, or a run that does not diverge"

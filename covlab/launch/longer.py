@@ -74,10 +74,10 @@ def _lengths(config: Mapping[str, Any]) -> list[_Length]:
     return [
         _Length(
             str(name),
-            (own or {}).get("steps", config["steps"]),
-            repr({key: value for key, value in (own or {}).items() if key != "steps"}),
+            (changes or {}).get("steps", config["steps"]),
+            repr({key: value for key, value in (changes or {}).items() if key != "steps"}),
         )
-        for name, own in (config["phases"] or {"train": {}}).items()
+        for name, changes in (config["phases"] or {"train": {}}).items()
     ]
 
 

@@ -66,7 +66,7 @@ def find_place(environ: Mapping[str, str]) -> Place | None:
     return None if processes == 1 else Place(address, processes, process, None)
 
 
-def led(
+def run_on_all_processes(
     main: Callable[[], None], install: Callable[[], Stop], configure: Callable[..., None]
 ) -> Callable[[], None]:
     """`main` on the leader, and `follow` on every other process.
@@ -124,7 +124,7 @@ def start(place: Place, environ: MutableMapping[str, str]) -> None:
         environ.pop(name, None)
 
 
-def order(**orders: Any) -> None:
+def send(**requests: Any) -> None:
     """Send a request to the followers; does nothing if there are none."""
     from jax._src.distributed import global_state
 
@@ -132,7 +132,7 @@ def order(**orders: Any) -> None:
     if global_state.num_processes > 1:
         from training.processes import share
 
-        share(orders)
+        share(requests)
 
 
 def follow(stop: Stop, configure: Callable[..., None]) -> int:

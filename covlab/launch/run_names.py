@@ -91,8 +91,8 @@ def run_path(config: DictConfig, overrides: Sequence[str], swept: Collection[str
     if name is not None:
         return folder / name
     if made.digest and folder.is_dir():
-        for found in sorted(folder.glob(f"*-{made.digest}")):
-            return found
+        for existing in sorted(folder.glob(f"*-{made.digest}")):
+            return existing
         if made.earlier and _agrees(folder / made.earlier, config, overrides):
             return folder / made.earlier
     return folder / made.text

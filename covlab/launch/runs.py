@@ -21,7 +21,7 @@ from covlab.launch.build import Setup, build, make, plain
 from covlab.launch.cli import StopRequest
 from covlab.launch.longer import longer
 from covlab.launch.overlap import note_overlap
-from covlab.launch.processes import order
+from covlab.launch.processes import send
 from covlab.launch.run_names import VOLATILE, run_path
 from covlab.launch.runtime import configure
 from covlab.launch.settings import TrackingSettings
@@ -108,7 +108,7 @@ def train_run(
                 sink.arrays(f"{phase.name}_held_out", held_out_arrays(held))
             note_overlap(path, setup, held_out, sink.message)
             checkpoints = Checkpoints(directory.checkpoints, setup.checkpoint)
-            order(train=OmegaConf.to_yaml(config, resolve=True))
+            send(train=OmegaConf.to_yaml(config, resolve=True))
             trainer = Trainer(
                 setup.model,
                 setup.phases,
@@ -204,15 +204,15 @@ def _options(tracking: TrackingSettings, config: DictConfig, path: Path) -> Wand
 
 
 def _early_warning(config: DictConfig) -> EarlyWarning | None:
-    own = config.get("early_warning")
-    if own is None:
+    settings = config.get("early_warning")
+    if settings is None:
         return None
-    if not isinstance(own, DictConfig):
+    if not isinstance(settings, DictConfig):
         raise ValueError(
-            f"early_warning: {own!r} is neither null nor a mapping with kind, parameter, threshold"
+            f"early_warning: {settings!r} is neither null nor a mapping with kind, parameter, threshold"
         )
-    found: EarlyWarning = make({"_target_": "training.EarlyWarning", **own}, "early_warning")
-    return found
+    warning: EarlyWarning = make({"_target_": "training.EarlyWarning", **settings}, "early_warning")
+    return warning
 
 
 def _alarm_starts(part: pd.DataFrame) -> dict[str, list[float]]:

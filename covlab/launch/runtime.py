@@ -11,7 +11,7 @@ from jax._src import xla_bridge
 from jax._src.distributed import global_state
 from jax._src.lru_cache import LRUCache
 
-from covlab.launch.processes import order
+from covlab.launch.processes import send
 from tasks.checks import whole
 from tasks.streams import pin_settings
 
@@ -45,7 +45,7 @@ def configure(num_seeds: int = 1, devices: int | str = "auto", data_parallel: in
         gc.freeze()
     pin_settings()
     if global_state.process_id == 0:
-        order(configure=[num_seeds, devices, data_parallel])
+        send(configure=[num_seeds, devices, data_parallel])
     cache = os.environ.get("COVLAB_CACHE", str(Path.home() / ".cache" / "covlab"))
     if cache:
         jax.config.update("jax_compilation_cache_dir", cache)

@@ -67,7 +67,7 @@ def accepted(target: str, path: str) -> set[str]:
     Raises:
         ValueError: the target does not exist or cannot be called.
     """
-    return set(inspect.signature(_found(target, path)).parameters)
+    return set(inspect.signature(_resolve(target, path)).parameters)
 
 
 def check_fields(node: Mapping[str, Any], path: str, kind: type | None = None) -> None:
@@ -80,7 +80,7 @@ def check_fields(node: Mapping[str, Any], path: str, kind: type | None = None) -
     if "_target_" not in node:
         return
     target = node["_target_"]
-    made = _found(target, path)
+    made = _resolve(target, path)
     if kind is not None and inspect.isclass(made) and not issubclass(made, kind):
         raise ValueError(f"{path}._target_: {target} is not a subclass of {kind.__name__}")
     valid = accepted(target, path)
@@ -103,16 +103,16 @@ def check_fields(node: Mapping[str, Any], path: str, kind: type | None = None) -
 _OF_HYDRA = ("_target_", "_args_", "_convert_", "_partial_", "_recursive_")
 
 
-def _found(target: Any, path: str) -> Callable[..., Any]:
+def _resolve(target: Any, path: str) -> Callable[..., Any]:
     """The object with a dotted name."""
     module, _, attribute = str(target).rpartition(".")
     try:
-        found = getattr(importlib.import_module(module), attribute)
+        resolved = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError):
         raise ValueError(f"{path}._target_: there is no {target!r}; valid: module.Name") from None
-    if not callable(found):
+    if not callable(resolved):
         raise ValueError(f"{path}._target_: {target!r} is neither a class nor a function")
-    return cast(Callable[..., Any], found)
+    return cast(Callable[..., Any], resolved)
 
 
 def _hints(target: Callable[..., Any]) -> Mapping[str, Any]:

@@ -58,14 +58,14 @@ class EvaluationSettings:
         Raises:
             ValueError: two evaluators with one name.
         """
-        found: list[Evaluator] = [DistributionEvaluator(self.coverage_ns, self.pass_ns)]
+        evaluators: list[Evaluator] = [DistributionEvaluator(self.coverage_ns, self.pass_ns)]
         if self.num_samples:
-            found.append(SamplingEvaluator(self.num_samples, self.pass_ns, self.seed))
-        found += self.extra
-        names = [each.name for each in found]
+            evaluators.append(SamplingEvaluator(self.num_samples, self.pass_ns, self.seed))
+        evaluators += self.extra
+        names = [each.name for each in evaluators]
         if len(set(names)) < len(names):
             raise ValueError(f"evaluation.extra: two evaluators have the same name, of {', '.join(names)}")
-        return tuple(found)
+        return tuple(evaluators)
 
     def held_out(self, task: Task, split: str = "held-out") -> HeldOut:
         """The held-out set of a task."""

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 from omegaconf import OmegaConf
 
 from covlab.launch.build import Setup, build, make
-from covlab.launch.healthy import living_seeds
+from covlab.launch.healthy import healthy_seeds
 from metrics import (
     RATIO_TOLERANCE,
     Interval,
@@ -74,8 +74,8 @@ class TrainedRun:
             raise LoadError(
                 f"checkpoints: {unknown[0] if unknown else 'none'} asked of {self.path}; there are {there}"
             )
-        chosen = {item for name in asked for item in valid[name]}
-        return [item for item in saved if item in chosen]
+        wanted = {item for name in asked for item in valid[name]}
+        return [item for item in saved if item in wanted]
 
     def task(self, phase: str, overrides: Mapping[str, Any]) -> Task:
         """The task of a phase, with the fields `overrides` replaced.
@@ -83,8 +83,8 @@ class TrainedRun:
         Raises:
             ValueError: an unknown field, an invalid value, or a task that the model cannot read.
         """
-        own = ((self.config["phases"] or {}).get(phase) or {}).get("task") or {}
-        node = OmegaConf.merge(self.config["task"], own, dict(overrides))
+        changes = ((self.config["phases"] or {}).get(phase) or {}).get("task") or {}
+        node = OmegaConf.merge(self.config["task"], changes, dict(overrides))
         task: Task = make(node, "task_overrides", Task)
         for field in ("vocab_size", "prompt_length", "response_length"):
             asked, valid = getattr(task, field), getattr(self.setup.model, field)
@@ -106,9 +106,9 @@ class TrainedRun:
         it cannot be read."""
         return saved_digest(self.path / "checkpoints", phase, step) or digest(self.parameters(phase, step))
 
-    def living_seeds(self, phase: str, step: int) -> tuple[int, ...]:
+    def healthy_seeds(self, phase: str, step: int) -> tuple[int, ...]:
         """The seeds that had not diverged at a checkpoint."""
-        return living_seeds(self.path, self.setup.seeds, phase, step)
+        return healthy_seeds(self.path, self.setup.seeds, phase, step)
 
 
 def open_run(path: str | Path) -> TrainedRun:
@@ -137,8 +137,8 @@ def make_scorer(
         return jax.lax.map(score, batches)
 
     def flat(params: Params) -> dict[str, Scores]:
-        found: dict[str, Scores] = held_out.flat(scan(params, held_out.batches))
-        return found
+        scores: dict[str, Scores] = held_out.flat(scan(params, held_out.batches))
+        return scores
 
     return flat
 
@@ -192,12 +192,12 @@ def bounds(scores: Scores, held_out: HeldOut, ns: Sequence[float]) -> dict[str, 
 def intervals(values: Float[np.ndarray, " prompts"], name: str, held_out: HeldOut) -> dict[str, Interval]:
     """The 95 % interval over held-out prompts, for the mixture (key "") and for each of several classes."""
     probabilities = np.asarray(held_out.task.group_probs) / np.sum(held_out.task.group_probs)
-    found = {"": example_interval(values, name, held_out.groups, probabilities.tolist())}
+    by_class = {"": example_interval(values, name, held_out.groups, probabilities.tolist())}
     if len(probabilities) > 1:
         for group, label in enumerate(held_out.task.groups):
             members = values[held_out.groups == group]
-            found[label] = example_interval(members, name, np.zeros(members.size, int), [1.0])
-    return found
+            by_class[label] = example_interval(members, name, np.zeros(members.size, int), [1.0])
+    return by_class
 
 
 def example_interval(
@@ -214,8 +214,8 @@ def example_interval(
     fraction = name not in ("ce", "kl")
     if fraction and (values == hits).all():
         return stratified_proportion_interval(hits, groups, probabilities)
-    found = stratified_mean_interval(values, groups, probabilities)
-    return Interval(found.estimate, max(found.low, 0.0), min(found.high, 1.0)) if fraction else found
+    result = stratified_mean_interval(values, groups, probabilities)
+    return Interval(result.estimate, max(result.low, 0.0), min(result.high, 1.0)) if fraction else result
 
 
 def over_seeds(measured: Mapping[int, Measured]) -> Measured:

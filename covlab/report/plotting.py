@@ -199,9 +199,9 @@ def outlines(
 
 def legend_below(fig: Figure, axes: Iterable[Axes]) -> None:
     """One legend for all the axes, under the figure, where it cannot cover data."""
-    found = [axis.get_legend_handles_labels() for axis in axes]
-    handles = [handle for pair in found for handle in pair[0]]
-    labels = [label for pair in found for label in pair[1]]
+    entries = [axis.get_legend_handles_labels() for axis in axes]
+    handles = [handle for pair in entries for handle in pair[0]]
+    labels = [label for pair in entries for label in pair[1]]
     if handles:
         spacing = {"handlelength": 1.6, "columnspacing": 1.3, "handletextpad": 0.5}
         # Inches of a column: a letter takes about 0.075, handle and spacing about 0.5.

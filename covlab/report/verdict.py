@@ -242,13 +242,13 @@ def describe_hardware(machine: Mapping[str, Any]) -> str:
 
 def versions() -> dict[str, str]:
     """Versions of python, jax and covlab; `not installed` for a package that runs from a bare checkout."""
-    found = {"python": platform.python_version()}
+    installed = {"python": platform.python_version()}
     for package in ("jax", "covlab"):
         try:
-            found[package] = metadata.version(package)
+            installed[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+            installed[package] = "not installed"
+    return installed
 
 
 def _compare(value: float, target_op: str, threshold: float) -> tuple[bool, str]:

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from covlab.claims.matrices import last_phase
-from covlab.launch.healthy import living_seeds, seeds_of
+from covlab.launch.healthy import healthy_seeds, seeds_of
 from metrics import coverage_profile, log_density_ratio
 from metrics.coverage_events import coverage_events
 from metrics.early_warning import Statistic, drawn_candidates, strongest_values
@@ -115,7 +115,7 @@ def watch_run(path: Path, name: str, statistics: Sequence[Statistic], truth: Tru
     if len(steps) < LEAST_EVALUATIONS:
         raise LoadError(f"{path}: {len(steps)} evaluations; valid: {LEAST_EVALUATIONS} or more")
     seeds = seeds_of(config)
-    living = living_seeds(path, seeds, phase, steps[-1])
+    living = healthy_seeds(path, seeds, phase, steps[-1])
     alive = [i for i, seed in enumerate(seeds) if seed in living]
     weighted = held["weights"] > 0
     log_prob = np.stack([arrays[step]["log_prob"] for step in steps], axis=1)[:, :, weighted]

@@ -146,7 +146,7 @@ def measure(
     try:
         tabular = measure_tabular(chosen, lambda done, total: progress.update("finite sets", done, total))
         runs = {name: open_run(directory) for name, directory in directories.items()}
-        living = [set(run.living_seeds(*run.checkpoints(["last"])[-1])) for run in runs.values()]
+        living = [set(run.healthy_seeds(*run.checkpoints(["last"])[-1])) for run in runs.values()]
         seeds = [seed for seed in next(iter(setups.values())).seeds if all(seed in each for each in living)]
         require_seeds(CLAIM.name, seeds)
         total = len(runs) * len(seeds)

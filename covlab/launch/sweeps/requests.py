@@ -64,10 +64,10 @@ def _says_mode(arguments: Sequence[str]) -> bool:
 
 def is_sweep_by_file(arguments: Sequence[str]) -> bool:
     """True if a file's `hydra.sweeper.params` ask for a sweep that Hydra takes for a single run."""
-    own: Any = HydraConfig.get()
-    params = OmegaConf.select(own, "sweeper.params")
+    hydra: Any = HydraConfig.get()
+    params = OmegaConf.select(hydra, "sweeper.params")
     # Hydra adds the mode to the overrides where nobody has said it.
-    return bool(params) and _SINGLE in own.overrides.hydra and not _says_mode(arguments)
+    return bool(params) and _SINGLE in hydra.overrides.hydra and not _says_mode(arguments)
 
 
 def sweep_with(

@@ -50,8 +50,8 @@ def share(
     each = max(1, len(cores) // count)
     slots = []
     for index in range(count):
-        own = tuple(cores[(index * each + i) % len(cores)] for i in range(each))
-        slots.append(Slot(own, accelerators[index % len(accelerators)] if accelerators else None))
+        slot_cores = tuple(cores[(index * each + i) % len(cores)] for i in range(each))
+        slots.append(Slot(slot_cores, accelerators[index % len(accelerators)] if accelerators else None))
     return tuple(slots)
 
 

@@ -164,7 +164,7 @@ def _active(default: set[str] | None = None) -> set[str]:
     """Ids of the user's queued or running jobs; `default` if the controller does not answer."""
     command = ["squeue", "--noheader", "--array", "--format=%i", f"--user={getpass.getuser()}"]
     try:
-        found = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+        queue = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     except FileNotFoundError:
         raise ValueError(
             "launcher=slurm: no Slurm on this machine (squeue is missing); launcher=joblib needs none"
@@ -174,17 +174,17 @@ def _active(default: set[str] | None = None) -> set[str]:
             said = getattr(error, "stderr", None) or str(error)
             raise ValueError(f"launcher=slurm: {' '.join(str(said).split())}") from None
         return default
-    return set(found.stdout.split())
+    return set(queue.stdout.split())
 
 
 def _state(name: str) -> str:
     """A job's state in the controller's memory, for example RUNNING; UNKNOWN if there is none."""
     command = ["scontrol", "--oneliner", "show", "job", name]
     try:
-        found = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False).stdout
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False).stdout
     except (OSError, subprocess.TimeoutExpired):
         return "UNKNOWN"
-    states = [part.removeprefix("JobState=") for part in found.split() if part.startswith("JobState=")]
+    states = [part.removeprefix("JobState=") for part in answer.split() if part.startswith("JobState=")]
     return states[0] if states else "UNKNOWN"
 
 

@@ -135,12 +135,12 @@ class Sweeper:
         """Find the job's run directory, and skip the job if its run is complete."""
         config = self.hydra_context.config_loader.load_sweep_config(self.config, list(job.given))
         sweep_dir = Path(str(config.hydra.sweep.dir))
-        with _as_in_the_job(config) as (own, overrides):
-            job.path = run_path(own, overrides, swept)
-            if job.path != run_path(own, overrides):
+        with _as_in_the_job(config) as (job_config, overrides):
+            job.path = run_path(job_config, overrides, swept)
+            if job.path != run_path(job_config, overrides):
                 job.name = job.path.name
-            identity = plain_config(plain(own))
-            job.wandb = str(OmegaConf.select(own, "tracking.wandb"))
+            identity = plain_config(plain(job_config))
+            job.wandb = str(OmegaConf.select(job_config, "tracking.wandb"))
         # Hydra makes this directory for every job, and a launcher that cannot would end the sweep.
         sweep_dir.mkdir(parents=True, exist_ok=True)
         status = read_status(job.path)
@@ -216,11 +216,11 @@ def _as_in_the_job(config: DictConfig) -> Iterator[tuple[DictConfig, list[str]]]
     """The configuration and overrides as the job will see them, including `hydra:` interpolations."""
     before = HydraConfig.instance().cfg
     HydraConfig.instance().set_config(config)
-    own = copy.deepcopy(config)
-    with read_write(own), open_dict(own):
-        del own["hydra"]
+    job_config = copy.deepcopy(config)
+    with read_write(job_config), open_dict(job_config):
+        del job_config["hydra"]
     try:
-        yield own, list(config.hydra.overrides.task)
+        yield job_config, list(config.hydra.overrides.task)
     finally:
         HydraConfig.instance().cfg = before
 
@@ -280,9 +280,9 @@ def _conclude(job: Job, outcome: Outcome | None, stopped: str | None, trouble: s
     elif outcome.status == 0:
         job.end("complete", 0)
     else:
-        found = read_status(job.path) if job.path is not None else None
+        status = read_status(job.path) if job.path is not None else None
         reason = (
-            outcome.reason or (found.reason if found is not None else "") or f"exit status {outcome.status}"
+            outcome.reason or (status.reason if status is not None else "") or f"exit status {outcome.status}"
         )
         job.end("stopped" if outcome.status == STOPPED else "failed", outcome.status, reason)
 
