@@ -182,10 +182,10 @@ def tree(rng: np.random.Generator, depth: int) -> Law:
     for _ in range(depth):
         data = rng.normal(size=log_mass.size)
         model = data + off * rng.normal(size=data.size)
-        chosen, given = _log_bernoulli(data), _log_bernoulli(model)
-        log_ratio = (log_ratio + chosen - given).ravel()
-        log_mass = (log_mass + chosen).ravel()
-        along = np.tile(along + _distances(chosen, given), 2)
+        data_terms, model_terms = _log_bernoulli(data), _log_bernoulli(model)
+        log_ratio = (log_ratio + data_terms - model_terms).ravel()
+        log_mass = (log_mass + data_terms).ravel()
+        along = np.tile(along + _distances(data_terms, model_terms), 2)
     return _normalised(log_ratio, np.exp(log_mass), along)
 
 

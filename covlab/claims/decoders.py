@@ -63,18 +63,18 @@ def errors(
     for index, (colour, (name, laws)) in enumerate(
         zip(draw.ordered_colours(len(groups)), groups.items(), strict=True)
     ):
-        chain = [over_seeds(each.chain) for each in laws]
+        chain = [over_seeds(law.chain) for law in laws]
         panels = (
-            [each.action_level for each in laws],
-            [each.first_leaf for each in laws],
-            [each.estimate for each in chain],
+            [law.action_level for law in laws],
+            [law.first_leaf for law in laws],
+            [interval.estimate for interval in chain],
         )
         for axis, values in zip(axes[0], panels, strict=True):
             axis.plot(x, values, color=colour, marker="o", markersize=4, label=name)
         axes[0, 2].fill_between(
             x,
-            [max(each.low, 1e-9) for each in chain],
-            [each.high for each in chain],
+            [max(interval.low, 1e-9) for interval in chain],
+            [interval.high for interval in chain],
             color=colour,
             alpha=0.2,
             linewidth=0,
@@ -98,10 +98,10 @@ def mixing(
     its guarantee, against the horizon, one colour per group."""
     fig, axes = draw.new_figure(1, 3, (13.2, 4.4))
     left, middle, right = axes[0]
-    for colour, (name, each) in zip(draw.ordered_colours(len(curves)), curves.items(), strict=True):
-        shown = each.times >= 0.05 * each.depth**2
+    for colour, (name, law) in zip(draw.ordered_colours(len(curves)), curves.items(), strict=True):
+        shown = law.times >= 0.05 * law.depth**2
         left.plot(
-            each.times[shown] / each.depth**2, np.maximum(each.curve[shown], 1e-9), color=colour, label=name
+            law.times[shown] / law.depth**2, np.maximum(law.curve[shown], 1e-9), color=colour, label=name
         )
     left.axhline(settings.delta, color="#888888", linestyle=draw.DASHED, linewidth=1.2)
     left.axvline(settings.steps, color="#888888", linestyle=draw.DASHED, linewidth=1.2)
@@ -109,12 +109,11 @@ def mixing(
     left.legend(fontsize=9)
     rainbow = draw.ordered_colours(len(groups))
     for colour, (name, laws) in zip(rainbow, groups.items(), strict=True):
-        horizons = [each.depth for each in laws]
+        horizons = [law.depth for law in laws]
         steps = [
-            float(np.mean(each.mixing_steps)) / (each.guarantee * math.log(1 / settings.delta))
-            for each in laws
+            float(np.mean(law.mixing_steps)) / (law.guarantee * math.log(1 / settings.delta)) for law in laws
         ]
-        mass = [each.leaf_mass / each.guaranteed_leaf_mass for each in laws]
+        mass = [law.leaf_mass / law.guaranteed_leaf_mass for law in laws]
         middle.plot(horizons, steps, color=colour, marker="o", markersize=4, label=name)
         right.plot(horizons, mass, color=colour, marker="o", markersize=4)
     middle.set(xscale="log", yscale="log", xlabel="horizon H", title="steps to mix / guaranteed")
@@ -177,8 +176,8 @@ def goodness_checks(goodness: dict[str, Goodness]) -> tuple[Check, ...]:
     """Checks that samples agree with the exact laws and that the test would notice another law."""
     return (
         *(
-            check_value(f"decoder, {name}: p-value against its exact law", each.law, ">=", 1e-3)
-            for name, each in goodness.items()
+            check_value(f"decoder, {name}: p-value against its exact law", test.law, ">=", 1e-3)
+            for name, test in goodness.items()
         ),
         check_value(
             "decoder, action level: p-value against pi* (the test's power)",
@@ -200,13 +199,13 @@ def sampled_table(
         [
             [
                 name,
-                int(each.decoded.finished.size),
-                int(each.decoded.finished.sum()),
+                int(sample.decoded.finished.size),
+                int(sample.decoded.finished.sum()),
                 goodness[name].law,
                 goodness[name].target,
-                each.queries.estimate,
-                format_interval((each.queries.low, each.queries.high)),
+                sample.queries.estimate,
+                format_interval((sample.queries.low, sample.queries.high)),
             ]
-            for name, each in sampled.items()
+            for name, sample in sampled.items()
         ],
     )

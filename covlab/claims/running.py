@@ -21,7 +21,7 @@ from tracking.atomic import atomic_write
 def claims() -> dict[str, Any]:
     """Every `CLAIM` of a folder below experiments/, by name."""
     package = importlib.import_module("experiments")
-    folders = [each.name for each in pkgutil.iter_modules(package.__path__) if each.ispkg]
+    folders = [entry.name for entry in pkgutil.iter_modules(package.__path__) if entry.ispkg]
     modules = [importlib.import_module(f"experiments.{folder}") for folder in sorted(folders)]
     return {module.CLAIM.name: module.CLAIM for module in modules if hasattr(module, "CLAIM")}
 
@@ -37,8 +37,8 @@ def known_claims(scale: str) -> tuple[str, ...]:
     for name, claim in claims().items():
         given = getattr(claim, "scales", {})
         files = [re.fullmatch(rf"{name}_([^_]+)\.yaml", file) for file in names]
-        for each in (*given, *(match[1] for match in files if match)):
-            scales.setdefault(each, []).append(name)
+        for known_scale in (*given, *(match[1] for match in files if match)):
+            scales.setdefault(known_scale, []).append(name)
     if scale not in scales:
         raise ValueError(f"scale: {scale!r}; valid: one of {', '.join(sorted(scales))}")
     return tuple(sorted(scales[scale]))

@@ -85,7 +85,7 @@ class Increasing:
 
     def __call__(self, field: str, value: Any) -> tuple[float, ...]:
         items = value if isinstance(value, list | tuple) else ()
-        numbers = tuple(real(field, each, above=self.above, below=self.below) for each in items)
+        numbers = tuple(real(field, item, above=self.above, below=self.below) for item in items)
         if len(numbers) < 3 or any(b <= a for a, b in itertools.pairwise(numbers)):
             raise ValueError(f"{field}: {value}; valid: at least 3 increasing numbers")
         return numbers
@@ -134,7 +134,7 @@ class Section:
     kind: type[Any]
 
     def __call__(self, field: str, value: Any) -> Any:
-        names = [each.name for each in dataclasses.fields(self.kind)]
+        names = [part.name for part in dataclasses.fields(self.kind)]
         if not isinstance(value, Mapping) or set(value) != set(names):
             raise ValueError(f"{field}: {value!r}; valid: a mapping with {', '.join(names)}")
         return read(self.kind, value, field)
@@ -182,7 +182,7 @@ def field_checks(kind: type[Any]) -> dict[str, Check]:
     checks: dict[str, Check] = {}
     for field in dataclasses.fields(kind):
         metadata = getattr(hints[field.name], "__metadata__", ())
-        check = next((each for each in metadata if callable(each)), None)
+        check = next((item for item in metadata if callable(item)), None)
         if check is None:
             raise TypeError(f"{kind.__qualname__}.{field.name}: Annotated[<type>, <check>] is needed")
         checks[field.name] = check

@@ -72,10 +72,10 @@ def share_of_bound(sweep: Sweep, index: int, seed: int) -> Interval:
         raise ValueError(f"rates: {rate.name} has no bound")
     ends = size_intervals(rate.values, bootstrap(seed, sweep.name, sweep.axis, index, "bound"), rate.centre)
     shares = [
-        Interval(each.estimate / b, each.low / b, each.high / b)
-        for each, b in zip(ends, np.asarray(rate.bound, float).tolist(), strict=True)
+        Interval(interval.estimate / b, interval.low / b, interval.high / b)
+        for interval, b in zip(ends, np.asarray(rate.bound, float).tolist(), strict=True)
     ]
-    return max(shares, key=lambda each: each.high)
+    return max(shares, key=lambda interval: interval.high)
 
 
 def least_share(hits: Sequence[np.ndarray]) -> Interval:
@@ -139,9 +139,9 @@ def columns(
     values: Sequence[Float[np.ndarray, " draws"]] | Sequence[Int[np.ndarray, " draws"]],
 ) -> np.ndarray:
     """Draws of each size as the columns of `Rate.values`."""
-    return np.stack([np.asarray(each, np.float64) for each in values], axis=1)
+    return np.stack([np.asarray(draws, np.float64) for draws in values], axis=1)
 
 
 def shown(sizes: Sequence[float] | Float[np.ndarray, " sizes"]) -> tuple[float, ...]:
     """Sizes to four digits, as an axis shows them."""
-    return tuple(float(f"{float(each):.4g}") for each in sizes)
+    return tuple(float(f"{float(size):.4g}") for size in sizes)

@@ -99,7 +99,7 @@ def _from_run(config: DictConfig, settings: DictConfig, overrides: Mapping[str, 
         settings.model = architecture
     elif settings.initial == "base" and OmegaConf.to_container(settings.model) != architecture:
         raise ValueError("model: another one than the base model's; valid: no model, or initial=fresh")
-    lengths = [each.prompt_length + each.response_length for each in (base, run.setup.model)]
+    lengths = [model.prompt_length + model.response_length for model in (base, run.setup.model)]
     if settings.initial == "base" and lengths[0] != lengths[1]:
         raise ValueError(
             f"task_overrides: {lengths[0]} tokens of prompt and response, where the base model has "
@@ -153,7 +153,7 @@ def same_base(path: Path, config: Mapping[str, Any]) -> tuple[str, ...]:
     if "sha256" not in before:
         return ("base.sha256", "base.run") if _place(before) == _place(now) else ("base.sha256",)
     if before["sha256"] != now.get("sha256"):
-        began, asked = (f"{each['phase']}:{each['step']}" for each in (before, now))
+        began, asked = (f"{base['phase']}:{base['step']}" for base in (before, now))
         # A base that was trained longer has another last checkpoint.
         advice = "put the old base back" if began == asked else f"valid: checkpoint_of={began}"
         raise LoadError(

@@ -146,7 +146,7 @@ def _of_phase(key: str, config: dict[str, Any]) -> str | None:
 
 
 def _among(name: str, part: str, keys: Sequence[str], key: str) -> str:
-    valid = sorted(each for each in keys if each != "_target_")
+    valid = sorted(name for name in keys if name != "_target_")
     if not valid:
         above = name.rpartition(".")[0]
         return f"{name}: no such key; {above} is empty; a leading + adds to it: +{key}=..."
@@ -157,9 +157,9 @@ def _among(name: str, part: str, keys: Sequence[str], key: str) -> str:
 
 def _no_option(command_line: _Chosen) -> str | None:
     """A message on the override whose text is not an option of its group."""
-    for each in OverridesParser.create().parse_overrides(command_line.overrides):
-        options = command_line.options(each.key_or_group)
-        if options and not isinstance(each.value(), str | list):
-            value = each.get_value_element_as_str()
-            return f"{each.key_or_group}: {value} is not one of its options {', '.join(options)}"
+    for override in OverridesParser.create().parse_overrides(command_line.overrides):
+        options = command_line.options(override.key_or_group)
+        if options and not isinstance(override.value(), str | list):
+            value = override.get_value_element_as_str()
+            return f"{override.key_or_group}: {value} is not one of its options {', '.join(options)}"
     return None

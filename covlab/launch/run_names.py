@@ -116,7 +116,7 @@ def _agrees(path: Path, config: DictConfig, overrides: Sequence[str]) -> bool:
     for key in map(override_key, overrides):
         if key.partition(".")[0] in _UNNAMED:
             continue
-        old, new = (OmegaConf.select(each, key, throw_on_missing=False) for each in (there, config))
+        old, new = (OmegaConf.select(side, key, throw_on_missing=False) for side in (there, config))
         if old is not None and new is not None and _plain(old) != _plain(new):
             return False
     return True

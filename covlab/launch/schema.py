@@ -95,9 +95,9 @@ def check_fields(node: Mapping[str, Any], path: str, kind: type | None = None) -
             raise ValueError(f"{path}.{key}: {value!r} is not {wanted}")
         if isinstance(value, Mapping):
             check_fields(value, f"{path}.{key}", hint if inspect.isclass(hint) else None)
-        for each in value if isinstance(value, list) else ():
-            if isinstance(each, Mapping):
-                check_fields(each, f"{path}.{key}")
+        for item in value if isinstance(value, list) else ():
+            if isinstance(item, Mapping):
+                check_fields(item, f"{path}.{key}")
 
 
 _OF_HYDRA = ("_target_", "_args_", "_convert_", "_partial_", "_recursive_")
@@ -130,7 +130,7 @@ def _other_shape(value: Any, hint: Any) -> str:
     Shapes are those of YAML: mappings, lists, single values. Nodes with a `_target_` may be anything.
     """
     alternatives = typing.get_args(hint) if _is_union(hint) else (hint,)
-    shapes = [_shape(typing.get_origin(each) or each) for each in alternatives if each is not type(None)]
+    shapes = [_shape(typing.get_origin(kind) or kind) for kind in alternatives if kind is not type(None)]
     if value is None or None in shapes or (isinstance(value, Mapping) and "_target_" in value):
         return ""
     return "" if _shape(type(value)) in shapes else " or ".join(filter(None, shapes))

@@ -42,10 +42,10 @@ class EvaluationSettings:
         for field in ("coverage_ns", "pass_ns"):
             object.__setattr__(self, field, tuple(getattr(self, field)))
         object.__setattr__(self, "extra", tuple(self.extra))
-        for each in self.extra:
-            if not isinstance(each, Evaluator):
+        for evaluator in self.extra:
+            if not isinstance(evaluator, Evaluator):
                 raise ValueError(
-                    f"evaluation.extra: {each!r} is no evaluator; valid: [{{_target_: a class}}]"
+                    f"evaluation.extra: {evaluator!r} is no evaluator; valid: [{{_target_: a class}}]"
                 )
         lowest = {"num_examples": 1, "batch_size": 1, "num_samples": 0, "table_prompts": 0}
         for field, low in lowest.items():
@@ -62,7 +62,7 @@ class EvaluationSettings:
         if self.num_samples:
             evaluators.append(SamplingEvaluator(self.num_samples, self.pass_ns, self.seed))
         evaluators += self.extra
-        names = [each.name for each in evaluators]
+        names = [evaluator.name for evaluator in evaluators]
         if len(set(names)) < len(names):
             raise ValueError(f"evaluation.extra: two evaluators have the same name, of {', '.join(names)}")
         return tuple(evaluators)

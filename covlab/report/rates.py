@@ -127,7 +127,7 @@ def draw_rates(
     place = np.asarray(sizes, np.float64)
     for colour, rate in zip(colours, rates, strict=False):
         ends = size_intervals(rate.values, rng, rate.centre)
-        centre = np.array([each.estimate for each in ends])
+        centre = np.array([end.estimate for end in ends])
         seen = centre > 0
         label = rate.name
         if seen.all():
@@ -154,7 +154,7 @@ def draw_rates(
         if rate.bound is not None:
             axis.plot(place, rate.bound, color=colour, linestyle=draw.DASHED, linewidth=1.2)
     axis.set(xscale="log", yscale="log")
-    axis.set_xticks(list(place), [f"{each:g}" for each in place])
+    axis.set_xticks(list(place), [f"{mark:g}" for mark in place])
     axis.minorticks_off()
 
 
@@ -186,15 +186,15 @@ def rate_rows(sizes: Sequence[float], rates: Sequence[Rate], rng: np.random.Gene
     rows: list[list[Any]] = []
     for rate in rates:
         ends = size_intervals(rate.values, rng, rate.centre)
-        for index, (size, each) in enumerate(zip(sizes, ends, strict=True)):
+        for index, (size, end) in enumerate(zip(sizes, ends, strict=True)):
             bound = "" if rate.bound is None else float(rate.bound[index])
-            rows.append([rate.name, size, each.estimate, format_interval((each.low, each.high)), bound])
+            rows.append([rate.name, size, end.estimate, format_interval((end.low, end.high)), bound])
     return rows
 
 
 def largest_ratio(intervals: Sequence[Interval], by: Float[np.ndarray, " sizes"]) -> Interval:
     """The interval with the largest upper end after division by `by`."""
-    each = [
+    ratios = [
         Interval(i.estimate / b, i.low / b, i.high / b) for i, b in zip(intervals, by.tolist(), strict=True)
     ]
-    return max(each, key=lambda interval: interval.high)
+    return max(ratios, key=lambda interval: interval.high)

@@ -107,7 +107,7 @@ def transformation(rule: str, step_size: Any, log_n: float) -> optax.GradientTra
 
 def begin(rule: str, start: Parameters, lanes: tuple[int, ...]) -> Lane:
     """Runs before the first update; `start` must broadcast to `lanes`."""
-    theta = tuple(jnp.broadcast_to(each, lanes) for each in start)
+    theta = tuple(jnp.broadcast_to(coordinate, lanes) for coordinate in start)
     state = transformation(rule, 1.0, 1.0).init((jnp.zeros(()), jnp.zeros(())))
     state = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, lanes), state)
     zeros = jnp.zeros(lanes, jnp.int32)
@@ -167,7 +167,7 @@ def program(rule: str, log_n: float, target: float, letters: bool, traced: bool 
         (None if letters else 0, 0, 0, None, None),
         (0, 0, 0, None, 1 if letters else None),
     )
-    every = functools.reduce(lambda inner, each: jax.vmap(inner, in_axes=each), axes, run)
+    every = functools.reduce(lambda inner, axis: jax.vmap(inner, in_axes=axis), axes, run)
     # Compiles twice as fast, and runs no slower.
     return jax.jit(every, compiler_options={"xla_backend_optimization_level": 1})
 
@@ -209,9 +209,9 @@ def rare_events(
         return rng.binomial(trials, probability)
     ends = np.cumsum(trials.ravel(), dtype=np.int64)
     wanted = int(rng.binomial(ends[-1], probability))
-    chosen = np.sort(rng.integers(ends[-1], size=wanted))
-    while (again := np.flatnonzero(np.diff(chosen) == 0)).size:
-        chosen[again] = rng.integers(ends[-1], size=again.size)
-        chosen.sort()
-    cells = np.searchsorted(ends, chosen, side="right")
+    events = np.sort(rng.integers(ends[-1], size=wanted))
+    while (again := np.flatnonzero(np.diff(events) == 0)).size:
+        events[again] = rng.integers(ends[-1], size=again.size)
+        events.sort()
+    cells = np.searchsorted(ends, events, side="right")
     return np.bincount(cells, minlength=trials.size).reshape(trials.shape)

@@ -155,8 +155,8 @@ def sweep(
             for method, fixed in ((method, numbers[method.rule]) for method in every)
         }
         sizes = {
-            method: step_sizes[np.stack([each[criterion] for criterion in CRITERIA], axis=-1)]
-            for method, each in steps.items()
+            method: step_sizes[np.stack([by_criterion[criterion] for criterion in CRITERIA], axis=-1)]
+            for method, by_criterion in steps.items()
         }
         needed = _on_letters(family, sizes, *verdict, "verdict", progress)
         chosen, at = {}, np.arange(len(family.horizons))
@@ -193,11 +193,11 @@ def _on_numbers(
     family: Family, rules: Sequence[str], step_sizes: np.ndarray, progress: Progress
 ) -> dict[str, Needed]:
     def prompts(least: float) -> np.ndarray:
-        shared = [*(least * each for each in NUMBERS), max(step_sizes[-1], least)]
+        shared = [*(least * factor for factor in NUMBERS), max(step_sizes[-1], least)]
         return np.stack([np.maximum(step_sizes, least), *(np.full(len(step_sizes), e) for e in shared)], -1)
 
     members = [family.member(horizon) for horizon in family.horizons]
-    instance = _stack([number_instance(each, prompts(each.least_number)) for each in members])
+    instance = _stack([number_instance(member, prompts(member.least_number)) for member in members])
     lanes = instance.start[0].shape
     steps = jnp.broadcast_to(jnp.asarray(step_sizes), lanes[:2])
     needed, different = {}, tuple(dict.fromkeys(rules))
@@ -256,9 +256,9 @@ def _guarantees(family: Family, seed: int) -> tuple[Trace, Bound]:
     eta = 8/(HB) on the number-prompt."""
     members = [family.member(horizon) for horizon in family.horizons]
     small = 1 / (2 * np.array(family.horizons) * family.bound**2)
-    least = np.array([each.least_number for each in members])
+    least = np.array([member.least_number for member in members])
     letters = _trace_letters(family, Method("SGD", "sgd", 1), small, seed, "bound")
-    instance = _stack([number_instance(each, np.full((2, 1), each.least_number)) for each in members])
+    instance = _stack([number_instance(member, np.full((2, 1), member.least_number)) for member in members])
     lane = begin("sgd", instance.start, instance.start[0].shape)
     run = program("sgd", family.log_n, family.target, letters=False, traced=True)
     parts = []
@@ -268,7 +268,7 @@ def _guarantees(family: Family, seed: int) -> tuple[Trace, Bound]:
     both = _joined(parts)
     time = np.arange(1, family.updates)
     # sigma*^2 of the number-prompt is below that of the letters.
-    variance = np.array([letters_variance(each) for each in members])
+    variance = np.array([letters_variance(member) for member in members])
     bound = 4 / (small[:, None] * time) + (2 * small * variance)[:, None]
     means = [np.cumsum(kl[:, 1:], axis=-1) / time for kl in (letters.kl.mean(axis=1), both.kl[:, 0])]
     return jax.tree.map(lambda leaf: leaf[:, 1:], both), Bound(means[0], means[1], bound)

@@ -86,8 +86,10 @@ def spike_steps(
     The spikes are `spikes` numbers from 8 to 512, evenly spaced in the logarithm. If eta H B is a spike, it
     is added: there sequence-level SGD flips between v(1) and v(-1).
     """
-    own = np.maximum(rates * family.horizon * family.bound, 8.0)
-    e = np.concatenate([np.broadcast_to(np.geomspace(8, 512, spikes), (len(rates), spikes)), own[:, None]], 1)
+    flip = np.maximum(rates * family.horizon * family.bound, 8.0)
+    e = np.concatenate(
+        [np.broadcast_to(np.geomspace(8, 512, spikes), (len(rates), spikes)), flip[:, None]], 1
+    )
     a = e / (2 * (e - 1))
     high = np.sqrt(1 - a**2)
     points = np.stack([np.stack([a, -high], -1), np.stack([a**0, 0 * a], -1), np.stack([a, high], -1)], -2)
@@ -166,13 +168,13 @@ def slope_steps(
     """
     if elsewhere is not None and not np.isfinite(elsewhere).all():
         hopeful = np.isfinite(elsewhere)
-        found = slope_steps(family, method, rates[hopeful], draws, rng, most, elsewhere[hopeful])
+        slopes = slope_steps(family, method, rates[hopeful], draws, rng, most, elsewhere[hopeful])
         fixed = np.full((len(rates), draws), np.inf)
         running = fixed.copy()
-        fixed[hopeful] = found.fixed
-        if found.running is None:
+        fixed[hopeful] = slopes.fixed
+        if slopes.running is None:
             return Slopes(fixed, None)
-        running[hopeful] = found.running
+        running[hopeful] = slopes.running
         return Slopes(fixed, running)
     size, inner = family.horizon, family.inner
     truth = slope_law(np.asarray(inner / 2))
@@ -296,16 +298,16 @@ def measure_family(
                 spikes = spike_steps(family, arm.method, rates, arm.spikes, arm.spike_most)
                 rng = generator(settings.tuning_seed, claim, "family", arm.method, horizon)
                 draws = settings.tuning_draws
-                found = slope_steps(family, arm.method, rates, draws, rng, arm.most, spikes)
-                tuning[arm.method] = spikes, found
-            spikes, found = tuning[arm.method]
-            best = int(np.maximum(spikes, arm.needed(found).mean(axis=1)).argmin())
+                slopes = slope_steps(family, arm.method, rates, draws, rng, arm.most, spikes)
+                tuning[arm.method] = spikes, slopes
+            spikes, slopes = tuning[arm.method]
+            best = int(np.maximum(spikes, arm.needed(slopes).mean(axis=1)).argmin())
             rng = generator(settings.seed, claim, "family", name, horizon)
-            found = slope_steps(family, arm.method, rates[[best]], settings.draws, rng, 4 * arm.most)
-            needed[name].append(np.maximum(arm.needed(found)[0], spikes[best]))
+            slopes = slope_steps(family, arm.method, rates[[best]], settings.draws, rng, 4 * arm.most)
+            needed[name].append(np.maximum(arm.needed(slopes)[0], spikes[best]))
             steps[name].append(float(rates[best]))
     progress.update("family", len(settings.horizons), len(settings.horizons))
     return FamilyRun(
-        {name: np.stack(each, axis=1) for name, each in needed.items()},
-        {name: tuple(each) for name, each in steps.items()},
+        {name: np.stack(rows, axis=1) for name, rows in needed.items()},
+        {name: tuple(rows) for name, rows in steps.items()},
     )

@@ -294,9 +294,9 @@ def sequence_means(
     """
     u = np.zeros((len(gains), len(rung.truth)))
     step = gains[:, None]
-    found: list[Values] = []
+    values: list[Values] = []
     for visit in range(visits.most + 1):
-        found.append(fixed_values(rung, u, n) if visit % every == 0 else found[-1])
+        values.append(fixed_values(rung, u, n) if visit % every == 0 else values[-1])
         kept = np.full(u.shape, float(rung.length))
         if gradient == "truncated":
             eps = token_kl(rung.truth, u)
@@ -308,9 +308,9 @@ def sequence_means(
             part = np.where(rng.random(u.shape) < rung.plus(), 1.0, -1.0)
             total = 2.0 * plus - whole + (kept - whole) * part
         u = rung.clip(u + step * (total - kept * np.tanh(u)))
-    return _means(rung, visits, found)
+    return _means(rung, visits, values)
 
 
-def _means(rung: Rung, visits: Visits, found: list[Values]) -> Values:
-    parts = (np.stack(part) for part in zip(*found, strict=True))
+def _means(rung: Rung, visits: Visits, values: list[Values]) -> Values:
+    parts = (np.stack(part) for part in zip(*values, strict=True))
     return Values(*(rung.mass * visits.mean(part) for part in parts))

@@ -143,7 +143,7 @@ def laws_of(tree: TypedTree, error: float, settings: ChainSettings) -> Laws:
         steps=steps,
         chain=curve[:, steps],
         divergence=np.array(divergences),
-        mixing_steps=np.array([_settled(each, settings.delta) for each in curve]),
+        mixing_steps=np.array([_settled(errors, settings.delta) for errors in curve]),
         leaf_probability=float(leaf[steps]),
         leaf_mass=stationary_leaf_mass(tree),
         times=times.astype(np.float64),
@@ -208,12 +208,12 @@ def goodness_of_fit(
     laws["fixed steps"] = ended / ended.sum()
     size = len(task.response_tokens)
     places = size ** np.arange(task.response_length)[::-1]
-    found = {}
-    for name, each in sampled.items():
-        tokens = each.decoded.responses[0][each.decoded.finished[0]]
+    tests = {}
+    for name, sample in sampled.items():
+        tokens = sample.decoded.responses[0][sample.decoded.finished[0]]
         counts = np.bincount((tokens - task.response_tokens[0]) @ places, minlength=size ** len(places))
-        found[name] = Goodness(chi_square(counts, laws[name]), chi_square(counts, target_law(tree)))
-    return found
+        tests[name] = Goodness(chi_square(counts, laws[name]), chi_square(counts, target_law(tree)))
+    return tests
 
 
 def chi_square(counts: np.ndarray, law: Float[np.ndarray, " leaves"]) -> float:

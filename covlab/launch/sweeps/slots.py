@@ -47,10 +47,10 @@ def share(
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         at_once = len(accelerators) or min(len(cores), memory // BYTES_OF_A_JOB)
     count = max(1, min(at_once, jobs))
-    each = max(1, len(cores) // count)
+    per_slot = max(1, len(cores) // count)
     slots = []
     for index in range(count):
-        slot_cores = tuple(cores[(index * each + i) % len(cores)] for i in range(each))
+        slot_cores = tuple(cores[(index * per_slot + i) % len(cores)] for i in range(per_slot))
         slots.append(Slot(slot_cores, accelerators[index % len(accelerators)] if accelerators else None))
     return tuple(slots)
 

@@ -115,7 +115,7 @@ class Sweeper:
         # In the order of Hydra's sweeper: those of the command line come last, and win.
         given = [*(f"{key}={value}" for key, value in self._params.items()), *arguments]
         parsed = parser.parse_overrides(given)
-        swept = {override_key(str(each.input_line)) for each in parsed if each.is_sweep_override()}
+        swept = {override_key(str(item.input_line)) for item in parsed if item.is_sweep_override()}
         combinations = BasicSweeper.split_arguments(parsed, None)[0]
         jobs = []
         for number, overrides in enumerate(combinations):
