@@ -154,7 +154,7 @@ def measure(config: DictConfig, asked: Asked) -> tuple[dict[int, Measured], list
     params = asked.run.parameters(asked.phase, asked.step)
     base = fitted(asked.run.setup.model, task, "run")
     networks = _networks(asked)
-    found: dict[int, Measured] = {}
+    results: dict[int, Measured] = {}
     shown: list[tuple[Any, ...]] = []
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
@@ -184,9 +184,9 @@ def measure(config: DictConfig, asked: Asked) -> tuple[dict[int, Measured], list
                 config.batch_size,
                 lambda: bar.advance(working),
             )
-            found[seed] = answering.over_prompts(by_prompt(answers, asked.pass_ns), held_out)
+            results[seed] = answering.over_prompts(by_prompt(answers, asked.pass_ns), held_out)
             shown = shown or answering.texts(task, problem, answers, config.show)
-    return found, shown, held_out
+    return results, shown, held_out
 
 
 def _networks(asked: Asked) -> dict[int, tuple[Model, Params]]:
@@ -205,7 +205,7 @@ def by_prompt(answers: Answers, pass_ns: tuple[int, ...]) -> dict[str, Float[np.
     return summaries(answers) | {f"pass/{name_of_n(n)}": passes[:, i] for i, n in enumerate(pass_ns)}
 
 
-def document(config: DictConfig, asked: Asked, found: dict[int, Measured]) -> dict[str, Any]:
+def document(config: DictConfig, asked: Asked, results: dict[int, Measured]) -> dict[str, Any]:
     """The results as JSON values."""
     settings = plain(config) | {"pass_ns": list(asked.pass_ns)}
     return {
@@ -216,8 +216,8 @@ def document(config: DictConfig, asked: Asked, found: dict[int, Measured]) -> di
         "sha256": asked.run.digest(asked.phase, asked.step),
         "value_sha256": None if asked.value is None else asked.value.digest(*asked.value_checkpoint),
         "confidence": 0.95,
-        "over_seeds": _plain(over_seeds(found)),
-        "seeds": {str(seed): _plain(measured) for seed, measured in found.items()},
+        "over_seeds": _plain(over_seeds(results)),
+        "seeds": {str(seed): _plain(measured) for seed, measured in results.items()},
     }
 
 
@@ -248,12 +248,12 @@ def result_path(config: DictConfig, run: Path, content: dict[str, Any]) -> Path:
     return run / "evaluations" / f"{str(name).removesuffix('.json')}.json"
 
 
-def print_results(asked: Asked, found: dict[int, Measured], shown: list[tuple[Any, ...]]) -> None:
+def print_results(asked: Asked, results: dict[int, Measured], shown: list[tuple[Any, ...]]) -> None:
     """Print metrics over seeds, or over prompts for a single seed, and then sample texts."""
     for line in asked.left_out:
         print(line)
-    measured = over_seeds(found)
-    over = f"over {len(found)} seeds" if len(found) > 1 else "over prompts"
+    measured = over_seeds(results)
+    over = f"over {len(results)} seeds" if len(results) > 1 else "over prompts"
     classes = list(next(iter(measured.values())))
     rows = [[name, *(groups[group] for group in classes)] for name, groups in measured.items()]
     title = f"{asked.run.path}, {asked.phase}:{asked.step}, {asked.decoder!r}, mean [95 % {over}]"
@@ -268,10 +268,10 @@ def decode(config: DictConfig) -> int:
     """Decode, print and write."""
     configure()
     asked = check(config)
-    found, shown, _ = measure(config, asked)
-    content = document(config, asked, found)
+    results, shown, _ = measure(config, asked)
+    content = document(config, asked, results)
     path = result_path(config, asked.run.path, content)
-    print_results(asked, found, shown)
+    print_results(asked, results, shown)
     try:
         atomic_write(path, json.dumps(content, indent=1, allow_nan=False).encode() + b"\n")
     except OSError as error:

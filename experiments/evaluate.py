@@ -54,11 +54,11 @@ def settings_of(config: DictConfig, run: trained.TrainedRun, phase: str) -> Eval
         ValueError: an invalid value.
     """
     names = [each.name for each in run.setup.phases]
-    own = run.setup.evaluation[names.index(phase)]
+    settings = run.setup.evaluation[names.index(phase)]
     asked = {key: config[key] for key in ("coverage_ns", "pass_ns", "num_examples", "batch_size")}
     lists = {key: list(v) if OmegaConf.is_list(v) else v for key, v in asked.items()}
     merged: dict[str, Any] = {
-        key: getattr(own, key) if value is None else value for key, value in lists.items()
+        key: getattr(settings, key) if value is None else value for key, value in lists.items()
     }
     for key in ("coverage_ns", "pass_ns"):
         merged[key] = merged[key] if isinstance(merged[key], list | tuple) else (merged[key],)
@@ -69,7 +69,7 @@ def settings_of(config: DictConfig, run: trained.TrainedRun, phase: str) -> Eval
     return EvaluationSettings(
         seed=check_seed("evaluation_seed", config.evaluation_seed),
         num_samples=config.num_samples,
-        extra=own.extra,
+        extra=settings.extra,
         **merged,
     )
 
@@ -99,7 +99,7 @@ def measure(config: DictConfig, run: trained.TrainedRun) -> list[Result]:
     Raises:
         ValueError: an invalid checkpoint, seed, setting or task override; one line.
     """
-    found = []
+    results = []
     overrides = plain(config)["task_overrides"] or {}
     if not isinstance(overrides, Mapping):
         raise ValueError(f"task_overrides: {overrides!r} is not a mapping from the task's fields to values")
@@ -121,8 +121,8 @@ def measure(config: DictConfig, run: trained.TrainedRun) -> list[Result]:
                 seeds[seed] = measure_seed(scores, held_out, evaluators)
                 limits[seed] = trained.bounds(scores["distribution"], held_out, settings.coverage_ns)
             diverged = tuple(seed for seed in asked if seed not in healthy)
-            found.append(Result(phase, step, seeds, limits, diverged, run.digest(phase, step), repeated))
-    return found
+            results.append(Result(phase, step, seeds, limits, diverged, run.digest(phase, step), repeated))
+    return results
 
 
 def _with_healthy_seeds(
@@ -145,14 +145,14 @@ def _repeated_prompts(run: trained.TrainedRun, phase: str, held_out: HeldOut) ->
     """Number of prompts that are in the held-out set that the run evaluated this phase on; a line says it."""
     name = f"{phase}_held_out"
     try:
-        theirs = load_log_probs(run.path, name)[name]["prompt"]
+        seen = load_log_probs(run.path, name)[name]["prompt"]
     except (LoadError, KeyError):
         return 0
-    own = held_out.flat(held_out.batches.example.prompt)
-    repeated = int(among(own, theirs).sum())
+    prompts = held_out.flat(held_out.batches.example.prompt)
+    repeated = int(among(prompts, seen).sum())
     # A task with a single prompt overlaps by design.
-    if repeated and len(np.unique(theirs, axis=0)) > 1:
-        print(f"{phase}: {repeated} of {len(own)} fresh prompts are in the run's own held-out set too")
+    if repeated and len(np.unique(seen, axis=0)) > 1:
+        print(f"{phase}: {repeated} of {len(prompts)} fresh prompts are in the run's own held-out set too")
     return repeated
 
 
@@ -160,7 +160,7 @@ def measure_seed(
     scores: Mapping[str, trained.Scores], held_out: HeldOut, evaluators: Sequence[Any]
 ) -> Measured:
     """All metrics of one seed, with intervals over held-out prompts."""
-    found: Measured = {}
+    measured: Measured = {}
     for evaluator in evaluators:
         arrays = scores[evaluator.name]
         if isinstance(evaluator, DistributionEvaluator):
@@ -168,20 +168,20 @@ def measure_seed(
         elif isinstance(evaluator, SamplingEvaluator):
             values = trained.sampled_values(arrays, evaluator.num_samples, evaluator.pass_ns)
         else:
-            found |= reduced(evaluator.reduce(dict(arrays), held_out), held_out.task.groups)
+            measured |= reduced(evaluator.reduce(dict(arrays), held_out), held_out.task.groups)
             continue
-        found |= {name: trained.intervals(array, name, held_out) for name, array in values}
-    return found
+        measured |= {name: trained.intervals(array, name, held_out) for name, array in values}
+    return measured
 
 
 def reduced(values: Iterable[tuple[str, float]], classes: Sequence[str]) -> Measured:
     """Values of an evaluator of `evaluation.extra` by metric and class, without intervals: limits are NaN."""
-    found: Measured = {}
+    measured: Measured = {}
     for name, value in values:
         group, _, rest = name.partition("/")
         key = (rest, group) if group in classes else (name, "")
-        found.setdefault(key[0], {})[key[1]] = Interval(value, math.nan, math.nan)
-    return found
+        measured.setdefault(key[0], {})[key[1]] = Interval(value, math.nan, math.nan)
+    return measured
 
 
 def document(config: DictConfig, results: Sequence[Result]) -> dict[str, Any]:

@@ -83,8 +83,8 @@ def file_table(
         tails = coverage_profile(ratio, ns, weights)
         profile = {float(n): tails[:, i] for i, n in enumerate(ns)}
     if "correct" in arrays:
-        found = pass_at_n(np.where(arrays["correct"] > 0, log_probs, -np.inf), pass_ns)
-        passes = {int(n): weighted_mean(found[..., i], weights) for i, n in enumerate(pass_ns)}
+        pass_probs = pass_at_n(np.where(arrays["correct"] > 0, log_probs, -np.inf), pass_ns)
+        passes = {int(n): weighted_mean(pass_probs[..., i], weights) for i, n in enumerate(pass_ns)}
     names = arrays["names"].tolist() if "names" in arrays else list(range(len(log_probs)))
     samples = arrays.get("sample_log_probs")
     return selection_table(
@@ -115,7 +115,7 @@ def draw(path: Path, matrices: RunMatrices, tables: Mapping[int, Sequence[Row]],
     """`figures/selection.png`: every checkpoint, and the choices of the tournament (first N and tie-break),
     the least cross-entropy and the last step.
     """
-    chosen = {}
+    choices = {}
     for rule, label in (
         ("simple_tournament", f"tournament, N = {ns[0]:g}"),
         ("min_cross_entropy", "least cross-entropy"),
@@ -125,7 +125,7 @@ def draw(path: Path, matrices: RunMatrices, tables: Mapping[int, Sequence[Row]],
             next((row["index"] for row in table if row["rule"] == rule), None) for table in tables.values()
         ]
         if None not in picks:
-            chosen[label] = np.array(picks)
+            choices[label] = np.array(picks)
     pairs = ((4, 2.0), (8, 4.0), (12, 5.7))
     passes = matrices.pass_at_n([n for n, _ in pairs])
     target = path / "figures" / "selection.png"
@@ -134,7 +134,7 @@ def draw(path: Path, matrices: RunMatrices, tables: Mapping[int, Sequence[Row]],
         passes or {},
         matrices.coverage([n for _, n in pairs]),
         matrices.kl(),
-        chosen,
+        choices,
     )
     save(fig, target)
     return target
@@ -164,8 +164,8 @@ def select(config: DictConfig) -> int:
         _write(Path(config.out or f"{config.file}.selection.json"), {"file": str(config.file), "table": rows})
         return 0
     path, phase = Path(config.run), last_phase(config.run, config.phase)
-    own = _evaluation(path, phase)
-    ns, pass_ns = _many(config.n) or own["coverage_ns"], _many(config.pass_ns) or own["pass_ns"]
+    settings = _evaluation(path, phase)
+    ns, pass_ns = _many(config.n) or settings["coverage_ns"], _many(config.pass_ns) or settings["pass_ns"]
     matrices = run_matrices(path, phase)
     tables = run_tables(matrices, ns, tie_breaks, pass_ns, rules)
     for seed in matrices.diverged:

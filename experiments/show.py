@@ -76,11 +76,11 @@ def answers(task: Task, latent: Any) -> list[tuple[str, float, float]]:
     """
     if not task.num_enumerated:
         return []
-    found = task.enumerate(latent)
-    log_pi = np.asarray(jax.vmap(task.log_prob, in_axes=(None, 0))(latent, found.responses), np.float64)
-    rewards = np.asarray(jax.vmap(task.reward, in_axes=(None, 0))(latent, found.responses))
-    real = np.flatnonzero(np.asarray(found.mask))
-    rows = [(task.decode(found.responses[i]), float(np.exp(log_pi[i])), float(rewards[i])) for i in real]
+    listed = task.enumerate(latent)
+    log_pi = np.asarray(jax.vmap(task.log_prob, in_axes=(None, 0))(latent, listed.responses), np.float64)
+    rewards = np.asarray(jax.vmap(task.reward, in_axes=(None, 0))(latent, listed.responses))
+    real = np.flatnonzero(np.asarray(listed.mask))
+    rows = [(task.decode(listed.responses[i]), float(np.exp(log_pi[i])), float(rewards[i])) for i in real]
     return sorted(rows, key=lambda row: -row[1])
 
 

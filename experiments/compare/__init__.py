@@ -76,9 +76,9 @@ def compare(config: DictConfig, runs: Sequence[str] = (), arguments: Sequence[st
             "as in python -m experiments.compare runs/train/*"
         )
     _check(config)
-    found = collect(config, asked)
-    print_page(found)
-    print(f"\n{write_page(found, str(config.out), OmegaConf.to_yaml(config), arguments)}")
+    comparison = collect(config, asked)
+    print_page(comparison)
+    print(f"\n{write_page(comparison, str(config.out), OmegaConf.to_yaml(config), arguments)}")
     return 0
 
 
@@ -141,13 +141,13 @@ def choose_metrics(wanted: Sequence[str], names: Sequence[str], x: str = "step")
         default = [KL] if KL in names else [CE] if CE in names else []
         default += [*nearest(names, "eval/cov/", 4), *nearest(names, "eval/pass/", 8)]
         return [name for name in default or names[:3] if name != x] or list(names[:1])
-    chosen: dict[str, None] = {}
+    metrics: dict[str, None] = {}
     for name in wanted:
         matches = [name] if name in names else fnmatch.filter(names, name)
         if not matches:
             raise ValueError(_unknown("metric", name, names))
-        chosen |= dict.fromkeys(sorted(matches, key=_natural))
-    return list(chosen)
+        metrics |= dict.fromkeys(sorted(matches, key=_natural))
+    return list(metrics)
 
 
 def nearest(names: Sequence[str], prefix: str, n: float) -> list[str]:
@@ -156,24 +156,24 @@ def nearest(names: Sequence[str], prefix: str, n: float) -> list[str]:
     return [min(ns, key=lambda name: max(ns[name] / n, n / ns[name]))] if ns else []
 
 
-def _rules(found: Comparison, config: DictConfig, oracles: Sequence[str]) -> dict[int, Any]:
+def _rules(comparison: Comparison, config: DictConfig, oracles: Sequence[str]) -> dict[int, Any]:
     """Rank -> rows of the group's rules; the tournament only for groups with a line."""
     settings = config.tournament
-    shown = [run for group in found.shown for run in group.runs]
-    chosen: dict[tuple[str, int], int] = {}
+    shown = [run for group in comparison.shown for run in group.runs]
+    steps: dict[tuple[str, int], int] = {}
     name = f"simple_tournament, N = {settings.n:g}"
     if 0 < len(shown) <= settings.max_runs:
         have = [run for run in shown if (run.head.path / "log_probs").is_dir()]
-        chosen, problems = tournaments(have, settings.n, settings.tie_break)
-        found.notes.extend(f"{problem.what}: {problem.why}" for problem in problems)
+        steps, problems = tournaments(have, settings.n, settings.tie_break)
+        comparison.notes.extend(f"{problem.what}: {problem.why}" for problem in problems)
     elif settings.max_runs:
-        found.notes.append(
-            f"No tournament: the {len(found.shown)} groups with a line are {len(shown)} runs, "
+        comparison.notes.append(
+            f"No tournament: the {len(comparison.shown)} groups with a line are {len(shown)} runs, "
             f"more than tournament.max_runs={settings.max_runs}."
         )
     return {
-        rank: rule_rows(group, found.metrics, oracles, chosen, name)
-        for rank, group in enumerate(found.groups, start=1)
+        rank: rule_rows(group, comparison.metrics, oracles, steps, name)
+        for rank, group in enumerate(comparison.groups, start=1)
     }
 
 
@@ -236,7 +236,7 @@ def _with_metrics(
     for metric, there in has.items():
         if not any(there):
             raise ValueError(_unknown("metric", metric, [name for name in names if name != metric]))
-        lacking = [run.head.name for run, own in zip(runs, there, strict=True) if not own]
+        lacking = [run.head.name for run, present in zip(runs, there, strict=True) if not present]
         problems += [Problem(name, f"has no {metric}") for name in lacking]
     return [run for i, run in enumerate(runs) if any(there[i] for there in has.values())], problems
 

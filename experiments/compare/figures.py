@@ -114,13 +114,13 @@ def settings(
 @mpl.rc_context(draw.STYLE)
 def rules(chosen: Mapping[str, Mapping[str, Summary]], metric: str) -> Figure:
     """A metric at each rule's checkpoint; `chosen` is label -> rule -> summary over the seeds."""
-    names = list(dict.fromkeys(rule for found in chosen.values() for rule in found))
+    names = list(dict.fromkeys(rule for by_rule in chosen.values() for rule in by_rule))
     fig, axes = draw.new_figure(1, 1, (8.2, 1.6 + 0.5 * len(chosen)))
     axis = axes[0, 0]
     for index, rule in enumerate(names):
-        own = [(row, found[rule]) for row, found in enumerate(chosen.values()) if rule in found]
-        row = np.array([row for row, _ in own]) + 0.6 * ((index + 0.5) / len(names) - 0.5)
-        middle, low, high = np.array([value for _, value in own]).T
+        points = [(row, by_rule[rule]) for row, by_rule in enumerate(chosen.values()) if rule in by_rule]
+        row = np.array([row for row, _ in points]) + 0.6 * ((index + 0.5) / len(names) - 0.5)
+        middle, low, high = np.array([value for _, value in points]).T
         colour = COLOURS[index % len(COLOURS)]
         axis.hlines(row, low, high, color=colour, linewidth=1.2, alpha=0.6)
         axis.plot(middle, row, _MARKS[index % len(_MARKS)], color=colour, markersize=6, label=rule)

@@ -88,15 +88,15 @@ def together(heads: Sequence[Head], keys: Sequence[str]) -> dict[str, list[str]]
 
     The keys of the result alone distinguish the groups.
     """
-    found: dict[tuple[int, ...], str] = {}
+    key_of_pattern: dict[tuple[int, ...], str] = {}
     kept: dict[str, list[str]] = {}
     for key in keys:
         seen: dict[str, int] = {}
         pattern = tuple(seen.setdefault(setting(head, key), len(seen)) for head in heads)
-        if pattern in found:
-            kept[found[pattern]].append(key)
+        if pattern in key_of_pattern:
+            kept[key_of_pattern[pattern]].append(key)
         else:
-            found[pattern] = key
+            key_of_pattern[pattern] = key
             kept[key] = []
     return kept
 
@@ -121,15 +121,15 @@ def choose_keys(wanted: Sequence[str], differing: Sequence[str], known: Iterable
         ValueError: one of them matches no key of any configuration.
     """
     known = ["run", *known]
-    chosen: dict[str, None] = {}
+    keys: dict[str, None] = {}
     for name in wanted:
         # A pattern stands for the matching keys that differ.
         matches = [name] if name in known else fnmatch.filter(differing, name)
         if not matches and not fnmatch.filter(known, name):
             near = difflib.get_close_matches(name, known, n=3) or list(differing[:3]) or known[:3]
             raise ValueError(f"group_by: {name!r} is in no configuration; for example {', '.join(near)} is")
-        chosen |= dict.fromkeys(matches)
-    return list(chosen)
+        keys |= dict.fromkeys(matches)
+    return list(keys)
 
 
 def make_groups(
@@ -153,16 +153,16 @@ def make_groups(
     owners: dict[str, set[int]] = collections.defaultdict(set)
     for (*_, seed), run in taken.items():
         owners[run.head.name].add(seed)
-    found: dict[tuple[str, ...], list[Run]] = {}
+    by_values: dict[tuple[str, ...], list[Run]] = {}
     for run in runs:
         if owners[run.head.name]:
-            found.setdefault(tuple(setting(run.head, key) for key in keys), []).append(run)
+            by_values.setdefault(tuple(setting(run.head, key) for key in keys), []).append(run)
     groups = []
-    for values, own in found.items():
-        counted = [(run, seed) for run in own for seed in run.seeds if seed in owners[run.head.name]]
+    for values, group_runs in by_values.items():
+        counted = [(run, seed) for run in group_runs for seed in run.seeds if seed in owners[run.head.name]]
         members = tuple(Member(run, seed) for run, seed in counted if seed not in run.diverged)
         settings = dict(zip(keys, values, strict=True))
-        groups.append(Group(settings, tuple(own), members, len(counted) - len(members)))
+        groups.append(Group(settings, tuple(group_runs), members, len(counted) - len(members)))
     return groups, problems
 
 

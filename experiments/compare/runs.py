@@ -79,22 +79,22 @@ def find_runs(paths: Sequence[str]) -> tuple[list[Path], list[Problem]]:
     A run directory holds `metrics.jsonl` or, if it has not measured anything yet, `config.yaml` and
     `status.json`. Folders below a run directory are not searched.
     """
-    found: dict[Path, None] = {}
+    folders: dict[Path, None] = {}
     problems = []
     for path in paths:
-        found_here = [path]
+        candidates = [path]
         if glob.has_magic(path) and not os.path.exists(path):
-            found_here = matches(path)
-            if not found_here:
+            candidates = matches(path)
+            if not candidates:
                 problems.append(Problem(path, "nothing matches this pattern"))
-        for match in found_here:
+        for match in candidates:
             below = list(_runs_below(match))
-            found |= dict.fromkeys(Path(folder).absolute() for folder in below)
+            folders |= dict.fromkeys(Path(folder).absolute() for folder in below)
             # Other matches of a pattern are skipped, as in `load_runs`.
             if not below and match == path:
                 why = "there is no run in it" if os.path.isdir(path) else "no such directory"
                 problems.append(Problem(path, why))
-    return list(found), problems
+    return list(folders), problems
 
 
 def _runs_below(path: str) -> Iterator[str]:
@@ -132,11 +132,11 @@ def read_heads(folders: Sequence[Path], show: bool = True) -> tuple[list[Head], 
         except ValueError as error:
             return Problem(name, str(error))
 
-    for found in _in_order(read, folders, "configurations", show):
-        if isinstance(found, Head):
-            heads.append(found)
+    for result in _in_order(read, folders, "configurations", show):
+        if isinstance(result, Head):
+            heads.append(result)
         else:
-            problems.append(found)
+            problems.append(result)
     return heads, problems
 
 
@@ -159,11 +159,11 @@ def read_runs(
         except ValueError as error:
             return Problem(head.name, str(error))
 
-    for found in _in_order(read, heads, "metrics", show):
-        if isinstance(found, Run):
-            runs.append(found)
+    for result in _in_order(read, heads, "metrics", show):
+        if isinstance(result, Run):
+            runs.append(result)
         else:
-            problems.append(found)
+            problems.append(result)
     return runs, problems
 
 
