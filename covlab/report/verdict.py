@@ -108,6 +108,23 @@ def check_value(name: str, measured: float, target_op: str, threshold: float) ->
     return Check(name, measured, None, text, passed)
 
 
+def check_whole(name: str, interval: Interval, target_op: str, threshold: float) -> Check:
+    """`check_interval` on the end that is nearer to missing the target: the whole interval meets it.
+
+    Raises:
+        VerdictError: as `check_interval`.
+    """
+    return check_interval(name, interval, target_op, threshold, "high" if target_op[:1] == "<" else "low")
+
+
+def check_within(name: str, interval: Interval, low: float, high: float) -> tuple[Check, Check]:
+    """The whole interval is at least `low` and at most `high`: a check from below and one from above."""
+    return (
+        check_whole(f"{name}, from below", interval, ">=", low),
+        check_whole(f"{name}, from above", interval, "<=", high),
+    )
+
+
 @dataclass(frozen=True)
 class Verdict:
     """What one run of a claim found, and all that is needed to ask again.
