@@ -137,14 +137,14 @@ def notes(results: Measurements) -> tuple[str, ...]:
 
     by_seed = ", ".join(f"{own.correct.mean():.3f}" for own in results.runs[TEACHERLESS].last)
     written = [
-        f"Teacherless (not judged): accuracy {shown(TEACHERLESS, lambda s: s.correct)}, by seed {by_seed}; KL "
-        f"{shown(TEACHERLESS, lambda s: s.log_ratio)} nats, against {math.log(results.arms):.4f} for a random "
-        f"arm.",
+        f"Teacherless (not judged): accuracy {shown(TEACHERLESS, lambda s: s.correct)}, by seed {by_seed}; "
+        f"KL {shown(TEACHERLESS, lambda s: s.log_ratio)} nats, against {math.log(results.arms):.4f} for a "
+        f"random arm.",
         f"Reversed: accuracy {shown(REVERSED, lambda s: s.correct)}; each of its tokens is one look-up, so "
         f"that teacher forcing shows nothing that makes one of them needless.",
         f"Forward, mass of whole arms: {shown(FORWARD, lambda s: s.valid)}. In training the last token is "
-        f"always the goal, which the prompt shows: a model that copies it ends a wrong arm in the goal, not in "
-        f"that arm's own end, and has the mass 1/d here.",
+        f"always the goal, which the prompt shows: a model that copies it ends a wrong arm in the goal, not "
+        f"in that arm's own end, and has the mass 1/d here.",
     ]
     if results.left_out:
         written.append(f"Diverged and left out of all runs: {', '.join(results.left_out)}.")
