@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
@@ -45,40 +44,9 @@ def token_kls(
     return jnp.sum(jnp.exp(star) * (star - next_log_probs(theta, paths)), axis=-1)
 
 
-def token_variances(
-    features: FeatureMap,
-    theta_star: Float[Array, " dimension"],
-    prompt: Any,
-    response: Int[Array, " horizon"],
-) -> Float[Array, " horizon"]:
-    """E|phi - E phi|^2 at every proper prefix of the response, a ~ pi_theta*(.|x, y_<h).
-
-    The sum over prefixes, averaged over prompts and y ~ pi_theta*(.|x), is the inherent variance sigma*^2.
-    """
-    paths = features.path(prompt, response)
-    probs = jnp.exp(next_log_probs(theta_star, paths))
-    mean = jnp.einsum("hv,hvd->hd", probs, paths)
-    return jnp.einsum("hv,hvd->h", probs, jnp.square(paths - mean[:, None]))
-
-
 def project(theta: Float[Array, " dimension"], radius: float = 1.0) -> Float[Array, " dimension"]:
     """The nearest point of the Euclidean ball of `radius` around 0."""
     squared = jnp.sum(jnp.square(theta))
     outside = squared > radius**2
     # Inside the ball the root of 1, because the root of 0 has no derivative.
     return jnp.where(outside, theta * (radius / jnp.sqrt(jnp.where(outside, squared, 1.0))), theta)
-
-
-def log_probs_of_all(
-    features: FeatureMap,
-    theta: Float[Array, " dimension"],
-    prompt: Any,
-    responses: Int[Array, "responses horizon"],
-) -> Float[Array, " responses"]:
-    """ln pi_theta(y|x) of each response, in nats; `tasks.linear.all_responses` lists all responses."""
-
-    def one(response: Array) -> Array:
-        every = next_log_probs(theta, features.path(prompt, response))
-        return jnp.sum(jnp.take_along_axis(every, response[:, None], axis=-1))
-
-    return jax.vmap(one)(responses)

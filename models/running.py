@@ -1,8 +1,8 @@
 """Running parameters of a linear model: a gradient step after every token of a response.
 
-One pass serves training and decoding. Token-level SGD carries the final parameters on to the next sequence
-(`training.token_sgd`). Test-time training predicts every token with the parameters at that token, and
-discards the parameters after the sequence.
+One pass serves training and decoding. Token-level SGD carries the final parameters on to the next sequence.
+Test-time training predicts every token with the parameters at that token, and discards the parameters after
+the sequence.
 
 Source: Coverage Principle, arXiv 2510.15020, section 6.1, equations 21 to 23.
 """
@@ -13,10 +13,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int
 
 from models.linear import project
-from tasks.drawing import categorical
 from tasks.linear import FeatureMap, next_log_probs
 
 
@@ -67,27 +66,3 @@ def token_pass(
 
     last, (laws, thetas) = jax.lax.scan(step, theta, (features.path(prompt, response), response))
     return Running(laws, jnp.concatenate([thetas, last[None]]))
-
-
-def sample_running(
-    features: FeatureMap,
-    theta: Float[Array, " dimension"],
-    prompt: Any,
-    key: PRNGKeyArray,
-    learning_rate: Float[Array, ""] | float,
-    radius: float | None = 1.0,
-) -> Int[Array, " horizon"]:
-    """y ~ pi_TTT(.|x): each token is drawn from the running law, then a gradient step on the token follows.
-
-    The token at depth h is drawn with `key` folded with h.
-    """
-
-    def step(carry: tuple[Array, Array], length: Array) -> tuple[tuple[Array, Array], None]:
-        running, prefix = carry
-        phi = features.children(prompt, prefix, length)
-        token = categorical(jax.random.fold_in(key, length), next_log_probs(running, phi))
-        running = token_step(running, phi, token, learning_rate, radius)
-        return (running, prefix.at[length].set(token.astype(prefix.dtype))), None
-
-    start = (theta, jnp.zeros(features.horizon, jnp.int32))
-    return jax.lax.scan(step, start, jnp.arange(features.horizon))[0][1]

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jaxtyping import Array
+from oracles.linear_models import log_probs_of_all, token_variances
 
-from models.linear import log_probs_of_all, token_variances
 from tasks.linear import FeatureMap, all_responses
 from theory.maximum_likelihood.bit_laws import bit_kl, grouped_coverage, shared_coverage
 from theory.maximum_likelihood.rate_classes import CoarseRate
