@@ -1,4 +1,4 @@
-"""Step size and bounds of token-level SGD for linear models (`models.running`)."""
+"""Step size and bounds of token-level SGD for linear models."""
 
 from __future__ import annotations
 

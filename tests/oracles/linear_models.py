@@ -1,18 +1,108 @@
-"""Autoregressive linear models on whole sequences in JAX, from the product's functions on single tokens."""
+"""Autoregressive linear models in JAX, one prompt and one response at a time, apart from the float64 runs of
+`theory.sgd`: gradients in closed form, divergences, the ball, and a gradient step after every token.
+
+Token-level SGD carries the final parameters on to the next sequence. Test-time training predicts every token
+with the parameters at that token, and discards the parameters after the sequence.
+
+Source: Coverage Principle, arXiv 2510.15020, sections 5, 6.1 (equations 21 to 23) and 6.2.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from models.linear import token_gradients, token_kls
-from models.running import token_pass, token_step
 from tasks.drawing import categorical
 from tasks.linear import FeatureMap, next_log_probs
 from training.distillation import truncation_weights
+
+
+def token_gradients(
+    features: FeatureMap, theta: Float[Array, " dimension"], prompt: Any, response: Int[Array, " horizon"]
+) -> Float[Array, "horizon dimension"]:
+    """grad_theta ln pi_theta(y_h | x, y_<h) = phi(x, y_1:h) - E_{a ~ pi_theta(.|x, y_<h)} phi(x, (y_<h, a)).
+
+    The sum over h is the gradient of ln pi_theta(y|x).
+    """
+    paths = features.path(prompt, response)
+    mean = jnp.einsum("hv,hvd->hd", jnp.exp(next_log_probs(theta, paths)), paths)
+    return jnp.take_along_axis(paths, response[:, None, None], axis=1)[:, 0] - mean
+
+
+def token_kls(
+    features: FeatureMap,
+    theta_star: Float[Array, " dimension"],
+    theta: Float[Array, " dimension"],
+    prompt: Any,
+    response: Int[Array, " horizon"],
+) -> Float[Array, " horizon"]:
+    """KL(pi_theta*(.|x, y_<h) || pi_theta(.|x, y_<h)) in nats at every proper prefix of the response.
+
+    The sum over prefixes, averaged over y ~ pi_theta*(.|x), is KL(pi_theta* || pi_theta).
+    """
+    paths = features.path(prompt, response)
+    star = next_log_probs(theta_star, paths)
+    return jnp.sum(jnp.exp(star) * (star - next_log_probs(theta, paths)), axis=-1)
+
+
+def project(theta: Float[Array, " dimension"], radius: float = 1.0) -> Float[Array, " dimension"]:
+    """The nearest point of the Euclidean ball of `radius` around 0."""
+    squared = jnp.sum(jnp.square(theta))
+    outside = squared > radius**2
+    # Inside the ball the root of 1, because the root of 0 has no derivative.
+    return jnp.where(outside, theta * (radius / jnp.sqrt(jnp.where(outside, squared, 1.0))), theta)
+
+
+class Running(NamedTuple):
+    """Result of a pass over one response.
+
+    Attributes:
+        next_log_probs: ln pi(a | x, y_<h) of every token a under the parameters at token h, in nats: the law
+            of test-time training.
+        thetas: parameters at every token, and after the last token.
+    """
+
+    next_log_probs: Float[Array, "horizon vocab"]
+    thetas: Float[Array, "horizon_1 dimension"]
+
+    def log_probs(self, response: Int[Array, " horizon"]) -> Float[Array, " horizon"]:
+        """ln pi_TTT(y_h | x, y_<h) of the tokens of `response`; the sum over h is ln pi_TTT(y|x)."""
+        return jnp.take_along_axis(self.next_log_probs, response[:, None], axis=-1)[:, 0]
+
+
+def token_step(
+    theta: Float[Array, " dimension"],
+    features: Float[Array, "vocab dimension"],
+    token: Int[Array, ""],
+    learning_rate: Float[Array, ""] | float,
+    radius: float | None,
+) -> Float[Array, " dimension"]:
+    """Proj(theta + eta (phi(x, y_1:h) - E_{a ~ pi_theta} phi(x, (y_<h, a)))); Proj is left out if `radius` is
+    None."""
+    gradient = features[token] - jnp.exp(next_log_probs(theta, features)) @ features
+    moved = theta + learning_rate * gradient
+    return moved if radius is None else project(moved, radius)
+
+
+def token_pass(
+    features: FeatureMap,
+    theta: Float[Array, " dimension"],
+    prompt: Any,
+    response: Int[Array, " horizon"],
+    learning_rate: Float[Array, ""] | float,
+    radius: float | None = 1.0,
+) -> Running:
+    """Gradient steps over the tokens of a given response, starting at `theta`."""
+
+    def step(running: Array, at: tuple[Array, Array]) -> tuple[Array, tuple[Array, Array]]:
+        phi, token = at
+        return token_step(running, phi, token, learning_rate, radius), (next_log_probs(running, phi), running)
+
+    last, (laws, thetas) = jax.lax.scan(step, theta, (features.path(prompt, response), response))
+    return Running(laws, jnp.concatenate([thetas, last[None]]))
 
 
 def token_variances(

@@ -13,9 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from oracles.linear_models import log_probs_of_all, token_variances
+from oracles.linear_models import log_probs_of_all, token_gradients, token_kls, token_variances
 
-from models.linear import token_gradients, token_kls
 from tasks.linear import all_responses, linear_log_probs
 from theory.sgd.family import (
     MINUS,

@@ -9,10 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from oracles.linear_models import token_variances, truncated_gradient
+from oracles.linear_models import token_pass, token_variances, truncated_gradient
 from scipy import special, stats
 
-from models.running import token_pass
 from theory.sgd import rare_prompts as rare
 from theory.sgd.rare_prompts import RarePrompts
 
