@@ -56,14 +56,14 @@ def train_arms(
     check_all: Callable[[Mapping[str, Setup]], None] | None = None,
     stop: Callable[[], StopRequest] | None = None,
 ) -> dict[str, TrainedRun] | int:
-    """Train the runs below `path` in turn, with a line before and after each.
+    """Train the runs below `path` in turn, and print a line before and after every run.
 
     Every run is built and checked before the first is trained. A `TrainedRun` is returned as it is. The time
     left is estimated from the tokens that are still to be trained on.
 
     Args:
         claim: the claim's name.
-        arms: by name.
+        arms: the runs by name.
         path: the claim's directory.
         check: takes a run's name and what was built; refuses by a ValueError.
         check_all: takes what was built for all runs, by name; refuses by a ValueError.
@@ -108,7 +108,7 @@ def train_arms(
 
 
 def exit_status(finished: Finished) -> int | None:
-    """None for a complete run; else 130 (stopped) or 1 (every seed diverged), with one line that says so."""
+    """None for a complete run; else 130 (stopped) or 1 (every seed diverged), after printing one line."""
     if finished.state == "stopped":
         print(f"{finished.path}: stopped by {finished.reason}; the same command continues", file=sys.stderr)
         return 130

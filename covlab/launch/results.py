@@ -27,7 +27,7 @@ def result_file(run: Path, name: str) -> Path:
     return run / "evaluations" / f"{name.removesuffix('.json')}.json"
 
 
-def asked(settings: Mapping[str, Any]) -> dict[str, Any]:
+def asked_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a command that say what it asked of its run."""
     return {key: value for key, value in settings.items() if key not in ("run", "out", "hydra", *COMMON)}
 

@@ -60,13 +60,12 @@ def tuning_stage(settings: Settings, plan: Plan) -> dict[str, Arm] | int:
 def stage(settings: Settings, plan: Plan) -> dict[str, Arm]:
     """A run for each task, length and rule."""
     check_rates(settings, plan.config)
-    return {
-        f"{cell.name}/{rule}": Arm(
-            run_config(settings, plan, cell, rule, settings.learning_rates[cell.name][rule]), where=cell.name
-        )
-        for cell in settings.cells
-        for rule in RULES
-    }
+    arms = {}
+    for cell in settings.cells:
+        for rule in RULES:
+            name, rate = f"{cell.name}/{rule}", settings.learning_rates[cell.name][rule]
+            arms[name] = Arm(run_config(settings, plan, cell, rule, rate), label=name)
+    return arms
 
 
 def check_measured(settings: Settings, config: DictConfig) -> None:
