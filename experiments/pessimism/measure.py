@@ -88,7 +88,7 @@ def measure(settings: Settings, study: Study) -> Measurements:
     results = measure_tabular(
         settings.tabular, lambda done, total: progress.update("finite sets", done, total)
     )
-    living = [set(run.living_seeds(*run.checkpoints(["last"])[-1])) for run in runs.values()]
+    living = [set(run.healthy_seeds(*run.checkpoints(["last"])[-1])) for run in runs.values()]
     first = next(iter(runs.values())).setup
     seeds = [seed for seed in first.seeds if all(seed in each for each in living)]
     require_seeds("pessimism", seeds)

@@ -142,7 +142,7 @@ def measure(settings: Settings, study: Study) -> Measurements:
     seeds = tuple(
         seed
         for seed in base.setup.seeds
-        if all(seed in run.living_seeds(*ends[run.path]) for run in (base, value))
+        if all(seed in run.healthy_seeds(*ends[run.path]) for run in (base, value))
     )
     require_seeds("vgb_dyck", seeds)
     tasks = prompt_tasks(settings, base.config["task"])
