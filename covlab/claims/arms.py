@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 
+from covlab.claims.settings import Overrides
 from covlab.launch.base_model import rl_config
 from covlab.launch.build import PHASE_KEYS, Setup, build, plain
 from covlab.launch.cli import StopRequest
@@ -26,6 +27,8 @@ _NOT_SHARED = (
 """Settings of a base run that reinforcement learning from it states itself, or does not have."""
 RL_KEYS = tuple(sorted({*PHASE_KEYS, "checkpoint", "tracking", "task_overrides"} - {"task"}))
 """Settings of a run of reinforcement learning that a claim may state."""
+check_rl_settings = Overrides(RL_KEYS)
+"""Settings of reinforcement learning, null for none, as a claim states them."""
 
 
 class Arm(NamedTuple):
@@ -137,20 +140,6 @@ def rl_run_config(
     merged = OmegaConf.merge(shared, empty, start, *(changes or {} for changes in overrides))
     assert isinstance(merged, DictConfig)
     return rl_config(merged)
-
-
-def check_rl_settings(field: str, value: Any) -> dict[str, Any]:
-    """Settings of reinforcement learning, null for none, as a claim states them.
-
-    Raises:
-        ValueError: a value that is not a mapping, or a key that no such run has.
-    """
-    if not isinstance(value, Mapping | None):
-        raise ValueError(f"{field}: {value!r} is not a mapping; valid keys are {', '.join(RL_KEYS)}")
-    for key in map(str, value or {}):
-        if key not in RL_KEYS:
-            raise ValueError(f"{field}.{key}: no such field; valid are {', '.join(RL_KEYS)}")
-    return dict(value or {})
 
 
 def _build(name: str, arm: Arm, check: Callable[[str, Setup], None] | None) -> Setup:
