@@ -52,6 +52,37 @@ def compilation(request: pytest.FixtureRequest) -> Iterator[None]:
     jax.config.update("jax_disable_most_optimizations", False)
 
 
+SLOWEST = ("experiments", "covlab", "faults", "training", "docs")
+"""Folders whose tests take longest, in this order."""
+
+
+def group_of(path: Path) -> str:
+    """The tests that stay in one worker: a file's share what they compile, a claim's folder its tiny run."""
+    parts = place_of(path)
+    return "/".join(("tests", *(parts[:2] if parts[0] == "experiments" else parts)))
+
+
+def place_of(path: Path) -> tuple[str, ...]:
+    """Folders and name of a file below `tests`."""
+    return Path(os.path.relpath(path, Path(__file__).parent)).parts
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Name every test's group for `--dist loadgroup`, and put groups that take long first."""
+    for item in items:
+        # A test of a contract names the group itself.
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(group_of(item.path)))
+
+    def late(item: pytest.Item) -> tuple[int, bool]:
+        parts = place_of(item.path)
+        folder = SLOWEST.index(parts[0]) if parts[0] in SLOWEST else len(SLOWEST)
+        return folder, len(parts) < 3
+
+    items.sort(key=late)
+
+
 TINY = (
     "task.depth=2", "task.width=2", "task.num_ids=8",
     "model.width=16", "model.num_layers=1", "model.num_heads=2", "steps=40", "batch_size=8",
