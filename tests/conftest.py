@@ -28,6 +28,9 @@ from covlab.launch.runs import train_run  # noqa: E402
 from covlab.launch.runtime import configure  # noqa: E402
 from covlab.launch.schema import register_schemas  # noqa: E402
 from covlab.report.verdict import Verdict  # noqa: E402
+from metrics.evaluators import Evaluator, HeldOut  # noqa: E402
+from models import Model  # noqa: E402
+from training import Grid, Phase, Program, loop, make_program  # noqa: E402
 
 configure(devices=4)
 # `oracles` is imported by name, whatever pytest's import mode is.
@@ -139,6 +142,30 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory, compose_config: Callable[
     )
     assert train_run(config, path).state == "complete"
     return path
+
+
+@pytest.fixture(scope="module")
+def shared_programs() -> Iterator[None]:
+    """Trainers of a file with equal settings and one held-out set share what they compile."""
+    made: dict[Any, tuple[HeldOut, Program]] = {}
+
+    def program_of(
+        model: Model,
+        phase: Phase,
+        evaluators: tuple[Evaluator, ...],
+        held_out: HeldOut,
+        grid: Grid,
+        batching: Any,
+    ) -> Program:
+        key = (model, phase, evaluators, id(held_out), grid.layout, batching)
+        if key not in made:
+            # With the set, so that no other one takes its id.
+            made[key] = held_out, make_program(model, phase, evaluators, held_out, grid, batching)
+        return made[key][1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "make_program", program_of)
+        yield
 
 
 @pytest.fixture

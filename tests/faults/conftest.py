@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -64,6 +65,13 @@ def undisturbed(train: Train, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def expected(undisturbed: Path) -> dict[str, str]:
     """What every toy run has to end with."""
     return snapshot(undisturbed)
+
+
+@pytest.fixture
+def leftovers() -> Iterator[None]:
+    """Collect the event loops that Orbax abandons when it fails, where its complaint is expected."""
+    yield
+    gc.collect()
 
 
 class Disk:
