@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
+import importlib.resources
 import importlib.util
 import os
 import re
@@ -18,7 +20,9 @@ import jax
 import pytest
 import yaml
 from hydra import compose, initialize_config_module
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 jax.config.update("jax_platforms", "cpu")
@@ -110,15 +114,28 @@ def tiny() -> tuple[str, ...]:
 
 @pytest.fixture(scope="session")
 def compose_config() -> Callable[..., DictConfig]:
-    """`compose_config("train", "steps=3")`: the configuration that a command line would give."""
+    """`compose_config("train", "steps=3")`: the configuration that a command line would give.
 
-    def composed(name: str, *overrides: str) -> DictConfig:
+    Hydra chooses the files first and then sets values, so that what is chosen is composed once.
+    """
+
+    @functools.cache
+    def chosen(name: str, *groups: str) -> DictConfig:
         register_schemas()
         if importlib.util.find_spec(f"experiments.{name}.checks"):
             register(importlib.import_module(f"experiments.{name}").CLAIM)
         GlobalHydra.instance().clear()
         with initialize_config_module("conf", version_base="1.3"):
-            return compose(name, overrides=list(overrides))
+            return compose(name, overrides=list(groups))
+
+    folder = Path(str(importlib.resources.files("conf")))
+
+    def composed(name: str, *overrides: str) -> DictConfig:
+        values = OverridesParser.create().parse_overrides(list(overrides))
+        groups = [each for each in values if (folder / each.key_or_group.partition("@")[0]).is_dir()]
+        config = copy.deepcopy(chosen(name, *(str(each.input_line) for each in groups)))
+        ConfigLoaderImpl._apply_overrides_to_config([each for each in values if each not in groups], config)
+        return config
 
     return composed
 
