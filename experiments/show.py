@@ -1,4 +1,4 @@
-"""Examples of a task as text: python -m experiments.show task=layered_graph task.depth=3 num=4 group=G1."""
+"""Showing examples of a task: python -m experiments.show task=layered_graph task.depth=3 num=4 group=G1."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tasks import Enumeration, Example, Task, check_seed, stream
 from tasks.checks import whole
 
 ENTROPY_EXAMPLES = 256
-"""Prompts of each class that the entropy of pi_D is averaged over."""
+"""Prompts per class over which the entropy of pi_D is averaged."""
 
 
 def draw_examples(task: Task, num: int, seed: int = 0, group: str | None = None) -> Example:
@@ -48,10 +48,10 @@ def _draw(task: Task, num: int, start: PRNGKeyArray, group: int | None) -> Examp
 
 
 def entropy_of_task(task: Task, seed: int = 0) -> Interval:
-    """E_x[H(pi_D(.|x))] in nats, over fresh prompts of every class, with its 95 % interval.
+    """E_x[H(pi_D(.|x))] in nats, over fresh prompts of every class, with a 95 % interval.
 
-    The entropy of each prompt is exact where the valid responses are enumerated; else -ln pi_D(y|x) of one
-    draw stands for it, which has the same mean.
+    A prompt's entropy is exact if the valid responses are enumerated, else the unbiased -ln pi_D(y|x) of one
+    draw.
     """
     held_out = make_held_out(task, ENTROPY_EXAMPLES, ENTROPY_EXAMPLES, seed, "show")
     surprise = np.where(held_out.candidate_weight > 0, -held_out.log_pi, 0.0)
@@ -77,25 +77,25 @@ def summary(task: Task, seed: int = 0) -> list[tuple[str, Any]]:
 
 
 def answers(task: Task, latent: Any) -> list[tuple[str, float, float]]:
-    """(text, pi_D(y|x), reward) of every valid response of one prompt, the likeliest first.
+    """(text, pi_D(y|x), reward) of every valid response to one prompt, the likeliest first.
 
-    Empty if the task does not enumerate them.
+    Empty if the task does not enumerate responses.
     """
     if not task.num_enumerated:
         return []
-    found, log_pi, rewards = jax.tree.map(np.asarray, _answers(task, latent))
+    listed, log_pi, rewards = jax.tree.map(np.asarray, _answers(task, latent))
     log_pi = log_pi.astype(np.float64)
-    real = np.flatnonzero(found.mask)
-    rows = [(task.decode(found.responses[i]), float(np.exp(log_pi[i])), float(rewards[i])) for i in real]
+    real = np.flatnonzero(listed.mask)
+    rows = [(task.decode(listed.responses[i]), float(np.exp(log_pi[i])), float(rewards[i])) for i in real]
     return sorted(rows, key=lambda row: -row[1])
 
 
 @functools.partial(jax.jit, static_argnames="task")
 def _answers(task: Task, latent: Any) -> tuple[Enumeration, Array, Array]:
     """Valid responses with ln pi_D(y|x) and reward."""
-    found = task.enumerate(latent)
-    log_pi = jax.vmap(task.log_prob, in_axes=(None, 0))(latent, found.responses)
-    return found, log_pi, jax.vmap(task.reward, in_axes=(None, 0))(latent, found.responses)
+    listed = task.enumerate(latent)
+    log_pi = jax.vmap(task.log_prob, in_axes=(None, 0))(latent, listed.responses)
+    return listed, log_pi, jax.vmap(task.reward, in_axes=(None, 0))(latent, listed.responses)
 
 
 @functools.partial(jax.jit, static_argnames="task")
@@ -104,7 +104,7 @@ def _reward(task: Task, example: Example) -> Array:
 
 
 def show(config: DictConfig) -> int:
-    """Print the task's summary and some of its examples."""
+    """Print the task's summary and examples."""
     configure()
     task: Task = make(config.task, "task", Task)
     examples = jax.tree.map(np.asarray, draw_examples(task, config.num, config.seed, config.group))

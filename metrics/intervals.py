@@ -61,6 +61,17 @@ def mean_interval(values: Float[np.ndarray, " seeds"], confidence: float = 0.95)
     return Interval(estimate, estimate - half, estimate + half)
 
 
+def interval_over_shared_prompts(intervals: Sequence[Interval]) -> Interval:
+    """Mean of the seeds' estimates, plus and minus the mean half-width of the seeds' own intervals.
+
+    For intervals over one set of prompts that all seeds share: averaging over seeds does not shrink the
+    prompts' part of the error.
+    """
+    estimate = float(np.mean([each.estimate for each in intervals]))
+    half = float(np.mean([each.high - each.low for each in intervals])) / 2
+    return Interval(estimate, estimate - half, estimate + half)
+
+
 def paired_difference_interval(
     first: Float[np.ndarray, " seeds"], second: Float[np.ndarray, " seeds"], confidence: float = 0.95
 ) -> Interval:

@@ -27,7 +27,7 @@ from omegaconf import DictConfig, OmegaConf
 
 jax.config.update("jax_platforms", "cpu")
 
-from covlab.claims.claim import command, register  # noqa: E402
+from covlab.claims.claim import Claim, command, register  # noqa: E402
 from covlab.launch.runs import train_run  # noqa: E402
 from covlab.launch.runtime import configure  # noqa: E402
 from covlab.launch.schema import register_schemas  # noqa: E402
@@ -122,8 +122,11 @@ def compose_config() -> Callable[..., DictConfig]:
     @functools.cache
     def chosen(name: str, *groups: str) -> DictConfig:
         register_schemas()
-        if importlib.util.find_spec(f"experiments.{name}.checks"):
-            register(importlib.import_module(f"experiments.{name}").CLAIM)
+        spec = importlib.util.find_spec(f"experiments.{name}")
+        if spec is not None and spec.submodule_search_locations is not None:
+            claim = getattr(importlib.import_module(f"experiments.{name}"), "CLAIM", None)
+            if isinstance(claim, Claim):
+                register(claim)
         GlobalHydra.instance().clear()
         with initialize_config_module("conf", version_base="1.3"):
             return compose(name, overrides=list(groups))

@@ -1,21 +1,31 @@
-"""The training runs of a claim: in turn, with the time left, stopping where asked to."""
+"""The training runs of a claim: in turn, with the time left, stopping where asked to; and runs of
+reinforcement learning from a base run's checkpoint."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
-from covlab.launch.build import Setup, build, plain
+from covlab.launch.base_model import rl_config
+from covlab.launch.build import PHASE_KEYS, Setup, build, plain
 from covlab.launch.cli import StopRequest
 from covlab.launch.runs import Finished, train_run
 from covlab.launch.trained import TrainedRun
 from tracking.progress import duration
 from tracking.wandb_options import require_no_run_id
+
+_NOT_SHARED = (
+    *("task", "model", "objective", "source", "phases"),
+    *("class_proposal", "dataset_size", "averaging"),
+)
+"""Settings of a base run that reinforcement learning from it states itself, or does not have."""
+RL_KEYS = tuple(sorted({*PHASE_KEYS, "checkpoint", "tracking", "task_overrides"} - {"task"}))
+"""Settings of a run of reinforcement learning that a claim may state."""
 
 
 class Arm(NamedTuple):
@@ -26,29 +36,35 @@ class Arm(NamedTuple):
         directory: below the claim's own; "" takes the run's name, "." makes the claim's directory the run's.
         label: begins the message of an error in `config`, and names the run where it is shown; "" shows the
             name and leaves messages as they are.
+        where: begins the message of an error instead of `label`.
     """
 
     config: DictConfig
     directory: str = ""
     label: str = ""
+    where: str = ""
 
 
 def train_arms(
     claim: str,
-    arms: Mapping[str, Arm],
+    arms: Mapping[str, Arm | TrainedRun],
     path: Path,
     check: Callable[[str, Setup], None] | None = None,
+    check_all: Callable[[Mapping[str, Setup]], None] | None = None,
+    stop: Callable[[], StopRequest] | None = None,
 ) -> dict[str, TrainedRun] | int:
-    """Train the runs below `path` in turn, with a line before and after each.
+    """Train the runs below `path` in turn, and print a line before and after every run.
 
-    Every run is built and checked before the first is trained. The time left is estimated from the tokens
-    that are still to be trained on.
+    Every run is built and checked before the first is trained. A `TrainedRun` is returned as it is. The time
+    left is estimated from the tokens that are still to be trained on.
 
     Args:
         claim: the claim's name.
-        arms: by name.
+        arms: the runs by name.
         path: the claim's directory.
         check: takes a run's name and what was built; refuses by a ValueError.
+        check_all: takes what was built for all runs, by name; refuses by a ValueError.
+        stop: takes over the signals, once for all stages of a claim; called after the checks.
 
     Returns:
         The finished runs by name; 130 if a signal stopped training, 1 if every seed of a run diverged.
@@ -56,18 +72,24 @@ def train_arms(
     Raises:
         ValueError: a bad configuration, or WANDB_RUN_ID is set; nothing was trained.
     """
-    setups = {name: _build(name, arm, check) for name, arm in arms.items()}
-    for setup in setups.values():
-        require_no_run_id(setup.tracking.wandb, claim)
-    stop = StopRequest().install()
+    trained = {name: run for name, run in arms.items() if isinstance(run, TrainedRun)}
+    new = {name: arm for name, arm in arms.items() if isinstance(arm, Arm)}
+    setups = {name: _build(name, arm, check) for name, arm in new.items()}
+    if check_all is not None:
+        check_all(setups)
+    for name, setup in setups.items():
+        # A run in the claim's own directory is the only one: it may have the id, and is not announced.
+        if new[name].directory != ".":
+            require_no_run_id(setup.tracking.wandb, claim)
+    asked = StopRequest().install() if stop is None else stop()
     tokens = {name: _tokens(setup) for name, setup in setups.items()}
     spent = done = 0.0
-    trained: dict[str, TrainedRun] = {}
-    for index, (name, arm) in enumerate(arms.items(), start=1):
+    for index, (name, arm) in enumerate(new.items(), start=1):
         directory = path / (arm.directory or name)
-        _say(f"{claim}: {arm.label or name}, {index} of {len(arms)}: {directory}")
+        if arm.directory != ".":
+            _say(f"{claim}: {arm.label or name}, {index} of {len(new)}: {directory}")
         began = time.monotonic()
-        status = exit_status(train_run(arm.config, directory, stop, setups[name]))
+        status = exit_status(train_run(arm.config, directory, asked, setups[name]))
         if status is not None:
             return status
         config: dict[str, Any] = plain(arm.config)
@@ -76,14 +98,14 @@ def train_arms(
         left = sum(tokens.values()) - done
         if left > 0:
             _say(f"{claim}: {duration(spent)} so far, about {duration(spent * left / done)} left")
-        if (reason := stop()) is not None and left > 0:
+        if (reason := asked()) is not None and left > 0:
             _say(f"{claim}: stopped by {reason}; the same command continues")
             return 130
     return trained
 
 
 def exit_status(finished: Finished) -> int | None:
-    """None for a complete run; else 130 (stopped) or 1 (every seed diverged), with one line that says so."""
+    """None for a complete run; else 130 (stopped) or 1 (every seed diverged), after printing one line."""
     if finished.state == "stopped":
         print(f"{finished.path}: stopped by {finished.reason}; the same command continues", file=sys.stderr)
         return 130
@@ -93,14 +115,52 @@ def exit_status(finished: Finished) -> int | None:
     return None
 
 
+def rl_run_config(
+    config: DictConfig, base: Path, checkpoint: str, name: str, overrides: Sequence[Mapping[str, Any] | None]
+) -> DictConfig:
+    """A run of reinforcement learning from a checkpoint, as a configuration of experiments.train.
+
+    Args:
+        config: of the base run; its seeds, evaluation, checkpoints and tracking hold here too.
+        base: the base run's directory.
+        checkpoint: of the base run; `last` or `<phase>:<step>`.
+        name: of the new run.
+        overrides: in order, settings of conf/train_rl.yaml.
+
+    Raises:
+        ValueError: as `rl_config`.
+    """
+    shared = OmegaConf.create({key: value for key, value in config.items() if key not in _NOT_SHARED})
+    OmegaConf.set_struct(shared, False)
+    empty: dict[str, Any] = {"phases": {}, "class_proposal": None, "dataset_size": None}
+    start = {"run": str(base), "checkpoint_of": checkpoint, "task_overrides": None, "name": name}
+    merged = OmegaConf.merge(shared, empty, start, *(changes or {} for changes in overrides))
+    assert isinstance(merged, DictConfig)
+    return rl_config(merged)
+
+
+def check_rl_settings(field: str, value: Any) -> dict[str, Any]:
+    """Settings of reinforcement learning, null for none, as a claim states them.
+
+    Raises:
+        ValueError: a value that is not a mapping, or a key that no such run has.
+    """
+    if not isinstance(value, Mapping | None):
+        raise ValueError(f"{field}: {value!r} is not a mapping; valid keys are {', '.join(RL_KEYS)}")
+    for key in map(str, value or {}):
+        if key not in RL_KEYS:
+            raise ValueError(f"{field}.{key}: no such field; valid are {', '.join(RL_KEYS)}")
+    return dict(value or {})
+
+
 def _build(name: str, arm: Arm, check: Callable[[str, Setup], None] | None) -> Setup:
     try:
         setup = build(arm.config)
         if check is not None:
             check(name, setup)
     except ValueError as error:
-        if arm.label:
-            raise ValueError(f"{arm.label}: {error}") from None
+        if where := arm.where or arm.label:
+            raise ValueError(f"{where}: {error}") from None
         raise
     return setup
 

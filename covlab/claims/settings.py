@@ -1,4 +1,4 @@
-"""Settings of a claim: a frozen dataclass whose field types say what each value must be.
+"""Settings of a claim: a frozen dataclass whose field annotations check the values.
 
 @dataclass(frozen=True)
 class Settings:
@@ -23,6 +23,7 @@ from tasks.checks import flag, real, reals, whole, wholes
 
 __all__ = [
     *("Flag", "Given", "Increasing", "OneOf", "Real", "Reals", "Section", "Seed", "Whole", "Wholes"),
+    *("check_mapping", "mapping"),
     "read",
 ]
 
@@ -31,7 +32,7 @@ S = TypeVar("S")
 
 @dataclasses.dataclass(frozen=True)
 class Whole:
-    """An integer >= `least`, and <= `most` where it is given."""
+    """An integer >= `least` and, if `most` is given, <= `most`."""
 
     least: int = 0
     most: int | None = None
@@ -66,7 +67,7 @@ class Wholes:
 
 @dataclasses.dataclass(frozen=True)
 class Reals:
-    """At least `at_least` different numbers strictly between two, kept in increasing order."""
+    """At least `at_least` different numbers strictly between `above` and `below`, in increasing order."""
 
     above: float
     below: float
@@ -78,14 +79,14 @@ class Reals:
 
 @dataclasses.dataclass(frozen=True)
 class Increasing:
-    """At least three increasing numbers strictly between two."""
+    """At least three increasing numbers strictly between two bounds."""
 
     above: float
     below: float
 
     def __call__(self, field: str, value: Any) -> tuple[float, ...]:
         items = value if isinstance(value, list | tuple) else ()
-        numbers = tuple(real(field, each, above=self.above, below=self.below) for each in items)
+        numbers = tuple(real(field, item, above=self.above, below=self.below) for item in items)
         if len(numbers) < 3 or any(b <= a for a, b in itertools.pairwise(numbers)):
             raise ValueError(f"{field}: {value}; valid: at least 3 increasing numbers")
         return numbers
@@ -101,7 +102,7 @@ class Flag:
 
 @dataclasses.dataclass(frozen=True)
 class Seed:
-    """A seed that every random stream takes, see `tasks.check_seed`."""
+    """A seed that is valid for every random stream, see `tasks.check_seed`."""
 
     def __call__(self, field: str, value: Any) -> int:
         return check_seed(field, value)
@@ -117,7 +118,7 @@ class Given:
 
 @dataclasses.dataclass(frozen=True)
 class OneOf:
-    """One of the texts."""
+    """One of the given texts."""
 
     valid: tuple[str, ...]
 
@@ -129,15 +130,37 @@ class OneOf:
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-    """A mapping with exactly the fields of the dataclass `kind`, read into it."""
+    """A mapping with exactly the fields of the dataclass `kind`, of which it becomes an instance."""
 
     kind: type[Any]
 
     def __call__(self, field: str, value: Any) -> Any:
-        names = [each.name for each in dataclasses.fields(self.kind)]
+        names = [part.name for part in dataclasses.fields(self.kind)]
         if not isinstance(value, Mapping) or set(value) != set(names):
             raise ValueError(f"{field}: {value!r}; valid: a mapping with {', '.join(names)}")
         return read(self.kind, value, field)
+
+
+def mapping(field: str, value: Any) -> Mapping[str, Any]:
+    """A mapping.
+
+    Raises:
+        ValueError: anything else.
+    """
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{field}: {value!r} is not a mapping")
+    return value
+
+
+def check_mapping(field: str, value: Any, at_least: int = 1) -> tuple[str, ...]:
+    """The names of a mapping's entries.
+
+    Raises:
+        ValueError: not a mapping, or too few entries.
+    """
+    if not isinstance(value, Mapping) or len(value) < at_least:
+        raise ValueError(f"{field}: {value!r} is not a mapping with at least {at_least} entries")
+    return tuple(map(str, value))
 
 
 Check = Callable[[str, Any], Any]
@@ -148,9 +171,9 @@ def read(kind: type[S], config: Mapping[Any, Any], where: str = "") -> S:
     """The settings of a configuration, every field checked by its annotation.
 
     Args:
-        kind: a dataclass whose fields are `Annotated[<type>, <check>]`; what concerns several fields at once
-            it refuses in `__post_init__`.
-        config: a mapping with a value for each field; further keys are left alone.
+        kind: a dataclass whose fields are `Annotated[<type>, <check>]`. Conditions on several fields are
+            checked in `__post_init__`.
+        config: a mapping with a value for each field; further keys are ignored.
         where: the dotted name of the mapping, for messages.
 
     Raises:
@@ -179,11 +202,11 @@ def field_checks(kind: type[Any]) -> dict[str, Check]:
         TypeError: a field's annotation has no check.
     """
     hints = typing.get_type_hints(kind, include_extras=True)
-    found: dict[str, Check] = {}
+    checks: dict[str, Check] = {}
     for field in dataclasses.fields(kind):
         metadata = getattr(hints[field.name], "__metadata__", ())
-        check = next((each for each in metadata if callable(each)), None)
+        check = next((item for item in metadata if callable(item)), None)
         if check is None:
             raise TypeError(f"{kind.__qualname__}.{field.name}: Annotated[<type>, <check>] is needed")
-        found[field.name] = check
-    return found
+        checks[field.name] = check
+    return checks

@@ -1,4 +1,4 @@
-"""Tables for people: rich on a terminal, Markdown wherever the output goes into a file or another program."""
+"""Tables of results: rich on a terminal, Markdown where the output goes to a file or another program."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from metrics import Interval
 
 
 def cell(value: Any) -> str:
-    """A number as in the reports; an interval as `estimate [low, high]`."""
+    """A number formatted as in the reports; an interval as `estimate [low, high]`."""
     if isinstance(value, Interval):
         return f"{format_number(value.estimate)} [{format_number(value.low)}, {format_number(value.high)}]"
     return format_number(value)

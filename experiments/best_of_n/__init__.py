@@ -3,7 +3,7 @@
     python -m experiments.best_of_n scale=cpu|paper
 
 Best-of-N with a model pi_hat against a target policy pi_T, under the worst of all rewards, on pairs whose
-responses are enumerated. The worst reward is results exactly (metrics.worst_loss), so every number is exact;
+responses are enumerated. The worst reward is found exactly (metrics.worst_loss), so every number is exact;
 only the pairs are random.
 """
 

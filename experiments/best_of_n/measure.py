@@ -22,7 +22,7 @@ from theory.coverage_laws import Sides, between
 class Settings:
     """What is measured; the defaults are the scale `cpu`."""
 
-    # The ranges of the instances were settings on seed 920.
+    # The ranges of the instances were chosen on seed 920.
     seed: Annotated[int, Seed()] = 520
     # Instances of each family and size.
     draws: Annotated[int, Whole(32)] = 96

@@ -1,6 +1,9 @@
-"""Run of `python -m experiments.dco`."""
+"""python -m experiments.dco"""
 
-from experiments.dco import main
+from covlab.claims.claim import command
+from experiments.dco import CLAIM
+
+main = command(CLAIM)
 
 if __name__ == "__main__":
     main()

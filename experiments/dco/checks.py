@@ -1,4 +1,4 @@
-"""The checks that the claim on over-confidence is judged by, with targets fixed beforehand, and its notes."""
+"""Checks of experiments.dco, with the reason for each target, and notes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OVERCONFIDENT = 0.05
 """Probability by which the likeliest response is over-rated, from which a model counts as over-confident."""
 
 
-def checks(found: Measurements) -> tuple[Check, ...]:
+def checks(results: Measurements) -> tuple[Check, ...]:
     """The claim's checks; a check on an interval asks it of the whole 95 % interval over seeds.
 
     The reasons for the targets:
@@ -35,14 +35,14 @@ def checks(found: Measurements) -> tuple[Check, ...]:
     Raises:
         ValueError: with fewer than two seeds.
     """
-    base, n = found.baseline, found.large
-    early, name = found.early, next(iter(found.arms))
+    base, n = results.baseline, results.large
+    early, name = results.early, next(iter(results.arms))
 
     def change(values: Float[np.ndarray, "seeds checkpoints"]) -> Float[np.ndarray, " seeds"]:
         return values[:, -1] - values[:, early]
 
     when = f"from step {base.steps[early]} to {base.steps[-1]}"
-    largest = next(key for key, value in found.trained_for.items() if value == n)
+    largest = next(key for key, value in results.trained_for.items() if value == n)
     judged = [
         check_interval(
             f"{name}, {when}: change of Pass@1", mean_interval(change(base.passes[1])), ">", 0, "low"
@@ -62,20 +62,20 @@ def checks(found: Measurements) -> tuple[Check, ...]:
         ),
         check_interval(
             f"Pass@{n} at the end: DCO with N' = {n} minus {name}",
-            paired_difference_interval(found.last(largest, n), found.last(name, n)),
+            paired_difference_interval(results.last(largest, n), results.last(name, n)),
             ">",
             0,
             "low",
         ),
     ]
-    for own, value in found.trained_for.items():
-        other = best_far(found, value)
+    for own, value in results.trained_for.items():
+        other = best_far(results, value)
         if other is not None:
             judged.append(
                 check_interval(
                     f"Pass@{value} at the end: N' = {value} minus the best of far N' "
-                    f"({found.trained_for[other]})",
-                    paired_difference_interval(found.last(own, value), found.last(other, value)),
+                    f"({results.trained_for[other]})",
+                    paired_difference_interval(results.last(own, value), results.last(other, value)),
                     ">",
                     0,
                     "low",
@@ -84,7 +84,7 @@ def checks(found: Measurements) -> tuple[Check, ...]:
     judged.append(
         check_value(
             "coverage bound by KL: largest excess at any evaluation",
-            found.bound_excess,
+            results.bound_excess,
             "<=",
             BOUND_TOLERANCE,
         )
@@ -92,21 +92,21 @@ def checks(found: Measurements) -> tuple[Check, ...]:
     return tuple(judged)
 
 
-def best_far(found: Measurements, n: int) -> str | None:
+def best_far(results: Measurements, n: int) -> str | None:
     """Of the runs whose N' is far from n, the one with the highest mean Pass@n at the end; None where all are
     near."""
-    far = [name for name, own in found.trained_for.items() if max(own, n) >= FAR * min(own, n)]
-    return max(far, key=lambda name: float(found.last(name, n).mean()), default=None)
+    far = [name for name, own in results.trained_for.items() if max(own, n) >= FAR * min(own, n)]
+    return max(far, key=lambda name: float(results.last(name, n).mean()), default=None)
 
 
-def notes(found: Measurements, worked: float) -> tuple[str, ...]:
+def notes(results: Measurements) -> tuple[str, ...]:
     """What the numbers mean, one sentence or two each."""
-    base, n, name = found.baseline, found.large, next(iter(found.arms))
+    base, n, name = results.baseline, results.large, next(iter(results.arms))
     written = [
-        f"{found.epochs:g} epochs of a fixed training set of each seed's own; held-out prompts are fresh.",
-        f"{name}, from step {base.steps[found.early]} to {base.steps[-1]}: "
+        f"{results.epochs:g} epochs of a fixed training set of each seed's own; held-out prompts are fresh.",
+        f"{name}, from step {base.steps[results.early]} to {base.steps[-1]}: "
         + "; ".join(
-            f"{title} {values[:, found.early].mean():.3f} -> {values[:, -1].mean():.3f}"
+            f"{title} {values[:, results.early].mean():.3f} -> {values[:, -1].mean():.3f}"
             for title, values in (
                 ("Pass@1", base.passes[1]),
                 (f"Pass@{n}", base.passes[n]),
@@ -118,20 +118,19 @@ def notes(found: Measurements, worked: float) -> tuple[str, ...]:
         )
         + ".",
     ]
-    for value in found.trained_for.values():
-        ranked = sorted(found.arms, key=lambda each: -float(found.last(each, value).mean()))
+    for value in results.trained_for.values():
+        ranked = sorted(results.arms, key=lambda each: -float(results.last(each, value).mean()))
         written.append(
             f"Pass@{value} at the end, all arms from the best: "
-            + ", ".join(f"{each} {found.last(each, value).mean():.3f}" for each in ranked)
+            + ", ".join(f"{each} {results.last(each, value).mean():.3f}" for each in ranked)
             + "."
         )
     written.append(
         "Label smoothing, the confidence penalty, weight decay, averaging and re-weighting have one setting "
         "each, from the literature or at hand and not tuned: their place in the ranking is theirs, not the "
         f"method's. The ensemble is the mixture of the checkpoints of {name} from step "
-        f"{base.steps[found.early]} on."
+        f"{base.steps[results.early]} on."
     )
-    if found.left_out:
-        written.append(f"Diverged and left out of all runs: {', '.join(found.left_out)}.")
-    written.append(f"Training and evaluation took {worked:.0f} s for all runs and seeds together.")
+    if results.left_out:
+        written.append(f"Diverged and left out of all runs: {', '.join(results.left_out)}.")
     return tuple(written)

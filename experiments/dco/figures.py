@@ -1,9 +1,8 @@
-"""The plots and tables of the claim on over-confidence. KL in nats; arrays are (seeds, ...)."""
+"""Figures and tables of experiments.dco. KL in nats; arrays are (seeds, ...)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -12,6 +11,7 @@ from matplotlib.figure import Figure
 
 from covlab.report import plotting as draw
 from covlab.report.page import format_interval
+from covlab.report.plotting import Drawing
 from experiments.dco.measure import PASS_NS, Arm, Measurements
 from metrics import mean_interval, paired_difference_interval
 
@@ -20,48 +20,47 @@ _COLOURS = (draw.ORANGE, draw.GREEN, draw.RED, draw.PURPLE, draw.BLUE)
 _MARKERS = "osD^vPX*<>"
 
 
-def draw_all(path: Path, found: Measurements) -> list[tuple[str, Path]]:
-    """Draw the figures into `path`/figures; (caption, file) in the report's order."""
-    trained = ", ".join(str(n) for n in found.trained_for.values())
-    made = (
-        (
+def drawings(results: Measurements) -> list[Drawing]:
+    """The report's figures."""
+    trained = ", ".join(str(n) for n in results.trained_for.values())
+    return [
+        Drawing(
             "training",
-            f"Along training on a fixed set ({found.epochs:g} epochs): cross-entropy (N' = 1) and DCO with "
-            f"N' = {trained}; median and range over {len(found.seeds)} seeds. Over-confidence is the "
+            f"Along training on a fixed set ({results.epochs:g} epochs): cross-entropy (N' = 1) and DCO with "
+            f"N' = {trained}; median and range over {len(results.seeds)} seeds. Over-confidence is the "
             f"likeliest valid response's share of probability minus how often it is right. Dotted: the early "
             f"evaluation that the last one is compared with.",
-            training(found),
+            training(results),
         ),
-        (
+        Drawing(
             "pass_at_n",
             "After the last step: exact Pass@N (left) and its difference to cross-entropy's (right) against "
             "N; a ring marks each run at N = N'. The best run at N is one whose N' is near N where the lines "
             "cross in the order of N'.",
-            against_n(found),
+            against_n(results),
         ),
-        (
+        Drawing(
             "interventions",
-            f"After the last step: Pass@{found.large} against Pass@1 for every arm, mean over seeds with 95 "
-            f"% intervals. Up and to the right is better; the line joins cross-entropy and DCO in the order "
-            f"of N'. The open star is cross-entropy at the early evaluation.",
-            interventions(found),
+            f"After the last step: Pass@{results.large} against Pass@1 for every arm, mean over seeds with "
+            f"95 % intervals. Up and to the right is better; the line joins cross-entropy and DCO in the "
+            f"order of N'. The open star is cross-entropy at the early evaluation.",
+            interventions(results),
         ),
-    )
-    return draw.save_all(path / "figures", made)
+    ]
 
 
-def _colours(found: Measurements) -> dict[str, Any]:
-    return dict(zip(found.trained_for, draw.ordered_colours(len(found.trained_for)), strict=True))
+def _colours(results: Measurements) -> dict[str, Any]:
+    return dict(zip(results.trained_for, draw.ordered_colours(len(results.trained_for)), strict=True))
 
 
-def _label(found: Measurements, name: str) -> str:
-    return f"{name}, N' = {found.trained_for[name]}" if name in found.trained_for else name
+def _label(results: Measurements, name: str) -> str:
+    return f"{name}, N' = {results.trained_for[name]}" if name in results.trained_for else name
 
 
 @mpl.rc_context(draw.STYLE)
-def training(found: Measurements) -> Figure:
+def training(results: Measurements) -> Figure:
     """Four quantities against the step."""
-    n = found.large
+    n = results.large
     panels: tuple[tuple[str, Callable[[Arm], np.ndarray]], ...] = (
         ("Pass@1", lambda arm: arm.passes[1]),
         (f"Pass@{n}", lambda arm: arm.passes[n]),
@@ -70,10 +69,10 @@ def training(found: Measurements) -> Figure:
     )
     fig, axes = draw.new_figure(2, 2, (10.5, 7), sharex=True)
     for axis, (title, of) in zip(axes.flat, panels, strict=True):
-        axis.axvline(found.baseline.steps[found.early], color=draw.INK, linestyle=":", linewidth=1)
-        for name, colour in _colours(found).items():
-            arm = found.arms[name]
-            draw.line_over_seeds(axis, arm.steps, of(arm), colour, _label(found, name))
+        axis.axvline(results.baseline.steps[results.early], color=draw.INK, linestyle=":", linewidth=1)
+        for name, colour in _colours(results).items():
+            arm = results.arms[name]
+            draw.line_over_seeds(axis, arm.steps, of(arm), colour, _label(results, name))
         axis.set_title(title)
     for axis in axes[1]:
         axis.set_xlabel("step")
@@ -82,18 +81,18 @@ def training(found: Measurements) -> Figure:
 
 
 @mpl.rc_context(draw.STYLE)
-def against_n(found: Measurements) -> Figure:
+def against_n(results: Measurements) -> Figure:
     """Pass@N after the last step."""
     fig, axes = draw.new_figure(1, 2, (10.5, 4.4))
-    base = found.baseline
-    for name, colour in _colours(found).items():
-        arm, own = found.arms[name], found.trained_for[name]
+    base = results.baseline
+    for name, colour in _colours(results).items():
+        arm, own = results.arms[name], results.trained_for[name]
         for axis, of in (
             (axes[0, 0], lambda n, arm=arm: arm.passes[n][:, -1]),
             (axes[0, 1], lambda n, arm=arm: arm.passes[n][:, -1] - base.passes[n][:, -1]),
         ):
             curve = np.stack([of(n) for n in PASS_NS], axis=1)
-            draw.line_over_seeds(axis, np.asarray(PASS_NS), curve, colour, _label(found, name))
+            draw.line_over_seeds(axis, np.asarray(PASS_NS), curve, colour, _label(results, name))
             matched = float(np.median(of(own)))
             axis.plot(own, matched, "o", markersize=9, color=colour, fillstyle="none", markeredgewidth=1.6)
     for axis, title in zip(axes[0], ("Pass@N", "Pass@N minus cross-entropy's"), strict=True):
@@ -103,12 +102,14 @@ def against_n(found: Measurements) -> Figure:
 
 
 @mpl.rc_context(draw.STYLE)
-def interventions(found: Measurements) -> Figure:
+def interventions(results: Measurements) -> Figure:
     """Every arm at two N."""
     fig, axes = draw.new_figure(1, 1, (8.6, 5.6))
-    axis, ordered = axes[0, 0], _colours(found)
-    others = [name for name in found.arms if name not in ordered]
-    middles = {name: [mean_interval(found.last(name, n)) for n in (1, found.large)] for name in found.arms}
+    axis, ordered = axes[0, 0], _colours(results)
+    others = [name for name in results.arms if name not in ordered]
+    middles = {
+        name: [mean_interval(results.last(name, n)) for n in (1, results.large)] for name in results.arms
+    }
     axis.plot(
         [middles[name][0].estimate for name in ordered],
         [middles[name][1].estimate for name in ordered],
@@ -128,12 +129,12 @@ def interventions(found: Measurements) -> Figure:
             markersize=7,
             linewidth=1.0,
             linestyle="none",
-            label=_label(found, name),
+            label=_label(results, name),
         )
-    start = found.baseline
+    start = results.baseline
     axis.plot(
-        start.passes[1][:, found.early].mean(),
-        start.passes[found.large][:, found.early].mean(),
+        start.passes[1][:, results.early].mean(),
+        start.passes[results.large][:, results.early].mean(),
         "*",
         markersize=14,
         color=draw.INK,
@@ -141,43 +142,43 @@ def interventions(found: Measurements) -> Figure:
         linestyle="none",
         label="cross-entropy, early",
     )
-    axis.set(xlabel="Pass@1", ylabel=f"Pass@{found.large}")
+    axis.set(xlabel="Pass@1", ylabel=f"Pass@{results.large}")
     draw.legend_below(fig, [axis])
     return fig
 
 
-def tables(found: Measurements) -> list[Table]:
+def tables(results: Measurements) -> list[Table]:
     """(caption, columns, rows) in the report's order."""
-    ns = list(found.trained_for.values())
-    return [_final(found, ns), _against_baseline(found, ns), _along(found)]
+    ns = list(results.trained_for.values())
+    return [_final(results, ns), _against_baseline(results, ns), _along(results)]
 
 
-def _final(found: Measurements, ns: Sequence[int]) -> Table:
+def _final(results: Measurements, ns: Sequence[int]) -> Table:
     rows: list[list[Any]] = []
-    for name, arm in found.arms.items():
-        row: list[Any] = [name, found.trained_for.get(name)]
+    for name, arm in results.arms.items():
+        row: list[Any] = [name, results.trained_for.get(name)]
         row += [float(arm.passes[n][:, -1].mean()) for n in ns]
-        row += [float(arm.coverage[found.large][:, -1].mean()), float(arm.kl[:, -1].mean())]
+        row += [float(arm.coverage[results.large][:, -1].mean()), float(arm.kl[:, -1].mean())]
         rows.append([*row, float(arm.overconfidence[:, -1].mean())])
     return (
         "After the last step, mean over seeds. Higher Pass@N, lower Cov_N and KL are better.",
         [
             *("arm", "N'", *(f"Pass@{n}" for n in ns)),
-            *(f"Cov_{found.large}", "KL (nats)", "over-confidence"),
+            *(f"Cov_{results.large}", "KL (nats)", "over-confidence"),
         ],
         rows,
     )
 
 
-def _against_baseline(found: Measurements, ns: Sequence[int]) -> Table:
-    first = next(iter(found.arms))
+def _against_baseline(results: Measurements, ns: Sequence[int]) -> Table:
+    first = next(iter(results.arms))
     rows: list[list[Any]] = []
-    for name in found.arms:
+    for name in results.arms:
         if name == first:
             continue
         row: list[Any] = [name]
         for n in ns:
-            gap = paired_difference_interval(found.last(name, n), found.last(first, n))
+            gap = paired_difference_interval(results.last(name, n), results.last(first, n))
             row += [gap.estimate, format_interval((gap.low, gap.high))]
         rows.append(row)
     return (
@@ -187,8 +188,8 @@ def _against_baseline(found: Measurements, ns: Sequence[int]) -> Table:
     )
 
 
-def _along(found: Measurements) -> Table:
-    arm, n = found.baseline, found.large
+def _along(results: Measurements) -> Table:
+    arm, n = results.baseline, results.large
     rows = [
         [
             int(step),
@@ -207,7 +208,7 @@ def _along(found: Measurements) -> Table:
         for i, step in enumerate(arm.steps.tolist())
     ]
     return (
-        f"Along training by {next(iter(found.arms))}, mean over seeds.",
+        f"Along training by {next(iter(results.arms))}, mean over seeds.",
         ["step", "Pass@1", f"Pass@{n}", f"Cov_{n}", "KL (nats)", "confidence", "how often right"],
         rows,
     )

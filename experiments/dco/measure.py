@@ -1,20 +1,58 @@
-"""What the arms of the claim on over-confidence reach: exact Pass@N, coverage and calibration, by seed."""
+"""Exact Pass@N, coverage and calibration of the arms, by seed."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from covlab.claims.claim import Study
 from covlab.claims.matrices import RunMatrices, last_phase, run_matrices
+from covlab.claims.settings import Whole
 from metrics import weighted_mean
 from tracking import load_log_probs, load_run
+from training import DCO, CrossEntropy, Objective
 
 PASS_NS = tuple(2**i for i in range(13))
 """The N of Pass@N and of Cov_N in the figures: 1 to 4096."""
+
+
+ARM_KEYS = ("objective", "optimizer", "averaging", "steps", "batch_size")
+"""Fields of a phase that an arm may have of its own."""
+
+
+def overrides(field: str, value: Any) -> dict[str, dict[str, Any]]:
+    """Overrides by the name of an arm.
+
+    Raises:
+        ValueError: not a mapping of mappings, a name that is none, or a field that an arm does not have.
+    """
+    if not isinstance(value, Mapping) or not value:
+        raise ValueError(f"{field}: {value!r} is not a mapping from names to overrides")
+    for name, changes in {str(key): changes for key, changes in value.items()}.items():
+        if not name.replace("_", "").isalnum() or name == "ensemble":
+            raise ValueError(f"{field}: {name!r} is no name of letters, digits and _ other than ensemble")
+        if not isinstance(changes, Mapping | None):
+            raise ValueError(
+                f"{field}.{name}: {changes!r} is not a mapping; valid keys are {', '.join(ARM_KEYS)}"
+            )
+        for key in map(str, changes or {}):
+            if key not in ARM_KEYS:
+                raise ValueError(f"{field}.{name}.{key}: no such field; valid are {', '.join(ARM_KEYS)}")
+    return {str(name): dict(changes or {}) for name, changes in value.items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """The claim's own settings; those of its runs are of experiments.train."""
+
+    arms: Annotated[Mapping[str, Mapping[str, Any]], overrides]
+    # The evaluation that the last one is compared with: a step.
+    early: Annotated[int, Whole(1)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,36 +222,65 @@ def ensemble(recorded: Recorded, first: int) -> Recorded:
     )
 
 
-def measure(
-    paths: Mapping[str, Path], trained_for: Mapping[str, int], early: int, epochs: float
-) -> Measurements:
-    """Read the runs, for the seeds that diverged in none.
+def numbers_trained_for(objectives: Mapping[str, Objective]) -> dict[str, int]:
+    """N' of the first arm, which is 1, and of the plain DCO arms, smallest first.
 
-    Args:
-        paths: arm -> its run; the first is cross-entropy, whose checkpoints are mixed too.
-        trained_for: as of `Measurements`.
-        early: the step of the early evaluation.
-        epochs: of the whole training.
+    Raises:
+        ValueError: the first arm's objective is not cross-entropy, or too few arms are of DCO.
+    """
+    first = next(iter(objectives))
+    if type(objectives[first]) is not CrossEntropy:
+        raise ValueError(
+            f"arms.{first}.objective: {type(objectives[first]).__name__}; the first arm of dco is "
+            f"CrossEntropy"
+        )
+    numbers = {first: 1}
+    for name, objective in objectives.items():
+        if isinstance(objective, DCO):
+            n = objective.n
+            if n != int(n) or n in numbers.values():
+                raise ValueError(
+                    f"arms.{name}.objective.n: {n}; valid: a whole number > 1 that no other arm has"
+                )
+            numbers[name] = int(n)
+    if len(numbers) < 3:
+        raise ValueError(f"arms: {len(numbers) - 1} of DCO; dco needs at least 2")
+    return dict(sorted(numbers.items(), key=lambda item: item[1]))
+
+
+def measure(settings: Settings, study: Study) -> Measurements:
+    """Read the runs, for the seeds that diverged in none; the checkpoints of the first are mixed too.
 
     Raises:
         ValueError: as `read`; fewer than two such seeds; no evaluation at the step `early`.
     """
-    found = {name: run_matrices(path) for name, path in paths.items()}
-    living = set.intersection(*(set(each.seeds) for each in found.values()))
-    left_out = tuple(f"seed {seed} of {name}" for name, each in found.items() for seed in each.diverged)
+    runs, early = study.runs, settings.early
+    matrices = {name: run_matrices(run.path) for name, run in runs.items()}
+    living = set.intersection(*(set(each.seeds) for each in matrices.values()))
+    left_out = tuple(f"seed {seed} of {name}" for name, each in matrices.items() for seed in each.diverged)
     if len(living) < 2:
         raise ValueError(f"seeds: {len(living)} finished every run; dco needs at least 2 for intervals")
-    first = next(iter(paths))
-    if early not in found[first].steps[:-1]:
-        raise ValueError(f"early: {early}; valid: {', '.join(map(str, found[first].steps[:-1]))}")
-    index = found[first].steps.index(early)
+    first = next(iter(runs))
+    if early not in matrices[first].steps[:-1]:
+        raise ValueError(f"early: {early}; valid: {', '.join(map(str, matrices[first].steps[:-1]))}")
+    index = matrices[first].steps.index(early)
+    trained_for = numbers_trained_for({name: run.setup.phases[0].objective for name, run in runs.items()})
     ns = sorted(set(trained_for.values()))
     arms: dict[str, Arm] = {}
-    for name, path in paths.items():
-        recorded = read(path, sorted(living))
+    for name, run in runs.items():
+        recorded = read(run.path, sorted(living))
         arms[name] = arm_of(recorded, ns)
         if name == first:
             mixture = arm_of(ensemble(recorded, index), ns)
     arms["ensemble"] = mixture
-    excess = max(float(load_run(path)["eval/bound_excess"].max()) for path in paths.values())
-    return Measurements(tuple(sorted(living)), left_out, arms, dict(trained_for), index, epochs, excess)
+    phase = runs[first].setup.phases[0]
+    assert phase.dataset_size is not None
+    return Measurements(
+        seeds=tuple(sorted(living)),
+        left_out=left_out,
+        arms=arms,
+        trained_for=trained_for,
+        early=index,
+        epochs=phase.steps * phase.batch_size / phase.dataset_size,
+        bound_excess=max(float(load_run(run.path)["eval/bound_excess"].max()) for run in runs.values()),
+    )

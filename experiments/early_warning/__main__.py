@@ -1,6 +1,9 @@
-"""Run of `python -m experiments.early_warning`."""
+"""python -m experiments.early_warning"""
 
-from experiments.early_warning import main
+from covlab.claims.claim import command
+from experiments.early_warning import CLAIM
+
+main = command(CLAIM)
 
 if __name__ == "__main__":
     main()

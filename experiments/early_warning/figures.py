@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -11,8 +10,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from covlab.report import plotting as draw
-from experiments.early_warning.checks import Found
+from covlab.report.plotting import Drawing
 from experiments.early_warning.judging import RunOutcome, interval, outcomes, with_limits
+from experiments.early_warning.measure import Measurements
 from metrics import Interval, name_of_n
 from metrics.alarms import area_under_curve, rates
 from metrics.early_warning import BASELINE
@@ -21,30 +21,29 @@ Table = tuple[str, list[str], list[list[Any]]]
 _MOST_PANELS = 12
 
 
-def draw_all(path: Path, found: Found) -> list[tuple[str, Path]]:
-    """Draw the figures into `path`/figures; (caption, file) in the report's order."""
-    rule = found.statistics[found.judged]
-    made = (
-        (
+def drawings(results: Measurements) -> list[Drawing]:
+    """The report's figures."""
+    rule = results.statistics[results.judged]
+    return [
+        Drawing(
             "statistics",
             "Area under the curve of every statistic (left) and, with thresholds from the other tasks, its "
             "sensitivity and false-alarm rate (right); 95 % intervals over tasks and runs. Filled: judged.",
-            statistics(found),
+            statistics(results),
         ),
-        (
+        Drawing(
             "runs",
             f"First seed of each run: KL and Cov_N on the half that defines the truth, {rule} (dotted) and "
             "its threshold on the other half. Red ground: the event; triangles: alarms.",
-            runs(found),
+            runs(results),
         ),
-    )
-    return draw.save_all(path / "figures", made)
+    ]
 
 
 @mpl.rc_context(draw.STYLE)
-def statistics(found: Found) -> Figure:
+def statistics(results: Measurements) -> Figure:
     """Area under the curve, sensitivity and false-alarm rate of every statistic, best first."""
-    order = sorted(range(len(found.statistics)), key=lambda i: -_nan_low(found.judgements[i].area[0]))
+    order = sorted(range(len(results.statistics)), key=lambda i: -_nan_low(results.judgements[i].area[0]))
     fig, axes = draw.new_figure(1, 2, (11.5, 0.32 * len(order) + 1.6), sharey=True)
     left, right = axes[0]
     rows = np.arange(len(order))
@@ -60,17 +59,19 @@ def statistics(found: Found) -> Figure:
     ):
         for offset, (label, colour, values) in enumerate(series):
             for row, index in zip(rows, order, strict=True):
-                own = interval(values(found.judgements[index]))
+                own = interval(values(results.judgements[index]))
                 y = row + 0.2 * (offset - (len(series) - 1) / 2)
                 axis.plot([own.low, own.high], [y, y], color=colour, linewidth=1.4)
-                face = colour if index == found.judged else "white"
+                face = colour if index == results.judged else "white"
                 axis.plot(
                     own.estimate, y, "o", color=colour, markerfacecolor=face, markersize=6,
                     label=label if row == 0 else None,
                 )  # fmt: skip
         axis.set(xlim=(-0.02, 1.02))
     left.axvline(0.5, color=draw.INK, linestyle=draw.DASHED, linewidth=1.1)
-    left.set(title="area under the curve", yticks=rows, yticklabels=[str(found.statistics[i]) for i in order])
+    left.set(
+        title="area under the curve", yticks=rows, yticklabels=[str(results.statistics[i]) for i in order]
+    )
     left.invert_yaxis()
     right.set(title="sensitivity and false alarms, each task left out")
     draw.legend_below(fig, [right])
@@ -78,9 +79,9 @@ def statistics(found: Found) -> Figure:
 
 
 @mpl.rc_context(draw.STYLE)
-def runs(found: Found) -> Figure:
+def runs(results: Measurements) -> Figure:
     """KL, coverage, statistic, alarms and events of the first seed of each run."""
-    own = outcomes(found.pool, found.rule.alarms)
+    own = outcomes(results.pool, results.rule.alarms)
     firsts = list({each.watched.run: i for i, each in reversed(list(enumerate(own)))}.values())[::-1]
     firsts = sorted(firsts)[:_MOST_PANELS]
     columns = min(4, len(firsts))
@@ -90,7 +91,7 @@ def runs(found: Found) -> Figure:
         axis.set_visible(False)
     for place, index in enumerate(firsts):
         row, column = divmod(place, columns)
-        _panel(found, index, axes[2 * row, column], axes[2 * row + 1, column])
+        _panel(results, index, axes[2 * row, column], axes[2 * row + 1, column])
     for place in range(len(firsts), lines * columns):
         row, column = divmod(place, columns)
         axes[2 * row, column].set_visible(False)
@@ -99,19 +100,19 @@ def runs(found: Found) -> Figure:
     return fig
 
 
-def _panel(found: Found, index: int, top: Any, bottom: Any) -> None:
-    watched = found.pool.watched[index]
+def _panel(results: Measurements, index: int, top: Any, bottom: Any) -> None:
+    watched = results.pool.watched[index]
     steps = np.array(watched.steps)
     alarmed = np.zeros(steps.size, bool)
-    alarmed[1:] = found.rule.alarms[found.pool.run == index]
+    alarmed[1:] = results.rule.alarms[results.pool.run == index]
     scale = max(float(watched.kl[1:].max()), 1e-9)
     top.plot(steps[1:], watched.kl[1:] / scale, color=draw.INK, label="KL (of its largest)")
-    colours = draw.ordered_colours(len(found.truth.ns))
-    for n, values, colour in zip(found.truth.ns, watched.coverage, colours, strict=True):
+    colours = draw.ordered_colours(len(results.truth.ns))
+    for n, values, colour in zip(results.truth.ns, watched.coverage, colours, strict=True):
         top.plot(steps[1:], values[1:], color=colour, label=f"Cov$_{{{name_of_n(n)}}}$")
-    scores = np.where(np.isfinite(watched.scores[found.judged]), watched.scores[found.judged], 0.0)
+    scores = np.where(np.isfinite(watched.scores[results.judged]), watched.scores[results.judged], 0.0)
     bottom.plot(steps[1:], scores[1:], color=draw.PURPLE, linestyle=":", label="statistic")
-    limit = found.rule.thresholds[watched.task]
+    limit = results.rule.thresholds[watched.task]
     bottom.axhline(limit, color=draw.INK, linestyle=draw.DASHED, linewidth=1.0, label="threshold")
     bottom.plot(steps[alarmed], scores[alarmed], "^", color=draw.RED, markersize=6, label="alarm")
     half = np.diff(steps).min() / 2
@@ -122,50 +123,50 @@ def _panel(found: Found, index: int, top: Any, bottom: Any) -> None:
     bottom.set(xlabel="training step")
 
 
-def tables(found: Found) -> list[Table]:
+def tables(results: Measurements) -> list[Table]:
     """Every statistic; the judged one by task, by N and by run; recorded runs; runs left out."""
-    made = [_statistics(found), _tasks(found), _by_n(found), _runs(found)]
-    if found.recorded is not None:
-        made += [_recorded(found), _recorded_runs(found)]
-    if found.left_out:
-        rows = [[name, why] for name, why in found.left_out.items()]
+    made = [_statistics(results), _tasks(results), _by_n(results), _runs(results)]
+    if results.recorded is not None:
+        made += [_recorded(results), _recorded_runs(results)]
+    if results.left_out:
+        rows = [[name, why] for name, why in results.left_out.items()]
         made.append(("Recorded runs left out", ["run", "why"], rows))
     return made
 
 
-def _statistics(found: Found) -> Table:
+def _statistics(results: Measurements) -> Table:
     rows = []
-    for index, (statistic, own) in enumerate(zip(found.statistics, found.judgements, strict=True)):
+    for index, (statistic, own) in enumerate(zip(results.statistics, results.judgements, strict=True)):
         shown = (own.area, own.rates.sensitivity, own.rates.false_alarm_rate, own.rates.precision)
         rows.append(
             [
-                f"{statistic}{' (judged)' if index == found.judged else ''}",
+                f"{statistic}{' (judged)' if index == results.judged else ''}",
                 *(_text(interval(values)) for values in shown),
                 ", ".join(f"{value:.3g}" for value in own.thresholds.values()),
             ]
         )
-    base = interval(found.rule.rates.base_rate)
+    base = interval(results.rule.rates.base_rate)
     return (
         f"Every statistic, each task left out; base rate {_text(base)}",
         ["statistic", "area under the curve", "sensitivity", "false-alarm rate", "precision",
-         f"thresholds ({', '.join(found.pool.tasks)})"],
+         f"thresholds ({', '.join(results.pool.tasks)})"],
         rows,
     )  # fmt: skip
 
 
-def _tasks(found: Found) -> Table:
-    pool, rows = found.pool, []
-    own = found.outcomes
+def _tasks(results: Measurements) -> Table:
+    pool, rows = results.pool, []
+    own = results.outcomes
     for i, name in enumerate(pool.tasks):
         kept = pool.task == i
         weights = kept[None].astype(np.float64)
-        part = rates(found.rule.alarms[None], pool.event, weights)
+        part = rates(results.rule.alarms[None], pool.event, weights)
         mine = [each for each in own if each.watched.task == name]
         happened = [each for each in mine if each.event is not None]
         lead = [each.lead for each in mine if each.lead is not None]
         rows.append(
             [
-                name, f"{found.rule.thresholds[name]:.4g}", int(kept.sum()), part.base_rate[0],
+                name, f"{results.rule.thresholds[name]:.4g}", int(kept.sum()), part.base_rate[0],
                 part.precision[0], part.sensitivity[0], part.false_alarm_rate[0],
                 f"{len(happened)} of {len(mine)}", sum(each.alarm is not None for each in happened),
                 sum(each.alarm is not None for each in mine if each.event is None),
@@ -173,7 +174,7 @@ def _tasks(found: Found) -> Table:
             ]
         )  # fmt: skip
     return (
-        f"{found.statistics[found.judged]} by task, its threshold from the other tasks",
+        f"{results.statistics[results.judged]} by task, its threshold from the other tasks",
         ["task", "threshold", "evaluations", "base rate", "precision", "sensitivity", "false-alarm rate",
          "runs with an event", "of these with an alarm", "alarms in other runs",
          "evaluations before the event (median)"],
@@ -181,13 +182,13 @@ def _tasks(found: Found) -> Table:
     )  # fmt: skip
 
 
-def _by_n(found: Found) -> Table:
-    pool, rows = found.pool, []
+def _by_n(results: Measurements) -> Table:
+    pool, rows = results.pool, []
     weights = np.ones((1, pool.event.size))
-    for i, n in enumerate(found.truth.ns):
+    for i, n in enumerate(results.truth.ns):
         event = np.concatenate([each.events[i, 1:] for each in pool.watched])
-        part = rates(found.rule.alarms[None], event, weights)
-        area = area_under_curve(pool.scores[found.judged], event, weights)
+        part = rates(results.rule.alarms[None], event, weights)
+        area = area_under_curve(pool.scores[results.judged], event, weights)
         rows.append(
             [name_of_n(n), part.base_rate[0], part.precision[0], part.sensitivity[0],
              part.false_alarm_rate[0], area[0]]
@@ -199,8 +200,8 @@ def _by_n(found: Found) -> Table:
     )
 
 
-def _runs(found: Found) -> Table:
-    return ("Runs, seed by seed", *_rows(found.outcomes))
+def _runs(results: Measurements) -> Table:
+    return ("Runs, seed by seed", *_rows(results.outcomes))
 
 
 def _rows(own: Sequence[RunOutcome]) -> tuple[list[str], list[list[Any]]]:
@@ -227,25 +228,25 @@ def _rows(own: Sequence[RunOutcome]) -> tuple[list[str], list[list[Any]]]:
     return head, rows
 
 
-def _recorded_alarms(found: Found, index: int) -> np.ndarray:
-    assert found.recorded is not None
-    own = found.judgements[index]
+def _recorded_alarms(results: Measurements, index: int) -> np.ndarray:
+    assert results.recorded is not None
+    own = results.judgements[index]
     # A task that the zoo lacks is judged by the largest of its thresholds.
     return with_limits(
-        found.recorded, found.recorded.scores[index], own.thresholds, max(own.thresholds.values())
+        results.recorded, results.recorded.scores[index], own.thresholds, max(own.thresholds.values())
     )
 
 
-def _recorded(found: Found) -> Table:
-    assert found.recorded is not None
-    pool, rows = found.recorded, []
-    baseline = [each.kind for each in found.statistics].index(BASELINE)
+def _recorded(results: Measurements) -> Table:
+    assert results.recorded is not None
+    pool, rows = results.recorded, []
+    baseline = [each.kind for each in results.statistics].index(BASELINE)
     for i, name in enumerate(pool.tasks):
         kept = (pool.task == i)[None].astype(np.float64)
-        for index in (found.judged, baseline):
-            part = rates(_recorded_alarms(found, index)[None], pool.event, kept)
+        for index in (results.judged, baseline):
+            part = rates(_recorded_alarms(results, index)[None], pool.event, kept)
             rows.append(
-                [name, str(found.statistics[index]), int(kept.sum()), part.base_rate[0], part.precision[0],
+                [name, str(results.statistics[index]), int(kept.sum()), part.base_rate[0], part.precision[0],
                  part.sensitivity[0], part.false_alarm_rate[0]]
             )  # fmt: skip
     return (
@@ -255,11 +256,11 @@ def _recorded(found: Found) -> Table:
     )
 
 
-def _recorded_runs(found: Found) -> Table:
-    assert found.recorded is not None
+def _recorded_runs(results: Measurements) -> Table:
+    assert results.recorded is not None
     return (
         "Recorded runs, seed by seed",
-        *_rows(outcomes(found.recorded, _recorded_alarms(found, found.judged))),
+        *_rows(outcomes(results.recorded, _recorded_alarms(results, results.judged))),
     )
 
 

@@ -6,12 +6,13 @@ import dataclasses
 import glob
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from covlab.claims.matrices import last_phase
+from covlab.claims.settings import Real, Reals
 from covlab.launch.healthy import living_seeds, seeds_of
 from metrics import coverage_profile, log_density_ratio
 from metrics.coverage_events import coverage_events
@@ -20,6 +21,7 @@ from tracking import LoadError, load_log_probs, load_run, read_config
 from tracking.load import matches
 
 LEAST_EVALUATIONS = 3
+LARGEST_N = 2.0**40
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,10 +35,10 @@ class Truth:
         coverage_margin: by which Cov_N must be higher.
     """
 
-    ns: tuple[float, ...]
-    z: float
-    kl_margin: float
-    coverage_margin: float
+    ns: Annotated[tuple[float, ...], Reals(1, LARGEST_N)]
+    z: Annotated[float, Real(above=0, below=100)]
+    kl_margin: Annotated[float, Real(above=0, below=100)]
+    coverage_margin: Annotated[float, Real(above=0, below=1)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +117,7 @@ def watch_run(path: Path, name: str, statistics: Sequence[Statistic], truth: Tru
     if len(steps) < LEAST_EVALUATIONS:
         raise LoadError(f"{path}: {len(steps)} evaluations; valid: {LEAST_EVALUATIONS} or more")
     seeds = seeds_of(config)
-    living = living_seeds(path, seeds, phase, steps[-1])
+    living = healthy_seeds(path, seeds, phase, steps[-1])
     alive = [i for i, seed in enumerate(seeds) if seed in living]
     weighted = held["weights"] > 0
     log_prob = np.stack([arrays[step]["log_prob"] for step in steps], axis=1)[:, :, weighted]

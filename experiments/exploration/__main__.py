@@ -1,6 +1,9 @@
-"""Run of `python -m experiments.exploration`."""
+"""python -m experiments.exploration"""
 
-from experiments.exploration import main
+from covlab.claims.claim import command
+from experiments.exploration import CLAIM
+
+main = command(CLAIM)
 
 if __name__ == "__main__":
     main()

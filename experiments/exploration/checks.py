@@ -1,4 +1,4 @@
-"""The claim's checks on exploration by representations, with their reasons, and what the numbers mean."""
+"""Checks of experiments.exploration, with the reason for each target, and notes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from jaxtyping import Float
 
 from covlab.report.tables import cell
 from covlab.report.verdict import Check, check_interval
-from experiments.exploration.measure import (
+from experiments.exploration.measure import Arm, Measurements, TestTime
+from experiments.exploration.pools import CENTRED, REPRESENTATION
+from experiments.exploration.rules import (
     APPEARANCE,
     BONUS_GAP,
     BONUS_SPREAD,
@@ -21,11 +23,7 @@ from experiments.exploration.measure import (
     LIKELY_AUC,
     RANDOM,
     UNLIKELIHOOD,
-    Arm,
-    Measurements,
-    TestTime,
 )
-from experiments.exploration.pools import CENTRED, REPRESENTATION
 from metrics import Interval, mean_interval, paired_difference_interval
 
 NOTHING = 1.1
@@ -34,7 +32,7 @@ PRICE = 0.02
 """Pass@1 that the bonus may cost."""
 
 
-def checks(found: Measurements) -> tuple[Check, ...]:
+def checks(results: Measurements) -> tuple[Check, ...]:
     """The checks, with 95 % Student intervals over seeds, paired; each asked with its whole interval.
 
     The efficiency of a rule is what another rule needs in verifier calls up to the first correct response,
@@ -53,7 +51,7 @@ def checks(found: Measurements) -> tuple[Check, ...]:
       counts copies.
     """
     made: list[Check] = []
-    for name, own in found.test_time.items():
+    for name, own in results.test_time.items():
         weakest, strongest = f"{name}, weakest checkpoint", f"{name}, strongest checkpoint"
         gain = own.efficiency(REPRESENTATION)
         beyond = own.efficiency(REPRESENTATION, DISTINCT)
@@ -77,7 +75,7 @@ def checks(found: Measurements) -> tuple[Check, ...]:
                 "low",
             ),
         ]
-    for name, arms in found.arms.items():
+    for name, arms in results.arms.items():
         (plain, before), (judged, after), *others = arms.items()
         small, large = min(before.passes), max(before.passes)
         differences = (
@@ -114,22 +112,21 @@ def ratio(logs: Float[np.ndarray, " seeds"]) -> Interval:
     because no pool of it has a correct response."""
     if not np.isfinite(logs).all():
         return Interval(math.nan, math.nan, math.nan)
-    found = mean_interval(logs)
-    return Interval(math.exp(found.estimate), math.exp(found.low), math.exp(found.high))
+    mean = mean_interval(logs)
+    return Interval(math.exp(mean.estimate), math.exp(mean.low), math.exp(mean.high))
 
 
-def notes(found: Measurements, worked: float) -> tuple[str, ...]:
+def notes(results: Measurements) -> tuple[str, ...]:
     """What the numbers mean, and why."""
     written = []
-    for name, own in found.test_time.items():
+    for name, own in results.test_time.items():
         written += [_test_time_note(name, own), _why_note(name, own)]
-    written += [_arms_note(name, dict(arms)) for name, arms in found.arms.items()]
+    written += [_arms_note(name, dict(arms)) for name, arms in results.arms.items()]
     written.append(
         "Derived: with ridge 0 and affinely independent features of the different responses, the bonus of a "
         "response with m copies in a group of S is 1/m - 1/S, whatever the features are. What is left of "
         "representations is what the ridge, or too narrow features, make of it."
     )
-    written.append(f"Training and evaluation took {worked:.0f} s for all runs and seeds together.")
     return tuple(written)
 
 

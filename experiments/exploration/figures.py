@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -12,9 +11,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from covlab.report import plotting as draw
+from covlab.report.plotting import Drawing
 from covlab.report.tables import cell
 from experiments.exploration.checks import ratio
-from experiments.exploration.measure import (
+from experiments.exploration.measure import Measurements
+from experiments.exploration.pools import CENTRED, REPRESENTATION
+from experiments.exploration.rules import (
     APPEARANCE,
     DISTINCT,
     FACTS,
@@ -23,10 +25,9 @@ from experiments.exploration.measure import (
     LIKELIEST,
     LIKELY_AUC,
     RANDOM,
-    Measurements,
+    calls_to_match,
+    doubling,
 )
-from experiments.exploration.pools import CENTRED, REPRESENTATION
-from experiments.exploration.rules import calls_to_match, doubling
 from metrics import mean_interval, name_of_n, paired_difference_interval
 
 Table = tuple[str, list[str], list[list[Any]]]
@@ -41,39 +42,38 @@ _RULES = {
 _ARMS = (draw.INK, draw.RED, draw.BLUE, draw.GREEN, draw.ORANGE)
 
 
-def draw_all(path: Path, found: Measurements) -> list[tuple[str, Path]]:
-    """Draw the figures into `path`/figures; (caption, file) in the report's order."""
-    made = (
-        (
+def drawings(results: Measurements) -> list[Drawing]:
+    """The report's figures."""
+    return [
+        Drawing(
             "selection",
             "Pass@k of k responses chosen from one pool, by checkpoint from the weakest to the strongest; "
             "median and range over the seeds. The rules without representations are exact expectations.",
-            selection(found),
+            selection(results),
         ),
-        (
+        Drawing(
             "efficiency",
             "Verifier calls that random choice needs to a correct response over those of each rule, and why: "
             "the probability that of two different responses the correct one is picked before the wrong one; "
             "at .5 picking knows nothing of correctness.",
-            efficiency(found),
+            efficiency(results),
         ),
-        (
+        Drawing(
             "training",
             "Along reinforcement learning, with and without a bonus for unlike responses; median and range "
             "over the seeds.",
-            training(found),
+            training(results),
         ),
-    )
-    return draw.save_all(path / "figures", made)
+    ]
 
 
 @mpl.rc_context(draw.STYLE)
-def selection(found: Measurements) -> Figure:
+def selection(results: Measurements) -> Figure:
     """Pass@k by rule, a row a task and a column a checkpoint."""
-    columns = max(len(own.steps) for own in found.test_time.values())
-    rows = len(found.test_time)
+    columns = max(len(own.steps) for own in results.test_time.values())
+    rows = len(results.test_time)
     fig, axes = draw.new_figure(rows, columns, (3.7 * columns, 3.3 * rows), sharey="row")
-    for line, (name, own) in zip(axes, found.test_time.items(), strict=True):
+    for line, (name, own) in zip(axes, results.test_time.items(), strict=True):
         for column, axis in enumerate(line):
             if column >= len(own.steps):
                 axis.set_visible(False)
@@ -90,10 +90,10 @@ def selection(found: Measurements) -> Figure:
 
 
 @mpl.rc_context(draw.STYLE)
-def efficiency(found: Measurements) -> Figure:
+def efficiency(results: Measurements) -> Figure:
     """Gain of each rule and what picking knows of correctness, against the checkpoint."""
-    fig, axes = draw.new_figure(2, len(found.test_time), (5.0 * len(found.test_time), 6.6))
-    for column, (name, own) in enumerate(found.test_time.items()):
+    fig, axes = draw.new_figure(2, len(results.test_time), (5.0 * len(results.test_time), 6.6))
+    for column, (name, own) in enumerate(results.test_time.items()):
         places = np.arange(len(own.steps))
         for rule, colour in _RULES.items():
             _line(axes[0, column], places, np.exp(own.efficiency(rule)), colour, rule)
@@ -124,11 +124,11 @@ def _line(axis: Axes, x: np.ndarray, values: np.ndarray, colour: str, label: str
 
 
 @mpl.rc_context(draw.STYLE)
-def training(found: Measurements) -> Figure:
+def training(results: Measurements) -> Figure:
     """Pass@k, different correct responses and coverage along the arms."""
-    fig, axes = draw.new_figure(len(found.arms), 4, (13.5, 3.2 * len(found.arms)))
-    for line, (name, arms) in zip(axes, found.arms.items(), strict=True):
-        n = name_of_n(found.test_time[name].coverage_n)
+    fig, axes = draw.new_figure(len(results.arms), 4, (13.5, 3.2 * len(results.arms)))
+    for line, (name, arms) in zip(axes, results.arms.items(), strict=True):
+        n = name_of_n(results.test_time[name].coverage_n)
         for (arm, own), colour in zip(arms.items(), _ARMS, strict=False):
             small, large = min(own.passes), max(own.passes)
             panels = (
@@ -144,10 +144,10 @@ def training(found: Measurements) -> Figure:
     return fig
 
 
-def tables(found: Measurements) -> list[Table]:
+def tables(results: Measurements) -> list[Table]:
     """(caption, columns, rows) in the report's order."""
     made: list[Table] = []
-    for name, own in found.test_time.items():
+    for name, own in results.test_time.items():
         ks = doubling(own.size)
         rows: list[list[Any]] = []
         reach: list[list[Any]] = []
@@ -173,7 +173,7 @@ def tables(found: Measurements) -> list[Table]:
                 header,
                 reach,
             ),
-            _gains(name, found),
+            _gains(name, results),
             (
                 f"{name}: checkpoints, and why; mean over the seeds.",
                 ["", *(f"step {step}" for step in own.steps)],
@@ -185,14 +185,14 @@ def tables(found: Measurements) -> list[Table]:
                 ],
             ),
         ]
-    for name in found.arms:
-        made += _arm_tables(name, found)
+    for name in results.arms:
+        made += _arm_tables(name, results)
     return made
 
 
-def _gains(name: str, found: Measurements) -> Table:
+def _gains(name: str, results: Measurements) -> Table:
     """Paired gains in Pass@k with intervals, and efficiencies."""
-    own = found.test_time[name]
+    own = results.test_time[name]
     ks = doubling(own.size)
     rows: list[list[Any]] = []
     for column, step in enumerate(own.steps):
@@ -208,8 +208,8 @@ def _gains(name: str, found: Measurements) -> Table:
     )
 
 
-def _arm_tables(name: str, found: Measurements) -> list[Table]:
-    arms = found.arms[name]
+def _arm_tables(name: str, results: Measurements) -> list[Table]:
+    arms = results.arms[name]
     first = next(iter(arms.values()))
     ks = tuple(first.passes)
     along, ends = [], []
@@ -228,7 +228,7 @@ def _arm_tables(name: str, found: Measurements) -> list[Table]:
                     *(cell(paired_difference_interval(one[:, -1], two[:, -1])) for one, two in pairs),
                 ]
             )
-    n = name_of_n(found.test_time[name].coverage_n)
+    n = name_of_n(results.test_time[name].coverage_n)
     header = [*(f"Pass@{k}" for k in ks), f"different correct of {first.draws}", f"Cov_{n}", "KL"]
     return [
         (

@@ -1,56 +1,194 @@
-"""What exploration by representations gains: test-time selection on checkpoints, and runs with a bonus."""
+"""Test-time selection on checkpoints of base runs, and runs of reinforcement learning with a bonus."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
-from covlab.claims.matrices import run_matrices
+from covlab.claims.arms import Arm as Run
+from covlab.claims.arms import check_rl_settings, rl_run_config
+from covlab.claims.claim import Plan, Study, require_seeds
+from covlab.claims.matrices import healthy_seeds, run_matrices
+from covlab.claims.settings import Real, Whole, Wholes, check_mapping, read
 from covlab.launch.base_model import of_seed, seed_rows
-from covlab.launch.trained import TrainedRun, open_run
+from covlab.launch.build import PHASE_KEYS, Setup
+from covlab.launch.trained import TrainedRun
 from experiments.exploration import rules
-from experiments.exploration.pools import (
-    CENTRED,
-    REPRESENTATION,
-    Pool,
-    PoolSettings,
-    draw_pool,
-    held_out_prompts,
-    pool_key,
-)
-from metrics import pass_at_n_unbiased, weighted_mean
-from metrics.evaluators import HeldOut
-from metrics.rank_correlation import spearman
+from experiments.exploration.pools import PoolSettings, draw_pool, held_out_prompts, pool_key
+from experiments.exploration.rules import FACTS, RANDOM, RULES
+from tasks.checks import real, whole
 
-FIRST, RANDOM, DISTINCT, APPEARANCE, LIKELIEST = (
-    "first k",
-    "random k",
-    "distinct, random k",
-    "distinct, as they appear",
-    "distinct, likeliest first",
-)
-RULES = (FIRST, RANDOM, DISTINCT, APPEARANCE, LIKELIEST, REPRESENTATION, CENTRED)
-DUPLICATES, FEATURES_AUC, LIKELY_AUC, UNLIKELIHOOD, VALID_FIRST, VALID_POOL, BONUS_GAP, BONUS_SPREAD = (
-    "share of copies in the pool",
-    "a correct response is picked before a wrong one (representation)",
-    "a correct response is likelier than a wrong one",
-    "rank correlation of picking early with being unlikely",
-    "valid responses among the first 8 picked (representation)",
-    "valid responses in the pool",
-    "bonus: mean distance from 1/m - 1/S",
-    "bonus: standard deviation within a group",
-)
-FACTS = (
-    *(DUPLICATES, FEATURES_AUC, LIKELY_AUC, UNLIKELIHOOD, VALID_FIRST, VALID_POOL),
-    *(BONUS_GAP, BONUS_SPREAD),
-)
-"""Why a rule gains or loses; AUCs and correlations are among the different responses of a prompt."""
-FIRST_PICKS = 8
+_OF_BASE = (*(key for key in PHASE_KEYS if key not in ("task", "source")), "model", "checkpoint")
+_OF_POOL = ("responses", "ridge")
+
+
+def base(field: str, value: Any) -> dict[str, Any]:
+    """Settings of a task's base run, null for none.
+
+    Raises:
+        ValueError: a value that is not a mapping, or a key that no base run has.
+    """
+    if not isinstance(value, dict | None):
+        raise ValueError(f"{field}: {value!r} is not a mapping; valid keys are {', '.join(_OF_BASE)}")
+    for key in value or {}:
+        if key not in _OF_BASE:
+            raise ValueError(f"{field}.{key}: no such field; valid are {', '.join(_OF_BASE)}")
+    return dict(value or {})
+
+
+def task(field: str, value: Any) -> Any:
+    """A task, which building the base run checks."""
+    return value
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskSettings:
+    """A task and the runs on it."""
+
+    # Checkpoints of the base run that are selected from.
+    checkpoints: Annotated[tuple[int, ...], Wholes(0, at_least=2)]
+    # The checkpoint that reinforcement learning starts from.
+    start: Annotated[int, Whole(0)]
+    # Prompts of each class for the pools.
+    prompts: Annotated[int, Whole(1)]
+    base: Annotated[Mapping[str, Any], base]
+    rl: Annotated[Mapping[str, Any], check_rl_settings]
+    task: Annotated[Any, task]
+
+
+def tasks(field: str, value: Any) -> dict[str, TaskSettings]:
+    """The tasks by name, at least one.
+
+    Raises:
+        ValueError: a name that no run can have, or a bad setting.
+    """
+    names, keys = check_mapping(field, value), ("task", "base", "checkpoints", "start", "rl", "prompts")
+    _check_names(field, names)
+    for name in names:
+        if not isinstance(value[name], dict) or set(value[name]) != set(keys):
+            raise ValueError(f"{field}.{name}: valid is a mapping with the keys {', '.join(keys)}")
+    return {name: read(TaskSettings, value[name], f"{field}.{name}") for name in names}
+
+
+def arms(field: str, value: Any) -> dict[str, dict[str, Any]]:
+    """The runs of reinforcement learning by name, at least two.
+
+    Raises:
+        ValueError: a name or a setting that no run can have.
+    """
+    names = check_mapping(field, value, at_least=2)
+    _check_names(field, names)
+    return {name: check_rl_settings(f"{field}.{name}", value[name]) for name in names}
+
+
+def _check_names(field: str, names: Sequence[str]) -> None:
+    for name in names:
+        if not name.replace("_", "").isalnum():
+            raise ValueError(f"{field}: {name!r} is no name of letters, digits and _")
+
+
+def rl(field: str, value: Any) -> dict[str, Any]:
+    """Settings of all runs of reinforcement learning, with the number of rollouts that a bonus compares.
+
+    Raises:
+        ValueError: a value that is not a mapping, a key that no such run has, or fewer than two rollouts.
+    """
+    settings = check_rl_settings(field, value)
+    whole(f"{field}.source.per_prompt", (settings.get("source") or {}).get("per_prompt"), 2)
+    return settings
+
+
+def pool(field: str, value: Any) -> dict[str, Any]:
+    """Number of responses to each prompt, and the ridge of selection.
+
+    Raises:
+        ValueError: anything else.
+    """
+    if not isinstance(value, dict) or set(value) != set(_OF_POOL):
+        raise ValueError(f"{field}: valid is a mapping with the keys {', '.join(_OF_POOL)}")
+    return {
+        "responses": whole(f"{field}.responses", value["responses"], 2),
+        "ridge": real(f"{field}.ridge", value["ridge"], above=0, below=1e9),
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """The claim's own settings; those of its base runs are of experiments.train."""
+
+    tasks: Annotated[Mapping[str, TaskSettings], tasks]
+    # Runs of reinforcement learning: the first without a bonus, the second is judged against it, the others
+    # are reported.
+    arms: Annotated[Mapping[str, Mapping[str, Any]], arms]
+    # Settings of experiments.train_rl, of all arms.
+    rl: Annotated[Mapping[str, Any], rl]
+    # Pass@k along reinforcement learning.
+    ks: Annotated[tuple[int, ...], Wholes(1)]
+    coverage_n: Annotated[float, Real(above=1, below=1e9)]
+    pool: Annotated[Mapping[str, Any], pool]
+
+    def __post_init__(self) -> None:
+        """Refuse pools that do not divide into groups of rollouts or are smaller than a k."""
+        size, largest = self.pool["responses"], max(self.ks)
+        if size % self.group or size < largest:
+            raise ValueError(
+                f"pool.responses: {size}; valid: a multiple of rl.source.per_prompt = {self.group}, and at "
+                f"least the largest of ks, {largest}"
+            )
+
+    @property
+    def group(self) -> int:
+        """Rollouts that the bonus compares."""
+        return int(self.rl["source"]["per_prompt"])
+
+    def pools(self, name: str) -> PoolSettings:
+        """Size of the pools on a task."""
+        return PoolSettings(self.pool["responses"], self.tasks[name].prompts, self.pool["ridge"], self.group)
+
+
+def base_stage(settings: Settings, plan: Plan) -> dict[str, Run]:
+    """The base run of every task."""
+    if plan.config.phases:
+        raise ValueError("phases: exploration trains one phase; valid: {}")
+    return {name: Run(_base_config(settings, plan, name)) for name in settings.tasks}
+
+
+def arms_stage(settings: Settings, plan: Plan) -> dict[str, Run]:
+    """Reinforcement learning on every task, from one checkpoint of its base run."""
+    runs = {}
+    for name, own in settings.tasks.items():
+        config = _base_config(settings, plan, name)
+        for arm, changes in settings.arms.items():
+            overrides = (settings.rl, own.rl, changes)
+            run_name = f"{plan.path.name}-{name}_{arm}"
+            start = plan.path / name, f"train:{own.start}"
+            runs[f"{name}_{arm}"] = Run(rl_run_config(config, *start, run_name, overrides))
+    return runs
+
+
+def _base_config(settings: Settings, plan: Plan, name: str) -> Any:
+    return plan.run_config(name, {"task": settings.tasks[name].task}, settings.tasks[name].base)
+
+
+def check_run(settings: Settings, name: str, setup: Setup) -> None:
+    """Refuse a base run that does not keep the checkpoints that are needed."""
+    if name not in settings.tasks:
+        return
+    require_seeds("exploration", setup.seeds)
+    if setup.checkpoint.parameters != "evaluations":
+        raise ValueError(
+            f"checkpoint.parameters: {setup.checkpoint.parameters}; exploration needs evaluations"
+        )
+    phase, own = setup.phases[-1], settings.tasks[name]
+    there = set(phase.schedule.steps(phase.steps))
+    for field, steps in (("checkpoints", own.checkpoints), ("start", (own.start,))):
+        missing = sorted(set(steps) - there)
+        if missing:
+            raise ValueError(f"tasks.{name}.{field}: {missing[0]} is no evaluated step of its base run")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,42 +261,32 @@ class Measurements:
     seeds: tuple[int, ...]
 
 
-def prompt_curves(pool: Pool, index: int) -> dict[str, Float[np.ndarray, " responses"]]:
-    """Rule -> Pass@k on one prompt's pool, k = 1..N."""
-    reward, alike = pool.reward[index], pool.alike[index]
-    likeliest = rules.likeliest_first(pool.log_prob[index], alike)
-    made = {
-        FIRST: rules.ordered_curve(reward, np.arange(reward.size)),
-        RANDOM: rules.random_curve(reward),
-        DISTINCT: rules.distinct_curve(reward, alike),
-        APPEARANCE: rules.appearance_curve(reward, alike),
-        LIKELIEST: rules.ordered_curve(reward, likeliest),
-    }
-    return made | {name: rules.ordered_curve(reward, order[index]) for name, order in pool.orders.items()}
+def measure(settings: Settings, study: Study) -> Measurements:
+    """Draw the pools of all runs, for the seeds that diverged in none.
 
+    Raises:
+        ValueError: fewer than two seeds.
+    """
+    seeds = healthy_seeds(run.path for run in study.runs.values())
+    require_seeds("exploration", seeds)
+    runs = {name: {arm: study.runs[f"{name}_{arm}"] for arm in settings.arms} for name in settings.tasks}
+    points = [[len(run.checkpoints(["all"])) for run in own.values()] for own in runs.values()]
+    # The start of the arms is measured once.
+    along = sum(sum(each) - len(each) + 1 for each in points)
+    total = len(seeds) * (along + sum(len(own.checkpoints) for own in settings.tasks.values()))
+    done = iter(range(1, total + 1))
 
-def prompt_facts(pool: Pool, index: int, group: int) -> dict[str, float]:
-    """`FACTS` of one prompt's pool; NaN where one has no meaning."""
-    alike, order = pool.alike[index], pool.orders[REPRESENTATION][index]
-    size = alike.size
-    kinds = np.unique(alike)
-    places = np.full(size, float(size))
-    np.minimum.at(places, alike[order], np.arange(size, dtype=float))
-    correct, log_prob = pool.reward[index][kinds], pool.log_prob[index][kinds]
-    unlikely = spearman(-places[kinds], -log_prob) if kinds.size > 1 else math.nan
-    groups = alike.reshape(-1, group)
-    copies = np.sum(groups[:, :, None] == groups[:, None, :], axis=-1)
-    bonus = pool.bonus[index].reshape(-1, group)
-    return {
-        DUPLICATES: 1 - kinds.size / size,
-        FEATURES_AUC: rules.order_auc(places[kinds], correct),
-        LIKELY_AUC: rules.order_auc(-log_prob, correct),
-        UNLIKELIHOOD: float(unlikely),
-        VALID_FIRST: float(pool.valid[index][order[:FIRST_PICKS]].mean()),
-        VALID_POOL: float(pool.valid[index].mean()),
-        BONUS_GAP: float(np.abs(bonus - (1 / copies - 1 / group)).mean()),
-        BONUS_SPREAD: float(bonus.std(axis=-1).mean()),
-    }
+    def report() -> None:
+        study.progress.update("pools", next(done), total)
+
+    study.progress.update("pools", 0, total)
+    test_time, arms, n = {}, {}, settings.coverage_n
+    for name, own in settings.tasks.items():
+        base, pools = study.runs[name], settings.pools(name)
+        seed = base.setup.evaluation[-1].seed
+        test_time[name] = measure_test_time(base, seeds, own.checkpoints, pools, seed, name, n, report)
+        arms[name] = measure_arms(runs[name], seeds, pools, seed, name, settings.ks, n, report)
+    return Measurements(test_time, arms, seeds)
 
 
 def measure_test_time(
@@ -185,18 +313,18 @@ def measure_test_time(
             key = pool_key(evaluation_seed, task_name, seed)
             pool = draw_pool(held_out, run.setup.model, of_seed(params, place), settings, key)
             count = range(len(pool.reward))
-            made = [prompt_curves(pool, index) for index in count]
-            known = [prompt_facts(pool, index, settings.group) for index in count]
+            each_curve = [rules.prompt_curves(pool, index) for index in count]
+            each_facts = [rules.prompt_facts(pool, index, settings.group) for index in count]
             solved = np.any(pool.reward, axis=1)
             solvable[row, column] = np.sum(held_out.weights * solved)
             for rule in RULES:
-                stacked = np.stack([each[rule] for each in made])
+                stacked = np.stack([each[rule] for each in each_curve])
                 curves[rule][row, column] = held_out.weights @ stacked
                 own = rules.calls_to_correct(stacked)
-                calls[rule][row, column] = _mean_where(own, solved, held_out)
+                calls[rule][row, column] = rules.mean_where(own, solved, held_out)
             for name in FACTS:
-                values = np.array([each[name] for each in known])
-                facts[name][row, column] = _mean_where(values, np.isfinite(values), held_out)
+                values = np.array([each[name] for each in each_facts])
+                facts[name][row, column] = rules.mean_where(values, np.isfinite(values), held_out)
             report()
     matrices = run_matrices(run.path)
     rows = [matrices.seeds.index(seed) for seed in seeds]
@@ -216,18 +344,8 @@ def measure_test_time(
     )
 
 
-def _mean_where(
-    values: Float[np.ndarray, " prompts"], kept: Bool[np.ndarray, " prompts"], held_out: HeldOut
-) -> float:
-    """Mean by the prompts' weights over those that are kept; NaN if there are none."""
-    weights = np.where(kept, held_out.weights, 0.0)
-    if not weights.sum():
-        return math.nan
-    return float(np.sum(weights * np.where(kept, values, 0.0)) / weights.sum())
-
-
 def measure_arms(
-    paths: Mapping[str, Path],
+    runs: Mapping[str, TrainedRun],
     seeds: Sequence[int],
     settings: PoolSettings,
     evaluation_seed: int,
@@ -240,44 +358,32 @@ def measure_arms(
     once."""
     arms: dict[str, Arm] = {}
     start: dict[int, Float[np.ndarray, " measures"]] = {}
-    for name, path in paths.items():
-        run = open_run(path)
+    for name, run in runs.items():
         phase = run.setup.phases[-1]
         held_out = held_out_prompts(phase.task, settings, evaluation_seed)
         steps = tuple(step for own, step in run.checkpoints(["all"]) if own == phase.name)
-        found = np.zeros((len(seeds), len(steps), len(ks) + 1))
+        measured = np.zeros((len(seeds), len(steps), len(ks) + 1))
         for column, step in enumerate(steps):
             params = run.parameters(phase.name, step)
             for row, (seed, place) in enumerate(zip(seeds, seed_rows(run, seeds), strict=True)):
                 if step == 0 and seed in start:
-                    found[row, column] = start[seed]
+                    measured[row, column] = start[seed]
                     continue
                 key = pool_key(evaluation_seed, task_name, seed)
                 pool = draw_pool(held_out, run.setup.model, of_seed(params, place), settings, key, False)
-                found[row, column] = _pool_measures(pool, held_out, ks)
+                measured[row, column] = rules.pool_measures(pool, held_out, ks)
                 if step == 0:
-                    start[seed] = found[row, column]
+                    start[seed] = measured[row, column]
                 report()
-        matrices = run_matrices(path)
+        matrices = run_matrices(run.path)
         rows = [matrices.seeds.index(seed) for seed in seeds]
         columns = [matrices.steps.index(step) for step in steps]
         arms[name] = Arm(
             steps,
-            {k: found[..., i] for i, k in enumerate(ks)},
-            found[..., -1],
+            {k: measured[..., i] for i, k in enumerate(ks)},
+            measured[..., -1],
             matrices.coverage((coverage_n,))[coverage_n][rows][:, columns],
             matrices.kl()[rows][:, columns],
             max(ks),
         )
     return arms
-
-
-def _pool_measures(pool: Pool, held_out: HeldOut, ks: Sequence[int]) -> Float[np.ndarray, " measures"]:
-    """Pass@k for every k, then the expected number of different correct responses among the largest k."""
-    size = pool.reward.shape[1]
-    passes = weighted_mean(pass_at_n_unbiased(size, pool.reward.sum(axis=1), ks).T, held_out.weights)
-    each = [
-        rules.distinct_correct(reward, alike, max(ks))
-        for reward, alike in zip(pool.reward, pool.alike, strict=True)
-    ]
-    return np.append(passes, held_out.weights @ np.array(each))

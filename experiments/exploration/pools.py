@@ -13,7 +13,6 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from decoding import base_responses, select_diverse
 from decoding.selection import response_features
-from experiments.exploration.rules import first_alike
 from metrics.evaluators import HeldOut, make_held_out
 from models import Model, Params, sequence_log_probs
 from tasks import Example, Task, stream
@@ -122,6 +121,13 @@ def _draw(
     grouped = features.reshape(features.shape[0], -1, settings.group, features.shape[-1])
     found["bonus"] = elliptic_bonus(grouped, settings.ridge, 1.0).reshape(features.shape[:2])
     return tokens, found
+
+
+def first_alike(tokens: Int[np.ndarray, "responses response"]) -> Int[np.ndarray, " responses"]:
+    """For each response the index of the first one with the same tokens."""
+    _, first, inverse = np.unique(tokens, axis=0, return_index=True, return_inverse=True)
+    found: np.ndarray = first[inverse.reshape(-1)]
+    return found
 
 
 def pool_key(seed: int, task: str, training_seed: int) -> PRNGKeyArray:

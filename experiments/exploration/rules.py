@@ -1,4 +1,5 @@
-"""Which of a pool's responses go to the verifier first: rules, and their Pass@k without noise of the choice.
+"""Rules that say which of a pool's responses go to the verifier first, their Pass@k without noise of the
+choice, and why they gain or lose.
 
 A curve holds Pass@k for k = 1..N verifier calls on a pool of N responses, a number for each prompt.
 """
@@ -11,14 +12,35 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from metrics import pass_at_n_unbiased
+from experiments.exploration.pools import CENTRED, REPRESENTATION, Pool
+from metrics import pass_at_n_unbiased, weighted_mean
+from metrics.evaluators import HeldOut
+from metrics.rank_correlation import spearman
 
-
-def first_alike(tokens: Int[np.ndarray, "responses response"]) -> Int[np.ndarray, " responses"]:
-    """For each response the index of the first one with the same tokens."""
-    _, first, inverse = np.unique(tokens, axis=0, return_index=True, return_inverse=True)
-    found: np.ndarray = first[inverse.reshape(-1)]
-    return found
+FIRST, RANDOM, DISTINCT, APPEARANCE, LIKELIEST = (
+    "first k",
+    "random k",
+    "distinct, random k",
+    "distinct, as they appear",
+    "distinct, likeliest first",
+)
+RULES = (FIRST, RANDOM, DISTINCT, APPEARANCE, LIKELIEST, REPRESENTATION, CENTRED)
+DUPLICATES, FEATURES_AUC, LIKELY_AUC, UNLIKELIHOOD, VALID_FIRST, VALID_POOL, BONUS_GAP, BONUS_SPREAD = (
+    "share of copies in the pool",
+    "a correct response is picked before a wrong one (representation)",
+    "a correct response is likelier than a wrong one",
+    "rank correlation of picking early with being unlikely",
+    "valid responses among the first 8 picked (representation)",
+    "valid responses in the pool",
+    "bonus: mean distance from 1/m - 1/S",
+    "bonus: standard deviation within a group",
+)
+FACTS = (
+    *(DUPLICATES, FEATURES_AUC, LIKELY_AUC, UNLIKELIHOOD, VALID_FIRST, VALID_POOL),
+    *(BONUS_GAP, BONUS_SPREAD),
+)
+"""Why a rule gains or loses; AUCs and correlations are among the different responses of a prompt."""
+FIRST_PICKS = 8
 
 
 def ordered_curve(reward: Bool[np.ndarray, " responses"], order: Int[np.ndarray, " responses"]) -> np.ndarray:
@@ -40,7 +62,7 @@ def distinct_curve(
     all are chosen it stays.
 
     Args:
-        alike: of `first_alike`.
+        alike: of `pools.first_alike`.
     """
     own = random_curve(reward[np.unique(alike)])
     return np.concatenate([own, np.full(reward.size - own.size, own[-1])])
@@ -142,3 +164,62 @@ def calls_to_match(
 def doubling(size: int) -> Int[np.ndarray, " ks"]:
     """1, 2, 4, ... up to half of the pool."""
     return 2 ** np.arange(int(math.log2(max(size // 2, 1))) + 1)
+
+
+def prompt_curves(pool: Pool, index: int) -> dict[str, Float[np.ndarray, " responses"]]:
+    """Rule -> Pass@k on one prompt's pool, k = 1..N."""
+    reward, alike = pool.reward[index], pool.alike[index]
+    likeliest = likeliest_first(pool.log_prob[index], alike)
+    made = {
+        FIRST: ordered_curve(reward, np.arange(reward.size)),
+        RANDOM: random_curve(reward),
+        DISTINCT: distinct_curve(reward, alike),
+        APPEARANCE: appearance_curve(reward, alike),
+        LIKELIEST: ordered_curve(reward, likeliest),
+    }
+    return made | {name: ordered_curve(reward, order[index]) for name, order in pool.orders.items()}
+
+
+def prompt_facts(pool: Pool, index: int, group: int) -> dict[str, float]:
+    """`FACTS` of one prompt's pool; NaN where one has no meaning."""
+    alike, order = pool.alike[index], pool.orders[REPRESENTATION][index]
+    size = alike.size
+    kinds = np.unique(alike)
+    places = np.full(size, float(size))
+    np.minimum.at(places, alike[order], np.arange(size, dtype=float))
+    correct, log_prob = pool.reward[index][kinds], pool.log_prob[index][kinds]
+    unlikely = spearman(-places[kinds], -log_prob) if kinds.size > 1 else math.nan
+    groups = alike.reshape(-1, group)
+    copies = np.sum(groups[:, :, None] == groups[:, None, :], axis=-1)
+    bonus = pool.bonus[index].reshape(-1, group)
+    return {
+        DUPLICATES: 1 - kinds.size / size,
+        FEATURES_AUC: order_auc(places[kinds], correct),
+        LIKELY_AUC: order_auc(-log_prob, correct),
+        UNLIKELIHOOD: float(unlikely),
+        VALID_FIRST: float(pool.valid[index][order[:FIRST_PICKS]].mean()),
+        VALID_POOL: float(pool.valid[index].mean()),
+        BONUS_GAP: float(np.abs(bonus - (1 / copies - 1 / group)).mean()),
+        BONUS_SPREAD: float(bonus.std(axis=-1).mean()),
+    }
+
+
+def mean_where(
+    values: Float[np.ndarray, " prompts"], kept: Bool[np.ndarray, " prompts"], held_out: HeldOut
+) -> float:
+    """Mean by the prompts' weights over those that are kept; NaN if there are none."""
+    weights = np.where(kept, held_out.weights, 0.0)
+    if not weights.sum():
+        return math.nan
+    return float(np.sum(weights * np.where(kept, values, 0.0)) / weights.sum())
+
+
+def pool_measures(pool: Pool, held_out: HeldOut, ks: Sequence[int]) -> Float[np.ndarray, " measures"]:
+    """Pass@k for every k, then the expected number of different correct responses among the largest k."""
+    size = pool.reward.shape[1]
+    passes = weighted_mean(pass_at_n_unbiased(size, pool.reward.sum(axis=1), ks).T, held_out.weights)
+    each = [
+        distinct_correct(reward, alike, max(ks))
+        for reward, alike in zip(pool.reward, pool.alike, strict=True)
+    ]
+    return np.append(passes, held_out.weights @ np.array(each))

@@ -1,6 +1,9 @@
-"""Run of `python -m experiments.figure1`."""
+"""python -m experiments.figure1"""
 
-from experiments.figure1 import main
+from covlab.claims.claim import command
+from experiments.figure1 import CLAIM
+
+main = command(CLAIM)
 
 if __name__ == "__main__":
     main()

@@ -1,36 +1,77 @@
-"""What Figure 1's claim measures on a finished run, and the checks that it is judged by."""
+"""KL, coverage and Pass@N along fine-tuning, checkpoints that rules select, and a test of class-blindness."""
 
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int
 
-from covlab.claims.old_claim import interval_over_shared_prompts
+from covlab.claims.claim import Study
 from covlab.claims.selection import Row, RunMatrices, run_matrices, run_tables
-from covlab.launch.build import Setup
-from covlab.report.verdict import Check, check_interval, check_value
-from metrics import TIE_BREAKS, Interval, auc_interval, mean_interval, paired_difference_interval
-from metrics.evaluators import BOUND_TOLERANCE, DistributionEvaluator
-from tasks import stream
+from covlab.claims.settings import OneOf, Section, Whole
+from covlab.launch.trained import TrainedRun
+from metrics import TIE_BREAKS, Interval, TieBreak, auc_interval, name_of_n
+from metrics.evaluators import DistributionEvaluator
 from tracking import load_run
-from training import load_parameters
 
+RUN = "run"
+"""The name of the only training run."""
 COVERAGE_NS = (2.0, 3.0, 4.0, 4.6, 5.7)
 PASS_NS = (4, 8, 12)
 CLASS_BLIND_MIN_KL = round(float(-0.9 * np.log(0.9) - 0.1 * np.log(0.1)), 4)
 """KL of the best class-blind model, 0.325 nats."""
 
 
+def tournament_n(field: str, value: Any) -> float:
+    """An N that coverage is measured at.
+
+    Raises:
+        ValueError: another one.
+    """
+    if value not in COVERAGE_NS:
+        raise ValueError(f"{field}: {value!r} is not one of {', '.join(map(name_of_n, COVERAGE_NS))}")
+    return float(value)
+
+
+@dataclasses.dataclass(frozen=True)
+class Tournament:
+    """The simple tournament that the verdict judges, fixed before the verdict's seeds are drawn."""
+
+    n: Annotated[float, tournament_n]
+    tie_break: Annotated[TieBreak, OneOf(TIE_BREAKS)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """The claim's own settings; those of the run are of experiments.train."""
+
+    tournament: Annotated[Tournament, Section(Tournament)]
+    # Held-out examples of each class for the test that the model cannot tell the classes apart.
+    blindness_examples: Annotated[int, Whole(2)]
+
+
 @dataclasses.dataclass(frozen=True)
 class Measurements:
-    """Everything that the checks, figures and tables are made of; arrays are (seeds, checkpoints)."""
+    """Everything that the checks, figures and tables are made of; arrays are (seeds, checkpoints).
 
+    Attributes:
+        tournament: the tournament that `chosen` is the choice of.
+        matrices: the log-probabilities of fine-tuning.
+        kl: in nats.
+        cov: N -> Cov_N.
+        passes: N -> exact Pass@N.
+        tables: seed -> every selection rule at every N and tie-break.
+        chosen, lowest: by seed, indices of the checkpoints that the tournament and the least KL select.
+        blindness: seed -> AUC of the log-odds between the two rules' paths.
+        log_odds: class -> the first seed's log-odds at the end, nats.
+        bound_excess: the largest violation of the coverage bound by KL at any evaluation.
+    """
+
+    tournament: Tournament
     matrices: RunMatrices
     kl: np.ndarray
     cov: dict[float, np.ndarray]
@@ -42,33 +83,44 @@ class Measurements:
     log_odds: dict[str, np.ndarray]
     bound_excess: float
 
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Seeds that did not diverge."""
+        return self.matrices.seeds
 
-def measure(path: Path, setup: Setup, n: float, tie_break: str, blindness_examples: int) -> Measurements:
-    """Read the run at `path` and derive what the claim speaks of."""
-    matrices = run_matrices(path, "finetune")
+
+def measure(settings: Settings, study: Study) -> Measurements:
+    """Read the run, and test whether its last model tells the classes apart.
+
+    Raises:
+        ValueError: a task that does not enumerate its valid responses, or a run that cannot be read.
+    """
+    run, tournament = study.runs[RUN], settings.tournament
+    matrices = run_matrices(run.path, "finetune")
     tables = run_tables(matrices, COVERAGE_NS, TIE_BREAKS, PASS_NS)
     passes = matrices.pass_at_n(PASS_NS)
     if passes is None:
         raise ValueError("task: figure1 needs a task that enumerates its valid responses")
-    blindness, log_odds = class_blindness(path, setup, matrices, blindness_examples)
+    blindness, log_odds = class_blindness(run, matrices, settings.blindness_examples)
     return Measurements(
+        tournament=tournament,
         matrices=matrices,
         kl=matrices.kl(),
         cov=matrices.coverage(COVERAGE_NS),
         passes=passes,
         tables=tables,
-        chosen=picks(tables, "simple_tournament", n, tie_break),
+        chosen=picks(tables, "simple_tournament", tournament.n, tournament.tie_break),
         lowest=picks(tables, "min_kl"),
         blindness=blindness,
         log_odds=log_odds,
-        bound_excess=float(load_run(path)["eval/bound_excess"].max()),
+        bound_excess=float(load_run(run.path)["eval/bound_excess"].max()),
     )
 
 
 def class_blindness(
-    path: Path, setup: Setup, matrices: RunMatrices, per_group: int
+    run: TrainedRun, matrices: RunMatrices, per_group: int
 ) -> tuple[dict[int, Interval], dict[str, np.ndarray]]:
-    """Whether the last fine-tuned model tells the two classes apart.
+    """The test whether the last fine-tuned model tells the two classes apart.
 
     The log-odds ln pi_hat(majority rule's path|x) - ln pi_hat(minority rule's path|x) of fresh held-out
     prompts of G1 and G2 are compared by the area under the ROC curve, P[G1's is larger]: 0.5 if they carry no
@@ -77,13 +129,12 @@ def class_blindness(
     Returns:
         Seed -> AUC with its 95 % interval, and the first seed's log-odds (nats) by class.
     """
-    phase = setup.phases[-1]
+    setup, phase = run.setup, run.setup.phases[-1]
     held_out = dataclasses.replace(setup.evaluation[-1], num_examples=per_group).held_out(
         phase.task, "blindness"
     )
     evaluator = DistributionEvaluator()
-    abstract = jax.eval_shape(jax.vmap(setup.model.init), jax.random.split(stream(0), len(setup.seeds)))
-    params = load_parameters(path / "checkpoints", phase.name, phase.steps, abstract)
+    params = run.parameters(phase.name, phase.steps)
 
     @jax.jit
     def score(own: Any) -> Any:
@@ -116,55 +167,6 @@ def picks(
             next(row["index"] for row in table if (row["rule"], row["n"], row["tie_break"]) == wanted)
             for table in tables.values()
         ]
-    )
-
-
-def checks(found: Measurements, whole_interval: bool = False) -> tuple[Check, ...]:
-    """The claim's checks, with 95 % Student intervals over the seeds.
-
-    The mean over the seeds is held against the target; with `whole_interval`, the interval's end that is
-    nearer to missing it. The tournament's gain has to exclude 0, and class-blindness to fit into its range,
-    with the whole interval in any case.
-
-    Raises:
-        ValueError: with fewer than two seeds, which have no interval.
-    """
-    kl, cov, passes = found.kl, found.cov, found.passes
-    rows = np.arange(len(kl))
-    excess = np.max(kl - np.minimum.accumulate(kl, axis=1), axis=1)
-    gain = paired_difference_interval(passes[8][rows, found.chosen], passes[8][rows, found.lowest])
-    auc = interval_over_shared_prompts(list(found.blindness.values()))
-
-    def over_seeds(name: str, interval: Interval, target_op: str, threshold: float) -> Check:
-        end: Literal["low", "high"] = "high" if target_op.startswith("<") else "low"
-        return check_interval(name, interval, target_op, threshold, end if whole_interval else "estimate")
-
-    falls = {"KL": kl[:, 0] - kl[:, -1], "Cov_2": cov[2.0][:, 0] - cov[2.0][:, -1]}
-    return (
-        check_value(
-            "KL: largest rise above its running minimum, worst seed (nats)", float(excess.max()), "<=", 0.02
-        ),
-        over_seeds("KL: fall from start to end (nats)", mean_interval(falls["KL"]), ">=", 0.3),
-        over_seeds("Cov_2: fall from start to end", mean_interval(falls["Cov_2"]), ">=", 0.3),
-        over_seeds("Cov_4: minimum over the run", mean_interval(cov[4.0].min(axis=1)), "<=", 0.05),
-        over_seeds("Cov_4: at the end", mean_interval(cov[4.0][:, -1]), ">=", 0.09),
-        over_seeds(
-            "Pass@8 of the min-KL checkpoint", mean_interval(passes[8][rows, found.lowest]), "<=", 0.965
-        ),
-        over_seeds("Pass@8 of the best checkpoint", mean_interval(passes[8].max(axis=1)), ">=", 0.98),
-        over_seeds("Pass@8: tournament's choice over min-KL's", gain, ">=", 0.015),
-        check_interval("Pass@8: that gain excludes 0", gain, ">", 0.0, "low"),
-        check_interval(
-            "class-blindness: AUC of the log-odds between the rules, from below", auc, ">=", 0.45, "low"
-        ),
-        check_interval("class-blindness: the same AUC, from above", auc, "<=", 0.55, "high"),
-        over_seeds("KL: minimum over the run (nats)", mean_interval(kl.min(axis=1)), ">", CLASS_BLIND_MIN_KL),
-        check_value(
-            "coverage bound by KL: largest excess at any evaluation",
-            found.bound_excess,
-            "<=",
-            BOUND_TOLERANCE,
-        ),
     )
 
 

@@ -1,6 +1,9 @@
-"""Run of `python -m experiments.figure2`."""
+"""python -m experiments.figure2"""
 
-from experiments.figure2 import main
+from covlab.claims.claim import command
+from experiments.figure2 import CLAIM
+
+main = command(CLAIM)
 
 if __name__ == "__main__":
     main()

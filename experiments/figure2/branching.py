@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -19,12 +18,12 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from covlab.claims.matrices import spread
-from covlab.launch.build import Setup
+from covlab.launch.trained import TrainedRun
 from metrics import Interval, auc_interval
 from metrics.evaluators import Batch, Evaluator, HeldOut
 from models import Model, Params
-from tasks import Task, stream
-from training import load_parameters, make_program, saved_parameters
+from tasks import Task
+from training import make_program, saved_parameters
 from training.program import seed_devices
 
 XOR = "xor"
@@ -173,7 +172,7 @@ def only_class(held_out: HeldOut, name: str) -> HeldOut:
 
 
 def measure_branching(
-    path: Path, setup: Setup, seeds: Sequence[int], num_examples: int, num_checkpoints: int
+    run: TrainedRun, seeds: Sequence[int], num_examples: int, num_checkpoints: int
 ) -> Branching:
     """Score saved checkpoints of a run on `num_examples` fresh prompts of class "xor".
 
@@ -183,22 +182,19 @@ def measure_branching(
     Raises:
         ValueError: the run saved no parameters.
     """
-    phase = setup.phases[-1]
+    setup, phase = run.setup, run.setup.phases[-1]
     settings = dataclasses.replace(setup.evaluation[-1], num_examples=num_examples)
     held_out = only_class(settings.held_out(phase.task, "branching"), XOR)
     evaluator = BranchEvaluator()
     program = make_program(setup.model, phase, (evaluator,), held_out, seed_devices(len(setup.seeds)))
-    every = np.asarray(setup.seeds, np.uint32)
-    abstract = jax.eval_shape(jax.vmap(lambda seed: setup.model.init(stream(seed, "init"))), every)
     rows = [setup.seeds.index(seed) for seed in seeds]
     where = paths(held_out)
 
     def scored(step: int) -> list[BranchScores]:
-        params = load_parameters(path / "checkpoints", phase.name, step, abstract)
-        log_prob = np.asarray(program.score(params)[evaluator.name]["log_prob"])
+        log_prob = np.asarray(program.score(run.parameters(phase.name, step))[evaluator.name]["log_prob"])
         return [branch_scores(log_prob[row, : held_out.num_examples], *where) for row in rows]
 
-    saved = [step for name, step in saved_parameters(path / "checkpoints") if name == phase.name]
+    saved = [step for name, step in saved_parameters(run.path / "checkpoints") if name == phase.name]
     steps = spread(saved, num_checkpoints) or [phase.steps]
     found = [scored(step) for step in steps]
     return Branching(

@@ -1,4 +1,4 @@
-"""The checks that Figure 2's claim is judged by, with targets fixed beforehand, and the verdict's notes."""
+"""Checks of experiments.figure2, with the reason for each target, and notes."""
 
 from __future__ import annotations
 
@@ -8,11 +8,17 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
-from covlab.claims.old_claim import interval_over_shared_prompts
 from covlab.report.verdict import Check, check_interval, check_value
 from experiments.figure2.branching import XOR
 from experiments.figure2.measure import Horizon, Measurements
-from metrics import Interval, chord_deviation, line_fit, mean_interval, name_of_n
+from metrics import (
+    Interval,
+    chord_deviation,
+    interval_over_shared_prompts,
+    line_fit,
+    mean_interval,
+    name_of_n,
+)
 from metrics.evaluators import BOUND_TOLERANCE
 
 GUESSES, READS = "independent guesses", "reads the path"
@@ -24,7 +30,7 @@ def over_seeds(values: Float[np.ndarray, " seeds"]) -> Interval:
     return mean_interval(values) if np.isfinite(values).all() else Interval(np.nan, np.nan, np.nan)
 
 
-def slope_over_seeds(found: Measurements, values: Float[np.ndarray, "seeds horizons"]) -> Interval:
+def slope_over_seeds(results: Measurements, values: Float[np.ndarray, "seeds horizons"]) -> Interval:
     """Least-squares slope in H of every seed's values, with Student's interval over the seeds.
 
     Seed s of one horizon and seed s of another are paired by their number alone, and paired or not they are
@@ -32,15 +38,15 @@ def slope_over_seeds(found: Measurements, values: Float[np.ndarray, "seeds horiz
     """
     if not np.isfinite(values).all():
         return Interval(np.nan, np.nan, np.nan)
-    return mean_interval(line_fit(found.depths, values)[0])
+    return mean_interval(line_fit(results.depths, values)[0])
 
 
-def derived_slope(found: Measurements, model: str = GUESSES) -> float:
+def derived_slope(results: Measurements, model: str = GUESSES) -> float:
     """Least-squares slope in H of an ideal model's KL over the same horizons, nats a layer."""
-    return float(line_fit(found.depths, np.array([each.closed[model].kl for each in found.horizons]))[0])
+    return float(line_fit(results.depths, np.array([each.closed[model].kl for each in results.horizons]))[0])
 
 
-def checks(found: Measurements) -> tuple[Check, ...]:
+def checks(results: Measurements) -> tuple[Check, ...]:
     """The claim's checks; a check on an interval asks it of the whole 95 % interval.
 
     The reasons for the targets, with P = .05 the mass of class "xor" and K = H/2 its branching layers:
@@ -65,38 +71,38 @@ def checks(found: Measurements) -> tuple[Check, ...]:
     Raises:
         ValueError: with fewer than two seeds or three horizons.
     """
-    n = name_of_n(found.n)
+    n = name_of_n(results.n)
     return (
-        *_of_kl(found),
-        *_of_coverage(found),
-        *_of_classes(found),
-        *_of_hard_rule(found),
+        *_of_kl(results),
+        *_of_coverage(results),
+        *_of_classes(results),
+        *_of_hard_rule(results),
         check_value(
             "converged: largest relative change of the median KL over the last quarter",
-            max(relative_change(each, each.kl) for each in found.horizons),
+            max(relative_change(each, each.kl) for each in results.horizons),
             "<=",
             0.1,
         ),
         check_value(
             f"converged: largest relative change of the median Cov_{n} over the last quarter",
-            max(relative_change(each, each.cov[found.n]) for each in found.horizons),
+            max(relative_change(each, each.cov[results.n]) for each in results.horizons),
             "<=",
             0.1,
         ),
         check_value(
             "coverage bound by KL: largest excess at any evaluation",
-            max(each.bound_excess for each in found.horizons),
+            max(each.bound_excess for each in results.horizons),
             "<=",
             BOUND_TOLERANCE,
         ),
     )
 
 
-def _of_kl(found: Measurements) -> tuple[Check, ...]:
-    kl = found.converged_kl()
-    slope, derived = slope_over_seeds(found, kl), derived_slope(found)
+def _of_kl(results: Measurements) -> tuple[Check, ...]:
+    kl = results.converged_kl()
+    slope, derived = slope_over_seeds(results, kl), derived_slope(results)
     share = Interval(slope.estimate / derived, slope.low / derived, slope.high / derived)
-    bends = inner_deviations(found, kl)
+    bends = inner_deviations(results, kl)
     return (
         check_interval("KL: slope of the converged value in H (nats a layer)", slope, ">", 0.0, "low"),
         *_within("KL: that slope over the derived one", share, 0.7, 2.0),
@@ -104,9 +110,9 @@ def _of_kl(found: Measurements) -> tuple[Check, ...]:
     )
 
 
-def _of_coverage(found: Measurements) -> tuple[Check, ...]:
-    n, cov = name_of_n(found.n), found.converged_cov()
-    change, span = slope_over_seeds(found, cov), found.depths[-1] - found.depths[0]
+def _of_coverage(results: Measurements) -> tuple[Check, ...]:
+    n, cov = name_of_n(results.n), results.converged_cov()
+    change, span = slope_over_seeds(results, cov), results.depths[-1] - results.depths[0]
     scale = span / float(cov.mean()) if cov.any() else np.nan
     relative = Interval(change.estimate * scale, change.low * scale, change.high * scale)
     by_horizon = [over_seeds(column) for column in cov.T]
@@ -120,7 +126,7 @@ def _of_coverage(found: Measurements) -> tuple[Check, ...]:
         ),
         check_interval(
             f"KL / Cov_{n}: slope of the converged ratio in H (nats a layer)",
-            slope_over_seeds(found, found.converged_ratio()),
+            slope_over_seeds(results, results.converged_ratio()),
             ">",
             0.0,
             "low",
@@ -128,18 +134,18 @@ def _of_coverage(found: Measurements) -> tuple[Check, ...]:
     )
 
 
-def _of_classes(found: Measurements) -> tuple[Check, ...]:
-    n = name_of_n(found.n)
+def _of_classes(results: Measurements) -> tuple[Check, ...]:
+    n = name_of_n(results.n)
 
     def start(name: str, at: Callable[[Horizon], float]) -> Interval:
-        return worst([over_seeds(each.class_cov[name][at(each)][:, 0]) for each in found.horizons], "low")
+        return worst([over_seeds(each.class_cov[name][at(each)][:, 0]) for each in results.horizons], "low")
 
     def end(name: str, at: Callable[[Horizon], float], end: End) -> Interval:
-        values = [each.converged(each.class_cov[name][at(each)]) for each in found.horizons]
+        values = [each.converged(each.class_cov[name][at(each)]) for each in results.horizons]
         return worst([over_seeds(value) for value in values], end)
 
     def claimed(each: Horizon) -> float:
-        return found.n
+        return results.n
 
     def local(each: Horizon) -> float:
         return each.local_n
@@ -155,9 +161,9 @@ def _of_classes(found: Measurements) -> tuple[Check, ...]:
     )
 
 
-def _of_hard_rule(found: Measurements) -> tuple[Check, ...]:
-    first = [over_seeds(each.branching.choice_loss[:, -1, 0]) for each in found.horizons]
-    aucs = [interval_over_shared_prompts(each.branching.auc) for each in found.horizons]
+def _of_hard_rule(results: Measurements) -> tuple[Check, ...]:
+    first = [over_seeds(each.branching.choice_loss[:, -1, 0]) for each in results.horizons]
+    aucs = [interval_over_shared_prompts(each.branching.auc) for each in results.horizons]
     return (
         check_interval(
             "hard rule: loss of the first branching layer, from below (nats)",
@@ -186,13 +192,13 @@ def _of_hard_rule(found: Measurements) -> tuple[Check, ...]:
     )
 
 
-def inner_deviations(found: Measurements, values: Float[np.ndarray, "seeds horizons"]) -> list[Interval]:
+def inner_deviations(results: Measurements, values: Float[np.ndarray, "seeds horizons"]) -> list[Interval]:
     """For each inner horizon, how far the seeds' values lie above the chord between the outer horizons'
     values, per mean rise."""
     if not np.isfinite(values).all():
-        return [Interval(np.nan, np.nan, np.nan)] * (len(found.horizons) - 2)
+        return [Interval(np.nan, np.nan, np.nan)] * (len(results.horizons) - 2)
     rise = float((values[:, -1] - values[:, 0]).mean())
-    share = chord_deviation(found.depths, values) / rise if rise else np.full_like(values[:, 1:-1], np.nan)
+    share = chord_deviation(results.depths, values) / rise if rise else np.full_like(values[:, 1:-1], np.nan)
     return [over_seeds(column) for column in share.T]
 
 
@@ -222,21 +228,20 @@ def _within(name: str, interval: Interval, low: float, high: float) -> tuple[Che
     )
 
 
-def notes(found: Measurements, worked: float) -> tuple[str, ...]:
-    """What the numbers mean, one sentence or two each: closed form, leak, boundary, seeds, time."""
-    measured = slope_over_seeds(found, found.converged_kl())
-    reads = round(derived_slope(found, READS), 5) + 0.0  # no minus sign before a zero
+def notes(results: Measurements) -> tuple[str, ...]:
+    """What the numbers mean, one sentence or two each: closed form, leak, boundary, seeds."""
+    measured = slope_over_seeds(results, results.converged_kl())
+    reads = round(derived_slope(results, READS), 5) + 0.0  # no minus sign before a zero
     written = [
         f"Slope of the converged KL in H: measured {measured.estimate:.5f} [{measured.low:.5f}, "
-        f"{measured.high:.5f}] nats a layer; {derived_slope(found):.5f} for a model that guesses every "
+        f"{measured.high:.5f}] nats a layer; {derived_slope(results):.5f} for a model that guesses every "
         f"branching layer of class xor on its own, {reads:.5f} for one that reads the "
         f"global bit off the path after the first of them.",
-        *(leak_note(each) for each in found.horizons),
+        *(leak_note(each) for each in results.horizons),
     ]
-    written += [text for each in found.horizons if (text := boundary_note(each, found.n))]
-    if found.left_out:
-        written.append(f"Diverged and left out of all horizons: {', '.join(found.left_out)}.")
-    written.append(f"Training and evaluation took {worked:.0f} s for all horizons and seeds together.")
+    written += [text for each in results.horizons if (text := boundary_note(each, results.n))]
+    if results.left_out:
+        written.append(f"Diverged and left out of all horizons: {', '.join(results.left_out)}.")
     return tuple(written)
 
 

@@ -1,9 +1,8 @@
-"""Figure 2's plots: from measurements to matplotlib figures. KL in nats; arrays are (seeds, ...)."""
+"""Figure 2's plots and tables. KL in nats; arrays are (seeds, ...)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -14,63 +13,65 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from covlab.report import plotting as draw
+from covlab.report.page import format_interval
+from covlab.report.plotting import Drawing
 from experiments.figure2.branching import XOR
-from experiments.figure2.checks import GUESSES, READS
+from experiments.figure2.checks import GUESSES, READS, over_seeds
 from experiments.figure2.measure import Measurements
-from metrics import line_fit, name_of_n
+from metrics import interval_over_shared_prompts, line_fit, name_of_n
 
+Table = tuple[str, list[str], list[list[Any]]]
 BAND = (1 / 16, 15 / 16)
 """The paper's band over its 16 seeds."""
 _DOTTED = (0, (1, 2))
 
 
-def draw_all(path: Path, found: Measurements) -> list[tuple[str, Path]]:
-    """Draw the figures into `path`/figures; (caption, file) in the report's order."""
-    n = name_of_n(found.n)
-    band = f"Lines are medians over {len(found.seeds)} seeds, bands their 1/16 and 15/16 quantiles."
-    made = (
-        (
+def drawings(results: Measurements) -> list[Drawing]:
+    """The report's figures."""
+    n = name_of_n(results.n)
+    band = f"Lines are medians over {len(results.seeds)} seeds, bands their 1/16 and 15/16 quantiles."
+    return [
+        Drawing(
             "curves",
             f"Figure 2: KL (nats), Cov_{n} and KL / Cov_{n} against the training step, one colour a horizon. "
             f"{band} Dashed: a model that guesses every branching layer of class xor on its own.",
-            curves(found),
+            curves(results),
         ),
-        (
+        Drawing(
             "converged",
             "Converged values against the horizon H, a dot a seed, with the least-squares line through the "
             "seeds' means. Dashed: independent guesses. Dotted: a model that reads the global bit off the "
             "path after the first branching layer, whose KL would not grow with H.",
-            converged(found),
+            converged(results),
         ),
-        (
+        Drawing(
             "branching",
             "Class xor on fresh prompts: what each branching layer costs, given the right path so far and "
             "that one of the two passable nodes is taken. Top: layer by layer at the last checkpoint. "
             "Bottom: the first layer and the mean of the later ones against the step. ln 2 is a fair guess; "
             f"later layers below ln 2 read the bit off the path. {band}",
-            branching(found),
+            branching(results),
         ),
-        (
+        Drawing(
             "classes",
             f"Cov_{n} of each class against the step, and dashed in the panel of class xor Cov at N = 16 * "
             f"2^(H/2), above what fair guesses among the valid paths reach. {band}",
-            classes(found),
+            classes(results),
         ),
-    )
-    return draw.save_all(path / "figures", made)
+    ]
 
 
 @mpl.rc_context(draw.STYLE)
-def curves(found: Measurements) -> Figure:
+def curves(results: Measurements) -> Figure:
     """KL, Cov_N and their ratio against the step; Coverage Principle, arXiv 2510.15020, Figure 2."""
-    n = name_of_n(found.n)
+    n = name_of_n(results.n)
     fig, axes = draw.new_figure(1, 3, (13.2, 4.3))
-    for each, colour in zip(found.horizons, _colours(found), strict=True):
-        guesses, cov = each.closed[GUESSES], each.cov[found.n]
+    for each, colour in zip(results.horizons, _colours(results), strict=True):
+        guesses, cov = each.closed[GUESSES], each.cov[results.n]
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = np.where(cov > 0, each.kl / cov, np.nan)
-        ideal = guesses.kl / guesses.cov[found.n] if guesses.cov[found.n] else 0.0
-        panels = ((each.kl, guesses.kl), (cov, guesses.cov[found.n]), (ratio, ideal))
+        ideal = guesses.kl / guesses.cov[results.n] if guesses.cov[results.n] else 0.0
+        panels = ((each.kl, guesses.kl), (cov, guesses.cov[results.n]), (ratio, ideal))
         for axis, (values, level) in zip(axes[0], panels, strict=True):
             drawn = np.isfinite(values).any(axis=0)
             _line(axis, each.steps[drawn], values[:, drawn], colour, f"H = {each.depth}")
@@ -84,18 +85,18 @@ def curves(found: Measurements) -> Figure:
 
 
 @mpl.rc_context(draw.STYLE)
-def converged(found: Measurements) -> Figure:
+def converged(results: Measurements) -> Figure:
     """Converged KL, Cov_N and their ratio against H, with fitted lines and the closed forms."""
-    n, depths = name_of_n(found.n), np.asarray(found.depths, float)
+    n, depths = name_of_n(results.n), np.asarray(results.depths, float)
     fig, axes = draw.new_figure(1, 3, (13.2, 4.3))
     closed = {
         name: (
-            np.array([each.closed[name].kl for each in found.horizons]),
-            np.array([each.closed[name].cov[found.n] for each in found.horizons]),
+            np.array([each.closed[name].kl for each in results.horizons]),
+            np.array([each.closed[name].cov[results.n] for each in results.horizons]),
         )
         for name in (GUESSES, READS)
     }
-    measured = (found.converged_kl(), found.converged_cov(), found.converged_ratio())
+    measured = (results.converged_kl(), results.converged_cov(), results.converged_ratio())
     labels = ("KL (nats)", f"Cov$_{{{n}}}$", f"KL / Cov$_{{{n}}}$ (nats)")
     for index, (axis, values, label) in enumerate(zip(axes[0], measured, labels, strict=True)):
         finite = np.where(np.isfinite(values), values, np.nan)
@@ -103,7 +104,7 @@ def converged(found: Measurements) -> Figure:
         place = np.broadcast_to(depths + jitter, values.shape)
         axis.scatter(place, finite, s=16, color=draw.BLUE, alpha=0.6, linewidths=0, label="seeds")
         if np.isfinite(values).all():
-            slope, intercept = line_fit(found.depths, values.mean(axis=0))
+            slope, intercept = line_fit(results.depths, values.mean(axis=0))
             text = f"line: {slope:.4g} H {intercept:+.4g}"
             axis.plot(depths, slope * depths + intercept, color=draw.INK, linewidth=1.5)
             axis.text(0.03, 0.97, text, transform=axis.transAxes, va="top", size=9.5)
@@ -118,11 +119,11 @@ def converged(found: Measurements) -> Figure:
 
 
 @mpl.rc_context(draw.STYLE)
-def branching(found: Measurements) -> Figure:
+def branching(results: Measurements) -> Figure:
     """The branching layers of class xor: loss by layer (top), and over the training (bottom)."""
-    count = len(found.horizons)
+    count = len(results.horizons)
     fig, axes = draw.new_figure(2, count, (4.4 * count, 6.8), sharey="row")
-    for column, (each, colour) in enumerate(zip(found.horizons, _colours(found), strict=True)):
+    for column, (each, colour) in enumerate(zip(results.horizons, _colours(results), strict=True)):
         top, bottom = axes[:, column]
         loss = each.branching.choice_loss
         layers = np.arange(1, loss.shape[-1] + 1)
@@ -140,7 +141,7 @@ def branching(found: Measurements) -> Figure:
             axis.axhline(np.log(2), color="#888888", linestyle=draw.DASHED, linewidth=1.2, label="ln 2")
     for row in range(2):
         axes[row, 0].set_ylabel("loss of the choice (nats)")
-    highest = max(float(each.branching.choice_loss[:, -1].max()) for each in found.horizons)
+    highest = max(float(each.branching.choice_loss[:, -1].max()) for each in results.horizons)
     axes[0, 0].set_ylim(0, 1.1 * max(1.0, highest))
     axes[1, 0].set_ylim(bottom=0)
     draw.legend_below(fig, [axes[1, 0]])
@@ -148,25 +149,25 @@ def branching(found: Measurements) -> Figure:
 
 
 @mpl.rc_context(draw.STYLE)
-def classes(found: Measurements) -> Figure:
+def classes(results: Measurements) -> Figure:
     """Cov_N of every class against the step, one colour a horizon."""
-    names = list(found.horizons[0].class_cov)
+    names = list(results.horizons[0].class_cov)
     fig, axes = draw.new_figure(1, len(names), (4.4 * len(names), 4.2), sharey=True)
     for axis, name in zip(axes[0], names, strict=True):
-        for each, colour in zip(found.horizons, _colours(found), strict=True):
-            _line(axis, each.steps, each.class_cov[name][found.n], colour, f"H = {each.depth}")
+        for each, colour in zip(results.horizons, _colours(results), strict=True):
+            _line(axis, each.steps, each.class_cov[name][results.n], colour, f"H = {each.depth}")
             if name == XOR:
                 median = np.median(each.class_cov[name][each.local_n], axis=0)
                 axis.plot(each.steps, median, color=colour, linestyle=draw.DASHED, linewidth=1.3)
         axis.set(xlabel="training step", title=name)
         axis.xaxis.set_major_locator(MaxNLocator(5))
-    axes[0, 0].set(ylabel=f"Cov$_{{{name_of_n(found.n)}}}$ of the class", ylim=(-0.02, 1.02))
+    axes[0, 0].set(ylabel=f"Cov$_{{{name_of_n(results.n)}}}$ of the class", ylim=(-0.02, 1.02))
     draw.legend_below(fig, [axes[0, 0]])
     return fig
 
 
-def _colours(found: Measurements) -> Sequence[Any]:
-    return draw.ordered_colours(len(found.horizons))
+def _colours(results: Measurements) -> Sequence[Any]:
+    return draw.ordered_colours(len(results.horizons))
 
 
 def _line(
@@ -180,3 +181,131 @@ def _line(
     draw.line_over_seeds(axis, x, values, colour, label, BAND)
     if marker:
         axis.lines[-1].set(marker=marker, markersize=4)
+
+
+def tables(results: Measurements) -> list[Table]:
+    """(caption, columns, rows) in the report's order."""
+    return [
+        _converged(results),
+        _coverage(results),
+        _classes(results),
+        _layers(results),
+        _leak(results),
+    ]
+
+
+def _converged(results: Measurements) -> Table:
+    n = name_of_n(results.n)
+    columns = zip(
+        results.horizons,
+        results.converged_kl().T,
+        results.converged_cov().T,
+        results.converged_ratio().T,
+        strict=True,
+    )
+    rows = []
+    for each, kl, cov, ratio in columns:
+        row: list[Any] = [each.depth]
+        for values in (kl, cov, ratio):
+            interval = over_seeds(values)
+            row += [float(np.median(values)), format_interval((interval.low, interval.high))]
+        guesses, reads = each.closed[GUESSES], each.closed[READS]
+        rows.append([*row, guesses.kl, guesses.cov[results.n], reads.kl, reads.cov[results.n]])
+    return (
+        f"Converged values: median over the seeds and 95 % interval of the mean, beside the closed forms of "
+        f"a model that makes {GUESSES} and of one that {READS} after the first branching layer.",
+        [
+            *("H", "KL", "interval", f"Cov_{n}", "interval", f"KL / Cov_{n}", "interval"),
+            *("KL, guesses", f"Cov_{n}, guesses", "KL, path", f"Cov_{n}, path"),
+        ],
+        rows,
+    )
+
+
+def _coverage(results: Measurements) -> Table:
+    shared = sorted(set.intersection(*(set(each.cov) for each in results.horizons)))
+    rows = []
+    for each in results.horizons:
+        rows.append(
+            [each.depth, "measured", *(float(np.median(each.converged(each.cov[n]))) for n in shared)]
+        )
+        rows.append([each.depth, GUESSES, *(each.closed[GUESSES].cov[n] for n in shared)])
+    return (
+        "Converged coverage profile of the mixture at other N, median over the seeds, and the closed form.",
+        ["H", "", *(f"Cov_{name_of_n(n)}" for n in shared)],
+        rows,
+    )
+
+
+def _classes(results: Measurements) -> Table:
+    n = name_of_n(results.n)
+    rows = []
+    for each in results.horizons:
+        for name, profile in each.class_cov.items():
+            start, end = profile[results.n][:, 0], each.converged(profile[results.n])
+            wide = profile[each.local_n]
+            rows.append(
+                [
+                    each.depth,
+                    name,
+                    *(
+                        float(np.median(each.class_kl[name][:, 0])),
+                        _median(each.converged(each.class_kl[name])),
+                    ),
+                    *(_median(start), _median(end)),
+                    *(each.local_n, _median(wide[:, 0]), _median(each.converged(wide))),
+                ]
+            )
+    return (
+        "Classes at initialisation and converged, median over the seeds. M = 16 * 2^(H/2) is above what fair "
+        "guesses among the valid paths of class xor reach.",
+        ["H", "class", "KL, start", "KL", f"Cov_{n}, start", f"Cov_{n}", "M", "Cov_M, start", "Cov_M"],
+        rows,
+    )
+
+
+def _layers(results: Measurements) -> Table:
+    most = max(each.branching.loss.shape[-1] for each in results.horizons)
+    rows = []
+    for each in results.horizons:
+        for label, values in (
+            ("-ln pi_hat(right node)", each.branching.loss),
+            ("given one of the two passable nodes", each.branching.choice_loss),
+        ):
+            by_layer = np.median(values[:, -1], axis=0).tolist()
+            rows.append([each.depth, label, *by_layer, *[None] * (most - len(by_layer))])
+    return (
+        f"Class {XOR} on fresh prompts, last checkpoint, median over the seeds: nats in the k-th branching "
+        f"layer given the right path so far. ln 2 = 0.6931 is a fair guess; 0 from k = 2 on reads the bit "
+        f"off the path.",
+        ["H", "", *(f"k = {k}" for k in range(1, most + 1))],
+        rows,
+    )
+
+
+def _leak(results: Measurements) -> Table:
+    rows = []
+    for each in results.horizons:
+        share = over_seeds(each.branching.leaked[:, -1])
+        auc = interval_over_shared_prompts(each.branching.auc)
+        guesses, reads = each.closed[GUESSES].kl, each.closed[READS].kl
+        rows.append(
+            [
+                each.depth,
+                *(guesses, reads, guesses - reads),
+                *(share.estimate, format_interval((share.low, share.high))),
+                share.estimate * (guesses - reads),
+                *(auc.estimate, format_interval((auc.low, auc.high))),
+            ]
+        )
+    return (
+        "The leak: KL of the two closed forms, what reading the bit off the path could save, the share of it "
+        "that the last checkpoints save (95 % interval over the seeds), and the AUC of the first branching "
+        "layer's log-odds between b = 0 and b = 1 (0.5: the hard rule is unlearned).",
+        ["H", "KL, guesses", "KL, path", "could save", "share", "interval", "saved", "AUC", "interval"],
+        rows,
+    )
+
+
+def _median(values: np.ndarray) -> float:
+    return float(np.median(values))

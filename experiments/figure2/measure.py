@@ -1,18 +1,19 @@
-"""What Figure 2's claim measures: curves and converged values of each horizon, beside their closed forms."""
+"""Curves and converged values of each horizon, beside the closed forms of models without the hard rule."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from covlab.claims.claim import Study
 from covlab.claims.matrices import RunMatrices, run_matrices
-from covlab.launch.build import Setup
+from covlab.claims.settings import Real, Whole, Wholes
+from covlab.launch.build import PHASE_KEYS
 from experiments.figure2.branching import XOR, Branching, measure_branching
 from metrics import check_coverage_bound, coverage_profile, kl, log_density_ratio
 from tasks import LayeredGraph
@@ -25,6 +26,50 @@ LOCAL_FACTOR = 16
 """Cov at N = LOCAL_FACTOR 2^(H/2) on class "xor" says whether the local rule is learned: fair guesses among
 the 2^(H/2) valid paths have the ratio 2^(H/2), and this N lies ln 16 = 2.77 nats above them, which leaves
 room for guesses that are not quite fair and for some mass off the valid paths."""
+
+
+def run_name(depth: int) -> str:
+    """The name of a horizon's run, "H6"."""
+    return f"H{depth}"
+
+
+def per_horizon(field: str, value: Any) -> dict[str, dict[str, Any]]:
+    """Overrides of fields of a phase, by the name of a horizon's run.
+
+    Raises:
+        ValueError: not a mapping of mappings.
+    """
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{field}: {value!r} is not a mapping from H<horizon> to overrides")
+    for name, changes in value.items():
+        if not isinstance(changes, Mapping | None):
+            raise ValueError(
+                f"{field}.{name}: {changes!r} is not a mapping; valid keys are {', '.join(PHASE_KEYS)}"
+            )
+    return {str(name): dict(changes or {}) for name, changes in value.items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """The claim's own settings; those of its runs are of experiments.train."""
+
+    horizons: Annotated[tuple[int, ...], Wholes(2, at_least=3)]
+    per_horizon: Annotated[Mapping[str, Mapping[str, Any]], per_horizon]
+    n: Annotated[float, Real(least=1)]
+    # Fresh prompts for the loss in each branching layer of class "xor", and saved checkpoints scored on them.
+    branching_examples: Annotated[int, Whole(16)]
+    branching_checkpoints: Annotated[int, Whole(1)]
+
+    def __post_init__(self) -> None:
+        valid = [run_name(depth) for depth in self.horizons]
+        for name, changes in self.per_horizon.items():
+            if name not in valid:
+                raise ValueError(f"per_horizon: {name!r} is not one of {', '.join(valid)}")
+            for key in changes:
+                if key not in PHASE_KEYS:
+                    raise ValueError(
+                        f"per_horizon.{name}.{key}: no such field; valid are {', '.join(PHASE_KEYS)}"
+                    )
 
 
 class ClosedForm(NamedTuple):
@@ -161,17 +206,16 @@ def closed_forms(
     return found
 
 
-def measure(
-    runs: Mapping[int, tuple[Path, Setup]], n: float, branching_examples: int, branching_checkpoints: int
-) -> Measurements:
-    """Read the runs, horizon -> (directory, setup), and derive what the claim speaks of.
+def measure(settings: Settings, study: Study) -> Measurements:
+    """Read the runs, and derive the curves of each horizon.
 
     Seeds that diverged at one horizon are left out of all, so that every seed has a value at every horizon.
 
     Raises:
         ValueError: fewer than two seeds finished at all horizons, or a run that cannot be read.
     """
-    matrices = {depth: run_matrices(path) for depth, (path, _) in sorted(runs.items())}
+    runs = {depth: study.runs[run_name(depth)] for depth in settings.horizons}
+    matrices = {depth: run_matrices(run.path) for depth, run in runs.items()}
     seeds = tuple(sorted(set.intersection(*(set(each.seeds) for each in matrices.values()))))
     left_out = tuple(
         f"seed {seed} at H = {depth}" for depth, each in matrices.items() for seed in each.diverged
@@ -182,15 +226,14 @@ def measure(
             f"{', '.join(left_out) or 'none'}"
         )
     horizons = []
-    for depth, each in matrices.items():
-        path, setup = runs[depth]
-        branching = measure_branching(path, setup, seeds, branching_examples, branching_checkpoints)
-        excess = float(load_run(path)["eval/bound_excess"].max())
-        task, ns = setup.phases[-1].task, setup.evaluation[-1].coverage_ns
+    for depth, run in runs.items():
+        branching = measure_branching(run, seeds, settings.branching_examples, settings.branching_checkpoints)
+        excess = float(load_run(run.path)["eval/bound_excess"].max())
+        task, ns = run.setup.phases[-1].task, run.setup.evaluation[-1].coverage_ns
         if not isinstance(task, LayeredGraph):
             raise ValueError(f"task: {type(task).__name__}; figure2 needs LayeredGraph")
-        horizons.append(horizon(depth, task, each, seeds, n, ns, branching, excess))
-    return Measurements(n, seeds, left_out, tuple(horizons))
+        horizons.append(horizon(depth, task, matrices[depth], seeds, settings.n, ns, branching, excess))
+    return Measurements(settings.n, seeds, left_out, tuple(horizons))
 
 
 def horizon(

@@ -1,6 +1,9 @@
-"""Run of `python -m experiments.optimizers_graph`."""
+"""python -m experiments.optimizers_graph"""
 
-from experiments.optimizers_graph import main
+from covlab.claims.claim import command
+from experiments.optimizers_graph import CLAIM
+
+main = command(CLAIM)
 
 if __name__ == "__main__":
     main()

@@ -1,9 +1,8 @@
-"""The checks that `optimizers_graph` is judged by, with targets fixed beforehand, and its notes."""
+"""Checks of experiments.optimizers_graph, with the reason for each target, and notes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -20,14 +19,14 @@ FINE = 1.5
 Gap = Callable[[Compared, str], np.ndarray]
 
 
-def equal_loss(found: Measurements) -> Gap:
+def equal_loss(results: Measurements) -> Gap:
     """Cov_n of SGD minus that of a rule, at equal cross-entropy."""
-    return lambda cell, rule: cell.gap(rule, found.cov)
+    return lambda cell, rule: cell.gap(rule, results.cov)
 
 
-def equal_steps(found: Measurements) -> Gap:
+def equal_steps(results: Measurements) -> Gap:
     """Cov_n of SGD minus that of a rule, after the last step."""
-    return lambda cell, rule: cell.final_gap(rule, found.cov)
+    return lambda cell, rule: cell.final_gap(rule, results.cov)
 
 
 def growth(cells: Sequence[Compared], gap: Gap, rules: Sequence[str] = NORMALISED) -> Interval:
@@ -46,7 +45,7 @@ def learned(cell: Compared) -> float:
     return float(cell.levels[0]) / start
 
 
-def checks(found: Measurements) -> tuple[Check, ...]:
+def checks(results: Measurements) -> tuple[Check, ...]:
     """The claim's checks; a check on an interval asks it of the whole 95 % interval over seeds.
 
     The claim is that normalised updates (mean over normalised SGD, sign-SGD, AdamW and Muon) cover more than
@@ -67,13 +66,13 @@ def checks(found: Measurements) -> tuple[Check, ...]:
     Raises:
         ValueError: with fewer than two seeds.
     """
-    of = f"Cov_{found.n:g} of SGD minus normalised rules'"
+    of = f"Cov_{results.n:g} of SGD minus normalised rules'"
     judged: list[Check] = []
-    for task, cells in found.tasks.items():
+    for task, cells in results.tasks.items():
         longest = f"H = {cells[-1].response}"
         for place, gap in (
-            ("at equal cross-entropy", equal_loss(found)),
-            ("after equal steps", equal_steps(found)),
+            ("at equal cross-entropy", equal_loss(results)),
+            ("after equal steps", equal_steps(results)),
         ):
             judged += [
                 check_interval(f"{task}, {place}: {of}, {longest}", at_longest(cells, gap), ">", 0, "low"),
@@ -98,23 +97,23 @@ def checks(found: Measurements) -> tuple[Check, ...]:
             )
         )
     bound = check_value(
-        "coverage bound by KL: largest excess at any evaluation", found.bound_excess, "<=", BOUND_TOLERANCE
+        "coverage bound by KL: largest excess at any evaluation", results.bound_excess, "<=", BOUND_TOLERANCE
     )
     return (*judged, bound)
 
 
-def notes(found: Measurements, rates: Any, worked: float) -> tuple[str, ...]:
+def notes(results: Measurements) -> tuple[str, ...]:
     """What the numbers mean, one sentence or two each."""
     written = [
         "A gap is Cov_N of SGD minus that of the rule, paired by seed (same initial parameters, training "
-        f"examples and held-out set). At equal cross-entropy it is the mean over {_levels(found)} levels of "
-        f"KL, from the lowest that every seed of every rule reaches to {DEEPEST:g} times that at most; Cov_N "
-        "is interpolated where the KL first falls to the level."
+        f"examples and held-out set). At equal cross-entropy it is the mean over {_levels(results)} levels "
+        f"of KL, from the lowest that every seed of every rule reaches to {DEEPEST:g} times that at most; "
+        "Cov_N is interpolated where the KL first falls to the level."
     ]
-    for task, cells in found.tasks.items():
+    for task, cells in results.tasks.items():
         for place, gap in (
-            ("at equal cross-entropy", equal_loss(found)),
-            ("after equal steps", equal_steps(found)),
+            ("at equal cross-entropy", equal_loss(results)),
+            ("after equal steps", equal_steps(results)),
         ):
             own = "; ".join(
                 f"{RULES[rule].title} {shown(at_longest(cells, gap, (rule,)))}, growth "
@@ -123,17 +122,16 @@ def notes(found: Measurements, rates: Any, worked: float) -> tuple[str, ...]:
                 if rule != BASELINE
             )
             written.append(
-                f"{task}, {place}: gap in Cov_{found.n:g} to SGD at H = {cells[-1].response}, and its growth "
-                f"for each doubling of H: {own}."
+                f"{task}, {place}: gap in Cov_{results.n:g} to SGD at H = {cells[-1].response}, and its "
+                f"growth for each doubling of H: {own}."
             )
     chosen = "; ".join(
         f"{name}: " + ", ".join(f"{rule} {rate:g}" for rule, rate in own.items())
-        for name, own in (rates or {}).items()
+        for name, own in results.rates.items()
     )
     written.append(f"Learning rates, chosen by validation loss on other seeds and prompts: {chosen}.")
-    if found.left_out:
-        written.append(f"Diverged and left out of all runs: {', '.join(found.left_out)}.")
-    written.append(f"Training and evaluation took {worked:.0f} s for all runs and seeds together.")
+    if results.left_out:
+        written.append(f"Diverged and left out of all runs: {', '.join(results.left_out)}.")
     return tuple(written)
 
 
@@ -142,5 +140,5 @@ def shown(value: Interval) -> str:
     return f"{value.estimate:.3f} [{value.low:.3f}, {value.high:.3f}]"
 
 
-def _levels(found: Measurements) -> int:
-    return len(next(iter(found.tasks.values()))[0].levels)
+def _levels(results: Measurements) -> int:
+    return len(next(iter(results.tasks.values()))[0].levels)

@@ -1,9 +1,9 @@
-"""The plots of `optimizers_graph`. KL in nats; arrays are (seeds, ...)."""
+"""Plots and tables of `optimizers_graph`. KL in nats; arrays are (seeds, ...)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -12,53 +12,55 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from covlab.report import plotting as draw
+from covlab.report.page import format_interval
+from covlab.report.plotting import Drawing
 from experiments.optimizers_graph.measure import Compared, Curves, Measurements
 from experiments.optimizers_graph.rules import BASELINE, RULES
 from metrics import mean_interval
 
+Table = tuple[str, list[str], list[list[Any]]]
 COLOURS = dict(zip(RULES, (draw.INK, draw.PURPLE, draw.BLUE, draw.GREEN, draw.RED, draw.ORANGE), strict=True))
 NAMES = {"graph": "layered graphs", "dyck": "Dyck strings"}
 _SPREAD = {rule: 1.0 + 0.03 * (index - 2.5) for index, rule in enumerate(RULES)}
 """Factors on the length that keep error bars apart."""
 
 
-def draw_all(path: Path, found: Measurements) -> list[tuple[str, Path]]:
-    """Draw the figures into `path`/figures; (caption, file) in the report's order."""
-    cov, passes = f"Cov_{found.n:g}", f"Pass@{found.pass_n}"
-    made = (
-        (
+def drawings(results: Measurements) -> list[Drawing]:
+    """The report's figures."""
+    cov, passes = f"Cov_{results.n:g}", f"Pass@{results.pass_n}"
+    return [
+        Drawing(
             "equal_loss",
             f"{cov} against KL along training (from right to left), one colour a rule, one panel a response "
-            f"length H: thin lines are {len(found.seeds)} seeds, thick ones their means at the levels of KL "
-            f"that are compared. Where lines lie on each other, the rule does not matter at equal loss.",
-            against_loss(found, found.cov, cov),
+            f"length H: thin lines are {len(results.seeds)} seeds, thick ones their means at the levels of "
+            f"KL that are compared. Where lines lie on each other, the rule does not matter at equal loss.",
+            against_loss(results, results.cov, cov),
         ),
-        (
+        Drawing(
             "gaps",
             f"{cov} of SGD minus that of each rule against H, mean over seeds with 95 % intervals: at equal "
             f"cross-entropy (top) and after equal steps (bottom). Above 0 the rule covers more than SGD.",
-            gaps(found),
+            gaps(results),
         ),
-        (
+        Drawing(
             "equal_steps",
             f"{cov}, {passes} and KL after equal steps against H, mean over seeds with 95 % intervals.",
-            equal_steps(found),
+            equal_steps(results),
         ),
-        (
+        Drawing(
             "equal_loss_pass",
             f"{passes} against KL, as above.",
-            against_loss(found, found.passes, passes),
+            against_loss(results, results.passes, passes),
         ),
-    )
-    return draw.save_all(path / "figures", made)
+    ]
 
 
 @mpl.rc_context(draw.STYLE)
-def against_loss(found: Measurements, of: Callable[[Curves], np.ndarray], label: str) -> Figure:
+def against_loss(results: Measurements, of: Callable[[Curves], np.ndarray], label: str) -> Figure:
     """A quantity against KL: rows are tasks, columns lengths."""
-    columns = max(len(cells) for cells in found.tasks.values())
-    fig, axes = draw.new_figure(len(found.tasks), columns, (4.4 * columns, 3.8 * len(found.tasks)))
-    for row, (task, cells) in enumerate(found.tasks.items()):
+    columns = max(len(cells) for cells in results.tasks.values())
+    fig, axes = draw.new_figure(len(results.tasks), columns, (4.4 * columns, 3.8 * len(results.tasks)))
+    for row, (task, cells) in enumerate(results.tasks.items()):
         for axis, cell in zip(axes[row], cells, strict=False):
             for rule, curves in cell.curves.items():
                 colour = COLOURS[rule]
@@ -88,34 +90,34 @@ def against_loss(found: Measurements, of: Callable[[Curves], np.ndarray], label:
 
 
 @mpl.rc_context(draw.STYLE)
-def gaps(found: Measurements) -> Figure:
+def gaps(results: Measurements) -> Figure:
     """Gaps in Cov_n to SGD against H: at equal cross-entropy (top), after equal steps (bottom)."""
     rows: tuple[tuple[str, Callable[[Compared, str], np.ndarray]], ...] = (
-        ("at equal cross-entropy", lambda cell, rule: cell.gap(rule, found.cov)),
-        ("after equal steps", lambda cell, rule: cell.final_gap(rule, found.cov)),
+        ("at equal cross-entropy", lambda cell, rule: cell.gap(rule, results.cov)),
+        ("after equal steps", lambda cell, rule: cell.final_gap(rule, results.cov)),
     )
-    fig, axes = draw.new_figure(2, len(found.tasks), (5.2 * len(found.tasks), 7.2))
-    for column, (task, cells) in enumerate(found.tasks.items()):
+    fig, axes = draw.new_figure(2, len(results.tasks), (5.2 * len(results.tasks), 7.2))
+    for column, (task, cells) in enumerate(results.tasks.items()):
         for axis, (place, gap) in zip(axes[:, column], rows, strict=True):
             axis.axhline(0, color=COLOURS[BASELINE], linestyle=draw.DASHED, linewidth=1.2, label="SGD")
             for rule in RULES:
                 if rule != BASELINE:
                     _against_length(axis, cells, rule, [gap(cell, rule) for cell in cells])
-            axis.set(title=f"{NAMES[task]}, {place}", ylabel=f"Cov_{found.n:g}: SGD minus rule")
+            axis.set(title=f"{NAMES[task]}, {place}", ylabel=f"Cov_{results.n:g}: SGD minus rule")
     draw.legend_below(fig, [axes[0, 0]])
     return fig
 
 
 @mpl.rc_context(draw.STYLE)
-def equal_steps(found: Measurements) -> Figure:
+def equal_steps(results: Measurements) -> Figure:
     """Cov_n, Pass@n and KL after the last step against H."""
     quantities: tuple[tuple[str, Callable[[Curves], np.ndarray]], ...] = (
-        (f"Cov_{found.n:g}", found.cov),
-        (f"Pass@{found.pass_n}", found.passes),
+        (f"Cov_{results.n:g}", results.cov),
+        (f"Pass@{results.pass_n}", results.passes),
         ("KL (nats)", lambda curves: curves.kl),
     )
-    fig, axes = draw.new_figure(len(found.tasks), 3, (12.6, 3.8 * len(found.tasks)))
-    for row, (task, cells) in enumerate(found.tasks.items()):
+    fig, axes = draw.new_figure(len(results.tasks), 3, (12.6, 3.8 * len(results.tasks)))
+    for row, (task, cells) in enumerate(results.tasks.items()):
         for axis, (label, of) in zip(axes[row], quantities, strict=True):
             for rule in RULES:
                 _against_length(axis, cells, rule, [of(cell.curves[rule])[:, -1] for cell in cells])
@@ -144,3 +146,77 @@ def _against_length(
     axis.set(xscale="log", xlabel="response length H (tokens)")
     axis.set_xticks([cell.response for cell in cells], [str(cell.response) for cell in cells])
     axis.minorticks_off()
+
+
+def tables(results: Measurements) -> list[Table]:
+    """(caption, columns, rows) in the report's order."""
+    return [_final(results), _equal_loss(results), _every_n(results)]
+
+
+def _final(results: Measurements) -> Table:
+    rows: list[list[Any]] = []
+    for task, cells in results.tasks.items():
+        for cell in cells:
+            for rule, curves in cell.curves.items():
+                row: list[Any] = [task, cell.response, RULES[rule].title]
+                for own in (curves.kl, results.cov(curves), results.passes(curves)):
+                    each = mean_interval(own[:, -1])
+                    row += [each.estimate, format_interval((each.low, each.high))]
+                rows.append(row)
+    return (
+        "After equal steps: mean over seeds with its 95 % interval.",
+        ["task", "H", "rule", "KL (nats)", "", f"Cov_{results.n:g}", "", f"Pass@{results.pass_n}", ""],
+        rows,
+    )
+
+
+def _equal_loss(results: Measurements) -> Table:
+    rows: list[list[Any]] = []
+    for task, cells in results.tasks.items():
+        for cell in cells:
+            for rule in RULES:
+                row: list[Any] = [task, cell.response, RULES[rule].title]
+                for of in (results.cov, results.passes):
+                    each = mean_interval(cell.at_levels(rule, of).mean(axis=1))
+                    gap = mean_interval(cell.gap(rule, of))
+                    row += [each.estimate, gap.estimate, format_interval((gap.low, gap.high))]
+                rows.append([*row, _span(cell)])
+    return (
+        "At equal cross-entropy: means over the levels of KL, and SGD's minus the rule's, paired by seed, "
+        "with its 95 % interval. Lower Cov and higher Pass are better.",
+        [
+            *(
+                "task",
+                "H",
+                "rule",
+                f"Cov_{results.n:g}",
+                "SGD - rule",
+                "",
+                f"Pass@{results.pass_n}",
+                "SGD - rule",
+                "",
+            ),
+            "levels of KL (nats)",
+        ],
+        rows,
+    )
+
+
+def _every_n(results: Measurements) -> Table:
+    """The gap at equal cross-entropy at every N, because the N that is judged is a choice."""
+    ns = sorted(next(iter(results.tasks.values()))[0].curves["sgd"].cov)
+    rows: list[list[Any]] = []
+    for task, cells in results.tasks.items():
+        for cell in cells:
+            for rule in RULES:
+                gaps = [float(np.mean(cell.gap(rule, lambda curves, n=n: curves.cov[n]))) for n in ns]  # type: ignore[misc]
+                rows.append([task, cell.response, RULES[rule].title, *gaps])
+    return (
+        "At equal cross-entropy, Cov_N of SGD minus that of the rule at every N, mean over seeds and levels.",
+        ["task", "H", "rule", *(f"N = {n:g}" for n in ns)],
+        rows,
+    )
+
+
+def _span(cell: Compared) -> str:
+    return f"{cell.levels[0]:.3g} to {cell.levels[-1]:.3g}"

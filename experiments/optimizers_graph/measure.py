@@ -1,4 +1,4 @@
-"""What the runs of `optimizers_graph` show: rules at equal cross-entropy and at equal steps, paired by seed.
+"""Coverage and Pass@N of update rules at equal cross-entropy and at equal steps, paired by seed.
 
 All runs of a task and length measure on one held-out set, and seed s starts from the same parameters and sees
 the same training examples under every rule; so what differs between rules is compared within each seed.
@@ -8,18 +8,32 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from covlab.launch.build import Setup
-from experiments.optimizers_graph.rules import BASELINE, NORMALISED, RULES
+from covlab.claims.claim import Study
+from covlab.claims.settings import Flag, Real, Whole
+from covlab.launch.build import PHASE_KEYS, Setup
+from experiments.optimizers_graph.rules import (
+    BASELINE,
+    NORMALISED,
+    RULES,
+    RuleSettings,
+    learning_rates,
+    rule_settings,
+    some_rules,
+)
 from metrics import Interval, line_fit, mean_interval, pass_at_n_unbiased
 from metrics.coverage import name_of_n
+from tasks import check_seeds
+from tasks.checks import wholes
 from tracking import load_run
 
+LENGTH_FIELDS = {"graph": "depth", "dyck": "length"}
+"""By the task's name: the field that makes its responses longer."""
+_RUN_KEYS = ("model", *(key for key in PHASE_KEYS if key not in ("task", "optimizer")))
 DEEPEST = 4.0
 """The highest level of KL at which rules are compared over the lowest: what comes before is common to all
 rules, as they begin at the same parameters."""
@@ -36,6 +50,81 @@ class Cell(NamedTuple):
     def name(self) -> str:
         """Also of the directory."""
         return f"{self.task}-{self.length}"
+
+
+class TaskSettings(NamedTuple):
+    """A task, its lengths, and overrides of its runs but for task and optimizer."""
+
+    task: Mapping[str, Any]
+    lengths: tuple[int, ...]
+    changes: Mapping[str, Any]
+
+
+def task_settings(field: str, value: Any) -> TaskSettings:
+    """A task's settings.
+
+    Raises:
+        ValueError: a key that is not there, or fewer than three lengths.
+    """
+    keys = TaskSettings._fields
+    if not isinstance(value, dict):
+        raise ValueError(f"{field}: {value!r} is not a mapping; valid keys are {', '.join(keys)}")
+    for key in value:
+        if key not in keys:
+            raise ValueError(f"{field}.{key}: no such field; valid are {', '.join(keys)}")
+    changes = value.get("changes") or {}
+    for key in changes:
+        if key not in _RUN_KEYS:
+            raise ValueError(f"{field}.changes.{key}: no such field; valid are {', '.join(_RUN_KEYS)}")
+    return TaskSettings(
+        value.get("task") or {}, wholes(f"{field}.lengths", value.get("lengths"), 1, 3), changes
+    )
+
+
+def unchecked(field: str, value: Any) -> Any:
+    """A value that is checked together with others, or where a run is built."""
+    return value
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """The claim's own settings; those of its runs are of experiments.train."""
+
+    graph: Annotated[TaskSettings, task_settings]
+    dyck: Annotated[TaskSettings, task_settings]
+    rules: Annotated[Mapping[str, RuleSettings], rule_settings]
+    # Arguments of all rules.
+    shared: Annotated[Mapping[str, Any], unchecked]
+    # True: choose the learning rates by validation loss on the tuning seeds, and judge nothing.
+    tune: Annotated[bool, Flag()]
+    # The rules whose learning rates are chosen; null: all.
+    tuned_rules: Annotated[tuple[str, ...], some_rules]
+    tuning_seed: Annotated[int, unchecked]
+    tuning_seeds: Annotated[int, unchecked]
+    # Levels of cross-entropy at which rules are compared.
+    levels: Annotated[int, Whole(1)]
+    # Of the Cov_N that is judged.
+    n: Annotated[float, Real(least=1)]
+    # Of the Pass@N that is reported.
+    pass_n: Annotated[int, Whole(1)]
+    learning_rates: Annotated[Mapping[str, Mapping[str, Any]], learning_rates]
+
+    def __post_init__(self) -> None:
+        """Refuse bad tuning seeds."""
+        check_seeds(self.tuning_seed, self.tuning_seeds, fields=("tuning_seed", "tuning_seeds"))
+
+    def of(self, cell: Cell) -> TaskSettings:
+        """The settings of a cell's task."""
+        own: TaskSettings = getattr(self, cell.task)
+        return own
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        """The tasks at all their lengths."""
+        both = {"graph": self.graph, "dyck": self.dyck}
+        return tuple(
+            Cell(name, length, LENGTH_FIELDS[name]) for name, own in both.items() for length in own.lengths
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,6 +198,7 @@ class Measurements:
         left_out: one text for each seed that did not, in which run.
         tasks: task -> its lengths, shortest first.
         bound_excess: the largest violation of the coverage bound by KL at any evaluation.
+        rates: learning rates by task and length, then by rule.
     """
 
     n: float
@@ -117,6 +207,7 @@ class Measurements:
     left_out: tuple[str, ...]
     tasks: dict[str, tuple[Compared, ...]]
     bound_excess: float
+    rates: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
 
     def cov(self, curves: Curves) -> Float[np.ndarray, "seeds evaluations"]:
         """Cov_n."""
@@ -180,26 +271,25 @@ def normalised_gap(
     return np.array([np.mean([gap(cell, rule) for rule in rules], axis=0) for cell in cells]).T
 
 
-def measure(
-    runs: Mapping[Cell, Mapping[str, tuple[Path, Setup]]], n: float, pass_n: int, levels: int
-) -> Measurements:
-    """Read the runs, cell -> rule -> (directory, setup). Seeds that diverged in one run are left out of all.
+def measure(settings: Settings, study: Study) -> Measurements:
+    """Read the runs. Seeds that diverged in one run are left out of all.
 
     Raises:
         ValueError: fewer than two seeds finished every run, or rules without a common cross-entropy.
     """
-    frames = {(cell, rule): load_run(path) for cell, own in runs.items() for rule, (path, _) in own.items()}
+    runs = {cell: {rule: study.runs[f"{cell.name}/{rule}"] for rule in RULES} for cell in settings.cells}
+    frames = {(cell, rule): load_run(run.path) for cell, own in runs.items() for rule, run in own.items()}
     finished = {
         key: set(frame[frame["step"] == frame["step"].max()]["seed"].tolist())
         for key, frame in frames.items()
     }
-    every = next(iter(next(iter(runs.values())).values()))[1].seeds
-    seeds = tuple(seed for seed in every if all(seed in found for found in finished.values()))
+    every = next(iter(study.runs.values())).setup.seeds
+    seeds = tuple(seed for seed in every if all(seed in those for those in finished.values()))
     left_out = tuple(
         f"seed {seed} ({cell.name}, {RULES[rule].title})"
-        for (cell, rule), found in finished.items()
+        for (cell, rule), those in finished.items()
         for seed in every
-        if seed not in found
+        if seed not in those
     )
     if len(seeds) < 2:
         raise ValueError(
@@ -208,28 +298,29 @@ def measure(
         )
     tasks: dict[str, list[Compared]] = {}
     for cell, own in runs.items():
-        curves = {rule: curves_of(frames[cell, rule], setup, seeds) for rule, (_, setup) in own.items()}
-        frame, setup = frames[cell, BASELINE], own[BASELINE][1]
+        curves = {rule: curves_of(frames[cell, rule], run.setup, seeds) for rule, run in own.items()}
+        frame, task = frames[cell, BASELINE], own[BASELINE].setup.phases[-1].task
         evaluated = frame[frame["eval/kl"].notna()].iloc[0]
         try:
-            common = common_levels([each.kl for each in curves.values()], levels)
+            common = common_levels([each.kl for each in curves.values()], settings.levels)
         except ValueError as error:
             raise ValueError(f"{cell.name}: {error}") from None
         tasks.setdefault(cell.task, []).append(
             Compared(
-                response=setup.phases[-1].task.response_length,
+                response=task.response_length,
                 entropy=float(evaluated["eval/ce"] - evaluated["eval/kl"]),
                 curves=curves,
                 levels=common,
             )
         )
     return Measurements(
-        n=n,
-        pass_n=pass_n,
+        n=settings.n,
+        pass_n=settings.pass_n,
         seeds=seeds,
         left_out=left_out,
         tasks={task: tuple(sorted(cells, key=lambda each: each.response)) for task, cells in tasks.items()},
         bound_excess=max(float(frame["eval/bound_excess"].max()) for frame in frames.values()),
+        rates=settings.learning_rates,
     )
 
 

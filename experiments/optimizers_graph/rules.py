@@ -1,17 +1,14 @@
-"""The six rules that `optimizers_graph` compares, and one transformation that is any of them.
+"""The six rules that `optimizers_graph` compares, and the checks of their settings.
 
 A rule's name is also its name in the configuration (`rules.<name>`), in directories and in figures.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
-import optax
-from jaxtyping import Array, Float, Int
+from tasks.checks import real
 
 
 class Rule(NamedTuple):
@@ -40,36 +37,59 @@ RULES: Mapping[str, Rule] = {
 NORMALISED = tuple(name for name, rule in RULES.items() if rule.normalised)
 
 
-class ChosenState(NamedTuple):
-    """State of `any_of`: every rule's own state, which rule is taken, and what its updates are multiplied
-    by."""
+class RuleSettings(NamedTuple):
+    """Learning rates that are tried, and the arguments of the rule's function but for those of all rules."""
 
-    states: tuple[Any, ...]
-    rule: Int[Array, ""]
-    rate: Float[Array, ""]
+    grid: tuple[float, ...]
+    options: Mapping[str, Any]
 
 
-def any_of(rules: Sequence[optax.GradientTransformation]) -> optax.GradientTransformation:
-    """The rule that the state names, its updates times the state's rate; both are data, so that one compiled
-    program trains with any rule at any rate.
+def rule_settings(field: str, value: Any) -> dict[str, RuleSettings]:
+    """The settings of all rules.
 
-    A rule's updates must be proportional to its learning rate, and it must be made with learning rate 1.
+    Raises:
+        ValueError: other rules, or a grid of fewer than two positive learning rates.
     """
+    if not isinstance(value, dict) or set(value) != set(RULES):
+        given = ", ".join(value) if isinstance(value, dict) else value
+        raise ValueError(f"{field}: {given}; valid: exactly {', '.join(RULES)}")
+    for name, own in value.items():
+        grid = own.get("grid") if isinstance(own, dict) else None
+        if not isinstance(grid, list) or len(grid) < 2:
+            raise ValueError(f"{field}.{name}.grid: {grid}; valid: at least 2 positive learning rates")
+        for each in grid:
+            real(f"{field}.{name}.grid", each, above=0)
+    return {
+        name: RuleSettings(tuple(map(float, own["grid"])), own.get("options") or {})
+        for name, own in value.items()
+    }
 
-    def init(params: Any) -> ChosenState:
-        return ChosenState(tuple(rule.init(params) for rule in rules), jnp.zeros((), jnp.int32), jnp.ones(()))
 
-    def branch(index: int) -> Any:
-        def update(gradient: Any, states: tuple[Any, ...], params: Any) -> tuple[Any, tuple[Any, ...]]:
-            updates, own = rules[index].update(gradient, states[index], params)
-            return updates, (*states[:index], own, *states[index + 1 :])
+def some_rules(field: str, value: Any) -> tuple[str, ...]:
+    """Names of rules; null for all.
 
-        return update
+    Raises:
+        ValueError: anything else.
+    """
+    if value is None:
+        return tuple(RULES)
+    if not isinstance(value, list) or not value or set(value) - set(RULES):
+        raise ValueError(f"{field}: {value}; valid: null or some of {', '.join(RULES)}")
+    return tuple(value)
 
-    def update(gradient: Any, state: ChosenState, params: Any = None) -> tuple[Any, ChosenState]:
-        branches = [branch(index) for index in range(len(rules))]
-        updates, states = jax.lax.switch(state.rule, branches, gradient, state.states, params)
-        scaled = jax.tree.map(lambda leaf: leaf * state.rate.astype(leaf.dtype), updates)
-        return scaled, state._replace(states=states)
 
-    return optax.GradientTransformation(init, update)
+def learning_rates(field: str, value: Any) -> dict[str, dict[str, Any]]:
+    """Learning rates by task and length, then by rule, as far as they are given; null for none.
+
+    Raises:
+        ValueError: a learning rate that is not a positive number.
+    """
+    if not isinstance(value, dict | None):
+        raise ValueError(f"{field}: {value!r} is neither null nor a mapping from tasks and lengths to rates")
+    for name, rates in (value or {}).items():
+        if not isinstance(rates, dict | None):
+            raise ValueError(f"{field}.{name}: {rates!r} is neither null nor a mapping from rules to rates")
+        for rule, rate in (rates or {}).items():
+            if rate is not None:
+                real(f"{field}.{name}.{rule}", rate, above=0)
+    return {name: rates or {} for name, rates in (value or {}).items()}

@@ -1,6 +1,9 @@
-"""Run of `python -m experiments.pessimism`."""
+"""python -m experiments.pessimism"""
 
-from experiments.pessimism import main
+from covlab.claims.claim import command
+from experiments.pessimism import CLAIM
+
+main = command(CLAIM)
 
 if __name__ == "__main__":
     main()

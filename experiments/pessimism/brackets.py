@@ -6,20 +6,42 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from covlab.claims.settings import Whole
 from covlab.launch.base_model import fitted, of_seed, seed_rows
 from covlab.launch.trained import TrainedRun
 from decoding import base_responses
-from experiments.pessimism.finite_sets import Settings, true_rewards
+from experiments.pessimism.finite_sets import TabularSettings, from_one, true_rewards
 from metrics.evaluators import make_held_out
 from models import Model, Params
 from tasks import Example, Task, numpy_stream, stream
+
+
+@dataclasses.dataclass(frozen=True)
+class PoolSettings:
+    """What is measured on bracket strings.
+
+    Attributes:
+        ns: numbers of responses N, the first of them 1.
+        responses: drawn for each prompt, judged by each network.
+        prompts: number of prompts.
+        law_draws: samples that the law of pessimism is averaged over.
+    """
+
+    ns: Annotated[tuple[int, ...], from_one]
+    responses: Annotated[int, Whole(2)]
+    prompts: Annotated[int, Whole(1)]
+    law_draws: Annotated[int, Whole(2)]
+
+    def __post_init__(self) -> None:
+        if self.ns[-1] > self.responses:
+            raise ValueError(f"pools.ns: {self.ns[-1]} is more than pools.responses = {self.responses}")
 
 
 class Pool(NamedTuple):
@@ -83,32 +105,33 @@ class Arm:
 def measure_arm(
     run: TrainedRun,
     seeds: Sequence[int],
-    chosen: Settings,
-    evaluation_seed: int,
+    settings: PoolSettings,
+    tabular: TabularSettings,
     report: Callable[[], None],
 ) -> Arm:
-    """Pools of responses judged by every seed's network, and the rules on them.
+    """Pools of responses judged by every seed's network, and the rules on them, with the multiples of beta of
+    the finite sets.
 
     A pool stands for its prompt's law: the base model is uniform on it. beta of theory is eps/sqrt(C) with
     eps and C of all the prompts together, of this seed's pools: known here because the verifier judged them.
     """
     phase, step = run.checkpoints(["last"])[-1]
     task, own = run.setup.phases[-1].task, run.setup.phases[-1]
-    params = run.parameters(phase, step)
+    params, evaluation_seed = run.parameters(phase, step), run.setup.evaluation[-1].seed
     curves: list[dict[str, np.ndarray]] = []
     coverages, errors, constants = [], [], []
-    reference = np.full(chosen.pool, 1 / chosen.pool)
+    reference = np.full(settings.responses, 1 / settings.responses)
     for seed, row in zip(seeds, seed_rows(run, seeds), strict=True):
         network = fitted(run.setup.model, task, "reward network")
         pool = draw_pool(
-            task, network, of_seed(params, row), chosen.prompts, chosen.pool, evaluation_seed, seed
+            task, network, of_seed(params, row), settings.prompts, settings.responses, evaluation_seed, seed
         )
         mean = float(pool.reward.mean())
         error = float(np.sqrt(np.mean((pool.estimate - pool.reward) ** 2)))
-        betas = {each: each * error * math.sqrt(mean) for each in chosen.multiples}
-        rng = numpy_stream(chosen.seed, "pessimism", "pools", seed)
+        betas = {each: each * error * math.sqrt(mean) for each in tabular.multiples}
+        rng = numpy_stream(tabular.seed, "pessimism", "pools", seed)
         rows = [
-            true_rewards(estimate, reward, reference, chosen.pool_ns, betas, 1.0, chosen.pool_law_draws, rng)
+            true_rewards(estimate, reward, reference, settings.ns, betas, 1.0, settings.law_draws, rng)
             for estimate, reward in zip(pool.estimate, pool.reward, strict=True)
         ]
         curves.append({name: np.mean([each[name] for each in rows], axis=0) for name in rows[0]})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import matplotlib as mpl
@@ -11,10 +10,9 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from covlab.claims.direct_claim import Drawing
 from covlab.report import plotting as draw
 from covlab.report.page import Tables, format_interval
-from experiments.pessimism.brackets import Arm
+from covlab.report.plotting import Drawing
 from experiments.pessimism.finite_sets import (
     BEST,
     OWN_SAMPLE,
@@ -23,31 +21,32 @@ from experiments.pessimism.finite_sets import (
     Tabular,
     multiple_name,
 )
+from experiments.pessimism.measure import Measurements
 from metrics import mean_interval
 
 
-def drawings(tabular: Tabular, arms: Mapping[str, Arm]) -> list[Drawing]:
+def drawings(results: Measurements) -> list[Drawing]:
     """The report's figures."""
-    many = f"{tabular.settings.instances} instances"
+    many = f"{results.tabular.settings.instances} instances"
     return [
         Drawing(
             "finite_sets",
             "Finite sets: true reward against N, by coverage C (columns) and error eps (rows); means over "
             f"{many} with 95 % intervals. The best is 1; beta is in units of eps/sqrt(C).",
-            _finite_sets(tabular),
+            _finite_sets(results.tabular),
         ),
         Drawing(
             "coverage",
             "Finite sets: regret against eps sqrt(C), each point a pair of eps and C, means with 95 % "
             "intervals. Pessimism at the largest N; Best-of-N there and at its best N, which is known in "
             "hindsight only. Dotted: the promise 2 eps sqrt(C).",
-            _coverage(tabular),
+            _coverage(results.tabular),
         ),
         Drawing(
             "brackets",
             "Bracket strings, reward networks trained on few labels: share of balanced responses against N, "
             "means over seeds with 95 % intervals, Best-of-N also seed by seed (thin).",
-            _brackets(tabular, arms),
+            _brackets(results),
         ),
     ]
 
@@ -74,16 +73,16 @@ def _line(
 
 
 @mpl.rc_context(draw.STYLE)
-def _finite_sets(found: Tabular) -> Figure:
-    chosen = found.settings
-    styles = _styles(chosen.multiples)
-    rows, columns = len(chosen.errors), len(chosen.coverages)
+def _finite_sets(tabular: Tabular) -> Figure:
+    settings = tabular.settings
+    styles = _styles(settings.multiples)
+    rows, columns = len(settings.errors), len(settings.coverages)
     size = (1.0 + 4.1 * columns, 0.9 + 2.8 * rows)
     fig, axes = draw.new_figure(rows, columns, size, sharex=True, sharey=True)
-    for error, row in zip(chosen.errors, axes, strict=True):
-        for coverage, axis in zip(chosen.coverages, row, strict=True):
+    for error, row in zip(settings.errors, axes, strict=True):
+        for coverage, axis in zip(settings.coverages, row, strict=True):
             for name, style in styles.items():
-                _line(axis, chosen.ns, found.reward[error, coverage][name], name, style)
+                _line(axis, settings.ns, tabular.reward[error, coverage][name], name, style)
             axis.set(title=f"eps = {error:g}, C = {coverage:g}", xscale="log")
             axis.set_ylim(0, 1.03)
         row[0].set_ylabel("true reward")
@@ -94,7 +93,7 @@ def _finite_sets(found: Tabular) -> Figure:
 
 
 @mpl.rc_context(draw.STYLE)
-def _coverage(found: Tabular) -> Figure:
+def _coverage(tabular: Tabular) -> Figure:
     fig, axes = draw.new_figure(1, 1, (7.4, 5.2))
     axis = axes[0][0]
     kinds = (
@@ -104,7 +103,7 @@ def _coverage(found: Tabular) -> Figure:
     )
     for rule, label, colour, marker, hindsight in kinds:
         points = []
-        for (error, coverage), rules in found.reward.items():
+        for (error, coverage), rules in tabular.reward.items():
             curves = rules[rule]
             place = int(np.argmax(curves.mean(axis=0))) if hindsight else -1
             regret = mean_interval(1 - curves[:, place])
@@ -120,13 +119,13 @@ def _coverage(found: Tabular) -> Figure:
 
 
 @mpl.rc_context(draw.STYLE)
-def _brackets(tabular: Tabular, arms: Mapping[str, Arm]) -> Figure:
-    chosen = tabular.settings
+def _brackets(results: Measurements) -> Figure:
+    ns, arms = results.settings.pools.ns, results.arms
     fig, axes = draw.new_figure(1, len(arms), (1.0 + 5.4 * len(arms), 4.9))
     for axis, (name, arm) in zip(axes[0], arms.items(), strict=True):
-        axis.plot(chosen.pool_ns, arm.reward[BEST].T, color=draw.RED, linewidth=0.5, alpha=0.5)
-        for rule, style in _styles(chosen.multiples).items():
-            _line(axis, chosen.pool_ns, arm.reward[rule], rule, style)
+        axis.plot(ns, arm.reward[BEST].T, color=draw.RED, linewidth=0.5, alpha=0.5)
+        for rule, style in _styles(results.settings.tabular.multiples).items():
+            _line(axis, ns, arm.reward[rule], rule, style)
         axis.set(
             title=f"{name}: C = {arm.coverage.mean():.3g}, eps = {arm.error.mean():.2g}",
             xscale="log",
@@ -138,22 +137,23 @@ def _brackets(tabular: Tabular, arms: Mapping[str, Arm]) -> Figure:
     return fig
 
 
-def tables(tabular: Tabular, arms: Mapping[str, Arm]) -> Tables:
+def tables(results: Measurements) -> Tables:
     """The report's tables."""
-    chosen = tabular.settings
+    tabular, pools = results.tabular, results.settings.pools
+    settings = tabular.settings
     finite = [
         [
             error,
             coverage,
             rule,
-            *(_interval(column) for column in curves.T[_shown(chosen.ns)]),
+            *(_interval(column) for column in curves.T[_shown(settings.ns)]),
         ]
         for (error, coverage), rules in tabular.reward.items()
         for rule, curves in rules.items()
     ]
     strings = [
-        [name, rule, *(_interval(column) for column in curves.T[_shown(chosen.pool_ns)])]
-        for name, arm in arms.items()
+        [name, rule, *(_interval(column) for column in curves.T[_shown(pools.ns)])]
+        for name, arm in results.arms.items()
         for rule, curves in arm.reward.items()
     ]
     limits = [
@@ -165,9 +165,9 @@ def tables(tabular: Tabular, arms: Mapping[str, Arm]) -> Tables:
         ]
         for cell in tabular.reward
         for error, coverage in [cell]
-        for place, multiple in enumerate(chosen.multiples)
+        for place, multiple in enumerate(settings.multiples)
     ]
-    heads = [[f"N = {ns[place]}" for place in _shown(ns)] for ns in (chosen.ns, chosen.pool_ns)]
+    heads = [[f"N = {ns[place]}" for place in _shown(ns)] for ns in (settings.ns, pools.ns)]
     return [
         ("Finite sets: true reward, means over the instances.", ["eps", "C", "rule", *heads[0]], finite),
         (

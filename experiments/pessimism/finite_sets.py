@@ -1,20 +1,27 @@
-"""Best-of-N and pessimism at every N: settings of experiments.pessimism, and the rules on finite sets."""
+"""Best-of-N and pessimism at every N on finite sets, overrated where the reference seldom goes."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
-from omegaconf import DictConfig
 
-from experiments.pessimism.instances import CEILING, Instance, random_instance
+from covlab.claims.settings import Reals, Seed, Whole
 from metrics import best_of_n_law, pessimism, pessimism_laws, regret_bound
-from tasks import check_seed, numpy_stream
-from tasks.checks import reals, whole, wholes
+from tasks import numpy_stream
+from tasks.checks import wholes
 
+GOOD, OVERRATED = 24, 24
+"""Responses of reward 1, and overrated ones."""
+TOP = (1.05, 1.45)
+"""What overrated responses are thought to earn; everything else at most 1 + `SPREAD`."""
+SPREAD = 0.02
+CEILING = 1.5
+"""R_max, a bound on every estimate."""
 BEST, SAMPLE_MAXIMUM, OWN_SAMPLE = "Best-of-N", "pessimism, R_max of the sample", "pessimism, own sample"
 THEORY = "pessimism"
 """beta = eps/sqrt(C), R_max a bound on the estimates: the rule that is judged."""
@@ -25,8 +32,16 @@ def multiple_name(multiple: float) -> str:
     return THEORY if multiple == 1 else f"{THEORY}, beta x {multiple:g}"
 
 
+def from_one(field: str, value: Any) -> tuple[int, ...]:
+    """At least two different integers, the first of them 1."""
+    ns = wholes(field, value, 1, at_least=2)
+    if ns[0] != 1:
+        raise ValueError(f"{field}: begins with {ns[0]}; valid: 1, the reference itself")
+    return ns
+
+
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class TabularSettings:
     """What is measured on finite sets.
 
     Attributes:
@@ -36,57 +51,71 @@ class Settings:
         ns: numbers of responses N, the first of them 1.
         multiples: of beta, in units of eps/sqrt(C).
         law_draws: samples that the law of pessimism is averaged over.
-        pool_ns, pool, prompts, pool_law_draws: of the bracket strings: N, responses of a prompt, prompts,
-            samples for the law.
     """
 
-    seed: int
-    instances: int
-    coverages: tuple[float, ...]
-    errors: tuple[float, ...]
-    ns: tuple[int, ...]
-    multiples: tuple[float, ...]
-    law_draws: int
-    pool_ns: tuple[int, ...]
-    pool: int
-    prompts: int
-    pool_law_draws: int
+    seed: Annotated[int, Seed()]
+    instances: Annotated[int, Whole(2)]
+    coverages: Annotated[tuple[float, ...], Reals(1, 1e4, at_least=2)]
+    errors: Annotated[tuple[float, ...], Reals(0.01, 0.5)]
+    ns: Annotated[tuple[int, ...], from_one]
+    multiples: Annotated[tuple[float, ...], Reals(0, 1e6)]
+    law_draws: Annotated[int, Whole(2)]
+
+    def __post_init__(self) -> None:
+        if 1.0 not in self.multiples:
+            raise ValueError(f"tabular.multiples: {list(self.multiples)}; valid: with 1, the beta of theory")
+        most = 1 - max(self.errors) ** 2 / 0.85**2
+        if 1 / min(self.coverages) >= most:
+            raise ValueError(f"tabular.coverages: {min(self.coverages):g} is too small for the largest error")
 
 
-def settings(config: DictConfig) -> Settings:
-    """Check the claim's own part of the configuration.
+class Instance(NamedTuple):
+    """One prompt: pi_ref, the true reward r in [0, 1] and its estimate r^ in [0, 1.5], response by response.
+
+    Attributes:
+        coverage: C = E_pi*[pi*/pi_ref] of pi*, pi_ref restricted to the responses of reward 1.
+    """
+
+    reference: Float[np.ndarray, " responses"]
+    reward: Float[np.ndarray, " responses"]
+    estimate: Float[np.ndarray, " responses"]
+    coverage: float
+
+    @property
+    def error(self) -> float:
+        """eps, the root of E_ref[(r^ - r)^2]."""
+        return float(np.sqrt(self.reference @ (self.estimate - self.reward) ** 2))
+
+    def regret(self, law: Float[np.ndarray, "*laws responses"]) -> Float[np.ndarray, "*laws"]:
+        """J(pi*) - J(pi), J the expected true reward; J(pi*) = 1."""
+        return 1.0 - law @ self.reward
+
+
+def random_instance(rng: np.random.Generator, coverage: float, error: float, ordinary: int = 200) -> Instance:
+    """`GOOD` responses of reward 1 with mass 1/C in all, `OVERRATED` ones with as much mass as makes
+    eps = `error` about right, and `ordinary` ones with the rest, of rewards uniform on [0, 0.6].
+
+    Overrated responses earn uniform on [0, 0.2] and are thought to earn uniform on `TOP`; elsewhere the
+    estimate is off by uniform on +-`SPREAD`. Within its kind a response's mass is drawn from a flat Dirichlet
+    distribution. The overrated ones' mass is error^2 over their mean squared error, less what the spread
+    contributes, and nothing where that is all.
 
     Raises:
-        ValueError: one line, with the field, its value and what would be valid.
+        ValueError: an error that leaves no mass for ordinary responses.
     """
-    for field in ("tabular", "pools"):
-        if not isinstance(config[field], DictConfig):
-            raise ValueError(f"{field}: {config[field]!r} is not a mapping")
-    tabular, pools = config.tabular, config.pools
-    found = Settings(
-        seed=check_seed("tabular.seed", tabular.seed),
-        instances=whole("tabular.instances", tabular.instances, 2),
-        coverages=reals("tabular.coverages", tabular.coverages, 1, 1e4, at_least=2),
-        errors=reals("tabular.errors", tabular.errors, 0.01, 0.5),
-        ns=wholes("tabular.ns", tabular.ns, 1, at_least=2),
-        multiples=reals("tabular.multiples", tabular.multiples, 0, 1e6),
-        law_draws=whole("tabular.law_draws", tabular.law_draws, 2),
-        pool_ns=wholes("pools.ns", pools.ns, 1, at_least=2),
-        pool=whole("pools.responses", pools.responses, 2),
-        prompts=whole("pools.prompts", pools.prompts, 1),
-        pool_law_draws=whole("pools.law_draws", pools.law_draws, 2),
+    low, high = rng.uniform(0, 0.2, OVERRATED), rng.uniform(*TOP, OVERRATED)
+    part = rng.dirichlet(np.ones(OVERRATED))
+    wrong = max(error**2 - SPREAD**2 / 3, 0.0) / float(part @ (high - low) ** 2)
+    rest = 1 - 1 / coverage - wrong
+    if rest <= 0:
+        raise ValueError(f"error: {error:g} leaves no ordinary responses at coverage {coverage:g}")
+    reward = np.concatenate([np.ones(GOOD), low, rng.uniform(0, 0.6, ordinary)])
+    estimate = reward + rng.uniform(-SPREAD, SPREAD, reward.size)
+    estimate[GOOD : GOOD + OVERRATED] = high
+    reference = np.concatenate(
+        [rng.dirichlet(np.ones(GOOD)) / coverage, part * wrong, rng.dirichlet(np.ones(ordinary)) * rest]
     )
-    for field, ns in (("tabular.ns", found.ns), ("pools.ns", found.pool_ns)):
-        if ns[0] != 1:
-            raise ValueError(f"{field}: begins with {ns[0]}; valid: 1, the reference itself")
-    if found.pool_ns[-1] > found.pool:
-        raise ValueError(f"pools.ns: {found.pool_ns[-1]} is more than pools.responses = {found.pool}")
-    if 1.0 not in found.multiples:
-        raise ValueError(f"tabular.multiples: {list(found.multiples)}; valid: with 1, the beta of theory")
-    most = 1 - max(found.errors) ** 2 / 0.85**2
-    if 1 / min(found.coverages) >= most:
-        raise ValueError(f"tabular.coverages: {min(found.coverages):g} is too small for the largest error")
-    return found
+    return Instance(reference, reward, np.clip(estimate, 0, CEILING), coverage)
 
 
 def true_rewards(
@@ -127,26 +156,26 @@ class Tabular:
     """Finite sets: by (eps, C) and rule, true rewards (instances, N); of the limit N -> infinity of
     pessimism, by (eps, C): regret and its bound, (instances, multiples); eps as it came out."""
 
-    settings: Settings
+    settings: TabularSettings
     reward: dict[tuple[float, float], dict[str, Float[np.ndarray, "instances n"]]]
     limit: dict[tuple[float, float], Float[np.ndarray, "instances multiples"]]
     bound: dict[tuple[float, float], Float[np.ndarray, "instances multiples"]]
     error: dict[tuple[float, float], Float[np.ndarray, " instances"]]
 
 
-def measure_tabular(chosen: Settings, report: Callable[[int, int], None]) -> Tabular:
+def measure_tabular(settings: TabularSettings, report: Callable[[int, int], None]) -> Tabular:
     """All instances; `report` is told how many of how many are done."""
-    cells = [(error, coverage) for error in chosen.errors for coverage in chosen.coverages]
-    found = Tabular(chosen, {}, {}, {}, {})
+    cells = [(error, coverage) for error in settings.errors for coverage in settings.coverages]
+    found = Tabular(settings, {}, {}, {}, {})
     for place, (error, coverage) in enumerate(cells):
-        rng = numpy_stream(chosen.seed, "pessimism", "tabular", place)
+        rng = numpy_stream(settings.seed, "pessimism", "tabular", place)
         rewards: list[dict[str, np.ndarray]] = []
         limits, bounds, errors = [], [], []
-        for number in range(chosen.instances):
-            report(place * chosen.instances + number, len(cells) * chosen.instances)
+        for number in range(settings.instances):
+            report(place * settings.instances + number, len(cells) * settings.instances)
             instance = random_instance(rng, coverage, error)
-            betas = {each: each * instance.error / math.sqrt(coverage) for each in chosen.multiples}
-            rewards.append(_of_instance(instance, chosen, betas, rng))
+            betas = {each: each * instance.error / math.sqrt(coverage) for each in settings.multiples}
+            rewards.append(_of_instance(instance, settings, betas, rng))
             limits.append([_limit(instance, beta) for beta in betas.values()])
             bounds.append([regret_bound(instance.error, coverage, beta) for beta in betas.values()])
             errors.append(instance.error)
@@ -154,21 +183,21 @@ def measure_tabular(chosen: Settings, report: Callable[[int, int], None]) -> Tab
         found.reward[cell] = {name: np.stack([each[name] for each in rewards]) for name in rewards[0]}
         found.limit[cell], found.bound[cell] = np.array(limits), np.array(bounds)
         found.error[cell] = np.array(errors)
-    report(len(cells) * chosen.instances, len(cells) * chosen.instances)
+    report(len(cells) * settings.instances, len(cells) * settings.instances)
     return found
 
 
 def _of_instance(
-    instance: Instance, chosen: Settings, betas: dict[float, float], rng: np.random.Generator
+    instance: Instance, settings: TabularSettings, betas: dict[float, float], rng: np.random.Generator
 ) -> dict[str, Float[np.ndarray, " n"]]:
     return true_rewards(
         instance.estimate,
         instance.reward,
         instance.reference,
-        chosen.ns,
+        settings.ns,
         betas,
         CEILING,
-        chosen.law_draws,
+        settings.law_draws,
         rng,
     )
 

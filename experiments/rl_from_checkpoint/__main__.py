@@ -1,6 +1,9 @@
-"""Run of `python -m experiments.rl_from_checkpoint`."""
+"""python -m experiments.rl_from_checkpoint"""
 
-from experiments.rl_from_checkpoint import main
+from covlab.claims.claim import command
+from experiments.rl_from_checkpoint import CLAIM
+
+main = command(CLAIM)
 
 if __name__ == "__main__":
     main()

@@ -1,30 +1,75 @@
-"""Where to start reinforcement learning from: predictors of its outcome, and their competition."""
+"""Predictors of what reinforcement learning from a checkpoint reaches, and the rewards reached."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import cast
+from collections.abc import Mapping
+from typing import Annotated, Any, cast
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from covlab.claims.arms import check_rl_settings
+from covlab.claims.claim import Study, require_seeds
 from covlab.claims.matrices import run_matrices
-from covlab.report.verdict import Check, check_interval
-from metrics import (
-    Interval,
-    TieBreak,
-    mean_interval,
-    name_of_n,
-    paired_difference_interval,
-    simple_tournament,
-)
+from covlab.claims.settings import OneOf, Real, Section, Wholes, check_mapping
+from metrics import TIE_BREAKS, Interval, TieBreak, name_of_n, simple_tournament
 from metrics.rank_correlation import rank_correlation_intervals
 from tasks import numpy_stream
 
+BASE, PHASE = "base", "finetune"
+"""The run that reinforcement learning starts from, and the phase whose checkpoints are the starts."""
 CROSS_ENTROPY, COVERAGE, TOURNAMENT = "cross-entropy", "coverage", "tournament"
 PASS_NS = (1, 8)
+
+
+def prompts(field: str, value: Any) -> dict[str, dict[str, Any] | None]:
+    """Kinds of prompts by name, at least one: fields of the task that differ from the base run's, or null.
+
+    Raises:
+        ValueError: a name that no run can have, or a value that is not a mapping.
+    """
+    for kind in check_mapping(field, value):
+        if kind == BASE or not kind.replace("_", "").isalnum():
+            raise ValueError(f"{field}: {kind!r} is no name of letters, digits and _ other than {BASE}")
+        if not isinstance(value[kind], dict | None):
+            raise ValueError(f"{field}.{kind}: {value[kind]!r} is neither null nor fields of the task")
+    return dict(value)
+
+
+def run(field: str, value: Any) -> str | None:
+    """A run's directory, or null."""
+    return None if value is None else str(value)
+
+
+@dataclasses.dataclass(frozen=True)
+class Tournament:
+    """The simple tournament among the starts."""
+
+    n: Annotated[float, Real(above=1, below=1e6)]
+    tie_break: Annotated[str, OneOf(TIE_BREAKS)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """The claim's own settings; those of its base run are of experiments.train."""
+
+    # Steps of the base run's phase `finetune` that reinforcement learning starts from.
+    starts: Annotated[tuple[int, ...], Wholes(0, at_least=3)]
+    # Kinds of prompts that are answered.
+    prompts: Annotated[Mapping[str, Mapping[str, Any] | None], prompts]
+    # Settings of experiments.train_rl.
+    rl: Annotated[Mapping[str, Any], check_rl_settings]
+    # Cov_N of the start is the predictor that competes with the cross-entropy.
+    coverage_n: Annotated[float, Real(above=1, below=1e6)]
+    tournament: Annotated[Tournament, Section(Tournament)]
+    # A run with the phases of Figure 1 and all its checkpoints; null trains one.
+    run: Annotated[str | None, run]
+
+
+def run_name(kind: str, step: int) -> str:
+    """The run from a start on a kind of prompts."""
+    return f"{kind}_{step:05d}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,49 +126,39 @@ class Measurements:
         return dict(zip(names, each, strict=True)), difference
 
 
-def measure(
-    base: Path,
-    runs: Mapping[str, Mapping[int, Path]],
-    starts: Sequence[int],
-    coverage_n: float,
-    tournament_n: float,
-    tie_break: str,
-) -> Measurements:
-    """Read the base run and the runs from its checkpoints.
-
-    Args:
-        base: directory of a run with the phase `finetune`, evaluated at `starts`.
-        runs: by kind of prompts and start, the directory of the run from there.
-        starts: fine-tuning steps, ascending.
-        coverage_n: N of the coverage that competes with the cross-entropy.
-        tournament_n, tie_break: of the simple tournament among the starts.
+def measure(settings: Settings, study: Study) -> Measurements:
+    """Read the base run and the runs from its checkpoints, for the seeds that diverged in none.
 
     Raises:
-        ValueError: a start that the base run has not evaluated.
+        ValueError: a start that the base run has not evaluated, or fewer than two seeds.
     """
-    matrices = run_matrices(base, "finetune")
+    starts, coverage_n, base = settings.starts, settings.coverage_n, study.runs[BASE].path
+    matrices = run_matrices(base, PHASE)
     missing = [step for step in starts if step not in matrices.steps]
     if missing:
-        raise ValueError(f"starts: {missing[0]} is no evaluated step of phase finetune of {base}")
-    found = {
-        prompts: {step: run_matrices(path) for step, path in own.items()} for prompts, own in runs.items()
+        raise ValueError(f"starts: {missing[0]} is no evaluated step of phase {PHASE} of {base}")
+    reached = {
+        kind: {step: run_matrices(study.runs[run_name(kind, step)].path) for step in starts}
+        for kind in settings.prompts
     }
-    everywhere = [matrices.seeds, *(each.seeds for own in found.values() for each in own.values())]
+    everywhere = [matrices.seeds, *(each.seeds for own in reached.values() for each in own.values())]
     seeds = tuple(sorted(set.intersection(*(set(each) for each in everywhere))))
+    require_seeds("rl_from_checkpoint", seeds)
     rows, columns = [matrices.seeds.index(seed) for seed in seeds], [matrices.steps.index(s) for s in starts]
     picked = np.ix_(rows, columns)
     log_probs = matrices.log_probs[picked]
     passes = matrices.pass_at_n(PASS_NS)
     if passes is None:
         raise ValueError("task: rl_from_checkpoint needs a task that enumerates its valid responses")
+    tie_break = cast(TieBreak, settings.tournament.tie_break)
     selections = [
-        simple_tournament(own, tournament_n, matrices.weights, tie_break=cast(TieBreak, tie_break))
+        simple_tournament(own, settings.tournament.n, matrices.weights, tie_break=tie_break)
         for own in log_probs
     ]
     cross_entropy = -np.average(log_probs, axis=-1, weights=matrices.weights)
     coverage = matrices.coverage((2.0, 3.0, 4.0, 5.7, coverage_n))
     outcomes = {}
-    for prompts, own in found.items():
+    for kind, own in reached.items():
         curves = {}
         for n in PASS_NS:
             each = [own[step].pass_at_n((n,)) for step in starts]
@@ -131,10 +166,10 @@ def measure(
             curves[n] = np.stack(
                 [cast(dict, table)[n][r] for table, r in zip(each, rows_of, strict=True)], axis=1
             )
-        outcomes[prompts] = Outcome(curves, np.asarray(own[starts[0]].steps))
+        outcomes[kind] = Outcome(curves, np.asarray(own[starts[0]].steps))
     return Measurements(
         seeds,
-        tuple(starts),
+        starts,
         {
             CROSS_ENTROPY: cross_entropy,
             COVERAGE: coverage[coverage_n][picked],
@@ -150,84 +185,3 @@ def measure(
         outcomes,
         coverage_n,
     )
-
-
-def checks(found: Measurements) -> tuple[Check, ...]:
-    """The claim's checks, the same for each kind of prompts.
-
-    - The coverage of the start orders the rewards reached: a lower Cov_N (which is better) goes with a higher
-      reward, so the mean rank correlation of the two, Cov_N's sign turned, is above 0.
-    - It does so better than the cross-entropy: the difference of the two is above 0.
-    - The tournament's start loses at most .02 of the best start's reward, and
-    - no more than the start of least cross-entropy.
-
-    The first two with the whole 95 % interval of a bootstrap over seeds and starts that is paired between
-    predictors; the last two with Student's over the seeds, on the mean and on the whole interval.
-
-    What to expect of a model that cannot see the class, with mass p on the majority's path (derived, before
-    any run): policy gradients move p by an equation of one dimension, which keeps the order of the starts.
-    On prompts as in training the reward is .9 p + .1 (1 - p): it is higher the larger p, and so is, up to
-    p = .9, the start's likelihood. The cross-entropy then orders the starts without an error, and coverage at
-    N = 4, which degrades once the minority's path has less than 1/4, orders them wrongly. On the minority's
-    prompts the reward is 1 - p: everything is the other way round.
-
-    Raises:
-        ValueError: with fewer than two seeds.
-    """
-    made: list[Check] = []
-    for prompts in found.outcomes:
-        each, difference = found.correlations(prompts)
-        name = f"Cov_{name_of_n(found.coverage_n)}"
-        tournament, least = (found.regret(rule, prompts) for rule in (TOURNAMENT, CROSS_ENTROPY))
-        made += [
-            check_interval(
-                f"{prompts}: rank correlation of a lower {name} at the start with a higher reward reached",
-                each[COVERAGE],
-                ">",
-                0.0,
-                "low",
-            ),
-            check_interval(
-                f"{prompts}: the same minus that of the cross-entropy", difference, ">", 0.0, "low"
-            ),
-            check_interval(
-                f"{prompts}: reward lost by the tournament's start against the best",
-                mean_interval(tournament),
-                "<=",
-                0.02,
-            ),
-            check_interval(
-                f"{prompts}: the same minus that of the least cross-entropy",
-                paired_difference_interval(tournament, least),
-                "<=",
-                0.0,
-                "high",
-            ),
-        ]
-    return tuple(made)
-
-
-def notes(found: Measurements, worked: float) -> tuple[str, ...]:
-    """What the numbers mean, one sentence or two each."""
-    written = []
-    for prompts, outcome in found.outcomes.items():
-        each, _ = found.correlations(prompts)
-        shown = ", ".join(
-            f"{name} {own.estimate:+.2f} [{own.low:+.2f}, {own.high:+.2f}]" for name, own in each.items()
-        )
-        means = outcome.reward.mean(axis=0)
-        best = found.starts[int(means.argmax())]
-        written.append(
-            f"{prompts}: rank correlation of a lower predictor with a higher reward reached: {shown}."
-        )
-        written.append(
-            f"{prompts}: reward {outcome.curves[1][:, :, 0].mean():.3f} at the start and {means.mean():.3f} "
-            f"at the end on average over starts; best start: step {best} ({means.max():.3f}), worst: "
-            f"{means.min():.3f}; Pass@8 at the end {outcome.curves[8][:, :, -1].mean():.3f}."
-        )
-    picks = "; ".join(
-        f"{rule}: {', '.join(str(found.starts[i]) for i in index)}" for rule, index in found.chosen.items()
-    )
-    written.append(f"Starts picked, by seed: {picks}.")
-    written.append(f"Training and evaluation took {worked:.0f} s for all runs and seeds together.")
-    return tuple(written)

@@ -1,6 +1,9 @@
-"""Run of `python -m experiments.rl_pass_at_k`."""
+"""python -m experiments.rl_pass_at_k"""
 
-from experiments.rl_pass_at_k import main
+from covlab.claims.claim import command
+from experiments.rl_pass_at_k import CLAIM
+
+main = command(CLAIM)
 
 if __name__ == "__main__":
     main()

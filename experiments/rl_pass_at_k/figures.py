@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -10,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from covlab.report import plotting as draw
+from covlab.report.plotting import Drawing
 from experiments.rl_pass_at_k.measure import COVERAGE_NS, NS, Measurements, blind_pass_at_k
 from metrics import name_of_n
 
@@ -18,45 +18,44 @@ _COLOURS = (draw.RED, draw.ORANGE, draw.GREEN, draw.PURPLE)
 _SHOWN = (1, 2, 4, 8, 16, 64, 256, 1024)
 
 
-def draw_all(path: Path, found: Measurements) -> list[tuple[str, Path]]:
-    """Draw the figures into `path`/figures; (caption, file) in the report's order."""
-    made = (
-        (
+def drawings(results: Measurements) -> list[Drawing]:
+    """The report's figures."""
+    return [
+        Drawing(
             "profiles",
             "Exact Pass@k (left) and coverage profile (right) of the base model and after reinforcement "
             "learning; median and range over the seeds. Dashed: the closed forms of a calibrated model and "
             "of the best rule, neither of which can tell the classes apart.",
-            profiles(found),
+            profiles(results),
         ),
-        (
+        Drawing(
             "curves",
             "Along reinforcement learning: Pass@k at a small and at a large k, KL(pi_D || pi_hat) and "
             "coverage.",
-            curves(found),
+            curves(results),
         ),
-    )
-    return draw.save_all(path / "figures", made)
+    ]
 
 
-def _colours(found: Measurements) -> dict[str, Any]:
-    return {name: _COLOURS[i % len(_COLOURS)] for i, name in enumerate(found.arms)}
+def _colours(results: Measurements) -> dict[str, Any]:
+    return {name: _COLOURS[i % len(_COLOURS)] for i, name in enumerate(results.arms)}
 
 
 @mpl.rc_context(draw.STYLE)
-def profiles(found: Measurements) -> Figure:
+def profiles(results: Measurements) -> Figure:
     """Pass@k and Cov_N at both ends."""
     fig, axes = draw.new_figure(1, 2, (10.5, 4.3))
     left, right = axes[0]
-    ns, best = np.asarray(NS), max(found.probs)
+    ns, best = np.asarray(NS), max(results.probs)
     covered = np.asarray(COVERAGE_NS)
-    draw.line_over_seeds(left, ns, found.judged.passes[:, :, 0].T, draw.BLUE, "base model")
-    draw.line_over_seeds(right, covered, found.judged.coverage[:-1, :, 0].T, draw.BLUE, "base model")
-    for name, colour in _colours(found).items():
-        arm = found.arms[name]
+    draw.line_over_seeds(left, ns, results.judged.passes[:, :, 0].T, draw.BLUE, "base model")
+    draw.line_over_seeds(right, covered, results.judged.coverage[:-1, :, 0].T, draw.BLUE, "base model")
+    for name, colour in _colours(results).items():
+        arm = results.arms[name]
         draw.line_over_seeds(left, ns, arm.passes[:, :, -1].T, colour, name)
         draw.line_over_seeds(right, covered, arm.coverage[:-1, :, -1].T, colour, name)
     dashes: dict[str, Any] = {"color": draw.INK, "linestyle": draw.DASHED, "linewidth": 1.2}
-    calibrated = [blind_pass_at_k(found.probs, found.probs, int(n)) for n in ns]
+    calibrated = [blind_pass_at_k(results.probs, results.probs, int(n)) for n in ns]
     left.plot(ns, calibrated, label="closed forms", **dashes)
     left.axhline(best, **dashes)
     right.axhline(1 - best, **dashes)
@@ -67,18 +66,18 @@ def profiles(found: Measurements) -> Figure:
 
 
 @mpl.rc_context(draw.STYLE)
-def curves(found: Measurements) -> Figure:
+def curves(results: Measurements) -> Figure:
     """Four quantities against the step."""
     fig, axes = draw.new_figure(2, 2, (10.5, 7), sharex=True)
     panels = (
-        (f"Pass@{found.small_k}", lambda arm: arm.at(found.small_k)),
-        (f"Pass@{found.large_k}", lambda arm: arm.at(found.large_k)),
+        (f"Pass@{results.small_k}", lambda arm: arm.at(results.small_k)),
+        (f"Pass@{results.large_k}", lambda arm: arm.at(results.large_k)),
         ("KL (nats)", lambda arm: arm.kl),
-        (f"Cov$_{{{found.large_k}}}$", lambda arm: arm.coverage[-1]),
+        (f"Cov$_{{{results.large_k}}}$", lambda arm: arm.coverage[-1]),
     )
     for axis, (title, of) in zip(axes.flat, panels, strict=True):
-        for name, colour in _colours(found).items():
-            arm = found.arms[name]
+        for name, colour in _colours(results).items():
+            arm = results.arms[name]
             draw.line_over_seeds(axis, arm.steps, of(arm), colour, name)
         axis.set_title(title)
     for axis in axes[1]:
@@ -87,13 +86,13 @@ def curves(found: Measurements) -> Figure:
     return fig
 
 
-def tables(found: Measurements) -> list[Table]:
+def tables(results: Measurements) -> list[Table]:
     """(caption, columns, rows) in the report's order."""
-    best = max(found.probs)
-    passes: list[list[Any]] = [["base model", *_means(found.judged.passes, _SHOWN, 0)]]
-    passes += [[name, *_means(arm.passes, _SHOWN, -1)] for name, arm in found.arms.items()]
+    best = max(results.probs)
+    passes: list[list[Any]] = [["base model", *_means(results.judged.passes, _SHOWN, 0)]]
+    passes += [[name, *_means(arm.passes, _SHOWN, -1)] for name, arm in results.arms.items()]
     passes.append(
-        ["calibrated, closed form", *(blind_pass_at_k(found.probs, found.probs, n) for n in _SHOWN)]
+        ["calibrated, closed form", *(blind_pass_at_k(results.probs, results.probs, n) for n in _SHOWN)]
     )
     passes.append(["best rule, closed form", *(best for _ in _SHOWN)])
     shown = [i for i, n in enumerate(COVERAGE_NS) if n in (2.0, 4.0, 8.0, 16.0, 64.0, 256.0, 1024.0)]
@@ -102,22 +101,22 @@ def tables(found: Measurements) -> list[Table]:
     def covered(arm: Any, end: int) -> list[float]:
         return [float(arm.coverage[i, :, end].mean()) for i in shown] + [float(arm.kl[:, end].mean())]
 
-    coverage: list[list[Any]] = [["base model", *covered(found.judged, 0)]]
-    coverage += [[name, *covered(arm, -1)] for name, arm in found.arms.items()]
+    coverage: list[list[Any]] = [["base model", *covered(results.judged, 0)]]
+    coverage += [[name, *covered(arm, -1)] for name, arm in results.arms.items()]
     by_seed = [
         [
             name,
             seed,
             int(arm.crossing[i]) or None,
-            float(arm.at(found.small_k)[i, 0]),
-            float(arm.at(found.small_k)[i, -1]),
-            float(arm.at(found.large_k)[i, 0]),
-            float(arm.at(found.large_k)[i, -1]),
+            float(arm.at(results.small_k)[i, 0]),
+            float(arm.at(results.small_k)[i, -1]),
+            float(arm.at(results.large_k)[i, 0]),
+            float(arm.at(results.large_k)[i, -1]),
         ]
-        for name, arm in found.arms.items()
+        for name, arm in results.arms.items()
         for i, seed in enumerate(arm.seeds)
     ]
-    small, large = (f"Pass@{k}" for k in (found.small_k, found.large_k))
+    small, large = (f"Pass@{k}" for k in (results.small_k, results.large_k))
     return [
         ("Exact Pass@k, mean over the seeds.", ["model", *(f"Pass@{n}" for n in _SHOWN)], passes),
         (

@@ -4,24 +4,15 @@
 
 Six kinds of model families whose laws are known exactly: the coverage, the KL and Pass@N of every model are
 closed forms, and only the held-out sets are drawn. The paper states the guarantees up to constants; the
-constants of its proofs and smaller ones that are derived are both drawn (see `tournament_bounds`). The
-families, the rates in n and all measurements are this project's; the paper has the misspecified pair and
-the two theorems.
+constants of the paper's proofs and smaller ones that are derived are both drawn (see `attempts`). The
+families, the rates in n and all measurements are this project's; the paper has the misspecified pair and the
+two theorems.
 
 Source: Coverage Principle, arXiv 2510.15020, section 6.3, Theorems 6.3 and 6.4, Proposition E.1, Appendix J.
 """
 
-from __future__ import annotations
-
-from omegaconf import DictConfig
-
-from covlab.claims.direct_claim import Claim, Findings, run_direct_claim
-from covlab.launch.cli import command
-from experiments.tournament.checks import checks, notes
-from experiments.tournament.figures import drawings
-from experiments.tournament.measure import Settings, settings, study
-from experiments.tournament.tables import tables
-from tracking import Progress
+from covlab.claims.claim import Claim
+from experiments.tournament import checks, figures, measure
 
 CLAIM = Claim(
     name="tournament",
@@ -39,24 +30,12 @@ CLAIM = Claim(
         "second term) are drawn. Regret is the chosen model's Cov_N less the least in its family. A held-out "
         "example has one correct response, drawn from pi_D, in Pass@N.",
     ),
+    settings=measure.Settings,
+    measure=measure.measure,
+    checks=checks.checks,
+    notes=checks.notes,
+    drawings=figures.drawings,
+    tables=figures.tables,
+    seeds=lambda results: results.settings.all_seeds,
+    scales=measure.SCALES,
 )
-
-
-def measure(chosen: Settings, progress: Progress) -> Findings:
-    """All families, and what follows from them."""
-    found = study(chosen, progress)
-    return Findings(
-        checks=checks(found),
-        seeds=chosen.seeds,
-        notes=notes(found),
-        drawings=drawings(found),
-        tables=tables(found),
-    )
-
-
-def tournament(config: DictConfig) -> int:
-    """Run the claim."""
-    return run_direct_claim(CLAIM, config, settings(config), measure)
-
-
-main = command("tournament", tournament)

@@ -1,4 +1,4 @@
-"""The tournament claim's checks, with the reasons for their targets, and its notes."""
+"""Checks of experiments.tournament, with the reason for each target."""
 
 from __future__ import annotations
 
@@ -12,29 +12,31 @@ from covlab.report.rates import exponent
 from covlab.report.verdict import Check, check_interval, check_value
 from experiments.tournament.attempts import MIN_KL, OFFSET, OFFSET_EXACT, SIMPLE, simple_name
 from experiments.tournament.families import JUDGED_AT
-from experiments.tournament.measure import GUARANTEE_A, Study, pair_regret, worst_pairs
+from experiments.tournament.measure import GUARANTEE_A, Measurements, pair_regret, worst_pairs
 from metrics import Interval, mean_interval, paired_difference_interval, proportion_interval
 
 _LEAST_POSITIVE = 6
 """Of 32 seeds: all of them are missing from a resample with probability .001."""
 
 
-def resampling(found: Study) -> np.random.Generator:
+def resampling(results: Measurements) -> np.random.Generator:
     """Of all bootstrap intervals."""
-    return np.random.default_rng([found.settings.seeds[0], 17])
+    return np.random.default_rng([results.settings.seed, 17])
 
 
-def slope(found: Study, values: Float[np.ndarray, "seeds sizes"], sizes: Sequence[float]) -> Interval:
+def slope(
+    results: Measurements, values: Float[np.ndarray, "seeds sizes"], sizes: Sequence[float]
+) -> Interval:
     """Exponent of the mean regret in the number of held-out examples, 95 % over seeds; NaN, which passes no
     check, where so few seeds have a regret at all that resampled means could be 0."""
     if (values > 0).sum(axis=0).min() < _LEAST_POSITIVE:
         return Interval(math.nan, math.nan, math.nan)
-    fitted = exponent(sizes, values, resampling(found))
+    fitted = exponent(sizes, values, resampling(results))
     # A regret that is the same at every size has slope 0 up to rounding, which would look like a number.
     return Interval(*(round(end, 9) + 0.0 for end in (fitted.estimate, fitted.low, fitted.high)))
 
 
-def checks(found: Study) -> tuple[Check, ...]:
+def checks(results: Measurements) -> tuple[Check, ...]:
     """The claim's checks; what has an interval is asked of the whole interval.
 
     The reasons for the targets:
@@ -55,21 +57,26 @@ def checks(found: Study) -> tuple[Check, ...]:
     - Guarantees: violated by at most a share delta of the held-out sets in every cell, with the constants
       that are derived here and with those of the paper's proof. Not vacuous: right-hand side below 1.
     """
-    return (*_pair_checks(found), *_rare_checks(found), *_rogue_checks(found), *_guarantee_checks(found))
+    return (
+        *_pair_checks(results),
+        *_rare_checks(results),
+        *_rogue_checks(results),
+        *_guarantee_checks(results),
+    )
 
 
-def _pair_checks(found: Study) -> list[Check]:
-    chosen = found.settings
-    places, members, expected = worst_pairs(found)
-    sizes = tuple(chosen.pair_examples[place] for place in places)
-    trials = len(chosen.seeds) * chosen.design.sets
-    picked = found.pair.wrong[MIN_KL].mean(axis=1).min()
-    tournament = pair_regret(found, SIMPLE, members)
+def _pair_checks(results: Measurements) -> list[Check]:
+    settings = results.settings
+    places, members, expected = worst_pairs(results)
+    sizes = tuple(settings.pair_examples[place] for place in places)
+    trials = settings.seeds * settings.design.sets
+    picked = results.pair.wrong[MIN_KL].mean(axis=1).min()
+    tournament = pair_regret(results, SIMPLE, members)
     measured = [mean_interval(column) for column in tournament.T]
     errors = tournament.std(axis=0, ddof=1) / math.sqrt(len(tournament))
     off = np.abs(np.array([each.estimate for each in measured]) - expected) / errors
-    worst = slope(found, tournament, sizes)
-    stays = slope(found, pair_regret(found, MIN_KL, [0] * len(places)), sizes)
+    worst = slope(results, tournament, sizes)
+    stays = slope(results, pair_regret(results, MIN_KL, [0] * len(places)), sizes)
     return [
         check_interval(
             "pair: share of held-out sets at which the MLE is pi_2, least over n and alpha",
@@ -104,21 +111,21 @@ def _pair_checks(found: Study) -> list[Check]:
     ]
 
 
-def _rare_checks(found: Study) -> list[Check]:
-    chosen = found.settings
-    n, sizes = JUDGED_AT["rare_prompts"], chosen.design.examples
+def _rare_checks(results: Measurements) -> list[Check]:
+    settings = results.settings
+    n, sizes = JUDGED_AT["rare_prompts"], settings.design.examples
     result = []
-    for size in chosen.sizes:
-        cell = found.at("rare_prompts", n, size)
-        rate = slope(found, cell.loss(SIMPLE), sizes)
+    for size in settings.sizes:
+        cell = results.at("rare_prompts", n, size)
+        rate = slope(results, cell.loss(SIMPLE), sizes)
         name = f"rare prompts, |Pi| = {size}: exponent of the tournament's regret in n"
         result.append(check_interval(f"{name}, from above", rate, "<=", -0.75, "high"))
-        if size == chosen.reference:
+        if size == settings.reference:
             result.append(check_interval(f"{name}, from below", rate, ">=", -1.25, "low"))
-    cell = found.at("rare_prompts", n)
-    curve = found.at("checkpoints", JUDGED_AT["checkpoints"])
-    stays = slope(found, cell.loss(MIN_KL), sizes)
-    aligned = found.at("aligned", JUDGED_AT["aligned"])
+    cell = results.at("rare_prompts", n)
+    curve = results.at("checkpoints", JUDGED_AT["checkpoints"])
+    stays = slope(results, cell.loss(MIN_KL), sizes)
+    aligned = results.at("aligned", JUDGED_AT["aligned"])
     lost = [
         paired_difference_interval(aligned.loss(SIMPLE)[:, i], aligned.loss(MIN_KL)[:, i])
         for i in range(len(sizes))
@@ -155,14 +162,14 @@ def _rare_checks(found: Study) -> list[Check]:
     ]
 
 
-def _rogue_checks(found: Study) -> list[Check]:
-    chosen = found.settings
-    n, sizes = JUDGED_AT["rogue"], chosen.design.examples
-    cell = found.at("rogue", n)
+def _rogue_checks(results: Measurements) -> list[Check]:
+    settings = results.settings
+    n, sizes = JUDGED_AT["rogue"], settings.design.examples
+    cell = results.at("rogue", n)
     simple, offset = mean_interval(n * cell.loss(SIMPLE)[:, -1]), cell.loss(OFFSET_EXACT)
     scaled = [mean_interval(m * offset[:, i]) for i, m in enumerate(sizes)]
     sampled = [mean_interval(m * (cell.loss(OFFSET)[:, i] - offset[:, i])) for i, m in enumerate(sizes)]
-    limit = 3 * math.log(3 * chosen.reference / chosen.design.delta)
+    limit = 3 * math.log(3 * settings.reference / settings.design.delta)
     return [
         check_value(
             "rogue: share of instances at which the offset tournament's premise holds", cell.premise, ">=", 1
@@ -170,7 +177,7 @@ def _rogue_checks(found: Study) -> list[Check]:
         check_interval("rogue: N times the simple tournament's regret, largest n", simple, ">=", 0.3, "low"),
         check_interval(
             "rogue: exponent of the offset tournament's regret in n, from above",
-            slope(found, offset, sizes),
+            slope(results, offset, sizes),
             "<=",
             -0.75,
             "high",
@@ -192,18 +199,18 @@ def _rogue_checks(found: Study) -> list[Check]:
     ]
 
 
-def _guarantee_checks(found: Study) -> list[Check]:
-    chosen = found.settings
-    cells = list(found.cells.values())
-    simple = [cell.guarantee(a, "violated").mean(axis=0).max() for cell in cells for a in chosen.design.a]
+def _guarantee_checks(results: Measurements) -> list[Check]:
+    settings = results.settings
+    cells = list(results.cells.values())
+    simple = [cell.guarantee(a, "violated").mean(axis=0).max() for cell in cells for a in settings.design.a]
     paper = [
-        cell.guarantee(a, "paper_violated").mean(axis=0).max() for cell in cells for a in chosen.design.a
+        cell.guarantee(a, "paper_violated").mean(axis=0).max() for cell in cells for a in settings.design.a
     ]
     kept = [cell for cell in cells if cell.premise == 1]
     offset = [cell.offset("violated").mean(axis=0).max() for cell in kept]
-    rare = found.at("rare_prompts", JUDGED_AT["rare_prompts"])
-    rogue = found.at("rogue", JUDGED_AT["rogue"])
-    delta = chosen.design.delta
+    rare = results.at("rare_prompts", JUDGED_AT["rare_prompts"])
+    rogue = results.at("rogue", JUDGED_AT["rogue"])
+    delta = settings.design.delta
     return [
         check_value(
             "guarantee: share of sets beyond it, largest over cells", float(max(simple)), "<=", delta
@@ -235,43 +242,43 @@ def _guarantee_checks(found: Study) -> list[Check]:
     ]
 
 
-def least_constants(found: Study) -> tuple[float, float]:
+def least_constants(results: Measurements) -> tuple[float, float]:
     """The least constants in front of the guarantees' right-hand sides, as the theorems print them, that no
     held-out set exceeded: of the simple tournament, and of the offset tournament where its premise holds."""
-    cells = list(found.cells.values())
-    simple = max(cell.guarantee(a, "constant").max() for cell in cells for a in found.settings.design.a)
+    cells = list(results.cells.values())
+    simple = max(cell.guarantee(a, "constant").max() for cell in cells for a in results.settings.design.a)
     kept = [cell.offset("constant").max() for cell in cells if cell.premise == 1]
     return float(simple), float(max(kept, default=math.nan))
 
 
-def notes(found: Study) -> tuple[str, ...]:
+def notes(results: Measurements) -> tuple[str, ...]:
     """What the numbers mean."""
-    chosen = found.settings
-    simple, offset = least_constants(found)
+    settings = results.settings
+    simple, offset = least_constants(results)
     without = [
-        cell.offset("violated").mean(axis=0).max() for cell in found.cells.values() if cell.premise == 0
+        cell.offset("violated").mean(axis=0).max() for cell in results.cells.values() if cell.premise == 0
     ]
-    curve = found.at("checkpoints", JUDGED_AT["checkpoints"])
+    curve = results.at("checkpoints", JUDGED_AT["checkpoints"])
     last = {rule: curve.loss(rule)[:, -1].mean() for rule in (SIMPLE, simple_name("middle"), MIN_KL)}
-    rare = found.at("rare_prompts", min(chosen.ns))
+    rare = results.at("rare_prompts", min(settings.ns))
     lost = {rule: rare.loss(rule, "pass_regret")[:, -1].mean() for rule in (SIMPLE, MIN_KL)}
     regrets = [
-        found.at("rare_prompts", JUDGED_AT["rare_prompts"], size).loss(SIMPLE) for size in chosen.sizes
+        results.at("rare_prompts", JUDGED_AT["rare_prompts"], size).loss(SIMPLE) for size in settings.sizes
     ]
-    scaled = ", ".join(f"{(each.mean(axis=0) * chosen.design.examples).mean():.2f}" for each in regrets)
+    scaled = ", ".join(f"{(each.mean(axis=0) * settings.design.examples).mean():.2f}" for each in regrets)
     return (
         f"Without constants the simple tournament's right-hand side times {simple:.2f} was never exceeded, "
         f"the offset tournament's times {offset:.2f} where its premise holds; where it does not, up to "
         f"{max(without, default=0.0):.0%} of the held-out sets of a cell are beyond the bound with its "
         f"derived constants.",
-        f"Checkpoints, N = {JUDGED_AT['checkpoints']}, {chosen.design.examples[-1]} examples: Cov_N regret "
+        f"Checkpoints, N = {JUDGED_AT['checkpoints']}, {settings.design.examples[-1]} examples: Cov_N regret "
         f"of the simple tournament {last[SIMPLE]:.3f} with ties broken by the cross-entropy, "
         f"{last[simple_name('middle')]:.3f} by the middle one, and {last[MIN_KL]:.3f} of min-KL: on a curve "
         f"without pi_D the tie-break decides.",
-        f"Pass@N at the same N is another matter: rare prompts, N = {min(chosen.ns)}: the tournament loses "
+        f"Pass@N at the same N is another matter: rare prompts, N = {min(settings.ns)}: the tournament loses "
         f"{lost[SIMPLE]:.3f} of it and min-KL {lost[MIN_KL]:.3f}, since ratios below N cost Pass@N as well.",
         f"Rare prompts, N = {JUDGED_AT['rare_prompts']}: n times the tournament's regret, mean over n, is "
-        f"{scaled} for |Pi| = {', '.join(map(str, chosen.sizes))}; the guarantee's last term would have "
+        f"{scaled} for |Pi| = {', '.join(map(str, settings.sizes))}; the guarantee's last term would have "
         f"it grow like ln|Pi|.",
         "The last line of the proof of Theorem 6.3 prints N^-(1-a) with the constant 1; its own chain of "
         "inequalities gives 4, which is what is used.",

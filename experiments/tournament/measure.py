@@ -1,61 +1,116 @@
-"""What the tournament claim measures: families, sizes of them, seeds, held-out sets."""
+"""Every family at every size and N, on every seed: settings and measurements of experiments.tournament."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
-from omegaconf import DictConfig
 
+from covlab.claims.claim import Study
+from covlab.claims.settings import Real, Seed, Whole, Wholes
 from experiments.tournament.attempts import (
     MIN_KL,
     SIMPLE,
     Design,
     Losses,
     Outcome,
+    attempt,
     exact,
     generator,
-    measure,
 )
 from experiments.tournament.families import FAMILIES, JUDGED_AT, Family, misspecified_pair
 from tasks import check_seeds
-from tasks.checks import real, whole, wholes
-from tracking import Progress
+from tasks.checks import real, wholes
 
 RULES_OF_PAIR = (SIMPLE, MIN_KL)
 GUARANTEE_A = 0.25
 """Of the guarantee that is judged and drawn."""
 
 
+def _exponents(field: str, value: Any) -> tuple[float, ...]:
+    exponents = value if isinstance(value, list | tuple) else [value]
+    if GUARANTEE_A not in exponents or len(set(exponents)) != len(exponents):
+        raise ValueError(
+            f"{field}: {value}; valid: different numbers from 0 to below 1, {GUARANTEE_A} among them"
+        )
+    return tuple(0.0 if each == 0 else real(field, each, above=0, below=1) for each in exponents)
+
+
+def _judged_ns(field: str, value: Any) -> tuple[int, ...]:
+    ns = wholes(field, value, 2, at_least=3)
+    if missing := sorted(set(JUDGED_AT.values()) - set(ns)):
+        raise ValueError(f"{field}: {list(ns)}; valid: with {missing}, at which families are judged")
+    return ns
+
+
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What is measured.
+    """What is measured; the defaults are the scale `cpu`.
 
-    Attributes:
-        seeds: each draws its own instance of every family and its own held-out sets.
-        ns: N of the tournaments.
-        sizes: |Pi|; the sampled term of the offset tournament is measured at `reference`, one of them.
-        design: of every measurement.
-        pair_m, pair_examples, pair_members: M of the misspecified pair, its held-out sizes (the exponent is
-            fitted from 16 M on), and how many values alpha = 2^(-j/2) of it are tried.
+    The families' shapes and the sizes were chosen on seeds 900 to 911.
     """
 
-    seeds: tuple[int, ...]
-    ns: tuple[int, ...]
-    sizes: tuple[int, ...]
-    reference: int
-    design: Design
-    pair_m: int
-    pair_examples: tuple[int, ...]
-    pair_members: int
+    # The first seed and their number; each draws an instance of every family, and held-out sets.
+    seed: Annotated[int, Seed()] = 540
+    seeds: Annotated[int, Whole(2)] = 32
+    # Held-out examples, and held-out sets of each size for each instance.
+    examples: Annotated[tuple[int, ...], Wholes(1, at_least=3)] = (64, 256, 1024, 4096, 16384)
+    sets: Annotated[int, Whole(1)] = 24
+    # N of the tournaments.
+    ns: Annotated[tuple[int, ...], _judged_ns] = (4, 16, 64, 256)
+    # |Pi|, and the one at which the offset tournament also samples.
+    sizes: Annotated[tuple[int, ...], Wholes(4, at_least=3)] = (4, 16, 64)
+    reference: Annotated[int, Whole(4)] = 16
+    # Responses of every model to every held-out prompt.
+    samples: Annotated[int, Whole(1)] = 4
+    # Of the simple tournament's guarantee.
+    a: Annotated[tuple[float, ...], _exponents] = (0.0, 0.25, 0.5)
+    # The offset tournament's premise needs N^(1-2a) >= 8, so N >= 64.
+    offset_a: Annotated[float, Real(above=0, below=0.5)] = 0.25
+    # Probability that a guarantee may fail.
+    delta: Annotated[float, Real(above=0, below=1)] = 0.05
+    # M = N of the misspecified pair, and its held-out sizes; the exponent is fitted from 16 M on.
+    pair_m: Annotated[int, Whole(3)] = 16
+    pair_examples: Annotated[tuple[int, ...], Wholes(1)] = (1, 16, 256, 1024, 4096, 16384, 65536)
+    # Number of values alpha = 2^(-j/2) of the pair: mu(-)/2 from 1/177 to 1/90,000.
+    pair_members: Annotated[int, Whole(2)] = 10
+
+    def __post_init__(self) -> None:
+        check_seeds(self.seed, self.seeds, 2)
+        if self.reference not in self.sizes:
+            raise ValueError(f"reference: {self.reference}; valid: one of sizes, {list(self.sizes)}")
+        if sum(n >= 16 * self.pair_m for n in self.pair_examples) < 2:
+            valid = f"at least 2 of them >= 16 M = {16 * self.pair_m}"
+            raise ValueError(f"pair_examples: {list(self.pair_examples)}; valid: {valid}")
+
+    @property
+    def all_seeds(self) -> tuple[int, ...]:
+        """Every seed."""
+        return check_seeds(self.seed, self.seeds)
+
+    @property
+    def design(self) -> Design:
+        """The design of every measurement."""
+        return Design(self.examples, self.sets, self.samples, self.a, self.offset_a, self.delta)
 
     @property
     def alphas(self) -> tuple[float, ...]:
         """Of the misspecified pairs, from 1 down."""
         return tuple(2.0 ** (-j / 2) for j in range(self.pair_members))
+
+
+SCALES: Mapping[str, Mapping[str, Any]] = {
+    "cpu": {},
+    "paper": {
+        "seeds": 128,
+        "examples": (64, 256, 1024, 4096, 16384, 65536),
+        "sets": 64,
+        "samples": 16,
+    },
+}
 
 
 class Pair(NamedTuple):
@@ -68,13 +123,13 @@ class Pair(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """One family at one |Pi| and N: an outcome a seed."""
+    """One family at one |Pi| and N: an outcome per seed."""
 
     outcomes: tuple[Outcome, ...]
 
     @property
     def rules(self) -> tuple[str, ...]:
-        """Those that were measured."""
+        """The rules that were measured."""
         return tuple(self.outcomes[0].losses)
 
     def loss(self, rule: str, what: str = "regret") -> Float[np.ndarray, "seeds sizes"]:
@@ -86,7 +141,7 @@ class Cell:
         return np.stack([getattr(each.guarantees[a], what) for each in self.outcomes])
 
     def offset(self, what: str) -> Float[np.ndarray, "seeds sizes"]:
-        """The same of the offset tournament."""
+        """`what` is a field of `Guarantee`, that of the offset tournament."""
         return np.stack([getattr(each.offset, what) for each in self.outcomes])
 
     @property
@@ -96,8 +151,8 @@ class Cell:
 
 
 @dataclasses.dataclass(frozen=True)
-class Study:
-    """All measurements; cells by family, |Pi| and N."""
+class Measurements:
+    """What was measured; cells by family, |Pi| and N."""
 
     settings: Settings
     pair: Pair
@@ -108,64 +163,22 @@ class Study:
         return self.cells[family, size or self.settings.reference, n]
 
 
-def settings(config: DictConfig) -> Settings:
-    """Check the configuration.
-
-    Raises:
-        ValueError: one line, with the field, its value and what would be valid.
-    """
-    sizes = wholes("sizes", config.sizes, 4, at_least=3)
-    reference = whole("reference", config.reference, 4)
-    if reference not in sizes:
-        raise ValueError(f"reference: {reference}; valid: one of sizes, {list(sizes)}")
-    ns = wholes("ns", config.ns, 2, at_least=3)
-    if missing := sorted(set(JUDGED_AT.values()) - set(ns)):
-        raise ValueError(f"ns: {list(ns)}; valid: with {missing}, at which families are judged")
-    exponents = [config.a] if isinstance(config.a, int | float) else list(config.a)
-    if GUARANTEE_A not in exponents or len(set(exponents)) != len(exponents):
-        raise ValueError(
-            f"a: {config.a}; valid: different numbers from 0 to below 1, {GUARANTEE_A} among them"
-        )
-    pair_examples = wholes("pair_examples", config.pair_examples, 1)
-    pair_m = whole("pair_m", config.pair_m, 3)
-    if sum(each >= 16 * pair_m for each in pair_examples) < 2:
-        raise ValueError(
-            f"pair_examples: {list(pair_examples)}; valid: at least 2 of them >= 16 M = {16 * pair_m}"
-        )
-    return Settings(
-        seeds=check_seeds(config.seed, config.seeds, 2),
-        ns=ns,
-        sizes=sizes,
-        reference=reference,
-        design=Design(
-            examples=wholes("examples", config.examples, 1, at_least=3),
-            sets=whole("sets", config.sets, 1),
-            samples=whole("samples", config.samples, 1),
-            a=tuple(0.0 if each == 0 else real("a", each, above=0, below=1) for each in exponents),
-            offset_a=real("offset_a", config.offset_a, above=0, below=0.5),
-            delta=real("delta", config.delta, above=0, below=1),
-        ),
-        pair_m=pair_m,
-        pair_examples=pair_examples,
-        pair_members=whole("pair_members", config.pair_members, 2),
-    )
-
-
-def study(chosen: Settings, progress: Progress) -> Study:
+def measure(settings: Settings, study: Study) -> Measurements:
     """Measure everything."""
-    todo = len(chosen.seeds)
+    todo = settings.seeds
     cells: dict[tuple[str, int, int], list[Outcome]] = {}
     pairs = []
-    for done, seed in enumerate(chosen.seeds):
-        progress.update("seeds", done, todo)
-        pairs.append(_pairs(chosen, seed))
+    for done, seed in enumerate(settings.all_seeds):
+        study.progress.update("seeds", done, todo)
+        pairs.append(_pairs(settings, seed))
         for family in FAMILIES:
-            for size in chosen.sizes:
-                for n, outcome in _family(chosen, seed, family, size).items():
+            for size in settings.sizes:
+                for n, outcome in _family(settings, seed, family, size).items():
                     cells.setdefault((family.name, size, n), []).append(outcome)
-    progress.update("seeds", todo, todo)
+    study.progress.update("seeds", todo, todo)
     missed = [
-        exact(misspecified_pair(alpha, chosen.pair_m)).coverage(chosen.pair_m)[1] for alpha in chosen.alphas
+        exact(misspecified_pair(alpha, settings.pair_m)).coverage(settings.pair_m)[1]
+        for alpha in settings.alphas
     ]
 
     def stacked(what: Callable[[Losses], np.ndarray]) -> dict[str, np.ndarray]:
@@ -174,35 +187,35 @@ def study(chosen: Settings, progress: Progress) -> Study:
             for rule in RULES_OF_PAIR
         }
 
-    return Study(
-        chosen,
+    return Measurements(
+        settings,
         Pair(np.array(missed), stacked(lambda each: each.regret), stacked(lambda each: each.wrong)),
         {key: Cell(tuple(outcomes)) for key, outcomes in cells.items()},
     )
 
 
-def _pairs(chosen: Settings, seed: int) -> list[Outcome]:
+def _pairs(settings: Settings, seed: int) -> list[Outcome]:
     """Every misspecified pair at N = M."""
-    design = dataclasses.replace(chosen.design, examples=chosen.pair_examples, samples=0)
+    design = dataclasses.replace(settings.design, examples=settings.pair_examples, samples=0)
     outcomes = []
-    for index, alpha in enumerate(chosen.alphas):
+    for index, alpha in enumerate(settings.alphas):
         held_out = generator(seed, "evaluation", "tournament", "misspecified", index)
-        instance = misspecified_pair(alpha, chosen.pair_m)
-        outcomes.append(measure(instance, (chosen.pair_m,), design, held_out, held_out)[chosen.pair_m])
+        instance = misspecified_pair(alpha, settings.pair_m)
+        outcomes.append(attempt(instance, (settings.pair_m,), design, held_out, held_out)[settings.pair_m])
     return outcomes
 
 
-def _family(chosen: Settings, seed: int, family: Family, size: int) -> dict[int, Outcome]:
+def _family(settings: Settings, seed: int, family: Family, size: int) -> dict[int, Outcome]:
     """A family's instance of this seed at every N; where it is made for N, one instance for each."""
-    reference = size == chosen.reference
-    design = chosen.design if reference else dataclasses.replace(chosen.design, samples=0)
-    groups: Sequence[tuple[int, ...]] = [(n,) for n in chosen.ns] if family.per_n else [chosen.ns]
+    reference = size == settings.reference
+    design = settings.design if reference else dataclasses.replace(settings.design, samples=0)
+    groups: Sequence[tuple[int, ...]] = [(n,) for n in settings.ns] if family.per_n else [settings.ns]
     outcomes: dict[int, Outcome] = {}
     for ns in groups:
         part = ns[0] if family.per_n else 0
         draw = generator(seed, "instance", "tournament", family.name, size, part)
-        instance = family.draw(draw, size, float(ns[0]), chosen.design.offset_a)
-        outcomes |= measure(
+        instance = family.draw(draw, size, float(ns[0]), settings.design.offset_a)
+        outcomes |= attempt(
             instance,
             ns,
             design,
@@ -212,22 +225,22 @@ def _family(chosen: Settings, seed: int, family: Family, size: int) -> dict[int,
     return outcomes
 
 
-def worst_pairs(found: Study) -> tuple[list[int], list[int], list[float]]:
+def worst_pairs(results: Measurements) -> tuple[list[int], list[int], list[float]]:
     """Of the sizes n >= 16 M: their places, the alpha (its place) whose pair is hardest for the tournament,
     and its exact expected regret q (1 - q)^n, q = mu(-)/2: the tournament errs when (-, 1) was not drawn, and
     then the cross-entropy, which breaks the tie, prefers pi_2."""
-    chosen = found.settings
-    places = [i for i, n in enumerate(chosen.pair_examples) if n >= 16 * chosen.pair_m]
+    settings = results.settings
+    places = [i for i, n in enumerate(settings.pair_examples) if n >= 16 * settings.pair_m]
     members, expected = [], []
     for place in places:
-        regret = found.pair.missed * (1 - found.pair.missed) ** chosen.pair_examples[place]
+        regret = results.pair.missed * (1 - results.pair.missed) ** settings.pair_examples[place]
         members.append(int(regret.argmax()))
         expected.append(float(regret.max()))
     return places, members, expected
 
 
-def pair_regret(found: Study, rule: str, members: Sequence[int]) -> Float[np.ndarray, "seeds sizes"]:
+def pair_regret(results: Measurements, rule: str, members: Sequence[int]) -> Float[np.ndarray, "seeds sizes"]:
     """Regret of a rule at the sizes n >= 16 M, at the given alpha of each."""
-    places = worst_pairs(found)[0]
-    values = found.pair.regret[rule]
+    places = worst_pairs(results)[0]
+    values = results.pair.regret[rule]
     return np.stack([values[member, :, place] for place, member in zip(places, members, strict=True)], axis=1)

@@ -1,6 +1,9 @@
-"""Run of `python -m experiments.vgb_dyck`."""
+"""python -m experiments.vgb_dyck"""
 
-from experiments.vgb_dyck import main
+from covlab.claims.claim import command
+from experiments.vgb_dyck import CLAIM
+
+main = command(CLAIM)
 
 if __name__ == "__main__":
     main()

@@ -1,14 +1,13 @@
-"""The checks that VGB's Dyck claim is judged by, with targets fixed beforehand, and the verdict's notes."""
+"""Checks of experiments.vgb_dyck, with the reason for each target, and notes."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
 
 from covlab.report.verdict import Check, check_interval
-from experiments.vgb_dyck.measure import (
+from experiments.vgb_dyck.measure import IN, OUT, Measurements
+from experiments.vgb_dyck.sweep import (
     BACKTRACKING,
     BASE,
     OUTCOME,
@@ -19,10 +18,6 @@ from experiments.vgb_dyck.measure import (
 from experiments.vgb_dyck.trees import ACTION, FIXED
 from metrics import Interval, mean_interval
 
-if TYPE_CHECKING:
-    from experiments.vgb_dyck import Measurements
-
-OUT, IN = "out_of_distribution", "in_distribution"
 RIVALS = {
     "decoders that use values and never go back": WITHOUT_BACKTRACKING,
     "outcome-level rejection": (OUTCOME,),
@@ -32,21 +27,25 @@ RIVALS = {
 
 
 def behind(
-    found: Measurements, prompts: str, rivals: tuple[str, ...], budget: int
+    results: Measurements, prompts: str, rivals: tuple[str, ...], budget: int
 ) -> Float[np.ndarray, " seeds"]:
     """`shortfall` of VGB's points behind the rivals' front, by seed."""
-    own = found.sweep.points(prompts, (VALUE_GUIDED,), budget)
-    others = found.sweep.points(prompts, rivals, budget)
+    own = results.sweep.points(prompts, (VALUE_GUIDED,), budget)
+    others = results.sweep.points(prompts, rivals, budget)
     return np.array([shortfall(a, b) for a, b in zip(own, others, strict=True)])
 
 
-def best_accuracy(found: Measurements, prompts: str, family: str, budget: int) -> Float[np.ndarray, " seeds"]:
+def best_accuracy(
+    results: Measurements, prompts: str, family: str, budget: int
+) -> Float[np.ndarray, " seeds"]:
     """The highest accuracy of a family's settings, by seed."""
-    highest: Float[np.ndarray, " seeds"] = found.sweep.points(prompts, (family,), budget)[..., 0].max(axis=1)
+    highest: Float[np.ndarray, " seeds"] = results.sweep.points(prompts, (family,), budget)[..., 0].max(
+        axis=1
+    )
     return highest
 
 
-def checks(found: Measurements) -> tuple[Check, ...]:
+def checks(results: Measurements) -> tuple[Check, ...]:
     """The claim's checks; those on an interval (95 % over seeds) ask it of the whole interval.
 
     The reasons for the targets:
@@ -61,26 +60,26 @@ def checks(found: Measurements) -> tuple[Check, ...]:
     - With learned values VGB is no farther from pi* than action-level rejection sampling, on average over the
       training of the value function.
     """
-    last = found.sweep.grid.budgets[-1]
-    base_out, base_in = (best_accuracy(found, prompts, BASE, last) for prompts in (OUT, IN))
-    gain = best_accuracy(found, OUT, VALUE_GUIDED, last) - base_out
+    last = results.sweep.grid.budgets[-1]
+    base_out, base_in = (best_accuracy(results, prompts, BASE, last) for prompts in (OUT, IN))
+    gain = best_accuracy(results, OUT, VALUE_GUIDED, last) - base_out
     fronts = [
         check_interval(
             f"at most {budget} queries: VGB behind the front of {name}",
-            mean_interval(behind(found, OUT, rivals, budget)),
+            mean_interval(behind(results, OUT, rivals, budget)),
             "<=",
-            found.margin,
+            results.margin,
             "high",
         )
         for name, rivals in RIVALS.items()
-        for budget in found.sweep.grid.budgets
+        for budget in results.sweep.grid.budgets
     ]
-    trees = found.trees
+    trees = results.trees
     growth = trees.corrupted[ACTION][:, -1] - trees.corrupted[ACTION][:, 0]
     flat = max((mean_interval(column) for column in trees.corrupted[FIXED].T), key=lambda each: each.high)
     learned = (trees.learned[FIXED] - trees.learned[ACTION]).mean(axis=1)
     return (
-        check_interval("base model: KL to pi_D (nats)", mean_interval(found.kl), "<=", 0.1, "high"),
+        check_interval("base model: KL to pi_D (nats)", mean_interval(results.kl), "<=", 0.1, "high"),
         check_interval(
             "base model: accuracy in distribution minus out of distribution",
             mean_interval(base_in - base_out),
@@ -114,9 +113,9 @@ def checks(found: Measurements) -> tuple[Check, ...]:
     )
 
 
-def notes(found: Measurements) -> tuple[str, ...]:
+def notes(results: Measurements) -> tuple[str, ...]:
     """Choices, limits and numbers that no check is about."""
-    grid, last = found.sweep.grid, found.sweep.grid.budgets[-1]
+    grid, last = results.sweep.grid, results.sweep.grid.budgets[-1]
     lines = [
         f"Diversity is the number of different correct responses among {grid.samples} returned samples, over "
         f"{grid.samples}; {grid.num_prompts} prompts of each kind, the same for every seed.",
@@ -127,14 +126,14 @@ def notes(found: Measurements) -> tuple[str, ...]:
     for prompts in (OUT, IN):
         parts = []
         for family in (BASE, VALUE_GUIDED, *(name for rivals in RIVALS.values() for name in rivals)):
-            value = mean_interval(best_accuracy(found, prompts, family, last))
+            value = mean_interval(best_accuracy(results, prompts, family, last))
             parts.append(f"{family} {text(value)}")
         lines.append(
             f"Best accuracy {prompts.replace('_', ' ')} with at most {last} queries: "
             + ", ".join(parts)
             + "."
         )
-    error, reward = (mean_interval(found.value[key]) for key in ("squared_error", "reward"))
+    error, reward = (mean_interval(results.value[key]) for key in ("squared_error", "reward"))
     lines.append(
         f"Value function on held-out rollouts: squared error {text(error)}, with mean reward {text(reward)}."
     )

@@ -1,9 +1,8 @@
-"""Figures and tables of VGB's Dyck claim."""
+"""Figures and tables of experiments.vgb_dyck."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -12,13 +11,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from covlab.report import plotting as draw
-from experiments.vgb_dyck.checks import IN, OUT, RIVALS, behind, text
-from experiments.vgb_dyck.measure import BACKTRACKING, BASE, BLOCKS, OUTCOME, VALUE_GUIDED
+from covlab.report.plotting import Drawing
+from experiments.vgb_dyck.checks import RIVALS, behind, text
+from experiments.vgb_dyck.measure import IN, OUT, Measurements
+from experiments.vgb_dyck.sweep import BACKTRACKING, BASE, BLOCKS, OUTCOME, VALUE_GUIDED
 from experiments.vgb_dyck.trees import ACTION, FIRST, FIXED
 from metrics import mean_interval
-
-if TYPE_CHECKING:
-    from experiments.vgb_dyck import Measurements
 
 COLOURS = {
     VALUE_GUIDED: draw.RED,
@@ -33,41 +31,40 @@ MARKS = {VALUE_GUIDED: "*", BASE: "x", OUTCOME: "D", "action-level rejection": "
 Table = tuple[str, list[str], list[list[Any]]]
 
 
-def draw_all(path: Path, found: Measurements) -> list[tuple[str, Path]]:
-    """Draw every figure below `path`; (caption, file) in the report's order."""
-    made = (
-        (
+def drawings(results: Measurements) -> list[Drawing]:
+    """The report's figures."""
+    return [
+        Drawing(
             "frontier",
             "Out-of-distribution prompts: diversity against accuracy at each budget of queries, means over "
             "the seeds. A point is a setting of a decoder; the lines are the fronts of VGB and of the "
             "decoders that use values and never go back.",
-            frontier(found),
+            frontier(results),
         ),
-        (
+        Drawing(
             "queries",
             "Accuracy against the mean number of queries of a response, up to each budget; means over the "
             "seeds. Left: out-of-distribution prompts; right: prompts of the training distribution.",
-            accuracy_by_queries(found),
+            accuracy_by_queries(results),
         ),
-        (
+        Drawing(
             "values",
-            f"Exact total variation to pi* on trees of {found.trees.settings.horizon} tokens, median and "
+            f"Exact total variation to pi* on trees of {results.trees.settings.horizon} tokens, median and "
             "range over the seeds: exact values with a multiplicative error, and values learned for so many "
             "steps.",
-            error_by_quality(found),
+            error_by_quality(results),
         ),
-    )
-    return draw.save_all(path / "figures", made)
+    ]
 
 
 @mpl.rc_context(draw.STYLE)
-def frontier(found: Measurements) -> Figure:
+def frontier(results: Measurements) -> Figure:
     """Diversity against accuracy, a panel for each budget."""
-    budgets = found.sweep.grid.budgets
+    budgets = results.sweep.grid.budgets
     fig, axes = draw.new_figure(1, len(budgets), (3.4 * len(budgets) + 0.6, 4.2), sharex=True, sharey=True)
     for axis, budget in zip(axes[0], budgets, strict=True):
         for family in COLOURS:
-            points = found.sweep.points(OUT, (family,), budget).mean(axis=0)
+            points = results.sweep.points(OUT, (family,), budget).mean(axis=0)
             own = family == VALUE_GUIDED
             axis.scatter(
                 *points.T, color=COLOURS[family], marker=MARKS.get(family, "o"), s=130 if own else 26,
@@ -75,9 +72,9 @@ def frontier(found: Measurements) -> Figure:
                 label=family if axis is axes[0, 0] else None,
             )  # fmt: skip
         for families, colour in (((VALUE_GUIDED,), draw.RED), (next(iter(RIVALS.values())), draw.BLUE)):
-            _front(axis, found.sweep.points(OUT, families, budget).mean(axis=0), colour)
+            _front(axis, results.sweep.points(OUT, families, budget).mean(axis=0), colour)
         axis.set(title=f"at most {budget} queries", xlabel="accuracy")
-    axes[0, 0].set_ylabel(f"different correct responses of {found.sweep.grid.samples}, share")
+    axes[0, 0].set_ylabel(f"different correct responses of {results.sweep.grid.samples}, share")
     draw.legend_below(fig, [axes[0, 0]])
     return fig
 
@@ -95,12 +92,12 @@ def _front(axis: Axes, points: Float[np.ndarray, "points 2"], colour: str) -> No
 
 
 @mpl.rc_context(draw.STYLE)
-def accuracy_by_queries(found: Measurements) -> Figure:
+def accuracy_by_queries(results: Measurements) -> Figure:
     """A line for each setting over the budgets; those whose cost is fixed are points."""
     fig, axes = draw.new_figure(1, 2, (11.0, 4.4), sharey=True)
     for axis, prompts in zip(axes[0], (OUT, IN), strict=True):
         shown = set()
-        for method, curve in found.sweep.curves[prompts].items():
+        for method, curve in results.sweep.curves[prompts].items():
             queries, accuracy = curve.queries.mean(axis=0), curve.accuracy.mean(axis=0)
             if method.family == BASE:
                 axis.axhline(accuracy[-1], color=draw.INK, linestyle=draw.DASHED, linewidth=1.2, label=BASE)
@@ -121,9 +118,9 @@ def accuracy_by_queries(found: Measurements) -> Figure:
 
 
 @mpl.rc_context(draw.STYLE)
-def error_by_quality(found: Measurements) -> Figure:
+def error_by_quality(results: Measurements) -> Figure:
     """Total variation against the size of the values' error, and against the training of the values."""
-    trees = found.trees
+    trees = results.trees
     fig, axes = draw.new_figure(1, 2, (11.0, 4.2))
     styles = {ACTION: draw.PURPLE, FIRST: draw.ORANGE, FIXED: draw.RED}
     for axis, x, curves in (
@@ -141,16 +138,16 @@ def error_by_quality(found: Measurements) -> Figure:
     return fig
 
 
-def tables(found: Measurements) -> list[Table]:
+def tables(results: Measurements) -> list[Table]:
     """(caption, columns, rows) in the report's order."""
-    return [_fronts(found), *(_methods(found, prompts) for prompts in (OUT, IN)), _values(found)]
+    return [_fronts(results), *(_methods(results, prompts) for prompts in (OUT, IN)), _values(results)]
 
 
-def _fronts(found: Measurements) -> Table:
-    budgets = found.sweep.grid.budgets
+def _fronts(results: Measurements) -> Table:
+    budgets = results.sweep.grid.budgets
     rows = [
         [name, prompts.replace("_", " ")]
-        + [text(mean_interval(behind(found, prompts, rivals, budget))) for budget in budgets]
+        + [text(mean_interval(behind(results, prompts, rivals, budget))) for budget in budgets]
         for prompts in (OUT, IN)
         for name, rivals in RIVALS.items()
     ]
@@ -162,10 +159,10 @@ def _fronts(found: Measurements) -> Table:
     return caption, ["front of", "prompts", *(f"{budget} queries" for budget in budgets)], rows
 
 
-def _methods(found: Measurements, prompts: str) -> Table:
-    last, where = found.sweep.grid.budgets[-1], prompts.replace("_", " ")
+def _methods(results: Measurements, prompts: str) -> Table:
+    last, where = results.sweep.grid.budgets[-1], prompts.replace("_", " ")
     rows = []
-    for method, curve in found.sweep.curves[prompts].items():
+    for method, curve in results.sweep.curves[prompts].items():
         accuracy, diversity = (mean_interval(array[:, -1]) for array in (curve.accuracy, curve.diversity))
         queries = float(curve.queries[:, -1].mean())
         rows.append([method.family, method.label, text(accuracy), text(diversity), round(queries, 1)])
@@ -176,8 +173,8 @@ def _methods(found: Measurements, prompts: str) -> Table:
     )
 
 
-def _values(found: Measurements) -> Table:
-    trees = found.trees
+def _values(results: Measurements) -> Table:
+    trees = results.trees
     rows: list[list[Any]] = []
     for column, error in enumerate(trees.settings.errors):
         own = [text(mean_interval(trees.corrupted[law][:, column])) for law in (ACTION, FIRST, FIXED)]

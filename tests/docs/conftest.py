@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGES = (
     *("tasks", "models", "decoding", "metrics", "training", "tracking"),
-    *("theory", "covlab", "experiments", "conf", "tests"),
+    *("theory", "covlab", "experiments", "benchmarks", "conf", "tests"),
 )
 COMMAND = re.compile(r"^python -m (\S+) (.*)$", re.MULTILINE)
 
@@ -27,9 +27,11 @@ class Guide:
         self.text, self.root = (ROOT / "docs" / page).read_text(), root
         for package in PACKAGES:
             shutil.copytree(ROOT / package, root / package, ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copy(ROOT / "pyproject.toml", root)
+        for file in ("pyproject.toml", "README.md"):
+            shutil.copy(ROOT / file, root)
         for name, text in self.sections().items():
             assert not (root / name).exists(), f"{name} is in the project already"
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
             (root / name).write_text(text)
 
     def sections(self) -> dict[str, str]:
@@ -42,7 +44,7 @@ class Guide:
         return [found for found in COMMAND.findall(self.text) if found[0].startswith("experiments.")]
 
     def run(self, *arguments: str) -> str:
-        """What a command of the page prints; it must succeed."""
+        """Run a command of the page, which must succeed; returns the output."""
         # Ahead of an editable install of the project itself.
         environment = {**os.environ, "PYTHONPATH": str(self.root), "JAX_PLATFORMS": "cpu"}
         done = subprocess.run(

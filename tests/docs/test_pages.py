@@ -23,7 +23,7 @@ def prose(name: str) -> str:
 
 
 def anchors(name: str) -> list[str]:
-    """As GitHub makes them: lower case, no punctuation, hyphens for spaces."""
+    """Anchors of headings as on GitHub: lower case, no punctuation, hyphens for spaces."""
     plain = [re.sub(r"[^\w\- ]", "", heading).lower() for heading in HEADING.findall(prose(name))]
     return [heading.strip().replace(" ", "-") for heading in plain]
 
@@ -82,7 +82,7 @@ def test_tables_are_whole(name: str) -> None:
         assert {cells(line) for line in table} == {cells(table[1])}, table[0]
 
 
-GUIDES = ("docs/add_a_task.md", "docs/add_an_objective.md")
+GUIDES = ("docs/add_a_task.md", "docs/add_an_objective.md", "docs/add_a_claim.md")
 """Their files are the reader's; tests/docs/test_add_*.py write and run them."""
 
 

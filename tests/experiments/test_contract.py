@@ -2,7 +2,8 @@
 
 A claim's own part of it is tests/experiments/<claim>/contract.yaml: `tiny`, overrides with which the claim
 runs in seconds, and `refused`, bad overrides (separated by spaces) with the beginning of the line that
-refuses them.
+refuses them. tests/covlab/launch/test_number_fields.py reads `zeros`, the settings of which 0 is a value (by
+default the seed), and `further`, other values that make sense, of a claim that trains nothing.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 import pytest
 import yaml
 from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import ConfigCompositionException
 from omegaconf import DictConfig
 
 from covlab.claims.claim import Claim, command
@@ -71,6 +73,8 @@ def test_both_scales_are_valid_settings(name: str, compose_config: Callable[...,
     for scale in ("cpu", "paper"):
         settings = read(claim.settings, compose_config(name, f"scale={scale}"))
         assert isinstance(settings, claim.settings)
+    with pytest.raises(ConfigCompositionException):
+        compose_config(name, "no_such_key=1")
     assert bool(claim.stages) != bool(claim.scales)
 
 
@@ -114,6 +118,7 @@ def test_a_second_command_judges_the_same(
     """The same command again trains nothing and finds the same; of other settings it keeps the results."""
     path = tiny_claim(name)
     before = json.loads((path / "verdict.json").read_text())
+    metrics = {file: file.read_bytes() for file in path.rglob("metrics.jsonl")}
     root = path.parent.parent
     asked = [*contract(name)["tiny"], "name=tiny", f"root={root}", *QUIET]
     GlobalHydra.instance().clear()
@@ -122,3 +127,4 @@ def test_a_second_command_judges_the_same(
     after = json.loads((path / "verdict.json").read_text())
     assert after["checks"] == before["checks"]
     assert after["seeds"] == before["seeds"]
+    assert {file: file.read_bytes() for file in path.rglob("metrics.jsonl")} == metrics

@@ -247,7 +247,7 @@ def test_every_claim_of_this_project_is_known():
     known = known_claims("cpu")
     assert {"figure1", "figure2", "path_star", "vgb_delay", "vgb_dyck", "vgb_perturbation"} <= set(known)
     root = Path(__file__).resolve().parents[2]
-    assert all((root / "experiments" / f"{name}.py").exists() for name in known)
+    assert all((root / "experiments" / name / "__main__.py").exists() for name in known)
     assert chosen_claims("all", "cpu") == known
     assert chosen_claims("vgb_delay,figure1,vgb_delay", "cpu") == ("vgb_delay", "figure1")
 

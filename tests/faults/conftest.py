@@ -1,4 +1,4 @@
-"""A toy run in this process, what it leaves undisturbed, and a disk that can be filled."""
+"""A toy run in this process, the files of an undisturbed run, and a disk that can be filled."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Train = Callable[..., object]
 
 @pytest.fixture(scope="session")
 def config() -> DictConfig:
-    """Of the toy run: no W&B, no bar, no figures."""
+    """Configuration of the toy run: no W&B, no bar, no figures."""
     register_schemas()
     GlobalHydra.instance().clear()
     with initialize_config_module("conf", version_base="1.3"):
@@ -63,7 +63,7 @@ def undisturbed(train: Train, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def expected(undisturbed: Path) -> dict[str, str]:
-    """What every toy run has to end with."""
+    """Expected final files of every toy run."""
     return snapshot(undisturbed)
 
 
@@ -75,14 +75,14 @@ def leftovers() -> Iterator[None]:
 
 
 class Disk:
-    """A file system of its own, of 32 MB."""
+    """A separate file system of 32 MB."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._ballast = path / "ballast"
 
     def fill(self) -> None:
-        """Leave not one block."""
+        """Fill the disk completely."""
         with self._ballast.open("ab", buffering=0) as file:
             for size in (1 << 20, 4096):
                 block = bytes(size)
@@ -97,7 +97,7 @@ class Disk:
         self._ballast.unlink()
 
     def remount(self, mode: str) -> None:
-        """`ro` or `rw`."""
+        """Remount as `ro` or `rw`."""
         subprocess.run(["mount", "-o", f"remount,{mode}", str(self.path)], check=True)
 
 

@@ -46,7 +46,7 @@ def delete(file: Path) -> None:
 
 
 def zeros(file: Path) -> None:
-    """What a file system may show after a loss of power."""
+    """Zeros, which a file system may show after a loss of power."""
     file.write_bytes(bytes(file.stat().st_size))
 
 

@@ -13,6 +13,7 @@ from metrics.intervals import (
     auc_interval,
     bootstrap_interval,
     coverage_profile_interval,
+    interval_over_shared_prompts,
     mean_interval,
     paired_difference_interval,
     proportion_interval,
@@ -39,6 +40,11 @@ def test_paired_difference_removes_what_a_seed_shares() -> None:
     paired = paired_difference_interval(shared + change, shared)
     assert ends(paired) == pytest.approx(ends(mean_interval(change)))
     assert paired.low > 0
+
+
+def test_an_interval_over_shared_prompts_keeps_their_width() -> None:
+    found = interval_over_shared_prompts([Interval(0.4, 0.3, 0.6), Interval(0.6, 0.5, 0.6)])
+    assert (found.estimate, found.low, found.high) == pytest.approx((0.5, 0.4, 0.6))
 
 
 @pytest.mark.parametrize("values", [[1.0], [1.0, math.nan], [1.0, math.inf], [[1.0, 2.0]]])

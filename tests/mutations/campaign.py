@@ -1,4 +1,4 @@
-"""A sample of broken lines in what computes and judges, and whether the test suite catches them.
+"""Test of the test suite by a sample of mutants of the code that computes and judges.
 
     python -m pip install coverage
     python -m tests.mutations.campaign mutants=300 folder=runs/mutations out=results/faults/mutants.json
@@ -23,6 +23,7 @@ import functools
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -43,6 +44,7 @@ GROUPS = {
     "metrics": ("metrics/*.py",),
     "decoding": ("decoding/*.py",),
     "tasks": ("tasks/*.py",),
+    "theory": ("theory/*.py", "theory/*/*.py"),
     "objectives": (
         "training/objectives.py",
         "training/coverage_objectives.py",
@@ -130,7 +132,7 @@ def _shared(
     done: Callable[[], tuple[int, dict[str, float]]],
     show: bool,
 ) -> None:
-    """`work(k)` in a process of its own for each worker k, with a bar meanwhile."""
+    """Run `work(k)` in a separate process per worker k, with a progress bar."""
     children = []
     for worker in range(workers):
         child = os.fork()
@@ -317,7 +319,7 @@ def _summary(log: Path, chosen: Sequence[tuple[str, Mutant]]) -> dict[str, Any]:
     for record in records:
         outcome = record["outcome"]
         if outcome == "survived":
-            outcome = "equivalent" if record["mutant"] in EQUIVALENT else "survived"
+            outcome = "equivalent" if without_line(record["mutant"]) in EQUIVALENT else "survived"
             if outcome == "survived":
                 survivors.append(record["mutant"])
         groups[record["group"]][outcome.split()[0]] += 1
@@ -333,6 +335,11 @@ def _summary(log: Path, chosen: Sequence[tuple[str, Mutant]]) -> dict[str, Any]:
     }
 
 
+def without_line(name: str) -> str:
+    """A mutant's name without its line number, which every edit above it would change."""
+    return re.sub(r":\d+ ", " ", name, count=1)
+
+
 def main() -> int:
     given = dict(argument.split("=", 1) for argument in sys.argv[1:])
     folder, out = Path(given.get("folder", "runs/mutations")).resolve(), given.get("out")
@@ -346,7 +353,11 @@ def main() -> int:
             return 2
         numbers[name] = int(given[name])
     summary = campaign(folder, numbers["mutants"], numbers["seed"], numbers["workers"], numbers["most"])
-    summary = {"seed": numbers["seed"], "most_files": numbers["most"], **summary}
+    commit = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    about = {"commit": commit.stdout.strip(), "seed": numbers["seed"], "most_files": numbers["most"]}
+    summary = about | summary
     text = json.dumps(summary, indent=1)
     print(text)
     if out:

@@ -23,7 +23,7 @@ from experiments.tournament.attempts import (
     Guarantee,
     Losses,
 )
-from experiments.tournament.measure import Cell, Pair, Study
+from experiments.tournament.measure import Cell, Measurements, Pair
 
 SEEDS, SETS, EXAMPLES = 6, 10, (64, 256, 1024)
 SIGNS = np.array([1.0, -1.0] * 3)
@@ -46,7 +46,7 @@ def flat(value: float) -> np.ndarray:
 
 
 def promise(**fields: np.ndarray) -> dict[str, np.ndarray]:
-    """A guarantee that is never broken and says nothing, but for these fields."""
+    """A vacuous guarantee that is never broken, except for these fields."""
     return {**{name: flat(0.0) for name in Guarantee._fields}, "bound": flat(FAR), **fields}
 
 
@@ -161,9 +161,10 @@ def taken(share: float) -> np.ndarray:
 SPREAD = 0.02
 ALIKE = 0.01 * (1 + 1e-10 * SIGNS)
 """Nearly the same in all seeds: a standard error must not be 0."""
-FOUND = Study(
+FOUND = Measurements(
     SimpleNamespace(  # type: ignore[arg-type]
-        seeds=tuple(range(SEEDS)),
+        seed=0,
+        seeds=SEEDS,
         sizes=(4, 16),
         reference=16,
         design=Design(EXAMPLES, SETS, 1, (0.25, 0.5), 0.25, 0.06),
@@ -182,12 +183,12 @@ FOUND = Study(
 )
 
 
-def with_pair(field: str, rule: str, values: np.ndarray) -> Study:
+def with_pair(field: str, rule: str, values: np.ndarray) -> Measurements:
     old = getattr(FOUND.pair, field)
     return dataclasses.replace(FOUND, pair=FOUND.pair._replace(**{field: {**old, rule: values}}))
 
 
-def changed(key: tuple[str, int, int], *path: Any, value: Any) -> Study:
+def changed(key: tuple[str, int, int], *path: Any, value: Any) -> Measurements:
     """One array of a cell replaced."""
     found = copy.deepcopy(SPECS[key])
     place = found

@@ -38,7 +38,7 @@ class PromptFeatures(FeatureMap):
 
     @property
     def vocab(self) -> int:
-        """Bits."""
+        """Two tokens, the bits."""
         return 2
 
     @property

@@ -23,6 +23,7 @@ import pytest
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
+from covlab.claims.claim import Claim
 from covlab.claims.running import claims
 from covlab.claims.settings import read
 from covlab.launch.build import build, make
@@ -35,7 +36,7 @@ Leaf = tuple[str | int, ...]
 
 
 def option(group: str, name: str) -> dict[str, Any]:
-    """What a file of a group composes to."""
+    """The composed configuration of a file of a group."""
     own = yaml.safe_load((CONF / group / f"{name}.yaml").read_text())
     found: dict[str, Any] = {}
     for default in own.pop("defaults"):
@@ -94,7 +95,7 @@ def accepted(tree: Any, judge: Callable[[Any], Any], paths: Iterable[Leaf]) -> d
 def sensible(
     tree: dict[str, Any], zeros: Iterable[str], paths: Iterable[Leaf] | None = None
 ) -> dict[str, Any]:
-    """What `accepted` should find: true for a truth value, 0 for the fields named."""
+    """Expected result of `accepted`: true for a truth value, 0 for the named fields."""
     expected: dict[str, list[Any]] = {}
     for path in leaves(tree) if paths is None else paths:
         name = ".".join(str(key) for key in path if isinstance(key, str))
@@ -191,19 +192,19 @@ TRAINED: dict[str, tuple[set[str], set[str]]] = {
     "vgb_dyck": ({"sweep", "trees", "margin"}, {"margin", "trees.errors"}),
 }
 """Of a claim that trains: its settings that hold numbers, and of which 0 is a value."""
+
+
+def contract(claim: str) -> dict[str, Any]:
+    """The claim's part of the contract, see tests/experiments/test_contract.py."""
+    file = Path(__file__).parents[2] / "experiments" / claim / "contract.yaml"
+    found: dict[str, Any] = yaml.safe_load(file.read_text())
+    return found
+
+
 DIRECT: dict[str, set[str]] = {
-    "best_of_n": {"seed"},
-    "coverage_bounds": {"seed"},
-    "mle_horizon": {"seed"},
-    "mle_lower_bounds": {"seed"},
-    "mle_rates": {"seed"},
-    "sgd_coordinates": {"seed", "tuning_seed"},
-    "sgd_horizon": {"seed", "tuning_seed"},
-    "token_sgd": {"seed", "tuning_seed"},
-    "tournament": {"seed", "a"},
-    "truncated_distillation": {"seed", "tuning_seed"},
-    "vgb_delay": {"seed"},
-    "vgb_perturbation": {"seed"},
+    name: set(contract(name).get("zeros", ["seed"]))
+    for name, claim in CLAIMS.items()
+    if isinstance(claim, Claim) and not claim.stages
 }
 """Of a claim that trains nothing: the settings of which 0 is a value."""
 
@@ -231,16 +232,8 @@ def test_the_settings_of_a_claim_that_trains_nothing(
     tree: Any = OmegaConf.to_container(config, resolve=True)
     paths = [*leaves({key: value for key, value in tree.items() if key not in SHARED})]
     assert paths
-    assert accepted(config, judge, paths) == sensible(tree, zeros, paths) | FURTHER.get(claim, {})
-
-
-FURTHER: dict[str, dict[str, list[Any]]] = {
-    "sgd_coordinates": {"log2_steps": [-1, 0]},
-    "sgd_horizon": {"log2_steps": [-1, 0]},
-    "token_sgd": {"factors": [0], "halvings": [0], "sequence_halvings": [0], "token_halvings": [0]},
-    "truncated_distillation": {"family_halvings": [0], "halvings": [0]},
-}
-"""By claim, more values that make sense: exponents of 2, and multiples of a base that are compared."""
+    further = contract(claim).get("further", {})
+    assert accepted(config, judge, paths) == sensible(tree, zeros, paths) | further
 
 
 def past_checks(command: Callable[[Any], Any], missing: str) -> Callable[[Any], None]:

@@ -50,16 +50,7 @@ def test_every_top_level_file_composes(name: str, compose_config: Callable[..., 
 
 # What a file of conf/experiment overlays: a claim's own configuration, or that of experiments.train.
 CLAIMS = {name: claim for _, name in OPTIONS if (claim := name.rpartition("_")[0]) in TOP}
-UNTRAINED = {
-    "best_of_n",
-    "coverage_bounds",
-    "exploration",
-    "mle_horizon",
-    "mle_lower_bounds",
-    "mle_rates",
-    "optimizers_graph",
-    "tournament",
-}
+UNTRAINED = {"exploration", "optimizers_graph"}
 COMPANIONS = {
     ("evaluation", "brackets"): ("task=dyck",),
     ("model", "linear"): ("task=autoregressive_linear",),

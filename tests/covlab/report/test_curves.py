@@ -92,45 +92,6 @@ def test_scatter_marks_a_single_seed_by_a_plain_index():
     np.testing.assert_array_equal(fig.axes[0].collections[1].get_offsets(), [[PASS[4][0, 3], COV[2][0, 3]]])
 
 
-@pytest.mark.parametrize(
-    ("p", "kl", "passes"),
-    [
-        (0.9, 0.325, (0.934, 0.957, 0.972)),
-        (0.6, 0.551, (0.964, 0.998, 0.9998)),
-        (0.5, 0.693, (0.938, 0.996, 0.9998)),
-    ],
-)
-def test_class_blind_theory_gives_the_derived_table(p, kl, passes):
-    for n, passed in zip((4, 8, 12), passes, strict=True):
-        got = figures.class_blind_theory(np.array([p]), n)
-        assert got[0][0] == pytest.approx(kl, abs=5e-4)
-        assert got[1][0] == pytest.approx(passed, abs=5e-4)
-
-
-def test_class_blind_comparison_draws_measured_theory_and_start():
-    fig = figures.class_blind_comparison(KL, PASS[12], n=12, chosen=CHOSEN)
-    (axis,) = fig.axes
-    for line, x, y in zip(axis.lines, KL, PASS[12], strict=False):
-        np.testing.assert_array_equal(line.get_xydata(), np.column_stack([x, y]))
-    drawn = lines_of(axis)
-    theory = drawn["class-blind theory"]
-    p = 5 / 12
-    assert theory[0, 0] == pytest.approx(-0.9 * math.log(p) - 0.1 * math.log(1 - p))
-    assert theory[0, 1] == pytest.approx(0.9 * (1 - (1 - p) ** 12) + 0.1 * (1 - p**12))
-    assert theory[:, 0].min() == pytest.approx(0.325, abs=1e-3)
-    np.testing.assert_allclose(drawn["ideal start"][0], [0.875, 0.998], atol=6e-4)
-    assert axis.xaxis_inverted()
-    assert axis.get_ylabel() == "Pass@12"
-    assert "nats" in axis.get_xlabel()
-    assert labels_of(fig) == [
-        "measured, 4 seed(s)",
-        "class-blind theory",
-        "ideal start",
-        "tournament",
-        "min KL",
-    ]
-
-
 def test_log_ratio_histogram_conserves_mass_and_marks_ln_n():
     values = np.array([0.0, 0.5, 1.0, np.inf])
     weights = np.array([1.0, 1.0, 1.0, 2.0])
@@ -143,20 +104,6 @@ def test_log_ratio_histogram_conserves_mass_and_marks_ln_n():
     assert [text.get_text() for text in axis.texts] == ["ln 2", "ln 4"]
     assert labels_of(fig) == ["last (40.00% not finite)"]
     assert "nats" in axis.get_xlabel()
-
-
-def test_log_odds_draw_both_classes_and_the_roc_curve():
-    first, second = RNG.normal(0, 1, 60), np.round(RNG.normal(0.7, 1, 40), 1)
-    wins = [(b > a) + (a == b) / 2 for a in first for b in second]
-    fig = figures.log_odds_by_class({"G1": first, "G2": second}, float(np.mean(wins)), (0.5, 0.75), bins=10)
-    left, right = fig.axes
-    for patch in (left.patches[0], left.patches[2]):
-        assert patch.get_data()[0].sum() == pytest.approx(1)
-    roc = lines_of(right)["ROC"]
-    np.testing.assert_array_equal(roc[[0, -1]], [[0, 0], [1, 1]])
-    assert np.trapezoid(roc[:, 1], roc[:, 0]) == pytest.approx(np.mean(wins))
-    assert right.texts[0].get_text() == f"AUC = {np.mean(wins):.3f} [0.500, 0.750]"
-    assert labels_of(fig) == ["G1", "G2", "ROC", "chance"]
 
 
 def long_frame() -> dict[str, list]:
@@ -216,11 +163,8 @@ def test_curves_draw_what_is_asked_for_against_another_column():
             lambda: figures.scatter_pass_at_n(STEPS, PASS, COV, KL, dict.fromkeys("abcdef", 0)),
             "chosen: 6 rules",
         ),
-        (lambda: figures.class_blind_comparison(KL, KL[:, 1:]), "pass_at_n: shape (4, 4); valid: (4, 5)"),
-        (lambda: figures.class_blind_theory(np.array([0.5, 1.0]), 8), "p: from 0.5 to 1"),
         (lambda: figures.log_ratio_histogram({"a": np.array([np.inf])}), "log_ratio: no finite value"),
         (lambda: figures.log_ratio_histogram({"a": np.zeros(3)}, weights=np.ones(2)), "weights: shape (2,)"),
-        (lambda: figures.log_odds_by_class({"a": np.zeros(3)}, 0.5), "log_odds: 1 classes"),
         (lambda: figures.curves(long_frame(), ["eval/nothing"]), "frame: no column 'eval/nothing'"),
         (lambda: figures.curves(long_frame(), ["eval/text"]), "names: no metric with a finite number"),
     ],

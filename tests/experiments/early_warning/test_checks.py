@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from oracles.answers import Case, Known, assert_complete, table, verify
 
-from experiments.early_warning.checks import Found, checks, event_tasks
+from experiments.early_warning.checks import checks, event_tasks
 from experiments.early_warning.judging import Judgement, Pool
+from experiments.early_warning.measure import Measurements
 from metrics.alarms import Rates
 from metrics.early_warning import BASELINE, Statistic
 
@@ -25,7 +26,7 @@ def rows(estimate: float, low: float, high: float) -> np.ndarray:
     return np.array([estimate, *np.linspace(low, high, 41)])
 
 
-def made(**changes: Any) -> Found:
+def made(**changes: Any) -> Measurements:
     """Eight runs with three judged evaluations each; the second statistic is judged, the third is the
     baseline."""
     given: dict[str, Any] = {
@@ -53,7 +54,7 @@ def made(**changes: Any) -> Found:
         Judgement({}, alarms, Rates(given["baseline"], other, other, other), area),
     )
     statistics = (Statistic("net_tournament", 4), Statistic("tournament", 4), Statistic(BASELINE))
-    return Found(pool, None, {}, statistics, 1, judgements, cast(Any, None), 0.05)
+    return Measurements(pool, None, {}, statistics, 1, judgements, cast(Any, None), 0.05)
 
 
 CHECKS = {

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from experiments import early_warning
-from experiments.early_warning import figures as early_warning_figures
-from experiments.early_warning.checks import Found, checks, leads, measure, notes
+from covlab.claims.arms import Arm
+from covlab.claims.claim import Plan
+from covlab.claims.settings import field_checks, read
+from covlab.launch.build import build
+from covlab.report.plotting import save_all
+from covlab.report.verdict import Verdict
+from experiments.early_warning import figures
+from experiments.early_warning import measure as early_warning
+from experiments.early_warning.checks import checks, leads, notes
 from experiments.early_warning.judging import interval, judge, outcomes, pool_of, resampled
+from experiments.early_warning.measure import Measurements, Settings, judge_statistics
 from experiments.early_warning.watching import Truth, Watched, halves, recorded_runs, task_of, watch_run
-from experiments.early_warning.zoo import zoo
 from metrics import coverage_profile
 from metrics.early_warning import BASELINE, Statistic
 from tracking import load_log_probs
@@ -28,11 +32,6 @@ STATISTICS = (Statistic("tournament", 2), Statistic(BASELINE))
 TRUTH = Truth((4.0, 16.0), 3.0, 0.01, 0.02)
 TASKS = ("brackets", "layered graph", "linear", "path-star")
 CHECKPOINTS = 10
-TINY = (
-    "seed=3", "seeds=2", "name=tiny", "batch_size=8", "steps=6", "log_every=6", "model.num_layers=1",
-    "model.width=16", "model.num_heads=2", "evaluation.num_examples=16", "evaluation.schedule.every=2",
-    "phases=null", "tracking.wandb=disabled", "runs=[]", "resamples=100",
-)  # fmt: skip
 
 
 def watched(task: str, seed: int, event_at: int | None, good: bool = True) -> Watched:
@@ -57,11 +56,11 @@ def runs(good: bool = True, tasks: tuple[str, ...] = TASKS) -> list[Watched]:
     return [watched(task, seed, at, good) for task in tasks for at in (None, 5) for seed in range(4)]
 
 
-def found(good: bool = True, recorded: tuple[Watched, ...] = ()) -> Found:
-    return measure(runs(good), recorded, {"lost/run": "no arrays"}, STATISTICS, 0, TRUTH, 0.05, 200)
+def found(good: bool = True, recorded: tuple[Watched, ...] = ()) -> Measurements:
+    return judge_statistics(runs(good), recorded, {"lost/run": "no arrays"}, STATISTICS, 0, TRUTH, 0.05, 200)
 
 
-def failing(own: Found) -> set[str]:
+def failing(own: Measurements) -> set[str]:
     return {check.name for check in checks(own) if not check.passed}
 
 
@@ -120,21 +119,21 @@ def test_an_interval_leaves_out_resamples_that_have_no_number() -> None:
 
 def test_one_task_cannot_be_judged() -> None:
     with pytest.raises(ValueError, match="runs: 8 seeds of 1 tasks; valid: two tasks or more"):
-        measure(runs(tasks=("linear",)), (), {}, STATISTICS, 0, TRUTH, 0.15, 100)
+        judge_statistics(runs(tasks=("linear",)), (), {}, STATISTICS, 0, TRUTH, 0.15, 100)
 
 
 def test_figures_tables_and_notes_show_everything(tmp_path: Path) -> None:
     recorded = (dataclasses.replace(watched("linear", 9, 5), run="elsewhere"), watched("linear", 8, None))
     own = found(recorded=recorded)
-    assert all(file.stat().st_size > 5000 for _, file in early_warning_figures.draw_all(tmp_path, own))
-    made = {title: rows for title, _, rows in early_warning_figures.tables(own)}
+    assert all(file.stat().st_size > 5000 for _, file in save_all(tmp_path, figures.drawings(own)))
+    made = {title: rows for title, _, rows in figures.tables(own)}
     assert len(made) == 7
     assert made["Recorded runs left out"] == [["lost/run", "no arrays"]]
     by_n = next(rows for title, rows in made.items() if title.startswith("The same alarms"))
     assert [row[0] for row in by_n] == ["4", "16"]
     assert by_n[1][1] == 0
     assert [row[0] for row in made["Recorded runs, seed by seed"]] == ["elsewhere", "linear quiet"]
-    text = " ".join(notes(own, 12.0))
+    text = " ".join(notes(own))
     for part in ("lost/run (no arrays)", "16 of 32 have an event", "tournament(N = 2)", "2 recorded runs"):
         assert part in text
 
@@ -217,63 +216,40 @@ def test_recorded_runs_are_listed_once_and_without_the_claims_own(tmp_path: Path
 # The command.
 
 
+def planned(config: DictConfig) -> dict[str, Arm]:
+    plan = Plan(config, Path("runs/early_warning/cpu"), frozenset({"scale", *field_checks(Settings)}))
+    return early_warning.stage(read(Settings, config), plan)
+
+
 def test_the_zoo_is_a_run_of_experiments_train_each(compose_config: Callable[..., DictConfig]) -> None:
-    config = compose_config("early_warning", "scale=cpu")
-    configs, setups = zoo(config, Path("runs/early_warning/cpu"))
+    configs = {
+        name: arm.config for name, arm in planned(compose_config("early_warning", "scale=cpu")).items()
+    }
+    setups = {name: build(config) for name, config in configs.items()}
     tasks = {task_of(dict(own), setups[name].phases[-1].name) for name, own in configs.items()}
     assert len(tasks) >= 4
     assert all(not set(own) & {"zoo", "runs", "truth", "judged"} for own in configs.values())
     assert len({own.name for own in configs.values()}) == len(configs)
 
 
-def test_settings_are_refused(refuses: Callable[..., None]) -> None:
-    for override, message in (
-        ("judged.kind=unknown", "judged.kind: 'unknown'"),
-        (f"judged={{kind: {BASELINE}, parameter: null}}", f"judged.kind: {BASELINE}; valid: any other"),
-        ("truth.z=0", "truth.z: 0"),
-        ("truth.ns=[1]", "truth.ns: 1"),
-        ("rate=1", "rate: 1"),
-        ("candidates.levels=[1.5]", "candidates.levels: 1.5"),
-    ):
-        refuses(early_warning.settings_of, "early_warning", [override], message)
-    refuses(
-        lambda config: early_warning.patterns_of(config.runs), "early_warning", ["runs=3"], "runs: 3; valid"
-    )
-
-    def build(config: DictConfig) -> object:
-        return zoo(config, Path("runs/early_warning/cpu"))
-
-    refuses(build, "early_warning", ["zoo=3"], "zoo: 3 is neither")
-    refuses(
-        build, "early_warning", ["seeds=1"], "zoo.graph_shortcut: seeds: 1; early_warning needs at least 2"
-    )
+def test_the_statistics_are_listed_with_the_judged_one(compose_config: Callable[..., DictConfig]) -> None:
+    listed = read(Settings, compose_config("early_warning"))
+    assert listed.judged in listed.statistics
+    judged = ("judged.kind=net_tournament", "judged.parameter=5")
+    further = read(Settings, compose_config("early_warning", *judged))
+    assert further.statistics == (*listed.statistics, Statistic("net_tournament", 5))
 
 
-@pytest.mark.parametrize(
-    ("arm", "message"),
-    [
-        ({"width": 3}, "zoo.x: width: no such field; valid are model, phases, task"),
-        (3, "zoo.x: 3 is not a mapping"),
-        ({"task": {"_target_": "tasks.PathStar", "arms": 1}}, "zoo.x: phases.base.task: task.arms: 1"),
-    ],
-)
-def test_bad_runs_of_the_zoo_are_refused(
-    compose_config: Callable[..., DictConfig], arm: Any, message: str
+def test_a_run_that_is_named_is_refused_where_there_is_none(
+    compose_config: Callable[..., DictConfig],
 ) -> None:
-    config = compose_config("early_warning", "zoo=null")
-    OmegaConf.set_struct(config, False)
-    config.zoo = {"x": arm}
-    with pytest.raises(ValueError, match=re.escape(message)):
-        zoo(config, Path("runs/early_warning/cpu"))
+    with pytest.raises(ValueError, match=r"runs: nowhere: no metrics\.jsonl there; valid: run directories"):
+        planned(compose_config("early_warning", "runs=[nowhere]"))
 
 
-@pytest.mark.slow
-def test_the_command_trains_judges_and_continues(
-    compose_config: Callable[..., DictConfig], run_claim: Callable[..., Any]
-) -> None:
-    kept = ("graph_even", "star_fresh")
-    gone = [f"~zoo.{name}" for name in compose_config("early_warning").zoo if name not in kept]
-    verdict, path = run_claim("early_warning", *TINY, *gone, "~zoo.star_fresh.phases")
+def test_the_tiny_run_is_judged(tiny_claim: Callable[[str], Path]) -> None:
+    path = tiny_claim("early_warning")
+    verdict = Verdict.read(path / "verdict.json")
     assert verdict.seeds == (3, 4)
     assert {"claim.yaml", "report.html", "figures"} <= {each.name for each in path.iterdir()}
-    assert json.loads((path / "verdict.json").read_text())["holds"] is False
+    assert verdict.holds is False

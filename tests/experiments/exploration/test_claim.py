@@ -12,12 +12,16 @@ import jax
 import numpy as np
 import pytest
 
+from covlab.claims.claim import Plan
+from covlab.claims.settings import field_checks, read
 from covlab.launch.build import build
-from experiments import exploration
+from covlab.report.plotting import save_all
+from covlab.report.verdict import Verdict
 from experiments.exploration import checks as exploration_checks
-from experiments.exploration import figures as exploration_figures
-from experiments.exploration import rules
-from experiments.exploration.measure import (
+from experiments.exploration import figures, measure, pools, rules
+from experiments.exploration.measure import Arm, Measurements, Settings, TestTime
+from experiments.exploration.pools import REPRESENTATION, Pool, PoolSettings, draw_pool, held_out_prompts
+from experiments.exploration.rules import (
     APPEARANCE,
     DISTINCT,
     DUPLICATES,
@@ -27,13 +31,9 @@ from experiments.exploration.measure import (
     LIKELY_AUC,
     RANDOM,
     RULES,
-    Arm,
-    Measurements,
-    TestTime,
     prompt_curves,
     prompt_facts,
 )
-from experiments.exploration.pools import REPRESENTATION, Pool, PoolSettings, draw_pool, held_out_prompts
 from models import GPT
 from tasks import FixedDyck
 
@@ -103,9 +103,9 @@ def test_the_quadrature_stays_exact_for_a_whole_pool() -> None:
 
 def test_orders_and_levels() -> None:
     tokens = np.array([[1, 2], [3, 4], [1, 2], [3, 5], [3, 4]])
-    assert rules.first_alike(tokens).tolist() == [0, 1, 0, 3, 1]
+    assert pools.first_alike(tokens).tolist() == [0, 1, 0, 3, 1]
     log_prob = np.array([-3.0, -1.0, -3.0, -2.0, -1.0])
-    assert rules.likeliest_first(log_prob, rules.first_alike(tokens)).tolist()[:3] == [1, 3, 0]
+    assert rules.likeliest_first(log_prob, pools.first_alike(tokens)).tolist()[:3] == [1, 3, 0]
     curve = np.array([0.2, 0.2, 0.6, 1.0])
     assert rules.calls_to_reach(curve, 0.4) == pytest.approx(2.5)
     assert rules.calls_to_reach(curve, 0.1) == pytest.approx(0.5)
@@ -191,8 +191,8 @@ def made(gains: tuple[float, float], bonus: float) -> Measurements:
     return Measurements({"graph": own, "dyck": own}, {"graph": arms, "dyck": arms}, (1, 2, 3, 4))
 
 
-def failing(found: Measurements) -> list[str]:
-    return [check.name for check in exploration_checks.checks(found) if not check.passed]
+def failing(results: Measurements) -> list[str]:
+    return [check.name for check in exploration_checks.checks(results) if not check.passed]
 
 
 def test_checks_follow_what_the_authors_found() -> None:
@@ -226,15 +226,15 @@ def test_pools_without_a_correct_response_pass_no_check(tmp_path: Path) -> None:
     )
     unsolved = Measurements({"graph": none}, {"graph": found.arms["graph"]}, found.seeds)
     assert len(failing(unsolved)) == 4
-    assert len(exploration_figures.draw_all(tmp_path, unsolved)) == 3
+    assert len(save_all(tmp_path, figures.drawings(unsolved))) == 3
 
 
 def test_notes_tables_and_figures(tmp_path: Path) -> None:
     found = made((1.0, 1.6), 0.1)
-    text = " ".join(exploration_checks.notes(found, 12.0))
+    text = " ".join(exploration_checks.notes(found))
     assert "representation 6.25" in text
     assert "different correct among 64 3.0" in text
-    made_tables = exploration_figures.tables(found)
+    made_tables = figures.tables(found)
     assert len(made_tables) == 2 * (4 + 2)
     for _, columns, rows in made_tables:
         assert rows
@@ -247,79 +247,27 @@ def test_notes_tables_and_figures(tmp_path: Path) -> None:
         arms["grpo"], arms["representation"], lambda arm: arm.passes[64]
     )
     assert matched.shape == (4,)
-    drawn = exploration_figures.draw_all(tmp_path, found)
+    drawn = save_all(tmp_path, figures.drawings(found))
     assert all(path.stat().st_size > 10_000 for _, path in drawn)
-
-
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
-        ("arms=null", "arms: None is not a mapping with at least 2 entries"),
-        ("ks=[0,1]", "ks: [0, 1]; valid: at least 1 different integers >= 1"),
-        ("pool.responses=100", "pool.responses: 100; valid: a multiple of rl.source.per_prompt = 8"),
-        ("pool.ridge=0", "pool.ridge: 0 is not a number strictly between"),
-        ("pool=3", "pool: valid is a mapping with the keys responses, ridge"),
-        ("tasks.graph.prompts=0", "tasks.graph.prompts: 0 is not an integer >= 1"),
-        ("tasks.graph.checkpoints=[3]", "tasks.graph.checkpoints: [3]; valid: at least 2 different integers"),
-        ("tasks.dyck.start=-1", "tasks.dyck.start: -1 is not an integer >= 0"),
-        ("tasks.dyck=7", "tasks.dyck: valid is a mapping with the keys task, base, checkpoints"),
-        ("coverage_n=1", "coverage_n: 1 is not a number strictly between"),
-    ],
-)
-def test_bad_settings_are_one_clear_line(override: str, message: str, refuses: Callable[..., None]) -> None:
-    refuses(exploration.check_settings, "exploration", [override], message)
-
-
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
-        ("tasks.graph.checkpoints=[3,1600]", "tasks.graph.checkpoints: 3 is no evaluated step"),
-        ("+tasks.dyck.base.stepps=7", "tasks.dyck.base.stepps: no such field; valid are"),
-        ("seeds=1", "seeds: 1; exploration needs at least 2"),
-        ("checkpoint.parameters=ends", "checkpoint.parameters: ends; exploration needs evaluations"),
-    ],
-)
-def test_the_command_refuses_before_anything_is_written(
-    override: str, message: str, call: Callable[..., Any], tmp_path: Path
-) -> None:
-    ended = call(exploration.main, override)
-    assert ended.status == 2
-    assert message in ended.err, ended.err
-    assert ended.err.count("\n") == 1
-    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize("scale", ["cpu", "paper"])
 def test_every_scale_builds_its_base_runs(scale: str, compose_config: Callable[..., Any]) -> None:
     config = compose_config("exploration", f"scale={scale}")
-    settings, arms = exploration.check_settings(config)
-    assert arms[0] == "grpo"
-    for name in settings:
-        setup = build(exploration.task_config(config, name, name))
-        exploration.check_setup(config, name, setup)
+    settings = read(Settings, config)
+    assert next(iter(settings.arms)) == "grpo"
+    plan = Plan(config, Path("runs/exploration/x"), frozenset({"scale", *field_checks(Settings)}))
+    for name, run in measure.base_stage(settings, plan).items():
+        setup = build(run.config)
+        measure.check_run(settings, name, setup)
         task = setup.phases[-1].task
         assert type(task).__name__ == {"graph": "LayeredGraph", "dyck": "FixedDyck"}[name]
         assert task.group_probs == {"graph": (0.5, 0.2, 0.3), "dyck": (1.0,)}[name]
 
 
-TINY = (
-    "seed=3", "seeds=2", "batch_size=8", "log_every=8", "model.num_layers=1", "model.num_heads=2",
-    "model.width=16", "evaluation.num_examples=8", "tracking.wandb=disabled", "tracking.progress=false",
-    "tasks.graph.task.depth=2", "tasks.graph.task.width=2", "tasks.graph.task.num_ids=8",
-    "tasks.graph.base.model.num_heads=2", "tasks.graph.base.steps=80", "tasks.graph.checkpoints=[40,80]",
-    "tasks.graph.base.evaluation.schedule.every=40", "tasks.graph.start=80",
-    "tasks.dyck.task.length=6", "tasks.dyck.task.prefix_lengths=[2,2]", "tasks.dyck.base.steps=80",
-    "tasks.dyck.base.evaluation.schedule.every=40", "tasks.dyck.checkpoints=[40,80]", "tasks.dyck.start=80",
-    "rl.batch_size=2", "tasks.graph.rl.steps=2", "tasks.dyck.rl.steps=2",
-    "tasks.graph.rl.evaluation.schedule.every=2", "tasks.dyck.rl.evaluation.schedule.every=2",
-    "pool.responses=16", "tasks.graph.prompts=4", "tasks.dyck.prompts=4", "ks=[1,8]",
-)  # fmt: skip
-
-
-@pytest.mark.slow
-def test_the_command_trains_selects_and_judges(run_claim: Callable[..., Any]) -> None:
-    verdict, path = run_claim("exploration", *TINY)
-    assert verdict.claim == "exploration"
+def test_the_tiny_run_trains_selects_and_judges(tiny_claim: Callable[[str], Path]) -> None:
+    path = tiny_claim("exploration")
+    verdict = Verdict.read(path / "verdict.json")
     assert verdict.seeds == (3, 4)
     assert len(verdict.checks) == 16
     assert len([each for each in path.iterdir() if (each / "status.json").exists()]) == 2 + 6

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from oracles.answers import Case, Known, assert_complete, columns, table, two, verify
 
-from experiments.figure1.measure import Measurements, checks
+from experiments.figure1.checks import checks
+from experiments.figure1.measure import Measurements
 from metrics import Interval
 
 LOW_KL = 0.3251
@@ -40,7 +41,7 @@ def made(**changes: Any) -> Measurements:
         "bound_excess": -0.25,
     }
     unused = cast(Any, None)
-    return Measurements(matrices=unused, tables={}, log_odds={}, **fields | changes)
+    return Measurements(tournament=unused, matrices=unused, tables={}, log_odds={}, **fields | changes)
 
 
 def kl(*values: Any) -> dict[str, Any]:

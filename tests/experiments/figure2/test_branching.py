@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from covlab.claims.matrices import spread
 from experiments.figure2.branching import (
     BranchEvaluator,
     BranchScores,
@@ -18,7 +19,6 @@ from experiments.figure2.branching import (
     branch_scores,
     only_class,
     paths,
-    spread,
 )
 from metrics.evaluators import DistributionEvaluator, HeldOut, make_held_out
 from models import Model

@@ -16,25 +16,31 @@ import optax
 import pandas as pd
 import pytest
 import yaml
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from covlab.launch.build import make
+from covlab.claims import arms, claim
+from covlab.claims.claim import Plan
+from covlab.claims.settings import field_checks, read
+from covlab.launch.build import Setup, build, make
+from covlab.launch.runs import Finished
 from covlab.report.verdict import Verdict
-from experiments import optimizers_graph
-from experiments.optimizers_graph import build_run, cells_of, check_rates, run_config
 from experiments.optimizers_graph import measure as optimizers_measure
+from experiments.optimizers_graph import runs
+from experiments.optimizers_graph.__main__ import main
 from experiments.optimizers_graph.checks import checks, equal_loss, growth, notes
+from experiments.optimizers_graph.figures import tables
 from experiments.optimizers_graph.measure import (
+    Cell,
     Compared,
     Curves,
     Measurements,
+    Settings,
     at_first_reach,
     common_levels,
     trend,
 )
-from experiments.optimizers_graph.rules import NORMALISED, RULES, any_of
-from experiments.optimizers_graph.tables import tables
-from experiments.optimizers_graph.tuning import at_edge, best_rate
+from experiments.optimizers_graph.rules import NORMALISED, RULES
+from experiments.optimizers_graph.runs import any_of, at_edge, best_rate
 from metrics.coverage import name_of_n
 
 TINY = (
@@ -203,7 +209,7 @@ def test_tables_and_notes_are_complete(growing: Measurements) -> None:
     assert len(final[2]) == len(equal[2]) == len(every[2]) == 2 * 3 * len(RULES)
     for _, columns, rows in (final, equal, every):
         assert all(len(row) == len(columns) for row in rows)
-    written = notes(growing, {"graph-8": {"sgd": 0.5}}, 12.0)
+    written = notes(dataclasses.replace(growing, rates={"graph-8": {"sgd": 0.5}}))
     assert any("graph-8: sgd 0.5" in text for text in written)
     assert sum("growth" in text for text in written) == 4
 
@@ -216,11 +222,29 @@ def config(compose_config: Callable[..., DictConfig]) -> DictConfig:
     return compose_config("optimizers_graph", "scale=cpu")
 
 
+def plan_of(config: DictConfig) -> Plan:
+    return Plan(config, Path("runs/x"), frozenset({"scale", *field_checks(Settings)}))
+
+
+def run_of(config: DictConfig, cell: Cell, rule: str, rate: float = 1.0) -> Setup:
+    settings = read(Settings, config)
+    setup = build(runs.run_config(settings, plan_of(config), cell, rule, rate))
+    runs.check_run(settings, cell.name, setup)
+    return setup
+
+
 def test_every_run_differs_in_length_and_rule_alone(config: DictConfig) -> None:
-    cells = {cell.name: cell for cell in cells_of(config)}
+    settings = read(Settings, config)
+    cells = {cell.name: cell for cell in settings.cells}
     assert list(cells) == ["graph-2", "graph-4", "graph-8", "dyck-8", "dyck-16", "dyck-32"]
+    planned = runs.stage(settings, plan_of(config))
+    assert list(planned) == [f"{name}/{rule}" for name in cells for rule in RULES]
     for cell in (cells["graph-8"], cells["dyck-32"]):
-        setups = [build_run(cell.name, run_config(config, Path("runs/x"), cell, rule)) for rule in RULES]
+        configs = [planned[f"{cell.name}/{rule}"].config for rule in RULES]
+        assert [own.optimizer.learning_rate for own in configs] == [
+            config.learning_rates[cell.name][rule] for rule in RULES
+        ]
+        setups = [build(own) for own in configs]
         phase = setups[0].phases[0]
         assert getattr(phase.task, cell.field) == cell.length
         assert phase.task.response_length == (10 if cell.task == "graph" else 32)
@@ -230,9 +254,9 @@ def test_every_run_differs_in_length_and_rule_alone(config: DictConfig) -> None:
 
 
 def test_learning_rates_were_chosen_from_the_grids_on_other_seeds(config: DictConfig) -> None:
-    cells = cells_of(config)
-    check_rates(config, cells)
-    for cell in cells:
+    settings = read(Settings, config)
+    runs.check_rates(settings, config)
+    for cell in settings.cells:
         for rule, rate in config.learning_rates[cell.name].items():
             assert rate in list(config.rules[rule].grid)
     assert not {config.tuning_seed, config.tuning_seed + 1} & set(
@@ -242,52 +266,10 @@ def test_learning_rates_were_chosen_from_the_grids_on_other_seeds(config: DictCo
 
 def test_the_larger_scale_asks_for_tuning(compose_config: Callable[..., DictConfig]) -> None:
     config = compose_config("optimizers_graph", "scale=paper")
-    cells = cells_of(config)
+    settings = read(Settings, config)
     with pytest.raises(ValueError, match=r"graph-8\.sgd: none; tune=true chooses one"):
-        check_rates(config, cells)
-    assert (
-        build_run("x", run_config(config, Path("runs/x"), cells[0], "muon", rate=1.0)).phases[0].steps == 5000
-    )
-
-
-@pytest.mark.parametrize(
-    ("override", "line"),
-    [
-        ("graph.lengths=[4,8]", "graph.lengths: [4, 8]; valid: at least 3 different integers >= 1"),
-        ("graph.length=4", "graph.length: no such field; valid are task, lengths, changes"),
-        ("dyck.changes.task=x", "dyck.changes.task: no such field; valid are model"),
-        (
-            "rules.adam.grid=[1,2]",
-            "rules: sgd, clipped_sgd, normalized_sgd, sign_sgd, adamw, muon, adam; valid",
-        ),
-        ("rules.sgd.grid=[0.1]", "rules.sgd.grid: [0.1]; valid: at least 2 positive learning rates"),
-        ("n=3", "n: 3 is not one of 2, 4, 8, 16, 64, 256, 1024, which are measured"),
-        ("pass_n=5", "pass_n: 5 is not one of 1, 4, 16, which are measured"),
-        ("tune=maybe", "tune: 'maybe' is not true or false"),
-        ("tuned_rules=[adam]", "tuned_rules: ['adam']; valid: null or some of sgd, clipped_sgd"),
-        ("levels=0", "levels: 0 is not an integer >= 1"),
-        ("seed=96", "seed: 100, 101 served to choose the learning rates; valid: other seeds"),
-        ("learning_rates.graph-4.sgd=-1", "learning_rates.graph-4.sgd: -1 is not a positive number"),
-        ("dyck.task.prefix_lengths=[0,4]", "dyck-8: task.prefix_lengths: prompts of up to 5 tokens"),
-        ("evaluation.schedule.every=100", "dyck-8: evaluation.schedule: (0, 100, 200, 300)"),
-        ("seeds=1", "dyck-8: seeds: 1; optimizers_graph needs at least 2"),
-    ],
-)
-def test_bad_settings_are_refused_in_one_line(override: str, line: str, config: DictConfig) -> None:
-    changed = OmegaConf.merge(
-        OmegaConf.create(OmegaConf.to_container(config)), OmegaConf.from_dotlist([override])
-    )
-    assert isinstance(changed, DictConfig)
-
-    def prepared() -> None:
-        cells = cells_of(changed)
-        check_rates(changed, cells)
-        build_run("dyck-8", run_config(changed, Path("runs/x"), cells[3], "sgd"))
-
-    with pytest.raises(ValueError, match=":") as refused:
-        prepared()
-    assert str(refused.value).startswith(line)
-    assert "\n" not in str(refused.value)
+        runs.check_rates(settings, config)
+    assert run_of(config, settings.cells[0], "muon").phases[0].steps == 5000
 
 
 # The command.
@@ -317,19 +299,19 @@ def test_the_command_judges_what_was_trained(
     call: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Training and reading are faked; 36 runs take minutes."""
-    trained: dict[str, Any] = {}
+    trained: dict[str, Setup] = {}
 
-    def train(claim: str, configs: Any, setups: Any, directories: Any) -> None:
-        trained.update({str(directories[name]): (name, setups[name]) for name in configs})
+    def train(config: DictConfig, path: Path, stop: Any, setup: Setup) -> Finished:
+        trained[str(path)] = setup
+        return Finished(path, "complete", "", 1.0)
 
-    def read(path: Path) -> pd.DataFrame:
-        name, setup = trained[str(path)]
-        return records(setup, name.partition("/")[2])
+    def read_run(path: Path) -> pd.DataFrame:
+        return records(trained[str(path)], path.name)
 
-    monkeypatch.setattr(optimizers_graph, "train_runs", train)
-    monkeypatch.setattr(optimizers_graph, "timing_facts", lambda *_: {})
-    monkeypatch.setattr(optimizers_measure, "load_run", read)
-    ended = call(optimizers_graph.main, "seeds=3")
+    monkeypatch.setattr(arms, "train_run", train)
+    monkeypatch.setattr(claim, "timing_facts", lambda *_: {})
+    monkeypatch.setattr(optimizers_measure, "load_run", read_run)
+    ended = call(main, "seeds=3")
     assert ended.status == 0, ended.err
     assert len(trained) == 6 * len(RULES)
     path = tmp_path / "runs/optimizers_graph/cpu"
@@ -348,8 +330,7 @@ def test_the_command_judges_what_was_trained(
 
 def test_pass_at_n_of_one_prompt_is_estimated_from_all_samples(config: DictConfig) -> None:
     """Each of 512 times one response, a quarter of them correct: 1 - C(384, 4)/C(512, 4)."""
-    cell = cells_of(config)[3]
-    setup = build_run(cell.name, run_config(config, Path("runs/x"), cell, "sgd"))
+    setup = run_of(config, read(Settings, config).cells[3], "sgd")
     curves = optimizers_measure.curves_of(records(setup, "sgd"), setup, (400, 402))
     assert curves.kl.shape == (2, 21)
     np.testing.assert_allclose(curves.passes[4], 1 - math.comb(384, 4) / math.comb(512, 4))
@@ -359,7 +340,7 @@ def test_pass_at_n_of_one_prompt_is_estimated_from_all_samples(config: DictConfi
 @pytest.mark.slow
 def test_tuning_prints_the_best_rates(call: Callable[..., Any], tmp_path: Path) -> None:
     grids = ("rules.sgd.grid=[0.2,0.4]", "rules.muon.grid=[0.01,1e9]")
-    ended = call(optimizers_graph.main, *TINY, "tune=true", "tuned_rules=[sgd,muon]", *grids)
+    ended = call(main, *TINY, "tune=true", "tuned_rules=[sgd,muon]", *grids)
     assert ended.status == 0, ended.err
     tuned = json.loads((tmp_path / "runs/optimizers_graph/tiny/tuning.json").read_text())
     assert list(tuned) == ["graph-2", "graph-3", "graph-4", "dyck-8", "dyck-10", "dyck-12"]

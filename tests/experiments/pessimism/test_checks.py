@@ -9,15 +9,17 @@ import numpy as np
 import pytest
 from oracles.answers import Case, Known, assert_complete, columns, table, two, verify
 
-from experiments.pessimism import Measurements, checks
-from experiments.pessimism.brackets import Arm
-from experiments.pessimism.finite_sets import Settings, Tabular
+from experiments.pessimism.brackets import Arm, PoolSettings
+from experiments.pessimism.checks import checks
+from experiments.pessimism.finite_sets import Tabular, TabularSettings
+from experiments.pessimism.measure import Measurements, Settings
 
 Value = float | tuple[float, float] | np.ndarray
 Curve = tuple[Value, Value, Value, Value]
 ERRORS, COVERAGES, NS = (0.02, 0.08), (4.0, 16.0), (1, 4, 16, 64)
 CELLS = [(error, coverage) for error in ERRORS for coverage in COVERAGES]
-SETTINGS = Settings(7, 2, COVERAGES, ERRORS, NS, (0.5, 1.0), 2, NS, 64, 2, 2)
+TABULAR = TabularSettings(7, 2, COVERAGES, ERRORS, NS, (0.5, 1.0), 2)
+SETTINGS = Settings(TABULAR, PoolSettings(NS, 64, 2, 2), {})
 BIT = 1 - 1e-9
 
 # True rewards at every N, by cell: of Best-of-N, of pessimism.
@@ -50,7 +52,7 @@ def made(**changes: Any) -> Measurements:
     given["limit"] = 0.45
     assert changes.keys() <= given.keys()
     given |= changes
-    found = Tabular(SETTINGS, {}, {}, {}, {})
+    found = Tabular(TABULAR, {}, {}, {}, {})
     for i, cell in enumerate(CELLS):
         found.reward[cell] = rules(given[f"best_{i}"], given[f"own_{i}"])
         found.limit[cell], found.bound[cell] = np.full((2, 2), 0.3), np.full((2, 2), 0.5)

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 from oracles.known_checks import Ends, Known, agree, decides, turned
 
+from experiments.rl_from_checkpoint.checks import checks
 from experiments.rl_from_checkpoint.measure import (
     COVERAGE,
     CROSS_ENTROPY,
     TOURNAMENT,
     Measurements,
     Outcome,
-    checks,
 )
 
 T = 4.302652729911275

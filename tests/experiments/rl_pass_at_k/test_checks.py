@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from oracles.known_checks import Ends, Known, agree, decides, turned
 
-from experiments.rl_pass_at_k.measure import NS, Arm, Measurements, checks
+from experiments.rl_pass_at_k.checks import checks
+from experiments.rl_pass_at_k.measure import NS, Arm, Measurements
 
 T = 12.706204736432095
 PROBS, SMALL, LARGE = (0.2, 0.8), 2, 4

@@ -41,7 +41,7 @@ from oracles.tournament_measured import (
 
 from experiments.tournament.attempts import MIN_KL, OFFSET, OFFSET_EXACT, SIMPLE
 from experiments.tournament.checks import checks
-from experiments.tournament.measure import Study
+from experiments.tournament.measure import Measurements
 
 HALF = 2.5705818356363146 / 5**0.5
 """Student's half-width over the distance of the seeds from their mean."""
@@ -64,7 +64,7 @@ def slope(key: tuple[str, int, int], rule: str, right: float, target: str, wrong
 def ends_in(key: tuple[str, int, int], kind: str, rule: str, of: Any) -> Any:
     """The last column of a rule's losses; the others stay."""
 
-    def at(value: float) -> Study:
+    def at(value: float) -> Measurements:
         values = np.asarray(SPECS[key][kind][rule]).copy()
         values[:, -1] = of(value)
         return changed(key, kind, rule, value=values)
@@ -72,32 +72,32 @@ def ends_in(key: tuple[str, int, int], kind: str, rule: str, of: Any) -> Any:
     return at
 
 
-def less_ten_times(value: float) -> Study:
+def less_ten_times(value: float) -> Measurements:
     key = ("rare_prompts", 16, 64)
     found = copy.deepcopy(SPECS[key])
     found["regret"] = {MIN_KL: flat(0.5 + value), SIMPLE: flat(0.05)}
     return dataclasses.replace(FOUND, cells={**FOUND.cells, key: cell(found)})
 
 
-def off(value: float) -> Study:
+def off(value: float) -> Measurements:
     """So many standard errors, spread/sqrt 5 each, below the exact value at n = 1,023."""
     below = 1 - value * SPREAD / 5**0.5 + SPREAD * SIGNS
     return with_pair("regret", SIMPLE, pair(EXPECTED[0] * (1 + SPREAD * SIGNS), EXPECTED[1] * below))
 
 
-def sampled(value: float) -> Study:
+def sampled(value: float) -> Measurements:
     noisy = EXACT.copy()
     noisy[:, 1] += value / 256
     return changed(("rogue", 16, 256), "regret", OFFSET, value=noisy)
 
 
-def at_rogue(value: float) -> Study:
+def at_rogue(value: float) -> Measurements:
     exact = np.full((SEEDS, 3), 1e-3)
     exact[:, 1] = value / 256
     return changed(("rogue", 16, 256), "regret", OFFSET_EXACT, value=exact)
 
 
-def premise(share: float) -> Study:
+def premise(share: float) -> Measurements:
     return changed(("rogue", 16, 256), "premise", value=[seed < 6 * share for seed in range(SEEDS)])
 
 
@@ -108,7 +108,7 @@ def beyond(field: str) -> Any:
 
 
 def says(key: tuple[str, int, int], *path: Any) -> Any:
-    def at(value: float) -> Study:
+    def at(value: float) -> Measurements:
         return changed(key, *path, value=promise(bound=columns((FAR, NEAR), (FAR, NEAR), (value, WIDE))))
 
     return at

@@ -11,8 +11,17 @@ import numpy as np
 import pytest
 from jaxtyping import Array, Float, Int
 
-from experiments.tournament.attempts import Design, exact, generator, measure, premise_holds
-from experiments.tournament.bounds import LOWER, UPPER, offset_bound, simple_bound
+from experiments.tournament.attempts import (
+    LOWER,
+    UPPER,
+    Design,
+    attempt,
+    exact,
+    generator,
+    offset_bound,
+    premise_holds,
+    simple_bound,
+)
 from experiments.tournament.families import (
     FAMILIES,
     Instance,
@@ -200,7 +209,7 @@ def test_measured_choices_are_those_of_the_rules_one_set_at_a_time() -> None:
     instance = drawn("rogue", size=6, n=64)
     laws = exact(instance)
     design = Design((50, 400), 3, 0, (0.25,), 0.25, 0.05)
-    outcome = measure(instance, (64,), design, np.random.default_rng(5), np.random.default_rng(6))[64]
+    outcome = attempt(instance, (64,), design, np.random.default_rng(5), np.random.default_rng(6))[64]
     rng = np.random.default_rng(5)
     for place, examples in enumerate(design.examples):
         counts = rng.multinomial(examples, laws.probability, 3)
@@ -230,7 +239,7 @@ def test_measured_choices_are_those_of_the_rules_one_set_at_a_time() -> None:
 def test_the_sampled_offset_term_converges_to_the_exact_one() -> None:
     instance = drawn("rogue", size=6, n=64)
     few = Design((400,), 8, 400, (0.25,), 0.25, 0.05)
-    outcome = measure(instance, (64,), few, np.random.default_rng(1), np.random.default_rng(2))[64]
+    outcome = attempt(instance, (64,), few, np.random.default_rng(1), np.random.default_rng(2))[64]
     for tie_break in ("earliest", "min_cross_entropy"):
         sampled, term = (outcome.losses[f"offset{kind}, {tie_break}"] for kind in ("", " (exact term)"))
         np.testing.assert_allclose(sampled.wrong, term.wrong)

@@ -163,6 +163,18 @@ def test_the_laws_of_the_counts_are_laws_and_vgbs_is_the_targets() -> None:
     assert results.mean["pi*"] == pytest.approx(np.e / (1 + np.e))
 
 
+def test_the_error_of_late_values_is_their_largest_ratio() -> None:
+    tree = delay_tree(3, 0.8)
+    growth = tree.target[1, 0] * 2
+    assert measuring.error_of(0.8) == pytest.approx(max(growth.max(), 1 / growth.min()))
+
+
+def test_without_the_tilt_late_values_cost_1_over_sqrt_2_pi_h() -> None:
+    assert measuring.linear_error(400) == pytest.approx(1 / np.sqrt(2 * np.pi * 400), rel=0.05)
+    # y in {0, 1}^2: the action level gives 00, 01, 10, 11 the probabilities 0, 1/2, 1/6, 1/3.
+    assert measuring.linear_error(2) == pytest.approx((0 + 1 / 4 + 1 / 12 + 1 / 6) / 2)
+
+
 def test_report_has_its_figures_and_tables() -> None:
     results = measured()
     names = [drawing.name for drawing in figures.drawings(results)]

@@ -7,9 +7,9 @@ from typing import Any, cast
 import pytest
 from oracles.answers import Case, Known, assert_complete, columns, table, two, verify
 
-from experiments.vgb_dyck import Measurements
 from experiments.vgb_dyck.checks import behind, checks
-from experiments.vgb_dyck.measure import Curve, Grid, Method, Sweep
+from experiments.vgb_dyck.measure import Measurements
+from experiments.vgb_dyck.sweep import Curve, Grid, Method, Sweep
 from experiments.vgb_dyck.trees import Trees
 
 Value = float | tuple[float, float]

@@ -1,4 +1,4 @@
-"""What the VGB claims measure, against brute force and against laws that are wrong on purpose."""
+"""Measured laws of the VGB claims, compared with brute force and with deliberately wrong laws."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import pytest
 from scipy import stats
 
 from decoding.exact import Tree, chain_law, target_law, total_variation
-from experiments.vgb_delay.measure import error_of, linear_error
 from theory.vgb.laws import ChainSettings, chi_square, expected_queries, laws_of, log_slope, upper_end
-from theory.vgb.typed_trees import action_level_moves, delay_tree, parity_tree, perturbation_tree
+from theory.vgb.typed_trees import action_level_moves, parity_tree, perturbation_tree
 
 CHAIN = ChainSettings(steps=3, longest=8, delta=0.01, seeds=(1, 2, 3, 4), leaves=64)
 
@@ -52,18 +51,6 @@ def test_the_steps_to_mix_are_where_the_exact_error_crosses_delta() -> None:
     # A number that does not exist passes no check.
     assert not np.isfinite(log_slope(np.array([4.0, 8.0]), np.full((2, 2), np.nan)).estimate)
     assert upper_end(log_slope(np.array([4.0, 8.0]), np.full((2, 2), np.nan))) == np.inf
-
-
-def test_the_error_of_late_values_is_their_largest_ratio() -> None:
-    tree = delay_tree(3, 0.8)
-    growth = tree.target[1, 0] * 2
-    assert error_of(0.8) == pytest.approx(max(growth.max(), 1 / growth.min()))
-
-
-def test_without_the_tilt_late_values_cost_1_over_sqrt_2_pi_h() -> None:
-    assert linear_error(400) == pytest.approx(1 / np.sqrt(2 * np.pi * 400), rel=0.05)
-    # y in {0, 1}^2: the action level gives 00, 01, 10, 11 the probabilities 0, 1/2, 1/6, 1/3.
-    assert linear_error(2) == pytest.approx((0 + 1 / 4 + 1 / 12 + 1 / 6) / 2)
 
 
 def test_queries_of_a_sampler_that_never_goes_back() -> None:

@@ -15,7 +15,7 @@ import yaml
 from omegaconf import DictConfig
 from wandb.sdk.launch.sweeps import utils
 
-from covlab.claims.several_runs import train_runs
+from covlab.claims.arms import Arm, train_arms
 from covlab.launch import runs
 from covlab.launch.build import build
 from covlab.launch.run_names import run_name
@@ -58,7 +58,7 @@ def test_the_agents_command_line_composes(compose_config: Callable[..., DictConf
 
 
 class Recorder:
-    """In place of the mirror: what it is asked to do."""
+    """Stand-in for the mirror that records the requests."""
 
     made: list[Recorder]
 
@@ -157,7 +157,7 @@ def test_an_id_for_a_claim_of_several_runs_is_refused_before_the_first(
     config = compose_config("train", *tiny, "tracking.wandb=offline")
     monkeypatch.setenv("WANDB_RUN_ID", "mine")
     with pytest.raises(ValueError, match=r"^WANDB_RUN_ID: 'mine' names one W&B run, but figure2 makes sever"):
-        train_runs("figure2", {"a": config}, {"a": build(config)}, {"a": tmp_path / "a"})
+        train_arms("figure2", {"a": Arm(config)}, tmp_path)
     assert not (tmp_path / "a").exists()
 
 

@@ -3,38 +3,37 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from omegaconf import DictConfig, OmegaConf
 
 from covlab.report.verdict import Verdict
-from experiments import pessimism as claim
-from experiments.pessimism.brackets import Arm
+from experiments.pessimism.brackets import Arm, PoolSettings
+from experiments.pessimism.checks import checks, notes
 from experiments.pessimism.figures import drawings, tables
 from experiments.pessimism.finite_sets import (
     BEST,
+    CEILING,
+    GOOD,
+    OVERRATED,
     OWN_SAMPLE,
     SAMPLE_MAXIMUM,
     THEORY,
-    Settings,
     Tabular,
+    TabularSettings,
     falls_after_peak,
     largest_fall,
     measure_tabular,
     multiple_name,
+    random_instance,
     rises_to_peak,
-    settings,
 )
-from experiments.pessimism.instances import CEILING, GOOD, OVERRATED, random_instance
+from experiments.pessimism.measure import Measurements, Settings
 from metrics import coverage_coefficient
 
-CHOSEN = Settings(
+TABULAR = TabularSettings(
     seed=970,
     instances=3,
     coverages=(4.0, 16.0),
@@ -42,16 +41,8 @@ CHOSEN = Settings(
     ns=(1, 16, 64, 4096),
     multiples=(0.25, 1.0),
     law_draws=4,
-    pool_ns=(1, 8, 64),
-    pool=64,
-    prompts=2,
-    pool_law_draws=2,
 )
-
-
-@functools.cache
-def composed(compose_config: Callable[..., DictConfig]) -> DictConfig:
-    return compose_config("pessimism")
+SETTINGS = Settings(TABULAR, PoolSettings(ns=(1, 8, 64), responses=64, prompts=2, law_draws=2), {})
 
 
 @pytest.mark.parametrize(("coverage", "error"), [(2, 0.02), (64, 0.08)])
@@ -80,7 +71,7 @@ def test_rises_and_falls() -> None:
 
 @pytest.fixture(scope="module")
 def tabular() -> Tabular:
-    return measure_tabular(CHOSEN, lambda done, total: None)
+    return measure_tabular(TABULAR, lambda done, total: None)
 
 
 def arm(coverage: float, best: list[float], own: list[float]) -> Arm:
@@ -89,7 +80,7 @@ def arm(coverage: float, best: list[float], own: list[float]) -> Arm:
     def spread(curve: list[float]) -> np.ndarray:
         return np.clip(np.array(curve) + rng.normal(0, 1e-3, (4, 1)), 0, 1)
 
-    names = (*(multiple_name(each) for each in CHOSEN.multiples), SAMPLE_MAXIMUM, OWN_SAMPLE)
+    names = (*(multiple_name(each) for each in TABULAR.multiples), SAMPLE_MAXIMUM, OWN_SAMPLE)
     rules = {BEST: spread(best)} | {name: spread(own) for name in names}
     few = np.full(4, 0.2)
     return Arm((1, 2, 3, 4), 64, np.full(4, coverage), few, few, rules)
@@ -102,8 +93,8 @@ GOOD_ARMS = {
 
 
 def failing(tabular: Tabular, arms: dict[str, Arm]) -> list[str]:
-    found = claim.Measurements(CHOSEN, tabular, arms)
-    return [check.name for check in claim.checks(found) if not check.passed]
+    results = Measurements(SETTINGS, tabular, arms)
+    return [check.name for check in checks(results) if not check.passed]
 
 
 def test_the_claim_holds_where_it_should_and_notices_what_it_must(tabular: Tabular) -> None:
@@ -122,46 +113,19 @@ def test_the_claim_holds_where_it_should_and_notices_what_it_must(tabular: Tabul
 
 
 def test_report_and_notes(tabular: Tabular) -> None:
-    drawn = drawings(tabular, GOOD_ARMS)
+    results = Measurements(SETTINGS, tabular, GOOD_ARMS)
+    drawn = drawings(results)
     assert [each.name for each in drawn] == ["finite_sets", "coverage", "brackets"]
-    for _, head, rows in tables(tabular, GOOD_ARMS):
+    for _, head, rows in tables(results):
         assert rows
         assert all(len(row) == len(head) for row in rows)
-    assert len(claim.notes(claim.Measurements(CHOSEN, tabular, GOOD_ARMS))) == 5
+    assert len(notes(results)) == 5
+    assert results.seeds == (1, 2, 3, 4, 970)
 
 
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
-        ("tabular.ns=[2,4]", "tabular.ns: begins with 2"),
-        ("tabular.multiples=[0.5]", "tabular.multiples:"),
-        ("tabular.coverages=[4]", "tabular.coverages:"),
-        ("tabular.law_draws=1", "tabular.law_draws: 1 is not an integer >= 2"),
-        ("pools.responses=16", "pools.ns: 512 is more than pools.responses = 16"),
-        ("tabular=3", "tabular: 3 is not a mapping"),
-    ],
-)
-def test_bad_settings_are_one_clear_line(
-    override: str, message: str, compose_config: Callable[..., DictConfig]
-) -> None:
-    config = OmegaConf.merge(composed(compose_config), OmegaConf.from_dotlist([override]))
-    with pytest.raises(ValueError, match=message.replace("[", r"\[")):
-        settings(config)
-
-
-@pytest.mark.slow
-def test_the_command_end_to_end(call: Callable[..., Any], tmp_path: Path) -> None:
-    ended = call(
-        claim.main, "name=tiny", "seed=970", "seeds=2", "steps=4", "batch_size=8", "dataset_size=16",
-        "task.length=8", "task.max_depth=2", "task.prefix_lengths=[2,2]", "model.num_layers=1",
-        "evaluation.num_examples=4", "evaluation.schedule.every=4", "log_every=4", "tabular.instances=2",
-        "tabular.ns=[1,64]", "tabular.law_draws=2", "pools.ns=[1,8]", "pools.responses=16", "pools.prompts=2",
-        "pools.law_draws=2", "tracking.wandb=disabled", "tracking.figures=false", "tracking.progress=false",
-    )  # fmt: skip
-    assert ended.status == 0, ended.err
-    path = tmp_path / "runs" / "pessimism" / "tiny"
+def test_the_tiny_run_trains_both_arms(tiny_claim: Callable[[str], Path]) -> None:
+    path = tiny_claim("pessimism")
     verdict = Verdict.read(path / "verdict.json")
     assert verdict.seeds == (760, 970, 971)
     assert (path / "figures" / "brackets.png").read_bytes().startswith(b"\x89PNG")
-    content = json.loads((path / "verdict.json").read_text())
-    assert "16 labels a network" in " ".join(content["notes"])
+    assert "16 labels a network" in " ".join(verdict.notes)

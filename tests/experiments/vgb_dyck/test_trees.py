@@ -7,16 +7,19 @@ import itertools
 import numpy as np
 import pytest
 
-from experiments.vgb_dyck.laws import (
+from experiments.vgb_dyck.trees import (
     Tree,
     action_rejection_law,
+    all_leaves,
+    by_node,
+    corrupt,
     exact_values,
+    squared_error,
     target_law,
     total_variation,
     vgb_first_leaf_law,
     vgb_law,
 )
-from experiments.vgb_dyck.trees import all_leaves, by_node, corrupt, squared_error
 
 TOKENS, HORIZON = 3, 3
 

@@ -5,18 +5,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from covlab.claims.selection import RunMatrices, run_tables
 from covlab.report.verdict import Verdict
-from experiments.figure1.measure import COVERAGE_NS, PASS_NS, Measurements, checks, picks
+from experiments.figure1.checks import checks, notes
+from experiments.figure1.measure import COVERAGE_NS, PASS_NS, Measurements, Tournament, picks
 from metrics import Interval
+from tracking import read_config
 
 
 def class_blind_matrices(paths: np.ndarray, per_class: int = 50) -> RunMatrices:
@@ -45,6 +44,7 @@ def measured(paths: np.ndarray, auc: float = 0.5) -> Measurements:
     passes = matrices.pass_at_n(PASS_NS)
     assert passes is not None
     return Measurements(
+        tournament=Tournament(2.0, "min_cross_entropy"),
         matrices=matrices,
         kl=matrices.kl(),
         cov=matrices.coverage(COVERAGE_NS),
@@ -103,71 +103,20 @@ def test_checks_fail_where_kl_rises() -> None:
     assert "KL: largest rise above its running minimum, worst seed (nats)" in failing(measured(paths))
 
 
-def test_command_writes_verdict_and_report(tmp_path: Path) -> None:
-    overrides = [
-        "seed=0",
-        "seeds=2",
-        f"root={tmp_path}",
-        "name=tiny",
-        "task.depth=2",
-        "task.num_ids=10",
-        "model.num_layers=1",
-        "model.num_heads=2",
-        "model.width=16",
-        "batch_size=8",
-        "phases.pretrain.steps=20",
-        "phases.pretrain.log_every=20",
-        "phases.finetune.steps=20",
-        "phases.finetune.evaluation.schedule.every=5",
-        "evaluation.num_examples=16",
-        "evaluation.table_prompts=2",
-        "blindness_examples=32",
-        "tracking.wandb=disabled",
-    ]
-    root = Path(__file__).parents[3]
-    done = subprocess.run(
-        [sys.executable, "-m", "experiments.figure1", *overrides],
-        cwd=root,
-        env=os.environ | {"PYTHONPATH": str(root)},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=900,
-    )
-    assert done.returncode == 0, done.stderr
-    run = tmp_path / "figure1" / "tiny"
-    verdict = Verdict.read(run / "verdict.json")
-    assert not verdict.holds
-    assert verdict.seeds == (0, 1)
+def test_notes_say_what_the_whole_interval_misses() -> None:
+    text = notes(measured(ideal(end=0.6)))
+    assert text[0].startswith("Not met by the whole 95 % interval over the seeds: ")
+    assert "Cov_4: at the end" in text[0]
+    assert "below the class-blind closed form on average" in text[1]
+
+
+def test_the_only_run_lies_in_the_claims_directory(tiny_claim: Callable[[str], Path]) -> None:
+    path = tiny_claim("figure1")
+    verdict = Verdict.read(path / "verdict.json")
+    assert (verdict.holds, verdict.seeds) == (False, (0, 1))
     assert "seeds=2" in verdict.command
-    report = (run / "report.html").read_text()
-    assert report.count("<figure") == 5
-    for check in verdict.checks:
-        assert check.name.split(":")[0] in report
-    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert (path / "report.html").read_text().count("<figure") == 5
+    records = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
     assert {record["phase"] for record in records} == {"pretrain", "finetune"}
-
-
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
-        ("seeds=1", "error: seeds: 1; figure1 needs at least 2"),
-        ("tournament.n=2.5", "error: tournament.n: 2.5 is not one of"),
-        ("tournament.tie_break=coin", "error: tournament.tie_break: 'coin' is not one of"),
-    ],
-)
-def test_bad_input_is_one_line(tmp_path: Path, override: str, message: str) -> None:
-    root = Path(__file__).parents[3]
-    done = subprocess.run(
-        [sys.executable, "-m", "experiments.figure1", override, f"root={tmp_path}/runs"],
-        cwd=root,
-        env=os.environ | {"PYTHONPATH": str(root)},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    assert done.returncode == 2
-    assert done.stderr.startswith(message)
-    assert done.stderr.count("\n") == 1
-    assert not (tmp_path / "runs").exists()
+    # Runs of earlier versions hold the settings of the claim in config.yaml, and are continued.
+    assert read_config(path)["tournament"] == {"n": 2, "tie_break": "min_cross_entropy"}

@@ -1,4 +1,4 @@
-"""The tournament claim: its scales, what it refuses, which checks notice what, a whole small run."""
+"""The tournament claim: which checks notice what on a small study, its scales, its report."""
 
 from __future__ import annotations
 
@@ -6,44 +6,52 @@ import dataclasses
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from omegaconf import DictConfig
 
-from experiments import tournament as claim
-from experiments.tournament import checks as tournament_checks
-from experiments.tournament import figures as tournament_figures
-from experiments.tournament import measure as tournament_study
-from experiments.tournament import tables as tournament_tables
-from experiments.tournament.attempts import MIN_KL, OFFSET, OFFSET_EXACT, SIMPLE, Design, Outcome
-from experiments.tournament.measure import Cell, Settings, Study, study
+from covlab.claims.claim import Study
+from covlab.claims.settings import read
+from covlab.report.verdict import Verdict
+from experiments.tournament import checks, figures
+from experiments.tournament.attempts import MIN_KL, OFFSET, OFFSET_EXACT, SIMPLE, Outcome
+from experiments.tournament.measure import Cell, Measurements, Settings, measure, worst_pairs
 from tracking import Progress
 
 EXAMPLES = (64, 256, 1024, 4096)
 
 
 @functools.cache
-def measured() -> Study:
+def measured() -> Measurements:
     """A small study; not all of its checks pass, since intervals over eight seeds are wide."""
-    design = Design(EXAMPLES, 12, 2, (0.25,), 0.25, 0.05)
-    settings = Settings(tuple(range(700, 708)), (4, 64, 256), (6, 8, 16), 16, design, 16, (1, 256, 4096), 8)
-    return study(settings, Progress())
+    settings = Settings(
+        seed=700,
+        seeds=8,
+        examples=EXAMPLES,
+        sets=12,
+        ns=(4, 64, 256),
+        sizes=(6, 8, 16),
+        samples=2,
+        a=(0.25,),
+        pair_examples=(1, 256, 4096),
+        pair_members=8,
+    )
+    return measure(settings, Study({}, Progress(), Path()))
 
 
-def failed(found: Study) -> set[str]:
-    return {check.name for check in tournament_checks.checks(found) if not check.passed}
+def failed(results: Measurements) -> set[str]:
+    return {check.name for check in checks.checks(results) if not check.passed}
 
 
-def changed(family: str, change: Callable[[Outcome], Outcome]) -> Study:
+def changed(family: str, change: Callable[[Outcome], Outcome]) -> Measurements:
     """The study with all outcomes of a family changed."""
-    found = measured()
+    results = measured()
     cells = {
         key: Cell(tuple(change(each) for each in cell.outcomes)) if key[0] == family else cell
-        for key, cell in found.cells.items()
+        for key, cell in results.cells.items()
     }
-    return dataclasses.replace(found, cells=cells)
+    return dataclasses.replace(results, cells=cells)
 
 
 def with_loss(
@@ -60,7 +68,7 @@ def with_loss(
 
 
 def test_what_a_small_study_already_shows() -> None:
-    passed = {check.name for check in tournament_checks.checks(measured()) if check.passed}
+    passed = {check.name for check in checks.checks(measured()) if check.passed}
     assert {
         "pair: share of held-out sets at which the MLE is pi_2, least over n and alpha",
         "pair: exponent of min-KL's regret in n, alpha = 1, from below",
@@ -183,25 +191,25 @@ def test_a_min_kl_that_finds_coverage_is_noticed() -> None:
     ],
 )
 def test_a_failure_of_the_pair_is_noticed(rule: str, what: str, noticed: str) -> None:
-    found = measured()
-    assert noticed not in failed(found)
-    values = getattr(found.pair, what)
-    wrong = {"wrong": values[rule] * 0.2, "regret": values[rule] / np.sqrt(found.settings.pair_examples)}[
+    results = measured()
+    assert noticed not in failed(results)
+    values = getattr(results.pair, what)
+    wrong = {"wrong": values[rule] * 0.2, "regret": values[rule] / np.sqrt(results.settings.pair_examples)}[
         what
     ]
-    pair = found.pair._replace(**{what: values | {rule: wrong}})
-    assert noticed in failed(dataclasses.replace(found, pair=pair))
+    pair = results.pair._replace(**{what: values | {rule: wrong}})
+    assert noticed in failed(dataclasses.replace(results, pair=pair))
 
 
 def test_a_regret_that_few_seeds_have_gives_no_exponent() -> None:
     values = np.zeros((32, 3))
     values[:5] = 1.0
-    fitted = tournament_checks.slope(measured(), values, (1, 2, 4))
+    fitted = checks.slope(measured(), values, (1, 2, 4))
     assert np.isnan([fitted.estimate, fitted.low, fitted.high]).all()
 
 
 def test_expected_regret_of_the_worst_pair_is_about_one_over_e_n() -> None:
-    places, members, expected = tournament_study.worst_pairs(measured())
+    places, members, expected = worst_pairs(measured())
     assert places == [1, 2]
     for n, member, value in zip((256, 4096), members, expected, strict=True):
         assert value == pytest.approx(1 / (np.e * n), rel=0.1)
@@ -209,71 +217,37 @@ def test_expected_regret_of_the_worst_pair_is_about_one_over_e_n() -> None:
 
 
 def test_report_has_its_figures_and_tables() -> None:
-    found = measured()
-    assert [each.name for each in tournament_figures.drawings(found)] == [
+    results = measured()
+    assert [each.name for each in figures.drawings(results)] == [
         "rates",
         "guarantee",
         "families",
         "curve",
     ]
-    for _, columns, rows in tournament_tables.tables(found):
+    for _, columns, rows in figures.tables(results):
         assert rows
         assert all(len(row) == len(columns) for row in rows)
-    assert all(text.endswith(".") for text in tournament_checks.notes(found))
+    assert all(text.endswith(".") for text in checks.notes(results))
 
 
 @pytest.mark.parametrize("scale", ["cpu", "paper"])
 def test_scales_span_a_factor_of_16_with_fresh_seeds(
     scale: str, compose_config: Callable[..., DictConfig]
 ) -> None:
-    chosen = claim.settings(compose_config("tournament", f"scale={scale}"))
-    assert len(chosen.seeds) >= 32
-    assert len(chosen.design.examples) >= 5
-    assert chosen.design.examples[-1] >= 16 * chosen.design.examples[0]
-    assert len(chosen.sizes) >= 3
-    fitted = [n for n in chosen.pair_examples if n >= 16 * chosen.pair_m]
+    settings = read(Settings, compose_config("tournament", f"scale={scale}"))
+    assert settings.seeds >= 32
+    assert len(settings.examples) >= 5
+    assert settings.examples[-1] >= 16 * settings.examples[0]
+    assert len(settings.sizes) >= 3
+    fitted = [n for n in settings.pair_examples if n >= 16 * settings.pair_m]
     assert len(fitted) >= 5
     assert fitted[-1] >= 16 * fitted[0]
-    assert not set(range(900, 912)) & set(chosen.seeds), "settings were chosen on these"
+    assert not set(range(900, 912)) & set(settings.all_seeds), "settings were chosen on these"
 
 
-@pytest.mark.parametrize(
-    ("overrides", "message"),
-    [
-        (["sizes=[3,4,5]"], "sizes: [3, 4, 5]; valid: at least 3 different integers >= 4"),
-        (["reference=5"], "reference: 5; valid: one of sizes, [4, 16, 64]"),
-        (["ns=[4,16,64]"], "ns: [4, 16, 64]; valid: with [256], at which families are judged"),
-        (["a=[0.5]"], "a: [0.5]; valid: different numbers from 0 to below 1, 0.25 among them"),
-        (["a=[0.25,1.5]"], "a: 1.5 is not a number strictly between 0 and 1"),
-        (["offset_a=0.5"], "offset_a: 0.5 is not a number strictly between 0 and 0.5"),
-        (["delta=0"], "delta: 0 is not a number strictly between 0 and 1"),
-        (["examples=[64,256]"], "examples: [64, 256]; valid: at least 3 different integers >= 1"),
-        (["sets=0"], "sets: 0 is not an integer >= 1"),
-        (["samples=0"], "samples: 0 is not an integer >= 1"),
-        (["seeds=1"], "seeds: 1 is not an integer >= 2"),
-        (["pair_m=2"], "pair_m: 2 is not an integer >= 3"),
-        (["pair_examples=[1,256]"], "pair_examples: [1, 256]; valid: at least 2 of them >= 16 M = 256"),
-        (["pair_members=1"], "pair_members: 1 is not an integer >= 2"),
-    ],
-)
-def test_bad_input_is_one_line(overrides: list[str], message: str, refuses: Callable[..., None]) -> None:
-    refuses(claim.settings, "tournament", overrides, message)
-
-
-def test_bad_input_ends_the_command_before_anything_is_written(
-    call: Callable[..., Any], tmp_path: Path
-) -> None:
-    ended = call(claim.main, "sets=many")
-    assert (ended.status, ended.err) == (2, "error: sets: 'many' is not an integer >= 1\n")
-    assert not (tmp_path / "runs").exists()
-
-
-@pytest.mark.slow
-def test_the_command_ends_in_a_verdict_and_a_report(run_claim: Callable[..., Any]) -> None:
-    tiny = ["seed=700", "seeds=8", "sets=8", "samples=2", "sizes=[4,8,16]", "ns=[4,64,256]", "a=[0.25]"]
-    tiny += ["examples=[64,256,1024]", "pair_examples=[1,256,1024]"]
-    verdict, path = run_claim("tournament", *tiny)
-    assert (path / "report.html").read_text().count("<figure") == 4
-    for check in verdict.checks:
-        if check.name.startswith("guarantee"):
-            assert check.passed, check
+def test_every_guarantee_of_the_tiny_command_holds(tiny_claim: Callable[[str], Path]) -> None:
+    verdict = Verdict.read(tiny_claim("tournament") / "verdict.json")
+    guarantees = [check for check in verdict.checks if check.name.startswith("guarantee")]
+    assert guarantees
+    for check in guarantees:
+        assert check.passed, check

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,26 @@ import numpy as np
 import pytest
 from omegaconf import DictConfig
 
+from covlab.claims.claim import Plan
 from covlab.claims.matrices import RunMatrices
-from experiments.dco import arms_of
+from covlab.claims.settings import field_checks, read
+from covlab.launch.build import build
+from covlab.report.plotting import save_all
+from covlab.report.verdict import Verdict
+from experiments.dco import runs
 from experiments.dco.checks import best_far, checks, notes
-from experiments.dco.figures import draw_all, tables
-from experiments.dco.measure import PASS_NS, Arm, Measurements, Recorded, arm_of, calibration, ensemble
+from experiments.dco.figures import drawings, tables
+from experiments.dco.measure import (
+    PASS_NS,
+    Arm,
+    Measurements,
+    Recorded,
+    Settings,
+    arm_of,
+    calibration,
+    ensemble,
+    numbers_trained_for,
+)
 from training import Averaging, LabelSmoothing
 
 NS = (1, 4, 16, 64)
@@ -164,14 +178,14 @@ def test_the_rival_is_the_best_of_those_that_are_far() -> None:
 
 def test_notes_tables_and_figures_name_every_arm(tmp_path: Path) -> None:
     found = dataclasses.replace(measured(), left_out=("seed 9 of dco_4",))
-    written = " ".join(notes(found, 12.0))
+    written = " ".join(notes(found))
     assert all(name in written for name in found.arms)
     assert "seed 9 of dco_4" in written
     assert "37.5 epochs" in written
     final = tables(found)[0][2]
     assert [row[0] for row in final] == list(found.arms)
     assert final[1][3] == pytest.approx(0.8, abs=0.01)
-    drawn = draw_all(tmp_path, found)
+    drawn = save_all(tmp_path, drawings(found))
     assert [file.stem for _, file in drawn] == ["training", "pass_at_n", "interventions"]
     assert all(file.stat().st_size > 10_000 for _, file in drawn)
 
@@ -180,7 +194,10 @@ def test_arms_are_phases_that_see_the_same_examples(compose_config: Callable[...
     config = compose_config(
         "dco", "arms.dco_4.objective.n=8", "+arms.label_smoothing.optimizer={learning_rate: 1}"
     )
-    configs, setups, trained_for = arms_of(config, Path("runs/dco/x"))
+    plan = Plan(config, Path("runs/dco/x"), frozenset({"scale", *field_checks(Settings)}))
+    configs = {name: arm.config for name, arm in runs.stage(read(Settings, config), plan).items()}
+    setups = {name: build(own) for name, own in configs.items()}
+    trained_for = numbers_trained_for({name: setup.phases[0].objective for name, setup in setups.items()})
     assert trained_for == {"cross_entropy": 1, "dco_4": 8, "dco_16": 16, "dco_64": 64}
     assert {setup.phases[0].name for setup in setups.values()} == {"train"}
     assert setups["label_smoothing"].phases[0].objective == LabelSmoothing(smoothing=0.1)
@@ -190,51 +207,10 @@ def test_arms_are_phases_that_see_the_same_examples(compose_config: Callable[...
     assert not {"arms", "early", "scale"} & set(configs["dco_4"])
 
 
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
-        ("early=75", "early: 75 is no evaluation after the start and before the end; valid: 50, 100, 150"),
-        ("early=0", "early: 0"),
-        ("dataset_size=null", "cross_entropy: dataset_size: null; dco needs a fixed training set"),
-        ("arms.dco_4.objective.n=16", "arms.dco_16.objective.n: 16; valid: a whole number > 1 that no other"),
-        ("arms.dco_4.objective.n=2.5", "arms.dco_4.objective.n: 2.5; valid: a whole number > 1"),
-        ("arms.dco_4.objective.n=0", "dco_4: phases.train.objective: objective.n: 0 is not a number in"),
-        ("seeds=1", "cross_entropy: seeds: 1; dco needs at least 2"),
-        ("task.max_enumerated=0", "cross_entropy: task: LayeredGraph; dco needs all valid responses"),
-    ],
-)
-def test_bad_settings_are_refused_in_one_line(
-    override: str, message: str, refuses: Callable[..., None]
-) -> None:
-    refuses(lambda config: arms_of(config, Path("runs/dco/x")), "dco", [override], message)
-
-
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
-        ("+arms.dco_4.speed=3", "arms.dco_4.speed: no such field; valid are objective, optimizer"),
-        ("+arms.ensemble={}", "arms: 'ensemble' is no name of letters, digits and _ other than ensemble"),
-        ("+arms.cross_entropy.objective={_target_: training.DCO}", "arms.cross_entropy.objective: DCO; the"),
-        ("+phases.extra={}", "phases: extra; dco has one phase, its arms override it"),
-    ],
-)
-def test_bad_additions_are_refused_in_one_line(
-    override: str, message: str, compose_config: Callable[..., DictConfig]
-) -> None:
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}[^\n]*$"):
-        arms_of(compose_config("dco", override), Path("runs/dco/x"))
-
-
-@pytest.mark.slow
-def test_the_command_trains_its_arms_and_judges_them(run_claim: Callable[..., Any]) -> None:
-    verdict, path = run_claim(
-        "dco",
-        *("seed=3", "seeds=2", "steps=12", "batch_size=4", "dataset_size=16", "log_every=6", "early=4"),
-        *("model.width=8", "model.num_heads=1", "model.num_layers=1", "evaluation.num_examples=8"),
-        *("evaluation.schedule.every=4", "optimizer.warmup=0", "tracking.wandb=disabled"),
-        *("~arms.dco_16", "~arms.stepwise_dco", "~arms.weight_decay", "~arms.easy_first", "~arms.hard_first"),
-    )
-    assert (verdict.claim, verdict.seeds, verdict.holds) == ("dco", (3, 4), False)
+def test_the_tiny_run_trains_its_arms_and_judges_them(tiny_claim: Callable[[str], Path]) -> None:
+    path = tiny_claim("dco")
+    verdict = Verdict.read(path / "verdict.json")
+    assert (verdict.seeds, verdict.holds) == ((3, 4), False)
     assert {each.name for each in path.iterdir() if each.is_dir()} == {
         *("cross_entropy", "dco_4", "dco_64", "label_smoothing", "confidence_penalty", "averaging"),
         "figures",

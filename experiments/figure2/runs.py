@@ -1,0 +1,38 @@
+"""The training runs of experiments.figure2, one per horizon."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from covlab.claims.arms import Arm
+from covlab.claims.claim import Plan, require_seeds
+from covlab.launch.build import Setup
+from experiments.figure2.measure import CLASSES, Settings, run_name, window
+
+
+def stage(settings: Settings, plan: Plan) -> dict[str, Arm]:
+    """The runs: the command's configuration at the depth of each horizon, then `per_horizon`'s changes."""
+    arms = {}
+    for depth in settings.horizons:
+        name = run_name(depth)
+        config = plan.run_config(name, {"task": {"depth": depth}}, settings.per_horizon.get(name))
+        arms[name] = Arm(config, label=f"horizon {depth}")
+    return arms
+
+
+def check_run(settings: Settings, name: str, setup: Setup) -> None:
+    """Refuse a run that the claim cannot be judged on."""
+    require_seeds("figure2", setup.seeds)
+    phase = setup.phases[-1]
+    if len(setup.phases) != 1:
+        raise ValueError(f"phases: {[each.name for each in setup.phases]}; figure2 needs a single phase")
+    if set(phase.task.groups) != set(CLASSES):
+        raise ValueError(f"task.mixture: {phase.task.groups}; figure2 needs {', '.join(CLASSES)}")
+    if setup.checkpoint.parameters == "none":
+        raise ValueError("checkpoint.parameters: none; figure2 needs ends or evaluations")
+    steps = np.asarray(phase.schedule.steps(phase.steps))
+    if 0 not in steps or not (window(steps).any() and window(steps, 1).any()):
+        raise ValueError(
+            f"evaluation.schedule: {len(steps)} evaluations in {phase.steps} steps; figure2 needs one at "
+            f"step 0, one in the last eighth and one in the eighth before it"
+        )
