@@ -1,4 +1,4 @@
-"""All benchmarks, one after the other: python -m benchmarks --out results/benchmarks --cores 2."""
+"""Running all benchmarks in turn: python -m benchmarks --out results/benchmarks --cores 2."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ NAMES = ("frameworks", "flops", "profile", "seeds", "evaluation", "sampling", "s
 
 
 def main() -> None:
-    """Run them with the command line's arguments; those that fail are named at the end."""
+    """Run all benchmarks with the command line's arguments; failed ones are named at the end."""
     failed = []
     for name in NAMES:
         print(f"== {name}", flush=True)

@@ -1,5 +1,4 @@
-"""What every benchmark shares: arguments, timing in turn, medians with intervals, and the record that is
-left."""
+"""Shared parts of the benchmarks: arguments, timing in turn, medians with intervals, and the record."""
 
 from __future__ import annotations
 
@@ -25,16 +24,15 @@ TINY = (
     "model.width=16", "model.num_layers=1", "model.num_heads=2", "batch_size=8",
     "evaluation.num_examples=16", "evaluation.table_prompts=0",
 )  # fmt: skip
-"""Overrides of `--tiny`: everything runs and the numbers mean nothing."""
+"""Overrides of `--tiny`, with which everything runs but the numbers mean nothing."""
 
 
 class UsageError(ValueError):
-    """A bad argument, something that is not installed, or contenders that do not agree: one clear line, exit
-    status 2."""
+    """An invalid argument, a missing package, or contenders that disagree: one line, exit status 2."""
 
 
 class Parser(argparse.ArgumentParser):
-    """Arguments whose errors are one line."""
+    """Argument parser with errors of one line."""
 
     def error(self, message: str) -> NoReturn:
         """Print `error: ...` and exit with status 2."""
@@ -50,7 +48,7 @@ def positive(text: str) -> int:
 
 
 def parser(name: str, description: str, repeats: int) -> Parser:
-    """The arguments that all benchmarks have."""
+    """Parser of the arguments of all benchmarks."""
     made = Parser(prog=f"python -m benchmarks.{name}", description=description, allow_abbrev=False)
     made.add_argument(
         "overrides", nargs="*", help="key=value: overrides of conf/train.yaml, such as model=gpt_small"
@@ -83,10 +81,10 @@ def available_cores() -> int:
 
 
 def keep_to(cores: int | None) -> int:
-    """Keep this process and those that it starts to the first `cores` cores; returns how many they are.
+    """Bind this process and its children to the first `cores` cores; returns the number of cores.
 
     Raises:
-        UsageError: there are not so many, or the system cannot do it.
+        UsageError: there are fewer cores, or the system does not support binding.
     """
     available = available_cores()
     if cores is None or cores == available:
@@ -104,11 +102,11 @@ class Summary:
     """Repeated measurements of one quantity.
 
     Attributes:
-        median: of `values`.
-        low, high: order statistics that enclose the true median with probability `confidence`, whatever the
+        median: median of `values`.
+        low, high: order statistics that enclose the true median with probability `confidence` for every
             distribution (the sign test's interval).
-        confidence: at least 0.95 from 6 values on; with fewer, what the two extremes give.
-        values: in the order in which they were measured.
+        confidence: at least 0.95 from 6 values on; with fewer, the confidence of the extremes.
+        values: measured values in order.
     """
 
     median: float
@@ -122,16 +120,16 @@ class Summary:
 
 
 def summary(values: Sequence[float], confidence: float = 0.95) -> Summary:
-    """Median and its distribution-free interval.
+    """Median with a distribution-free interval.
 
     The interval [x_(k), x_(n+1-k)] of the ordered values misses the median with probability 2 P(B < k),
-    where B is binomial (n, 1/2); k is the largest for which that is at most 1 - confidence, and at least 1.
+    where B is binomial (n, 1/2). k >= 1 is the largest for which this is at most 1 - confidence.
 
     >>> summary([3.0, 1.0, 2.0])
     Summary(median=2.0, low=1.0, high=3.0, confidence=0.75, values=(3.0, 1.0, 2.0))
 
     Raises:
-        ValueError: without values, or if one is not finite.
+        ValueError: no values, or a value that is not finite.
     """
     ordered = sorted(float(value) for value in values)
     count = len(ordered)
@@ -153,12 +151,12 @@ def summary(values: Sequence[float], confidence: float = 0.95) -> Summary:
 
 
 def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Summary:
-    """Summary of the ratios of two quantities that were measured in the same rounds."""
+    """Summary of the ratios of two quantities measured in common rounds."""
     return summary([a / b for a, b in zip(numerators, denominators, strict=True)])
 
 
 def in_turn(contenders: Mapping[str, Callable[[], float]], repeats: int) -> dict[str, list[float]]:
-    """Call every contender once a round, each round beginning with another one, and collect what they return.
+    """Call every contender once per round, beginning with another one each round, and collect the results.
 
     >>> in_turn({"a": lambda: 1.0, "b": lambda: 2.0}, 2)
     {'a': [1.0, 1.0], 'b': [2.0, 2.0]}
@@ -173,10 +171,10 @@ def in_turn(contenders: Mapping[str, Callable[[], float]], repeats: int) -> dict
 
 
 def plain(value: Any) -> Any:
-    """`value` as JSON holds it: summaries become mappings, numbers are cut to six digits.
+    """`value` as a JSON value: summaries become mappings, numbers are rounded to six digits.
 
     Raises:
-        ValueError: for a number that is not finite.
+        ValueError: a number that is not finite.
     """
     if isinstance(value, Summary):
         return plain(asdict(value))
@@ -193,7 +191,7 @@ def plain(value: Any) -> Any:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of whatever is compared, as far as it is installed."""
+    """Versions of Python and of the compared packages that are installed."""
     found = {"python": ".".join(map(str, sys.version_info[:3]))}
     for package in ("covlab", "jax", "jaxlib", "optax", "numpy", "flax", "torch"):
         try:
@@ -204,8 +202,7 @@ def versions() -> dict[str, str]:
 
 
 def write(out: Path, name: str, arguments: Sequence[str], cores: int, results: Mapping[str, Any]) -> Path:
-    """Write `<out>/<name>.json`: what was measured, on what, with which versions, and the command that
-    repeats it."""
+    """Write `<out>/<name>.json`: results, machine, versions, and the command that repeats the benchmark."""
     # Starting JAX's backend here would take memory of an accelerator from the processes that are measured.
     from covlab.report.verdict import hardware
     from tracking.atomic import atomic_write

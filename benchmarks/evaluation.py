@@ -1,10 +1,10 @@
-"""What evaluation costs: its share of a default run.
+"""Cost of evaluation as a share of a default run.
 
     python -m benchmarks.evaluation --cores 2
 
-Two answers. The run's own account: `evaluation_seconds` over `wall_seconds` of timings.jsonl, the device's
-work only. And the difference to the same run with evaluations at its end alone, which has the host's
-reduction, the files and the mirror in it; it is scaled by all evaluations over those that were left out.
+There are two measurements. The first is `evaluation_seconds` over `wall_seconds` of timings.jsonl, which
+counts only the device's work. The second is the difference to a run that evaluates only at the end, which
+includes the host's reduction, the files and the mirror. It is scaled by all over omitted evaluations.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str]) -> None:
             evaluations[name] = sum(not name.endswith("_held_out") for name in recorded_names(ran.path))
             return sum(float(phase["wall_seconds"]) for phase in ran.timings("phase"))
 
-        # Both commands once before, so that the timed ones find their programs compiled.
+        # Both commands run once before, so that the timed ones find compiled programs.
         for name, more in (("with", []), ("without", never)):
             run(name, [*more, "steps=1"])
             found[name].clear()

@@ -1,5 +1,4 @@
-"""The training loop of a good Flax user: NNX modules, the functional step that Flax's guide on performance
-shows."""
+"""An idiomatic Flax training loop: NNX modules and the functional step of Flax's performance guide."""
 
 from __future__ import annotations
 
@@ -27,7 +26,7 @@ class Block(nnx.Module):
         self.mlp_out = nnx.Linear(hidden, width, rngs=rngs)
 
     def __call__(self, x: jax.Array, mask: jax.Array | None) -> jax.Array:
-        """All positions."""
+        """The outputs at all positions."""
         normed = self.query_key_value(self.attention_norm(x))
         heads = (*x.shape[:-1], self.num_heads, x.shape[-1] // self.num_heads)
         query, key, value = (part.reshape(heads) for part in jnp.split(normed, 3, axis=-1))
@@ -72,11 +71,11 @@ def _decayed(params: Any) -> Any:
 
 
 class FlaxLoop:
-    """Batches in memory, one jitted step a Python iteration, its state donated.
+    """Batches in memory, one jitted step per Python iteration, with donated state.
 
     Args:
-        problem: what is trained.
-        layout: where sequences are padded; "right" needs no mask.
+        problem: the training problem.
+        layout: side of the padding; "right" needs no mask.
     """
 
     def __init__(self, problem: Problem, layout: Layout = "right") -> None:
@@ -93,7 +92,7 @@ class FlaxLoop:
         self.reset()
 
     def reset(self) -> None:
-        """Back to the initial parameters and a fresh optimizer."""
+        """Restore the initial parameters and a fresh optimizer."""
         problem = self.problem
         model = GPT(problem, nnx.Rngs(0))
         pure = nnx.to_pure_dict(nnx.state(model, nnx.Param))
@@ -115,7 +114,7 @@ class FlaxLoop:
         self.done = 0
 
     def loss_and_gradient(self) -> tuple[float, dict[str, np.ndarray]]:
-        """Of the first batch at the initial parameters, by covlab's names."""
+        """Loss and gradient of the first batch at the initial parameters, by covlab's names."""
         self.reset()
         model, _ = nnx.merge(self.graph, self.state)
         loss, gradient = nnx.jit(nnx.value_and_grad(loss_of))(model, self.batches[0])
@@ -123,12 +122,12 @@ class FlaxLoop:
         return float(loss), {self._name(path): np.asarray(leaf) for path, leaf in leaves}
 
     def losses(self, count: int) -> list[float]:
-        """Of the first updates."""
+        """Losses of the first updates."""
         self.reset()
         return [float(self._step()) for _ in range(count)]
 
     def steps(self, count: int) -> None:
-        """Train on."""
+        """Train for `count` steps."""
         for _ in range(count):
             loss = self._step()
         jax.block_until_ready((loss, self.state))

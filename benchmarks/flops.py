@@ -2,9 +2,8 @@
 
     python -m benchmarks.flops --cores 2
 
-The product is NumPy's on CPU, with as many threads as there are cores, and JAX's on an accelerator. Both run
-in turn in one run. Only the multiplications and additions of matrix products that cannot be avoided are
-counted.
+The product is NumPy's on CPU, with one thread per core, and JAX's on an accelerator. Training and product run
+in turn. Only the unavoidable multiplications and additions of matrix products are counted.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ def necessary_flops(problem: Problem, full_attention: bool = False) -> float:
 
 
 class Product:
-    """A product of two square float32 matrices, as often as asked for."""
+    """A repeated product of two square float32 matrices."""
 
     def __init__(self, size: int, accelerator: bool) -> None:
         left, right = np.random.default_rng(0).standard_normal((2, size, size), np.float32)
@@ -68,14 +67,14 @@ class Product:
             self.wait = lambda value: value
 
     def steps(self, count: int) -> None:
-        """Multiply."""
+        """Multiply `count` times."""
         for _ in range(count):
             done = self.multiply()
         self.wait(done)
 
 
 def product_worker(size: int, cores: int, accelerator: bool) -> Worker:
-    """A `Product` in a process of its own, with as many threads as there are cores."""
+    """A `Product` in a separate process, with one thread per core."""
     threads = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(cores))
     return Worker("benchmarks.flops:Product", threads, size=size, accelerator=accelerator)
 

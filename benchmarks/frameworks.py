@@ -2,10 +2,10 @@
 
     python -m benchmarks.frameworks --cores 2
 
-Before anything is timed, every loop must give covlab's loss and gradient on the same parameters and batch,
-and the same losses over the first updates, to a relative error of 1e-4. The other loops read batches from
-memory; covlab is timed with the generation of its data inside the step, and without. Of each family the best
-of several settings is kept, by a short round of timing of its own.
+Before anything is timed, every loop must reproduce covlab's loss and gradient on one batch and covlab's
+losses over the first updates, to a relative error of 1e-4. The other loops read batches from memory. covlab
+is timed with the generation of data inside the step, and without. A short separate timing chooses the best of
+several settings of each family.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ BATCHES = 16
 UPDATES = 10
 
 KEEP_PAGES = {"MALLOC_MMAP_THRESHOLD_": "1073741824", "MALLOC_TRIM_THRESHOLD_": "17179869184"}
-"""glibc's allocator keeps what is freed instead of giving it back to the system after every step."""
+"""Settings with which glibc's allocator keeps freed memory instead of returning it after every step."""
 
 EAGER: tuple[dict[str, Any], ...] = (
     {},
@@ -55,9 +55,8 @@ FAMILIES: dict[str, tuple[str, str, tuple[dict[str, Any], ...]]] = {
     "torch_compiled_skip": ("torch", TORCH, tuple(setting | {"skip_unused": True} for setting in COMPILED)),
     "flax": ("flax", FLAX, ({"layout": "right"}, {"layout": "left"})),
 }
-"""Name -> package, loop, settings to choose from. `skip`: without the last layer's outputs at prompt
-positions, which
-covlab leaves out too."""
+"""Name -> package, loop, settings to choose from. `skip` omits the last layer's outputs at prompt positions,
+as covlab does."""
 
 
 def same(
@@ -69,7 +68,7 @@ def same(
     """The largest relative error of a loss and its gradient; of a gradient's leaf, over its largest entry.
 
     Raises:
-        UsageError: the error exceeds `tolerance`, or the leaves are not the same.
+        UsageError: the error exceeds `tolerance`, or the leaves differ.
     """
     if expected[1].keys() != found[1].keys():
         raise common.UsageError(
@@ -82,7 +81,7 @@ def same(
                 f"{name}: {leaf} has shape {found[1][leaf].shape}, expected {gradient.shape}"
             )
         errors[leaf] = float(np.max(np.abs(found[1][leaf] - gradient)) / np.max(np.abs(gradient)))
-    # A NaN is the worst of all, and no comparison says so.
+    # NaN is the worst error, but compares false.
     worst = max(errors, key=lambda key: (np.isnan(errors[key]), errors[key]))
     if not errors[worst] <= tolerance:
         raise common.UsageError(
@@ -106,7 +105,7 @@ def check(name: str, covlab: tuple[Any, list[float]], worker: Worker) -> float:
 def best(
     name: str, problem: Any, covlab: tuple[Any, list[float]], cores: int, seconds: float, tiny: bool
 ) -> tuple[Worker, dict[str, Any], float, dict[str, float]]:
-    """The fastest setting of a family: its worker, the setting, its error, and milliseconds a step of all."""
+    """The fastest setting of a family: worker, setting, error, and milliseconds per step of all settings."""
     _, target, settings = FAMILIES[name]
     kept: tuple[Worker, dict[str, Any], float] | None = None
     fastest, tried = np.inf, {}
@@ -142,7 +141,7 @@ def best(
 def compare(
     overrides: Sequence[str], names: Sequence[str], cores: int, repeats: int, seconds: float, tiny: bool
 ) -> dict[str, Any]:
-    """Times of all contenders and their ratios to covlab's."""
+    """Times of all contenders, and ratios to covlab's time."""
     overrides = [*overrides, "seeds=1"]
     with contextlib.ExitStack() as stack:
         inside = stack.enter_context(Worker(COVLAB, overrides=overrides))

@@ -2,10 +2,9 @@
 
     python -m benchmarks.memory --cores 2
 
-On CPU the largest resident memory of whole training commands, as the system counts it. Of one device's
-compiled
-program what the compiler says: arguments (the seeds' states) and temporary arrays; on an accelerator also
-how many seeds fit.
+On CPU, the system's largest resident memory of whole training commands. On any device, the compiler's memory
+of the compiled program: arguments (the seeds' states) and temporary arrays. On an accelerator, also the
+number of seeds that fit.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ def line(counts: Sequence[int], values: Sequence[float]) -> tuple[float, float]:
 
 
 def fitting(limit: float, counts: Sequence[int], values: Sequence[float]) -> int:
-    """How many seeds fit into `limit` bytes, by the line through `values`."""
+    """Number of seeds that fit into `limit` bytes, by the line through `values`."""
     intercept, slope = line(counts, values)
     return max(0, int((limit - intercept) // slope)) if slope > 0 else 0
 

@@ -1,4 +1,4 @@
-"""One training problem as plain arrays: the same parameters, batches and settings for every framework."""
+"""One training problem as plain arrays, with equal parameters, batches and settings for every framework."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ Layout = Literal["left", "right"]
 
 @dataclass(frozen=True)
 class Problem:
-    """What is trained, on what and how.
+    """Model, data and optimizer of a training problem.
 
     Attributes:
-        vocab_size, prompt_length, response_length, num_layers, num_heads, width, mlp_ratio: of the GPT.
+        vocab_size, prompt_length, response_length, num_layers, num_heads, width, mlp_ratio: sizes of the GPT.
         parameters: name, with "/" between levels, -> initial value; matrices are (fan in, fan out).
-        batches: of consecutive steps, as `prompt`, `prompt_mask`, `response`, `response_mask`.
-        learning_rate, weight_decay, beta1, beta2, epsilon: of AdamW with a constant rate. Biases and the
-            norms' gains are not decayed.
+        batches: batches of consecutive steps, as `prompt`, `prompt_mask`, `response`, `response_mask`.
+        learning_rate, weight_decay, beta1, beta2, epsilon: settings of AdamW with a constant rate. Biases and
+            the norms' gains are not decayed.
     """
 
     vocab_size: int
@@ -45,9 +45,9 @@ class Problem:
 
 
 class Sequences(NamedTuple):
-    """A batch as a language model reads it. Outputs at `places` predict `target`; T = P + R - 1.
+    """Inputs of a language model for a batch. Outputs at `places` predict `target`; T = P + R - 1.
 
-    `mask` says which keys a query may see, None standing for the plain causal mask.
+    `mask` marks the keys that a query may see; None stands for the plain causal mask.
     """
 
     tokens: Int[np.ndarray, "batch length"]
@@ -59,9 +59,8 @@ class Sequences(NamedTuple):
 
 
 def sequences(batch: dict[str, np.ndarray], layout: Layout) -> Sequences:
-    """The sequences of a batch, padded on the left (responses begin at one place, padding has to be masked)
-    or on
-    the right (no mask but the causal one, responses begin where their prompt ends)."""
+    """The sequences of a batch. With padding on the left, all responses begin at one position and padding is
+    masked. With padding on the right, responses begin after the prompt, and the causal mask is enough."""
     prompt, prompt_mask, response = batch["prompt"], batch["prompt_mask"], batch["response"]
     count, steps = prompt.shape[1], np.arange(response.shape[1])
     tokens = np.concatenate([prompt, response[:, :-1]], axis=1)
@@ -76,7 +75,7 @@ def sequences(batch: dict[str, np.ndarray], layout: Layout) -> Sequences:
         return Sequences(shifted.astype(np.int64), positions.copy(), None, places, *targets)
     positions = np.maximum(place - padding[:, None], 0)
     real = place >= padding[:, None]
-    # Padding sees itself, because a softmax over no key has no value; nobody sees padding.
+    # Padding sees itself, because a softmax over no key has no value; nothing else sees padding.
     mask = (place[:, None] >= place) & (real[:, None, :] | np.eye(len(place), dtype=bool))
     places = np.broadcast_to(count - 1 + steps, response.shape).copy()
     return Sequences(tokens.astype(np.int64), positions, mask[:, None], places, *targets)

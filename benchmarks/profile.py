@@ -1,12 +1,12 @@
-"""Where a training step's time goes on CPU, and at which rate its matrix products run.
+"""Time of the parts of a training step on CPU, and the rate of the matrix products.
 
     python -m benchmarks.profile --cores 2
 
-XLA's profiler tells each instruction's time. Products with weights and products of attention are told from
-the rest of the gradient (softmax, activation, norms, copies; also the little whose origin XLA lost), from
-drawing the data and from the update, which begins with waiting for the other devices at the gradient's
-average. What no instruction takes is waiting too. Rates are over a large NumPy product's on the same cores,
-measured in turn.
+XLA's profiler gives each instruction's time. The parts are products with weights, products of attention, the
+rest of the gradient (softmax, activation, norms, copies, and the few instructions whose origin XLA lost), the
+drawing of data, and the update, which begins with waiting for the other devices to average the gradient. Time
+of no instruction counts as waiting. Rates are relative to a large NumPy product on these cores, measured in
+turn.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PARTS = ("products with weights", "products of attention", "rest of the gradient
 
 
 def part(instruction: Instruction) -> str:
-    """Which of PARTS an instruction belongs to.
+    """The part, of PARTS, that an instruction belongs to.
 
     >>> part(Instruction("jit(run)/while/body/update/gradient/jvp()/exp", 0.0, False))
     'rest of the gradient'
@@ -42,8 +42,8 @@ def part(instruction: Instruction) -> str:
 def shares(
     found: Mapping[str, Spent], known: Mapping[str, Instruction], seconds: float
 ) -> dict[str, tuple[float, float]]:
-    """Of each part, and of "waiting", the share of `seconds` (of all devices together) and the floating-point
-    operations a second.
+    """Share of `seconds` (of all devices together) and floating-point operations per second of each part and
+    of "waiting".
 
     >>> known = {"a": Instruction("", 3e9, False), "b": Instruction("data/sort", 0.0, False)}
     >>> found = shares({"a": Spent(2, 4.0), "b": Spent(1, 1.0)}, known, 8.0)
@@ -75,7 +75,7 @@ def main(arguments: Sequence[str]) -> None:
     plain, numpy = [], []
     slowest = collections.Counter[str]()
     with (
-        # Compiled here: a program from the cache may carry the names of an older one.
+        # Compiled here, because a cached program may have the names of an older one.
         Worker(COVLAB, {"COVLAB_CACHE": ""}, overrides=[*overrides, "seeds=1"]) as covlab,
         product_worker(size, cores, accelerator=False) as product,
     ):

@@ -1,4 +1,4 @@
-"""covlab as a contender: the one place where the benchmarks touch its program."""
+"""covlab as a contender: the only module of the benchmarks that uses covlab's program."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ def compose_config(overrides: Sequence[str]) -> DictConfig:
 
 
 def setup_of(overrides: Sequence[str]) -> Setup:
-    """What a run with these overrides is made of.
+    """The objects of a run with these overrides.
 
     Raises:
-        UsageError: a bad override.
+        UsageError: an invalid override.
     """
     config = compose_config(overrides)
     try:
@@ -61,11 +61,11 @@ def setup_of(overrides: Sequence[str]) -> Setup:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Drawn(Task):
-    """`task` with its examples drawn beforehand: `sample` picks one of them, which costs next to nothing.
+    """`task` with examples drawn in advance: `sample` picks one of them, at almost no cost.
 
     Attributes:
-        task: whose examples they are.
-        examples: with a leading axis.
+        task: the task that drew the examples.
+        examples: the examples, with a leading axis.
     """
 
     task: Task
@@ -73,7 +73,7 @@ class Drawn(Task):
 
     @property
     def vocab_size(self) -> int:
-        """As the task's; so are the other properties."""
+        """As the task's, like the other properties."""
         return self.task.vocab_size
 
     @property
@@ -97,7 +97,7 @@ class Drawn(Task):
         return self.task.group_probs
 
     def sample(self, key: PRNGKeyArray, probs: Sequence[float] | None = None) -> Example:
-        """One of the examples, which have the classes that they were drawn with."""
+        """One of the examples, with the class that it was drawn from."""
         index = jax.random.randint(key, (), 0, self.examples.group.shape[0])
         return jax.tree.map(lambda a: a[index], self.examples)
 
@@ -127,7 +127,7 @@ class Drawn(Task):
 
 
 def make(setup: Setup, phase: Phase, grid: Grid) -> Program:
-    """The program of `phase`; its held-out set is as small as possible, because nothing here evaluates."""
+    """The program of `phase`, with the smallest held-out set, because benchmarks do not evaluate."""
     held_out = dataclasses.replace(setup.evaluation[0], num_examples=1).held_out(setup.phases[0].task)
     return make_program(setup.model, phase, (), held_out, grid)
 
@@ -136,9 +136,9 @@ class Covlab:
     """covlab's compiled training program of a run's first phase, on the devices that the run would take.
 
     Args:
-        overrides: of conf/train.yaml; `seeds` says how many are trained together.
-        drawn: number of examples drawn beforehand, to time training without the generation of data; None
-            generates fresh ones in every step, as covlab does.
+        overrides: overrides of conf/train.yaml; `seeds` is the number of seeds trained together.
+        drawn: number of examples drawn in advance, to time training without the generation of data; None
+            generates fresh examples in every step, as covlab does.
     """
 
     def __init__(self, overrides: Sequence[str], drawn: int | None = None) -> None:
@@ -158,17 +158,17 @@ class Covlab:
         self.reset()
 
     def reset(self) -> None:
-        """Back to the initial parameters and a fresh optimizer."""
+        """Restore the initial parameters and a fresh optimizer."""
         self.state, self.done = self._begin(self.program), 0
 
     def steps(self, count: int) -> None:
-        """Train on, in one dispatch."""
+        """Train for `count` steps, in one dispatch."""
         self.state, log = self.program.run(self.state, self.seeds, self.done, self.done + count)
         self.done += count
         jax.block_until_ready((self.state, log))
 
     def losses(self, count: int) -> list[float]:
-        """Of the first updates of the first seed."""
+        """Losses of the first updates of the first seed."""
         self.reset()
         found = []
         for step in range(count):
@@ -178,9 +178,8 @@ class Covlab:
         return found
 
     def loss_and_gradient(self) -> tuple[float, dict[str, np.ndarray]]:
-        """Of the first step of the first seed, computed by the program that is timed: an optimizer in its
-        place
-        keeps the gradient as its state."""
+        """Loss and gradient of the first seed's first step, computed by the timed program with an optimizer
+        whose state is the gradient."""
         keep = optax.GradientTransformation(
             init=lambda params: jax.tree.map(jnp.zeros_like, params),
             update=lambda gradient, state, params=None: (jax.tree.map(jnp.zeros_like, gradient), gradient),
@@ -238,12 +237,12 @@ class Covlab:
         )
 
     def cost(self) -> dict[str, float]:
-        """XLA's own account of a chunk: `flops`, in which the body of a loop counts once."""
+        """XLA's cost of a chunk: `flops`, in which the body of a loop counts once."""
         found = self._compiled().cost_analysis()
         return {"flops": float((found[0] if isinstance(found, list) else found).get("flops", 0.0))}
 
     def memory(self) -> dict[str, int]:
-        """Bytes on a device that the compiled program needs: arguments (the state) and temporary arrays."""
+        """Bytes of the compiled program on a device: arguments (the state) and temporary arrays."""
         found = self._compiled().memory_analysis()
         return {
             "argument_bytes": int(found.argument_size_in_bytes),
@@ -251,16 +250,15 @@ class Covlab:
         }
 
     def instructions(self) -> dict[str, Instruction]:
-        """Of the compiled program."""
+        """Instructions of the compiled program."""
         return instructions(self._compiled().as_text())
 
     def profile(self, count: int, names: Sequence[str]) -> tuple[float, dict[str, Spent]]:
-        """Train on, and tell what these instructions took; see `trace.traced`."""
+        """Train for `count` steps; returns the time of the instructions `names`, see `trace.traced`."""
         return traced(lambda: self.steps(count), names)
 
     def device(self) -> dict[str, Any]:
-        """`platform`, `count`, the devices in use, and, where it is known, `limit_bytes`, the memory of
-        one."""
+        """`platform`, `count` (devices in use) and, if known, `limit_bytes` (memory of a device)."""
         device = jax.devices()[0]
         limit = (device.memory_stats() or {}).get("bytes_limit") if device.platform != "cpu" else None
         return {"platform": device.platform, "count": self.grid.layout.size, "limit_bytes": limit}

@@ -1,4 +1,4 @@
-"""Whole training runs in processes of their own, timed from outside."""
+"""Whole training runs in separate processes, timed from outside."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Ran:
     """A finished run.
 
     Attributes:
-        started: when the command was given, in seconds since 1970.
-        seconds: from the command to its end.
+        started: time of the command, in seconds since 1970.
+        seconds: duration of the command.
         peak_bytes: largest resident memory of the process.
         path: the run directory.
     """
@@ -38,7 +38,7 @@ class Ran:
         return [record for record in map(json.loads, lines) if record["event"] == event]
 
     def seconds_to_step(self, step: int) -> float:
-        """From the command to the end of a training step that the run recorded."""
+        """Seconds from the command to the end of a recorded training step."""
         return next(float(e["time"]) for e in self.timings("step") if e["step"] == step) - self.started
 
 
@@ -49,14 +49,13 @@ def train(
     cache: Path,
     module: Sequence[str] = ("experiments.train",),
 ) -> Ran:
-    """`python -m experiments.train <overrides>` into `<root>/train/<name>`, with the compilation cache
-    `cache`.
+    """`python -m experiments.train <overrides>` into `<root>/train/<name>`, with compilation cache `cache`.
 
-    W&B, where the overrides leave it on, writes offline: nothing waits for a network.
+    W&B, if the overrides leave it on, writes offline, so that nothing waits for a network.
 
     Raises:
         UsageError: the command refuses an override.
-        WorkerError: it fails.
+        WorkerError: the command fails.
     """
     variables = {key: value for key, value in os.environ.items() if not key.startswith("WANDB_")}
     variables |= {"COVLAB_CACHE": str(cache), "WANDB_MODE": "offline"}

@@ -1,7 +1,6 @@
-"""Sampling with a cache against recomputing, and samples that share a prompt's cache against repeated
-prompts.
+"""Sampling with a cache against recomputing: python -m benchmarks.sampling --cores 2.
 
-python -m benchmarks.sampling --cores 2
+Samples that share the prompt's cache are also compared with repeated prompts.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ TOLERANCE = 1e-4
 def recompute(
     model: Model, params: Params, example: Example, key: Array, num_samples: int
 ) -> tuple[Int[Array, "batch samples response"], Float[Array, "batch samples"]]:
-    """Samples and their ln pi(y|x), from a whole forward pass for every token."""
+    """Samples with ln pi(y|x), from a whole forward pass for every token."""
     shape = (example.prompt.shape[0], num_samples)
 
     def step(position: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -43,13 +42,13 @@ def recompute(
 
 
 class Sampling:
-    """The ways of sampling `num_samples` responses of `num_prompts` prompts, from a model at its initial
+    """Methods of sampling `num_samples` responses to `num_prompts` prompts, from a model at its initial
     parameters.
 
     Args:
-        overrides: of conf/train.yaml.
+        overrides: overrides of conf/train.yaml.
         num_prompts: prompts sampled at a time.
-        num_samples: responses of each.
+        num_samples: responses per prompt.
     """
 
     def __init__(self, overrides: Sequence[str], num_prompts: int, num_samples: int) -> None:
@@ -66,10 +65,10 @@ class Sampling:
         self.key = stream(2)
 
     def check(self) -> float:
-        """The largest relative error of any way's ln pi(y|x) against teacher forcing.
+        """The largest relative error of any method's ln pi(y|x) against teacher forcing.
 
         Raises:
-            UsageError: it exceeds the tolerance.
+            UsageError: the error exceeds the tolerance.
         """
         worst = 0.0
         prompts = self.example.prompt, self.example.prompt_mask
@@ -84,25 +83,25 @@ class Sampling:
         return worst
 
     def cached(self) -> Any:
-        """covlab's: one cache of the prompt for all its samples."""
+        """covlab's method: one cache of the prompt for all samples."""
         sampled = sample_responses(self.model, self.params, *self.example[:2], self.key, self.num_samples)
         return jax.block_until_ready(sampled)
 
     def separate(self) -> Any:
-        """The prompt repeated for every sample, each with a cache of its own."""
+        """The prompt repeated for every sample, with separate caches."""
         return jax.block_until_ready(
             sample_responses(self.model, self.params, *self.repeated[:2], self.key, 1)
         )
 
     def recomputed(self) -> Any:
-        """The whole sequence computed again for each token."""
+        """The whole sequence recomputed for each token."""
         return jax.block_until_ready(
             recompute(self.model, self.params, self.example, self.key, self.num_samples)
         )
 
     @property
     def tokens(self) -> int:
-        """Tokens that one call samples."""
+        """Number of tokens sampled per call."""
         return self.example.prompt.shape[0] * self.num_samples * self.model.response_length
 
 

@@ -1,10 +1,10 @@
-"""Many seeds in one program against one run a seed.
+"""Many seeds in one program against one run per seed.
 
     python -m benchmarks.seeds --cores 2
 
-First whole commands, start-up included and compilation cached: one `python -m experiments.train seeds=16`
-against sixteen such commands with one seed each, in turn. Then the steady state: time for each seed and step
-of both programs.
+The first part times whole commands in turn, including start-up, with cached compilation: one
+`python -m experiments.train seeds=16` against sixteen commands with one seed each. The second part is the
+steady state: time per seed and step of both programs.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str]) -> None:
     options = parser.parse_args(arguments)
     cores = common.keep_to(options.cores)
     seeds, steps = (2, 4) if options.tiny else (options.seeds, options.steps)
-    # Without W&B, whose start-up sixteen runs would pay sixteen times.
+    # Without W&B, whose start-up would count sixteen times.
     overrides = [
         *(common.TINY if options.tiny else ()),
         "tracking.wandb=disabled",
@@ -72,8 +72,7 @@ def main(arguments: Sequence[str]) -> None:
 def steady_state(
     overrides: Sequence[str], seeds: int, rounds: int, seconds: float
 ) -> tuple[common.Summary, int]:
-    """Time of a step of one seed alone over time of a step and seed of many together; and the devices
-    used."""
+    """Time per step of a single seed over time per step and seed of many seeds, and the devices used."""
     with (
         Worker(COVLAB, overrides=[*overrides, "seeds=1"]) as one,
         Worker(COVLAB, overrides=[*overrides, f"seeds={seeds}"]) as many,

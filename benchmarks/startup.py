@@ -1,10 +1,10 @@
-"""From the command to the first training step, with an empty compilation cache and with a full one.
+"""Time from the command to the first training step, with an empty and with a full compilation cache.
 
     python -m benchmarks.startup --cores 2
 
-The real command is timed from outside. Where the time goes is told by the same command with marks at the
-ends of its parts (`benchmarks.timeline`), in turn with it. The evaluation before the first step belongs to a
-run and is included.
+The real command is timed from outside. In turn with it, a command with marks at the ends of its parts
+(`benchmarks.timeline`) measures the parts. The evaluation before the first step belongs to a run and is
+included.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ PARTS = (
     "interpreter", "imports", "configuration", "run directory", "held-out set", "files, mirror, program",
     "step 0", "step 1", "step 10",
 )  # fmt: skip
-"""Marks in their order. `step 0` is the initial state and its evaluation."""
+"""Marks in order. `step 0` is the initial state and its evaluation."""
 
 
 def parts(record: dict[str, Any]) -> dict[str, float]:
-    """Seconds of each part: from the mark before it, in the order of PARTS, to its own."""
+    """Seconds of each part, between consecutive marks in the order of PARTS."""
     found, before = {}, 0.0
     for name in PARTS:
         found[name] = record["marks"][name] - before
@@ -78,8 +78,8 @@ def main(arguments: Sequence[str]) -> None:
     overrides = [*(common.TINY if options.tiny else ()), *options.overrides]
     if options.tiny:
         overrides += ["tracking.wandb=disabled"]
-    # A record after every step, so that the first and the tenth are in timings.jsonl; 20, so that the
-    # evaluation at the end comes after the tenth.
+    # A record after every step, so that steps 1 and 10 are in timings.jsonl; 20 steps, so that the last
+    # evaluation comes after step 10.
     overrides += ["steps=20", "log_every=1"]
     results = {}
     for state in ("cold", "warm"):

@@ -1,8 +1,8 @@
-"""A training command that notes when its parts end: python -m benchmarks.timeline FILE STARTED key=value ...
+"""Training with marks at the ends of the parts: python -m benchmarks.timeline FILE STARTED key=value ...
 
-It runs the real entry point in this process. `FILE` gets a JSON object: `marks`, seconds from STARTED (since
-1970) to the end of each part, and `compilation`, seconds of each kind of compiling work before each mark, as
-JAX's own events tell them. `benchmarks.startup` calls it.
+The real entry point runs in this process. `FILE` gets a JSON object: `marks`, seconds from STARTED (since
+1970) to the end of each part, and `compilation`, seconds of each kind of compiling work before each mark, by
+JAX's events. Used by `benchmarks.startup`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ KINDS = {
 
 
 def covered(spans: list[tuple[float, float]], until: float) -> float:
-    """Length of the union of `spans` up to `until`: tracing within tracing counts once.
+    """Length of the union of `spans` up to `until`, so that nested tracing counts once.
 
     >>> covered([(0.0, 2.0), (1.0, 3.0), (5.0, 9.0)], 6.0)
     4.0
@@ -48,7 +48,7 @@ class Timeline:
         self.spans: dict[str, list[tuple[float, float]]] = {kind: [] for kind in KINDS.values()}
 
     def mark(self, name: str) -> None:
-        """Note when `name` is over, the first time."""
+        """Record the first time at which `name` is over."""
         self.marks.setdefault(name, time.time() - self.started)
 
     def compiled(self, event: str, duration_secs: float, **_: Any) -> None:
@@ -87,7 +87,7 @@ class Timeline:
         setattr(owner, method, called)
 
     def record(self) -> dict[str, Any]:
-        """What the file gets."""
+        """Contents of the file."""
         compilation = {
             mark: {kind: covered(spans, until) for kind, spans in self.spans.items()}
             for mark, until in self.marks.items()

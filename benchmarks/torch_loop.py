@@ -1,4 +1,4 @@
-"""The training loop of a good PyTorch user, equivalent to covlab's step by step."""
+"""An idiomatic PyTorch training loop, equivalent to covlab's step by step."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ class Block(nn.Module):
         self.mlp_out = nn.Linear(hidden, width)
 
     def forward(self, x: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-        """All positions."""
+        """The outputs at all positions."""
         normed = self.query_key_value(self.attention_norm(x))
         query, key, value = (self._heads(part) for part in normed.chunk(3, dim=-1))
         attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=mask is None)
         return self._finish(x, attended)
 
     def at(self, x: torch.Tensor, chosen: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """The outputs at the positions of which `chosen` are the inputs; keys and values everywhere."""
+        """The outputs at the positions with inputs `chosen`; keys and values everywhere."""
         width = x.shape[-1]
         weight, bias = self.query_key_value.weight, self.query_key_value.bias
         query = F.linear(self.attention_norm(chosen), weight[:width], bias[:width])
@@ -56,7 +56,7 @@ class Block(nn.Module):
 class GPT(nn.Module):
     """GPT-2 with tied embeddings; the loss is -ln pi(response | prompt), averaged over the batch.
 
-    With `skip_unused` the last block computes no outputs for prompt positions, which nobody reads.
+    With `skip_unused` the last block computes no outputs for prompt positions, which are unused.
     """
 
     def __init__(self, problem: Problem, skip_unused: bool) -> None:
@@ -98,13 +98,13 @@ class TorchLoop:
     """Batches in memory, forward, backward, AdamW.
 
     Args:
-        problem: what is trained.
-        threads: of PyTorch.
-        compiled: with `torch.compile`, and in its "max-autotune-no-cudagraphs" mode if that is asked for.
-        layout: where sequences are padded; "right" needs no mask.
+        problem: the training problem.
+        threads: number of PyTorch's threads.
+        compiled: True for `torch.compile`, or its "max-autotune-no-cudagraphs" mode.
+        layout: side of the padding; "right" needs no mask.
         attention: the fused kernel of `scaled_dot_product_attention` or the plain one.
         optimizer: AdamW's implementation.
-        skip_unused: whether the last block leaves out the outputs at prompt positions.
+        skip_unused: True to omit the last block's outputs at prompt positions.
     """
 
     def __init__(
@@ -134,7 +134,7 @@ class TorchLoop:
         self.reset()
 
     def reset(self) -> None:
-        """Back to the initial parameters and a fresh optimizer."""
+        """Restore the initial parameters and a fresh optimizer."""
         with torch.no_grad():
             for name, parameter in self.model.named_parameters():
                 parameter.copy_(torch.from_numpy(self._initial(name)))
@@ -154,7 +154,7 @@ class TorchLoop:
         self.done = 0
 
     def loss_and_gradient(self) -> tuple[float, dict[str, np.ndarray]]:
-        """Of the first batch at the initial parameters, by covlab's names and in its layout."""
+        """Loss and gradient of the first batch at the initial parameters, in covlab's names and layout."""
         self.reset()
         self.optimizer.zero_grad(set_to_none=True)
         loss = self._forward(self.batches[0])
@@ -168,12 +168,12 @@ class TorchLoop:
         return float(loss.detach()), gradients
 
     def losses(self, count: int) -> list[float]:
-        """Of the first updates."""
+        """Losses of the first updates."""
         self.reset()
         return [float(self._step().detach()) for _ in range(count)]
 
     def steps(self, count: int) -> None:
-        """Train on."""
+        """Train for `count` steps."""
         for _ in range(count):
             self._step()
 

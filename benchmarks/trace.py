@@ -1,4 +1,4 @@
-"""What XLA's profiler tells of a compiled program on CPU: each instruction's time, and what it is."""
+"""Time and kind of each instruction of a compiled program on CPU, by XLA's profiler."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.-]+) = (.*?) ([a-z][\w-]*)\((.*
 
 
 class Instruction(NamedTuple):
-    """An instruction that a program runs as one: what is fused into another is part of that.
+    """An instruction that a program runs, including instructions fused into it.
 
     Attributes:
-        scope: where it comes from: JAX's transformations and `jax.named_scope`s; "" if XLA lost it.
-        flops: floating-point operations, 2 for a multiplication and addition, of the matrix products in it.
-        batched: whether a product in it is of batches of matrices.
+        scope: origin in JAX's transformations and `jax.named_scope`s; "" if XLA lost it.
+        flops: floating-point operations of the matrix products, 2 for a multiplication and addition.
+        batched: True if one of the products is of batches of matrices.
     """
 
     scope: str
@@ -32,7 +32,7 @@ class Instruction(NamedTuple):
 
 
 class Spent(NamedTuple):
-    """How often an instruction ran, and the seconds of all its runs together, what it calls left out."""
+    """Number of runs of an instruction, and their total seconds without the instructions that it calls."""
 
     runs: int
     seconds: float
@@ -41,7 +41,7 @@ class Spent(NamedTuple):
 def instructions(text: str) -> dict[str, Instruction]:
     """The instructions of a compiled program's text (`Compiled.as_text()`), by name.
 
-    A product of [..., m, k] and [..., k, n] counts 2 m k n for each of its batch.
+    A product of [..., m, k] and [..., k, n] counts 2 m k n per matrix of the batch.
 
     >>> found = instructions('''
     ... %inside (a: f32[8,2,3], b: f32[8,3,5]) -> f32[8,2,5] {
@@ -94,7 +94,7 @@ def instructions(text: str) -> dict[str, Instruction]:
 
 
 def spent(events: Iterable[tuple[float, float, str]]) -> dict[str, Spent]:
-    """Time of each name among one thread's nested events (begin, seconds, name), without what is inside it.
+    """Time of each name among one thread's nested events (begin, seconds, name), without events inside.
 
     >>> spent([(0.0, 10.0, "loop"), (1.0, 3.0, "dot"), (5.0, 4.0, "dot"), (11.0, 1.0, "dot")])
     {'loop': Spent(runs=1, seconds=3.0), 'dot': Spent(runs=3, seconds=8.0)}
@@ -114,7 +114,7 @@ def spent(events: Iterable[tuple[float, float, str]]) -> dict[str, Spent]:
 
 
 def traced(work: Callable[[], Any], names: Iterable[str]) -> tuple[float, dict[str, Spent]]:
-    """Seconds that `work` took, and what the instructions `names` took of it, all CPU devices together."""
+    """Seconds of `work`, and seconds of the instructions `names` in it on all CPU devices together."""
     wanted = set(names)
     total: dict[str, Spent] = {}
     with tempfile.TemporaryDirectory() as folder:

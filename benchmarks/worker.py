@@ -1,5 +1,4 @@
-"""A process that holds one contender: made once, then called as often as needed, each call timed inside
-it."""
+"""A process that holds one contender, is started once, and times each call inside the process."""
 
 from __future__ import annotations
 
@@ -19,23 +18,23 @@ from benchmarks.common import ROOT, UsageError, in_turn
 
 
 class WorkerError(RuntimeError):
-    """What went wrong inside a worker, with its traceback."""
+    """An error inside a worker, with the traceback."""
 
 
 class Worker:
-    """An object of the class `target` ("module:Class") in a process of its own.
+    """An object of the class `target` ("module:Class") in a separate process.
 
-    Threads, devices, allocator and environment of one contender so do not touch those of another, and an
-    idle one waits at a pipe and costs nothing.
+    Contenders then share no threads, devices, allocator or environment, and an idle contender waits at a pipe
+    at no cost.
 
     Args:
-        target: the class, which is imported in the new process only.
-        environment: variables to set there.
-        arguments: the class's.
+        target: the class, which is imported only in the new process.
+        environment: variables to set in the new process.
+        arguments: arguments of the class.
 
     Raises:
         UsageError: the class refuses its arguments with a UsageError.
-        WorkerError: anything else that it raises, or the process dies.
+        WorkerError: the class raises any other error, or the process dies.
     """
 
     def __init__(self, target: str, environment: Mapping[str, str] | None = None, **arguments: Any) -> None:
@@ -53,12 +52,12 @@ class Worker:
             raise
 
     def call(self, method: str, *arguments: Any) -> Any:
-        """What the object's method returns."""
+        """The result of the object's method."""
         self._connection.send((method, arguments))
         return self._answer()[1]
 
     def seconds(self, method: str, *arguments: Any) -> float:
-        """How long the object's method takes, which must not return before its work is done."""
+        """Seconds of the object's method, which must not return before its work is done."""
         self._connection.send((method, arguments))
         return self._answer()[0]
 
@@ -94,7 +93,7 @@ class Worker:
 
 
 def pace(worker: Worker, seconds: float) -> int:
-    """How many of the worker's steps take about `seconds`; warms it up."""
+    """Warm up the worker; returns the number of steps that take about `seconds`."""
     worker.call("steps", 2)
     return max(1, round(seconds / (worker.seconds("steps", 3) / 3)))
 
@@ -102,7 +101,7 @@ def pace(worker: Worker, seconds: float) -> int:
 def steps_in_turn(
     workers: Mapping[str, Worker], seconds: float, repeats: int
 ) -> tuple[dict[str, list[float]], dict[str, int]]:
-    """Seconds a step of every worker in every round, and how many steps it takes in a round, about
+    """Seconds per step of every worker in every round, and its number of steps in a round of about
     `seconds`."""
     counts = {name: pace(worker, seconds) for name, worker in workers.items()}
 

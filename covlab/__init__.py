@@ -1,1 +1,1 @@
-"""The laboratory's machinery: how a command line becomes a run, a verdict and a page."""
+"""Machinery that turns a command line into a run, a verdict and a page."""

@@ -1,1 +1,1 @@
-"""Published claims put to the test: entry points, verdicts, reports and figures."""
+"""Tests of published claims, one folder per claim, and the commands, one file per command."""

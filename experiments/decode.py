@@ -1,9 +1,9 @@
-"""Held-out prompts answered by any decoder: python -m experiments.decode run=runs/train/demo decoding=vgb
+"""Answering held-out prompts with any decoder: python -m experiments.decode run=runs/train/demo decoding=vgb
 value=runs/value/demo.
 
 Nothing is trained. The base model comes from the run's checkpoint, the values from a run of
-experiments.train_value, from the task or from rollouts. Accuracy, different correct responses, Pass@N,
-queries and tokens a response go to the screen, with intervals, and as strict JSON to
+experiments.train_value, from the task or from rollouts. Accuracy, different correct responses, Pass@N, and
+queries and tokens per response are printed with intervals, and written as strict JSON to
 `evaluations/<name>.json` in the run directory.
 """
 
@@ -12,8 +12,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,10 +24,10 @@ from rich.progress import Progress
 
 from covlab.launch import answering
 from covlab.launch.base_model import fitted, of_seed, seed_rows, task_config
-from covlab.launch.build import make, plain
+from covlab.launch.build import make, plain, task_overrides
 from covlab.launch.cli import command
-from covlab.launch.healthy import chosen_seeds, left_out_line, require_living
-from covlab.launch.run_names import COMMON
+from covlab.launch.healthy import chosen_seeds, left_out_line, require_healthy
+from covlab.launch.results import asked_settings, plain_intervals, result_file, write_result
 from covlab.launch.runtime import configure
 from covlab.launch.trained import TrainedRun, open_run, over_seeds
 from covlab.report.tables import print_table
@@ -41,7 +39,6 @@ from models import Model, Params
 from tasks import Task, check_seed, stream
 from tasks.checks import real, whole
 from tracking import LoadError
-from tracking.atomic import atomic_write
 from training import ValueRegression
 
 NAMED_VALUES = ("exact", "rollouts", "constant")
@@ -51,8 +48,8 @@ Measured = dict[str, dict[str, Interval]]
 
 @dataclasses.dataclass(frozen=True)
 class Asked:
-    """Run, decoder and values of a decoding, all checked before anything is compiled. `left_out` names
-    the seeds that had diverged, a line for each run."""
+    """Run, decoder and values of a decoding, all checked before anything is compiled. `left_out` has one line
+    per run that names the diverged seeds."""
 
     run: TrainedRun
     phase: str
@@ -80,9 +77,7 @@ def check(config: DictConfig) -> Asked:
     real("temperature", config.temperature, above=0)
     if config.run is None:
         raise ValueError("run: none is named; valid: run=<run directory>, as runs/train/demo")
-    overrides = plain(config)["task_overrides"] or {}
-    if not isinstance(overrides, dict):
-        raise ValueError(f"task_overrides: {overrides!r} is not a mapping from the task's fields to values")
+    overrides = task_overrides(config)
     run = open_run(config.run)
     phase, step = run.checkpoints([str(config.checkpoint_of)])[-1]
     task: Task = make(task_config(run, phase, overrides), "task_overrides", Task)
@@ -94,12 +89,12 @@ def check(config: DictConfig) -> Asked:
         raise ValueError(
             f"run: {run.path} is a value function; valid: a run of experiments.train, and value="
         )
-    seeds, left_out = _living(run, phase, step, chosen_seeds(config.seeds, run.setup.seeds), "run")
+    seeds, left_out = _healthy(run, phase, step, chosen_seeds(config.seeds, run.setup.seeds), "run")
     pass_ns = pass_ns_of(plain(config)["pass_ns"], config.samples)
     value_run, value_checkpoint = _value_run(str(config.value), task, seeds), ("", 0)
     if value_run is not None:
         value_checkpoint = value_run.checkpoints([str(config.value_checkpoint)])[-1]
-        seeds, more = _living(value_run, *value_checkpoint, seeds, "value")
+        seeds, more = _healthy(value_run, *value_checkpoint, seeds, "value")
         left_out += more
     guided = getattr(decoder, "needs_values", True)
     if guided and str(config.value) == "exact" and type(task).value is Task.value:
@@ -107,19 +102,19 @@ def check(config: DictConfig) -> Asked:
     return Asked(run, phase, step, task, decoder, value_run, value_checkpoint, seeds, left_out, pass_ns)
 
 
-def _living(
+def _healthy(
     run: TrainedRun, phase: str, step: int, asked: Sequence[int], field: str
 ) -> tuple[tuple[int, ...], tuple[str, ...]]:
-    """Those of the seeds that had not diverged, and a line that names the others."""
-    alive = run.living_seeds(phase, step)
-    kept = tuple(seed for seed in asked if seed in alive)
-    require_living(run.path, phase, step, kept, field)
-    line = left_out_line(run.path, phase, step, [seed for seed in asked if seed not in alive])
+    """The healthy seeds of `seeds`, and a line that names the diverged seeds."""
+    healthy = run.healthy_seeds(phase, step)
+    kept = tuple(seed for seed in asked if seed in healthy)
+    require_healthy(run.path, phase, step, kept, field)
+    line = left_out_line(run.path, phase, step, [seed for seed in asked if seed not in healthy])
     return kept, (line,) if line else ()
 
 
 def pass_ns_of(asked: Any, samples: int) -> tuple[int, ...]:
-    """The N of Pass@N: what is asked for, a number or a list; None: those of `PASS_NS` that `samples` allow.
+    """The N of Pass@N: `asked`, a number or a list; for None, the values of `PASS_NS` that `samples` allow.
 
     Raises:
         ValueError: an N that is not an integer from 1 to `samples`.
@@ -133,7 +128,7 @@ def pass_ns_of(asked: Any, samples: int) -> tuple[int, ...]:
 
 
 def _value_run(name: str, task: Task, seeds: tuple[int, ...]) -> TrainedRun | None:
-    """The run that `value` names, None for a named kind of values."""
+    """The run that `value` names; None for a named kind of values."""
     if name in NAMED_VALUES:
         return None
     if not (Path(name) / "config.yaml").exists():
@@ -154,7 +149,7 @@ def measure(config: DictConfig, asked: Asked) -> tuple[dict[int, Measured], list
     params = asked.run.parameters(asked.phase, asked.step)
     base = fitted(asked.run.setup.model, task, "run")
     networks = _networks(asked)
-    found: dict[int, Measured] = {}
+    results: dict[int, Measured] = {}
     shown: list[tuple[Any, ...]] = []
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
@@ -163,34 +158,18 @@ def measure(config: DictConfig, asked: Asked) -> tuple[dict[int, Measured], list
         for seed in asked.seeds:
             row = seed_rows(asked.run, [seed])[0]
             policy = ModelPolicy(base, of_seed(params, row), task.response_tokens, config.temperature)
-            values = answering.values_named(
-                str(config.value),
-                task,
-                policy,
-                networks.get(seed),
-                config.rollouts,
-                config.corruption,
-                config.decoding_seed,
-            )
+            kind = (str(config.value), task, policy, networks.get(seed))
+            values = answering.values_named(*kind, config.rollouts, config.corruption, config.decoding_seed)
             key = stream(config.decoding_seed, "evaluation", "decoding", "responses", seed)
-            answers = answering.answer(
-                asked.decoder,
-                task,
-                policy,
-                values,
-                problem,
-                key,
-                samples,
-                config.batch_size,
-                lambda: bar.advance(working),
-            )
-            found[seed] = answering.over_prompts(by_prompt(answers, asked.pass_ns), held_out)
+            given = (asked.decoder, task, policy, values, problem, key, samples, config.batch_size)
+            answers = answering.answer(*given, lambda: bar.advance(working))
+            results[seed] = answering.over_prompts(by_prompt(answers, asked.pass_ns), held_out)
             shown = shown or answering.texts(task, problem, answers, config.show)
-    return found, shown, held_out
+    return results, shown, held_out
 
 
 def _networks(asked: Asked) -> dict[int, tuple[Model, Params]]:
-    """Seed -> its value network; empty if the values are no network."""
+    """Seed -> value network; empty if the values do not come from a network."""
     if asked.value is None:
         return {}
     params = asked.value.parameters(*asked.value_checkpoint)
@@ -205,35 +184,22 @@ def by_prompt(answers: Answers, pass_ns: tuple[int, ...]) -> dict[str, Float[np.
     return summaries(answers) | {f"pass/{name_of_n(n)}": passes[:, i] for i, n in enumerate(pass_ns)}
 
 
-def document(config: DictConfig, asked: Asked, found: dict[int, Measured]) -> dict[str, Any]:
+def document(config: DictConfig, asked: Asked, results: dict[int, Measured]) -> dict[str, Any]:
     """The results as JSON values."""
     settings = plain(config) | {"pass_ns": list(asked.pass_ns)}
     return {
-        "asked": {
-            key: value for key, value in settings.items() if key not in ("run", "out", "hydra", *COMMON)
-        },
+        "asked": asked_settings(settings),
         "checkpoint": f"{asked.phase}:{asked.step}",
         "sha256": asked.run.digest(asked.phase, asked.step),
         "value_sha256": None if asked.value is None else asked.value.digest(*asked.value_checkpoint),
         "confidence": 0.95,
-        "over_seeds": _plain(over_seeds(found)),
-        "seeds": {str(seed): _plain(measured) for seed, measured in found.items()},
-    }
-
-
-def _plain(measured: Measured) -> dict[str, Any]:
-    return {
-        f"{group}/{name}" if group else name: {
-            key: number if math.isfinite(number) else None
-            for key, number in dataclasses.asdict(value).items()
-        }
-        for name, groups in measured.items()
-        for group, value in groups.items()
+        "over_seeds": plain_intervals(over_seeds(results)),
+        "seeds": {str(seed): plain_intervals(measured) for seed, measured in results.items()},
     }
 
 
 def result_path(config: DictConfig, run: Path, content: dict[str, Any]) -> Path:
-    """`evaluations/<out>.json`; without `out`, a name that differs as soon as what is asked does.
+    """`evaluations/<out>.json`; without `out`, a name that distinguishes the requested settings.
 
     Raises:
         ValueError: `out` is not a plain file name.
@@ -243,17 +209,15 @@ def result_path(config: DictConfig, run: Path, content: dict[str, Any]) -> Path:
         asked = json.dumps([content["asked"], content["checkpoint"]], sort_keys=True)
         kind = str(config.decoding.get("_target_", "decoder")).rpartition(".")[2]
         name = f"decode-{kind}-{hashlib.sha256(asked.encode()).hexdigest()[:8]}"
-    if not re.fullmatch(r"\w[\w.,=+-]*", str(name)):
-        raise ValueError(f"out: {name!r} is not a file name of letters, digits and . , = + - _")
-    return run / "evaluations" / f"{str(name).removesuffix('.json')}.json"
+    return result_file(run, str(name))
 
 
-def print_results(asked: Asked, found: dict[int, Measured], shown: list[tuple[Any, ...]]) -> None:
-    """Metrics over seeds, or of the one seed over its prompts; then sample texts."""
+def print_results(asked: Asked, results: dict[int, Measured], shown: list[tuple[Any, ...]]) -> None:
+    """Print metrics over seeds, or over prompts for a single seed, and then sample texts."""
     for line in asked.left_out:
         print(line)
-    measured = over_seeds(found)
-    over = f"over {len(found)} seeds" if len(found) > 1 else "over prompts"
+    measured = over_seeds(results)
+    over = f"over {len(results)} seeds" if len(results) > 1 else "over prompts"
     classes = list(next(iter(measured.values())))
     rows = [[name, *(groups[group] for group in classes)] for name, groups in measured.items()]
     title = f"{asked.run.path}, {asked.phase}:{asked.step}, {asked.decoder!r}, mean [95 % {over}]"
@@ -268,15 +232,11 @@ def decode(config: DictConfig) -> int:
     """Decode, print and write."""
     configure()
     asked = check(config)
-    found, shown, _ = measure(config, asked)
-    content = document(config, asked, found)
+    results, shown, _ = measure(config, asked)
+    content = document(config, asked, results)
     path = result_path(config, asked.run.path, content)
-    print_results(asked, found, shown)
-    try:
-        atomic_write(path, json.dumps(content, indent=1, allow_nan=False).encode() + b"\n")
-    except OSError as error:
-        raise LoadError(f"{path}: {error.strerror}: choose a run directory that can be written") from None
-    print(f"\n{path}")
+    print_results(asked, results, shown)
+    write_result(path, content)
     return 0
 
 

@@ -1,12 +1,12 @@
-"""Ask a trained run again: python -m experiments.evaluate run=runs/train/demo checkpoint=finetune:480
+"""Evaluating a trained run: python -m experiments.evaluate run=runs/train/demo checkpoint=finetune:480
 coverage_ns=[2,8].
 
-Nothing is trained. Model and task are rebuilt from the run's `config.yaml`, the parameters come from its
-`checkpoints/`, and the held-out set is drawn from the stream "asked", independently of what the run trained,
-evaluated or selected a checkpoint on. Where a task has few prompts, independent draws meet: the number of
-prompts that are in the run's own held-out set too is said and kept (`repeated_prompts`). They stay in,
-because the others alone would follow another distribution. Numbers go to the screen and, as strict JSON, to
-`evaluations/<name>.json` in the run directory.
+Nothing is trained. Model and task are rebuilt from the run's `config.yaml`, and the parameters come from
+`checkpoints/`. The held-out set is drawn from the stream "asked", independently of the run's training,
+evaluation and selection. In a task with few prompts independent draws overlap: the number of prompts that are
+also in the run's held-out set is printed and stored (`repeated_prompts`). They are not removed, because that
+would change the distribution. Numbers are printed, and written as strict JSON to `evaluations/<name>.json` in
+the run directory.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import itertools
 import json
 import math
 import operator
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,11 +26,11 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from covlab.launch import trained
-from covlab.launch.build import plain
+from covlab.launch.build import plain, task_overrides
 from covlab.launch.cli import command
-from covlab.launch.healthy import chosen_seeds, left_out_line, require_living
+from covlab.launch.healthy import chosen_seeds, left_out_line, require_healthy
 from covlab.launch.overlap import among
-from covlab.launch.run_names import COMMON
+from covlab.launch.results import asked_settings, finite, plain_intervals, result_file, write_result
 from covlab.launch.runtime import configure
 from covlab.launch.settings import EvaluationSettings
 from covlab.launch.trained import Measured, over_seeds
@@ -41,24 +40,23 @@ from metrics.evaluators import DistributionEvaluator, HeldOut, SamplingEvaluator
 from tasks import check_seed
 from tasks.checks import whole
 from tracking import LoadError, load_log_probs
-from tracking.atomic import atomic_write
 
 Bounds = dict[str, dict[float, float]]
-"""Name of the bound -> N -> its value for the mixture."""
+"""Name of the bound -> N -> value for the mixture."""
 
 
 def settings_of(config: DictConfig, run: trained.TrainedRun, phase: str) -> EvaluationSettings:
-    """The run's own evaluation settings with what the command line replaces.
+    """The run's evaluation settings with the command line's replacements.
 
     Raises:
-        ValueError: a bad value.
+        ValueError: an invalid value.
     """
     names = [each.name for each in run.setup.phases]
-    own = run.setup.evaluation[names.index(phase)]
+    settings = run.setup.evaluation[names.index(phase)]
     asked = {key: config[key] for key in ("coverage_ns", "pass_ns", "num_examples", "batch_size")}
     lists = {key: list(v) if OmegaConf.is_list(v) else v for key, v in asked.items()}
     merged: dict[str, Any] = {
-        key: getattr(own, key) if value is None else value for key, value in lists.items()
+        key: getattr(settings, key) if value is None else value for key, value in lists.items()
     }
     for key in ("coverage_ns", "pass_ns"):
         merged[key] = merged[key] if isinstance(merged[key], list | tuple) else (merged[key],)
@@ -66,18 +64,14 @@ def settings_of(config: DictConfig, run: trained.TrainedRun, phase: str) -> Eval
         raise ValueError(
             f"num_examples: {merged['num_examples']} of each class give no interval; valid: at least 2"
         )
-    return EvaluationSettings(
-        seed=check_seed("evaluation_seed", config.evaluation_seed),
-        num_samples=config.num_samples,
-        extra=own.extra,
-        **merged,
-    )
+    seed = check_seed("evaluation_seed", config.evaluation_seed)
+    return EvaluationSettings(seed=seed, num_samples=config.num_samples, extra=settings.extra, **merged)
 
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """One checkpoint: `seeds` and `bounds` by seed, and the seeds that are left out because they had diverged
-    by then; `sha256` of the checkpoint's parameters; `repeated` prompts are in its held-out set."""
+    """Results of one checkpoint: `seeds` and `bounds` by seed, the omitted diverged seeds, the SHA-256 of the
+    parameters, and the number of `repeated` prompts, which are in the run's held-out set too."""
 
     phase: str
     step: int
@@ -97,14 +91,12 @@ def measure(config: DictConfig, run: trained.TrainedRun) -> list[Result]:
     """Everything that `config` (conf/evaluate.yaml) asks of `run`, checkpoint by checkpoint.
 
     Raises:
-        ValueError: a checkpoint, seed, setting or task override that is not valid; one line.
+        ValueError: an invalid checkpoint, seed, setting or task override; one line.
     """
-    found = []
-    overrides = plain(config)["task_overrides"] or {}
-    if not isinstance(overrides, Mapping):
-        raise ValueError(f"task_overrides: {overrides!r} is not a mapping from the task's fields to values")
+    results = []
+    overrides = task_overrides(config)
     asked = chosen_seeds(config.seeds, run.setup.seeds)
-    checkpoints = _with_living_seeds(run, run.checkpoints(_texts(config.checkpoints)), asked)
+    checkpoints = _with_healthy_seeds(run, run.checkpoints(_texts(config.checkpoints)), asked)
     for phase, members in itertools.groupby(checkpoints, key=lambda item: item[0]):
         settings = settings_of(config, run, phase)
         evaluators = settings.evaluators()
@@ -112,47 +104,47 @@ def measure(config: DictConfig, run: trained.TrainedRun) -> list[Result]:
         repeated = _repeated_prompts(run, phase, held_out)
         scorer = trained.make_scorer(run.setup.model, evaluators, held_out)
         for _, step in members:
-            alive = run.living_seeds(phase, step)
+            healthy = run.healthy_seeds(phase, step)
             params = run.parameters(phase, step)
             seeds, limits = {}, {}
-            for seed in (seed for seed in asked if seed in alive):
+            for seed in (seed for seed in asked if seed in healthy):
                 index = run.setup.seeds.index(seed)
                 scores = scorer(jax.tree.map(operator.itemgetter(index), params))
                 seeds[seed] = measure_seed(scores, held_out, evaluators)
                 limits[seed] = trained.bounds(scores["distribution"], held_out, settings.coverage_ns)
-            diverged = tuple(seed for seed in asked if seed not in alive)
-            found.append(Result(phase, step, seeds, limits, diverged, run.digest(phase, step), repeated))
-    return found
+            diverged = tuple(seed for seed in asked if seed not in healthy)
+            results.append(Result(phase, step, seeds, limits, diverged, run.digest(phase, step), repeated))
+    return results
 
 
-def _with_living_seeds(
+def _with_healthy_seeds(
     run: trained.TrainedRun, checkpoints: Sequence[tuple[str, int]], asked: Sequence[int]
 ) -> list[tuple[str, int]]:
-    """The checkpoints at which one of the seeds had not diverged; the others are named.
+    """The checkpoints with at least one healthy seed; the others are named.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is no such checkpoint.
     """
-    living = {place: set(asked) & set(run.living_seeds(*place)) for place in checkpoints}
-    if not any(living.values()):
-        require_living(run.path, *checkpoints[-1], ())
-    for place in (place for place in checkpoints if not living[place]):
+    healthy = {place: set(asked) & set(run.healthy_seeds(*place)) for place in checkpoints}
+    if not any(healthy.values()):
+        require_healthy(run.path, *checkpoints[-1], ())
+    for place in (place for place in checkpoints if not healthy[place]):
         print(left_out_line(run.path, *place, asked))
-    return [place for place in checkpoints if living[place]]
+    return [place for place in checkpoints if healthy[place]]
 
 
 def _repeated_prompts(run: trained.TrainedRun, phase: str, held_out: HeldOut) -> int:
     """Number of prompts that are in the held-out set that the run evaluated this phase on; a line says it."""
     name = f"{phase}_held_out"
     try:
-        theirs = load_log_probs(run.path, name)[name]["prompt"]
+        seen = load_log_probs(run.path, name)[name]["prompt"]
     except (LoadError, KeyError):
         return 0
-    own = held_out.flat(held_out.batches.example.prompt)
-    repeated = int(among(own, theirs).sum())
-    # A task with one prompt asks nothing of a new one.
-    if repeated and len(np.unique(theirs, axis=0)) > 1:
-        print(f"{phase}: {repeated} of {len(own)} fresh prompts are in the run's own held-out set too")
+    prompts = held_out.flat(held_out.batches.example.prompt)
+    repeated = int(among(prompts, seen).sum())
+    # A task with a single prompt overlaps by design.
+    if repeated and len(np.unique(seen, axis=0)) > 1:
+        print(f"{phase}: {repeated} of {len(prompts)} fresh prompts are in the run's own held-out set too")
     return repeated
 
 
@@ -160,7 +152,7 @@ def measure_seed(
     scores: Mapping[str, trained.Scores], held_out: HeldOut, evaluators: Sequence[Any]
 ) -> Measured:
     """All metrics of one seed, with intervals over held-out prompts."""
-    found: Measured = {}
+    measured: Measured = {}
     for evaluator in evaluators:
         arrays = scores[evaluator.name]
         if isinstance(evaluator, DistributionEvaluator):
@@ -168,26 +160,24 @@ def measure_seed(
         elif isinstance(evaluator, SamplingEvaluator):
             values = trained.sampled_values(arrays, evaluator.num_samples, evaluator.pass_ns)
         else:
-            found |= reduced(evaluator.reduce(dict(arrays), held_out), held_out.task.groups)
+            measured |= reduced(evaluator.reduce(dict(arrays), held_out), held_out.task.groups)
             continue
-        found |= {name: trained.intervals(array, name, held_out) for name, array in values}
-    return found
+        measured |= {name: trained.intervals(array, name, held_out) for name, array in values}
+    return measured
 
 
 def reduced(values: Iterable[tuple[str, float]], classes: Sequence[str]) -> Measured:
-    """What an evaluator of `evaluation.extra` yields, by metric and class; it has no interval over prompts,
-    so its limits are NaN."""
-    found: Measured = {}
+    """Values of an evaluator of `evaluation.extra` by metric and class, without intervals: limits are NaN."""
+    measured: Measured = {}
     for name, value in values:
         group, _, rest = name.partition("/")
         key = (rest, group) if group in classes else (name, "")
-        found.setdefault(key[0], {})[key[1]] = Interval(value, math.nan, math.nan)
-    return found
+        measured.setdefault(key[0], {})[key[1]] = Interval(value, math.nan, math.nan)
+    return measured
 
 
 def document(config: DictConfig, results: Sequence[Result]) -> dict[str, Any]:
-    """The results as JSON values; null stands for what is not finite."""
-    asked = plain(config)
+    """The results as JSON values; null stands for NaN and infinities."""
     checkpoints = [
         {
             "phase": result.phase,
@@ -195,43 +185,23 @@ def document(config: DictConfig, results: Sequence[Result]) -> dict[str, Any]:
             "sha256": result.sha256,
             "repeated_prompts": result.repeated,
             "diverged_seeds": list(result.diverged),
-            "over_seeds": _plain(over_seeds(result.seeds)),
+            "over_seeds": plain_intervals(over_seeds(result.seeds)),
             "seeds": {
-                str(seed): _plain(measured) | _plain_bounds(result.bounds[seed])
+                str(seed): plain_intervals(measured) | _plain_bounds(result.bounds[seed])
                 for seed, measured in result.seeds.items()
             },
         }
         for result in results
     ]
-    kept = {str(key): asked[key] for key in asked if key not in ("run", "out", "hydra", *COMMON)}
-    return {"asked": kept, "confidence": 0.95, "checkpoints": checkpoints}
+    return {"asked": asked_settings(plain(config)), "confidence": 0.95, "checkpoints": checkpoints}
 
 
 def _plain_bounds(limits: Bounds) -> dict[str, Any]:
-    return {
-        name: {name_of_n(n): _finite(value) for n, value in by_n.items()} for name, by_n in limits.items()
-    }
-
-
-def _plain(measured: Measured) -> dict[str, Any]:
-    """`<class>/<metric>` -> {estimate, low, high}."""
-    return {
-        f"{group}/{name}" if group else name: {
-            "estimate": _finite(value.estimate),
-            "low": _finite(value.low),
-            "high": _finite(value.high),
-        }
-        for name, groups in measured.items()
-        for group, value in groups.items()
-    }
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+    return {name: {name_of_n(n): finite(value) for n, value in by_n.items()} for name, by_n in limits.items()}
 
 
 def result_path(config: DictConfig, run: Path, asked: Mapping[str, Any]) -> Path:
-    """`evaluations/<out>.json`; without `out`, a name that differs as soon as what is asked does.
+    """`evaluations/<out>.json`; without `out`, a name that distinguishes the requested settings.
 
     Raises:
         ValueError: `out` is not a plain file name.
@@ -240,9 +210,7 @@ def result_path(config: DictConfig, run: Path, asked: Mapping[str, Any]) -> Path
     if name is None:
         digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:8]
         name = f"{'+'.join(_texts(config.checkpoints)).replace(':', '_')[:80]}-{digest}"
-    if not re.fullmatch(r"\w[\w.,=+-]*", str(name)):
-        raise ValueError(f"out: {name!r} is not a file name of letters, digits and . , = + - _")
-    return run / "evaluations" / f"{str(name).removesuffix('.json')}.json"
+    return result_file(run, str(name))
 
 
 def _texts(value: Any) -> list[str]:
@@ -250,7 +218,7 @@ def _texts(value: Any) -> list[str]:
 
 
 def print_results(results: Sequence[Result], path: Path) -> None:
-    """All metrics of one checkpoint, or the mixture's alone of several."""
+    """Print all metrics of a single checkpoint, or only the mixture's for several checkpoints."""
     for result in results:
         if result.diverged:
             print(left_out_line(path, result.phase, result.step, result.diverged))
@@ -297,11 +265,7 @@ def evaluate(config: DictConfig) -> int:
     content = document(config, results)
     path = result_path(config, run.path, content["asked"])
     print_results(results, run.path)
-    try:
-        atomic_write(path, json.dumps(content, indent=1, allow_nan=False).encode() + b"\n")
-    except OSError as error:
-        raise LoadError(f"{path}: {error.strerror}: choose a run directory that can be written") from None
-    print(f"\n{path}")
+    write_result(path, content)
     return 0
 
 

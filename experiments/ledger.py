@@ -3,19 +3,19 @@
     python -m experiments.ledger [runs=runs] [results=results] [run=none|all|<claim>,<claim>...] [scale=cpu]
                                  [write=false|true] [out=docs/claims.md] [readme=README.md]
 
-Reads every `verdict.json` under the two folders and prints one line per claim. It knows no claim by name: a
-new one appears as soon as it has written a verdict. A file that cannot be believed is named and left out.
+Reads every `verdict.json` under the two folders and prints one line per claim. No claim is listed by name: a
+new claim appears as soon as it has written a verdict. An invalid file is named and left out.
 
-With run=all every claim of the scale is run first, with run=figure1,vgb_delay those, one after the other. A
-claim that fails stops no other, is named at the end, and makes the exit status 1.
+With run=all every claim of the scale is run first, with run=figure1,vgb_delay the named claims, one after the
+other. A failed claim does not stop the others, is named at the end, and makes the exit status 1.
 
-Nothing is written unless write=true. The table of all checks then goes to `out` as Markdown, to
-<results>/claims.json as JSON, and with one line per claim between the marks `<!-- claims -->` and
-`<!-- /claims -->` of `readme`, if there are any. Verdicts and figures of the claims that ran are then kept in
+Nothing is written unless write=true. The table of all checks then goes to `out` as Markdown and to
+<results>/claims.json as JSON. One line per claim goes between the marks `<!-- claims -->` and
+`<!-- /claims -->` of `readme`, if it has these marks. Verdicts and figures of the claims that ran go to
 <results>/<claim>_<scale>/.
 
-The keys that every command takes (`tracking`, `name`, `root`, `seed`, `resume`) are taken too: `root` is
-another word for `runs`, and the others change nothing here.
+The common keys of all commands (`tracking`, `name`, `root`, `seed`, `resume`) are valid: `root` is a synonym
+of `runs`, and the others have no effect.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ COLUMNS = (
 HOW_TO = "no verdict yet; `python -m experiments.<claim> scale=cpu` makes one"
 
 MARKS = ("<!-- claims -->", "<!-- /claims -->")
-"""What encloses the lines of the claims in the README."""
+"""Marks around the lines of the claims in the README."""
 
 _DEFAULTS = {
     "runs": "runs",
@@ -59,14 +59,14 @@ _DEFAULTS = {
     "write": "false",
 }
 _COMMON = re.compile(r"(tracking(\.\w+)?|name|seed|resume)=.")
-"""Settings that every command takes, and that change nothing here."""
+"""Common settings of all commands that have no effect here."""
 _HEADLINE = 3
 
 
 def collect(folders: Iterable[str | Path]) -> tuple[list[Verdict], list[str]]:
-    """The newest verdict of each (claim, scale), ordered by both, and one warning a file that was left out.
+    """The newest verdict of each (claim, scale), ordered by both, and one warning per file that was left out.
 
-    Newest by `started`; of two with the same start, the one whose path comes last. Folders may be missing.
+    The newest has the latest `started`; of equal starts, the last path counts. Folders may be missing.
     """
     newest: dict[tuple[str, str], Verdict] = {}
     warnings = []
@@ -84,12 +84,12 @@ def collect(folders: Iterable[str | Path]) -> tuple[list[Verdict], list[str]]:
 
 
 def headline(verdict: Verdict) -> tuple[Check, ...]:
-    """The checks that a row shows: the first three, and every one that did not pass."""
+    """The checks that a row shows: the first three, and every failed check."""
     return tuple(check for index, check in enumerate(verdict.checks) if index < _HEADLINE or not check.passed)
 
 
 def row(verdict: Verdict) -> list[list[str]]:
-    """One row of `COLUMNS`; a cell is a list of lines, and a check has one number in all cells."""
+    """One row of `COLUMNS`; a cell is a list of lines, and a check has one line number in all cells."""
     shown = headline(verdict)
     hidden = len(verdict.checks) - len(shown)
     measured = [
@@ -116,7 +116,7 @@ def row(verdict: Verdict) -> list[list[str]]:
 
 
 def markdown(verdicts: Sequence[Verdict]) -> str:
-    """The table as Markdown. The same verdicts give the same bytes."""
+    """The table as Markdown. Equal verdicts give equal bytes."""
     lines = [
         "# Claims",
         "",
@@ -133,7 +133,7 @@ def markdown(verdicts: Sequence[Verdict]) -> str:
 
 
 def head(verdicts: Sequence[Verdict]) -> str:
-    """One line a claim, for a README."""
+    """One line per claim, for a README."""
     lines = [
         "| claim | scale | verdict | seeds | hardware | command |",
         "| --- | --- | --- | --- | --- | --- |",
@@ -156,7 +156,7 @@ def head(verdicts: Sequence[Verdict]) -> str:
 
 
 def with_head(text: str, verdicts: Sequence[Verdict]) -> str:
-    """`text` with `head` between its `MARKS`; unchanged where it has none."""
+    """`text` with `head` between the `MARKS`; unchanged if it has no marks."""
     before, begin, rest = text.partition(MARKS[0])
     _, end, after = rest.partition(MARKS[1])
     return f"{before}{begin}\n{head(verdicts)}\n{end}{after}" if begin and end else text
@@ -223,10 +223,10 @@ def parse(arguments: Sequence[str]) -> dict[str, str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run what is to be run, print the ledger, and write it where asked; returns the exit status: 0, 1 if a
-    claim failed to run, 2 for bad arguments, 130 if a claim was stopped.
+    """Run claims if asked, print the ledger, and write it if asked.
 
-    With no verdict at all it says how to make one, and leaves the files as they are.
+    Returns the exit status: 0, 1 if a claim failed to run, 2 for invalid arguments, 130 if a claim was
+    stopped. Without any verdict it prints how to make one and leaves the files unchanged.
     """
     failures: list[str] = []
     try:

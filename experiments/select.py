@@ -1,32 +1,31 @@
-"""Which checkpoint? Tournaments and the rules they compete with, on a run or on a file of any origin.
+"""Selecting a checkpoint by tournaments and competing rules, on a run or on a file of any origin.
 
     python -m experiments.select run=runs/train/demo n=2 tie_break=middle
     python -m experiments.select file=log_probs.npz
 
 `file` holds natural logarithms of the probabilities that several models (checkpoints, in the order of
 training) give to whole held-out responses: entry (m, i) is ln pi_m(y_i|x_i), the sum over the tokens of
-response y_i to prompt x_i. Minus the summed token loss is exactly that; the mean token loss is not. A number
-above 0 is refused, and one line warns where nearly all models tie and the numbers look like means. The file
-is either
+response y_i to prompt x_i. It is minus the summed token loss, not the mean token loss. A number above 0 is
+refused, and one line warns if nearly all models tie and the numbers look like means. The file is either
 
 *   an `.npz` file (`numpy.savez`) with
 
     `log_probs`          (models, examples), required
-    `weights`            (examples,), how much each example counts; default: all the same
+    `weights`            (examples,), weights of the examples; default: equal weights
     `names`              (models,), texts or numbers such as steps; default: 0, 1, 2, ...
     `log_pi`             (examples,), ln of the true probability, if known: adds KL, coverage, their oracles
     `correct`            (examples,), 1 where y_i is THE correct response to x_i, else 0: adds Pass@N, exact
-                         with one correct response a prompt, a lower bound with several
+                         with one correct response per prompt, a lower bound with several
     `sample_log_probs`   (models, models, examples, samples): entry (m, k, i, s) is ln pi_k(y|x_i) of the s-th
-                         response y that model m itself drew for x_i: adds the offset tournament
+                         response y that model m drew for x_i: adds the offset tournament
 
-*   or a `.csv` file: a header line, then one line a model: its name, then one log-probability an example.
-    `-inf` is a valid entry. The header names the examples; its texts are free.
+*   or a `.csv` file: a header line, then one line per model: name, then one log-probability per example.
+    `-inf` is a valid entry. The header names the examples with any texts.
 
-The table says for every rule, N and tie-break which checkpoint is chosen, how many tie, and what is known of
-the chosen one: ce (held-out cross-entropy), kl, cov/<N> (Cov_N), pass/<N> (Pass@N). Ties are common, so N and
-tie-break have to be fixed before one looks. The same as JSON: `selection.json` in the run directory,
-`<file>.selection.json` beside a file.
+The table has for every rule, N and tie-break the chosen checkpoint, the number of ties, and the known metrics
+of the chosen checkpoint: ce (held-out cross-entropy), kl, cov/<N> (Cov_N), pass/<N> (Pass@N). Ties are
+common, so N and tie-break have to be fixed in advance. The table is also written as JSON, to `selection.json`
+in the run directory or to `<file>.selection.json`.
 """
 
 from __future__ import annotations
@@ -74,7 +73,7 @@ def file_table(
     rules: Sequence[str] | None = None,
     a: float = 0.25,
 ) -> list[Row]:
-    """`selection_table` of a file's arrays. ValueError as there."""
+    """`selection_table` of a file's arrays. ValueError as in `selection_table`."""
     log_probs: Float[np.ndarray, "models examples"] = np.asarray(arrays["log_probs"], np.float64)
     weights = arrays.get("weights")
     divergence = profile = passes = None
@@ -84,8 +83,8 @@ def file_table(
         tails = coverage_profile(ratio, ns, weights)
         profile = {float(n): tails[:, i] for i, n in enumerate(ns)}
     if "correct" in arrays:
-        found = pass_at_n(np.where(arrays["correct"] > 0, log_probs, -np.inf), pass_ns)
-        passes = {int(n): weighted_mean(found[..., i], weights) for i, n in enumerate(pass_ns)}
+        pass_probs = pass_at_n(np.where(arrays["correct"] > 0, log_probs, -np.inf), pass_ns)
+        passes = {int(n): weighted_mean(pass_probs[..., i], weights) for i, n in enumerate(pass_ns)}
     names = arrays["names"].tolist() if "names" in arrays else list(range(len(log_probs)))
     samples = arrays.get("sample_log_probs")
     return selection_table(
@@ -94,7 +93,7 @@ def file_table(
 
 
 def print_rows(title: str, rows: Sequence[Row]) -> None:
-    """The table on the screen, with the notes of the rules below it."""
+    """Print the table, with the notes of the rules below it."""
     facts = [key for key in rows[0] if key in ("ce", "kl") or key.startswith(("cov/", "pass/"))]
     cells = [
         [
@@ -113,10 +112,10 @@ def print_rows(title: str, rows: Sequence[Row]) -> None:
 
 
 def draw(path: Path, matrices: RunMatrices, tables: Mapping[int, Sequence[Row]], ns: Sequence[float]) -> Path:
-    """`figures/selection.png`: every checkpoint, and those that the tournament (first N and tie-break), the
-    least cross-entropy and the last step choose.
+    """`figures/selection.png`: every checkpoint, and the choices of the tournament (first N and tie-break),
+    the least cross-entropy and the last step.
     """
-    chosen = {}
+    choices = {}
     for rule, label in (
         ("simple_tournament", f"tournament, N = {ns[0]:g}"),
         ("min_cross_entropy", "least cross-entropy"),
@@ -126,7 +125,7 @@ def draw(path: Path, matrices: RunMatrices, tables: Mapping[int, Sequence[Row]],
             next((row["index"] for row in table if row["rule"] == rule), None) for table in tables.values()
         ]
         if None not in picks:
-            chosen[label] = np.array(picks)
+            choices[label] = np.array(picks)
     pairs = ((4, 2.0), (8, 4.0), (12, 5.7))
     passes = matrices.pass_at_n([n for n, _ in pairs])
     target = path / "figures" / "selection.png"
@@ -135,7 +134,7 @@ def draw(path: Path, matrices: RunMatrices, tables: Mapping[int, Sequence[Row]],
         passes or {},
         matrices.coverage([n for _, n in pairs]),
         matrices.kl(),
-        chosen,
+        choices,
     )
     save(fig, target)
     return target
@@ -165,13 +164,13 @@ def select(config: DictConfig) -> int:
         _write(Path(config.out or f"{config.file}.selection.json"), {"file": str(config.file), "table": rows})
         return 0
     path, phase = Path(config.run), last_phase(config.run, config.phase)
-    own = _evaluation(path, phase)
-    ns, pass_ns = _many(config.n) or own["coverage_ns"], _many(config.pass_ns) or own["pass_ns"]
+    settings = _evaluation(path, phase)
+    ns, pass_ns = _many(config.n) or settings["coverage_ns"], _many(config.pass_ns) or settings["pass_ns"]
     matrices = run_matrices(path, phase)
     tables = run_tables(matrices, ns, tie_breaks, pass_ns, rules)
     for seed in matrices.diverged:
         print(f"seed {seed} diverged and is left out")
-    # Of many seeds the median says more than a screen full of tables; the file has them all.
+    # With several seeds only the median is printed; the file has all tables.
     for seed, rows in tables.items() if len(tables) <= SHOWN_SEEDS else ():
         print_rows(f"{path}, phase {phase}, seed {seed}, {len(matrices.steps)} checkpoints", rows)
     medians = median_table(list(tables.values()))
@@ -185,7 +184,7 @@ def select(config: DictConfig) -> int:
 
 
 def _evaluation(path: Path, phase: str) -> dict[str, Any]:
-    """The evaluation settings of a phase: the run's, with the phase's own on top."""
+    """The evaluation settings of a phase: the run's settings, replaced by the phase's."""
     config = read_config(path)
     return dict(config["evaluation"]) | dict(
         ((config["phases"] or {}).get(phase) or {}).get("evaluation") or {}
@@ -200,7 +199,7 @@ def _many(value: Any) -> list[Any] | None:
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:
-    """Strict JSON; null stands for what is not finite."""
+    """Write strict JSON; null stands for NaN and infinities."""
     try:
         atomic_write(path, json.dumps(_strict(content), indent=1, allow_nan=False).encode() + b"\n")
     except OSError as error:

@@ -1,13 +1,15 @@
-"""Examples of a task as text: python -m experiments.show task=layered_graph task.depth=3 num=4 group=G1."""
+"""Showing examples of a task: python -m experiments.show task=layered_graph task.depth=3 num=4 group=G1."""
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, PRNGKeyArray
 from omegaconf import DictConfig
 
 from covlab.launch.build import make
@@ -16,11 +18,11 @@ from covlab.launch.runtime import configure
 from covlab.report.tables import print_fields, print_table
 from metrics import Interval, stratified_mean_interval
 from metrics.evaluators import make_held_out
-from tasks import Example, Task, check_seed, stream
+from tasks import Enumeration, Example, Task, check_seed, stream
 from tasks.checks import whole
 
 ENTROPY_EXAMPLES = 256
-"""Prompts of each class that the entropy of pi_D is averaged over."""
+"""Prompts per class over which the entropy of pi_D is averaged."""
 
 
 def draw_examples(task: Task, num: int, seed: int = 0, group: str | None = None) -> Example:
@@ -31,20 +33,25 @@ def draw_examples(task: Task, num: int, seed: int = 0, group: str | None = None)
             mixture does not have.
     """
     whole("num", num, 1)
-    keys = jax.random.split(stream(check_seed("seed", seed), "show"), num)
-    if group is None:
-        return jax.jit(jax.vmap(task.sample))(keys)
-    if group not in task.groups:
+    start = stream(check_seed("seed", seed), "show")
+    if group is not None and group not in task.groups:
         raise ValueError(f"group: {group!r} is no class of the mixture; valid are {', '.join(task.groups)}")
-    index = jnp.asarray(task.groups.index(group))
-    return jax.jit(jax.vmap(task.sample_group, in_axes=(0, None)))(keys, index)
+    return _draw(task, num, start, None if group is None else task.groups.index(group))
+
+
+@functools.partial(jax.jit, static_argnames=("task", "num"))
+def _draw(task: Task, num: int, start: PRNGKeyArray, group: int | None) -> Example:
+    keys = jax.random.split(start, num)
+    if group is None:
+        return jax.vmap(task.sample)(keys)
+    return jax.vmap(task.sample_group, in_axes=(0, None))(keys, jnp.asarray(group))
 
 
 def entropy_of_task(task: Task, seed: int = 0) -> Interval:
-    """E_x[H(pi_D(.|x))] in nats, over fresh prompts of every class, with its 95 % interval.
+    """E_x[H(pi_D(.|x))] in nats, over fresh prompts of every class, with a 95 % interval.
 
-    The entropy of each prompt is exact where the valid responses are enumerated; else -ln pi_D(y|x) of one
-    draw stands for it, which has the same mean.
+    A prompt's entropy is exact if the valid responses are enumerated, else the unbiased -ln pi_D(y|x) of one
+    draw.
     """
     held_out = make_held_out(task, ENTROPY_EXAMPLES, ENTROPY_EXAMPLES, seed, "show")
     surprise = np.where(held_out.candidate_weight > 0, -held_out.log_pi, 0.0)
@@ -70,22 +77,34 @@ def summary(task: Task, seed: int = 0) -> list[tuple[str, Any]]:
 
 
 def answers(task: Task, latent: Any) -> list[tuple[str, float, float]]:
-    """(text, pi_D(y|x), reward) of every valid response of one prompt, the likeliest first.
+    """(text, pi_D(y|x), reward) of every valid response to one prompt, the likeliest first.
 
-    Empty if the task does not enumerate them.
+    Empty if the task does not enumerate responses.
     """
     if not task.num_enumerated:
         return []
-    found = task.enumerate(latent)
-    log_pi = np.asarray(jax.vmap(task.log_prob, in_axes=(None, 0))(latent, found.responses), np.float64)
-    rewards = np.asarray(jax.vmap(task.reward, in_axes=(None, 0))(latent, found.responses))
-    real = np.flatnonzero(np.asarray(found.mask))
-    rows = [(task.decode(found.responses[i]), float(np.exp(log_pi[i])), float(rewards[i])) for i in real]
+    listed, log_pi, rewards = jax.tree.map(np.asarray, _answers(task, latent))
+    log_pi = log_pi.astype(np.float64)
+    real = np.flatnonzero(listed.mask)
+    rows = [(task.decode(listed.responses[i]), float(np.exp(log_pi[i])), float(rewards[i])) for i in real]
     return sorted(rows, key=lambda row: -row[1])
 
 
+@functools.partial(jax.jit, static_argnames="task")
+def _answers(task: Task, latent: Any) -> tuple[Enumeration, Array, Array]:
+    """Valid responses with ln pi_D(y|x) and reward."""
+    listed = task.enumerate(latent)
+    log_pi = jax.vmap(task.log_prob, in_axes=(None, 0))(latent, listed.responses)
+    return listed, log_pi, jax.vmap(task.reward, in_axes=(None, 0))(latent, listed.responses)
+
+
+@functools.partial(jax.jit, static_argnames="task")
+def _reward(task: Task, example: Example) -> Array:
+    return task.reward(example.latent, example.response)
+
+
 def show(config: DictConfig) -> int:
-    """Print the task's summary and some of its examples."""
+    """Print the task's summary and examples."""
     configure()
     task: Task = make(config.task, "task", Task)
     examples = jax.tree.map(np.asarray, draw_examples(task, config.num, config.seed, config.group))
@@ -97,7 +116,7 @@ def show(config: DictConfig) -> int:
             ("prompt", task.decode(example.prompt)),
             ("response of pi_D", task.decode(example.response)),
             ("its pi_D(y|x)", float(np.exp(example.log_prob))),
-            ("its reward", float(task.reward(example.latent, example.response))),
+            ("its reward", float(_reward(task, example))),
         ]
         print_fields(f"Example {i + 1}", fields)
         if valid := answers(task, example.latent):

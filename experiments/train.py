@@ -1,4 +1,4 @@
-"""The entry point: python -m experiments.train task=layered_graph model=gpt_tiny seed=3."""
+"""Training a run: python -m experiments.train task=layered_graph model=gpt_tiny seed=3."""
 
 from __future__ import annotations
 

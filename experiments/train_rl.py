@@ -1,10 +1,10 @@
 """Reinforcement learning from a checkpoint of a run: python -m experiments.train_rl run=runs/train/demo.
 
-The model answers each prompt of a batch several times, inside the compiled program; the task's verifier
-judges every answer; a policy gradient (objective=grpo, rloo or reinforce) compares the answers to a prompt
-with each other. Seed s starts from the parameters of seed s, which are also the reference of a divergence
+The model answers each prompt of a batch several times, inside the compiled program. The task's verifier
+judges every answer. A policy gradient (objective=grpo, rloo or reinforce) compares the answers to a prompt.
+Seed s starts from the parameters of seed s, which are also the reference of a divergence
 (`objective.kl_weight`). Checkpoints, resuming, metrics, W&B and sweeps are those of experiments.train, where
-the same objective and source may stand in a later phase of one run too.
+objective and source may also be those of a later phase of a run.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from covlab.launch.runs import train
 
 
 def train_rl(config: DictConfig) -> int:
-    """Train from one checkpoint; exit status as `train`."""
+    """Train from a checkpoint; returns the exit status of `train`."""
     return train(rl_config(config))
 
 

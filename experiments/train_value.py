@@ -1,8 +1,8 @@
-"""Train a value function for a run's model: python -m experiments.train_value run=runs/train/demo.
+"""Training a value function for a run's model: python -m experiments.train_value run=runs/train/demo.
 
 The network's logit of token a after the prefix y_1:h is the logit of V^(x, y_1:h a), the expected reward of
-the base model's response from there. It is regressed on rollouts of the base model, which are drawn anew at
-every step inside the compiled program; seed s learns from the base model of seed s. Checkpoints, resuming,
+the base model's continuation. It is regressed on rollouts of the base model, which are drawn anew at every
+step inside the compiled program. Seed s learns from the base model of seed s. Checkpoints, resuming,
 metrics.jsonl, W&B and sweeps are those of experiments.train.
 """
 
@@ -16,7 +16,7 @@ from covlab.launch.runs import train
 
 
 def train_value(config: DictConfig) -> int:
-    """Train one value function; exit status as `train`."""
+    """Train a value function; returns the exit status of `train`."""
     return train(value_config(config))
 
 

@@ -1,8 +1,8 @@
 """Pairs pi_D, pi_hat whose log ratio has an exactly known law: the instances of experiments.coverage_bounds.
 
-A law is a list of atoms: the log ratio X = ln pi_D/pi_hat of a response (or of responses that share it), its
-probability under pi_D, and for autoregressive pairs the sum of the token-level KLs along it. Sums over atoms
-are exact; nothing is sampled but the pair itself.
+A law is a list of atoms. An atom has the log ratio X = ln pi_D/pi_hat of a response (or of responses with
+equal X), its probability under pi_D, and for autoregressive pairs the sum of token-level KLs along the
+response. Sums over atoms are exact; only the pair is sampled.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from jaxtyping import Float
 from scipy import special
 
 SWITCHES = 32
-"""Tokens at which `switch` may happen."""
+"""Number of tokens at which `switch` may happen."""
 
 
 class Sides(NamedTuple):
-    """Both sides of an inequality: left <= right is what a theorem says."""
+    """Both sides of a theorem's inequality left <= right."""
 
     left: Float[np.ndarray, "draws sizes comparisons"]
     right: Float[np.ndarray, "draws sizes comparisons"]
 
     @property
     def excess(self) -> float:
-        """The largest left side minus right side, relative to the right side where that is above 1."""
+        """The largest left - right, relative to the right side where the right side is above 1."""
         return float(np.max((self.left - self.right) / np.maximum(self.right, 1)))
 
     @property
@@ -41,7 +41,7 @@ class Law(NamedTuple):
 
     Attributes:
         log_ratio: X of every atom.
-        mass: pi_D of every atom; they sum to 1.
+        mass: pi_D of every atom; sums to 1.
         kl_along, hellinger_along: sums over the tokens of KL_h and of the squared Hellinger distance, for
             autoregressive pairs.
     """
@@ -71,14 +71,14 @@ def _log_bernoulli(logit: Float[np.ndarray, "*shape"] | float) -> Float[np.ndarr
 def _distances(
     data: Float[np.ndarray, "2 *shape"], model: Float[np.ndarray, "2 *shape"]
 ) -> Float[np.ndarray, "2 *shape"]:
-    """KL and squared Hellinger distance of two laws of a bit, from their log-probabilities."""
+    """KL and squared Hellinger distance of two laws of a bit, from log-probabilities."""
     divergence = np.sum(np.exp(data) * (data - model), axis=0)
     overlap = np.sum(np.exp((data + model) / 2), axis=0)
     return np.maximum(np.stack([divergence, 1 - overlap]), 0.0)
 
 
 def _distances_of(data: float, model: float) -> Float[np.ndarray, " 2"]:
-    """The same from logits."""
+    """KL and squared Hellinger distance of two laws of a bit, from logits."""
     return _distances(_log_bernoulli(data), _log_bernoulli(model))
 
 
@@ -89,7 +89,7 @@ def bernoulli(rng: np.random.Generator, n: int) -> Law:
 
 
 def softmax(rng: np.random.Generator, responses: int) -> Law:
-    """pi_D a random softmax over K responses, pi_hat the same with logits off by a random amount."""
+    """pi_D is a random softmax over K responses; pi_hat has the logits of pi_D with random errors."""
     data = log_softmax(rng.uniform(0.5, 2.0) * rng.normal(size=responses))
     model = log_softmax(data + between(rng, 0.3, 3.0) * rng.normal(size=responses))
     return Law(data - model, np.exp(data))
@@ -99,8 +99,8 @@ def heavy_tail(rng: np.random.Generator, steps: int) -> Law:
     """P[X >= t] = C/t at t_0 = C < ... < t_K = ln W, and constant between: the tail allowed by the converse.
 
     C = sup Cov_N ln N exactly, and KL = C (1 + sum_j (1 - t_j-1/t_j)), which tends to C (1 + ln(ln W/C)) with
-    the number of steps. The t_j are even in ln t up to a tenth of a step. C is from .05 to .5, ln W / C from
-    10 to 1000; pi_hat puts what is left on a response that pi_D never writes.
+    the number of steps. The t_j are evenly spaced in ln t up to a tenth of a step. C is from .05 to .5,
+    ln W / C from 10 to 1000. pi_hat puts the remaining mass on a response that pi_D never writes.
     """
     smallest, ratio = between(rng, 0.05, 0.5), between(rng, 10.0, 1000.0)
     place = np.arange(steps + 1) / steps
@@ -129,10 +129,10 @@ def _hard_token(rng: np.random.Generator) -> tuple[float, float]:
 
 
 def rare_prompts(rng: np.random.Generator, horizon: int) -> Law:
-    """Prompts of probability .02 to .04 whose every token the model has wrong, and others with a small KL.
+    """Hard prompts of probability .02 to .04, of which the model has every token wrong, and easy prompts.
 
-    H independent bits. The others' KL is .001 to .01 in all, whatever H. So KL grows like H, and Cov_N is at
-    most the share of the hard prompts, up to an exponentially small part.
+    Responses are H independent bits. The easy prompts' KL is .001 to .01 for every H. So KL grows like H, and
+    Cov_N is at most the share of the hard prompts, up to an exponentially small part.
     """
     share, hard = between(rng, 0.02, 0.04), _hard_token(rng)
     easy = float(special.logit(rng.uniform(0.3, 0.7)))
@@ -148,9 +148,9 @@ def switch(rng: np.random.Generator, horizon: int) -> Law:
     """Autoregressive over {0, 1, switch}: after a `switch` the model has every bit wrong, before it none.
 
     Before the switch pi_D writes 0, except at 32 evenly spaced tokens, where it writes `switch` with
-    probability rho/32, rho from .02 to .04; the model expects it up to e times more or less often. The KL
-    along a response depends on when it switched; an atom is (the switch, number of ones after it). KL grows
-    like H, Cov_N is at most about rho.
+    probability rho/32, rho from .02 to .04. The model expects `switch` up to e times more or less often. The
+    KL along a response depends on the time of the switch. An atom is (the switch, number of ones after the
+    switch). KL grows like H, and Cov_N is at most about rho.
     """
     places = min(SWITCHES, horizon)
     hazard, pair = between(rng, 0.02, 0.04) / places, _hard_token(rng)
@@ -175,22 +175,22 @@ def switch(rng: np.random.Generator, horizon: int) -> Law:
 def tree(rng: np.random.Generator, depth: int) -> Law:
     """All 2^H responses of H bits, a random law at every prefix, logits off by sigma/sqrt(H) times normals.
 
-    sigma is .3 to 3, so that the KL does not grow with H; it differs from response to response.
+    sigma is .3 to 3, so that the KL does not grow with H. The KL along a response varies.
     """
     off = between(rng, 0.3, 3.0) / math.sqrt(depth)
     log_ratio, log_mass, along = np.zeros(1), np.zeros(1), np.zeros((2, 1))
     for _ in range(depth):
         data = rng.normal(size=log_mass.size)
         model = data + off * rng.normal(size=data.size)
-        chosen, given = _log_bernoulli(data), _log_bernoulli(model)
-        log_ratio = (log_ratio + chosen - given).ravel()
-        log_mass = (log_mass + chosen).ravel()
-        along = np.tile(along + _distances(chosen, given), 2)
+        data_terms, model_terms = _log_bernoulli(data), _log_bernoulli(model)
+        log_ratio = (log_ratio + data_terms - model_terms).ravel()
+        log_mass = (log_mass + data_terms).ravel()
+        along = np.tile(along + _distances(data_terms, model_terms), 2)
     return _normalised(log_ratio, np.exp(log_mass), along)
 
 
 def every_token(rng: np.random.Generator, horizon: int) -> Law:
-    """H independent bits, each with the same KL of .003 to .3: here Cov_N does grow with H, up to 1."""
+    """H independent bits with equal KL of .003 to .3 per bit; Cov_N grows with H, up to 1."""
     data = float(special.logit(rng.uniform(0.3, 0.7)))
     model = data + float(np.sqrt(8 * between(rng, 0.003, 0.3)))
     log_mass, log_ratio = _tokens(horizon, data, model)
@@ -219,7 +219,7 @@ FAMILIES: dict[str, Callable[[np.random.Generator, int], Law]] = {
 
 
 class Triple(NamedTuple):
-    """pi_T, pi_D and pi_hat over the same responses; the responses of pi_T = 0 count for pi_D alone."""
+    """pi_T, pi_D and pi_hat over common responses; responses with pi_T = 0 count only for pi_D."""
 
     target: Float[np.ndarray, " responses"]
     data: Float[np.ndarray, " responses"]
@@ -238,7 +238,7 @@ def random_triple(rng: np.random.Generator, responses: int) -> Triple:
 
 
 class Chains(NamedTuple):
-    """Chains of thought with their answers: log-probabilities under pi_D and pi_hat."""
+    """Chains of thought with answers: log-probabilities under pi_D and pi_hat."""
 
     data: Float[np.ndarray, " responses"]
     model: Float[np.ndarray, " responses"]

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 
+from covlab.claims.settings import Overrides
 from covlab.launch.base_model import rl_config
 from covlab.launch.build import PHASE_KEYS, Setup, build, plain
 from covlab.launch.cli import StopRequest
@@ -26,6 +27,8 @@ _NOT_SHARED = (
 """Settings of a base run that reinforcement learning from it states itself, or does not have."""
 RL_KEYS = tuple(sorted({*PHASE_KEYS, "checkpoint", "tracking", "task_overrides"} - {"task"}))
 """Settings of a run of reinforcement learning that a claim may state."""
+check_rl_settings = Overrides(RL_KEYS)
+"""Settings of reinforcement learning, null for none, as a claim states them."""
 
 
 class Arm(NamedTuple):
@@ -53,14 +56,14 @@ def train_arms(
     check_all: Callable[[Mapping[str, Setup]], None] | None = None,
     stop: Callable[[], StopRequest] | None = None,
 ) -> dict[str, TrainedRun] | int:
-    """Train the runs below `path` in turn, with a line before and after each.
+    """Train the runs below `path` in turn, and print a line before and after every run.
 
     Every run is built and checked before the first is trained. A `TrainedRun` is returned as it is. The time
     left is estimated from the tokens that are still to be trained on.
 
     Args:
         claim: the claim's name.
-        arms: by name.
+        arms: the runs by name.
         path: the claim's directory.
         check: takes a run's name and what was built; refuses by a ValueError.
         check_all: takes what was built for all runs, by name; refuses by a ValueError.
@@ -105,7 +108,7 @@ def train_arms(
 
 
 def exit_status(finished: Finished) -> int | None:
-    """None for a complete run; else 130 (stopped) or 1 (every seed diverged), with one line that says so."""
+    """None for a complete run; else 130 (stopped) or 1 (every seed diverged), after printing one line."""
     if finished.state == "stopped":
         print(f"{finished.path}: stopped by {finished.reason}; the same command continues", file=sys.stderr)
         return 130
@@ -137,20 +140,6 @@ def rl_run_config(
     merged = OmegaConf.merge(shared, empty, start, *(changes or {} for changes in overrides))
     assert isinstance(merged, DictConfig)
     return rl_config(merged)
-
-
-def check_rl_settings(field: str, value: Any) -> dict[str, Any]:
-    """Settings of reinforcement learning, null for none, as a claim states them.
-
-    Raises:
-        ValueError: a value that is not a mapping, or a key that no such run has.
-    """
-    if not isinstance(value, Mapping | None):
-        raise ValueError(f"{field}: {value!r} is not a mapping; valid keys are {', '.join(RL_KEYS)}")
-    for key in map(str, value or {}):
-        if key not in RL_KEYS:
-            raise ValueError(f"{field}.{key}: no such field; valid are {', '.join(RL_KEYS)}")
-    return dict(value or {})
 
 
 def _build(name: str, arm: Arm, check: Callable[[str, Setup], None] | None) -> Setup:

@@ -1,9 +1,9 @@
-"""The seam of a claim: what a claim says of itself, and the one function that runs every claim.
+"""The description of a claim, and the one function that runs every claim.
 
     run(claim, config): read the settings; train the stages, if there are any; measure; judge; write
 
-Every claim writes `claim.yaml`, `verdict.json`, `figures/` and `report.html` to <root>/<group>/<name>, its
-training runs below.
+Every claim writes `claim.yaml`, `verdict.json`, `figures/` and `report.html` to <root>/<group>/<name>. Its
+training runs lie below.
 """
 
 from __future__ import annotations
@@ -52,10 +52,10 @@ _PLACE = (*VOLATILE, "scale", "launcher")
 
 
 class Study(NamedTuple):
-    """What a measurement works with, besides the settings.
+    """Inputs of a measurement besides the settings.
 
     Attributes:
-        runs: the finished training runs of the claim, by name; none for a claim that trains nothing.
+        runs: the finished training runs of the claim, by name; empty for a claim that trains nothing.
         progress: the bar to update while measuring.
         path: the claim's directory.
     """
@@ -66,22 +66,24 @@ class Study(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What the training runs of a claim are made from.
+    """Inputs of the training runs of a claim.
 
     Attributes:
-        config: the command's configuration, that of experiments.train with the claim's settings added.
+        config: the command's configuration: that of experiments.train with the claim's settings added.
         path: the claim's directory.
-        own: keys of `config` that belong to the claim alone.
+        claim_keys: keys of `config` that belong to the claim alone.
     """
 
     config: DictConfig
     path: Path
-    own: frozenset[str]
+    claim_keys: frozenset[str]
 
     def run_config(self, name: str, *changes: Mapping[str, Any] | None) -> DictConfig:
-        """The run `name` as a configuration of experiments.train: without the claim's own keys, and with
+        """The configuration of the run `name` for experiments.train, without the claim's keys and with
         `changes` merged in turn."""
-        base = OmegaConf.create({key: value for key, value in self.config.items() if key not in self.own})
+        base = OmegaConf.create(
+            {key: value for key, value in self.config.items() if key not in self.claim_keys}
+        )
         OmegaConf.set_struct(base, False)
         named = {"name": f"{self.path.name}-{name}"}
         merged = OmegaConf.merge(base, *(each or {} for each in changes), named)
@@ -118,12 +120,13 @@ def _seeds(results: Any) -> Sequence[int]:
 
 @dataclasses.dataclass(frozen=True)
 class Claim(Generic[S, M]):
-    """A claim: its sources, its settings, and how it is measured and judged.
+    """The source and settings of a claim, and how it is measured and judged.
 
     Attributes:
-        name: of the folder below experiments/, of the configuration and of the group of runs.
+        name: the folder below experiments/, the configuration and the group of runs.
         source: paper and section.
-        title, introduction: of the report; one text per paragraph.
+        title: the report's title.
+        introduction: the report's introduction, one text per paragraph.
         settings: a dataclass that `covlab.claims.settings.read` fills.
         measure: computes the measurements.
         checks: judges them, by targets that were fixed before.
@@ -180,7 +183,7 @@ def command(claim: Claim[Any, Any]) -> Callable[[], None]:
 
 
 def register(claim: Claim[Any, Any]) -> None:
-    """Tell Hydra the configuration of a claim that trains nothing: its defaults and its scales."""
+    """Register the configuration of a claim that trains nothing with Hydra: defaults and scales."""
     store = ConfigStore.instance()
     if claim.stages:
         return
@@ -208,7 +211,7 @@ def register(claim: Claim[Any, Any]) -> None:
 
 
 def _as_lists(value: Any) -> Any:
-    """Containers as YAML has them."""
+    """The value with dataclasses as mappings and tuples as lists."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: _as_lists(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
@@ -217,16 +220,14 @@ def _as_lists(value: Any) -> Any:
 
 
 def run(claim: Claim[S, M], config: DictConfig) -> int:
-    """Train what the claim trains (or continue, or reuse it), measure, judge, and write the verdict, then the
-    figures and the page.
+    """Train, continue or reuse the claim's runs, measure, judge, and write verdict, figures and page.
 
     Returns:
         The exit status: 0 whether or not the claim holds, 130 if training was stopped, 1 if every seed of a
         run diverged.
 
     Raises:
-        ValueError: a setting, a directory name or a directory that cannot serve; one line, before anything is
-            compiled.
+        ValueError: an invalid setting, directory name or directory; one line, before anything is compiled.
     """
     clock, date = time.monotonic(), datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     settings = read(claim.settings, plain(config))
@@ -272,7 +273,7 @@ def run(claim: Claim[S, M], config: DictConfig) -> int:
         scale=scale_name(config),
         checks=tuple(claim.checks(results)),
         seeds=tuple(claim.seeds(results)),
-        # A command that reused runs is charged what they took.
+        # The time of reused runs counts too.
         wall_seconds=round(max(time.monotonic() - clock, worked), 1),
         hardware=hardware(),
         command=f"python -m experiments.{claim.name} " + " ".join(HydraConfig.get().overrides.task),
@@ -296,7 +297,7 @@ def write_results(
 ) -> None:
     """Write claim.yaml, verdict.json, figures/ and report.html, in this order, and print the verdict.
 
-    The verdict comes before the figures: a fault of a drawing loses no number.
+    The verdict comes first, so that an error in a drawing loses no number.
     """
     text = OmegaConf.to_yaml(OmegaConf.create(plain(config)))
     atomic_write(path / "claim.yaml", text.encode())
@@ -308,7 +309,7 @@ def write_results(
 
 
 def scale_name(config: DictConfig) -> str:
-    """The scale, and what was changed in it: a variant must not pass for the claim itself in the ledger."""
+    """The scale with the overrides that change it: a variant must not pass for the claim in the ledger."""
     overrides = HydraConfig.get().overrides.task
     changed = [text for text in overrides if override_key(text).partition(".")[0] not in _PLACE]
     return f"{config.scale} with {' '.join(changed)}" if changed else str(config.scale)
@@ -334,14 +335,14 @@ def require_seeds(claim: str, seeds: Sequence[Any]) -> None:
     """Refuse a single seed.
 
     Raises:
-        ValueError: fewer than two seeds, which have no interval.
+        ValueError: fewer than two seeds, for which there is no interval.
     """
     if len(seeds) < 2:
         raise ValueError(f"seeds: {len(seeds)}; {claim} needs at least 2 for intervals over seeds")
 
 
 def _check_contents(path: Path, config: DictConfig) -> None:
-    """Refuse a directory with the results of other settings, or one that `resume` does not allow."""
+    """Refuse a directory that holds results of other settings or that `resume` does not allow."""
     file = path / "claim.yaml"
     resume = config.resume
     if resume not in RESUME:

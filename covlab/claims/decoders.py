@@ -1,4 +1,4 @@
-"""Settings, figures, a table and checks of the decoders that the VGB claims share."""
+"""Settings, figures, a table and checks of decoders, shared by the VGB claims."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from theory.vgb.laws import ChainSettings, Goodness, Laws, Sampled, over_seeds
 
 @dataclasses.dataclass(frozen=True)
 class WalkSettings:
-    """How VGB's chain is measured; the defaults are the scale `cpu`."""
+    """Settings for measuring VGB's chain; the defaults are the scale `cpu`."""
 
     # Steps of a VGB run, over H^2; chosen on H = 6, 12, 24, 48 with leaves of seed 999.
     steps: Annotated[int, Whole(1)] = 8
@@ -33,7 +33,7 @@ class WalkSettings:
     longest: Annotated[int, Given()] = 16
     # Total variation at which the chain counts as mixed.
     delta: Annotated[float, Real(above=0, below=1)] = 0.002
-    # First of `seeds` seeds; each draws leaves of its own.
+    # First of `seeds` seeds; every seed draws other leaves.
     seed: Annotated[int, Seed()] = 0
     seeds: Annotated[int, Whole(2)] = 8
     # Leaves drawn from pi* for each seed.
@@ -57,20 +57,20 @@ def errors(
     xlabel: str,
     dashed: Sequence[Float[np.ndarray, " x"]] = (),
 ) -> Figure:
-    """Total variation against `x`, a colour a group: action level, first leaf, fixed steps; `dashed` lines of
-    the groups' colours in the first panel."""
+    """Total variation against `x`, one colour per group: action level, first leaf, fixed steps. `dashed` are
+    lines of the first panel, in the groups' colours."""
     fig, axes = draw.new_figure(1, 3, (13.2, 4.4), sharey=True)
     colours = draw.ordered_colours(len(groups))
     for index, (colour, (name, laws)) in enumerate(zip(colours, groups.items(), strict=True)):
-        chain = [over_seeds(each.chain) for each in laws]
+        chain = [over_seeds(law.chain) for law in laws]
         panels = (
-            [each.action_level for each in laws],
-            [each.first_leaf for each in laws],
-            [each.estimate for each in chain],
+            [law.action_level for law in laws],
+            [law.first_leaf for law in laws],
+            [interval.estimate for interval in chain],
         )
         for axis, values in zip(axes[0], panels, strict=True):
             axis.plot(x, values, color=colour, marker="o", markersize=4, label=name)
-        low, high = [max(each.low, 1e-9) for each in chain], [each.high for each in chain]
+        low, high = [max(end.low, 1e-9) for end in chain], [end.high for end in chain]
         axes[0, 2].fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
         if dashed:
             axes[0, 0].plot(x, dashed[index], color=colour, linestyle=draw.DASHED, linewidth=1.0)
@@ -87,13 +87,13 @@ def errors(
 def mixing(
     curves: Mapping[str, Laws], groups: Mapping[str, Sequence[Laws]], settings: ChainSettings
 ) -> Figure:
-    """Total variation against steps over H^2, one colour a horizon; steps to mix over the guarantee, and leaf
-    mass over its own, against the horizon, one colour a group."""
+    """Total variation against steps over H^2, one colour per horizon. Steps to mix and leaf mass, each over
+    its guarantee, against the horizon, one colour per group."""
     fig, axes = draw.new_figure(1, 3, (13.2, 4.4))
     left, middle, right = axes[0]
-    for colour, (name, each) in zip(draw.ordered_colours(len(curves)), curves.items(), strict=True):
-        shown = each.times >= 0.05 * each.depth**2
-        time, curve = each.times[shown] / each.depth**2, np.maximum(each.curve[shown], 1e-9)
+    for colour, (name, law) in zip(draw.ordered_colours(len(curves)), curves.items(), strict=True):
+        shown = law.times >= 0.05 * law.depth**2
+        time, curve = law.times[shown] / law.depth**2, np.maximum(law.curve[shown], 1e-9)
         left.plot(time, curve, color=colour, label=name)
     left.axhline(settings.delta, color="#888888", linestyle=draw.DASHED, linewidth=1.2)
     left.axvline(settings.steps, color="#888888", linestyle=draw.DASHED, linewidth=1.2)
@@ -101,10 +101,10 @@ def mixing(
     left.legend(fontsize=9)
     rainbow = draw.ordered_colours(len(groups))
     for colour, (name, laws) in zip(rainbow, groups.items(), strict=True):
-        horizons = [each.depth for each in laws]
-        guarantees = [each.guarantee * math.log(1 / settings.delta) for each in laws]
-        steps = [np.mean(each.mixing_steps) / most for each, most in zip(laws, guarantees, strict=True)]
-        mass = [each.leaf_mass / each.guaranteed_leaf_mass for each in laws]
+        horizons = [law.depth for law in laws]
+        guarantees = [law.guarantee * math.log(1 / settings.delta) for law in laws]
+        steps = [np.mean(law.mixing_steps) / most for law, most in zip(laws, guarantees, strict=True)]
+        mass = [law.leaf_mass / law.guaranteed_leaf_mass for law in laws]
         middle.plot(horizons, steps, color=colour, marker="o", markersize=4, label=name)
         right.plot(horizons, mass, color=colour, marker="o", markersize=4)
     middle.set(xscale="log", yscale="log", xlabel="horizon H", title="steps to mix / guaranteed")
@@ -122,7 +122,7 @@ def counts(
     means: Mapping[str, Float[np.ndarray, " horizons"]],
     horizons: Sequence[int],
 ) -> Figure:
-    """Laws of mean(y) at the longest horizon, and E mean(y) against the horizon, one colour a method."""
+    """Laws of mean(y) at the longest horizon, and E mean(y) against the horizon, one colour per method."""
     fig, axes = draw.new_figure(1, 2, (11.0, 4.4))
     colours, styles = (draw.INK, draw.RED, draw.ORANGE, draw.BLUE), ("-", "-", "-", draw.DASHED)
     for (name, law), colour, style in zip(laws.items(), colours, styles, strict=True):
@@ -153,7 +153,7 @@ def costs(
 
 
 def goodness_checks(goodness: dict[str, Goodness]) -> tuple[Check, ...]:
-    """Samples agree with the exact laws, and the test would notice another law."""
+    """Checks that samples agree with the exact laws and that the test would notice another law."""
     return (
         *(
             at_least(f"decoder, {name}: p-value against its exact law", each.law, 1e-3)
@@ -170,7 +170,7 @@ def goodness_checks(goodness: dict[str, Goodness]) -> tuple[Check, ...]:
 def sampled_table(
     goodness: dict[str, Goodness], sampled: dict[str, Sampled], horizon: int
 ) -> tuple[str, list[str], list[list[Any]]]:
-    """The decoders' samples at one small instance."""
+    """Table of the decoders' samples at one small instance."""
     return (
         f"The decoders at H = {horizon}: p-values of their responses against their exact law and against "
         f"pi*, and queries (evaluations of the value function or verifier) a response, with 95 % intervals.",
@@ -178,13 +178,13 @@ def sampled_table(
         [
             [
                 name,
-                int(each.decoded.finished.size),
-                int(each.decoded.finished.sum()),
+                int(sample.decoded.finished.size),
+                int(sample.decoded.finished.sum()),
                 goodness[name].law,
                 goodness[name].target,
-                each.queries.estimate,
-                format_interval((each.queries.low, each.queries.high)),
+                sample.queries.estimate,
+                format_interval((sample.queries.low, sample.queries.high)),
             ]
-            for name, each in sampled.items()
+            for name, sample in sampled.items()
         ],
     )

@@ -1,4 +1,4 @@
-"""A run's per-example log-probabilities as one matrix a seed: checkpoints x held-out pairs (x, y)."""
+"""A run's per-example log-probabilities as one matrix per seed: checkpoints x held-out pairs (x, y)."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int
 
-from covlab.launch.healthy import every_seed_diverged, living_seeds, seeds_of
+from covlab.launch.healthy import every_seed_diverged, healthy_seeds, seeds_of
 from metrics import coverage_profile, kl, log_density_ratio, pass_at_n, weighted_mean
 from tracking import LoadError, load_log_probs, load_run, read_config, read_status
 
 
 @dataclasses.dataclass(frozen=True)
 class RunMatrices:
-    """What the checkpoints of one phase of a run say of its held-out set; all log-probabilities in nats.
+    """Log-probabilities (nats) of a phase's held-out set under the phase's checkpoints.
 
     Attributes:
-        phase: of the run.
-        steps: of the checkpoints, in order of training.
-        seeds: those that did not diverge; the first axis of `log_probs` and `log_prob_correct`.
-        diverged: seeds left out, whose checkpoints repeat their last good state.
-        log_probs: ln pi_hat(y|x) of the pairs (x, y) to which pi_D gives weight.
-        log_pi: ln pi_D(y|x) of the same pairs.
-        weights: of the pairs, class probability / class count, times pi_D(y|x) where responses are
-            enumerated; sums to 1.
+        phase: name of the phase.
+        steps: steps of the checkpoints, in order of training.
+        seeds: seeds that did not diverge; the first axis of `log_probs` and `log_prob_correct`.
+        diverged: omitted seeds, whose checkpoints repeat the last good state.
+        log_probs: ln pi_hat(y|x) of the pairs (x, y) in the support of pi_D.
+        log_pi: ln pi_D(y|x) of these pairs.
+        weights: weights of the pairs: class probability / class count, times pi_D(y|x) where responses are
+            enumerated; they sum to 1.
         groups: class index of each pair.
         log_prob_correct: ln of the model's total probability of each prompt's correct responses; None where
             the task does not enumerate them.
-        prompt_weights: of the prompts; sums to 1.
+        prompt_weights: weights of the prompts; they sum to 1.
     """
 
     phase: str
@@ -65,7 +65,7 @@ def last_phase(path: str | Path, phase: str | None = None) -> str:
     """`phase`, or the last phase of the run at `path`.
 
     Raises:
-        ValueError: the run has no such phase; the line names those that it has.
+        ValueError: the run has no such phase; the message names the run's phases.
     """
     config = read_config(path)
     if "phases" not in config:
@@ -77,11 +77,10 @@ def last_phase(path: str | Path, phase: str | None = None) -> str:
 
 
 def run_matrices(path: str | Path, phase: str | None = None) -> RunMatrices:
-    """Read the arrays of a phase's held-out set and evaluations in `log_probs/` of a run, which may be in
-    progress.
+    """Read a phase's held-out set and evaluations from `log_probs/` of a run, which may be in progress.
 
-    Stochastic pi_D: every valid response y of x is one pair with its weight pi_D(y|x), so that the fraction
-    of held-out pairs in a tournament is its exact expectation over y.
+    With a stochastic pi_D, every valid response y of x is one pair with the weight pi_D(y|x). The fraction
+    of held-out pairs in a tournament is then its exact expectation over y.
 
     Raises:
         ValueError: no such run or phase, no evaluated checkpoint, a damaged file, or every seed diverged.
@@ -90,34 +89,34 @@ def run_matrices(path: str | Path, phase: str | None = None) -> RunMatrices:
     config = read_config(path)
     seeds = seeds_of(config)
     held = load_log_probs(path, f"{phase}_held_out")[f"{phase}_held_out"]
-    found = load_log_probs(path, f"{phase}_[0-9]*")
+    files = load_log_probs(path, f"{phase}_[0-9]*")
     scores = {
         int(name.rpartition("_")[2]): arrays
-        for name, arrays in found.items()
+        for name, arrays in files.items()
         if name == f"{phase}_{name[-8:]}"
     }
     records = load_run(path)
     ended = every_seed_diverged(read_status(path)) and records["phase"].iloc[-1:].tolist() == [phase]
     records = records[records["phase"] == phase]
-    # Arrays of the newest steps may be on disk before their metrics are; the metrics say which seeds live.
+    # The newest arrays may be on disk before the metrics, which tell which seeds are healthy.
     steps = tuple(sorted(set(scores) & set(records["step"].tolist())))
-    living = living_seeds(path, seeds, phase, steps[-1]) if steps else ()
-    alive = [i for i, seed in enumerate(seeds) if seed in living]
+    healthy = healthy_seeds(path, seeds, phase, steps[-1]) if steps else ()
+    rows = [i for i, seed in enumerate(seeds) if seed in healthy]
     if ended:
         raise LoadError(f"run: {path}: every seed diverged in phase {phase}; valid: a run that does not")
-    if not alive:
+    if not rows:
         raise LoadError(f"run: {path}: no seed has an evaluated checkpoint of phase {phase}")
     joint = held["weights"][:, None] * held["candidate_weight"]
     kept = joint > 0
-    log_prob = np.stack([scores[step]["log_prob"][alive] for step in steps], axis=1).astype(np.float64)
+    log_prob = np.stack([scores[step]["log_prob"][rows] for step in steps], axis=1).astype(np.float64)
     correct = None
     if any(key.startswith("eval/pass/") and records[key].notna().any() for key in records.columns):
         correct = np.logaddexp.reduce(np.where(held["correct"], log_prob, -np.inf), axis=-1)
     return RunMatrices(
         phase=phase,
         steps=steps,
-        seeds=tuple(seeds[i] for i in alive),
-        diverged=tuple(seed for i, seed in enumerate(seeds) if i not in alive),
+        seeds=tuple(seeds[i] for i in rows),
+        diverged=tuple(seed for i, seed in enumerate(seeds) if i not in rows),
         log_probs=log_prob[..., kept],
         log_pi=held["log_pi"][kept],
         weights=joint[kept] / joint.sum(),
@@ -127,12 +126,12 @@ def run_matrices(path: str | Path, phase: str | None = None) -> RunMatrices:
     )
 
 
-def healthy_seeds(paths: Iterable[Path]) -> tuple[int, ...]:
+def common_seeds(paths: Iterable[Path]) -> tuple[int, ...]:
     """Seeds that diverged in none of the runs."""
     return tuple(sorted(set.intersection(*(set(run_matrices(path).seeds) for path in paths))))
 
 
 def spread(steps: Sequence[int], count: int) -> list[int]:
-    """At most `count` of `steps`, evenly spaced, the last one always."""
+    """At most `count` of `steps`, evenly spaced and with the last step."""
     index = np.linspace(0, len(steps) - 1, max(count, 1)) if count > 1 else [len(steps) - 1]
     return [steps[i] for i in np.unique(np.asarray(index).astype(int))] if steps else []

@@ -1,4 +1,4 @@
-"""Settings that the claims on SGD's lower-bound family of opposed prompts share."""
+"""Settings shared by the claims on SGD's lower-bound family of opposed prompts."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class OpposedSettings:
     family_inner: Annotated[float, Real(above=4, below=100)] = 32
     # mu(+).
     family_plus: Annotated[float, Real(above=1 / 16, below=15 / 16)] = 0.25
-    # Draws of the order of the family's prompts: judged, and for the choice of step sizes.
+    # Draws of the order of the family's prompts, for the checks and for choosing step sizes.
     family_draws: Annotated[int, Whole(8)] = 32
     family_tuning_draws: Annotated[int, Whole(2)] = 4
-    # Seed of the draws that step sizes are chosen on, and of all others.
+    # Seed of the draws that step sizes are chosen on, and of all other draws.
     tuning_seed: Annotated[int, Seed()] = 905
     seed: Annotated[int, Seed()] = 0
 

@@ -1,4 +1,4 @@
-"""Runs of claims for the ledger, one after the other, and copies of what they found in `results/`."""
+"""Running claims in turn for the ledger, and copying verdicts and figures to `results/`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tracking.atomic import atomic_write
 def claims() -> dict[str, Any]:
     """Every `CLAIM` of a folder below experiments/, by name."""
     package = importlib.import_module("experiments")
-    folders = [each.name for each in pkgutil.iter_modules(package.__path__) if each.ispkg]
+    folders = [entry.name for entry in pkgutil.iter_modules(package.__path__) if entry.ispkg]
     modules = [importlib.import_module(f"experiments.{folder}") for folder in sorted(folders)]
     return {module.CLAIM.name: module.CLAIM for module in modules if hasattr(module, "CLAIM")}
 
@@ -30,25 +30,25 @@ def known_claims(scale: str) -> tuple[str, ...]:
     """The claims that have this scale: in `Claim.scales`, or as conf/experiment/<claim>_<scale>.yaml.
 
     Raises:
-        ValueError: no claim has it; the text lists the scales that some claim has.
+        ValueError: no claim has this scale; the message lists all scales.
     """
     names = [entry.name for entry in resources.files("conf").joinpath("experiment").iterdir()]
     scales: dict[str, list[str]] = {}
     for name, claim in claims().items():
         given = getattr(claim, "scales", {})
         files = [re.fullmatch(rf"{name}_([^_]+)\.yaml", file) for file in names]
-        for each in (*given, *(match[1] for match in files if match)):
-            scales.setdefault(each, []).append(name)
+        for known_scale in (*given, *(match[1] for match in files if match)):
+            scales.setdefault(known_scale, []).append(name)
     if scale not in scales:
         raise ValueError(f"scale: {scale!r}; valid: one of {', '.join(sorted(scales))}")
     return tuple(sorted(scales[scale]))
 
 
 def chosen_claims(run: str, scale: str) -> tuple[str, ...]:
-    """`all`, or names separated by commas.
+    """The claims that `run` names: `all`, or names separated by commas.
 
     Raises:
-        ValueError: a name that is no claim of this scale.
+        ValueError: a name that is not a claim of this scale.
     """
     known = known_claims(scale)
     if run == "all":
@@ -61,13 +61,13 @@ def chosen_claims(run: str, scale: str) -> tuple[str, ...]:
 
 
 def run_claims(claims: Sequence[str], scale: str, runs: Path, results: Path | None) -> list[str]:
-    """Run `python -m experiments.<claim> scale=<scale>` for each; returns one line for each that failed.
+    """Run `python -m experiments.<claim> scale=<scale>` for each claim; returns one line per failure.
 
-    What a claim has computed before it uses again, as its command does. One that fails stops no other.
-    Verdicts and figures are copied to <results>/<claim>_<scale>, unless `results` is None.
+    Finished runs are reused, as by the claim's command. A failure does not stop the other claims. Verdicts
+    and figures are copied to <results>/<claim>_<scale>, unless `results` is None.
 
     Raises:
-        KeyboardInterrupt: a claim was stopped by a signal; the same command continues there.
+        KeyboardInterrupt: a claim was stopped by a signal; the same command continues from there.
     """
     failures = []
     for place, claim in enumerate(claims, start=1):
@@ -94,10 +94,10 @@ def run_claims(claims: Sequence[str], scale: str, runs: Path, results: Path | No
 
 
 def keep(run: Path, target: Path) -> None:
-    """Copy a run's verdict and its PNG figures into `target`, in place of those of an earlier run.
+    """Copy a run's verdict and PNG figures into `target`, replacing an earlier run's.
 
     Raises:
-        VerdictError: the run has no verdict that can be believed; nothing is changed then.
+        VerdictError: the run has no valid verdict; nothing is changed then.
         OSError: `target` cannot be written.
     """
     Verdict.read(run / "verdict.json")

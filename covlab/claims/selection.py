@@ -1,4 +1,4 @@
-"""Every selection rule at every N and tie-break, beside what each choice costs."""
+"""Every selection rule at every N and tie-break, with the metrics of the chosen checkpoints."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ RULES = (
     "oracle_pass_at_n",
     "last",
 )
-"""All but `min_kl` and the oracles, which know pi_D or the reward, need log-probabilities alone."""
+"""Only `min_kl` and the oracles need more than log-probabilities: pi_D or the reward."""
 
 Row = dict[str, Any]
 
@@ -50,20 +50,20 @@ def selection_table(
     sample_log_probs: Float[np.ndarray, "chosen challenger examples samples"] | None = None,
     a: float = 0.25,
 ) -> list[Row]:
-    """What every rule chooses: the tournaments for each N of `ns` and each tie-break, the least
-    cross-entropy, the least KL, the oracles, the last.
+    """The choice of every rule: the tournaments for each N of `ns` and each tie-break, the least
+    cross-entropy, the least KL, the oracles, the last checkpoint.
 
     Args:
         log_probs: ln pi_hat(y_i|x_i) in nats, a row for each checkpoint in the order of training.
-        weights: of the examples; None for equal ones.
-        steps: what each checkpoint is called in the table.
+        weights: weights of the examples; None for equal weights.
+        steps: names of the checkpoints in the table.
         ns: the N of the tournaments.
-        tie_breaks: every one gets its rows, for the rules in which ties are common.
-        kl: of every checkpoint, if pi_D is known.
+        tie_breaks: tie-breaks to list for the rules in which ties are common.
+        kl: KL of every checkpoint, if pi_D is known.
         coverage: N -> Cov_N of every checkpoint, if pi_D is known.
         pass_at_n: N -> Pass@N of every checkpoint, if correctness is known.
-        rules: which of `RULES`; None for all that the given data allow.
-        sample_log_probs, a: of the offset tournament.
+        rules: a selection of `RULES`; None for all that the given data allow.
+        sample_log_probs, a: inputs of the offset tournament.
 
     Returns:
         Rows with `rule`, `n`, `tie_break` (None where the rule has none), `step` and `index` of the chosen
@@ -73,7 +73,7 @@ def selection_table(
     Source: Coverage Principle, arXiv 2510.15020, selecting a checkpoint.
 
     Raises:
-        ValueError: shapes that do not match, an unknown rule or tie-break, or a rule whose data are missing.
+        ValueError: mismatched shapes, an unknown rule or tie-break, or a rule whose data are missing.
     """
     wanted = _checked_rules(rules, kl, coverage, pass_at_n, sample_log_probs)
     for tie_break in tie_breaks:
@@ -135,9 +135,9 @@ def selection_table(
 
 
 def median_table(tables: Sequence[Sequence[Row]]) -> list[Row]:
-    """The median over seeds of every number, row by row, of tables made by the same call for each seed.
+    """The median over seeds of every number, row by row, of tables with equal rules.
 
-    `step` is the median of the chosen steps, which need not be one of them.
+    `step` is the median of the chosen steps and may lie between two of them.
 
     Raises:
         ValueError: no table, or tables of different rules.
@@ -167,7 +167,7 @@ def run_tables(
     pass_ns: Sequence[int] = (1, 4, 8, 12),
     rules: Sequence[str] | None = None,
 ) -> dict[int, list[Row]]:
-    """seed -> `selection_table` of that seed's checkpoints. ValueError as there."""
+    """seed -> `selection_table` of the seed's checkpoints. ValueError as in `selection_table`."""
     divergence, profile, passes = matrices.kl(), matrices.coverage(ns), matrices.pass_at_n(pass_ns)
     return {
         seed: selection_table(

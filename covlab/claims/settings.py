@@ -1,4 +1,4 @@
-"""Settings of a claim: a frozen dataclass whose field types say what each value must be.
+"""Settings of a claim: a frozen dataclass whose field annotations check the values.
 
 @dataclass(frozen=True)
 class Settings:
@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from omegaconf import OmegaConf
@@ -22,8 +22,8 @@ from tasks import check_seed
 from tasks.checks import flag, real, reals, whole, wholes
 
 __all__ = [
-    *("Flag", "Given", "Increasing", "OneOf", "Real", "Reals", "Section", "Seed", "Whole", "Wholes"),
-    *("check_mapping", "mapping"),
+    *("Flag", "Given", "Increasing", "OneOf", "Overrides", "Real", "Reals", "Section", "Seed", "Whole"),
+    *("Wholes", "check_mapping", "check_names", "mapping"),
     "read",
 ]
 
@@ -32,7 +32,7 @@ S = TypeVar("S")
 
 @dataclasses.dataclass(frozen=True)
 class Whole:
-    """An integer >= `least`, and <= `most` where it is given."""
+    """An integer >= `least` and, if `most` is given, <= `most`."""
 
     least: int = 0
     most: int | None = None
@@ -67,7 +67,7 @@ class Wholes:
 
 @dataclasses.dataclass(frozen=True)
 class Reals:
-    """At least `at_least` different numbers strictly between two, kept in increasing order."""
+    """At least `at_least` different numbers strictly between `above` and `below`, in increasing order."""
 
     above: float
     below: float
@@ -79,14 +79,14 @@ class Reals:
 
 @dataclasses.dataclass(frozen=True)
 class Increasing:
-    """At least three increasing numbers strictly between two."""
+    """At least three increasing numbers strictly between two bounds."""
 
     above: float
     below: float
 
     def __call__(self, field: str, value: Any) -> tuple[float, ...]:
         items = value if isinstance(value, list | tuple) else ()
-        numbers = tuple(real(field, each, above=self.above, below=self.below) for each in items)
+        numbers = tuple(real(field, item, above=self.above, below=self.below) for item in items)
         if len(numbers) < 3 or any(b <= a for a, b in itertools.pairwise(numbers)):
             raise ValueError(f"{field}: {value}; valid: at least 3 increasing numbers")
         return numbers
@@ -102,7 +102,7 @@ class Flag:
 
 @dataclasses.dataclass(frozen=True)
 class Seed:
-    """A seed that every random stream takes, see `tasks.check_seed`."""
+    """A seed that is valid for every random stream, see `tasks.check_seed`."""
 
     def __call__(self, field: str, value: Any) -> int:
         return check_seed(field, value)
@@ -118,7 +118,7 @@ class Given:
 
 @dataclasses.dataclass(frozen=True)
 class OneOf:
-    """One of the texts."""
+    """One of the given texts."""
 
     valid: tuple[str, ...]
 
@@ -129,13 +129,29 @@ class OneOf:
 
 
 @dataclasses.dataclass(frozen=True)
+class Overrides:
+    """A mapping with some of the keys; null for none."""
+
+    keys: tuple[str, ...]
+
+    def __call__(self, field: str, value: Any) -> dict[str, Any]:
+        valid = ", ".join(self.keys)
+        if not isinstance(value, Mapping | None):
+            raise ValueError(f"{field}: {value!r} is not a mapping; valid keys are {valid}")
+        for key in map(str, value or {}):
+            if key not in self.keys:
+                raise ValueError(f"{field}.{key}: no such field; valid are {valid}")
+        return dict(value or {})
+
+
+@dataclasses.dataclass(frozen=True)
 class Section:
-    """A mapping with exactly the fields of the dataclass `kind`, read into it."""
+    """A mapping with exactly the fields of the dataclass `kind`, of which it becomes an instance."""
 
     kind: type[Any]
 
     def __call__(self, field: str, value: Any) -> Any:
-        names = [each.name for each in dataclasses.fields(self.kind)]
+        names = [part.name for part in dataclasses.fields(self.kind)]
         if not isinstance(value, Mapping) or set(value) != set(names):
             raise ValueError(f"{field}: {value!r}; valid: a mapping with {', '.join(names)}")
         return read(self.kind, value, field)
@@ -163,6 +179,18 @@ def check_mapping(field: str, value: Any, at_least: int = 1) -> tuple[str, ...]:
     return tuple(map(str, value))
 
 
+def check_names(field: str, names: Iterable[str], taken: str = "") -> None:
+    """Refuse names of runs that cannot be a directory's, and the name that is taken.
+
+    Raises:
+        ValueError: such a name.
+    """
+    other = f" other than {taken}" if taken else ""
+    for name in names:
+        if name == taken or not name.replace("_", "").isalnum():
+            raise ValueError(f"{field}: {name!r} is no name of letters, digits and _{other}")
+
+
 Check = Callable[[str, Any], Any]
 """A field's check: takes the field's full name and the given value, returns the value to keep."""
 
@@ -171,9 +199,9 @@ def read(kind: type[S], config: Mapping[Any, Any], where: str = "") -> S:
     """The settings of a configuration, every field checked by its annotation.
 
     Args:
-        kind: a dataclass whose fields are `Annotated[<type>, <check>]`; what concerns several fields at once
-            it refuses in `__post_init__`.
-        config: a mapping with a value for each field; further keys are left alone.
+        kind: a dataclass whose fields are `Annotated[<type>, <check>]`. Conditions on several fields are
+            checked in `__post_init__`.
+        config: a mapping with a value for each field; further keys are ignored.
         where: the dotted name of the mapping, for messages.
 
     Raises:
@@ -202,11 +230,11 @@ def field_checks(kind: type[Any]) -> dict[str, Check]:
         TypeError: a field's annotation has no check.
     """
     hints = typing.get_type_hints(kind, include_extras=True)
-    found: dict[str, Check] = {}
+    checks: dict[str, Check] = {}
     for field in dataclasses.fields(kind):
         metadata = getattr(hints[field.name], "__metadata__", ())
-        check = next((each for each in metadata if callable(each)), None)
+        check = next((item for item in metadata if callable(item)), None)
         if check is None:
             raise TypeError(f"{kind.__qualname__}.{field.name}: Annotated[<type>, <check>] is needed")
-        found[field.name] = check
-    return found
+        checks[field.name] = check
+    return checks

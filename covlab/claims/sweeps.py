@@ -23,11 +23,11 @@ class Sweep(NamedTuple):
     """Rates along one axis.
 
     Attributes:
-        name: of the instance.
-        axis: what varies, `n` or `ln N`.
-        fixed: what does not, for the figure's title.
+        name: name of the instance.
+        axis: the varied quantity, `n` or `ln N`.
+        fixed: the fixed quantities, for the figure's title.
         sizes: values on the axis.
-        rates: quantities, each with its theory.
+        rates: measured quantities with their theoretical exponents.
     """
 
     name: str
@@ -38,17 +38,17 @@ class Sweep(NamedTuple):
 
     @property
     def panel(self) -> Panel:
-        """The axes of a figure that show the sweep."""
+        """The sweep as axes of a figure."""
         return Panel(f"{self.name}: {self.fixed}", self.axis, "mean over data sets", self.sizes, self.rates)
 
 
 def bootstrap(seed: int, *path: str | int) -> np.random.Generator:
-    """The stream of a bootstrap."""
+    """The random stream of a bootstrap."""
     return numpy_stream(seed, "mle", "bootstrap", *path)
 
 
 def slope(sweep: Sweep, index: int, seed: int) -> Interval:
-    """The exponent of `sweep.rates[index]` in its axis; NaN, which passes no check, if some mean is 0."""
+    """The exponent of `sweep.rates[index]` in the axis; NaN, which passes no check, if some mean is 0."""
     rate = sweep.rates[index]
     try:
         return exponent(sweep.sizes, rate.values, bootstrap(seed, sweep.name, sweep.axis, index), rate.centre)
@@ -57,12 +57,12 @@ def slope(sweep: Sweep, index: int, seed: int) -> Interval:
 
 
 def slope_of_bound(sizes: Sequence[float], bound: Float[np.ndarray, " sizes"]) -> float:
-    """The exponent of a bound at these sizes."""
+    """The exponent of a bound, fitted at `sizes`."""
     return float(line_fit(tuple(np.log(np.asarray(sizes, float))), np.log(bound))[0])
 
 
 def share_of_bound(sweep: Sweep, index: int, seed: int) -> Interval:
-    """The mean over its bound, at the size where the upper end is largest.
+    """The mean divided by the bound, at the size where the upper end is largest.
 
     Raises:
         ValueError: the rate has no bound.
@@ -86,7 +86,7 @@ def near(name: str, interval: Interval, theory: float, within: float) -> tuple[C
 
 
 def exponent_table(sweeps: Sequence[Sweep], seed: int) -> tuple[str, list[str], list[list[Any]]]:
-    """Measured exponents beside the theory's and the drawn bound's own."""
+    """Exponents as measured, of the theory and of the drawn bound."""
     rows: list[list[Any]] = []
     for sweep in sweeps:
         for index, rate in enumerate(sweep.rates):
@@ -124,7 +124,7 @@ def drawing(name: str, caption: str, sweeps: Sequence[Sweep], seed: int) -> Draw
 
 
 def as_row(values: Sequence[float]) -> Float[np.ndarray, "one sizes"]:
-    """Exact numbers as the single draw that `Rate` asks for: their interval has width 0."""
+    """Exact numbers as the single draw of a `Rate`, whose interval has width 0."""
     return np.asarray([list(values)], np.float64)
 
 
@@ -132,9 +132,9 @@ def columns(
     values: Sequence[Float[np.ndarray, " draws"]] | Sequence[Int[np.ndarray, " draws"]],
 ) -> np.ndarray:
     """Draws of each size as the columns of `Rate.values`."""
-    return np.stack([np.asarray(each, np.float64) for each in values], axis=1)
+    return np.stack([np.asarray(draws, np.float64) for draws in values], axis=1)
 
 
 def shown(sizes: Sequence[float] | Float[np.ndarray, " sizes"]) -> tuple[float, ...]:
     """Sizes to four digits, as an axis shows them."""
-    return tuple(float(f"{float(each):.4g}") for each in sizes)
+    return tuple(float(f"{float(size):.4g}") for size in sizes)

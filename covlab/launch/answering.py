@@ -1,4 +1,4 @@
-"""Prompts answered by a decoder, batch by batch; what guides it, by name."""
+"""Answering prompts with a decoder, batch by batch, and the value functions that guide it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, PRNGKeyArray
 
-from covlab.launch.trained import example_interval
+from covlab.launch.trained import intervals
 from decoding import (
     Constant,
     Corrupted,
@@ -52,18 +52,18 @@ def answer(
 ) -> Answers:
     """`samples` responses of every prompt, `batch_size` prompts at a time in one program.
 
-    The last batch is filled up with repetitions, which are cut off again. `report` is called after each.
+    The last batch is padded with repetitions, which are cut off again. `report` is called after each batch.
     """
     total = problem.prompt.shape[0]
     size = min(batch_size, total)
-    found = []
+    batches = []
     for first in range(0, total, size):
         index = jnp.asarray(np.arange(first, first + size) % total)
         part = jax.tree.map(lambda leaf, index=index: leaf[index], problem)
         decoded = decode(decoder, task, policy, values, part, jax.random.fold_in(key, first // size), samples)
-        found.append(jax.tree.map(np.asarray, decoded))
+        batches.append(jax.tree.map(np.asarray, decoded))
         report()
-    whole = jax.tree.map(lambda *parts: np.concatenate(parts)[:total], *found)
+    whole = jax.tree.map(lambda *parts: np.concatenate(parts)[:total], *batches)
     return Answers(whole.responses, whole.finished, whole.reward, whole.queries, whole.tokens)
 
 
@@ -76,10 +76,10 @@ def values_named(
     corruption: float,
     seed: int,
 ) -> Walk:
-    """The value function that `name` asks for: `exact`, `rollouts`, `constant`, else `network`'s.
+    """The value function called `name`: `exact`, `rollouts`, `constant`, else `network`'s.
 
     Raises:
-        ValueError: a bad setting, in one line.
+        ValueError: an invalid setting, in one line.
     """
     if name == "rollouts":
         values: Walk = Rollouts(policy, task, rollouts, seed)
@@ -95,22 +95,16 @@ def values_named(
 def over_prompts(
     values: Mapping[str, Float[np.ndarray, " prompts"]], held_out: HeldOut
 ) -> dict[str, dict[str, Interval]]:
-    """Metric -> class ("" for the mixture) -> mean with its 95 % interval over held-out prompts."""
-    probabilities = np.asarray(held_out.task.group_probs) / np.sum(held_out.task.group_probs)
-    found: dict[str, dict[str, Interval]] = {}
-    for name, array in values.items():
-        kind = "accuracy" if name.startswith(FRACTIONS) else "ce"
-        found[name] = {"": example_interval(array, kind, held_out.groups, probabilities.tolist())}
-        if len(probabilities) > 1:
-            for group, label in enumerate(held_out.task.groups):
-                members = array[held_out.groups == group]
-                found[name][label] = example_interval(members, kind, np.zeros(members.size, int), [1.0])
-    return found
+    """Metric -> class ("" for the mixture) -> mean with a 95 % interval over held-out prompts."""
+    return {
+        name: intervals(array, "accuracy" if name.startswith(FRACTIONS) else "ce", held_out)
+        for name, array in values.items()
+    }
 
 
 def texts(task: Task, problem: Problem, answers: Answers, count: int) -> list[tuple[Any, ...]]:
-    """(prompt, response, reward, finished, queries) of the first sample of `count` prompts, spread out."""
-    chosen = np.linspace(0, len(answers.responses) - 1, min(count, len(answers.responses))).astype(int)
+    """(prompt, response, reward, finished, queries) of the first sample of `count` evenly spaced prompts."""
+    indices = np.linspace(0, len(answers.responses) - 1, min(count, len(answers.responses))).astype(int)
     return [
         (
             task.decode(np.asarray(problem.prompt)[i]),
@@ -119,5 +113,5 @@ def texts(task: Task, problem: Problem, answers: Answers, count: int) -> list[tu
             "yes" if answers.finished[i, 0] else "no",
             int(answers.queries[i, 0]),
         )
-        for i in chosen
+        for i in indices
     ]

@@ -1,4 +1,4 @@
-"""A run's model at work outside of its run: as a base model, on prompts that its task was not trained on."""
+"""A run's model used outside its run: as a base model, on prompts that it was not trained on."""
 
 from __future__ import annotations
 
@@ -13,47 +13,47 @@ import jax
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from covlab.launch.build import Setup, make, plain
-from covlab.launch.healthy import left_out_line, require_living
+from covlab.launch.build import Setup, make, task_overrides
+from covlab.launch.healthy import left_out_line, require_healthy
 from covlab.launch.trained import TrainedRun, open_run
 from models import Model, Params
 from tasks import Task
 from tracking import LoadError, read_config
 
 BASE_KEYS = ("run", "checkpoint_of", "task_overrides")
-"""What conf/train_value.yaml and conf/train_rl.yaml ask, and `value_config` and `rl_config` answer."""
+"""Keys of conf/train_value.yaml and conf/train_rl.yaml that `value_config` and `rl_config` resolve."""
 
 
 def rl_config(config: DictConfig) -> DictConfig:
-    """The run that conf/train_rl.yaml asks for, spelt out: its task, its model and where the parameters lie
-    that it starts from (`base`), its seeds.
+    """The run that conf/train_rl.yaml asks for, spelt out: task, model, path of the initial parameters
+    (`base`) and seeds.
 
     Raises:
-        ValueError: one line, for a run, checkpoint, seed or field that is not there.
+        ValueError: one line, for a missing run, checkpoint, seed or field.
     """
     if config.run is None:
         raise ValueError(
             "run: none is named; valid: run=<run directory>, whose checkpoint training starts from"
         )
-    own, overrides = _own_part(config)
+    settings, overrides = _new_settings(config)
     for key in ("task", "model"):
-        if key in own:
+        if key in settings:
             raise ValueError(f"{key}: is the run's; valid: no {key}{_INSTEAD[key]}")
-    own.initial = "base"
-    return _from_run(config, own, overrides)
+    settings.initial = "base"
+    return _from_run(config, settings, overrides)
 
 
 _INSTEAD = {"task": ", or task_overrides={<field>: <value>}", "model": ""}
 
 
 def value_config(config: DictConfig) -> DictConfig:
-    """The run that conf/train_value.yaml asks for, spelt out: its task, its base model's architecture and
-    where that model's parameters lie (`base`), its seeds.
+    """The run that conf/train_value.yaml asks for, spelt out: task, architecture and path of the base model
+    (`base`) and seeds.
 
     Raises:
-        ValueError: one line, for a run, checkpoint, seed or field that is not there.
+        ValueError: one line, for a missing run, checkpoint, seed or field.
     """
-    own, overrides = _own_part(config)
+    settings, overrides = _new_settings(config)
     if config.evaluation.table_prompts:
         raise ValueError(
             f"evaluation.table_prompts: {config.evaluation.table_prompts}; a value function answers nothing "
@@ -62,89 +62,85 @@ def value_config(config: DictConfig) -> DictConfig:
     if config.initial not in ("base", "fresh"):
         raise ValueError(f"initial: {config.initial!r} is not one of base, fresh")
     if config.run is None:
-        if "task" not in own:
+        if "task" not in settings:
             raise ValueError(
                 "run: none is named; valid: run=<run directory>, or task=<task> with an exact base"
             )
-        if config.initial == "base" or "model" not in own:
+        if config.initial == "base" or "model" not in settings:
             raise ValueError("initial: base and model: null need a run; valid: initial=fresh model=<model>")
-        own.task = OmegaConf.merge(own.task, overrides)
-        first, count = (default if own[key] is None else own[key] for key, default in _OWN_SEEDS)
-        own.seed, own.seeds = first, count
-        return own
-    if "task" in own:
+        settings.task = OmegaConf.merge(settings.task, overrides)
+        first, count = (default if settings[key] is None else settings[key] for key, default in _OWN_SEEDS)
+        settings.seed, settings.seeds = first, count
+        return settings
+    if "task" in settings:
         raise ValueError("task: is the run's; valid: task_overrides={<field>: <value>}, or no run")
-    return _from_run(config, own, overrides)
+    return _from_run(config, settings, overrides)
 
 
-def _own_part(config: DictConfig) -> tuple[DictConfig, Mapping[str, Any]]:
-    """What of the configuration belongs to the new run, and the fields of the task that differ."""
-    own = OmegaConf.create({key: value for key, value in config.items() if key not in BASE_KEYS})
-    OmegaConf.set_struct(own, False)
-    overrides = plain(config)["task_overrides"] or {}
-    if not isinstance(overrides, Mapping):
-        raise ValueError(f"task_overrides: {overrides!r} is not a mapping from the task's fields to values")
-    return own, overrides
+def _new_settings(config: DictConfig) -> tuple[DictConfig, Mapping[str, Any]]:
+    """The part of the configuration that belongs to the new run, and the task fields that differ."""
+    settings = OmegaConf.create({key: value for key, value in config.items() if key not in BASE_KEYS})
+    OmegaConf.set_struct(settings, False)
+    return settings, task_overrides(config)
 
 
-def _from_run(config: DictConfig, own: DictConfig, overrides: Mapping[str, Any]) -> DictConfig:
-    """`own` with the task, model, base model and seeds of the run that `config` names."""
+def _from_run(config: DictConfig, settings: DictConfig, overrides: Mapping[str, Any]) -> DictConfig:
+    """`settings` with the task, model, base model and seeds of the run that `config` names."""
     run = open_run(config.run)
     phase, step = run.checkpoints([str(config.checkpoint_of)])[-1]
-    own.task = task_config(run, phase, overrides)
-    base = fitted(run.setup.model, make(own.task, "task_overrides", Task), f"run: {run.path}")
+    settings.task = task_config(run, phase, overrides)
+    base = fitted(run.setup.model, make(settings.task, "task_overrides", Task), f"run: {run.path}")
     shape = {field: getattr(base, field) for field in SHAPE}
     architecture = run.config["model"]
-    if "model" not in own:
-        own.model = architecture
-    elif own.initial == "base" and OmegaConf.to_container(own.model) != architecture:
+    if "model" not in settings:
+        settings.model = architecture
+    elif settings.initial == "base" and OmegaConf.to_container(settings.model) != architecture:
         raise ValueError("model: another one than the base model's; valid: no model, or initial=fresh")
-    lengths = [each.prompt_length + each.response_length for each in (base, run.setup.model)]
-    if own.initial == "base" and lengths[0] != lengths[1]:
+    lengths = [model.prompt_length + model.response_length for model in (base, run.setup.model)]
+    if settings.initial == "base" and lengths[0] != lengths[1]:
         raise ValueError(
             f"task_overrides: {lengths[0]} tokens of prompt and response, where the base model has "
             f"{lengths[1]}; valid: as many{', or initial=fresh' if 'initial' in config else ''}"
         )
-    own.source = OmegaConf.merge(own.source, {"base": run.config["model"] | shape})
-    own.base = {"run": str(config.run), "phase": phase, "step": step, "sha256": run.digest(phase, step)}
-    theirs = _all_seeds(run)
-    first = theirs[0] if own.seed is None else own.seed
-    rest = [seed for seed in theirs if isinstance(first, int) and seed >= first]
-    own.seed, own.seeds = first, len(rest) if own.seeds is None else own.seeds
-    if isinstance(own.seed, int) and isinstance(own.seeds, int):
-        _leave_out_diverged(own, run)
-    return own
+    settings.source = OmegaConf.merge(settings.source, {"base": run.config["model"] | shape})
+    settings.base = {"run": str(config.run), "phase": phase, "step": step, "sha256": run.digest(phase, step)}
+    run_seeds = _all_seeds(run)
+    first = run_seeds[0] if settings.seed is None else settings.seed
+    rest = [seed for seed in run_seeds if isinstance(first, int) and seed >= first]
+    settings.seed, settings.seeds = first, len(rest) if settings.seeds is None else settings.seeds
+    if isinstance(settings.seed, int) and isinstance(settings.seeds, int):
+        _leave_out_diverged(settings, run)
+    return settings
 
 
 def _all_seeds(run: TrainedRun) -> tuple[int, ...]:
-    """The seeds of a run, with those that its own base had lost."""
+    """The seeds of a run, including seeds that had diverged in its base."""
     first, count = int(run.config["seed"]), int(run.config["seeds"])
     return tuple(range(first, first + count))
 
 
-def _leave_out_diverged(own: DictConfig, run: TrainedRun) -> None:
-    """State in `base.diverged` which of the seeds asked for had diverged at the base's checkpoint; nothing is
-    stated where none had.
+def _leave_out_diverged(settings: DictConfig, run: TrainedRun) -> None:
+    """List in `base.diverged` the requested seeds that had diverged at the base's checkpoint, if any had.
 
     Raises:
-        ValueError: all of them had.
+        ValueError: all of them had diverged.
     """
-    phase, step = own.base.phase, own.base.step
-    alive, asked = run.living_seeds(phase, step), range(own.seed, own.seed + own.seeds)
-    diverged = [seed for seed in asked if seed in _all_seeds(run) and seed not in alive]
+    phase, step = settings.base.phase, settings.base.step
+    healthy, asked = run.healthy_seeds(phase, step), range(settings.seed, settings.seed + settings.seeds)
+    diverged = [seed for seed in asked if seed in _all_seeds(run) and seed not in healthy]
     if diverged:
-        require_living(run.path, phase, step, [seed for seed in asked if seed not in diverged])
-        own.base.diverged = diverged
+        require_healthy(run.path, phase, step, [seed for seed in asked if seed not in diverged])
+        settings.base.diverged = diverged
 
 
 def same_base(path: Path, config: Mapping[str, Any]) -> tuple[str, ...]:
     """Keys below `base` in which a run that is continued at `path` may differ from its `config.yaml`.
 
-    A base model is known by the SHA-256 of its parameters, wherever its run lies. A run from before that
-    SHA-256 was kept is known by its base's place on disk, and keeps the SHA-256 from now on.
+    A base model is identified by the SHA-256 of its parameters, wherever its run lies. In a run without a
+    SHA-256 it is identified by its path, and the SHA-256 is stored from then on.
 
     Raises:
-        ValueError: the base's parameters are not those that the run began with; nothing was changed.
+        ValueError: the run began with other base parameters; nothing was changed.
     """
     if not (path / "config.yaml").is_file():
         return ()
@@ -154,8 +150,8 @@ def same_base(path: Path, config: Mapping[str, Any]) -> tuple[str, ...]:
     if "sha256" not in before:
         return ("base.sha256", "base.run") if _place(before) == _place(now) else ("base.sha256",)
     if before["sha256"] != now.get("sha256"):
-        began, asked = (f"{each['phase']}:{each['step']}" for each in (before, now))
-        # The last checkpoint of a base that was trained longer is another one.
+        began, asked = (f"{base['phase']}:{base['step']}" for base in (before, now))
+        # A base that was trained longer has another last checkpoint.
         advice = "put the old base back" if began == asked else f"valid: checkpoint_of={began}"
         raise LoadError(
             f"base: {path} began with other parameters than those of {now['run']} at {asked} "
@@ -174,20 +170,20 @@ SHAPE = ("vocab_size", "prompt_length", "response_length")
 
 
 def task_config(run: TrainedRun, phase: str, overrides: Mapping[str, Any]) -> Any:
-    """The configuration of a phase's task, with some of its fields replaced."""
-    own = ((run.config["phases"] or {}).get(phase) or {}).get("task") or {}
-    return OmegaConf.merge(run.config["task"], own, dict(overrides))
+    """The configuration of a phase's task, with the fields `overrides` replaced."""
+    changes = ((run.config["phases"] or {}).get(phase) or {}).get("task") or {}
+    return OmegaConf.merge(run.config["task"], changes, dict(overrides))
 
 
 def fitted(model: Model, task: Task, where: str) -> Model:
     """The model with the task's lengths of prompt and response.
 
-    A sequence is read alike wherever it is divided into prompt and response, so that a model's parameters
-    serve every division of as many tokens as they were made for.
+    A model reads a sequence alike wherever it is divided into prompt and response, so its parameters serve
+    every division of as many tokens as the model has positions.
 
     Raises:
-        ValueError: another vocabulary, more tokens than the model has positions for, or features that it was
-            not made for.
+        ValueError: another vocabulary, more tokens than the model has positions, or features that the model
+            does not take.
     """
     if task.vocab_size != model.vocab_size:
         raise LoadError(f"{where} has vocab_size {model.vocab_size}; the task has {task.vocab_size}")
@@ -203,13 +199,13 @@ def fitted(model: Model, task: Task, where: str) -> Model:
 
 
 def base_parameters(config: DictConfig | Mapping[str, Any], setup: Setup) -> Params | None:
-    """Parameters of the base model for the run's seeds, with a leading axis of them: seed s has those of seed
-    s. None for a run without a base model.
+    """Parameters of the base model with a leading axis of seeds: seed s starts from the base's seed s. None
+    for a run without a base model.
 
-    Seeds that had diverged at its checkpoint are left out of the run, and named.
+    Seeds that had diverged at the base's checkpoint are left out of the run, and named.
 
     Raises:
-        ValueError: a run or checkpoint that is gone, or a seed that it does not have.
+        ValueError: a missing run, checkpoint or seed.
     """
     asked = config.get("base")
     if asked is None:
@@ -222,7 +218,7 @@ def base_parameters(config: DictConfig | Mapping[str, Any], setup: Setup) -> Par
 
 
 def seed_rows(run: TrainedRun, seeds: Sequence[int]) -> list[int]:
-    """Where a run's parameters of these seeds lie.
+    """Rows of `seeds` in a run's parameters.
 
     Raises:
         ValueError: a seed that the run does not have.

@@ -1,4 +1,4 @@
-"""From a configuration to the objects of a run; every check that needs no compilation happens here."""
+"""Building the objects of a run from its configuration, with every check that needs no compilation."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ PHASE_KEYS = (
 
 @dataclasses.dataclass(frozen=True)
 class Setup:
-    """All that a training run is made of, before anything is compiled."""
+    """All objects of a training run, before anything is compiled."""
 
     model: Model
     phases: tuple[Phase, ...]
@@ -62,7 +62,7 @@ class Setup:
 
     @property
     def evaluators(self) -> tuple[Evaluator, ...]:
-        """What is measured; the last phase's settings decide, and whether it trains a value function."""
+        """The evaluators: those of the last phase's settings, or of a value function if it trains one."""
         last, settings = self.phases[-1], self.evaluation[-1]
         if isinstance(last.objective, ValueRegression):
             base, samples = last.source.model, max(settings.num_samples, 1)
@@ -70,7 +70,7 @@ class Setup:
         return settings.evaluators()
 
     def layout(self, config: DictConfig) -> Layout:
-        """The devices that `config` asks for; ValueError where they cannot be had."""
+        """The devices that `config` asks for; ValueError if they are not available."""
         sizes = {phase.name: phase.batch_size for phase in self.phases}
         tokens = {
             phase.name: phase.batch_size * (phase.task.prompt_length + phase.task.response_length)
@@ -99,9 +99,9 @@ def build(config: DictConfig) -> Setup:
     check_seeds(config.seed, config.seeds)
     seeds = seeds_of(config)
     phases, settings = [], []
-    for name, own in (config.phases or {"train": {}}).items():
+    for name, changes in (config.phases or {"train": {}}).items():
         _check_phase_name(str(name))
-        phase, evaluation = _phase(config, str(name), own)
+        phase, evaluation = _phase(config, str(name), changes)
         phases.append(phase)
         settings.append(evaluation)
     for phase, evaluation in zip(phases, settings, strict=True):
@@ -127,17 +127,17 @@ def build(config: DictConfig) -> Setup:
 
 
 def make(node: Any, path: str, kind: type | None = None, **fields: Any) -> Any:
-    """Instantiate a config node, its own errors unwrapped to one line.
+    """Instantiate a config node; errors of the target become one line.
 
     Args:
         node: a mapping with `_target_`.
-        path: where it stands in the configuration.
-        kind: what it has to be; None where anything will do.
+        path: the node's key in the configuration.
+        kind: the required class; None for any.
         fields: more of the target's parameters.
 
     Raises:
-        ValueError: for a node without a target, a target that does not exist or makes something else, an
-            unknown field, a field of another shape, or what the target itself refuses.
+        ValueError: a node without a target, a target that does not exist or makes another class, an unknown
+            field, a field of another shape, or an error of the target.
     """
     plain: Any = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else node
     if not isinstance(plain, Mapping) or "_target_" not in plain:
@@ -157,7 +157,7 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, TypeError | ValueError | ImportError):
         return str(error)
     if isinstance(error, InstantiationException):
-        # Its further lines are advice on how to see the cause.
+        # Further lines of the message advise how to see the cause.
         return str(error).splitlines()[0].partition(", set env var")[0]
     return f"{type(error).__name__}: {error}"
 
@@ -168,7 +168,7 @@ def _line(text: str, path: str) -> str:
 
 
 def _check_phase_name(name: str) -> None:
-    """Names of phases are part of file names, of patterns that find these, and of `<phase>:<step>`."""
+    """Refuse a phase name that does not fit into file names, their patterns and `<phase>:<step>`."""
     if not re.fullmatch(r"[^\W_][\w .+=,-]{0,79}", name):
         raise ValueError(
             f"phases: {name!r} is not a phase's name; valid: a letter or digit, then at most 79 letters, "
@@ -176,21 +176,23 @@ def _check_phase_name(name: str) -> None:
         )
 
 
-def _phase(config: DictConfig, name: str, own: Any) -> tuple[Phase, EvaluationSettings]:
-    if own and not isinstance(own, DictConfig):
-        raise ValueError(f"phases.{name}: {own!r} is not a mapping; valid keys are {', '.join(PHASE_KEYS)}")
-    for key in own or {}:
+def _phase(config: DictConfig, name: str, changes: Any) -> tuple[Phase, EvaluationSettings]:
+    if changes and not isinstance(changes, DictConfig):
+        raise ValueError(
+            f"phases.{name}: {changes!r} is not a mapping; valid keys are {', '.join(PHASE_KEYS)}"
+        )
+    for key in changes or {}:
         if key not in PHASE_KEYS:
             raise ValueError(f"phases.{name}.{key}: no such field; valid are {', '.join(PHASE_KEYS)}")
     base = OmegaConf.create({key: config[key] for key in PHASE_KEYS if key in config})
     OmegaConf.set_struct(base, False)
-    for key, node in (own or {}).items():
-        # Another class takes the place of the run's, with none of its fields.
+    for key, node in (changes or {}).items():
+        # Another class replaces the run's, including all fields.
         if _names_another(node, base.get(key)):
             base[key] = {}
     merged: Any = base
     path = f"phases.{name}"
-    for key, node in (own or {}).items():
+    for key, node in (changes or {}).items():
         try:
             merged = OmegaConf.merge(merged, {key: node})
         except OmegaConfBaseException as error:
@@ -233,7 +235,7 @@ def _names_another(node: Any, instead: Any) -> bool:
 
 
 def _source(node: Any, path: str, task: Task) -> Source:
-    """A phase's source; its base model is one for the phase's task."""
+    """A phase's source, whose base model is fitted to the phase's task."""
     source: Source = make(node, path, Source)
     if isinstance(source, Judged) and source.base is not None:
         return dataclasses.replace(source, base=source.base.for_task(task))
@@ -241,7 +243,7 @@ def _source(node: Any, path: str, task: Task) -> Source:
 
 
 def _model(config: DictConfig, phases: list[Phase]) -> Model:
-    """The model fits the longest prompt of any phase; vocabularies and lengths must agree."""
+    """The model, for the longest prompt of any phase; vocabularies and lengths must agree."""
     shapes: dict[str, set[int]] = {}
     for field in ("vocab_size", "prompt_length", "response_length"):
         shapes[field] = {getattr(phase.task, field) for phase in phases}
@@ -268,3 +270,15 @@ def plain(config: DictConfig) -> dict[str, Any]:
     if not isinstance(container, Mapping):
         raise ValueError("configuration: not a mapping")
     return {str(key): value for key, value in container.items()}
+
+
+def task_overrides(config: DictConfig) -> Mapping[str, Any]:
+    """The fields of the run's task that a command replaces.
+
+    Raises:
+        ValueError: they are not a mapping.
+    """
+    overrides = plain(config)["task_overrides"] or {}
+    if not isinstance(overrides, Mapping):
+        raise ValueError(f"task_overrides: {overrides!r} is not a mapping from the task's fields to values")
+    return overrides

@@ -1,4 +1,4 @@
-"""The command line: Hydra's, with every user error in one line, and signals that save before they stop."""
+"""The command line: Hydra's, with one line per user error, and signals that stop a run after saving."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import hydra
+from hydra._internal.hydra import Hydra
 from hydra._internal.utils import get_args_parser
 from hydra.errors import HydraException
 from omegaconf import DictConfig
@@ -21,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from covlab.launch.explain import explain
 from covlab.launch.path_arguments import quoted_paths
-from covlab.launch.processes import led
+from covlab.launch.processes import run_on_all_processes
 from covlab.launch.schema import register_schemas
 from covlab.launch.stopping import STOP_SIGNALS
 from covlab.launch.sweeps.jobs import JOB_VARIABLE, STOPPED, Outcome, one_line, write_outcome
@@ -35,10 +36,10 @@ _ONE_REQUEST = 1.0
 class StopRequest:
     """Turns SIGINT, SIGTERM and a scheduler's SIGUSR1 and SIGUSR2 into a reason to stop at the next boundary.
 
-    A second one stops at once, unless it comes within a second of the first: a terminal, a shell and a
-    scheduler each send their own. Slurm warns more than once before it kills, so that there, and in a job of
-    a sweep, only a second SIGINT does. A job of a sweep is also asked on its standard input, whose end says
-    that the sweep is gone.
+    A second signal stops at once, unless it comes within a second of the first: a terminal, a shell and a
+    scheduler may each send one. Slurm warns more than once before it kills, so in a Slurm job, and in a job
+    of a sweep, only a second SIGINT stops at once. A job of a sweep is also asked to stop on its standard
+    input, whose end means that the sweep is gone.
     """
 
     def __init__(self) -> None:
@@ -46,7 +47,7 @@ class StopRequest:
         self._since = 0.0
 
     def install(self) -> StopRequest:
-        """Take over the signals."""
+        """Install the signal handlers."""
         for number in STOP_SIGNALS:
             signal.signal(number, self._handle)
         # A sweep starts its jobs with these blocked, so that none is lost before this line.
@@ -59,7 +60,7 @@ class StopRequest:
         name = signal.Signals(number).name
         if self.reason is None:
             self.reason, self._since = name, time.monotonic()
-            # Not `print`: the signal may have come in the middle of one, which must not be entered again.
+            # Not `print`, which is not reentrant: the signal may have interrupted one.
             with contextlib.suppress(OSError):
                 os.write(2, f"{name}: saving at the next boundary; once more stops at once\n".encode())
         elif time.monotonic() - self._since < _ONE_REQUEST:
@@ -83,15 +84,14 @@ def command(
     """A `main()` that composes `conf/<config_name>.yaml` with the command line's overrides and exits with
     `run`'s status.
 
-    Errors of the user (an unknown key, a bad value, a directory of another run) print one line and exit with
-    status 2. Where a sweep is asked for, every combination of values is a job of its own, see
-    `sweeps.Sweeper`: by `--multirun`, by `hydra.mode=MULTIRUN`, or by `hydra.sweeper.params`, on the command
-    line or in a file. The jobs of a command that makes no runs share one process: they have nothing to skip
-    or continue.
+    Errors of the user (an unknown key, an invalid value, a directory of another run) print one line and exit
+    with status 2. In a sweep every combination of values is a separate job, see `sweeps.Sweeper`. A sweep is
+    asked for by `--multirun`, by `hydra.mode=MULTIRUN`, or by `hydra.sweeper.params`, on the command line or
+    in a file. The jobs of a command that makes no runs share one process, with nothing to skip or continue.
     """
 
     def main() -> None:
-        # With this set, Hydra hands its exceptions over instead of printing several lines of its own.
+        # With this set, Hydra raises exceptions instead of printing several lines.
         os.environ["HYDRA_FULL_ERROR"] = "1"
         register_schemas()
         status: list[int] = []
@@ -114,14 +114,15 @@ def command(
             try:
                 status.append(run(config))
             except ValueError as error:
-                # Caught here, because Hydra would print a line of its own before handing the error on.
+                # Caught here, because Hydra would print another line before raising the error again.
                 if "\n" in str(error) or not is_user_error(error):
                     raise
                 status.append(_refuse(str(error)))
             return status[-1]
 
         try:
-            job()
+            with _mode_said_here(sys.argv[1:]):
+                job()
             if sweeps_in_file:
                 sys.argv[1:] = _read([SWEEP, *arguments])
                 job()
@@ -140,32 +141,52 @@ def command(
         _report(max(status, default=0))
         sys.exit(max(status, default=0))
 
-    return led(main, lambda: StopRequest().install(), _configure)
+    return run_on_all_processes(main, lambda: StopRequest().install(), _configure)
+
+
+@contextlib.contextmanager
+def _mode_said_here(arguments: Sequence[str]) -> Iterator[None]:
+    """Spare Hydra a whole composition, which it makes to look for a `hydra.mode` in the files.
+
+    No file of `conf/` states one. A folder of the user's own may, and so may an override.
+    """
+    if any("hydra" in text or (text.startswith("-") and text not in _MODES) for text in arguments):
+        yield
+        return
+    before = Hydra.get_mode
+    setattr(Hydra, "get_mode", lambda self, config_name, overrides: None)  # noqa: B010
+    try:
+        yield
+    finally:
+        setattr(Hydra, "get_mode", before)  # noqa: B010
+
+
+_MODES = ("--run", "-r", "--multirun", "-m")
 
 
 def _configure(*arguments: Any) -> None:
-    # Imported when called, because most commands do without JAX until they have read their settings.
+    # Imported late: most commands need JAX only after reading their settings.
     from covlab.launch.runtime import configure
 
     configure(*arguments)
 
 
 def _read(arguments: Sequence[str]) -> list[str]:
-    """The arguments as Hydra's grammar takes them."""
+    """The arguments in a form that Hydra's grammar reads."""
     return flags_last(quoted_paths(arguments, several=is_sweep(arguments)))
 
 
 def _refuse(message: str) -> int:
-    """Say what is wrong: a job of a sweep says it to the sweep, which names the job."""
+    """Report an error: to the sweep in a job of a sweep, else on standard error."""
     if not _report(EXIT_USER_ERROR, message):
         print(f"error: {message}", file=sys.stderr)
     return EXIT_USER_ERROR
 
 
 def _report(status: int, reason: str = "") -> bool:
-    """Leave the outcome of a sweep's job where the sweep looks for it; whether there is a sweep.
+    """Write the outcome of a sweep's job for the sweep; True if there is a sweep.
 
-    The first report stands: an error's own words come before the status that it ends in.
+    The first report stands: an error's message comes before the resulting status.
     """
     file = os.environ.pop(JOB_VARIABLE, "-")
     if file != "-":
@@ -174,7 +195,7 @@ def _report(status: int, reason: str = "") -> bool:
 
 
 def flags_last(arguments: Sequence[str]) -> list[str]:
-    """The arguments with the overrides first: Hydra's parser does not take flags among them.
+    """The arguments with the flags last, because Hydra's parser does not take flags between overrides.
 
     Example:
         >>> flags_last(["steps=3", "--multirun", "seed=0,1"])
@@ -192,7 +213,7 @@ def flags_last(arguments: Sequence[str]) -> list[str]:
 
 
 def is_user_error(error: ValueError) -> bool:
-    """Whether a ValueError was raised by this project's own checks, not inside a library that it calls."""
+    """True if a ValueError was raised by this project's checks, not inside a library."""
     return _raised_in(error) in {
         "tasks",
         "models",

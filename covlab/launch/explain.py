@@ -1,4 +1,4 @@
-"""Complaints of Hydra in one line, with the keys that the user's own choice of options has."""
+"""Hydra's errors in one line, with the valid keys of the options that the user chose."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def explain(error: Exception, config_name: str, arguments: Sequence[str] = ()) -
     Args:
         error: raised by Hydra or OmegaConf.
         config_name: the command's file in `conf/`.
-        arguments: of the command, flags and overrides: the valid keys are those of the options chosen there.
+        arguments: the command's flags and overrides, whose options decide the valid keys.
     """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     missing = re.search(r"Could not (?:find|load) 'hydra/launcher/(joblib|submitit)", str(error))
@@ -44,7 +44,7 @@ def explain(error: Exception, config_name: str, arguments: Sequence[str] = ()) -
 
 
 class _Chosen:
-    """The configuration of a command line, as far as its overrides are valid."""
+    """The configuration of a command line, from the overrides that are valid."""
 
     def __init__(self, config_name: str, arguments: Sequence[str]) -> None:
         parsed = get_args_parser().parse_known_intermixed_args(list(arguments))[0]
@@ -57,7 +57,7 @@ class _Chosen:
         self.loader = ConfigLoaderImpl(path)
 
     def options(self, group: str) -> list[str]:
-        """The options of a group; none where there is no such group."""
+        """The options of a group; empty if there is no such group."""
         return sorted(set(self.loader.get_group_options(group)))
 
     def compose(self) -> dict[str, Any]:
@@ -94,9 +94,9 @@ class _Chosen:
         return {str(key): value for key, value in container.items()}
 
 
-def _unknown_key(key: str, chosen: _Chosen) -> str:
-    """Names that are valid in the place of `key`."""
-    config = chosen.compose()
+def _unknown_key(key: str, command_line: _Chosen) -> str:
+    """Valid names in place of `key`."""
+    config = command_line.compose()
     if not key.startswith("hydra."):
         config.pop("hydra", None)
     parts = key.split(".")
@@ -107,19 +107,19 @@ def _unknown_key(key: str, chosen: _Chosen) -> str:
     for depth, part in enumerate(parts):
         above, name = ".".join(parts[:depth]), ".".join(parts[: depth + 1])
         if not isinstance(node, dict):
-            options = chosen.options(above.replace(".", "/")) if node is None else []
+            options = command_line.options(above.replace(".", "/")) if node is None else []
             hint = f"; it has keys with one of {', '.join(f'{above}={each}' for each in options)}"
             value = "null" if node is None else repr(node)
             return f"{key}: no such key; {above} is {value}{hint if options else ''}"
-        # A group of which nothing is chosen is not in the configuration.
-        if part not in node and not (name != key and chosen.options(name.replace(".", "/"))):
+        # A group without a chosen option is not in the configuration.
+        if part not in node and not (name != key and command_line.options(name.replace(".", "/"))):
             return _among(name, part, [str(each) for each in node], key)
         node = node.get(part)
     return f"{key}: cannot be overridden"
 
 
 def _of_phase(key: str, config: dict[str, Any]) -> str | None:
-    """The same for a key below `phases.<phase>`, which states only what differs from the run's settings."""
+    """Valid names for a key below `phases.<phase>`, which states only differences from the run's settings."""
     from covlab.launch.build import PHASE_KEYS
     from covlab.launch.schema import accepted
 
@@ -146,7 +146,7 @@ def _of_phase(key: str, config: dict[str, Any]) -> str | None:
 
 
 def _among(name: str, part: str, keys: Sequence[str], key: str) -> str:
-    valid = sorted(each for each in keys if each != "_target_")
+    valid = sorted(name for name in keys if name != "_target_")
     if not valid:
         above = name.rpartition(".")[0]
         return f"{name}: no such key; {above} is empty; a leading + adds to it: +{key}=..."
@@ -155,11 +155,11 @@ def _among(name: str, part: str, keys: Sequence[str], key: str) -> str:
     return f"{name}: no such key; valid are {', '.join(valid)}{hint}"
 
 
-def _no_option(chosen: _Chosen) -> str | None:
-    """The override that names no option of its group by a string."""
-    for each in OverridesParser.create().parse_overrides(chosen.overrides):
-        options = chosen.options(each.key_or_group)
-        if options and not isinstance(each.value(), str | list):
-            value = each.get_value_element_as_str()
-            return f"{each.key_or_group}: {value} is not one of its options {', '.join(options)}"
+def _no_option(command_line: _Chosen) -> str | None:
+    """A message on the override whose text is not an option of its group."""
+    for override in OverridesParser.create().parse_overrides(command_line.overrides):
+        options = command_line.options(override.key_or_group)
+        if options and not isinstance(override.value(), str | list):
+            value = override.get_value_element_as_str()
+            return f"{override.key_or_group}: {value} is not one of its options {', '.join(options)}"
     return None

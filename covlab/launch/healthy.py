@@ -1,4 +1,4 @@
-"""Seeds of a run that count: those that have not diverged. One rule for every command that reads a run."""
+"""Healthy seeds of a run, those that have not diverged: one rule for every command that reads a run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from training.loop import NOT_FINITE
 
 
 def seeds_of(config: Mapping[str, Any]) -> tuple[int, ...]:
-    """The seeds that a run's configuration trains: `seed` to `seed + seeds - 1`, without those that had
+    """The seeds that a run's configuration trains: `seed` to `seed + seeds - 1`, without the seeds that had
     diverged in its base run (`base.diverged`)."""
     first, count = int(config["seed"]), int(config["seeds"])
     left_out = set((config.get("base") or {}).get("diverged") or ())
@@ -22,16 +22,15 @@ def seeds_of(config: Mapping[str, Any]) -> tuple[int, ...]:
 
 
 def every_seed_diverged(status: RunStatus | None) -> bool:
-    """True if the run ended because no seed was left whose loss was finite."""
+    """True if the run ended because no seed had a finite loss."""
     return status is not None and status.state == "failed" and status.reason.startswith(NOT_FINITE)
 
 
-def living_seeds(path: str | Path, seeds: Sequence[int], phase: str, step: int) -> tuple[int, ...]:
-    """Those of `seeds` that had not diverged at step `step` of `phase` of the run at `path`.
+def healthy_seeds(path: str | Path, seeds: Sequence[int], phase: str, step: int) -> tuple[int, ...]:
+    """The seeds of `seeds` that had not diverged at step `step` of `phase` of the run at `path`.
 
-    The loop writes no record of a diverged seed, so the living ones are those with a record at that step. A
-    process that was killed may have saved parameters before their records: the last records before them
-    count then.
+    The training loop writes no record of a diverged seed, so a seed with a record at `step` is healthy. A
+    killed process may have saved parameters without a record; then the last record before `step` counts.
     """
     records = load_run(path)
     here = records[(records["phase"] == phase) & (records["step"] == step)]
@@ -49,10 +48,10 @@ def living_seeds(path: str | Path, seeds: Sequence[int], phase: str, step: int) 
 
 
 def chosen_seeds(asked: Any, seeds: Sequence[int]) -> list[int]:
-    """The seeds that a command names, "all" for every one of the run's `seeds`, in order.
+    """The seeds that a command names, in order; "all" names every seed of `seeds`.
 
     Raises:
-        ValueError: a seed that the run does not have, or none at all.
+        ValueError: a seed that the run does not have, or no seed at all.
     """
     if asked == "all":
         return list(seeds)
@@ -65,15 +64,15 @@ def chosen_seeds(asked: Any, seeds: Sequence[int]) -> list[int]:
     return sorted(set(wanted))
 
 
-def require_living(
-    path: str | Path, phase: str, step: int, living: Sequence[int], field: str = "run"
+def require_healthy(
+    path: str | Path, phase: str, step: int, healthy: Sequence[int], field: str = "run"
 ) -> None:
-    """Refuse a checkpoint at which every seed that is asked for has diverged.
+    """Refuse a checkpoint at which every requested seed has diverged.
 
     Raises:
-        ValueError: none is left; one line.
+        ValueError: every seed has diverged; one line.
     """
-    if not living:
+    if not healthy:
         raise LoadError(
             f"{field}: {path}: every seed that is asked for had diverged at {phase}:{step}, so none is left; "
             "valid: an earlier checkpoint, or a run that does not diverge"
@@ -81,7 +80,7 @@ def require_living(
 
 
 def left_out_line(path: str | Path, phase: str, step: int, diverged: Sequence[int]) -> str:
-    """One line that names the seeds left out; empty where there are none."""
+    """One line that names the omitted seeds; empty if there are none."""
     if not diverged:
         return ""
     names = ", ".join(map(str, diverged))

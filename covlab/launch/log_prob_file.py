@@ -1,4 +1,4 @@
-"""Reading log-probabilities that any program wrote; `experiments.select` documents the format."""
+"""Reading log-probabilities of any program from a file; `experiments.select` documents the format."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ SHAPES = {
     "correct": ("examples",),
     "sample_log_probs": ("models", "models", "examples", "samples"),
 }
-"""The arrays of an .npz file and their axes."""
+"""Arrays of an .npz file and their axes."""
 LOG_PROBABILITIES = ("log_probs", "log_pi", "sample_log_probs")
 LARGEST_MEAN_LOSS = 12.5
 """Nats, ln of a vocabulary of about 270,000 tokens: a language model's mean loss per token is below."""
 
 
 def read_file(path: str | Path) -> dict[str, np.ndarray]:
-    """The arrays of a file in the format above, checked.
+    """The checked arrays of a file in the format of `SHAPES`.
 
     Raises:
         ValueError: one line that names the file, the array and what would be valid.
@@ -48,16 +48,16 @@ def read_file(path: str | Path) -> dict[str, np.ndarray]:
 
 
 def warning_of_means(log_probs: Float[np.ndarray, "models examples"], num_tied: Sequence[int]) -> str | None:
-    """One line where the numbers look like means per token, which the tournament cannot tell models apart by.
+    """One line if the numbers look like means per token, by which the tournament cannot tell models apart.
 
-    A response of T tokens has T times the mean's differences between models: of means, hardly any ratio
-    exp(difference) reaches N, and nearly all models tie at the score 0. So it is suspected where at least 3
-    of 4 models (and 3 at least) tie at every N and no loss is above `LARGEST_MEAN_LOSS`. Sums over short
-    responses may look alike.
+    Models differ in a response of T tokens by T times the difference of their means. With means, hardly any
+    ratio exp(difference) reaches N, and nearly all models tie at the score 0. Means are therefore suspected
+    if at least 3 of 4 models (and at least 3) tie at every N and no loss is above `LARGEST_MEAN_LOSS`. Sums
+    over short responses may look alike.
 
     Args:
-        log_probs: of the file.
-        num_tied: how many models tie in the simple tournament, at each N.
+        log_probs: log-probabilities of the file.
+        num_tied: number of models that tie in the simple tournament, at each N.
     """
     models, tied = len(log_probs), min(num_tied, default=0)
     largest = float(-log_probs[np.isfinite(log_probs)].min(initial=0.0))

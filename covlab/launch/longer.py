@@ -1,4 +1,4 @@
-"""A run that goes on beyond its first end: its last phase trained longer, or more phases after it."""
+"""Extending a run beyond its first end: by a longer last phase, or by more phases."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from tracking.run_config import plain_config
 from training import Phase
 
 GROWING = ("steps", "phases")
-"""Keys of a configuration that may differ where a run goes on."""
+"""Keys of a configuration that may differ in a longer run."""
 
 
 class _Length(NamedTuple):
-    """A phase as the configuration states it: its number of steps apart from its other settings."""
+    """A phase's number of steps, and its other settings."""
 
     name: str
     steps: Any
@@ -30,20 +30,19 @@ class _Length(NamedTuple):
 
 
 def longer(path: Path, config: Mapping[str, Any], setup: Setup) -> tuple[str, ...]:
-    """`GROWING` where `config` is that of the run at `path` with more steps in its last phase, with more
-    phases after it, or both; nothing where it is not.
+    """`GROWING` if `config` extends the run at `path` by steps in the last phase or by more phases, else ().
 
-    What the run has done by then is what the longer run does too: batches are functions of the step, and
-    boundaries lie on an absolute grid. The first end stays as a boundary of its own.
+    The longer run begins with the steps that the run has done: batches are functions of the step, and
+    boundaries lie on an absolute grid. The first end stays a boundary.
 
     Args:
         path: the run directory.
-        config: the resolved configuration that is asked for.
-        setup: what it describes.
+        config: the resolved new configuration.
+        setup: the objects that `config` describes.
 
     Raises:
-        ValueError: the optimizer's learning rate depends on the length of the phase, so that the longer run
-            would have taken other steps from the start. Nothing was changed.
+        ValueError: the optimizer's learning rate depends on the length of the phase, so the longer run would
+            have taken other steps from the start. Nothing was changed.
     """
     if not (path / "config.yaml").is_file():
         return ()
@@ -75,15 +74,15 @@ def _lengths(config: Mapping[str, Any]) -> list[_Length]:
     return [
         _Length(
             str(name),
-            (own or {}).get("steps", config["steps"]),
-            repr({key: value for key, value in (own or {}).items() if key != "steps"}),
+            (changes or {}).get("steps", config["steps"]),
+            repr({key: value for key, value in (changes or {}).items() if key != "steps"}),
         )
-        for name, own in (config["phases"] or {"train": {}}).items()
+        for name, changes in (config["phases"] or {"train": {}}).items()
     ]
 
 
 def _update(phase: Phase, model: Model) -> str:
-    """The phase's optimizer as a program: equal texts take equal steps."""
+    """The phase's optimizer as the text of a program; equal texts take equal steps."""
     params = jax.eval_shape(lambda seed: model.init(stream(seed, "init")), np.uint32(0))
     state = jax.eval_shape(phase.rule.init, params)
     return str(jax.jit(phase.rule.update).lower(params, state, params).as_text())

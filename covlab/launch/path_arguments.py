@@ -1,4 +1,4 @@
-"""Paths on the command line as they are: Hydra's grammar has uses of its own for `=`, brackets and commas."""
+"""Quoting paths on the command line, because Hydra's grammar interprets `=`, brackets and commas."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 
 PATH_KEYS = ("run", "value", "file", "out", "root")
-"""Keys of all commands whose value is a path: default names of runs contain `=`."""
+"""Keys of all commands whose value is a path; default names of runs contain `=`."""
 _PATH = re.compile(rf"(\+{{0,2}}(?:{'|'.join(PATH_KEYS)})=)(.*)", re.DOTALL)
 _OTHER = re.compile(r"['\"\[{(]|\w+\(")
-"""Beginning of a quoted text, a list, a mapping or a call of Hydra's own (`glob(*)`)."""
+"""Beginning of a quoted text, a list, a mapping or a Hydra function (`glob(*)`)."""
 
 
 def quoted_paths(arguments: Sequence[str], several: bool) -> list[str]:
     """The arguments with quotes around the paths that Hydra's grammar would not read as one text.
 
     Args:
-        arguments: of the command line, without the program.
-        several: whether a comma parts the values of a sweep; a path that exists is one value in any case.
+        arguments: the command line without the program.
+        several: True if a comma separates the values of a sweep; an existing path is always one value.
 
     Example:
         >>> quoted_paths(["run=runs/train/seed=1", "steps=3", "run=runs/train/a"], several=False)
@@ -45,8 +45,8 @@ def _quoted(argument: str, several: bool) -> str:
 
 
 def _as_one(path: str) -> str:
-    """`path` where Hydra reads it as one value: this very text or, where nothing lies there, one of its words
-    such as null; else in quotes."""
+    """`path`, in quotes unless Hydra reads it as this text or, if the path does not exist, as a keyword such
+    as null."""
     try:
         parsed = OverridesParser.create().parse_override(f"run={path}")
     except HydraException:

@@ -1,16 +1,16 @@
-"""A command on several processes, on one host or many: the first runs it, the others train with it.
+"""A command on several processes, on one host or many: the first runs the command, the others train with it.
 
 Every process is started with the same command, by Slurm (`srun`, a job step with more than one task) or by
 hand with three variables, which take precedence:
 
-    JAX_COORDINATOR_ADDRESS=host:port   where the first process listens for the others
-    JAX_NUM_PROCESSES=2                 how many there are
-    JAX_PROCESS_ID=0                    which one this is, from 0
+    JAX_COORDINATOR_ADDRESS=host:port   address at which the first process listens
+    JAX_NUM_PROCESSES=2                 number of processes
+    JAX_PROCESS_ID=0                    index of this process, from 0
 
-The first process is the command: it reads the configuration, writes files, talks to W&B and the terminal.
-The others follow: they compute what it orders, configuration included, and leave with its exit status. A
-process that dies ends all others: at once where the first one dies or a connection breaks, else when JAX has
-missed its heartbeat for `HEARTBEAT_SECONDS`. The same command continues the run.
+The first process is the leader: it reads the configuration, writes files, talks to W&B and the terminal. The
+others are followers: they receive the configuration and requests from the leader, compute, and exit with its
+status. A process that dies ends all others: at once if it is the leader or a connection breaks, else when JAX
+has missed its heartbeat for `HEARTBEAT_SECONDS`. The same command continues the run.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 HEARTBEAT_SECONDS = 100
 _PATIENCE = 10.0
-"""Seconds that a process which leaves waits for the others."""
+"""Seconds that an exiting process waits for the others."""
 
 OWN_VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 SLURM_VARIABLES = ("SLURM_STEP_NUM_TASKS", "SLURM_PROCID")
@@ -31,8 +31,8 @@ Stop = Callable[[], str | None]
 
 
 class Place(NamedTuple):
-    """This process among several; `address` is None where JAX finds it in Slurm's variables, `devices` the
-    visible accelerators that are its own, None for all."""
+    """This process among several. `address` is None if JAX finds it in Slurm's variables. `devices` are the
+    visible accelerators that the process uses, None for all."""
 
     address: str | None
     processes: int
@@ -41,10 +41,10 @@ class Place(NamedTuple):
 
 
 def find_place(environ: Mapping[str, str]) -> Place | None:
-    """This process's place by the launcher's environment; None if it is alone.
+    """This process's place according to the launcher's environment; None if it is the only process.
 
     Raises:
-        ValueError: one line, for variables that are missing or make no sense.
+        ValueError: one line, for missing or invalid variables.
     """
     given = [name for name in OWN_VARIABLES if environ.get(name)]
     if not given:
@@ -66,15 +66,15 @@ def find_place(environ: Mapping[str, str]) -> Place | None:
     return None if processes == 1 else Place(address, processes, process, None)
 
 
-def led(
+def run_on_all_processes(
     main: Callable[[], None], install: Callable[[], Stop], configure: Callable[..., None]
 ) -> Callable[[], None]:
-    """`main` on the first process; on the others, following it.
+    """`main` on the leader, and `follow` on every other process.
 
     Args:
         main: a command; raises SystemExit with its status.
-        install: takes over the signals that ask a follower to stop.
-        configure: `runtime.configure`, which a follower calls with the first process's arguments.
+        install: installs a follower's handlers of the signals that ask it to stop.
+        configure: `runtime.configure`, which a follower calls with the leader's arguments.
     """
 
     def on_all() -> None:
@@ -105,11 +105,11 @@ def led(
 def start(place: Place, environ: MutableMapping[str, str]) -> None:
     """Connect this process to the others; waits for them up to five minutes.
 
-    What this process starts in turn (a job of a sweep, a helper of W&B) is none of them: the variables go.
+    The variables are removed, because a child process (a job of a sweep, a helper of W&B) does not take part.
     """
     import jax
 
-    # JAX would take SIGTERM for itself; the run has its own way to stop.
+    # JAX would handle SIGTERM, which the run handles already.
     jax.config.update("jax_enable_preemption_service", False)
     jax.distributed.initialize(
         place.address,
@@ -124,19 +124,19 @@ def start(place: Place, environ: MutableMapping[str, str]) -> None:
         environ.pop(name, None)
 
 
-def order(**orders: Any) -> None:
-    """Tell the followers what to do next; does nothing if there are none."""
+def send(**requests: Any) -> None:
+    """Send a request to the followers; does nothing if there are none."""
     from jax._src.distributed import global_state
 
-    # Asked first, because most commands do without what `training` imports.
+    # Asked first, because most commands do without the imports of `training`.
     if global_state.num_processes > 1:
         from training.processes import share
 
-        share(orders)
+        share(requests)
 
 
 def follow(stop: Stop, configure: Callable[..., None]) -> int:
-    """Do what the first process orders, until it ends; the exit status."""
+    """Serve the leader's requests until it ends; returns the exit status."""
     import jax
 
     from training.processes import Ended, share
@@ -154,8 +154,8 @@ def follow(stop: Stop, configure: Callable[..., None]) -> int:
 
 
 def dismiss(status: int) -> None:
-    """End all processes with `status`. Does not return if some are stuck: this one then leaves at once, and
-    JAX ends those."""
+    """End all processes with `status`. If some are stuck, this process exits at once without returning, and
+    JAX ends the others."""
     from training.processes import end
 
     if not end(status, _PATIENCE):
@@ -194,7 +194,7 @@ def _train(text: str, stop: Stop) -> None:
     try:
         trainer.run()
     except (TrainingDiverged, ModelError):
-        # The first process says so.
+        # The leader reports the error.
         return
 
 
@@ -208,7 +208,7 @@ def _number(environ: Mapping[str, str], name: str, default: int | None = None) -
 def _own_devices(environ: Mapping[str, str]) -> tuple[int, ...] | None:
     """The accelerators of a Slurm task: an equal share of the node's, unless Slurm has shared them out.
 
-    Where a task sees all of the node's, JAX's own reading would give it one, however many there are.
+    If a task sees all accelerators of the node, JAX would give it only one.
     """
     if "JAX_LOCAL_DEVICE_IDS" in environ:
         return tuple(int(text) for text in environ["JAX_LOCAL_DEVICE_IDS"].split(","))

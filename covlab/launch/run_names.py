@@ -16,23 +16,23 @@ VOLATILE = (
     *("tracking", "resume", "checkpoint", "root", "group", "name", "devices", "data_parallel"),
     "early_warning",
 )
-"""Settings in which a continued run may differ from how it began: none of them changes a number of its
-training or evaluation."""
+"""Settings that may differ when a run is continued, because they change no number of training or
+evaluation."""
 
 COMMON = ("tracking", "name", "root", "seed", "resume")
-"""Keys that every command takes, see `conf/common/keys.yaml`."""
+"""Keys of every command, see `conf/common/keys.yaml`."""
 
 LONGEST = 120
-"""Characters of a run's name."""
+"""Largest number of characters of a run's name."""
 
 _UNNAMED = (*VOLATILE, "launcher")
 _DIGITS = 8
 
 
 class RunName(NamedTuple):
-    """A directory name, and the digest that it ends in where the overrides did not fit or had to be cleaned.
+    """A directory name, and the digest that it ends in if the overrides did not fit or had to be cleaned.
 
-    `earlier` is the name without the digest, under which earlier versions kept the same run.
+    `earlier` is the name without the digest, which earlier versions used.
     """
 
     text: str
@@ -41,7 +41,7 @@ class RunName(NamedTuple):
 
 
 def override_key(override: str) -> str:
-    """The key of an override, without signs and package.
+    """The key of an override without prefix signs and package.
 
     Example:
         >>> override_key("+phases.train.steps=3"), override_key("task@graph.task=dyck"), override_key("~zoo")
@@ -51,10 +51,10 @@ def override_key(override: str) -> str:
 
 
 def run_name(overrides: Sequence[str], swept: Collection[str] = ()) -> RunName:
-    """A name that tells overrides apart: readable, and unique wherever it was cleaned or cut.
+    """A readable name made from overrides, with a digest that keeps it unique if it was cleaned or cut.
 
-    Overrides that change no number are left out. The others are sorted. A name that would be longer than
-    `LONGEST` begins with the overrides of the keys `swept`, so that what a sweep's jobs share is cut first.
+    Overrides that change no number are left out. The others are sorted. A name longer than `LONGEST` begins
+    with the overrides of the keys `swept`, so that overrides shared by a sweep's jobs are cut first.
 
     Example:
         >>> run_name(["seed=3", "tracking.wandb=disabled", "model=gpt_small"]).text
@@ -76,11 +76,11 @@ def run_name(overrides: Sequence[str], swept: Collection[str] = ()) -> RunName:
 
 
 def run_path(config: DictConfig, overrides: Sequence[str], swept: Collection[str] = ()) -> Path:
-    """`<root>/<group>/<name>`; without a name, the directory in which a run of these overrides lies already,
-    else a new one after `run_name`.
+    """`<root>/<group>/<name>`; without a name, an existing directory of a run with these overrides, else a
+    new one named by `run_name`.
 
     Raises:
-        ValueError: for a name or group that is not a plain directory name.
+        ValueError: a name or group that is not a plain directory name.
     """
     name = None if config.name is None else str(config.name)
     made = run_name(overrides, swept)
@@ -91,15 +91,15 @@ def run_path(config: DictConfig, overrides: Sequence[str], swept: Collection[str
     if name is not None:
         return folder / name
     if made.digest and folder.is_dir():
-        for found in sorted(folder.glob(f"*-{made.digest}")):
-            return found
+        for existing in sorted(folder.glob(f"*-{made.digest}")):
+            return existing
         if made.earlier and _agrees(folder / made.earlier, config, overrides):
             return folder / made.earlier
     return folder / made.text
 
 
 def _cleaned(parts: Sequence[str]) -> str:
-    # A comma within a value looks like one between overrides, as it always has: the digest tells them apart.
+    # A comma within a value looks like one between overrides; the digest tells them apart.
     return re.sub(r"[^\w.=+-]+", "-", "__".join(parts).replace(",", "__"))
 
 
@@ -116,7 +116,7 @@ def _agrees(path: Path, config: DictConfig, overrides: Sequence[str]) -> bool:
     for key in map(override_key, overrides):
         if key.partition(".")[0] in _UNNAMED:
             continue
-        old, new = (OmegaConf.select(each, key, throw_on_missing=False) for each in (there, config))
+        old, new = (OmegaConf.select(side, key, throw_on_missing=False) for side in (there, config))
         if old is not None and new is not None and _plain(old) != _plain(new):
             return False
     return True

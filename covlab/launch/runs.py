@@ -21,7 +21,7 @@ from covlab.launch.build import Setup, build, make, plain
 from covlab.launch.cli import StopRequest
 from covlab.launch.longer import longer
 from covlab.launch.overlap import note_overlap
-from covlab.launch.processes import order
+from covlab.launch.processes import send
 from covlab.launch.run_names import VOLATILE, run_path
 from covlab.launch.runtime import configure
 from covlab.launch.settings import TrackingSettings
@@ -44,8 +44,8 @@ _REFUSALS = {
 
 @dataclasses.dataclass(frozen=True)
 class Finished:
-    """A run and how it ended: `complete` (`reason` names the seeds that diverged, if any), `stopped` (by the
-    signal that `reason` names) or `failed` (every seed diverged)."""
+    """A run with its final status: `complete` (`reason` names diverged seeds, if any), `stopped` (`reason`
+    names the signal) or `failed` (every seed diverged)."""
 
     path: Path
     state: str
@@ -56,16 +56,15 @@ class Finished:
 def train_run(
     config: DictConfig, path: Path, stop: Callable[[], str | None] = lambda: None, setup: Setup | None = None
 ) -> Finished:
-    """Train what `config` describes in the run directory `path`, continuing what is there.
+    """Train the run that `config` describes in the directory `path`, continuing an existing run.
 
-    A complete run is left as it is, unless `config` lengthens its last phase or adds phases. A run that a
-    signal stops is saved and marked; one whose seeds all diverge is marked failed and keeps its last good
+    A complete run is left unchanged, unless `config` lengthens its last phase or adds phases. A run stopped
+    by a signal is saved and marked. A run whose seeds all diverge is marked failed and keeps its last good
     checkpoint.
 
     Raises:
-        ValueError: for a bad configuration or a directory that cannot serve it, with nothing on disk changed;
-            for a disk that refuses on the way, with all that was written kept; for checkpoints that are all
-            damaged.
+        ValueError: an invalid configuration or directory, with nothing on disk changed; a disk that refuses
+            a write, with all earlier writes kept; or checkpoints that are all damaged.
     """
     setup = setup or build(config)
     layout = setup.layout(config)
@@ -109,7 +108,7 @@ def train_run(
                 sink.arrays(f"{phase.name}_held_out", held_out_arrays(held))
             note_overlap(path, setup, held_out, sink.message)
             checkpoints = Checkpoints(directory.checkpoints, setup.checkpoint)
-            order(train=OmegaConf.to_yaml(config, resolve=True))
+            send(train=OmegaConf.to_yaml(config, resolve=True))
             trainer = Trainer(
                 setup.model,
                 setup.phases,
@@ -160,7 +159,7 @@ def train(config: DictConfig) -> int:
 
 @contextlib.contextmanager
 def _refusals(path: Path) -> Iterator[None]:
-    """A disk that refuses, in one line: the run can go on from where it stands."""
+    """Turn a refusal of the disk into one line; the run can be continued."""
     try:
         yield
     except OSError as error:
@@ -185,10 +184,10 @@ def _finish(directory: RunDirectory, outcome: Outcome, path: Path, began: float)
 
 
 def _options(tracking: TrackingSettings, config: DictConfig, path: Path) -> WandbOptions:
-    """Names and options of the W&B run. Where each seed is one, their group is the run.
+    """Names and options of the W&B run; with one W&B run per seed, their group is the run.
 
     Raises:
-        ValueError: for what W&B would refuse, or would do by halves.
+        ValueError: an option that W&B would refuse or apply only in part.
     """
     options = WandbOptions(
         mode=tracking.wandb,
@@ -205,19 +204,19 @@ def _options(tracking: TrackingSettings, config: DictConfig, path: Path) -> Wand
 
 
 def _early_warning(config: DictConfig) -> EarlyWarning | None:
-    own = config.get("early_warning")
-    if own is None:
+    settings = config.get("early_warning")
+    if settings is None:
         return None
-    if not isinstance(own, DictConfig):
+    if not isinstance(settings, DictConfig):
         raise ValueError(
-            f"early_warning: {own!r} is neither null nor a mapping with kind, parameter, threshold"
+            f"early_warning: {settings!r} is neither null nor a mapping with kind, parameter, threshold"
         )
-    found: EarlyWarning = make({"_target_": "training.EarlyWarning", **own}, "early_warning")
-    return found
+    warning: EarlyWarning = make({"_target_": "training.EarlyWarning", **settings}, "early_warning")
+    return warning
 
 
 def _alarm_starts(part: pd.DataFrame) -> dict[str, list[float]]:
-    """Global steps at which an early warning starts, of any seed, to mark in the panel of coverage."""
+    """Global steps at which a seed's early warning starts, as marks for the panel of coverage."""
     key = "warning/alarm"
     if key not in part:
         return {}
@@ -228,7 +227,7 @@ def _alarm_starts(part: pd.DataFrame) -> dict[str, list[float]]:
 
 def draw_figures(path: Path) -> dict[str, Path]:
     """Draw `figures/<phase>.png`, the curves of every phase, from the run's metrics file."""
-    # Imported at the end of a run, because a run should not wait for them at its start.
+    # Imported late, so that a run does not wait for them at its start.
     import pandas as pd
 
     from covlab.report import curves as figures

@@ -11,7 +11,7 @@ from jax._src import xla_bridge
 from jax._src.distributed import global_state
 from jax._src.lru_cache import LRUCache
 
-from covlab.launch.processes import order
+from covlab.launch.processes import send
 from tasks.checks import whole
 from tasks.streams import pin_settings
 
@@ -19,34 +19,36 @@ _put = LRUCache.put
 
 
 def configure(num_seeds: int = 1, devices: int | str = "auto", data_parallel: int | str = "auto") -> None:
-    """Pin what random draws depend on, switch on the persistent compilation cache and, on CPU, make devices.
+    """Pin the settings of random draws, enable the persistent compilation cache and, on CPU, make devices.
 
-    Of JAX's own settings, those that would draw other numbers (`JAX_THREEFRY_PARTITIONABLE`,
-    `JAX_ENABLE_X64`, `JAX_RANDOM_SEED_OFFSET`) are overruled: see `tasks.pin_settings`.
+    JAX settings that would change the random numbers (`JAX_THREEFRY_PARTITIONABLE`, `JAX_ENABLE_X64`,
+    `JAX_RANDOM_SEED_OFFSET`) are overruled, see `tasks.pin_settings`.
 
-    The cache lies in `$COVLAB_CACHE`, by default `~/.cache/covlab`; an empty value switches it off. On CPU,
-    small models train fastest with one single-threaded XLA device a core; how many of them a run uses is
-    `training.choose_layout`'s choice. An accelerator's devices are what they are. Nothing happens to the
-    devices if JAX has started already. The first of several processes does this for all of them, and starts
-    their devices.
+    The cache lies in `$COVLAB_CACHE`, by default `~/.cache/covlab`; an empty value disables it. On CPU, small
+    models train fastest with one single-threaded XLA device per core; `training.choose_layout` chooses how
+    many of them a run uses. The devices of an accelerator are left alone, and so are all devices if JAX has
+    started already. With several processes, the leader does this for all and starts their devices.
 
     Args:
-        num_seeds: seeds of the run.
+        num_seeds: number of seeds of the run.
         devices: CPU devices of each process, or "auto", see `cpu_devices`.
         data_parallel: devices that share a seed's batch, or "auto".
 
     Raises:
-        ValueError: for a number of devices that is neither "auto" nor a positive integer.
+        ValueError: a number of devices that is neither "auto" nor a positive integer.
     """
     for field, value in (("devices", devices), ("data_parallel", data_parallel)):
         if value != "auto":
             whole(field, value, 1, other="auto")
-    # What is loaded by now stays: collections while programs are traced need not look at it again and again.
+    # Objects loaded by now stay, so garbage collection during tracing need not visit them.
     if not gc.get_freeze_count():
         gc.freeze()
+    # Tracing makes many objects that live long: at Python's own threshold of 700 a tenth of the time is spent
+    # on collections that free nothing.
+    gc.set_threshold(50_000, 20, 100)
     pin_settings()
     if global_state.process_id == 0:
-        order(configure=[num_seeds, devices, data_parallel])
+        send(configure=[num_seeds, devices, data_parallel])
     cache = os.environ.get("COVLAB_CACHE", str(Path.home() / ".cache" / "covlab"))
     if cache:
         jax.config.update("jax_compilation_cache_dir", cache)
@@ -70,8 +72,8 @@ def configure(num_seeds: int = 1, devices: int | str = "auto", data_parallel: in
 
 
 def cpu_devices(num_seeds: int, data_parallel: int, processes: int, cores: int) -> int:
-    """CPU devices that each process makes: as many as it has cores, as far as all of them together give the
-    seeds equal shares, `data_parallel` devices to a seed."""
+    """CPU devices per process: at most one per core, such that all devices divide equally among the seeds,
+    with `data_parallel` devices per seed."""
     fitting = [
         count
         for count in range(1, cores + 1)
@@ -81,10 +83,10 @@ def cpu_devices(num_seeds: int, data_parallel: int, processes: int, cores: int) 
 
 
 def _put_whole(cache: LRUCache, key: str, value: bytes) -> None:
-    """Add an entry to the compilation cache, whole or not at all.
+    """Add an entry to the compilation cache atomically.
 
-    JAX writes entries in place and never replaces one: what a kill or a full disk cut short would cost a
-    warning and a compilation at every later start.
+    JAX writes entries in place and never replaces one, so a truncated entry would cost a warning and a
+    compilation at every later start.
     """
     folder = os.fspath(cache.path)
     entry = Path(folder) / f"{key}-cache"

@@ -1,9 +1,8 @@
-"""Config groups from signatures: a YAML file names a class or function, and gets all its fields with their
-defaults.
+"""Config groups from signatures: a YAML file names a class or function, and gets all fields with defaults.
 
-A file of `conf/` says `defaults: [/schema/tasks.LayeredGraph@_here_, _self_]`; `register_schemas` finds every
-such reference and stores the node that it stands for, so that defaults are stated once (in the signature),
-overrides of unknown fields are refused when the configuration is composed, and `--cfg job` shows every field.
+A file of `conf/` says `defaults: [/schema/tasks.LayeredGraph@_here_, _self_]`. `register_schemas` stores a
+node for every such reference. So defaults are stated once (in the signature), overrides of unknown fields are
+refused when the configuration is composed, and `--cfg job` shows every field.
 """
 
 from __future__ import annotations
@@ -25,15 +24,28 @@ _REFERENCE = re.compile(r"/schema/([\w.]+)@")
 
 
 def register_schemas() -> None:
-    """Store a node for every `/schema/<dotted name>` that the configuration files mention.
+    """Store a node for every `/schema/<dotted name>` that the configuration files mention, once a process.
 
     Raises:
-        ImportError, AttributeError: if a dotted name does not exist.
+        ImportError, AttributeError: a dotted name that does not exist.
     """
     store = ConfigStore.instance()
-    for text in _yaml_texts(importlib.resources.files("conf")):
-        for name in _REFERENCE.findall(text):
-            store.store(group="schema", name=name, node=schema(name))
+    stored = store.repo.get("schema", {})
+    names = {
+        name
+        for text in _yaml_texts(importlib.resources.files("conf"))
+        for name in _REFERENCE.findall(text)
+        if f"{name}.yaml" not in stored
+    }
+    for name in sorted(names):
+        store.store(group="schema", name=name, node=schema(name))
+    # Hydra copies its sources for every composition and with them, node by node, the store. That hands out
+    # copies only, so that the sources can share it.
+    setattr(ConfigStore, "__deepcopy__", _itself)  # noqa: B010
+
+
+def _itself(store: ConfigStore, memo: dict[int, Any]) -> ConfigStore:
+    return store
 
 
 def schema(name: str) -> dict[str, Any]:
@@ -63,25 +75,25 @@ def _yaml_texts(folder: Traversable) -> Iterator[str]:
 
 
 def accepted(target: str, path: str) -> set[str]:
-    """Names of all the parameters of a target, for checking a node that was merged from several places.
+    """Names of a target's parameters, for checking a node that was merged from several places.
 
     Raises:
-        ValueError: there is no such target, or it cannot be called.
+        ValueError: the target does not exist or cannot be called.
     """
-    return set(inspect.signature(_found(target, path)).parameters)
+    return set(inspect.signature(_resolve(target, path)).parameters)
 
 
 def check_fields(node: Mapping[str, Any], path: str, kind: type | None = None) -> None:
-    """Refuse a target that does not exist or is a class of another kind, a field that it does not have, and
-    a list or mapping where the field is a single value, or the reverse; in nodes below this one too.
+    """Refuse, in this node and all below, a target that does not exist or is a class of another kind, an
+    unknown field, and a list or mapping in place of a single value or the reverse.
 
     Raises:
-        ValueError: naming the field and what is valid.
+        ValueError: names the field and what is valid.
     """
     if "_target_" not in node:
         return
     target = node["_target_"]
-    made = _found(target, path)
+    made = _resolve(target, path)
     if kind is not None and inspect.isclass(made) and not issubclass(made, kind):
         raise ValueError(f"{path}._target_: {target} is not a subclass of {kind.__name__}")
     valid = accepted(target, path)
@@ -96,24 +108,24 @@ def check_fields(node: Mapping[str, Any], path: str, kind: type | None = None) -
             raise ValueError(f"{path}.{key}: {value!r} is not {wanted}")
         if isinstance(value, Mapping):
             check_fields(value, f"{path}.{key}", hint if inspect.isclass(hint) else None)
-        for each in value if isinstance(value, list) else ():
-            if isinstance(each, Mapping):
-                check_fields(each, f"{path}.{key}")
+        for item in value if isinstance(value, list) else ():
+            if isinstance(item, Mapping):
+                check_fields(item, f"{path}.{key}")
 
 
 _OF_HYDRA = ("_target_", "_args_", "_convert_", "_partial_", "_recursive_")
 
 
-def _found(target: Any, path: str) -> Callable[..., Any]:
-    """Object that a dotted name stands for."""
+def _resolve(target: Any, path: str) -> Callable[..., Any]:
+    """The object with a dotted name."""
     module, _, attribute = str(target).rpartition(".")
     try:
-        found = getattr(importlib.import_module(module), attribute)
+        resolved = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError):
         raise ValueError(f"{path}._target_: there is no {target!r}; valid: module.Name") from None
-    if not callable(found):
+    if not callable(resolved):
         raise ValueError(f"{path}._target_: {target!r} is neither a class nor a function")
-    return cast(Callable[..., Any], found)
+    return cast(Callable[..., Any], resolved)
 
 
 def _hints(target: Callable[..., Any]) -> Mapping[str, Any]:
@@ -126,12 +138,12 @@ def _hints(target: Callable[..., Any]) -> Mapping[str, Any]:
 
 
 def _other_shape(value: Any, hint: Any) -> str:
-    """The shape that a type hint asks for, where `value` has another; empty where it fits or nothing is said.
+    """The shape that a type hint asks for if `value` has another one; "" if it fits or the hint allows any.
 
     Shapes are those of YAML: mappings, lists, single values. Nodes with a `_target_` may be anything.
     """
     alternatives = typing.get_args(hint) if _is_union(hint) else (hint,)
-    shapes = [_shape(typing.get_origin(each) or each) for each in alternatives if each is not type(None)]
+    shapes = [_shape(typing.get_origin(kind) or kind) for kind in alternatives if kind is not type(None)]
     if value is None or None in shapes or (isinstance(value, Mapping) and "_target_" in value):
         return ""
     return "" if _shape(type(value)) in shapes else " or ".join(filter(None, shapes))

@@ -1,4 +1,4 @@
-"""Settings that belong to a run as a whole, each one configuration group."""
+"""Settings of a whole run, one class per configuration group."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from training import EvaluationSchedule
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationSettings:
-    """What is measured, on what and when.
+    """Metrics, held-out data and schedule of the evaluations.
 
     Attributes:
         schedule: the steps at which the model is evaluated.
         num_examples: held-out examples of each class.
         batch_size: examples scored at a time: few enough for a CPU's cache, and for memory with many seeds.
-        seed: of the held-out stream, the same for every training seed.
+        seed: seed of the held-out stream, shared by all training seeds.
         coverage_ns: the N of the coverage profile.
         pass_ns: the N of Pass@N.
-        num_samples: responses sampled for each held-out prompt for the sampling estimates; 0 for none.
+        num_samples: responses sampled per held-out prompt for the sampling estimates; 0 for no estimates.
         table_prompts: held-out prompts whose sampled responses are tabulated at the end of every phase.
-        extra: further evaluators, as nodes with a `_target_`; their names are their own.
+        extra: further evaluators, as nodes with a `_target_`; any names.
     """
 
     schedule: EvaluationSchedule = dataclasses.field(default_factory=EvaluationSchedule)
@@ -42,10 +42,10 @@ class EvaluationSettings:
         for field in ("coverage_ns", "pass_ns"):
             object.__setattr__(self, field, tuple(getattr(self, field)))
         object.__setattr__(self, "extra", tuple(self.extra))
-        for each in self.extra:
-            if not isinstance(each, Evaluator):
+        for evaluator in self.extra:
+            if not isinstance(evaluator, Evaluator):
                 raise ValueError(
-                    f"evaluation.extra: {each!r} is no evaluator; valid: [{{_target_: a class}}]"
+                    f"evaluation.extra: {evaluator!r} is no evaluator; valid: [{{_target_: a class}}]"
                 )
         lowest = {"num_examples": 1, "batch_size": 1, "num_samples": 0, "table_prompts": 0}
         for field, low in lowest.items():
@@ -53,19 +53,19 @@ class EvaluationSettings:
         object.__setattr__(self, "seed", check_seed("evaluation.seed", self.seed))
 
     def evaluators(self) -> tuple[Evaluator, ...]:
-        """The exact evaluator, the sampling one if asked for, and those in `extra`.
+        """The exact evaluator, the sampling evaluator if `num_samples` > 0, and the evaluators in `extra`.
 
         Raises:
-            ValueError: if two have the same name.
+            ValueError: two evaluators with one name.
         """
-        found: list[Evaluator] = [DistributionEvaluator(self.coverage_ns, self.pass_ns)]
+        evaluators: list[Evaluator] = [DistributionEvaluator(self.coverage_ns, self.pass_ns)]
         if self.num_samples:
-            found.append(SamplingEvaluator(self.num_samples, self.pass_ns, self.seed))
-        found += self.extra
-        names = [each.name for each in found]
+            evaluators.append(SamplingEvaluator(self.num_samples, self.pass_ns, self.seed))
+        evaluators += self.extra
+        names = [evaluator.name for evaluator in evaluators]
         if len(set(names)) < len(names):
             raise ValueError(f"evaluation.extra: two evaluators have the same name, of {', '.join(names)}")
-        return tuple(found)
+        return tuple(evaluators)
 
     def held_out(self, task: Task, split: str = "held-out") -> HeldOut:
         """The held-out set of a task."""
@@ -74,14 +74,15 @@ class EvaluationSettings:
 
 @dataclasses.dataclass(frozen=True)
 class TrackingSettings:
-    """Where a run is mirrored and what it shows.
+    """Mirroring to W&B, progress display and figures of a run.
 
     Attributes:
         wandb: "auto" (online with a key, else offline), "online", "offline" or "disabled".
-        project, entity, tags, notes: of the W&B run; the project is WANDB_PROJECT, else covlab, if not given.
-        per_seed: one W&B run a seed instead of one a program with medians and quantiles over its seeds.
+        project: project of the W&B run; by default WANDB_PROJECT, else covlab.
+        entity, tags, notes: options of the W&B run.
+        per_seed: one W&B run per seed instead of one with medians and quantiles over the seeds.
         progress: show a progress bar.
-        interval: seconds between progress lines where the output is no terminal.
+        interval: seconds between progress lines if the output is not a terminal.
         figures: draw `figures/*.png` at the end.
     """
 

@@ -1,4 +1,4 @@
-"""How a sweep is stopped: signals that reach one process alone, and a lock that its workers watch."""
+"""Stopping a sweep: signals that reach only one process, and a lock that the workers watch."""
 
 from __future__ import annotations
 
@@ -12,15 +12,14 @@ from pathlib import Path
 from types import FrameType
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
-"""What asks a run to save and stop: a terminal, a system, and a scheduler's two warnings."""
+"""Signals that ask a run to save and stop: from a terminal, a system, and two warnings of a scheduler."""
 
 
 class Signals:
-    """While entered, the stop signals are collected and neither kill this process nor any that it starts.
+    """Context in which stop signals are collected and kill neither this process nor its children.
 
-    They are blocked in the main thread, because a new process inherits what is blocked: a Ctrl-C goes to
-    every process of the terminal, also to a worker that is just starting. A thread of its own receives them
-    here.
+    They are blocked in the main thread, because a new process inherits the mask: a Ctrl-C goes to every
+    process of the terminal, also to a worker that is just starting. Another thread receives them.
     """
 
     def __init__(self, numbers: Sequence[int], on_first: Callable[[str], None]) -> None:
@@ -56,14 +55,14 @@ class Signals:
 
 
 class GoingOn:
-    """A file that its sweep holds locked for as long as it goes on: workers see when it stops, or dies."""
+    """A file that a sweep keeps locked while it runs, so that workers see when it stops or dies."""
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / "going-on"
 
     @contextlib.contextmanager
     def hold(self) -> Iterator[Callable[[str], None]]:
-        """Hold the lock; calling what is yielded with a reason gives it up."""
+        """Hold the lock; the yielded function takes a reason and releases it."""
         lock = os.open(self._file, os.O_RDWR | os.O_CREAT, 0o666)
         fcntl.flock(lock, fcntl.LOCK_EX)
 
@@ -77,7 +76,7 @@ class GoingOn:
             os.close(lock)
 
     def __call__(self) -> str | None:
-        """Why the sweep stopped, or None while it goes on."""
+        """The reason why the sweep stopped; None while it runs."""
         try:
             with self._file.open() as file:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

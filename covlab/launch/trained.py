@@ -1,4 +1,4 @@
-"""A trained model asked again: rebuilt from `config.yaml`, scored on any held-out set, with intervals."""
+"""Opening a trained run: rebuilding the model from `config.yaml` and scoring it on any held-out set."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 from omegaconf import OmegaConf
 
 from covlab.launch.build import Setup, build, make
-from covlab.launch.healthy import living_seeds
+from covlab.launch.healthy import healthy_seeds
 from metrics import (
     RATIO_TOLERANCE,
     Interval,
@@ -51,17 +51,17 @@ Measured = dict[str, dict[str, Interval]]
 
 @dataclasses.dataclass(frozen=True)
 class TrainedRun:
-    """A run directory and what its configuration describes."""
+    """A run directory and the objects that its configuration describes."""
 
     path: Path
     config: Mapping[str, Any]
     setup: Setup
 
     def checkpoints(self, asked: Sequence[str]) -> list[tuple[str, int]]:
-        """(phase, step) of each of `asked`, `<phase>:<step>`, "last" or "all", in order of training.
+        """(phase, step) of every item of `asked`: `<phase>:<step>`, "last" or "all", in order of training.
 
         Raises:
-            ValueError: no such checkpoint; the line names those that there are.
+            ValueError: no such checkpoint; the message names the run's checkpoints.
         """
         order = [phase.name for phase in self.setup.phases]
         saved = [item for item in saved_parameters(self.path / "checkpoints") if item[0] in order]
@@ -74,17 +74,17 @@ class TrainedRun:
             raise LoadError(
                 f"checkpoints: {unknown[0] if unknown else 'none'} asked of {self.path}; there are {there}"
             )
-        chosen = {item for name in asked for item in valid[name]}
-        return [item for item in saved if item in chosen]
+        wanted = {item for name in asked for item in valid[name]}
+        return [item for item in saved if item in wanted]
 
     def task(self, phase: str, overrides: Mapping[str, Any]) -> Task:
-        """The task of a phase, with some of its fields replaced.
+        """The task of a phase, with the fields `overrides` replaced.
 
         Raises:
-            ValueError: an unknown field, a bad value, or a task that the model cannot read.
+            ValueError: an unknown field, an invalid value, or a task that the model cannot read.
         """
-        own = ((self.config["phases"] or {}).get(phase) or {}).get("task") or {}
-        node = OmegaConf.merge(self.config["task"], own, dict(overrides))
+        changes = ((self.config["phases"] or {}).get(phase) or {}).get("task") or {}
+        node = OmegaConf.merge(self.config["task"], changes, dict(overrides))
         task: Task = make(node, "task_overrides", Task)
         for field in ("vocab_size", "prompt_length", "response_length"):
             asked, valid = getattr(task, field), getattr(self.setup.model, field)
@@ -102,17 +102,17 @@ class TrainedRun:
         return load_parameters(self.path / "checkpoints", phase, step, abstract)
 
     def digest(self, phase: str, step: int) -> str:
-        """SHA-256 of a checkpoint's parameters, which tells them from others that were trained under the
-        same name. ValueError if it cannot be read."""
+        """SHA-256 of a checkpoint's parameters, which identifies them whatever the run's name. ValueError if
+        it cannot be read."""
         return saved_digest(self.path / "checkpoints", phase, step) or digest(self.parameters(phase, step))
 
-    def living_seeds(self, phase: str, step: int) -> tuple[int, ...]:
+    def healthy_seeds(self, phase: str, step: int) -> tuple[int, ...]:
         """The seeds that had not diverged at a checkpoint."""
-        return living_seeds(self.path, self.setup.seeds, phase, step)
+        return healthy_seeds(self.path, self.setup.seeds, phase, step)
 
 
 def open_run(path: str | Path) -> TrainedRun:
-    """Rebuild model, tasks and settings from the run's `config.yaml`; it may be in progress.
+    """Rebuild model, tasks and settings from the `config.yaml` of a run, which may be in progress.
 
     Raises:
         ValueError: there is no run, or its configuration is not one of experiments.train.
@@ -137,8 +137,8 @@ def make_scorer(
         return jax.lax.map(score, batches)
 
     def flat(params: Params) -> dict[str, Scores]:
-        found: dict[str, Scores] = held_out.flat(scan(params, held_out.batches))
-        return found
+        scores: dict[str, Scores] = held_out.flat(scan(params, held_out.batches))
+        return scores
 
     return flat
 
@@ -146,10 +146,9 @@ def make_scorer(
 def exact_values(
     scores: Scores, held_out: HeldOut, evaluator: DistributionEvaluator
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """(name, one value a prompt) of every exact metric; their stratified means are what the evaluator
-    reports.
+    """(name, one value per prompt) of every exact metric. The evaluator reports their stratified means.
 
-    Where responses are enumerated, a prompt's value is its expectation over y ~ pi_D(.|x).
+    Where responses are enumerated, a prompt's value is the expectation over y ~ pi_D(.|x).
     """
     log_prob = np.asarray(scores["log_prob"], np.float64)
     ratio = log_ratios(log_prob, held_out)
@@ -171,7 +170,7 @@ def exact_values(
 def sampled_values(
     scores: Scores, num_samples: int, pass_ns: Sequence[int]
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """(name, one value a prompt) of the sampling estimates."""
+    """(name, one value per prompt) of the sampling estimates."""
     passes = pass_at_n_unbiased(num_samples, scores["num_correct"], pass_ns)
     for column, n in enumerate(pass_ns):
         yield f"sampled_pass/{name_of_n(n)}", passes[:, column]
@@ -179,7 +178,7 @@ def sampled_values(
 
 
 def bounds(scores: Scores, held_out: HeldOut, ns: Sequence[float]) -> dict[str, dict[float, float]]:
-    """The bounds of Cov_N by the KL and by the Hellinger distance, sample by sample, for the mixture."""
+    """Bounds of Cov_N by the KL and by the Hellinger distance, from the samples, for the mixture."""
     ratio = log_ratios(scores["log_prob"], held_out).reshape(-1)
     joint = (held_out.weights[:, None] * held_out.candidate_weight).reshape(-1)
     by_kl = coverage_bound(ratio, ns, joint, RATIO_TOLERANCE)
@@ -193,19 +192,19 @@ def bounds(scores: Scores, held_out: HeldOut, ns: Sequence[float]) -> dict[str, 
 def intervals(values: Float[np.ndarray, " prompts"], name: str, held_out: HeldOut) -> dict[str, Interval]:
     """The 95 % interval over held-out prompts, for the mixture (key "") and for each of several classes."""
     probabilities = np.asarray(held_out.task.group_probs) / np.sum(held_out.task.group_probs)
-    found = {"": example_interval(values, name, held_out.groups, probabilities.tolist())}
+    by_class = {"": example_interval(values, name, held_out.groups, probabilities.tolist())}
     if len(probabilities) > 1:
         for group, label in enumerate(held_out.task.groups):
             members = values[held_out.groups == group]
-            found[label] = example_interval(members, name, np.zeros(members.size, int), [1.0])
-    return found
+            by_class[label] = example_interval(members, name, np.zeros(members.size, int), [1.0])
+    return by_class
 
 
 def example_interval(
     values: Float[np.ndarray, " prompts"], name: str, groups: np.ndarray, probabilities: Sequence[float]
 ) -> Interval:
-    """Exact (Clopper-Pearson by class) where every value is 0 or 1, Student's otherwise, cut to [0, 1] where
-    the metric lives there. The limits are NaN where a value is infinite.
+    """The exact interval (Clopper-Pearson by class) if every value is 0 or 1, else Student's, cut to [0, 1]
+    for a metric in [0, 1]. The limits are NaN if a value is infinite.
     """
     if not np.isfinite(values).all():
         counts = np.bincount(groups, minlength=len(probabilities))
@@ -215,12 +214,12 @@ def example_interval(
     fraction = name not in ("ce", "kl")
     if fraction and (values == hits).all():
         return stratified_proportion_interval(hits, groups, probabilities)
-    found = stratified_mean_interval(values, groups, probabilities)
-    return Interval(found.estimate, max(found.low, 0.0), min(found.high, 1.0)) if fraction else found
+    result = stratified_mean_interval(values, groups, probabilities)
+    return Interval(result.estimate, max(result.low, 0.0), min(result.high, 1.0)) if fraction else result
 
 
 def over_seeds(measured: Mapping[int, Measured]) -> Measured:
-    """The mean over seeds with Student's interval over them; of one seed, its own interval over prompts."""
+    """The mean over seeds with Student's interval over seeds; for one seed, its interval over prompts."""
     tables = list(measured.values())
     if len(tables) == 1:
         return tables[0]

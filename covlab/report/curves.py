@@ -1,4 +1,4 @@
-"""From arrays to figures: pure functions on matplotlib's object interface; `save` alone touches a file.
+"""Figures from arrays: pure functions on matplotlib's object interface. Only `save` touches a file.
 
 KL and log-ratios are in nats. Arrays over a run are (seeds, checkpoints).
 """
@@ -31,12 +31,12 @@ def learning_curves(
 ) -> Figure:
     """KL (left axis, nats) and Cov_N for each N (right axis) against the fine-tuning step.
 
-    Coverage Principle, arXiv 2510.15020, Figure 1 (left). Lines are medians over the seeds; the band is their
-    whole range, or the two quantiles given as `band=(low, high)`; `per_seed` adds one thin line a seed.
-    `theory` names levels or curves in nats for the KL axis.
+    Coverage Principle, arXiv 2510.15020, Figure 1 (left). Lines are medians over the seeds. The band is the
+    whole range, or the two quantiles given as `band=(low, high)`. `per_seed` adds one thin line per seed.
+    `theory` maps names to levels or curves in nats for the KL axis.
 
     Raises:
-        ValueError: an array whose shape is not (seeds, checkpoints), or a band that is neither.
+        ValueError: an array whose shape is not (seeds, checkpoints), or an invalid band.
     """
     shape = (None, len(steps))
     fig, axes = draw.new_figure(1, 1, (8.2, 5.0))
@@ -74,10 +74,10 @@ def scatter_pass_at_n(
 
     Coverage Principle, arXiv 2510.15020, Figure 1 (right), which pairs Pass@4, Pass@8, Pass@12 with Cov_2,
     Cov_4, Cov_5.7: the k-th entry of `pass_at_n` is drawn against the k-th of `cov`. `chosen` maps a rule's
-    name to the checkpoint index it picks, one a seed; those points carry a large marker. Colour is the step.
+    name to the chosen checkpoint per seed, which gets a large marker. Colour is the step.
 
     Raises:
-        ValueError: a different number of panels in `pass_at_n` and `cov`, or a shape that does not fit.
+        ValueError: `pass_at_n` and `cov` of different lengths, or mismatched shapes.
     """
     if not cov or len(pass_at_n) != len(cov):
         raise ValueError(f"cov: {len(cov)} entries; valid: at least 1, and as many as pass_at_n")
@@ -115,7 +115,7 @@ def log_ratio_histogram(
     """Distribution of X = ln pi_D(y|x) - ln pi_hat(y|x) in nats, with ln N marked for each N.
 
     Cov_N is the mass at and to the right of ln N, KL the mean of X. Each entry of `log_ratio` is one outline
-    (a checkpoint, or a class). What is not finite cannot be placed: its share is stated in the legend.
+    (a checkpoint, or a class). The legend states the share of values that are not finite.
 
     Raises:
         ValueError: nothing finite to draw.
@@ -145,12 +145,12 @@ def curves(
 ) -> Figure:
     """Small multiples of any logged metrics: median over the seeds, range as band.
 
-    `frame` is a data frame or mapping of equally long columns, one row a logged step and seed. Metrics whose
-    names differ in a last numeric part only (`eval/cov/2`, `eval/cov/4`) share a panel. Rows without a value
-    are left out. `marks` puts vertical lines, "early warning", into the panel of that title.
+    `frame` is a data frame or mapping of equally long columns, one row per logged step and seed. Metrics
+    whose names differ only in a last numeric part (`eval/cov/2`, `eval/cov/4`) share a panel. Rows without a
+    value are left out. `marks` puts vertical lines, "early warning", into the panel of that title.
 
     Raises:
-        ValueError: a column that is asked for and absent, or no numeric metric to draw.
+        ValueError: a requested column that is absent, or no numeric metric to draw.
     """
     if missing := [name for name in (x, group, *(names or ())) if name not in frame]:
         raise ValueError(f"frame: no column {missing[0]!r}; valid: one of {', '.join(map(str, frame))}")

@@ -1,4 +1,4 @@
-"""A run or a claim as one self-contained HTML page: no script, and nothing fetched from anywhere."""
+"""A run or a claim as one self-contained HTML page without scripts or external resources."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from covlab.report.verdict import Verdict, describe_hardware, started_at
 from tracking.atomic import atomic_write
 
 Figures = Sequence[tuple[str, str | Path]]
+Table = tuple[str, list[str], list[list[Any]]]
+"""Caption, columns, rows."""
 Tables = Sequence[tuple[str, Sequence[str], Sequence[Sequence[Any]]]]
 
 _MISSING = "—"
@@ -67,7 +69,7 @@ pre { overflow-x: auto; background: var(--stripe); padding: .9rem; border-radius
 @media print { figure, tr { break-inside: avoid; } }
 """
 
-# The policy makes the promise of the module's first line binding, whatever a caption or a table contains.
+# The policy enforces the module's first line, whatever a caption or a table contains.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
@@ -87,19 +89,18 @@ def write_report(
     Args:
         path: the HTML file; missing folders are made.
         title: heading and window title.
-        verdict: of a claim; None for a run that makes none, and then no banner is drawn.
+        verdict: a claim's verdict; None, for a training run, draws no banner.
         figures: (caption, PNG or SVG file), embedded as data; the captions are numbered and serve as the
             images' alternative text.
         tables: (caption, columns, rows); None and numbers that are not finite show as an em dash.
         config_text: the resolved configuration, shown verbatim.
-        timings: names to values (seconds, rates; the name says the unit).
-        intro_paragraphs: plain text, one paragraph each; a single text is one paragraph.
-        provenance: further facts on how the page was made, next to the verdict's own; for a page without
-            a verdict the only ones.
+        timings: name, with its unit -> value.
+        intro_paragraphs: plain text, one item per paragraph; a single text is one paragraph.
+        provenance: facts on how the page was made, added to the verdict's.
 
     Raises:
-        ValueError: a figure that is missing or neither PNG nor SVG, a row whose length differs from its
-            table's columns.
+        ValueError: a figure that is missing or neither PNG nor SVG, or a row that does not match its table's
+            columns.
     """
     paragraphs = [intro_paragraphs] if isinstance(intro_paragraphs, str) else intro_paragraphs
     parts = [f"<header>\n<h1>{escape(title)}</h1>"]
@@ -151,9 +152,9 @@ def write_report(
 
 
 def format_number(value: Any) -> str:
-    """A cell's text: four significant digits for a float, an em dash for None and what is not finite.
+    """A cell's text: four significant digits for a float, an em dash for None, NaN and infinities.
 
-    Booleans show as yes and no, integers and texts as they are.
+    Booleans show as yes and no, integers and texts unchanged.
     """
     value = value.item() if isinstance(value, np.generic) else value
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
@@ -271,7 +272,7 @@ def _facts_table(name: str, facts: Mapping[str, Any]) -> str:
 
 
 def _scroll(name: str, table: str) -> str:
-    # A wide table scrolls inside its own box, which the keyboard can reach too.
+    # A wide table scrolls inside a box that the keyboard can reach too.
     return (
         f'<div class="scroll" role="region" aria-label="{escape(name)}" tabindex="0">\n'
         f"<table>\n{table}\n</table>\n</div>"

@@ -1,7 +1,7 @@
-"""The primitives that the figures are made of: style, lines over seeds, marks, outlines, legends, saving.
+"""Primitives of the figures: style, lines over seeds, marks, outlines, legends, saving.
 
-Colours are safe for colour-blind readers: Okabe and Ito's for things without an order, a cut of viridis (its
-light yellow left out) for things with one.
+Colours are safe for colour-blind readers: Okabe and Ito's for unordered categories, viridis without its light
+yellow for ordered ones.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def new_figure(
 
 
 def save(fig: Figure, path: str | Path, svg: bool = False) -> list[Path]:
-    """Write the figure as PNG at 150 dots an inch, and as SVG next to it if asked; returns the files' paths.
+    """Write the figure as PNG at 150 dots per inch, and as SVG if `svg`; returns the files' paths.
 
     Equal figures give equal bytes: no date and no program name is stored.
     """
@@ -70,7 +70,7 @@ def save(fig: Figure, path: str | Path, svg: bool = False) -> list[Path]:
 
 
 class Drawing(NamedTuple):
-    """A figure of a report; `name` is that of its file."""
+    """A figure of a report; `name` is its file name without the suffix."""
 
     name: str
     caption: str
@@ -78,8 +78,7 @@ class Drawing(NamedTuple):
 
 
 def save_all(folder: Path, made: Iterable[tuple[str, str, Figure]]) -> list[tuple[str, Path]]:
-    """Write each (name, caption, figure) to <folder>/<name>.png; (caption, file) in the same order, as a
-    report takes them."""
+    """Write each (name, caption, figure) to <folder>/<name>.png; (caption, file) in the same order."""
     return [(caption, save(figure, folder / f"{name}.png")[0]) for name, caption, figure in made]
 
 
@@ -96,14 +95,14 @@ def viridis() -> Colormap:
 
 
 def ordered_colours(count: int) -> list[Any]:
-    """`count` colours for things with an order, from dark to light."""
+    """`count` colours for ordered categories, from dark to light."""
     return [viridis()(position) for position in np.linspace(0.08, 1, count)]
 
 
 def seeds_by_checkpoints(
     name: str, values: Shaped[np.ndarray, "..."], shape: Sequence[int | None] = (None, None)
 ) -> Float[np.ndarray, "seeds checkpoints"]:
-    """The values as floats, once their shape is (seeds, checkpoints); None in `shape` means any length.
+    """The values as floats of shape (seeds, checkpoints); None in `shape` means any length.
 
     Raises:
         ValueError: another shape.
@@ -140,7 +139,7 @@ def line_over_seeds(
         axis.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
     if per_seed:
         axis.plot(steps, np.transpose(values), color=colour, linewidth=0.6, alpha=0.5)
-    # One point makes no line: a run that has just begun must still show something.
+    # A run that has just begun has one point, which makes no line.
     axis.plot(steps, median, color=colour, label=label, marker="o" if len(median) == 1 else None)
 
 
@@ -150,10 +149,10 @@ def mark_chosen(
     y: Float[np.ndarray, "seeds checkpoints"],
     chosen: Mapping[str, Int[np.ndarray, "seeds"] | int],
 ) -> None:
-    """A large marker at the checkpoint that each rule chose, one a seed.
+    """Large markers at the checkpoint that each rule chose, per seed.
 
     Raises:
-        ValueError: more rules than markers, another number of seeds, or an index that no checkpoint has.
+        ValueError: more rules than markers, a mismatched number of seeds, or an index that no checkpoint has.
     """
     if len(chosen) > len(_MARKS):
         raise ValueError(f"chosen: {len(chosen)} rules; valid: at most {len(_MARKS)} in one figure")
@@ -177,12 +176,12 @@ def outlines(
     weights: Float[np.ndarray, "examples"] | None,
     bins: int,
 ) -> None:
-    """One histogram outline for each group on common bins; each group's whole mass is 1.
+    """One histogram outline per group on common bins; each group has mass 1.
 
-    What is not finite has no place on the axis: its share is stated in the group's label.
+    A group's label states the share of values that are not finite.
 
     Raises:
-        ValueError: nothing finite to draw, or weights of another length than a group.
+        ValueError: nothing finite to draw, or weights that do not match a group's length.
     """
     finite = {group: values[np.isfinite(values)] for group, values in groups.items()}
     if not any(len(values) for values in finite.values()):
@@ -207,9 +206,9 @@ def outlines(
 
 def legend_below(fig: Figure, axes: Iterable[Axes]) -> None:
     """One legend for all the axes, under the figure, where it cannot cover data."""
-    found = [axis.get_legend_handles_labels() for axis in axes]
-    handles = [handle for pair in found for handle in pair[0]]
-    labels = [label for pair in found for label in pair[1]]
+    entries = [axis.get_legend_handles_labels() for axis in axes]
+    handles = [handle for pair in entries for handle in pair[0]]
+    labels = [label for pair in entries for label in pair[1]]
     if handles:
         spacing = {"handlelength": 1.6, "columnspacing": 1.3, "handletextpad": 0.5}
         # Inches of a column: a letter takes about 0.075, handle and spacing about 0.5.

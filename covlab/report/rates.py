@@ -23,20 +23,19 @@ from metrics import Interval, line_fit
 
 RESAMPLES = 2000
 _LEGEND_ROW = 0.075
-"""Height of a legend's row over that of the axes."""
+"""Height of a legend's row as a fraction of the axes' height."""
 Centre = Literal["mean", "median"]
 
 
 class Rate(NamedTuple):
-    """What was measured of one quantity.
+    """Measured values of one quantity.
 
     Attributes:
-        name: of the method or quantity.
-        values: one row a draw, one column a size.
-        theory: the exponent that the theorem gives; None if it gives none.
-        bound: the theorem's right-hand side at each size; None to draw none.
-        centre: what of the draws is fitted: their mean, or their median where single draws may be 0 or
-            infinite.
+        name: the method or quantity.
+        values: one row per draw, one column per size.
+        theory: the theorem's exponent; None if there is none.
+        bound: the theorem's right-hand side at each size; None to draw no bound.
+        centre: the fitted statistic: the mean, or the median where single draws may be 0 or infinite.
     """
 
     name: str
@@ -57,7 +56,7 @@ def at_sizes(
 def resampled(
     values: Float[np.ndarray, "draws sizes"], rng: np.random.Generator, centre: Centre = "mean"
 ) -> Float[np.ndarray, "resamples sizes"]:
-    """Bootstrap: `at_sizes` of draws taken with replacement, independently at each size."""
+    """`at_sizes` of bootstrap draws, taken with replacement independently at each size."""
     array = np.asarray(values, np.float64)
     draws, sizes = array.shape
     out = np.empty((RESAMPLES, sizes))
@@ -88,11 +87,11 @@ def exponent(
     """The least-squares slope of ln(centre over the draws) in ln(size), with a percentile bootstrap of 95 %.
 
     The whole fit is repeated on resampled draws, so the interval says how chance in the draws moves the
-    slope; it does not say that the points lie on a line. `of` maps centres (..., sizes) to what is fitted
-    instead, such as an excess over a known constant.
+    slope. It does not say that the points lie on a line. `of` transforms the centres (..., sizes) before the
+    fit, for example to an excess over a known constant.
 
     Raises:
-        ValueError: fewer than two sizes, or a centre that is not positive: there is no logarithm, so choose
+        ValueError: fewer than two sizes, or a centre that is not positive and so has no logarithm. Choose
             sizes and draws at which the quantity is seen, or the mean in place of the median.
     """
     array = np.asarray(values, np.float64)
@@ -128,12 +127,12 @@ def draw_rates(
     rng: np.random.Generator,
     colours: Sequence[Any] = (draw.BLUE, draw.RED, draw.GREEN, draw.ORANGE, draw.PURPLE, draw.INK),
 ) -> None:
-    """One line a rate on logarithmic axes: centres with 95 % intervals, the fitted power law (thin), the
+    """One line per rate on logarithmic axes: centres with 95 % intervals, the fitted power law (thin), the
     theory's slope through the geometric middle of the points (dotted), and the bound (dashed)."""
     place = np.asarray(sizes, np.float64)
     for colour, rate in zip(colours, rates, strict=False):
         ends = size_intervals(rate.values, rng, rate.centre)
-        centre = np.array([each.estimate for each in ends])
+        centre = np.array([end.estimate for end in ends])
         seen = centre > 0
         label = rate.name
         if seen.all():
@@ -167,7 +166,7 @@ class Panel(NamedTuple):
 
 @mpl.rc_context(draw.STYLE)
 def rates_figure(panels: Sequence[Panel], rng: np.random.Generator) -> Figure:
-    """Log-log panels side by side, each with its own legend, for which there is room above the points."""
+    """Log-log panels side by side, each with a legend and room for it above the points."""
     fig, axes = draw.new_figure(1, len(panels), (6.2 * len(panels), 4.8))
     for axis, panel in zip(axes[0], panels, strict=True):
         draw_rates(axis, panel.sizes, panel.rates, rng)
@@ -183,15 +182,15 @@ def rate_rows(sizes: Sequence[float], rates: Sequence[Rate], rng: np.random.Gene
     rows: list[list[Any]] = []
     for rate in rates:
         ends = size_intervals(rate.values, rng, rate.centre)
-        for index, (size, each) in enumerate(zip(sizes, ends, strict=True)):
+        for index, (size, end) in enumerate(zip(sizes, ends, strict=True)):
             bound = "" if rate.bound is None else float(rate.bound[index])
-            rows.append([rate.name, size, each.estimate, format_interval((each.low, each.high)), bound])
+            rows.append([rate.name, size, end.estimate, format_interval((end.low, end.high)), bound])
     return rows
 
 
 def largest_ratio(intervals: Sequence[Interval], by: Float[np.ndarray, " sizes"]) -> Interval:
-    """Of the intervals over `by`, the one with the largest upper end."""
+    """The interval with the largest upper end after division by `by`."""
     ratios = (
         Interval(i.estimate / b, i.low / b, i.high / b) for i, b in zip(intervals, by.tolist(), strict=True)
     )
-    return max(ratios, key=lambda each: each.high)
+    return max(ratios, key=lambda interval: interval.high)

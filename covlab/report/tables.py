@@ -1,4 +1,4 @@
-"""Tables for people: rich on a terminal, Markdown wherever the output goes into a file or another program."""
+"""Tables of results: rich on a terminal, Markdown where the output goes to a file or another program."""
 
 from __future__ import annotations
 
@@ -9,15 +9,25 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from covlab.report.page import format_number
+from covlab.report.page import format_interval, format_number
 from metrics import Interval
 
 
 def cell(value: Any) -> str:
-    """A number as in the reports; an interval as `estimate [low, high]`."""
+    """A number formatted as in the reports; an interval as `estimate [low, high]`."""
     if isinstance(value, Interval):
         return f"{format_number(value.estimate)} [{format_number(value.low)}, {format_number(value.high)}]"
     return format_number(value)
+
+
+def interval_text(interval: Interval, digits: str = ".3f") -> str:
+    """`estimate [low, high]`, every number in the format `digits`."""
+    return f"{interval.estimate:{digits}} [{interval.low:{digits}}, {interval.high:{digits}}]"
+
+
+def estimate_and_ends(interval: Interval) -> tuple[float, str]:
+    """Two cells of a report's table: the estimate, and `[low, high]`."""
+    return interval.estimate, format_interval((interval.low, interval.high))
 
 
 def markdown(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

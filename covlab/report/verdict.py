@@ -1,6 +1,6 @@
-"""The answer of an experiment: named checks with their numbers, and whether the claim holds.
+"""Verdict of a claim: named checks with their numbers, and whether the claim holds.
 
-A verdict is written once, by the claim that measured it; the report and the ledger read it from there.
+A verdict is written once, by the claim that measured it. The report and the ledger read the file.
 """
 
 from __future__ import annotations
@@ -31,15 +31,14 @@ _KINDS = {"checks": "checks", "seeds": "integers", "notes": "sentences"}
 
 
 class VerdictError(ValueError):
-    """A verdict that cannot be believed: a field is missing, unknown, or contradicts another."""
+    """An invalid verdict: a field is missing, unknown, or contradicts another."""
 
 
 @dataclass(frozen=True)
 class Check:
     """One measured number against one stated target.
 
-    A number that is not finite becomes None, and the check then has not passed, whatever the caller said:
-    comparisons with NaN and infinities must never carry a claim.
+    A number that is not finite becomes None, and the check then has not passed, whatever the caller says.
 
     Raises:
         VerdictError: an empty name or target, an interval that is not (low, high), or a check without a
@@ -84,10 +83,10 @@ def check_interval(
     threshold: float,
     on: Literal["estimate", "low", "high"] = "estimate",
 ) -> Check:
-    """The check `interval.<on> <target_op> threshold`, its target's text made from the same three values.
+    """The check `interval.<on> <target_op> threshold`, whose target is written out from these values.
 
-    `on="low"` with `>` asks that the whole interval lies above the threshold; `on="high"` with `<` that it
-    lies below. The threshold is in the interval's own unit.
+    `on="low"` with `>` asks that the whole interval lies above the threshold, `on="high"` with `<` that it
+    lies below. The threshold is in the interval's unit.
 
     Raises:
         VerdictError: an operator other than <, <=, >, >=, an unknown `on`, a threshold that is not finite.
@@ -110,22 +109,22 @@ def check_value(name: str, measured: float, target_op: str, threshold: float) ->
 
 def at_most(name: str, measured: Interval | SupportsFloat, limit: float) -> Check:
     """The check that an exact number, or a whole interval, is <= `limit`; errors as `check_interval`."""
-    return _check_whole(name, measured, "<=", limit)
+    return check_whole(name, measured, "<=", limit)
 
 
 def below(name: str, measured: Interval | SupportsFloat, limit: float) -> Check:
     """The check that an exact number, or a whole interval, is < `limit`; errors as `check_interval`."""
-    return _check_whole(name, measured, "<", limit)
+    return check_whole(name, measured, "<", limit)
 
 
 def at_least(name: str, measured: Interval | SupportsFloat, limit: float) -> Check:
     """The check that an exact number, or a whole interval, is >= `limit`; errors as `check_interval`."""
-    return _check_whole(name, measured, ">=", limit)
+    return check_whole(name, measured, ">=", limit)
 
 
 def above(name: str, measured: Interval | SupportsFloat, limit: float) -> Check:
     """The check that an exact number, or a whole interval, is > `limit`; errors as `check_interval`."""
-    return _check_whole(name, measured, ">", limit)
+    return check_whole(name, measured, ">", limit)
 
 
 def between(name: str, measured: Interval | SupportsFloat, low: float, high: float) -> tuple[Check, Check]:
@@ -133,7 +132,8 @@ def between(name: str, measured: Interval | SupportsFloat, low: float, high: flo
     return at_least(f"{name}, from below", measured, low), at_most(f"{name}, from above", measured, high)
 
 
-def _check_whole(name: str, measured: Interval | SupportsFloat, target_op: str, limit: float) -> Check:
+def check_whole(name: str, measured: Interval | SupportsFloat, target_op: str, limit: float) -> Check:
+    """The check that an exact number, or a whole interval, meets the target; errors as `check_interval`."""
     if isinstance(measured, SupportsFloat):
         return check_value(name, float(measured), target_op, limit)
     return check_interval(name, measured, target_op, limit, "high" if "<" in target_op else "low")
@@ -141,21 +141,21 @@ def _check_whole(name: str, measured: Interval | SupportsFloat, target_op: str, 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one run of a claim found, and all that is needed to ask again.
+    """The result of one run of a claim, with all that is needed to repeat it.
 
     Attributes:
         claim: the experiment's module name, for example `figure1`.
         source: paper and section.
-        scale: the size it ran at, for example `cpu` or `paper`.
+        scale: the scale of the run, for example `cpu` or `paper`.
         checks: at least one is needed for the claim to hold.
         seeds: the seeds that the checks were computed on.
         wall_seconds: duration of the whole program, in seconds.
-        hardware: as `hardware()` returns it.
-        command: the command line that repeats it.
+        hardware: result of `hardware()`.
+        command: the command line that repeats the run.
         started: ISO 8601 date and time of the start.
-        versions: as `versions()` returns it.
-        notes: one sentence each: choices made, limits, surprises.
-        title: what is claimed, in a few words; a verdict without one is shown by its claim's name.
+        versions: result of `versions()`.
+        notes: sentences on choices, limits and surprises.
+        title: the claim in a few words; without one, the claim's name is shown.
 
     Raises:
         VerdictError: a field of the wrong kind.
@@ -198,7 +198,7 @@ class Verdict:
 
     @property
     def holds(self) -> bool:
-        """Whether every check passed, and there is at least one."""
+        """True if every check passed and there is at least one."""
         return bool(self.checks) and all(check.passed for check in self.checks)
 
     def write(self, path: str | Path) -> Path:
@@ -214,7 +214,7 @@ class Verdict:
 
         Raises:
             VerdictError: one line with the path, for a file that cannot be read, is not strict JSON, lacks
-                a field, has an unknown one, or says `holds` while its checks do not.
+                a field, has an unknown one, or whose `holds` contradicts its checks.
         """
         try:
             record = json.loads(Path(path).read_text(encoding="utf-8"), parse_constant=_refuse_constant)
@@ -236,10 +236,10 @@ class Verdict:
 
 
 def started_at(started: str) -> datetime:
-    """The moment that an ISO 8601 text names, in UTC where it names no time zone.
+    """The time of an ISO 8601 text, in UTC where it names no time zone.
 
     Raises:
-        VerdictError: the text is no ISO 8601 date.
+        VerdictError: the text is not an ISO 8601 date.
     """
     try:
         moment = datetime.fromisoformat(started)
@@ -265,7 +265,7 @@ def hardware() -> dict[str, Any]:
 
 
 def describe_hardware(machine: Mapping[str, Any]) -> str:
-    """One line for people, from the mapping of `hardware()`."""
+    """The mapping of `hardware()` as one readable line."""
     texts = {"cpu": "{}", "cores": "{} cores", "memory_gib": "{} GiB"}
     parts = [text.format(machine[key]) for key, text in texts.items() if key in machine]
     names = [str(name) for name in machine.get("accelerators") or ()]
@@ -274,13 +274,13 @@ def describe_hardware(machine: Mapping[str, Any]) -> str:
 
 def versions() -> dict[str, str]:
     """Versions of python, jax and covlab; `not installed` for a package that runs from a bare checkout."""
-    found = {"python": platform.python_version()}
+    installed = {"python": platform.python_version()}
     for package in ("jax", "covlab"):
         try:
-            found[package] = metadata.version(package)
+            installed[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+            installed[package] = "not installed"
+    return installed
 
 
 def _compare(value: float, target_op: str, threshold: float) -> tuple[bool, str]:

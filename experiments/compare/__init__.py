@@ -1,14 +1,14 @@
-"""Runs side by side: python -m experiments.compare runs/train/* metric=eval/kl.
+"""Comparing runs: python -m experiments.compare runs/train/* metric=eval/kl.
 
-What has no `key=` is a run directory, a folder of them (searched to any depth) or a pattern; options come
-as `key=value` in any order (`conf/compare.yaml` lists them). A directory called `seed=1` is taken for a run,
-since `seed` changes nothing here; `./x=1` is a run in any case.
+An argument without `key=` is a run directory, a folder of them (searched to any depth) or a pattern. Options
+are `key=value` in any order (`conf/compare.yaml` lists them). A directory called `seed=1` is taken for a run,
+since `seed` has no effect here; `./x=1` is always a run.
 
-The runs' `config.yaml` are compared. Runs that differ only in their seeds, or in what changes no number
-(names, tracking, checkpoints, devices), are repetitions of one experiment: a group. Every number of a group
-is the median over its seeds. The page on the screen is written to `report.html` too, with ranges and
-figures; all rows are in `table.csv` and `rules.csv`. Runs in progress take part with what they have; runs
-that failed, hold nothing yet or cannot be read are named and left out.
+Runs are grouped by `config.yaml`. Runs that differ only in seeds, or in settings that change no number
+(names, tracking, checkpoints, devices), form a group, repetitions of one experiment. Every number of a group
+is the median over seeds. The printed page is also written to `report.html`, with ranges and figures; all rows
+are in `table.csv` and `rules.csv`. Runs in progress take part with their records so far. Runs that failed,
+are empty or cannot be read are named and left out.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ _FLAGS_WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--config-dir", "-cd", "-
 def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """(runs, options) of a command line.
 
-    An option is a flag, or `key=value` whose key is one of this program's, or is no existing path (so that a
-    misspelt key is an unknown key and not a missing run).
+    An option is a flag, or a `key=value` that has a key of this program or is not an existing path. So a
+    misspelt key is an unknown key and not a missing run.
     """
     runs, options = [], []
     rest = iter(arguments)
@@ -68,7 +68,7 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def compare(config: DictConfig, runs: Sequence[str] = (), arguments: Sequence[str] = ()) -> int:
-    """Read, group, print, write; `arguments` is the command line, for the page."""
+    """Read, group, print and write; `arguments` is the command line shown on the page."""
     asked = [*map(str, _many(config.runs)), *runs]
     if not asked:
         raise ValueError(
@@ -76,17 +76,17 @@ def compare(config: DictConfig, runs: Sequence[str] = (), arguments: Sequence[st
             "as in python -m experiments.compare runs/train/*"
         )
     _check(config)
-    found = collect(config, asked)
-    print_page(found)
-    print(f"\n{write_page(found, str(config.out), OmegaConf.to_yaml(config), arguments)}")
+    comparison = collect(config, asked)
+    print_page(comparison)
+    print(f"\n{write_page(comparison, str(config.out), OmegaConf.to_yaml(config), arguments)}")
     return 0
 
 
 def collect(config: DictConfig, paths: Sequence[str]) -> Comparison:
-    """Everything that the page shows.
+    """All contents of the page.
 
     Raises:
-        ValueError: no run is left, or an option names what no run has.
+        ValueError: no run is left, or an option names something that no run has.
     """
     folders, problems = find_runs(paths)
     heads, more = read_heads(folders, config.progress)
@@ -131,8 +131,8 @@ def collect(config: DictConfig, paths: Sequence[str]) -> Comparison:
 
 
 def choose_metrics(wanted: Sequence[str], names: Sequence[str], x: str = "step") -> list[str]:
-    """The metrics that `wanted` names or matches; by default the KL, and the Cov_N and Pass@N whose N are
-    nearest to 4 and 8, or whatever three there are.
+    """The metrics that `wanted` names or matches; by default the KL, the Cov_N with N nearest to 4 and the
+    Pass@N with N nearest to 8, or any three metrics.
 
     Raises:
         ValueError: a pattern or name that no run has, with the nearest names.
@@ -141,44 +141,44 @@ def choose_metrics(wanted: Sequence[str], names: Sequence[str], x: str = "step")
         default = [KL] if KL in names else [CE] if CE in names else []
         default += [*nearest(names, "eval/cov/", 4), *nearest(names, "eval/pass/", 8)]
         return [name for name in default or names[:3] if name != x] or list(names[:1])
-    chosen: dict[str, None] = {}
+    metrics: dict[str, None] = {}
     for name in wanted:
         matches = [name] if name in names else fnmatch.filter(names, name)
         if not matches:
             raise ValueError(_unknown("metric", name, names))
-        chosen |= dict.fromkeys(sorted(matches, key=_natural))
-    return list(chosen)
+        metrics |= dict.fromkeys(sorted(matches, key=_natural))
+    return list(metrics)
 
 
 def nearest(names: Sequence[str], prefix: str, n: float) -> list[str]:
-    """The one of `<prefix><N>` whose N is nearest to `n` in ratio, as a list; empty if there is none."""
+    """The name `<prefix><N>` with N nearest to `n` in ratio, as a list; empty if there is none."""
     ns = {name: float(name.removeprefix(prefix)) for name in names if re.fullmatch(rf"{prefix}[\d.]+", name)}
     return [min(ns, key=lambda name: max(ns[name] / n, n / ns[name]))] if ns else []
 
 
-def _rules(found: Comparison, config: DictConfig, oracles: Sequence[str]) -> dict[int, Any]:
-    """Rank -> rows of the group's rules; the tournament for the groups with a line alone."""
+def _rules(comparison: Comparison, config: DictConfig, oracles: Sequence[str]) -> dict[int, Any]:
+    """Rank -> rows of the group's rules; the tournament only for groups with a line."""
     settings = config.tournament
-    shown = [run for group in found.shown for run in group.runs]
-    chosen: dict[tuple[str, int], int] = {}
+    shown = [run for group in comparison.shown for run in group.runs]
+    steps: dict[tuple[str, int], int] = {}
     name = f"simple_tournament, N = {settings.n:g}"
     if 0 < len(shown) <= settings.max_runs:
         have = [run for run in shown if (run.head.path / "log_probs").is_dir()]
-        chosen, problems = tournaments(have, settings.n, settings.tie_break)
-        found.notes.extend(f"{problem.what}: {problem.why}" for problem in problems)
+        steps, problems = tournaments(have, settings.n, settings.tie_break)
+        comparison.notes.extend(f"{problem.what}: {problem.why}" for problem in problems)
     elif settings.max_runs:
-        found.notes.append(
-            f"No tournament: the {len(found.shown)} groups with a line are {len(shown)} runs, "
+        comparison.notes.append(
+            f"No tournament: the {len(comparison.shown)} groups with a line are {len(shown)} runs, "
             f"more than tournament.max_runs={settings.max_runs}."
         )
     return {
-        rank: rule_rows(group, found.metrics, oracles, chosen, name)
-        for rank, group in enumerate(found.groups, start=1)
+        rank: rule_rows(group, comparison.metrics, oracles, steps, name)
+        for rank, group in enumerate(comparison.groups, start=1)
     }
 
 
 def _check(config: DictConfig) -> None:
-    """Refuse bad values before anything is read."""
+    """Refuse invalid values before anything is read."""
     whole("lines", config.lines, 1)
     whole("top", config.top, 1)
     band = config.band
@@ -228,7 +228,7 @@ def _in_state(heads: Sequence[Head], states: Any) -> tuple[list[Head], list[Prob
 def _with_metrics(
     runs: Sequence[Run], metrics: Sequence[str], names: Sequence[str]
 ) -> tuple[list[Run], list[Problem]]:
-    """Without the runs that have none of the metrics; runs that lack some are named and stay."""
+    """The runs that have any of the metrics; runs that lack some metrics are named."""
     has = {
         metric: [bool((run.values[metric] == run.values[metric]).any()) for run in runs] for metric in metrics
     }
@@ -236,7 +236,7 @@ def _with_metrics(
     for metric, there in has.items():
         if not any(there):
             raise ValueError(_unknown("metric", metric, [name for name in names if name != metric]))
-        lacking = [run.head.name for run, own in zip(runs, there, strict=True) if not own]
+        lacking = [run.head.name for run, present in zip(runs, there, strict=True) if not present]
         problems += [Problem(name, f"has no {metric}") for name in lacking]
     return [run for i, run in enumerate(runs) if any(there[i] for there in has.values())], problems
 
@@ -259,14 +259,14 @@ def _natural(name: str) -> list[tuple[int, float, str]]:
 
 
 def _many(value: Any) -> list[Any]:
-    """A scalar as a list of one; None as none."""
+    """A scalar as a list of one; None as an empty list."""
     if value is None:
         return []
     return list(value) if OmegaConf.is_list(value) else [value]
 
 
 def main() -> None:
-    """Part the command line in two: Hydra knows options alone."""
+    """Run the command with the command line split in two, because Hydra takes only options."""
     runs, options = split_arguments(sys.argv[1:])
     whole, sys.argv = sys.argv, [sys.argv[0], *options]
     try:

@@ -1,4 +1,4 @@
-"""Run of `python -m experiments.compare`."""
+"""Entry point of `python -m experiments.compare`."""
 
 from experiments.compare import main
 

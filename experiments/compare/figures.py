@@ -1,4 +1,4 @@
-"""Figures of a comparison: a few groups in colour, all the others as one grey band."""
+"""Figures of a comparison: a few groups in colour, all other groups as one grey band."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from covlab.report import plotting as draw
 from experiments.compare.groups import Group, Member, Summary, curve
 
 COLOURS = (draw.BLUE, draw.RED, draw.GREEN, draw.ORANGE, draw.PURPLE, draw.INK, "#56B4E9", "#8c6d31")
-"""Okabe and Ito's, and a brown in the place of their yellow, which is too light on white."""
+"""Okabe and Ito's colours, with a brown in place of yellow, which is too light on white."""
 MOST_LINES = len(COLOURS)
 _GREY = "#9a9a9a"
 _MOST_DOTS = 4000
@@ -27,10 +27,10 @@ _MARKS = ("o", "s", "D", "^", "v", "P", "X", "*")
 def curves(
     shown: Mapping[str, Group], others: Sequence[Group], metrics: Sequence[str], x: str, band: draw.Band
 ) -> Figure:
-    """Every metric against `step` or `global_step`, a panel each: medians and bands over the seeds.
+    """Every metric against `step` or `global_step`, one panel per metric: medians and bands over the seeds.
 
-    `shown` maps labels to the groups drawn in colour. Of `others` the median and the middle 80 % of the
-    groups' own medians are drawn in grey.
+    `shown` maps labels to the groups drawn in colour. Grey shows the median and the middle 80 % of the
+    medians of `others`.
     """
     fig, axes = _panels(len(metrics))
     for axis, metric in zip(axes.flat, metrics, strict=False):
@@ -48,8 +48,8 @@ def curves(
 def paths(shown: Mapping[str, Group], others: Sequence[Group], metrics: Sequence[str], x: str) -> Figure:
     """Every metric against another metric `x`, checkpoint by checkpoint.
 
-    A dot is a checkpoint of one seed, a line the group's path (medians over seeds at each step), the large
-    dot its end. Grey dots are the other groups'.
+    A dot is a checkpoint of one seed, a line the group's path (medians over seeds at each step), a large dot
+    the end of the path. Grey dots are checkpoints of `others`.
     """
     fig, axes = _panels(len(metrics))
     for axis, metric in zip(axes.flat, metrics, strict=False):
@@ -74,9 +74,9 @@ def settings(
 ) -> Figure | None:
     """One number of every group against each setting that differs, a panel each; at most 9 settings.
 
-    A dot is a group, the line joins the medians of each value of the setting (of eighths of the groups, where
-    there are more than 12 values). The settings that explain most of the number's ranks stand first. None
-    where there is nothing to draw.
+    A dot is a group, the line joins the medians of each value of the setting (of eighths of the groups, if
+    there are more than 12 values). The settings that explain most of the number's ranks come first. None if
+    there is nothing to draw.
     """
     y = np.asarray(values, np.float64)
     kept = np.flatnonzero(np.isfinite(y))
@@ -113,14 +113,14 @@ def settings(
 
 @mpl.rc_context(draw.STYLE)
 def rules(chosen: Mapping[str, Mapping[str, Summary]], metric: str) -> Figure:
-    """A metric at each rule's checkpoint: label -> rule -> its median, lowest and highest over the seeds."""
-    names = list(dict.fromkeys(rule for found in chosen.values() for rule in found))
+    """A metric at each rule's checkpoint; `chosen` is label -> rule -> summary over the seeds."""
+    names = list(dict.fromkeys(rule for by_rule in chosen.values() for rule in by_rule))
     fig, axes = draw.new_figure(1, 1, (8.2, 1.6 + 0.5 * len(chosen)))
     axis = axes[0, 0]
     for index, rule in enumerate(names):
-        own = [(row, found[rule]) for row, found in enumerate(chosen.values()) if rule in found]
-        row = np.array([row for row, _ in own]) + 0.6 * ((index + 0.5) / len(names) - 0.5)
-        middle, low, high = np.array([value for _, value in own]).T
+        points = [(row, by_rule[rule]) for row, by_rule in enumerate(chosen.values()) if rule in by_rule]
+        row = np.array([row for row, _ in points]) + 0.6 * ((index + 0.5) / len(names) - 0.5)
+        middle, low, high = np.array([value for _, value in points]).T
         colour = COLOURS[index % len(COLOURS)]
         axis.hlines(row, low, high, color=colour, linewidth=1.2, alpha=0.6)
         axis.plot(middle, row, _MARKS[index % len(_MARKS)], color=colour, markersize=6, label=rule)
@@ -141,7 +141,7 @@ def _panels(count: int) -> tuple[Figure, np.ndarray]:
 
 
 def _others(axis: Axes, others: Sequence[Group], x: str, metric: str) -> None:
-    """One grey band for all the groups that have no line of their own."""
+    """One grey band for all groups without a line."""
     medians = []
     for group in others:
         points, table = curve(group.members, x, metric)
@@ -159,7 +159,7 @@ def _others(axis: Axes, others: Sequence[Group], x: str, metric: str) -> None:
 
 
 def _dots(members: Sequence[Member], x: str, metric: str) -> tuple[np.ndarray, np.ndarray]:
-    """Both metrics at every checkpoint that has them; a fixed random sample where there are too many."""
+    """Both metrics at every checkpoint that has both; a fixed random sample if there are too many."""
     pairs = [np.stack([member.column(x), member.column(metric)]) for member in members]
     table = np.concatenate([np.zeros((2, 0)), *pairs], axis=1)
     table = table[:, np.isfinite(table).all(axis=0)]
@@ -182,13 +182,13 @@ def _finish(
 
 
 def _legend(fig: Figure, handles: Sequence[Any], labels: Sequence[str], width: float) -> None:
-    """Under the figure, in as many columns as the longest label allows; 13 letters take about an inch."""
+    """A legend under the figure, in as many columns as the longest label allows at 13 letters per inch."""
     columns = max(1, min(len(labels), int(width * 13 / (max(map(len, labels)) + 6))))
     fig.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=9, handlelength=1.6)
 
 
 def _places(texts: Sequence[str]) -> tuple[np.ndarray, list[str]]:
-    """Positions on an axis: the numbers themselves; else places of categories, and their names."""
+    """Positions on an axis: the numbers; else positions of categories, with tick labels."""
     try:
         numbers = np.array([float(text) for text in texts])
     except ValueError:
@@ -218,7 +218,7 @@ def _eighths(place: np.ndarray) -> list[np.ndarray]:
 
 
 def _explained(texts: Sequence[str], y: np.ndarray) -> float:
-    """Share of the variance of the ranks of y that lies between the values, less what chance would give."""
+    """Share of the variance of the ranks of y that lies between the values, minus the share by chance."""
     rank = np.argsort(np.argsort(y)).astype(np.float64)
     place, _ = _places(texts)
     parts = [place == value for value in np.unique(place)]

@@ -1,4 +1,4 @@
-"""What differs between runs, the groups that this makes, and each group's numbers over its seeds."""
+"""Differences between runs, the resulting groups, and each group's numbers over seeds."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from jaxtyping import Float, Num
 from experiments.compare.runs import Head, Problem, Run
 
 REPLICATES = ("seed", "seeds")
-"""Settings whose values are repetitions of one experiment: a group's band runs over them."""
+"""Settings whose values are repetitions of one experiment; a group's band is over these."""
 ABSENT = "absent"
 MOST_POINTS = 400
-"""Points of a curve whose members were measured at different steps."""
+"""Largest number of points of a curve whose members were measured at different steps."""
 _HIGHER = ("pass", "sampled_pass", "accuracy", "validity", "sampled_validity")
 
 Direction = Literal["lowest", "highest"]
@@ -48,8 +48,8 @@ class Group:
     Attributes:
         settings: key -> value as text, of the keys that differ between groups.
         runs: the runs.
-        members: their seeds, but for the diverged ones.
-        diverged: how many seeds those are.
+        members: the healthy seeds of the runs.
+        diverged: number of diverged seeds.
     """
 
     settings: dict[str, str]
@@ -67,7 +67,7 @@ class Group:
 def differing_keys(heads: Sequence[Head], ignored: Iterable[str]) -> list[str]:
     """Dotted keys whose values differ between the runs, in the order of the configuration.
 
-    `ignored` names keys, or sections of them, that are no part of the comparison.
+    `ignored` names keys, or sections, that are not compared.
     """
     skipped = tuple(ignored)
     first: dict[str, str] = {}
@@ -86,24 +86,24 @@ def differing_keys(heads: Sequence[Head], ignored: Iterable[str]) -> list[str]:
 def together(heads: Sequence[Head], keys: Sequence[str]) -> dict[str, list[str]]:
     """key -> the later keys that always change with it (a larger model has more layers AND a larger width).
 
-    Only the keys of the result are needed to tell the groups apart as all `keys` do.
+    The keys of the result alone distinguish the groups.
     """
-    found: dict[tuple[int, ...], str] = {}
+    key_of_pattern: dict[tuple[int, ...], str] = {}
     kept: dict[str, list[str]] = {}
     for key in keys:
         seen: dict[str, int] = {}
         pattern = tuple(seen.setdefault(setting(head, key), len(seen)) for head in heads)
-        if pattern in found:
-            kept[found[pattern]].append(key)
+        if pattern in key_of_pattern:
+            kept[key_of_pattern[pattern]].append(key)
         else:
-            found[pattern] = key
+            key_of_pattern[pattern] = key
             kept[key] = []
     return kept
 
 
 def setting(head: Head, key: str) -> str:
-    """A value of a run's configuration as text; of a class or function (`_target_`) the last part of its
-    name. `run` is the run's name.
+    """A value of a run's configuration as text; for a class or function (`_target_`) the last part of the
+    dotted name. The key `run` gives the run's name.
     """
     if key == "run":
         return head.name
@@ -121,15 +121,15 @@ def choose_keys(wanted: Sequence[str], differing: Sequence[str], known: Iterable
         ValueError: one of them matches no key of any configuration.
     """
     known = ["run", *known]
-    chosen: dict[str, None] = {}
+    keys: dict[str, None] = {}
     for name in wanted:
-        # A pattern stands for those of its keys that say something.
+        # A pattern stands for the matching keys that differ.
         matches = [name] if name in known else fnmatch.filter(differing, name)
         if not matches and not fnmatch.filter(known, name):
             near = difflib.get_close_matches(name, known, n=3) or list(differing[:3]) or known[:3]
             raise ValueError(f"group_by: {name!r} is in no configuration; for example {', '.join(near)} is")
-        chosen |= dict.fromkeys(matches)
-    return list(chosen)
+        keys |= dict.fromkeys(matches)
+    return list(keys)
 
 
 def make_groups(
@@ -137,8 +137,8 @@ def make_groups(
 ) -> tuple[list[Group], list[Problem]]:
     """Groups of runs that agree in all `keys`, in order of first appearance.
 
-    Equal seeds of runs that agree in all of `identity` are one and the same experiment: the one with more
-    checkpoints counts, the other is named.
+    Equal seeds of runs that agree in all of `identity` are one experiment: the run with more checkpoints
+    counts, the other is named.
     """
     taken: dict[tuple[Any, ...], Run] = {}
     problems = []
@@ -153,21 +153,21 @@ def make_groups(
     owners: dict[str, set[int]] = collections.defaultdict(set)
     for (*_, seed), run in taken.items():
         owners[run.head.name].add(seed)
-    found: dict[tuple[str, ...], list[Run]] = {}
+    by_values: dict[tuple[str, ...], list[Run]] = {}
     for run in runs:
         if owners[run.head.name]:
-            found.setdefault(tuple(setting(run.head, key) for key in keys), []).append(run)
+            by_values.setdefault(tuple(setting(run.head, key) for key in keys), []).append(run)
     groups = []
-    for values, own in found.items():
-        counted = [(run, seed) for run in own for seed in run.seeds if seed in owners[run.head.name]]
+    for values, group_runs in by_values.items():
+        counted = [(run, seed) for run in group_runs for seed in run.seeds if seed in owners[run.head.name]]
         members = tuple(Member(run, seed) for run, seed in counted if seed not in run.diverged)
         settings = dict(zip(keys, values, strict=True))
-        groups.append(Group(settings, tuple(own), members, len(counted) - len(members)))
+        groups.append(Group(settings, tuple(group_runs), members, len(counted) - len(members)))
     return groups, problems
 
 
 def direction(metric: str, higher: Sequence[str] = ()) -> Direction:
-    """Whether a metric's best value is its highest; `higher` are patterns of further ones that are so."""
+    """Direction of a metric's best value; `higher` are patterns of metrics of which more is better."""
     more = any(part in _HIGHER for part in metric.split("/"))
     return "highest" if more or any(fnmatch.fnmatch(metric, name) for name in higher) else "lowest"
 
@@ -189,7 +189,7 @@ def best(member: Member, metric: str, which: Direction) -> float:
 
 
 def summary(values: Sequence[float]) -> Summary:
-    """Median, lowest and highest of the values that there are; infinite ones count, NaN does not."""
+    """Median, lowest and highest of the values; infinite values count, NaN does not."""
     # Plain Python: most groups have a handful of seeds, and there may be thousands of groups.
     kept = sorted(value for value in values if not math.isnan(value))
     if not kept:
@@ -203,8 +203,8 @@ def curve(
 ) -> tuple[Num[np.ndarray, " points"], Float[np.ndarray, "seeds points"]]:
     """A metric of every seed against `step` or `global_step`, on the points where any seed was measured.
 
-    Where seeds were measured at different points, each is drawn straight between its own, and is absent
-    before its first and after its last; infinite values are absent. More than 400 points are thinned out.
+    A seed is interpolated linearly between its points and absent before the first and after the last.
+    Infinite values are absent. More than 400 points are thinned out.
     """
     series = []
     for member in members:
@@ -226,7 +226,7 @@ def curve(
 
 
 def short_names(keys: Sequence[str]) -> dict[str, str]:
-    """key -> its last parts, as few as tell it from the others; `_target_` keeps the section before it."""
+    """key -> the shortest distinct suffix of its parts; `_target_` keeps the section before it."""
     names = {}
     for key in keys:
         parts = [part for part in key.split(".") if part != "_target_"]

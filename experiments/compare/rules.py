@@ -1,4 +1,4 @@
-"""Which checkpoint each selection rule takes in every compared run, and what that choice costs."""
+"""Choices of every selection rule in every compared run, with the metrics of the chosen checkpoints."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class RuleRow:
     """A rule's choices in one group, over its seeds.
 
     Attributes:
-        rule: its name, with N where it has one.
-        step: of the chosen checkpoints.
-        values: metric -> its value at the chosen checkpoint.
-        behind: the oracle's Pass@N minus that of the choice, seed by seed; NaN without Pass@N.
-        seeds: how many seeds have such a choice.
+        rule: name of the rule, with N if it has one.
+        step: steps of the chosen checkpoints.
+        values: metric -> value at the chosen checkpoint.
+        behind: the oracle's Pass@N minus the choice's, seed by seed; NaN without Pass@N.
+        seeds: number of seeds with a choice.
     """
 
     rule: str
@@ -43,7 +43,7 @@ Tournaments = Mapping[tuple[str, int], int]
 def tournaments(
     runs: Iterable[Run], n: float, tie_break: TieBreak
 ) -> tuple[dict[tuple[str, int], int], list[Problem]]:
-    """The simple tournament on `log_probs/` of every run that has them.
+    """The simple tournament on `log_probs/` of every run that has the folder.
 
     Source: Coverage Principle, arXiv 2510.15020, the simple tournament.
 
@@ -52,7 +52,7 @@ def tournaments(
     """
     if not n >= 1:
         raise ValueError(f"tournament.n: {n}; valid: a number >= 1")
-    chosen: dict[tuple[str, int], int] = {}
+    steps: dict[tuple[str, int], int] = {}
     problems = []
     for run in runs:
         try:
@@ -61,32 +61,32 @@ def tournaments(
         except (ValueError, KeyError) as error:
             problems.append(Problem(run.head.name, f"no tournament: {error}"))
             continue
-        chosen |= {(run.head.name, seed): int(rows[0]["step"]) for seed, rows in tables.items()}
-    return chosen, problems
+        steps |= {(run.head.name, seed): int(rows[0]["step"]) for seed, rows in tables.items()}
+    return steps, problems
 
 
-def choices(member: Member, oracles: Sequence[str], chosen: Tournaments, tournament: str) -> dict[str, int]:
-    """Rule -> index of the checkpoint that it takes among those of one seed that were evaluated.
+def choices(member: Member, oracles: Sequence[str], steps: Tournaments, tournament: str) -> dict[str, int]:
+    """Rule -> index of the chosen checkpoint among the evaluated checkpoints of one seed.
 
     The cross-entropy breaks the oracles' ties, as in `experiments.select`.
 
     Args:
         member: a seed of a run.
-        oracles: the `eval/pass/<N>` that an oracle looks at.
-        chosen: steps of the tournament.
-        tournament: what that rule is called.
+        oracles: the `eval/pass/<N>` of the oracles.
+        chosen: steps that the tournament chose.
+        tournament: the tournament's name as a rule.
     """
     values = member.run.values
     scores = {key: member.column(key) for key in (CE, KL, *oracles) if key in values}
     evaluated = {key: np.flatnonzero(~np.isnan(column)) for key, column in scores.items()}
-    found: dict[str, int] = {}
-    own = chosen.get((member.run.head.name, member.seed))
-    at = np.flatnonzero(member.run.step == own)
-    if own is not None and at.size:
-        found[tournament] = int(at[-1])
+    indices: dict[str, int] = {}
+    step = steps.get((member.run.head.name, member.seed))
+    at = np.flatnonzero(member.run.step == step)
+    if step is not None and at.size:
+        indices[tournament] = int(at[-1])
     for rule, key in (("min_cross_entropy", CE), ("min_kl", KL)):
         if key in scores and evaluated[key].size:
-            found[rule] = int(evaluated[key][select_lowest(rule, scores[key][evaluated[key]]).index])
+            indices[rule] = int(evaluated[key][select_lowest(rule, scores[key][evaluated[key]]).index])
     for key in oracles:
         if key not in scores or not evaluated[key].size:
             continue
@@ -96,38 +96,38 @@ def choices(member: Member, oracles: Sequence[str], chosen: Tournaments, tournam
             ORACLE, 1 - scores[key][kept], "earliest" if order is None else "min_cross_entropy",
             cross_entropies=order,
         )  # fmt: skip
-        found[f"{ORACLE}, N = {key.rpartition('/')[2]}"] = int(kept[choice.index])
+        indices[f"{ORACLE}, N = {key.rpartition('/')[2]}"] = int(kept[choice.index])
     there = np.unique(np.concatenate([np.zeros(0, int), *evaluated.values()]))
     if there.size:
-        found["last"] = int(there[last(there.size).index])
-    return found
+        indices["last"] = int(there[last(there.size).index])
+    return indices
 
 
 def rule_rows(
     group: Group,
     metrics: Sequence[str],
     oracles: Sequence[str],
-    chosen: Tournaments,
+    steps: Tournaments,
     tournament: str,
 ) -> list[RuleRow]:
-    """A row for each rule that applies to some seed of the group."""
-    picks = [(member, choices(member, oracles, chosen, tournament)) for member in group.members]
-    rules = dict.fromkeys(rule for _, found in picks for rule in found)
+    """One row per rule that applies to some seed of the group."""
+    picks = [(member, choices(member, oracles, steps, tournament)) for member in group.members]
+    rules = dict.fromkeys(rule for _, indices in picks for rule in indices)
     rows = []
     for rule in rules:
-        own = [(member, found[rule]) for member, found in picks if rule in found]
+        pairs = [(member, indices[rule]) for member, indices in picks if rule in indices]
         rows.append(
             RuleRow(
                 rule,
-                summary([float(member.run.step[index]) for member, index in own]),
+                summary([float(member.run.step[index]) for member, index in pairs]),
                 {
-                    metric: summary([float(member.column(metric)[index]) for member, index in own])
+                    metric: summary([float(member.column(metric)[index]) for member, index in pairs])
                     for metric in metrics
                 },
                 summary(
-                    [_behind(member, index, oracles[0]) if oracles else math.nan for member, index in own]
+                    [_behind(member, index, oracles[0]) if oracles else math.nan for member, index in pairs]
                 ),
-                len(own),
+                len(pairs),
             )
         )
     return rows

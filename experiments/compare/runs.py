@@ -1,4 +1,4 @@
-"""Runs for a comparison: found, read, cut to one phase; whatever cannot be used is named and left out."""
+"""Finding and reading the runs of a comparison and cutting them to one phase; unusable runs are named."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from tracking.run_directory import RunStatus
 Found = TypeVar("Found")
 Read = TypeVar("Read")
 _AT_ONCE = 8
-"""Files read ahead: what hides the latency of a cluster's file system."""
+"""Number of files read ahead, to hide the latency of a cluster's file system."""
 _PATIENCE = 3.0
 """Seconds before progress is shown."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """Something that a comparison leaves out: of what, and why."""
+    """Something that a comparison leaves out, with the reason."""
 
     what: str
     why: str
@@ -41,7 +41,7 @@ class Problem:
 
 @dataclasses.dataclass(frozen=True)
 class Head:
-    """What is known of a run before its metrics are read: `config` has dotted keys."""
+    """Description of a run before its metrics are read; `config` has dotted keys."""
 
     path: Path
     name: str
@@ -59,8 +59,8 @@ class Run:
         head: name, configuration, state.
         phase: the phase, or "all".
         seeds: the seeds with records.
-        diverged: seeds among them that stopped before the others.
-        step, global_step: of each checkpoint.
+        diverged: seeds that stopped before the others.
+        step, global_step: steps of the checkpoints.
         values: metric -> (seeds, checkpoints), NaN where there is no record.
     """
 
@@ -77,24 +77,24 @@ def find_runs(paths: Sequence[str]) -> tuple[list[Path], list[Problem]]:
     """Run directories: given ones, those below given folders, those that patterns match.
 
     A run directory holds `metrics.jsonl` or, if it has not measured anything yet, `config.yaml` and
-    `status.json`. What is below a run directory is not looked at.
+    `status.json`. Folders below a run directory are not searched.
     """
-    found: dict[Path, None] = {}
+    folders: dict[Path, None] = {}
     problems = []
     for path in paths:
-        found_here = [path]
+        candidates = [path]
         if glob.has_magic(path) and not os.path.exists(path):
-            found_here = matches(path)
-            if not found_here:
+            candidates = matches(path)
+            if not candidates:
                 problems.append(Problem(path, "nothing matches this pattern"))
-        for match in found_here:
+        for match in candidates:
             below = list(_runs_below(match))
-            found |= dict.fromkeys(Path(folder).absolute() for folder in below)
-            # Whatever else a pattern matches is passed over, as in `load_runs`.
+            folders |= dict.fromkeys(Path(folder).absolute() for folder in below)
+            # Other matches of a pattern are skipped, as in `load_runs`.
             if not below and match == path:
                 why = "there is no run in it" if os.path.isdir(path) else "no such directory"
                 problems.append(Problem(path, why))
-    return list(found), problems
+    return list(folders), problems
 
 
 def _runs_below(path: str) -> Iterator[str]:
@@ -108,7 +108,7 @@ def _runs_below(path: str) -> Iterator[str]:
 def read_heads(folders: Sequence[Path], show: bool = True) -> tuple[list[Head], list[Problem]]:
     """Configuration, state and names of metrics of every run directory.
 
-    A name is the path below the folder that all of them share.
+    A name is the path below the common folder.
     """
     shared = os.path.commonpath([folder.parent for folder in folders]) if folders else ""
     heads, problems = [], []
@@ -123,7 +123,7 @@ def read_heads(folders: Sequence[Path], show: bool = True) -> tuple[list[Head], 
         try:
             config = flatten(read_config_quickly(folder))
         except RunDirectoryError as error:
-            # Metrics of another program may have no configuration: such a run is a group of its own.
+            # Metrics of another program may have no configuration: such a run is a separate group.
             config = {"run": name}
             if (folder / "config.yaml").exists():
                 return Problem(name, str(error))
@@ -132,11 +132,11 @@ def read_heads(folders: Sequence[Path], show: bool = True) -> tuple[list[Head], 
         except ValueError as error:
             return Problem(name, str(error))
 
-    for found in _in_order(read, folders, "configurations", show):
-        if isinstance(found, Head):
-            heads.append(found)
+    for result in _in_order(read, folders, "configurations", show):
+        if isinstance(result, Head):
+            heads.append(result)
         else:
-            problems.append(found)
+            problems.append(result)
     return heads, problems
 
 
@@ -148,8 +148,8 @@ def read_runs(
     Args:
         heads: the runs.
         metrics: columns of `metrics.jsonl`.
-        phase: a phase's name; None for the last phase of each run's configuration; "all" for all of them.
-        show: whether to show progress where it takes longer than a few seconds.
+        phase: a phase's name; None for the last phase of each run's configuration; "all" for all phases.
+        show: True to show progress if it takes longer than a few seconds.
     """
     runs, problems = [], []
 
@@ -159,11 +159,11 @@ def read_runs(
         except ValueError as error:
             return Problem(head.name, str(error))
 
-    for found in _in_order(read, heads, "metrics", show):
-        if isinstance(found, Run):
-            runs.append(found)
+    for result in _in_order(read, heads, "metrics", show):
+        if isinstance(result, Run):
+            runs.append(result)
         else:
-            problems.append(found)
+            problems.append(result)
     return runs, problems
 
 
@@ -203,15 +203,15 @@ def _run(head: Head, columns: Columns, phase: str | None) -> Run | Problem:
 
 
 def _stopped_early(there: Bool[np.ndarray, "seeds checkpoints"], state: str) -> Bool[np.ndarray, " seeds"]:
-    """Which seeds lack the last record. A run in progress may be writing that very line, so there it takes
-    two.
+    """Mask of the seeds that lack the last record; in a run in progress, which may be writing that line, the
+    last two.
     """
     depth = 1 if state in ("complete", "stopped", "failed") else 2
     return np.asarray(~there[:, -depth:].any(axis=1))
 
 
 def _last_phase(config: Mapping[str, Any]) -> str | None:
-    """The last phase that a flat configuration names; None where it has no phases."""
+    """The last phase of a flat configuration; None if it has no phases."""
     if config.get("phases", {}) in ({}, None) and "phases" in config:
         return "train"
     names = [key.split(".")[1] for key in config if key.startswith("phases.")]
@@ -219,7 +219,7 @@ def _last_phase(config: Mapping[str, Any]) -> str | None:
 
 
 def _in_order(read: Callable[[Found], Read], items: Sequence[Found], what: str, show: bool) -> Iterator[Read]:
-    """`read` of every item, in order, some ahead of the caller; never more in memory than that."""
+    """`read` of every item, in order, with at most `_AT_ONCE` items read ahead."""
     ahead: deque[Any] = deque()
     with ThreadPoolExecutor(_AT_ONCE) as pool, _progress(what, len(items), show) as advance:
         for item in items:
@@ -234,7 +234,7 @@ def _in_order(read: Callable[[Found], Read], items: Sequence[Found], what: str, 
 
 @contextlib.contextmanager
 def _progress(what: str, total: int, show: bool) -> Iterator[Callable[[], None]]:
-    """A function to call after each of `total` items; it shows nothing in the first seconds."""
+    """A function to call after each of `total` items; shows nothing in the first seconds."""
     from rich.console import Console
     from rich.progress import Progress
 

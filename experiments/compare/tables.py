@@ -1,4 +1,4 @@
-"""The tables of a comparison: groups of runs best first, and what the selection rules take in each."""
+"""Tables of a comparison: groups of runs, best first, and the choices of the selection rules in each."""
 
 from __future__ import annotations
 
@@ -19,20 +19,21 @@ from metrics import Interval
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """Groups in the order of the table, and how they are shown.
+    """Groups in the order of the table, with display settings.
 
     Attributes:
-        groups: best first, once `sorted`.
-        keys: the settings that tell them apart -> those that always change with them.
-        metrics: the compared ones; the first sorts.
-        x: what they are drawn against.
-        phases: compared ones; one, unless runs differ in their last.
-        band: over the seeds.
+        groups: the groups; best first, once `sorted`.
+        keys: distinguishing setting -> settings that always change with it.
+        metrics: the compared metrics; the first sorts the groups.
+        x: the horizontal axis of the curves.
+        phases: the compared phases; more than one if the runs' last phases differ.
+        band: kind of band over the seeds.
         sort: see conf/compare.yaml.
         higher: patterns of metrics whose highest value is best.
-        lines, top: how many groups have a line, and rows on the screen.
-        problems: what was left out.
-        oracles: the `eval/pass/<N>` that the oracle looks at.
+        lines: number of groups with a line.
+        top: number of printed rows.
+        problems: omitted runs.
+        oracles: the `eval/pass/<N>` of the oracles.
         rules: rank (from 1) -> the rules' choices.
         notes: further sentences for the reader.
     """
@@ -53,7 +54,7 @@ class Comparison:
     notes: list[str] = dataclasses.field(default_factory=list)
 
     def sorted(self) -> Comparison:
-        """The groups in the order that `sort` asks for; groups without a number last.
+        """The comparison with groups in the order of `sort`; groups without a number come last.
 
         Raises:
             ValueError: an unknown order.
@@ -78,12 +79,12 @@ class Comparison:
         return dataclasses.replace(self, groups=tuple(self.groups[i] for i in ranks))
 
     def with_rules(self, rules: Mapping[int, Sequence[RuleRow]]) -> Comparison:
-        """The same with the rules' choices."""
+        """The comparison with the rules' choices."""
         return dataclasses.replace(self, rules=rules)
 
     @property
     def shown(self) -> tuple[Group, ...]:
-        """The groups with a line of their own."""
+        """The groups with a line."""
         return self.groups[: min(self.lines, MOST_LINES)]
 
     @functools.cached_property
@@ -93,10 +94,10 @@ class Comparison:
 
     @functools.cached_property
     def labels(self) -> list[str]:
-        """Of the groups with a line: their rank in the table and their settings."""
+        """Rank in the table and settings of every group with a line."""
         if len(self.groups) == 1:
             return [label(self.groups[0], self.names)]
-        # What all of them share is in the table, and would push what differs out of a label.
+        # Common settings are in the table, and would push differing settings out of a label.
         differ = [key for key in self.keys if len({group.settings[key] for group in self.shown}) > 1]
         names = {key: self.names[key] for key in differ}
         texts = [label(group, names) for group in self.shown]
@@ -111,84 +112,85 @@ class Comparison:
 
     @functools.cached_property
     def all_numbers(self) -> list[dict[tuple[str, str], Summary]]:
-        """(metric, best or final) -> its `number`, for every group."""
+        """(metric, best or final) -> `number`, for every group."""
         cells = [(metric, kind) for metric in self.metrics for kind in ("best", "final")]
-        return [{own: self.number(group, *own) for own in cells} for group in self.groups]
+        return [{cell: self.number(group, *cell) for cell in cells} for group in self.groups]
 
     @property
     def repeated(self) -> bool:
-        """Whether any group has several seeds, so that a range says something."""
+        """True if any group has several seeds and so a range."""
         return any(len(group.members) > 1 for group in self.groups)
 
 
 def table(
-    found: Comparison, limit: int | None = None, ranges: bool = True
+    comparison: Comparison, limit: int | None = None, ranges: bool = True
 ) -> tuple[list[str], list[list[Any]]]:
-    """Columns and rows of the groups' table: medians over the seeds, with their range if `ranges`."""
-    lacking = any(group.diverged for group in found.groups)
-    several = len({group.states for group in found.groups}) > 1
-    columns = ["#", *found.names.values(), "runs", "seeds", *(["diverged"] if lacking else [])]
+    """Columns and rows of the groups' table: medians over the seeds, with ranges if `ranges`."""
+    lacking = any(group.diverged for group in comparison.groups)
+    several = len({group.states for group in comparison.groups}) > 1
+    columns = ["#", *comparison.names.values(), "runs", "seeds", *(["diverged"] if lacking else [])]
     columns += [*(["state"] if several else []), "last step"]
-    columns += [f"{kind} {metric}" for metric in found.metrics for kind in ("best", "final")]
+    columns += [f"{kind} {metric}" for metric in comparison.metrics for kind in ("best", "final")]
     rows = []
-    for rank, group in enumerate(found.groups[:limit], start=1):
-        head: list[Any] = [rank, *(_value(group.settings[key]) for key in found.keys)]
+    for rank, group in enumerate(comparison.groups[:limit], start=1):
+        head: list[Any] = [rank, *(_value(group.settings[key]) for key in comparison.keys)]
         head += [len(group.runs), len(group.members), *([group.diverged] if lacking else [])]
         head += [*([group.states] if several else []), max(int(run.step[-1]) for run in group.runs)]
-        values = found.all_numbers[rank - 1].values()
+        values = comparison.all_numbers[rank - 1].values()
         rows.append(head + [_with_range(value) if ranges else value[0] for value in values])
     return columns, rows
 
 
-def rules_table(found: Comparison, ranks: Sequence[int]) -> tuple[list[str], list[list[Any]]]:
-    """Columns and rows of what every rule chooses in the groups of these ranks."""
-    columns = ["#", "rule", "seeds", "chosen step", *found.metrics]
-    columns += [f"behind the oracle, {found.oracles[0]}"] if found.oracles else []
+def rules_table(comparison: Comparison, ranks: Sequence[int]) -> tuple[list[str], list[list[Any]]]:
+    """Columns and rows of every rule's choices in the groups of these ranks."""
+    columns = ["#", "rule", "seeds", "chosen step", *comparison.metrics]
+    columns += [f"behind the oracle, {comparison.oracles[0]}"] if comparison.oracles else []
     rows = []
     for rank in ranks:
-        for row in found.rules.get(rank, ()):
+        for row in comparison.rules.get(rank, ()):
             cells = [rank, row.rule, row.seeds, row.step[0], *(value[0] for value in row.values.values())]
-            rows.append(cells + ([row.behind[0]] if found.oracles else []))
+            rows.append(cells + ([row.behind[0]] if comparison.oracles else []))
     return columns, rows
 
 
-def remarks(found: Comparison) -> list[str]:
-    """What the reader should know, in sentences."""
-    runs = sum(len(group.runs) for group in found.groups)
-    seeds = sum(len(group.members) for group in found.groups)
+def remarks(comparison: Comparison) -> list[str]:
+    """Sentences of remarks for the reader."""
+    runs = sum(len(group.runs) for group in comparison.groups)
+    seeds = sum(len(group.members) for group in comparison.groups)
     lines = [
-        f"{runs} run{'s' * (runs != 1)}, {seeds} seed{'s' * (seeds != 1)}, {len(found.groups)} "
-        f"group{'s' * (len(found.groups) != 1)}; phase {', '.join(found.phases)}."
+        f"{runs} run{'s' * (runs != 1)}, {seeds} seed{'s' * (seeds != 1)}, {len(comparison.groups)} "
+        f"group{'s' * (len(comparison.groups) != 1)}; phase {', '.join(comparison.phases)}."
     ]
-    moves = {found.names[key]: short_names(also) for key, also in found.keys.items() if also}
+    moves = {comparison.names[key]: short_names(also) for key, also in comparison.keys.items() if also}
     lines += [
         f"Together with {name} change {', '.join(list(also)[:8])}"
         f"{f' and {len(also) - 8} more' if len(also) > 8 else ''}."
         for name, also in moves.items()
     ]
-    waiting = sum(run.head.state == "running" for group in found.groups for run in group.runs)
+    waiting = sum(run.head.state == "running" for group in comparison.groups for run in group.runs)
     if waiting:
         lines.append(
             f"{waiting} of the runs say that they are still running (a killed run does too): "
             "their last numbers are not final."
         )
-    lost = sum(group.diverged for group in found.groups)
+    lost = sum(group.diverged for group in comparison.groups)
     if lost:
         lines.append(f"{lost} seed{'s' * (lost != 1)} stopped early (diverged) and count{'s' * (lost == 1)} "
                      "in no median.")  # fmt: skip
-    return lines + found.notes
+    return lines + comparison.notes
 
 
-def title(found: Comparison) -> str:
-    """Of the groups' table."""
-    kind, _, metric = found.sort.partition(":")
-    order = found.sort if found.sort in found.keys else f"{kind} {metric or found.metrics[0]}"
+def title(comparison: Comparison) -> str:
+    """Title of the groups' table."""
+    kind, _, metric = comparison.sort.partition(":")
+    metric = metric or comparison.metrics[0]
+    order = comparison.sort if comparison.sort in comparison.keys else f"{kind} {metric}"
     return f"Groups of runs, sorted by {order}"
 
 
-def range_note(found: Comparison) -> str:
-    """What the brackets of the groups' table mean, where it has any."""
-    return " Median over the seeds [lowest, highest]." if found.repeated else ""
+def range_note(comparison: Comparison) -> str:
+    """Explanation of the brackets in the groups' table, if it has any."""
+    return " Median over the seeds [lowest, highest]." if comparison.repeated else ""
 
 
 def _with_range(value: Summary) -> Any:
@@ -199,7 +201,7 @@ def _with_range(value: Summary) -> Any:
 
 
 def _value(text: str) -> Any:
-    """A number where the text is one, so that the page aligns and sorts it as one."""
+    """The text as a number if it is one, so that the page aligns and sorts it as one."""
     try:
         return int(text)
     except ValueError:
@@ -213,14 +215,16 @@ def _setting_order(text: str) -> tuple[float, str]:
         return math.inf, text
 
 
-def flat_table(found: Comparison) -> tuple[list[str], list[list[Any]]]:
-    """`table.csv`: every group, with full keys and one number a cell."""
+def flat_table(comparison: Comparison) -> tuple[list[str], list[list[Any]]]:
+    """`table.csv`: every group, with full keys and one number per cell."""
     parts = ("median", "low", "high")
-    columns = ["rank", *found.keys, "runs", "seeds", "diverged", "state", "last_step"]
-    columns += [f"{kind} {m} {part}" for m in found.metrics for kind in ("best", "final") for part in parts]
+    columns = ["rank", *comparison.keys, "runs", "seeds", "diverged", "state", "last_step"]
+    kinds = ("best", "final")
+    columns += [f"{kind} {m} {part}" for m in comparison.metrics for kind in kinds for part in parts]
     columns += ["run_names"]
     rows = []
-    for rank, (group, numbers) in enumerate(zip(found.groups, found.all_numbers, strict=True), start=1):
+    numbered = zip(comparison.groups, comparison.all_numbers, strict=True)
+    for rank, (group, numbers) in enumerate(numbered, start=1):
         head = [rank, *group.settings.values(), len(group.runs), len(group.members), group.diverged]
         head += [group.states, max(int(run.step[-1]) for run in group.runs)]
         values = [number for value in numbers.values() for number in value]
@@ -228,12 +232,12 @@ def flat_table(found: Comparison) -> tuple[list[str], list[list[Any]]]:
     return columns, rows
 
 
-def flat_rules(found: Comparison) -> tuple[list[str], list[list[Any]]]:
+def flat_rules(comparison: Comparison) -> tuple[list[str], list[list[Any]]]:
     """`rules.csv`: the rules' choices in every group, medians over the seeds."""
-    columns = ["rank", *found.keys, "rule", "seeds", "chosen_step", *found.metrics, "behind_oracle"]
+    columns = ["rank", *comparison.keys, "rule", "seeds", "chosen_step", *comparison.metrics, "behind_oracle"]
     rows = []
-    for rank, group in enumerate(found.groups, start=1):
-        for row in found.rules.get(rank, ()):
+    for rank, group in enumerate(comparison.groups, start=1):
+        for row in comparison.rules.get(rank, ()):
             values = [value[0] for value in row.values.values()]
             rows.append(
                 [rank, *group.settings.values(), row.rule, row.seeds, row.step[0], *values, row.behind[0]]

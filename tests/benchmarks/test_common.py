@@ -17,7 +17,7 @@ from benchmarks.common import UsageError, in_turn, ratio, summary
 
 @pytest.mark.parametrize("count", [6, 9, 15, 40])
 def test_the_interval_is_the_widest_pair_of_order_statistics_that_is_needed(count: int) -> None:
-    """Against scipy's binomial quantile: the k-th smallest and largest of n values."""
+    """Compared with scipy's binomial quantile: the k-th smallest and largest of n values."""
     values = np.random.default_rng(count).permutation(count).astype(float)
     found = summary(values.tolist())
     k = int(stats.binom.ppf(0.025, count, 0.5))

@@ -1,4 +1,4 @@
-"""What is read from a profile: a program whose instructions are known, and a thread's nested events."""
+"""Reading a profile: a program whose instructions are known, and a thread's nested events."""
 
 from __future__ import annotations
 

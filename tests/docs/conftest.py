@@ -44,7 +44,7 @@ class Guide:
         return [found for found in COMMAND.findall(self.text) if found[0].startswith("experiments.")]
 
     def run(self, *arguments: str) -> str:
-        """What a command of the page prints; it must succeed."""
+        """Run a command of the page, which must succeed; returns the output."""
         # Ahead of an editable install of the project itself.
         environment = {**os.environ, "PYTHONPATH": str(self.root), "JAX_PLATFORMS": "cpu"}
         done = subprocess.run(

@@ -23,7 +23,7 @@ def prose(name: str) -> str:
 
 
 def anchors(name: str) -> list[str]:
-    """As GitHub makes them: lower case, no punctuation, hyphens for spaces."""
+    """Anchors of headings as on GitHub: lower case, no punctuation, hyphens for spaces."""
     plain = [re.sub(r"[^\w\- ]", "", heading).lower() for heading in HEADING.findall(prose(name))]
     return [heading.strip().replace(" ", "-") for heading in plain]
 

@@ -205,8 +205,8 @@ def test_a_diverged_seed_is_left_out_and_named(
     ]
     (path / "metrics.jsonl").write_text("\n".join(kept) + "\n")
     run = trained.open_run(path)
-    assert run.living_seeds("finetune", 5) == (0, 1)
-    assert run.living_seeds("finetune", 10) == (0,)
+    assert run.healthy_seeds("finetune", 5) == (0, 1)
+    assert run.healthy_seeds("finetune", 10) == (0,)
     small = ("num_examples=2", "num_samples=0", "out=x")
     ended = call(evaluate.main, f"run={path}", "checkpoints=[finetune:5,finetune:10]", *small)
     assert (ended.status, ended.err) == (0, "")

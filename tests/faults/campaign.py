@@ -1,4 +1,4 @@
-"""SIGKILL at moments uniform over a run's wall time, again and again, and what became of every line.
+"""Repeated SIGKILL at moments uniform over a run's wall time, and the fate of every line.
 
     python -m tests.faults.campaign kills=200 seed=0 folder=/tmp/kills out=kills.json
 
@@ -158,7 +158,7 @@ def _attempt(
 
 
 def stage(path: Path) -> str:
-    """Where a kill struck, read off the disk."""
+    """Stage of the run at the kill, read off the disk."""
     if not (path / "config.yaml").exists():
         return "start-up"
     if any((path / "checkpoints").rglob("*.orbax-checkpoint-tmp*")):

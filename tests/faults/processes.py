@@ -1,4 +1,4 @@
-"""A small run of `python -m experiments.train` in a process group of its own, and what it leaves on disk."""
+"""A small run of `python -m experiments.train` in a separate process group, and its files on disk."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def finish(folder: Path, *arguments: str, output: Path, **options: object) -> tu
 
 
 def kill(process: subprocess.Popen[bytes]) -> bool:
-    """SIGKILL the whole process group; whether the process was alive."""
+    """SIGKILL the whole process group; True if the process was alive."""
     alive = process.poll() is None
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
@@ -97,7 +97,7 @@ def complete_lines(path: Path) -> list[bytes]:
 
 
 def snapshot(path: Path) -> dict[str, str]:
-    """What a repetition has to reproduce: name -> SHA-256 of every file's bytes, of checkpoints the arrays'.
+    """Name -> SHA-256 of every file's bytes (a checkpoint's arrays), which a repetition has to reproduce.
 
     Left out is what says when and by whom a run was made: timings, the lock and W&B's folder.
     """

@@ -21,7 +21,7 @@ from tracking import read_status
 
 @pytest.fixture
 def request_to_stop() -> Iterator[StopRequest]:
-    """Installed for the test alone."""
+    """A stop request, installed only during the test."""
     numbers = cli.STOP_SIGNALS
     before = {number: signal.getsignal(number) for number in numbers}
     yield StopRequest().install()

@@ -48,7 +48,7 @@ def toy_train(config: DictConfig, path: Path, stop: Callable[[], str | None] = l
 
 
 def run(config: DictConfig) -> int:
-    """As `experiments.train`."""
+    """Run the toy as `experiments.train` does."""
     configure(2, config.devices)
     finished = toy_train(config, run_path(config, ["run"]), StopRequest().install())
     print(f"{finished.path}: {finished.state} {finished.reason}".rstrip(), file=sys.stderr)

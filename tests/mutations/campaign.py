@@ -1,4 +1,4 @@
-"""A sample of broken lines in what computes and judges, and whether the test suite catches them.
+"""Test of the test suite by a sample of mutants of the code that computes and judges.
 
     python -m pip install coverage
     python -m tests.mutations.campaign mutants=300 folder=runs/mutations out=results/faults/mutants.json
@@ -132,7 +132,7 @@ def _shared(
     done: Callable[[], tuple[int, dict[str, float]]],
     show: bool,
 ) -> None:
-    """`work(k)` in a process of its own for each worker k, with a bar meanwhile."""
+    """Run `work(k)` in a separate process per worker k, with a progress bar."""
     children = []
     for worker in range(workers):
         child = os.fork()

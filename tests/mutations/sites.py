@@ -1,4 +1,4 @@
-"""The places of a source file that can be broken, and how.
+"""Mutants of a source file: positions and replacement texts.
 
 A mutant replaces one expression, or removes one statement. Left alone are annotations, decorators, imports,
 docstrings, messages of errors and f-strings: a change there changes no number.
@@ -133,7 +133,7 @@ def _walk(
 
 
 def _says_nothing(node: ast.AST) -> bool:
-    """Whether nothing in this node can change a number."""
+    """True if nothing in this node can change a number."""
     if isinstance(node, ast.Import | ast.ImportFrom | ast.Raise | ast.JoinedStr):
         return True
     if isinstance(node, ast.Expr):

@@ -1,4 +1,4 @@
-"""Known answers of a claim's checks: what each must read off hand-made measurements, and how it must judge.
+"""Known answers of a claim's checks: the expected number and judgement on hand-made measurements.
 
 Intervals over seeds are checked on two seeds, m - d and m + d, or on values that are all equal: Student's
 interval over two values is m +- T2 d.
@@ -20,7 +20,7 @@ T2 = math.tan(0.475 * math.pi)
 
 
 class Case(NamedTuple):
-    """One set of measurements and what a check says of it.
+    """One set of measurements, and a check's expected result.
 
     Attributes:
         changes: what differs from measurements on which every check passes.

@@ -1,4 +1,4 @@
-"""What Best-of-N earns by enumeration, in plain Python: all N-tuples of draws, all sets of responses."""
+"""Reward of Best-of-N by enumeration, in plain Python: all N-tuples of draws, all sets of responses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DCO's loss and factor with hundreds of digits, from their definitions."""
+"""DCO's loss and factor with hundreds of digits, from the definitions."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ SURE = 1e-6
 
 
 class Known(NamedTuple):
-    """What a check must say.
+    """Expected result of a check.
 
     Attributes:
         target: its text, the operator and the threshold at the end.
@@ -50,7 +50,7 @@ class Known(NamedTuple):
 
 
 def agree(checks: Sequence[Check], table: Mapping[str, Known]) -> None:
-    """Every check of the claim is in the table and says what it says there, and all of them pass."""
+    """Assert that every check of the claim is in the table, gives the table's result, and passes."""
     assert [check.name for check in checks] == list(table)
     for check in checks:
         known = table[check.name]
@@ -68,7 +68,7 @@ def agree(checks: Sequence[Check], table: Mapping[str, Known]) -> None:
 
 
 def decides(judge: Callable[[Any], Sequence[Check]], table: Mapping[str, Known], name: str) -> None:
-    """The check fails where it must, and decides about its threshold as its target says."""
+    """Assert that the check fails where it must, and decides at its threshold as its target says."""
     known = table[name]
     assert known.at is not None
     for value, passes in ((known.wrong, False), *known.edges):

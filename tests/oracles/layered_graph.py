@@ -23,13 +23,13 @@ RULES = {
 
 
 def branching_layers(name: str, depth: int, branching: int) -> int:
-    """How many layers of a graph of the class have two passable nodes."""
+    """Number of layers with two passable nodes in a graph of the class."""
     return {"chain": 0, "xor": depth // 2, "uniform": 4}.get(name, branching)
 
 
 @dataclasses.dataclass(frozen=True)
 class Graph:
-    """What a prompt says; layers are the intermediate ones, each a sorted tuple of ids."""
+    """Contents of a prompt; layers are the intermediate ones, each a sorted tuple of ids."""
 
     source: int
     target: int

@@ -1,4 +1,4 @@
-"""Measurements of `sgd_horizon` and `sgd_coordinates` made by hand, on which every check of both passes.
+"""Hand-made measurements of `sgd_horizon` and `sgd_coordinates`, on which every check of both passes.
 
 H is 8 or 16, so that an exponent is a logarithm to the base 2. The mean over iterates has two draws that are
 2 % apart; what is needed for good has nine, one of which never settles, which a median does not see.

@@ -53,7 +53,7 @@ PartitionName=high Nodes={host} PriorityTier=10 PreemptMode=OFF MaxTime=INFINITE
 
 
 def missing() -> list[str]:
-    """What keeps a Slurm from being started here, for a skip's reason."""
+    """Reason why Slurm cannot be started here, for a skip."""
     path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
     lacking = [name for name in COMMANDS if shutil.which(name, path=path) is None]
     if lacking:

@@ -46,7 +46,7 @@ def flat(value: float) -> np.ndarray:
 
 
 def promise(**fields: np.ndarray) -> dict[str, np.ndarray]:
-    """A guarantee that is never broken and says nothing, but for these fields."""
+    """A vacuous guarantee that is never broken, except for these fields."""
     return {**{name: flat(0.0) for name in Guarantee._fields}, "bound": flat(FAR), **fields}
 
 

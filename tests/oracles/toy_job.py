@@ -1,4 +1,4 @@
-"""Stands in for a training command in tests of sweeps: `python -m toy_job seed=0`. No JAX, same protocol."""
+"""Stand-in for a training command in tests of sweeps: `python -m toy_job seed=0`. No JAX, same protocol."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small trees of responses, and by enumeration in NumPy and plain Python: what decoders draw, at which cost.
+"""Small trees of responses, with laws and costs of decoders by enumeration in NumPy and plain Python.
 
 Nothing here knows how the decoders are written. A node is the tuple of its tokens.
 """
@@ -93,7 +93,7 @@ def index(task: TreeTask, node: Node) -> int:
 
 
 def is_leaf(task: TreeTask, node: Node) -> bool:
-    """At the largest depth, or after the end token."""
+    """True at the largest depth, or after the end token."""
     return len(node) == task.depth or (task.ends and bool(node) and node[-1] == 1)
 
 
@@ -159,7 +159,7 @@ class Tree:
         return is_leaf(self.task, node)
 
     def children(self, node: Node) -> list[Node]:
-        """Those of positive base probability."""
+        """Children of positive base probability."""
         if self.leaf(node):
             return []
         below = [(*node, token) for token in range(1, self.task.symbols + 1)]

@@ -50,7 +50,7 @@ class Recorded:
 
 
 class Even(Recorded):
-    """The same, with 0 in place of arrays of uniform numbers."""
+    """A recording generator with 0 in place of arrays of uniform numbers."""
 
     def uniform(self, low: float, high: float, size: int | None = None) -> Any:
         return self.rng.uniform(low, high) if size is None else np.zeros(size)

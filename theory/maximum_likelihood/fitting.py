@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 KKT_TOLERANCE = 1e-9
-"""Largest violation of a fit's optimality conditions, in units of the number of trials and of the radius."""
+"""Largest violation of a fit's optimality conditions, relative to the number of trials and the radius."""
 _STEPS = 200
 
 
@@ -47,9 +47,9 @@ def fit_logistic_on_ball(
         raise ValueError("ones: valid: whole numbers from 0 to trials, (draws, coordinates)")
     seen, most = trials > 0, int(trials.max(initial=0)) + 1
     # Kind 0 is a coordinate without trials, as there may be very many.
-    kinds, found = np.unique((trials * most + ones)[seen], return_inverse=True)
+    kinds, kind_of_seen = np.unique((trials * most + ones)[seen], return_inverse=True)
     where = np.zeros(ones.shape, np.int64)
-    where[seen] = found + 1
+    where[seen] = kind_of_seen + 1
     code = np.concatenate([[0], kinds])
     m, k = (part.astype(np.float64) for part in np.divmod(code, most))
     c = np.stack([np.bincount(row, minlength=len(code)) for row in where]) * (m > 0.0)

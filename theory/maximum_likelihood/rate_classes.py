@@ -144,7 +144,7 @@ class CoarseRate:
     ) -> Float[np.ndarray, "draws n"]:
         """Exact Cov_N, by a sum over the tokens."""
         above = np.log(self.probs) - log_probs
-        return np.stack([(above >= each - LOG_TOLERANCE) @ self.probs for each in log_n], axis=-1)
+        return np.stack([(above >= threshold - LOG_TOLERANCE) @ self.probs for threshold in log_n], axis=-1)
 
 
 class Visits(NamedTuple):
@@ -231,8 +231,8 @@ class FineRate:
 
         def slope(s: np.ndarray) -> np.ndarray:
             at = self.tilt * s[:, None]
-            each = self.tilt * (more / (1 + at) - fewer / (1 - at))
-            return np.sum(np.where(tilt > s[:, None], each, 0.0), axis=-1) - data.hidden * bad / (1 - s * bad)
+            term = self.tilt * (more / (1 + at) - fewer / (1 - at))
+            return np.sum(np.where(tilt > s[:, None], term, 0.0), axis=-1) - data.hidden * bad / (1 - s * bad)
 
         low, high = np.zeros(len(tilt)), np.ones(len(tilt))
         at_one = slope(high) >= 0

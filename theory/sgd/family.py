@@ -238,8 +238,8 @@ def letters_instance(family: SGDFamily, plus: float, n: float, deficits: int = D
     tokens = _tokens(family, np.array([PLUS, MINUS]))[:, [2, 1, 0]]
     law = deficit_law(family, deficits)
     prompts = tuple(
-        _prompt(weight, each, LETTERS_TRUTH, sequences, law)
-        for each, weight in zip(tokens, (plus, 1 - plus), strict=True)
+        _prompt(weight, features, LETTERS_TRUTH, sequences, law)
+        for features, weight in zip(tokens, (plus, 1 - plus), strict=True)
     )
     return _float64(prompts, start, ())
 
@@ -264,7 +264,7 @@ def coverage(instance: Instance, theta: Parameters, log_n: float) -> Scalar:
         _, log_probs = token_law(prompt, theta)
         ratios = [a - b for a, b in zip(prompt.log_star, log_probs, strict=True)]
         for counts, prob in zip(prompt.sequences, prompt.probs, strict=True):
-            log_ratio = sum(n * each for n, each in zip(counts, ratios, strict=True))
+            log_ratio = sum(n * log_token for n, log_token in zip(counts, ratios, strict=True))
             covered += prompt.weight * jnp.where(log_ratio >= log_n, prob, 0)
     return covered
 
@@ -284,7 +284,7 @@ def gradient(instance: Instance, theta: Parameters, counts: Sequence[Counts]) ->
 
     sum_a (n_a - n p_a) phi_a = sum_a (n_a - n p_a)(phi_a - phi_likeliest), since the weights add up to 0.
     """
-    along = [jnp.zeros_like(each) for each in theta]
+    along = [jnp.zeros_like(coordinate) for coordinate in theta]
     for prompt, seen in zip(instance.prompts, counts, strict=True):
         probs, _ = token_law(prompt, theta)
         total = sum(seen)
@@ -330,6 +330,6 @@ def _float64(prompts: tuple[Prompt, ...], start: Any, lanes: tuple[int, ...]) ->
     """An `Instance` of float64 arrays, every leaf broadcast to the axes `lanes`."""
     with jax.enable_x64(True):
         return jax.tree.map(
-            lambda each: jnp.asarray(np.broadcast_to(np.asarray(each, np.float64), lanes)),
+            lambda leaf: jnp.asarray(np.broadcast_to(np.asarray(leaf, np.float64), lanes)),
             Instance(prompts, start),
         )

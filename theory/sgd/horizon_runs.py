@@ -1,8 +1,8 @@
-"""Runs of SGD and its rivals: every draw, step size and length of a method in one program.
+"""Runs of SGD and competing rules: every draw, step size and length of a method in one program.
 
-One update costs the same whatever H is, because a sequence enters through its counts of tokens
-(`theory.sgd.family`). Everything is float64: sign-SGD and Adam act on signs of gradients that are far
-below float32's smallest number.
+The cost of an update does not depend on H, because a sequence enters through its token counts
+(`theory.sgd.family`). Everything is float64, because sign-SGD and Adam act on signs of gradients far below
+float32's smallest number.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ from training.optimizers import adam, normalize_by_global_norm, project_onto_bal
 
 @dataclass(frozen=True)
 class Family:
-    """What all lengths have in common.
+    """Parameters of the instances of all lengths.
 
     Attributes:
-        horizons: H.
+        horizons: the lengths H.
         letters: B'; B = B'^2.
         plus: mu(+) of the small-step instance.
         n: N of Cov_N.
@@ -71,7 +71,7 @@ class Family:
 
 
 class Method(NamedTuple):
-    """A training rule with its mini-batch of `batch` sequences."""
+    """A training rule with mini-batches of `batch` sequences."""
 
     name: str
     rule: str
@@ -79,7 +79,7 @@ class Method(NamedTuple):
 
 
 class Lane(NamedTuple):
-    """What a run carries from update to update; `total` sums Cov over iterates 1..t."""
+    """State of a run between updates; `total` is the sum of Cov over iterates 1..t."""
 
     theta: Parameters
     state: Any
@@ -91,8 +91,8 @@ class Lane(NamedTuple):
 def transformation(rule: str, step_size: Any, log_n: float) -> optax.GradientTransformation:
     """The rule with a step size that may be traced, on the unit ball.
 
-    "normalised" has lambda = ln N/(16 eta), which ties it to the step size as the theorem's proof does, and
-    "clipped" clips at norm 1: neither has a second constant to tune. Adam's constants are its defaults.
+    "normalised" has lambda = ln N/(16 eta), tied to the step size as in the theorem's proof, and "clipped"
+    clips at norm 1, so neither has a second constant to tune. Adam has optax's default constants.
     """
     if rule == "normalised":
         rules = optax.chain(normalize_by_global_norm(log_n / (16 * step_size)), optax.scale(-1.0))
@@ -106,8 +106,8 @@ def transformation(rule: str, step_size: Any, log_n: float) -> optax.GradientTra
 
 
 def begin(rule: str, start: Parameters, lanes: tuple[int, ...]) -> Lane:
-    """Runs before their first update; `start` must broadcast to `lanes`."""
-    theta = tuple(jnp.broadcast_to(each, lanes) for each in start)
+    """Runs before the first update; `start` must broadcast to `lanes`."""
+    theta = tuple(jnp.broadcast_to(coordinate, lanes) for coordinate in start)
     state = transformation(rule, 1.0, 1.0).init((jnp.zeros(()), jnp.zeros(())))
     state = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, lanes), state)
     zeros = jnp.zeros(lanes, jnp.int32)
@@ -124,10 +124,10 @@ def advance(
     times: Int[Array, " updates"],
     counts: tuple[Counts, ...] | None,
 ) -> tuple[Lane, tuple[Parameters, Array, Array]]:
-    """Updates number times[0], ..., with the mean counts of tokens of each mini-batch, an array (updates) for
-    each count; None: the likeliest sequence every time.
+    """Apply updates number times[0], ..., with the mean token counts of each mini-batch, an array (updates)
+    per count; None stands for the likeliest sequence at every update.
 
-    Returns the run after them, and (theta, Cov_N, KL) of the iterates before each.
+    Returns the run after the updates, and (theta, Cov_N, KL) of the iterate before each update.
     """
     rules = transformation(rule, step_size, log_n)
 
@@ -156,7 +156,7 @@ def advance(
 @functools.cache
 def program(rule: str, log_n: float, target: float, letters: bool, traced: bool = False) -> Callable:
     """`advance` compiled for lanes: (H, step sizes, draws) of the small-step instance, or (H, step sizes,
-    numbers) of the large-step one. It returns the lanes, and the iterates too if `traced`."""
+    numbers) of the large-step instance. Returns the lanes and, if `traced`, the iterates."""
 
     def run(*arguments: Any) -> Any:
         lane, trace = advance(rule, log_n, target, *arguments)
@@ -167,7 +167,7 @@ def program(rule: str, log_n: float, target: float, letters: bool, traced: bool 
         (None if letters else 0, 0, 0, None, None),
         (0, 0, 0, None, 1 if letters else None),
     )
-    every = functools.reduce(lambda inner, each: jax.vmap(inner, in_axes=each), axes, run)
+    every = functools.reduce(lambda inner, axis: jax.vmap(inner, in_axes=axis), axes, run)
     # Compiles twice as fast, and runs no slower.
     return jax.jit(every, compiler_options={"xla_backend_optimization_level": 1})
 
@@ -175,10 +175,10 @@ def program(rule: str, log_n: float, target: float, letters: bool, traced: bool 
 def letters_stream(
     family: Family, batch: int, draws: int, seed: int, role: str, chunk: int, updates: int
 ) -> tuple[tuple[np.ndarray, ...], ...]:
-    """Mean counts of tokens of `+` and of `-` in mini-batches of the small-step instance, each an array
+    """Mean token counts of `+` and of `-` in mini-batches of the small-step instance, each an array
     (updates, horizons, draws).
 
-    Independent for each length, draw and update; methods with the same batch see the same ones.
+    Counts are independent for each length, draw and update. Methods with equal batches see equal counts.
     """
     shape = (updates, len(family.horizons), draws)
     counts = tuple(tuple(np.empty(shape) for _ in range(3)) for _ in range(2))
@@ -201,17 +201,17 @@ def letters_stream(
 def rare_events(
     trials: Int[np.ndarray, "*cells"], probability: float, rng: np.random.Generator
 ) -> Int[np.ndarray, "*cells"]:
-    """Binomial(trials, probability) of each cell, independent; of rare events in time that grows with them.
+    """Independent Binomial(trials, probability) per cell, in time proportional to the number of events.
 
-    How many events there are in all is binomial; given that, which trials they are is a uniform subset.
+    The total number of events is binomial; given the total, the trials of the events are a uniform subset.
     """
     if probability > 0.01:
         return rng.binomial(trials, probability)
     ends = np.cumsum(trials.ravel(), dtype=np.int64)
     wanted = int(rng.binomial(ends[-1], probability))
-    chosen = np.sort(rng.integers(ends[-1], size=wanted))
-    while (again := np.flatnonzero(np.diff(chosen) == 0)).size:
-        chosen[again] = rng.integers(ends[-1], size=again.size)
-        chosen.sort()
-    cells = np.searchsorted(ends, chosen, side="right")
+    events = np.sort(rng.integers(ends[-1], size=wanted))
+    while (again := np.flatnonzero(np.diff(events) == 0)).size:
+        events[again] = rng.integers(ends[-1], size=again.size)
+        events.sort()
+    cells = np.searchsorted(ends, events, side="right")
     return np.bincount(cells, minlength=trials.size).reshape(trials.shape)

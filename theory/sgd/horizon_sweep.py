@@ -1,5 +1,4 @@
-"""All methods on the whole family: step sizes chosen on draws of their own, then the updates that the chosen
-ones need."""
+"""All methods on the whole family: step sizes chosen on separate draws, and the updates that they need."""
 
 from __future__ import annotations
 
@@ -19,22 +18,21 @@ from theory.sgd.horizon_runs import Family, Lane, Method, begin, letters_stream,
 from tracking import Progress
 
 CHUNK = 2048
-"""Updates of one call of the program."""
+"""Number of updates per call of the program."""
 
 NUMBERS = (1.0, 2.0, 8.0)
-"""Number-prompts of every family, over 8/(HB); the step size in use (or 8/(HB) where that is larger) comes
-before them and the largest of the grid after. They differ only in a(e), which falls from 4/7 at 8/(HB) to
-1/2."""
+"""Number-prompts of every family, over 8/(HB). The step size in use (or 8/(HB) if larger) comes before them
+and the largest step size after. Prompts differ only in a(e), which falls from 4/7 at 8/(HB) to 1/2."""
 
 CENTRES: Mapping[str, Centre] = {"mean": "mean", "good": "median"}
-"""Fields of `Needed` that a step size is chosen by, each for itself, with what of the draws counts: the
-theorems bound an expectation of the mean over iterates, and all iterates with probability 1/2."""
+"""Criteria for choosing a step size: field of `Needed` -> statistic over draws. The theorems bound the
+expected mean over iterates, and all iterates with probability 1/2."""
 
 CRITERIA = tuple(CENTRES)
 
 
 class Needed(NamedTuple):
-    """What a run needed, in updates; inf where it did not get there within T - 1 of them.
+    """Updates that a run needed; inf if the target was not reached within T - 1 updates.
 
     Attributes:
         mean: first T with (Cov(theta^1) + ... + Cov(theta^T))/T <= eps.
@@ -56,14 +54,14 @@ class Trace(NamedTuple):
 
 
 class Chosen(NamedTuple):
-    """A method with its own best step size at every length, for each criterion.
+    """A method with its best step size at every length, for each criterion.
 
     Attributes:
-        method: its rule and its batch.
-        tuning: on the small-step instance: (horizons, step sizes, tuning draws).
+        method: rule and batch.
+        tuning: updates on the small-step instance: (horizons, step sizes, tuning draws).
         steps: index of the chosen step size at each length.
         letters: updates on the small-step instance at the chosen steps, fresh draws: (draws, horizons).
-        worst: on the worst instance of the family, for the same draws.
+        worst: updates on the worst instance of the family, for the draws of `letters`.
     """
 
     method: Method
@@ -74,11 +72,12 @@ class Chosen(NamedTuple):
 
 
 class Bound(NamedTuple):
-    """SGD with eta = 1/(2HB^2): mean KL of iterates 1..T beside 4/(eta T) + 2 eta sigma*^2, in nats.
+    """SGD with eta = 1/(2HB^2): mean KL of iterates 1..T, and 4/(eta T) + 2 eta sigma*^2, in nats.
 
     Attributes:
-        letters, numbers: on the two instances, (horizons, T); the former over draws.
-        bound: (horizons, T).
+        letters: mean KL on the small-step instance, over draws, (horizons, T).
+        numbers: mean KL on the large-step instance, (horizons, T).
+        bound: the bound, (horizons, T).
     """
 
     letters: np.ndarray
@@ -92,13 +91,13 @@ class Measurements:
 
     Attributes:
         family: the instances.
-        seed: of all draws but those that step sizes are chosen on.
+        seed: seed of all draws except those for choosing step sizes.
         step_sizes: the grid, in increasing order.
-        numbers: by rule, on the large-step instances: (horizons, step sizes, numbers).
-        chosen: by the method's name.
-        shown: iterates on the small-step instance by the method's name, step sizes chosen by "mean".
+        numbers: rule -> updates on the large-step instances, (horizons, step sizes, numbers).
+        chosen: method's name -> method with chosen step sizes.
+        shown: method's name -> iterates on the small-step instance, with step sizes chosen by "mean".
         trap: iterates of SGD with eta = 8/(HB) on the number-prompt 8/(HB).
-        bound: of SGD's upper bound.
+        bound: SGD's KL and its upper bound.
     """
 
     family: Family
@@ -112,7 +111,7 @@ class Measurements:
 
 
 def methods(family: Family, batch: int) -> tuple[Method, ...]:
-    """What is compared; the last batch of normalised SGD makes the theorem's term B/(K ln N) at most eps."""
+    """The compared methods; the last batch of normalised SGD makes the theorem's term B/(K ln N) <= eps."""
     enough = math.ceil(family.bound / (family.target * family.log_n))
     return (
         Method("SGD", "sgd", 1),
@@ -140,8 +139,8 @@ def sweep(
 ) -> Measurements:
     """Every method of `methods`; `tuning` and `verdict` are (draws, seed).
 
-    Responses to number-prompts are certain, so that runs on them are the same for every draw: they are run
-    once for each step size.
+    Responses to number-prompts are certain, so runs on them do not depend on the draw and are made once per
+    step size.
     """
     every = methods(family, batch)
     with jax.enable_x64(True):
@@ -156,8 +155,8 @@ def sweep(
             for method, fixed in ((method, numbers[method.rule]) for method in every)
         }
         sizes = {
-            method: step_sizes[np.stack([each[criterion] for criterion in CRITERIA], axis=-1)]
-            for method, each in steps.items()
+            method: step_sizes[np.stack([by_criterion[criterion] for criterion in CRITERIA], axis=-1)]
+            for method, by_criterion in steps.items()
         }
         needed = _on_letters(family, sizes, *verdict, "verdict", progress)
         chosen, at = {}, np.arange(len(family.horizons))
@@ -177,8 +176,8 @@ def sweep(
 
 
 def choose(worst: Float[np.ndarray, "horizons steps draws"], criterion: str) -> np.ndarray:
-    """The step size of least number of updates at each length, over draws as `CENTRES` says; the smallest one
-    of equals."""
+    """Index of the step size with the fewest updates at each length, by the statistic `CENTRES[criterion]` of
+    the draws; the smallest step size wins ties."""
     centre = np.mean if CENTRES[criterion] == "mean" else np.median
     return np.argmin(centre(worst, axis=-1), axis=-1)
 
@@ -191,11 +190,11 @@ def _on_numbers(
     family: Family, rules: Sequence[str], step_sizes: np.ndarray, progress: Progress
 ) -> dict[str, Needed]:
     def prompts(least: float) -> np.ndarray:
-        shared = [*(least * each for each in NUMBERS), max(step_sizes[-1], least)]
+        shared = [*(least * factor for factor in NUMBERS), max(step_sizes[-1], least)]
         return np.stack([np.maximum(step_sizes, least), *(np.full(len(step_sizes), e) for e in shared)], -1)
 
     members = [family.member(horizon) for horizon in family.horizons]
-    instance = _stack([number_instance(each, prompts(each.least_number)) for each in members])
+    instance = _stack([number_instance(member, prompts(member.least_number)) for member in members])
     lanes = instance.start[0].shape
     steps = jnp.broadcast_to(jnp.asarray(step_sizes), lanes[:2])
     needed = {}
@@ -216,7 +215,7 @@ def _on_letters(
     role: str,
     progress: Progress,
 ) -> dict[Method, Needed]:
-    """(horizons, steps, draws) of each method."""
+    """Updates of each method on the small-step instance, (horizons, steps, draws)."""
     instance = _letters(family)
     lanes = {method: _begin_letters(method, instance, (*each.shape, draws)) for method, each in steps.items()}
     for chunk, times in enumerate(progress.over(f"letters, {role}", _chunks(family.updates))):
@@ -229,7 +228,7 @@ def _on_letters(
 
 
 TRACED = 32
-"""Draws whose iterates are kept."""
+"""Number of draws whose iterates are kept."""
 
 
 def _trace_letters(family: Family, method: Method, steps: np.ndarray, seed: int, role: str) -> Trace:
@@ -246,12 +245,12 @@ def _trace_letters(family: Family, method: Method, steps: np.ndarray, seed: int,
 
 def _guarantees(family: Family, seed: int) -> tuple[Trace, Bound]:
     """SGD with eta = 1/(2HB^2) on the small-step instance and on the number-prompt 8/(HB), and with
-    eta = 8/(HB) on the latter."""
+    eta = 8/(HB) on the number-prompt."""
     members = [family.member(horizon) for horizon in family.horizons]
     small = 1 / (2 * np.array(family.horizons) * family.bound**2)
-    least = np.array([each.least_number for each in members])
+    least = np.array([member.least_number for member in members])
     letters = _trace_letters(family, Method("SGD", "sgd", 1), small, seed, "bound")
-    instance = _stack([number_instance(each, np.full((2, 1), each.least_number)) for each in members])
+    instance = _stack([number_instance(member, np.full((2, 1), member.least_number)) for member in members])
     lane = begin("sgd", instance.start, instance.start[0].shape)
     run = program("sgd", family.log_n, family.target, letters=False, traced=True)
     parts = []
@@ -260,8 +259,8 @@ def _guarantees(family: Family, seed: int) -> tuple[Trace, Bound]:
         parts.append(jax.tree.map(lambda leaf: np.asarray(leaf[:, :, 0]), trace))
     both = _joined(parts)
     time = np.arange(1, family.updates)
-    # The number-prompt's own sigma*^2 is below the letters'.
-    variance = np.array([letters_variance(each) for each in members])
+    # sigma*^2 of the number-prompt is below that of the letters.
+    variance = np.array([letters_variance(member) for member in members])
     bound = 4 / (small[:, None] * time) + (2 * small * variance)[:, None]
     means = [np.cumsum(kl[:, 1:], axis=-1) / time for kl in (letters.kl.mean(axis=1), both.kl[:, 0])]
     return jax.tree.map(lambda leaf: leaf[:, 1:], both), Bound(means[0], means[1], bound)
@@ -300,19 +299,19 @@ def _needed(family: Family, lane: Lane) -> Needed:
 
 
 def visits(family: Family, step_size: float) -> float:
-    """Visits to `+` that SGD takes until it is covered, derived: (1 - 1/(4e))/(eta B'^2 ln N).
+    """Derived number of visits to `+` until SGD covers it: (1 - 1/(4e))/(eta B'^2 ln N).
 
-    A visit adds eta H B'^2 to exp(B' theta_1), to first order, which starts at H/(4e ln N) and covers `+` at
+    To first order a visit adds eta H B'^2 to exp(B' theta_1), which starts at H/(4e ln N) and covers `+` at
     H/ln N.
     """
     return (1 - 1 / (4 * math.e)) / (family.log_n * step_size * family.letters**2)
 
 
 def proof_updates(family: Family) -> float:
-    """Updates of normalised SGD with the proof's constants until `+` is covered, derived: no H in it.
+    """Derived number of updates until normalised SGD with the proof's constants covers `+`, free of H.
 
-    eta = 1/(128B) and lambda = 8B ln N; a large batch has the gradient mu(+) B' H/w along `+`, where
-    w = exp(B' theta_1) goes from H/(4e ln N) to H/ln N, and each update adds B' eta g/(lambda + g) to ln w.
+    eta = 1/(128B) and lambda = 8B ln N. A large batch has the gradient g = mu(+) B' H/w along `+`, where
+    w = exp(B' theta_1) goes from H/(4e ln N) to H/ln N. Each update adds B' eta g/(lambda + g) to ln w.
     """
     eta, damping = 1 / (128 * family.bound), 8 * family.bound * family.log_n
     far = damping * (1 - 1 / (4 * math.e)) / (family.plus * family.letters * family.log_n)

@@ -1,16 +1,15 @@
-"""The lower-bound family of SGD: prompts that forbid a large step beside prompts that need many small ones.
+"""The lower-bound family of SGD: prompts that forbid a large step, and prompts that need many small steps.
 
-d = 2, Theta the unit ball, tokens -1, 0, 1, the same law at every position of a response:
+d = 2, Theta is the unit ball, tokens are -1, 0, 1, and all positions of a response have one law:
 
 - A spike e >= 8 (the prompt that is the number e/(H B)): phi = B v with v(0) = (1, 0) and
-  v(+-1) = (a, +-sqrt(1 - a^2)), a = e/(2(e - 1)). mu is on it, theta* = (1, 0), the start is v(1). The
-  response is 0 ... 0 up to a probability of e^(-B/4), so that this instance has no randomness.
+  v(+-1) = (a, +-sqrt(1 - a^2)), a = e/(2(e - 1)). mu is on the spike, theta* = (1, 0), the start is v(1). The
+  response is 0 ... 0 up to a probability of e^(-B/4), so the instance is deterministic.
 - Slopes + and -: phi = (B' y, 0) and (0, B' y). theta* = (1/2, 1/2), the start is (r - 1/B', 1/4) with
   e^(r B') = H/(4 ln N).
 
-A step size serves the family if it serves every spike and the slopes: the number of sequences that it
-needs is that of the worst instance. `measure_family` chooses the step sizes on one seed and counts the
-sequences on another.
+A step size serves the family if it serves every spike and the slopes, and needs as many sequences as the
+worst instance. `measure_family` chooses the step sizes on one seed and counts the sequences on another.
 
 Everything is float64 on the host. Axes: `rates` (step sizes) first, then `draws`. The features are those of
 `theory.sgd.family.SGDFamily`.
@@ -36,12 +35,14 @@ Method = Literal["sequence", "truncated", "token"]
 
 
 class Family(NamedTuple):
-    """Attributes:
-    horizon: H.
-    n: N of Cov_N.
-    inner: B', of the slopes; B = B'^2.
-    plus: mu(+); mu(-) = 1 - mu(+).
-    target: Cov_N that is to be reached.
+    """Parameters of an instance.
+
+    Attributes:
+        horizon: H.
+        n: N of Cov_N.
+        inner: B' of the slopes; B = B'^2.
+        plus: mu(+); mu(-) = 1 - mu(+).
+        target: the target Cov_N.
     """
 
     horizon: int
@@ -67,12 +68,12 @@ class Family(NamedTuple):
 
 
 def ball(theta: Float[np.ndarray, "*batch two"]) -> Float[np.ndarray, "*batch two"]:
-    """The nearest point of the unit ball."""
+    """Projection on the unit ball."""
     return theta / np.maximum(np.linalg.norm(theta, axis=-1, keepdims=True), 1.0)
 
 
 def kept_tokens(eps: np.ndarray, horizon: int, budget: float) -> np.ndarray:
-    """sum_h alpha_h of the truncation where every token has the same KL `eps`: min{H, A/eps}."""
+    """sum_h alpha_h of the truncation if every token has the KL `eps`: min{H, A/eps}."""
     with np.errstate(divide="ignore"):
         return np.minimum(horizon, np.where(eps > 0, budget / np.maximum(eps, 1e-300), np.inf))
 
@@ -80,13 +81,15 @@ def kept_tokens(eps: np.ndarray, horizon: int, budget: float) -> np.ndarray:
 def spike_steps(
     family: Family, method: Method, rates: Float[np.ndarray, " rates"], spikes: int = 24, most: int = 64
 ) -> Float[np.ndarray, " rates"]:
-    """Sequences until Cov_N <= target for good on the worst spike; infinite if not within `most`.
+    """Sequences until Cov_N stays <= target on the worst spike; infinite if not within `most`.
 
-    The spikes are `spikes` numbers from 8 to 512, equally spaced in their logarithm, and the one on which
-    sequence-level SGD with this step size flips between v(1) and v(-1), eta H B, if that is one.
+    The spikes are `spikes` numbers from 8 to 512, evenly spaced in the logarithm. If eta H B is a spike, it
+    is added: there sequence-level SGD flips between v(1) and v(-1).
     """
-    own = np.maximum(rates * family.horizon * family.bound, 8.0)
-    e = np.concatenate([np.broadcast_to(np.geomspace(8, 512, spikes), (len(rates), spikes)), own[:, None]], 1)
+    flip = np.maximum(rates * family.horizon * family.bound, 8.0)
+    e = np.concatenate(
+        [np.broadcast_to(np.geomspace(8, 512, spikes), (len(rates), spikes)), flip[:, None]], 1
+    )
     a = e / (2 * (e - 1))
     high = np.sqrt(1 - a**2)
     points = np.stack([np.stack([a, -high], -1), np.stack([a**0, 0 * a], -1), np.stack([a, high], -1)], -2)
@@ -127,17 +130,16 @@ def slope_law(u: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 class Slopes(NamedTuple):
-    """What `slope_steps` found: sequences until Cov_N <= target for good, infinite if never, when the model
-    answers with the parameters of the sequence's start (`fixed`) or, for token-level SGD, with running ones
-    (`running`)."""
+    """Sequences until Cov_N stays <= target, infinite if never. The model answers with the parameters at the
+    sequence's start (`fixed`) or, for token-level SGD, with running parameters (`running`)."""
 
     fixed: Float[np.ndarray, "rates draws"]
     running: Float[np.ndarray, "rates draws"] | None
 
 
 def slope_coverage(family: Family, u: np.ndarray) -> np.ndarray:
-    """Cov_N on one slope for fixed parameters: the number of zeros in a response is binomial. Exact up to the
-    token -1, whose probability is e^-B'."""
+    """Cov_N on one slope for fixed parameters, from the binomial number of zeros in a response. Exact up to
+    the token -1, whose probability is e^-B'."""
     truth = slope_law(np.asarray(family.inner / 2))
     one, zero, _ = slope_law(u)
     gain, loss = truth[0] - one, zero - truth[1]
@@ -160,19 +162,19 @@ def slope_steps(
 ) -> Slopes:
     """Train on the slopes for at most `most` sequences; see `Slopes`.
 
-    To compare step sizes, `elsewhere` says what each needs on other instances: those that fail there are not
-    run, and a run ends when what is not done yet needs more than twice as many as the best. Both count as
-    never.
+    To compare step sizes, `elsewhere` has the sequences that each needs on other instances. Step sizes that
+    fail there are not run. Training ends when every unfinished step size needs more than twice as many
+    sequences as the best. Both cases count as never.
     """
     if elsewhere is not None and not np.isfinite(elsewhere).all():
         hopeful = np.isfinite(elsewhere)
-        found = slope_steps(family, method, rates[hopeful], draws, rng, most, elsewhere[hopeful])
+        slopes = slope_steps(family, method, rates[hopeful], draws, rng, most, elsewhere[hopeful])
         fixed = np.full((len(rates), draws), np.inf)
         running = fixed.copy()
-        fixed[hopeful] = found.fixed
-        if found.running is None:
+        fixed[hopeful] = slopes.fixed
+        if slopes.running is None:
             return Slopes(fixed, None)
-        running[hopeful] = found.running
+        running[hopeful] = slopes.running
         return Slopes(fixed, running)
     size, inner = family.horizon, family.inner
     truth = slope_law(np.asarray(inner / 2))
@@ -201,8 +203,8 @@ def slope_steps(
                 one, nil, mean = slope_law(inner * at)
                 ratio += np.where(zero, truth[1] - nil, truth[0] - one)
                 at = at + eta * inner * (np.where(zero, 0.0, 1.0) - mean)
-            # What this response says of the parameters at its start, which its prompt has had since the visit
-            # before: uncovered then means that one visit more was needed.
+            # The response judges the parameters at its start, which its prompt has had since the last visit.
+            # If it is not covered, one more visit was needed.
             uncovered = ratio >= family.budget
             last_running = np.where(uncovered, step, last_running)
             shown |= np.stack([which & ~uncovered, ~which & ~uncovered], -1)
@@ -224,14 +226,15 @@ def slope_steps(
 
 @dataclasses.dataclass(frozen=True)
 class FamilySettings:
-    """How the family is measured.
+    """Settings for measuring the family.
 
     Attributes:
-        horizons: H.
+        horizons: the lengths H.
         family: the family; its horizon is replaced by each of `horizons`.
-        draws, tuning_draws: draws of the prompts' order, judged and for the choice of step sizes.
-        tuning_seed: of the draws that step sizes are chosen on.
-        seed: of all others.
+        draws: draws of the prompts' order for the verdict.
+        tuning_draws: draws of the prompts' order for choosing step sizes.
+        tuning_seed: seed of the tuning draws.
+        seed: seed of all other draws.
     """
 
     horizons: tuple[int, ...]
@@ -243,14 +246,15 @@ class FamilySettings:
 
 
 class Arm(NamedTuple):
-    """One way of training and of answering.
+    """A way of training and answering.
 
     Attributes:
-        method: a step a sequence, a truncated one, or a step a token.
+        method: one step per sequence, one truncated step per sequence, or one step per token.
         grid: step sizes.
-        most: sequences at most on the family; four times as many on the draws of the verdict.
-        spikes, spike_most: how many spikes, and sequences at most on each.
-        running: answers with running parameters (test-time training); only of "token".
+        most: largest number of sequences on the family; four times as many on the draws of the verdict.
+        spikes: number of spikes.
+        spike_most: largest number of sequences on a spike.
+        running: True to answer with running parameters (test-time training); only with "token".
     """
 
     method: Method
@@ -261,7 +265,7 @@ class Arm(NamedTuple):
     running: bool = False
 
     def needed(self, slopes: Slopes) -> Float[np.ndarray, "rates draws"]:
-        """The part of the runs that this way of answering stands for."""
+        """The field of `slopes` for this way of answering."""
         if not self.running:
             return slopes.fixed
         assert slopes.running is not None, "running parameters: only of a step a token"
@@ -270,8 +274,8 @@ class Arm(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class FamilyRun:
-    """Sequences until Cov_N is at its target for good on the worst instance, (draws, H) by arm, and the step
-    sizes chosen."""
+    """Sequences until Cov_N stays at the target on the worst instance, (draws, H) by arm, and the chosen step
+    sizes."""
 
     needed: dict[str, Float[np.ndarray, "draws horizons"]]
     steps: dict[str, tuple[float, ...]]
@@ -280,8 +284,8 @@ class FamilyRun:
 def measure_family(
     claim: str, arms: Mapping[str, Arm], settings: FamilySettings, progress: Progress
 ) -> FamilyRun:
-    """Every arm at every H, with the step of its grid whose worst instance needs the fewest on the tuning
-    seed. Arms of one method have one grid, and are tuned on the same runs."""
+    """Measure every arm at every H, with the step size whose worst instance needs the fewest sequences on the
+    tuning seed. Arms of one method have one grid and share the tuning runs."""
     needed: dict[str, list[np.ndarray]] = {name: [] for name in arms}
     steps: dict[str, list[float]] = {name: [] for name in arms}
     for horizon in progress.over("family", settings.horizons, lambda h: {"H": h}):
@@ -293,15 +297,15 @@ def measure_family(
                 spikes = spike_steps(family, arm.method, rates, arm.spikes, arm.spike_most)
                 rng = generator(settings.tuning_seed, claim, "family", arm.method, horizon)
                 draws = settings.tuning_draws
-                found = slope_steps(family, arm.method, rates, draws, rng, arm.most, spikes)
-                tuning[arm.method] = spikes, found
-            spikes, found = tuning[arm.method]
-            best = int(np.maximum(spikes, arm.needed(found).mean(axis=1)).argmin())
+                slopes = slope_steps(family, arm.method, rates, draws, rng, arm.most, spikes)
+                tuning[arm.method] = spikes, slopes
+            spikes, slopes = tuning[arm.method]
+            best = int(np.maximum(spikes, arm.needed(slopes).mean(axis=1)).argmin())
             rng = generator(settings.seed, claim, "family", name, horizon)
-            found = slope_steps(family, arm.method, rates[[best]], settings.draws, rng, 4 * arm.most)
-            needed[name].append(np.maximum(arm.needed(found)[0], spikes[best]))
+            slopes = slope_steps(family, arm.method, rates[[best]], settings.draws, rng, 4 * arm.most)
+            needed[name].append(np.maximum(arm.needed(slopes)[0], spikes[best]))
             steps[name].append(float(rates[best]))
     return FamilyRun(
-        {name: np.stack(each, axis=1) for name, each in needed.items()},
-        {name: tuple(each) for name, each in steps.items()},
+        {name: np.stack(rows, axis=1) for name, rows in needed.items()},
+        {name: tuple(rows) for name, rows in steps.items()},
     )

@@ -1,15 +1,15 @@
 """Rare prompts with long responses, and SGD on them in float64 on the host.
 
-The variance of a prompt grows with the length of its responses, its probability falls with it. Only the
-visits of a prompt are computed: where a prompt k is not drawn, its coordinate does not move, because no other
+The variance of a prompt grows with the length of its responses, and its probability falls with the length.
+Only the visits of a prompt are computed. A coordinate moves only when its prompt is drawn, because no other
 prompt's features have it and Theta is the box |theta_k| <= radius, a convex part of the unit ball for radius
-<= 1/sqrt(K). So the iterates t = 1..T of a coordinate are those after 0, 1, 2, ... visits, each for as many
-steps as pass until the next, and a mean over all T iterates costs as many responses as there are visits. All
-coordinates are written as u = B theta_k: a token is s = +1 with probability 1/(1 + e^(-2u)), and the gradient
-in u is B^2 (s - tanh u).
+<= 1/sqrt(K). So a coordinate's iterates t = 1..T are the values after 0, 1, 2, ... visits, each repeated
+until the next visit, and a mean over all T iterates costs one response per visit. All coordinates are written
+as u = B theta_k: a token is s = +1 with probability 1/(1 + e^(-2u)), and the gradient in u is
+B^2 (s - tanh u).
 
-Axes: `rates` (step sizes, or other settings of one method) first, then `draws` (instances). The tokens of a
-draw are the same for every rate.
+Axes: `rates` (step sizes, or other settings of one method) first, then `draws` (instances). All rates share
+the tokens of a draw.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ class Rung(NamedTuple):
     """One prompt of many instances.
 
     Attributes:
-        length: L_k, informative tokens.
+        length: L_k, number of informative tokens.
         mass: mu(k) in each draw.
         truth: u* = B theta*_k in each draw.
         bound: B.
-        radius: of the box, |theta_k| <= radius.
+        radius: radius of the box, |theta_k| <= radius.
     """
 
     length: int
@@ -50,7 +50,7 @@ class Rung(NamedTuple):
         return self.mass * self.length * self.bound**2 * (1 - np.tanh(self.truth) ** 2)
 
     def clip(self, u: np.ndarray) -> np.ndarray:
-        """The projection on the box."""
+        """Projection on the box."""
         most = self.bound * self.radius
         return np.clip(u, -most, most)
 
@@ -60,8 +60,7 @@ class Rung(NamedTuple):
 
 
 class Values(NamedTuple):
-    """Of the law of one prompt's responses, given its parameter: KL(pi_D(.|k) || pi(.|k)) in nats, Cov_N, and
-    D_N = E min{ln N, sum_h eps_h}."""
+    """KL(pi_D(.|k) || pi(.|k)) in nats, Cov_N and D_N = E min{ln N, sum_h eps_h} of a prompt's responses."""
 
     kl: np.ndarray
     coverage: np.ndarray
@@ -81,8 +80,8 @@ def rare_prompt(
     bound: float = 1.0,
     radius: float = 1.0,
 ) -> Rung:
-    """Instances: |u*| uniform on [1/2, 1] B radius with a fair sign, and the probability that makes this
-    prompt's part of the inherent variance `variance`."""
+    """Instances with |u*| uniform on [1/2, 1] B radius, a fair sign, and the probability for which the
+    prompt's part of the inherent variance is `variance`."""
     truth = bound * radius * rng.uniform(0.5, 1, draws) * rng.choice([-1.0, 1.0], draws)
     mass = variance / (length * bound**2 * (1 - np.tanh(truth) ** 2))
     return Rung(length, mass, truth, bound, radius)
@@ -94,7 +93,7 @@ def log_sigmoid(x: np.ndarray) -> np.ndarray:
 
 
 def token_kl(truth: np.ndarray, u: np.ndarray) -> np.ndarray:
-    """KL of one token, nats."""
+    """KL of one token in nats."""
     p = special.expit(2 * truth)
     ahead = log_sigmoid(2 * truth) - log_sigmoid(2 * u)
     behind = log_sigmoid(-2 * truth) - log_sigmoid(-2 * u)
@@ -102,14 +101,14 @@ def token_kl(truth: np.ndarray, u: np.ndarray) -> np.ndarray:
 
 
 def binomial_cdf(count: np.ndarray, trials: int, p: np.ndarray) -> np.ndarray:
-    """P(Binomial(trials, p) <= count) for whole numbers, NaN and infinities included as 0 or 1."""
+    """P(Binomial(trials, p) <= count) for whole numbers; 0 or 1 for NaN and infinities."""
     inside = np.clip(np.nan_to_num(count, posinf=trials, neginf=-1), -1, trials)
     return np.where(inside < 0, 0.0, special.bdtr(np.maximum(inside, 0), trials, p))
 
 
 def fixed_values(rung: Rung, u: np.ndarray, n: float, length: int | None = None) -> Values:
-    """Exactly, for a parameter that does not move while the response is written: the log ratio is linear in
-    the number of +1, which is binomial."""
+    """Exact values for a parameter that is fixed during a response: the log ratio is linear in the binomial
+    number of +1."""
     size = rung.length if length is None else length
     ahead = log_sigmoid(2 * rung.truth) - log_sigmoid(2 * u)
     behind = log_sigmoid(-2 * rung.truth) - log_sigmoid(-2 * u)
@@ -131,10 +130,10 @@ def running_values(
     signs: Float[np.ndarray, "length *responses draws"],
     n: float,
 ) -> tuple[Values, np.ndarray]:
-    """Test-time training from `u` on, with eta B^2 = `gain`: means over the axis of responses (the one before
-    the last), and the parameters after each response.
+    """Values of test-time training from `u` with eta B^2 = `gain`, averaged over the axis of responses (the
+    last but one), and the parameters after each response.
 
-    The KL of the tokens is exact at every prefix, so its mean over responses of pi_D is unbiased.
+    The KL of the tokens is exact at every prefix, so the mean over responses of pi_D is unbiased.
     """
     shape = np.broadcast_shapes(np.shape(u), np.shape(gain), signs.shape[1:])
     running = np.broadcast_to(u, shape).copy()
@@ -148,10 +147,10 @@ def running_values(
 
 
 class Visits(NamedTuple):
-    """When a prompt comes up among T sequences.
+    """Visits of a prompt among T sequences.
 
     Attributes:
-        durations: of the T iterates, how many come after exactly 0, 1, 2, ... visits; each draw's sum is T.
+        durations: number of iterates after exactly 0, 1, 2, ... visits; each draw's sum is T.
     """
 
     durations: Float[np.ndarray, "visits draws"]
@@ -162,14 +161,14 @@ class Visits(NamedTuple):
         return len(self.durations) - 1
 
     def mean(self, values: Float[np.ndarray, "visits *rates draws"]) -> Float[np.ndarray, "*rates draws"]:
-        """Mean over the T iterates of what is known after each number of visits."""
+        """Mean over the T iterates of `values`, given per number of visits."""
         share = self.durations / self.durations.sum(axis=0)
         middle = (slice(None), *(None,) * (values.ndim - 2), slice(None))
         return np.sum(share[middle] * values, axis=0)
 
 
 def draw_visits(mass: Draws, steps: int, rng: np.random.Generator) -> Visits:
-    """Prompts x_1..x_T ~ mu; iterate t has seen x_1..x_{t-1}."""
+    """Visits for prompts x_1..x_T ~ mu; iterate t has seen x_1..x_{t-1}."""
     numbers = rng.binomial(steps, mass)
     durations = np.zeros((int(numbers.max()) + 1, len(mass)))
     for draw, number in enumerate(numbers):
@@ -194,12 +193,12 @@ def token_means(
     n: float,
     rng: np.random.Generator,
 ) -> tuple[Values, Values, PerRate]:
-    """Token-level SGD from u = 0 with eta B^2 = `gains`: means over the T iterates of mu(k) times the values
-    of test-time training with the same step, of decoding with the parameters at the sequence's start, and the
-    last iterate.
+    """Token-level SGD from u = 0 with eta B^2 = `gains`. Returns means over the T iterates of mu(k) times the
+    values, of test-time training with an equal step and of decoding with the parameters at the sequence's
+    start, and the last iterate.
 
-    The values of test-time training are means over `responses` responses, one of which is the next one that
-    is trained on: given the parameters at its start, that is a draw from pi_D like any other.
+    The values of test-time training are means over `responses` responses. One of them is the next training
+    response, which is a draw from pi_D given the parameters at its start.
     """
     u = np.zeros((len(gains), len(rung.truth)))
     running, fixed = [], []
@@ -224,19 +223,19 @@ def sequence_means(
     gradient: Gradient = "sampled",
     every: int = 1,
 ) -> Values:
-    """A step a sequence from u = 0 with eta B^2 = `gains`: means over the T iterates of mu(k) times the
-    values, which are exact.
+    """One step per sequence from u = 0 with eta B^2 = `gains`. Returns means over the T iterates of mu(k)
+    times the exact values.
 
-    `gradient`: of the sampled tokens; the same truncated at A = ln N; or its mean given the prefixes, which a
-    teacher's next-token law gives (untruncated). All tokens have the same KL here, so the truncation keeps
-    the first min{L, A/eps} of them, the last of those in part. Values are computed after every `every`-th
-    visit and stand for those up to the next.
+    `gradient` is that of the sampled tokens, that truncated at A = ln N, or (untruncated) the mean given the
+    prefixes, from a teacher's next-token law. All tokens have equal KL here, so the truncation keeps the
+    first min{L, A/eps} tokens, the last one in part. Values are computed after every `every`-th visit and
+    held until the next.
     """
     u = np.zeros((len(gains), len(rung.truth)))
     step = gains[:, None]
-    found: list[Values] = []
+    values: list[Values] = []
     for visit in range(visits.most + 1):
-        found.append(fixed_values(rung, u, n) if visit % every == 0 else found[-1])
+        values.append(fixed_values(rung, u, n) if visit % every == 0 else values[-1])
         kept = np.full(u.shape, float(rung.length))
         if gradient == "truncated":
             eps = token_kl(rung.truth, u)
@@ -248,9 +247,9 @@ def sequence_means(
             part = np.where(rng.random(u.shape) < rung.plus(), 1.0, -1.0)
             total = 2.0 * plus - whole + (kept - whole) * part
         u = rung.clip(u + step * (total - kept * np.tanh(u)))
-    return _means(rung, visits, found)
+    return _means(rung, visits, values)
 
 
-def _means(rung: Rung, visits: Visits, found: list[Values]) -> Values:
-    parts = (np.stack(part) for part in zip(*found, strict=True))
+def _means(rung: Rung, visits: Visits, values: list[Values]) -> Values:
+    parts = (np.stack(part) for part in zip(*values, strict=True))
     return Values(*(rung.mass * visits.mean(part) for part in parts))

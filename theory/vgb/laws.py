@@ -1,4 +1,4 @@
-"""Laws of VGB and of its rivals that are known exactly, and samples of the decoders."""
+"""Exactly known laws of VGB and competing decoders, and samples of the decoders."""
 
 from __future__ import annotations
 
@@ -36,22 +36,22 @@ from theory.vgb.typed_trees import (
 from tracking import Progress
 
 UNLIMITED = 2**30
-"""A budget of queries that no chain reaches."""
+"""Budget of queries that no chain reaches."""
 _MOST_RUNS = 512
-"""Repetitions of a VGB run that may end at an inner node; with a leaf mass of 1/(2H), H <= 8, nobody needs
-more but with probability e^-30."""
+"""Repetitions of a VGB run that may end at an inner node. With a leaf mass of 1/(2H), H <= 8, the probability
+of needing more is e^-30."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ChainSettings:
-    """How VGB's chain is measured.
+    """Settings for measuring VGB's chain.
 
     Attributes:
-        steps: over H^2, of a run.
-        longest: over H^2, up to which the error is followed.
+        steps: steps of a run, over H^2.
+        longest: steps up to which the error is followed, over H^2.
         delta: total variation at which the chain counts as mixed.
-        seeds: each with its own leaves; intervals are Student's over them.
-        leaves: drawn from pi* for each seed.
+        seeds: seeds of the leaves; intervals are Student's over seeds.
+        leaves: number of leaves drawn from pi* per seed.
     """
 
     steps: int
@@ -63,19 +63,21 @@ class ChainSettings:
 
 @dataclasses.dataclass(frozen=True)
 class Laws:
-    """One tree. Errors are total variation to pi*; arrays are over seeds.
+    """Laws on one tree. Errors are total variation to pi*; arrays are over seeds.
 
     Attributes:
         depth: H.
-        error: 1 + eps, the largest factor between V^ and V, either way.
-        action_level, first_leaf: exact, of action-level rejection sampling and of VGB stopped at its first
-        leaf. first_leaf_steps: exact mean number of steps to the first leaf, lazy ones included.
-        chain: of VGB after `steps` steps, given that it is at a leaf.
-        divergence: KL(law after `steps` steps || pi*), nats.
+        error: 1 + eps, the largest factor between V^ and V in either direction.
+        action_level: exact error of action-level rejection sampling.
+        first_leaf: exact error of VGB stopped at the first leaf.
+        first_leaf_steps: exact mean number of steps to the first leaf, including lazy steps.
+        chain: error of VGB after `steps` steps, given that the chain is at a leaf.
+        divergence: KL(law after `steps` steps || pi*) in nats.
         mixing_steps: the number of steps from which `chain` stays below delta; NaN if beyond `longest`.
-        leaf_probability: exact, after `steps` steps.
-        leaf_mass: exact, of the stationary law.
-        times, curve: steps, and `chain` at each of them, mean over the seeds.
+        leaf_probability: exact probability of being at a leaf after `steps` steps.
+        leaf_mass: exact stationary probability of the leaves.
+        times: numbers of steps.
+        curve: `chain` at `times`, mean over the seeds.
     """
 
     depth: int
@@ -94,7 +96,7 @@ class Laws:
 
     @property
     def guarantee(self) -> float:
-        """H^2 (1 + eps)^4, the order of the steps that are guaranteed to mix, but for ln(1/delta)."""
+        """H^2 (1 + eps)^4, the guaranteed order of the mixing steps without ln(1/delta)."""
         return self.depth**2 * self.error**4
 
     @property
@@ -104,12 +106,12 @@ class Laws:
 
     @property
     def steps_per_response(self) -> float:
-        """Mean number of steps of VGB with a fixed number of them, repeated until it ends at a leaf."""
+        """Mean number of steps of VGB with fixed steps, repeated until the chain ends at a leaf."""
         return self.steps / self.leaf_probability
 
 
 def laws_of(tree: TypedTree, error: float, settings: ChainSettings) -> Laws:
-    """Everything about one tree.
+    """All laws on one tree.
 
     The total variation of the chain's law P_t, given a leaf, to pi* is E_{y ~ pi*}|f_t(y)/E f_t - 1|/2 with
     f_t = P_t/pi*. P_t(y) of a leaf and E f_t = P_t(leaf) are exact, the outer mean is over leaves drawn from
@@ -124,7 +126,7 @@ def laws_of(tree: TypedTree, error: float, settings: ChainSettings) -> Laws:
         types = sample_types(tree.target, settings.leaves, generator(seed, "leaves", depth))
         weight = np.exp(-log_probability(tree.target, types))[:, None]
         density = transform.all_times(transform.of_leaves(types), longest) * weight
-        # Before depth H no leaf is reached, and what the transform leaves there is rounding.
+        # Before depth H no leaf is reached, so the transform's values there are rounding errors.
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = np.where(np.arange(longest + 1) >= depth, density / leaf, 0.0)
         curves.append(np.abs(ratio - 1).mean(axis=0) / 2)
@@ -142,7 +144,7 @@ def laws_of(tree: TypedTree, error: float, settings: ChainSettings) -> Laws:
         steps=steps,
         chain=curve[:, steps],
         divergence=np.array(divergences),
-        mixing_steps=np.array([_settled(each, settings.delta) for each in curve]),
+        mixing_steps=np.array([_settled(errors, settings.delta) for errors in curve]),
         leaf_probability=float(leaf[steps]),
         leaf_mass=stationary_leaf_mass(tree),
         times=times.astype(np.float64),
@@ -158,8 +160,8 @@ def _settled(curve: Float[np.ndarray, " times"], delta: float) -> float:
 
 
 def expected_queries(moves: Moves, actions: int) -> float:
-    """Mean number of queries of one attempt of a sampler that never goes back: all `actions` children of
-    every node that it reaches before depth H."""
+    """Mean number of queries of one attempt of a sampler that never steps back: all `actions` children of
+    every visited node before depth H."""
     law = np.eye(moves.shape[1])[0]
     reached = 0.0
     for table in moves:
@@ -169,14 +171,14 @@ def expected_queries(moves: Moves, actions: int) -> float:
 
 
 class Sampled(NamedTuple):
-    """A decoder's responses and their cost."""
+    """Responses of a decoder, and the cost per response."""
 
     decoded: Decoded
     queries: Interval
 
 
 def sample(task: Task, values: Walk, decoder: Decoder, chains: int, seed: int, name: str) -> Sampled:
-    """`chains` responses of the task's only prompt under its own base model."""
+    """`chains` responses to the task's only prompt under the task's base model."""
     problem = problem_of_task(task)
     key = stream(seed, "decoder", name)
     decoded = jax.tree.map(np.asarray, decode(decoder, task, TaskPolicy(task), values, problem, key, chains))
@@ -184,7 +186,7 @@ def sample(task: Task, values: Walk, decoder: Decoder, chains: int, seed: int, n
 
 
 def problem_of_task(task: Task) -> Problem:
-    """The only prompt of a task that has one."""
+    """The prompt of a task with a single prompt."""
     example = jax.jit(jax.vmap(task.sample))(jax.random.split(stream(0, "prompt"), 1))
     return problem_of(task, example)
 
@@ -199,26 +201,26 @@ class Goodness(NamedTuple):
 def goodness_of_fit(
     task: Task, values: Walk, sampled: Mapping[str, Sampled], steps: int
 ) -> dict[str, Goodness]:
-    """For the decoders `action level`, `first leaf` and `fixed steps` (of `steps` steps) on a tree small
-    enough to be enumerated."""
+    """Goodness of fit of the decoders `action level`, `first leaf` and `fixed steps` (of `steps` steps), on a
+    tree small enough to be enumerated."""
     tree = enumerate_tree(task, TaskPolicy(task), values, problem_of_task(task))
     laws = {"action level": action_level_law(tree), "first leaf": first_leaf_law(tree)}
     ended = chain_law(tree, steps)[-1]
     laws["fixed steps"] = ended / ended.sum()
     size = len(task.response_tokens)
     places = size ** np.arange(task.response_length)[::-1]
-    found = {}
-    for name, each in sampled.items():
-        tokens = each.decoded.responses[0][each.decoded.finished[0]]
+    tests = {}
+    for name, sample in sampled.items():
+        tokens = sample.decoded.responses[0][sample.decoded.finished[0]]
         counts = np.bincount((tokens - task.response_tokens[0]) @ places, minlength=size ** len(places))
-        found[name] = Goodness(chi_square(counts, laws[name]), chi_square(counts, target_law(tree)))
-    return found
+        tests[name] = Goodness(chi_square(counts, laws[name]), chi_square(counts, target_law(tree)))
+    return tests
 
 
 def sample_all(
     task: Task, values: Walk, settings: ChainSettings, chains: int, progress: Progress, phase: str
 ) -> dict[str, Any]:
-    """`chains` responses of each decoder as `sampled`, and as `goodness` the p-values of their laws, on a
+    """`chains` responses of each decoder as `sampled`, and as `goodness` their fit to the exact laws, on a
     tree small enough to be enumerated."""
     steps, seed = settings.steps * task.response_length**2, settings.seeds[0]
     sampled = {
@@ -229,8 +231,8 @@ def sample_all(
 
 
 def chi_square(counts: np.ndarray, law: Float[np.ndarray, " leaves"]) -> float:
-    """p-value of Pearson's test; leaves that expect fewer than 5 draws share one cell, and a draw where the
-    law has none gives 0."""
+    """p-value of Pearson's test. Leaves that expect fewer than 5 draws share one cell. A draw of a leaf with
+    probability 0 gives 0."""
     from scipy import stats
 
     if counts[law <= 0].any():
@@ -244,7 +246,7 @@ def chi_square(counts: np.ndarray, law: Float[np.ndarray, " leaves"]) -> float:
 
 
 def decoders(steps: int) -> dict[str, Any]:
-    """The three ways to answer, by the names of `goodness_of_fit`."""
+    """The three decoders by the names of `goodness_of_fit`."""
     return {
         "action level": ActionRejection(budget=UNLIMITED),
         "first leaf": VGB(budget=UNLIMITED, stop="first_leaf", steps=UNLIMITED, runs=1, laziness=0.0),
@@ -258,8 +260,8 @@ def generator(seed: int, *path: str | int) -> np.random.Generator:
 
 
 def log_slope(x: np.ndarray, y: Float[np.ndarray, "seeds points"]) -> Interval:
-    """Slope of ln y in ln x, least squares for each seed, with Student's interval over them; NaN, which
-    passes no check, where it does not exist."""
+    """Least-squares slope of ln y in ln x per seed, with Student's interval over seeds; NaN, which passes no
+    check, if it does not exist."""
     if not (np.isfinite(y).all() and (y > 0).all()):
         return Interval(math.nan, math.nan, math.nan)
     return mean_interval(line_fit(np.log(x), np.log(y))[0])
@@ -275,5 +277,5 @@ def slope_in_log(x: np.ndarray, values: np.ndarray) -> Interval:
 
 
 def upper_end(interval: Interval) -> float:
-    """For the worst of several; one that is not finite is worse than all others."""
+    """Upper end as a sort key for the worst interval; an end that is not finite counts as infinite."""
     return interval.high if math.isfinite(interval.high) else math.inf

@@ -181,8 +181,8 @@ class ChainTransform(NamedTuple):
         self, values: Complex[np.ndarray, "*batch points"], steps: int
     ) -> Float[np.ndarray, "*batch times"]:
         """Coefficients of z^0..z^steps."""
-        found = np.fft.irfft(np.conj(values), axis=-1)[..., : steps + 1]
-        return np.asarray(found * np.abs(self.z[0]) ** -np.arange(steps + 1.0))
+        coefficients = np.fft.irfft(np.conj(values), axis=-1)[..., : steps + 1]
+        return np.asarray(coefficients * np.abs(self.z[0]) ** -np.arange(steps + 1.0))
 
     def leaves(self) -> Complex[np.ndarray, " points"]:
         """Transform of the probability of being at any leaf."""
@@ -214,10 +214,10 @@ class ChainTransform(NamedTuple):
         depth, kinds, _ = self.down.shape
         before = np.concatenate([np.zeros((len(types), 1), np.int64), types[:, :-1]], axis=1)
         going = np.prod(self.down[np.arange(depth), before, types], axis=1)
-        chosen = np.eye(kinds)[types].reshape(len(types), -1)
+        one_hot = np.eye(kinds)[types].reshape(len(types), -1)
         # The product over depths is a matrix product of logarithms, whose branches do not affect exp.
         log_visits = np.log(self.visits[1:]).reshape(depth * kinds, -1)
-        size, angle = chosen @ log_visits.real, chosen @ log_visits.imag
+        size, angle = one_hot @ log_visits.real, one_hot @ log_visits.imag
         return np.asarray(going[:, None] * self.z**depth * self.visits[0, 0] * np.exp(size + 1j * angle))
 
 
@@ -254,15 +254,15 @@ def stationary_leaf_mass(tree: TypedTree) -> float:
 
 def sample_types(moves: Moves, count: int, rng: np.random.Generator) -> Int[np.ndarray, "count depth"]:
     """Leaves drawn from the law of `moves`, as sequences of types."""
-    found = np.zeros((count, len(moves)), np.int64)
+    types = np.zeros((count, len(moves)), np.int64)
     last = np.zeros(count, np.int64)
     for h, table in enumerate(moves):
         below = np.cumsum(table, axis=1)[last]
         last = np.minimum(
             (rng.random(count)[:, None] * below[:, -1:] >= below).sum(axis=1), moves.shape[1] - 1
         )
-        found[:, h] = last
-    return found
+        types[:, h] = last
+    return types
 
 
 def log_probability(moves: Moves, types: Int[np.ndarray, "count depth"]) -> Float[np.ndarray, " count"]:

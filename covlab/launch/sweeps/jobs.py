@@ -1,11 +1,10 @@
-"""One job of a sweep: the single command again, in a process of its own that can be asked to save and stop.
+"""One job of a sweep: the single command in a separate process that can be asked to save and stop.
 
 A launcher's worker may serve many jobs, and JAX's devices, signal handlers and Hydra's singletons outlive a
-job. So no job runs in a worker: the worker starts the command that would train this one run. That makes a
-sweep's numbers those of the single commands, and a job that crashes or runs out of memory takes nothing with
-it.
+job. So no job runs in a worker: the worker starts the command that would train this one run. A sweep's
+numbers are therefore those of the single commands, and a job that crashes harms no other.
 
-Here nothing imports JAX: workers stay small.
+Nothing here imports JAX, so that workers stay small.
 """
 
 from __future__ import annotations
@@ -27,19 +26,19 @@ from covlab.launch.stopping import GoingOn
 from covlab.launch.sweeps.slots import Slot, take_slot
 
 JOB_VARIABLE = "COVLAB_SWEEP_JOB"
-"""Environment variable of a job's process: the file for its outcome, or "-" for none. Its standard input is
-then the line on which it is asked to stop."""
+"""Environment variable of a job's process: the file for the outcome, or "-" for none. Where it is set, the
+process is asked to stop on standard input."""
 STOPPED = 130
 _POLL_SECONDS = 0.2
 
 
 @dataclasses.dataclass
 class Job:
-    """One combination of a sweep: its overrides, its run directory, and how it stands.
+    """One combination of a sweep: overrides, run directory and state.
 
-    `given` are the overrides of the sweep's command, `overrides` those of the single command. `state` is one
-    of complete, skipped (it was complete), stopped, failed; empty while it is to be done. `name` is that of
-    the directory where the job would not find it by itself; `wandb` is the job's `tracking.wandb`.
+    `given` are the overrides of the sweep's command, `overrides` those of the single command. `state` is
+    complete, skipped (already complete), stopped or failed; empty before the job has run. `name` is the run
+    directory's name where the job would not find it itself. `wandb` is the job's `tracking.wandb`.
     """
 
     number: int
@@ -53,13 +52,13 @@ class Job:
     wandb: str = "disabled"
 
     def end(self, state: str, status: int, reason: str = "") -> None:
-        """How it ended."""
+        """Record the outcome."""
         self.state, self.status, self.reason = state, status, reason
 
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """How a job ended: its exit status, and one line where that is not 0."""
+    """A job's exit status, and one line of explanation if it is not 0."""
 
     status: int
     reason: str = ""
@@ -67,15 +66,15 @@ class Outcome:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What the workers need to know of a sweep; it lies in the sweep's folder.
+    """Description of a sweep for the workers, a file in the sweep's folder.
 
     Attributes:
         command: the single command without overrides.
         launcher: "basic", "joblib", "slurm" or another.
         jobs: overrides of every job of the sweep.
-        launched: which of them the launcher starts, in its order.
-        slots: of the jobs that run at once; empty where the launcher alone decides.
-        names: by number, those of the run directories that jobs would not find by themselves.
+        launched: numbers of the jobs that the launcher starts, in its order.
+        slots: slots of the jobs that run at once; empty if the launcher decides alone.
+        names: job number -> name of a run directory that the job would not find itself.
     """
 
     command: tuple[str, ...]
@@ -111,19 +110,19 @@ class Plan:
 
 
 def outcome_file(folder: Path, number: int) -> Path:
-    """Where job `number` says how it ended."""
+    """The file of job `number`'s outcome."""
     return folder / f"job-{number + 1:04d}.json"
 
 
 def write_outcome(file: Path, outcome: Outcome) -> None:
-    """Write an outcome, whole or not at all."""
+    """Write an outcome atomically."""
     part = file.with_suffix(f".{os.getpid()}.part")
     part.write_text(json.dumps(dataclasses.asdict(outcome)) + "\n")
     part.replace(file)
 
 
 def read_outcome(file: Path) -> Outcome | None:
-    """The outcome in `file`, None where there is none."""
+    """The outcome in `file`; None if there is none."""
     try:
         return Outcome(**json.loads(file.read_text()))
     except (OSError, ValueError, TypeError):
@@ -144,16 +143,16 @@ def run_process(
     variables: Mapping[str, str] | None = None,
     report: bool = True,
 ) -> Outcome:
-    """Run job `number` in a process of its own and wait for it.
+    """Run job `number` in a separate process and wait for it.
 
     Args:
-        plan: of the sweep.
-        folder: of the sweep.
-        number: of the job.
-        asked: why the job should save and stop, or None; asked again and again.
-        log: where its output goes; None: where this process's goes.
+        plan: the sweep's plan.
+        folder: the sweep's folder.
+        number: the job's number.
+        asked: returns the reason why the job should save and stop, or None; called repeatedly.
+        log: file for the output; None for this process's output.
         variables: more environment variables.
-        report: whether the job writes its outcome; the ranks of a job on many nodes but the first do not.
+        report: True if the job writes its outcome; of a job on many nodes, only the first rank does.
     """
     file = outcome_file(folder, number)
     if report:
@@ -168,7 +167,7 @@ def run_process(
             env={**os.environ, **(variables or {}), JOB_VARIABLE: str(file) if report else "-"},
         )
         assert process.stdin is not None
-        # Whatever ends this process closes the line, and the job saves and stops.
+        # If this process ends, the pipe closes, and the job saves and stops.
         line = stack.enter_context(contextlib.closing(process.stdin))
         told = False
         while True:
@@ -190,7 +189,7 @@ def run_process(
 
 
 def _died(status: int, asked: str | None) -> Outcome:
-    """The outcome of a process that could not say it."""
+    """The outcome of a process that wrote none."""
     if asked is not None:
         return Outcome(STOPPED, asked)
     if status < 0:
@@ -206,16 +205,15 @@ class JobRunner:
     """Function that a Hydra launcher calls for each job.
 
     Attributes:
-        folder: of the sweep.
-        run_on_node: runs a job where the launcher started this process for it alone; None where jobs share
-            this machine.
+        folder: the sweep's folder.
+        run_on_node: runs a job for which the launcher started this process; None if jobs share this machine.
     """
 
     folder: str
     run_on_node: Callable[[Plan, Path, int], Outcome] | None = None
 
     def __call__(self, config: Any) -> int:
-        """Run the job that Hydra is at; its exit status."""
+        """Run Hydra's current job; returns the exit status."""
         folder = Path(self.folder)
         plan = Plan.read(folder)
         number = plan.launched[int(HydraConfig.get().job.num)]
@@ -237,18 +235,18 @@ class JobRunner:
 
 
 def varying(jobs: Sequence[Sequence[str]], number: int) -> str:
-    """What distinguishes a job from the others of its sweep: the overrides that not all of them have."""
+    """The overrides that distinguish a job from the other jobs of the sweep."""
     common = set(jobs[0]).intersection(*jobs) if len(jobs) > 1 else set()
     return " ".join(text for text in jobs[number] if text not in common)
 
 
 def title(plan: Plan, number: int) -> str:
-    """A job's number, from 1, and what distinguishes it."""
+    """A job's number, from 1, and its distinguishing overrides."""
     return f"job {number + 1} of {len(plan.jobs)} ({varying(plan.jobs, number)})"
 
 
 def announce(job: str, outcome: Outcome, log: Path | None = None) -> None:
-    """One line when a job has ended; a failed one's reason on standard error."""
+    """Print one line when a job has ended, and a failure's reason on standard error."""
     if outcome.status == 0:
         if log is not None:
             print(f"{job}: complete", flush=True)

@@ -1,10 +1,8 @@
-"""Ways to ask for a sweep, all answered by the same sweeper.
-
-For commands that make runs it is `sweeps.Sweeper`, for those that only ask Hydra's own, whose jobs share one
-process.
-
-A sweep is asked for by `--multirun`, by `hydra.mode=MULTIRUN`, or by `hydra.sweeper.params`, each on the
+"""Ways to ask for a sweep: `--multirun`, `hydra.mode=MULTIRUN`, or `hydra.sweeper.params`, each on the
 command line or in a configuration file.
+
+`sweeps.Sweeper` serves commands that make runs. Hydra's sweeper, whose jobs share one process, serves the
+others.
 """
 
 from __future__ import annotations
@@ -26,14 +24,14 @@ from omegaconf import DictConfig, OmegaConf
 from covlab.launch.sweeps.jobs import JOB_VARIABLE
 
 SWEEP = "hydra.mode=MULTIRUN"
-"""The override that makes a command a sweep."""
+"""Override that makes a command a sweep."""
 _SINGLE = "hydra.mode=RUN"
 
 
 def as_sweep(arguments: Sequence[str]) -> list[str]:
     """The arguments with every `hydra.sweeper.params.<key>=<values>` as `<key>=<values>` of a sweep.
 
-    A job of a sweep is a single run, whatever the configuration files say.
+    A job of a sweep is always a single run, whatever the configuration files say.
 
     Example:
         >>> as_sweep(["steps=3", "+hydra.sweeper.params.seed=1,2"])
@@ -58,18 +56,18 @@ def is_sweep(arguments: Sequence[str]) -> bool:
 
 
 def _says_mode(arguments: Sequence[str]) -> bool:
-    """True if a command line itself says whether this is one run or a sweep."""
+    """True if the command line states the mode, one run or a sweep."""
     parsed = get_args_parser().parse_known_intermixed_args(list(arguments))[0]
     other = parsed.run or parsed.multirun or parsed.cfg or parsed.info
     return bool(other) or any(text.startswith("hydra.mode=") for text in parsed.overrides)
 
 
 def is_sweep_by_file(arguments: Sequence[str]) -> bool:
-    """True if Hydra takes for a single run what is a sweep by the `hydra.sweeper.params` of a file."""
-    own: Any = HydraConfig.get()
-    params = OmegaConf.select(own, "sweeper.params")
+    """True if a file's `hydra.sweeper.params` ask for a sweep that Hydra takes for a single run."""
+    hydra: Any = HydraConfig.get()
+    params = OmegaConf.select(hydra, "sweeper.params")
     # Hydra adds the mode to the overrides where nobody has said it.
-    return bool(params) and _SINGLE in own.overrides.hydra and not _says_mode(arguments)
+    return bool(params) and _SINGLE in hydra.overrides.hydra and not _says_mode(arguments)
 
 
 def sweep_with(
@@ -79,27 +77,26 @@ def sweep_with(
     by_file: Callable[[], None],
     makes_runs: bool = True,
 ) -> None:
-    """Make Hydra sweep with `LazySweeper`, where the command line says that this is a sweep.
+    """Make Hydra sweep with `LazySweeper` if the command line asks for a sweep.
 
     Args:
-        module: what `python -m` starts the single command with.
+        module: the single command's module for `python -m`.
         config_name: the command's file in `conf/`.
         report: takes the sweep's exit status.
-        by_file: called in the place of a sweep that only the `hydra.mode` of a file asks for. Until then the
-            command line was read as that of a single run, in which a comma parts no paths.
-        makes_runs: whether the command's jobs are run directories; else Hydra's own sweeper serves.
+        by_file: called instead of a sweep that only a file's `hydra.mode` asks for. Until then the command
+            line was read as that of a single run, in which a comma does not separate paths.
+        makes_runs: True if the command's jobs make run directories; else Hydra's sweeper serves.
     """
-    # Hydra makes the sweeper itself, from its class, and only from one whose name begins with a package of
-    # its own.
+    # Hydra instantiates the sweeper, and only a class whose module name begins with a Hydra package.
     LazySweeper.command = (module, config_name, report) if makes_runs else None
     LazySweeper.by_file = (by_file,)
     Plugins.instance().class_name_to_class[f"{basic_sweeper.__name__}.BasicSweeper"] = LazySweeper
 
 
 class LazySweeper(sweeper.Sweeper):
-    """`sweeps.Sweeper`, imported where there is a sweep: most commands do without what it imports.
+    """`sweeps.Sweeper`, imported only for a sweep: most commands do without its imports.
 
-    `command` is None for a command that makes no runs: Hydra's own sweeper then.
+    `command` is None for a command that makes no runs, which Hydra's sweeper serves.
     """
 
     command: ClassVar[tuple[str, str, Callable[[int], None]] | None]
@@ -112,7 +109,7 @@ class LazySweeper(sweeper.Sweeper):
         """Called by Hydra before `sweep`."""
         self._sweeper: Any
         if self.command is None:
-            # Hydra loads its plugins' modules anew, so that the class of before has another one's `super`.
+            # Hydra reloads its plugins' modules, so `super` of an earlier class would be another class.
             self._sweeper = basic_sweeper.BasicSweeper(*self._given)
         else:
             from covlab.launch.sweeps.sweeper import Sweeper

@@ -1,4 +1,4 @@
-"""How the jobs of a sweep share one machine: a slot is what a job has for itself."""
+"""Sharing one machine among the jobs of a sweep: a slot is the part reserved for one job."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 BYTES_OF_A_JOB = 2 * 2**30
-"""Memory that a job is expected to need at most."""
+"""Expected largest memory of a job, in bytes."""
 _POLL_SECONDS = 0.2
 
 
 @dataclasses.dataclass(frozen=True)
 class Slot:
-    """What one of several jobs at once has for itself: cores, and the accelerator that it may see."""
+    """Cores and the visible accelerator of one of several concurrent jobs."""
 
     cores: tuple[int, ...] = ()
     accelerator: str | None = None
@@ -27,16 +27,17 @@ class Slot:
 def share(
     jobs: int, at_once: int, cores: Sequence[int] | None = None, accelerators: Sequence[str] | None = None
 ) -> tuple[Slot, ...]:
-    """The slots of `jobs` jobs on this machine: every slot has cores and an accelerator of its own.
+    """Slots for `jobs` jobs on this machine, with disjoint cores and accelerators.
 
     Args:
-        jobs: how many there are to do.
-        at_once: how many may run at a time; -1: one an accelerator, else one a core as far as memory goes.
-        cores: that may be used; by default those of this process.
-        accelerators: that may be used, as in CUDA_VISIBLE_DEVICES; by default those that JAX would take.
+        jobs: number of jobs to do.
+        at_once: largest number of concurrent jobs; -1 for one per accelerator, or, without accelerators, one
+            per core as far as memory allows.
+        cores: usable cores; by default those of this process.
+        accelerators: usable accelerators, as in CUDA_VISIBLE_DEVICES; by default those that JAX would take.
 
     Raises:
-        ValueError: for a number of jobs that is neither -1 nor a positive integer.
+        ValueError: a number of jobs that is neither -1 nor a positive integer.
     """
     if at_once != -1 and at_once < 1:
         raise ValueError(f"hydra.launcher.n_jobs: {at_once} is neither -1 nor an integer >= 1")
@@ -46,11 +47,11 @@ def share(
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         at_once = len(accelerators) or min(len(cores), memory // BYTES_OF_A_JOB)
     count = max(1, min(at_once, jobs))
-    each = max(1, len(cores) // count)
+    per_slot = max(1, len(cores) // count)
     slots = []
     for index in range(count):
-        own = tuple(cores[(index * each + i) % len(cores)] for i in range(each))
-        slots.append(Slot(own, accelerators[index % len(accelerators)] if accelerators else None))
+        slot_cores = tuple(cores[(index * per_slot + i) % len(cores)] for i in range(per_slot))
+        slots.append(Slot(slot_cores, accelerators[index % len(accelerators)] if accelerators else None))
     return tuple(slots)
 
 
@@ -61,7 +62,7 @@ def _cores() -> list[int]:
 
 
 def _accelerators(gpus: Path = Path("/proc/driver/nvidia/gpus")) -> list[str]:
-    """GPUs that JAX would take. JAX itself is not asked, because its answer takes hold of their memory."""
+    """GPUs that JAX would take. JAX is not asked, because it would reserve their memory."""
     if os.environ.get("JAX_PLATFORMS") == "cpu":
         return []
     plugins = ("jax_cuda12_plugin", "jax_cuda13_plugin")
@@ -75,7 +76,7 @@ def _accelerators(gpus: Path = Path("/proc/driver/nvidia/gpus")) -> list[str]:
 
 @contextlib.contextmanager
 def take_slot(folder: Path, slots: Sequence[Slot]) -> Iterator[Slot]:
-    """A slot that no other worker has, with this process on the slot's cores; its children inherit them."""
+    """Take a slot that no other worker has, and bind this process and its children to the slot's cores."""
     if not slots:
         yield Slot()
         return

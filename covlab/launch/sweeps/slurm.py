@@ -1,7 +1,7 @@
 """A sweep's jobs on a Slurm cluster, through the plugin hydra-submitit-launcher and its library submitit.
 
-Submitting, and starting Python on the node, is theirs. What is done here: every job is waited for, whatever
-becomes of the others; a job that is warned (preemption, end of its time) saves first and is requeued then; a
+The plugin submits jobs and starts Python on the node. This module adds three things. Every job is waited for,
+whatever becomes of the others. A job that is warned (preemption, end of its time) saves, then is requeued. A
 repeated sweep waits for jobs that are still queued instead of submitting them again.
 """
 
@@ -35,7 +35,7 @@ from covlab.launch.sweeps.jobs import (
 
 _POLL_SECONDS = 2.0
 _GONE_AFTER = 3
-"""So often in a row the queue must be without a job before it counts as ended: its files may arrive late."""
+"""Number of consecutive queries without a job after which it counts as ended: its files may arrive late."""
 
 
 def launch(
@@ -50,14 +50,15 @@ def launch(
 
     Args:
         launcher: the plugin's Slurm launcher.
-        plan: of the sweep.
-        folder: of the sweep.
-        files: of each job's outcome; that of a job which an earlier sweep submitted is replaced.
-        todo: the jobs.
-        stopped: why the sweep is to stop, or None. The jobs are then cancelled: Slurm warns them, they save.
+        plan: the sweep's plan.
+        folder: the sweep's folder.
+        files: outcome files by job; replaced for a job that an earlier sweep submitted.
+        todo: the jobs to submit.
+        stopped: returns the reason why the sweep is to stop, or None. The jobs are then cancelled: Slurm
+            warns them, and they save.
 
     Returns:
-        What Slurm says of jobs that ended without an outcome.
+        Slurm's state of the jobs that ended without an outcome.
 
     Raises:
         ValueError: there is no Slurm here, or it refuses the jobs.
@@ -114,7 +115,7 @@ def _wait(
 
 
 class _Queued:
-    """Which Slurm job serves which run directory, beyond the life of the sweep that submitted it."""
+    """The Slurm job that serves each run directory, remembered beyond the sweep that submitted it."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -123,7 +124,7 @@ class _Queued:
             self.entries = json.loads(file.read_text())
 
     def add(self, entries: Mapping[str, dict[str, str]]) -> None:
-        """Remember more, and forget what is in the queue no more."""
+        """Remember entries, and forget jobs that have left the queue."""
         active = _active()
         kept = {path: entry for path, entry in self.entries.items() if entry["id"] in active}
         self._file.parent.mkdir(parents=True, exist_ok=True)
@@ -133,7 +134,7 @@ class _Queued:
 
 
 def _submit(launcher: Any, overrides: Sequence[list[str]], positions: Sequence[int]) -> list[str]:
-    """Submit one Slurm job for each list of overrides; their ids."""
+    """Submit one Slurm job per list of overrides; returns the ids."""
     import submitit
     from hydra.core.singleton import Singleton
     from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
@@ -160,10 +161,10 @@ def _submit(launcher: Any, overrides: Sequence[list[str]], positions: Sequence[i
 
 
 def _active(default: set[str] | None = None) -> set[str]:
-    """Ids of all my jobs that are queued or running; `default` where the controller does not answer."""
+    """Ids of the user's queued or running jobs; `default` if the controller does not answer."""
     command = ["squeue", "--noheader", "--array", "--format=%i", f"--user={getpass.getuser()}"]
     try:
-        found = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+        queue = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     except FileNotFoundError:
         raise ValueError(
             "launcher=slurm: no Slurm on this machine (squeue is missing); launcher=joblib needs none"
@@ -173,25 +174,25 @@ def _active(default: set[str] | None = None) -> set[str]:
             said = getattr(error, "stderr", None) or str(error)
             raise ValueError(f"launcher=slurm: {' '.join(str(said).split())}") from None
         return default
-    return set(found.stdout.split())
+    return set(queue.stdout.split())
 
 
 def _state(name: str) -> str:
-    """What the controller remembers of a job's state, for example RUNNING; UNKNOWN if nothing."""
+    """A job's state in the controller's memory, for example RUNNING; UNKNOWN if there is none."""
     command = ["scontrol", "--oneliner", "show", "job", name]
     try:
-        found = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False).stdout
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False).stdout
     except (OSError, subprocess.TimeoutExpired):
         return "UNKNOWN"
-    states = [part.removeprefix("JobState=") for part in found.split() if part.startswith("JobState=")]
+    states = [part.removeprefix("JobState=") for part in answer.split() if part.startswith("JobState=")]
     return states[0] if states else "UNKNOWN"
 
 
 def run_slurm_job(plan: Plan, folder: Path, number: int) -> Outcome:
-    """Run job `number` on this node; a job that is warned while it runs is requeued once it has saved.
+    """Run job `number` on this node; a job that is warned is requeued after it has saved.
 
-    submitit's own handler of the warning is called after the save and not at once: it counts how often the
-    time was over, and requeues. A job that Slurm requeues or cancels itself is left to it.
+    submitit's handler of the warning, which counts timeouts and requeues, is called after the save and not
+    at once. A job that Slurm requeues or cancels is left to Slurm.
     """
     requeue = next(
         (
@@ -221,5 +222,5 @@ def run_slurm_job(plan: Plan, folder: Path, number: int) -> Outcome:
                 outcome = Outcome(1, f"saved, not continued: {one_line(error)}")
                 write_outcome(outcome_file(folder, number), outcome)
                 return outcome
-    # Leaving without a result: to submitit the job is not over.
+    # Exit without a result, so that submitit does not take the job for finished.
     raise SystemExit(STOPPED)

@@ -1,8 +1,8 @@
 """Sweeps of a command that writes run directories, however they were asked for.
 
-Every combination of values is a job: the single command with these values, in a process of its own
-(`sweep_jobs`). Where and how many at once is a Hydra launcher's matter (`conf/launcher/`). A job whose run is
-complete is skipped, so the same command again does what is left. A job that fails is named, the others go on.
+Every combination of values is a job: the single command with these values, in a separate process
+(`sweeps.jobs`). A Hydra launcher (`conf/launcher/`) decides where jobs run and how many at once. A job whose
+run is complete is skipped, so the same command continues a sweep. A failed job is named and stops no other.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _OF_THE_SWEEP = re.compile(r"^\+*launcher=")
 
 
 class Sweeper:
-    """Hydra's sweeper over all combinations, with runs that are skipped, continued and named."""
+    """Hydra's sweeper over all combinations, which names, skips and continues runs."""
 
     hydra_context: HydraContext
     config: DictConfig
@@ -71,10 +71,11 @@ class Sweeper:
         """A sweeper for one command.
 
         Args:
-            module: what `python -m` starts the single command with.
+            module: the single command's module for `python -m`.
             config_name: the command's file in `conf/`.
             report: takes the sweep's exit status.
-            max_batch_size, params: `hydra.sweeper`; the former does not matter here.
+            max_batch_size: ignored; a key of `hydra.sweeper`.
+            params: a key of `hydra.sweeper`.
         """
         self._module, self._config_name, self._report = module, config_name, report
         self._params = dict(params or {})
@@ -84,7 +85,7 @@ class Sweeper:
         self.hydra_context, self.config = hydra_context, config
 
     def sweep(self, arguments: list[str]) -> Any:
-        """Run all jobs, and print how each ended.
+        """Run all jobs, and print the outcomes.
 
         Raises:
             ValueError: two jobs would share a run directory, or the launcher cannot be used.
@@ -109,12 +110,12 @@ class Sweeper:
         return None
 
     def _jobs(self, arguments: list[str]) -> list[Job]:
-        """Every combination, and what can be said of it before anything is started."""
+        """Every combination as a job, with its run directory and state."""
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        # As Hydra's own sweeper takes them: the command line's come last, and win.
+        # In the order of Hydra's sweeper: those of the command line come last, and win.
         given = [*(f"{key}={value}" for key, value in self._params.items()), *arguments]
         parsed = parser.parse_overrides(given)
-        swept = {override_key(str(each.input_line)) for each in parsed if each.is_sweep_override()}
+        swept = {override_key(str(item.input_line)) for item in parsed if item.is_sweep_override()}
         combinations = BasicSweeper.split_arguments(parsed, None)[0]
         jobs = []
         for number, overrides in enumerate(combinations):
@@ -131,16 +132,16 @@ class Sweeper:
         return jobs
 
     def _look(self, job: Job, swept: Collection[str]) -> None:
-        """Find the job's run directory, and whether its run is complete already."""
+        """Find the job's run directory, and skip the job if its run is complete."""
         config = self.hydra_context.config_loader.load_sweep_config(self.config, list(job.given))
         sweep_dir = Path(str(config.hydra.sweep.dir))
-        with _as_in_the_job(config) as (own, overrides):
-            job.path = run_path(own, overrides, swept)
-            if job.path != run_path(own, overrides):
+        with _as_in_the_job(config) as (job_config, overrides):
+            job.path = run_path(job_config, overrides, swept)
+            if job.path != run_path(job_config, overrides):
                 job.name = job.path.name
-            identity = plain_config(plain(own))
-            job.wandb = str(OmegaConf.select(own, "tracking.wandb"))
-        # Hydra makes this directory for every job, and a launcher that cannot would take the sweep with it.
+            identity = plain_config(plain(job_config))
+            job.wandb = str(OmegaConf.select(job_config, "tracking.wandb"))
+        # Hydra makes this directory for every job, and a launcher that cannot would end the sweep.
         sweep_dir.mkdir(parents=True, exist_ok=True)
         status = read_status(job.path)
         if status is None or status.state != "complete" or identity.get("resume") == "never":
@@ -156,7 +157,7 @@ class Sweeper:
             job.end("skipped", 1 if status.reason else 0, status.reason or "complete already")
 
     def _launch(self, jobs: Sequence[Job], todo: Sequence[Job], folder: Path) -> str | None:
-        """Run `todo` with the configured launcher; the signal that stopped the sweep, or None."""
+        """Run `todo` with the configured launcher; returns the signal that stopped the sweep, or None."""
         launcher, kind = self._launcher(folder)
         slots: tuple[Slot, ...] = ()
         if kind == "joblib":
@@ -192,7 +193,7 @@ class Sweeper:
                 except ValueError:
                     raise
                 except Exception as error:
-                    # A launcher that breaks down: what its jobs wrote still counts.
+                    # A launcher failed; the outcomes that its jobs wrote still count.
                     troubles = {job.number: one_line(error) for job in todo}
         for job in todo:
             _conclude(job, read_outcome(files[job.number]), signals.reason, troubles.get(job.number, ""))
@@ -212,21 +213,20 @@ class Sweeper:
 
 @contextlib.contextmanager
 def _as_in_the_job(config: DictConfig) -> Iterator[tuple[DictConfig, list[str]]]:
-    """The configuration and the overrides as the job itself will see them, interpolations of `hydra:`
-    included."""
+    """The configuration and overrides as the job will see them, including `hydra:` interpolations."""
     before = HydraConfig.instance().cfg
     HydraConfig.instance().set_config(config)
-    own = copy.deepcopy(config)
-    with read_write(own), open_dict(own):
-        del own["hydra"]
+    job_config = copy.deepcopy(config)
+    with read_write(job_config), open_dict(job_config):
+        del job_config["hydra"]
     try:
-        yield own, list(config.hydra.overrides.task)
+        yield job_config, list(config.hydra.overrides.task)
     finally:
         HydraConfig.instance().cfg = before
 
 
 def _flags(config: DictConfig, config_name: str) -> list[str]:
-    """The arguments that decide which configuration files a job composes."""
+    """Arguments that decide which configuration files a job composes."""
     flags = []
     for source in config.hydra.runtime.config_sources:
         if source.provider == "command-line":
@@ -269,7 +269,7 @@ def _make_folder(parent: Path) -> Path:
 
 
 def _conclude(job: Job, outcome: Outcome | None, stopped: str | None, trouble: str) -> None:
-    """How a launched job ended, from what it wrote."""
+    """Record a launched job's outcome."""
     if outcome is None:
         if trouble:
             job.end("failed", 1, trouble)
@@ -280,15 +280,15 @@ def _conclude(job: Job, outcome: Outcome | None, stopped: str | None, trouble: s
     elif outcome.status == 0:
         job.end("complete", 0)
     else:
-        found = read_status(job.path) if job.path is not None else None
+        status = read_status(job.path) if job.path is not None else None
         reason = (
-            outcome.reason or (found.reason if found is not None else "") or f"exit status {outcome.status}"
+            outcome.reason or (status.reason if status is not None else "") or f"exit status {outcome.status}"
         )
         job.end("stopped" if outcome.status == STOPPED else "failed", outcome.status, reason)
 
 
 def summary(jobs: Sequence[Job]) -> str:
-    """The table of a sweep: number, state and run of each job, its own values, and why it is not complete."""
+    """The table of a sweep: every job's number, state, run, values, and the reason if it is not complete."""
     counts = Counter(job.state for job in jobs)
     order = ("complete", "skipped", "stopped", "failed")
     parts = [f"{counts[state]} {state}" for state in order if counts[state]]

@@ -1,4 +1,4 @@
-"""Claims that train nothing: what they write, and what they refuse."""
+"""Files and refusals of claims that train nothing."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def base(tiny_run: Path, tmp_path: Path) -> Path:
 
 
 def drop_records(path: Path, seeds: set[int], phase: str, step: int) -> None:
-    """Leave out what a run writes no more once these seeds have diverged."""
+    """Remove the records that a run does not write once these seeds have diverged."""
     file = path / "metrics.jsonl"
     kept = [
         line
@@ -47,7 +47,7 @@ def drop_records(path: Path, seeds: set[int], phase: str, step: int) -> None:
 
 @pytest.fixture
 def lost(base: Path) -> Path:
-    """The run as it is when all its seeds have diverged in its second phase."""
+    """The run after all seeds have diverged in the second phase."""
     drop_records(base, {0, 1}, "finetune", 10)
     reason = "loss or gradient is not finite: seed 0 at step 8 of finetune, seed 1 at step 9 of finetune"
     (base / "status.json").write_text(json.dumps({"state": "failed", "reason": reason}))
@@ -185,15 +185,15 @@ def test_a_run_whose_seeds_all_diverged_is_one_line_everywhere(
         assert ended.status == 2, ended.out
         assert "every seed" in ended.err
         assert ended.err.count("\n") == 1
-    assert open_run(lost).living_seeds("finetune", 5) == (0, 1)
-    assert open_run(lost).living_seeds("pretrain", 20) == (0, 1)
+    assert open_run(lost).healthy_seeds("finetune", 5) == (0, 1)
+    assert open_run(lost).healthy_seeds("pretrain", 20) == (0, 1)
 
 
 def test_a_kill_between_parameters_and_records_takes_no_seed_for_diverged(base: Path) -> None:
     drop_records(base, {0, 1}, "finetune", 20)
     (base / "status.json").write_text(json.dumps({"state": "running", "reason": ""}))
     drop_records(base, {1}, "finetune", 10)
-    assert open_run(base).living_seeds("finetune", 20) == (0,)
+    assert open_run(base).healthy_seeds("finetune", 20) == (0,)
 
 
 @pytest.mark.slow

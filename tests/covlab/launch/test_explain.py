@@ -1,4 +1,4 @@
-"""Errors of the command line: the valid keys are those of what the user has chosen."""
+"""Errors of the command line name the valid keys of the user's options."""
 
 from __future__ import annotations
 

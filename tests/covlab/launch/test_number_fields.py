@@ -36,7 +36,7 @@ Leaf = tuple[str | int, ...]
 
 
 def option(group: str, name: str) -> dict[str, Any]:
-    """What a file of a group composes to."""
+    """The composed configuration of a file of a group."""
     own = yaml.safe_load((CONF / group / f"{name}.yaml").read_text())
     found: dict[str, Any] = {}
     for default in own.pop("defaults"):
@@ -95,7 +95,7 @@ def accepted(tree: Any, judge: Callable[[Any], Any], paths: Iterable[Leaf]) -> d
 def sensible(
     tree: dict[str, Any], zeros: Iterable[str], paths: Iterable[Leaf] | None = None
 ) -> dict[str, Any]:
-    """What `accepted` should find: true for a truth value, 0 for the fields named."""
+    """Expected result of `accepted`: true for a truth value, 0 for the named fields."""
     expected: dict[str, list[Any]] = {}
     for path in leaves(tree) if paths is None else paths:
         name = ".".join(str(key) for key in path if isinstance(key, str))

@@ -222,7 +222,7 @@ def test_intervals_as_text():
 
 
 def asked_by_page(log: Path) -> list[str]:
-    """What the page requested, by the network log; requests without an origin are the browser's own."""
+    """Requests of the page in the network log; requests without an origin are the browser's."""
     started = [event["params"] for event in json.loads(log.read_text())["events"] if "params" in event]
     return [
         params["url"] for params in started if params.get("initiator", "not an origin") != "not an origin"

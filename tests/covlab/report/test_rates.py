@@ -1,4 +1,4 @@
-"""Known answers of the exponents, and what the figures and tables show of them."""
+"""Known answers of the exponents, and their figures and tables."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_two_draws_of_two_sizes_have_their_extreme_slopes_and_ends() -> None:
 
 
 def test_the_median_and_its_ends() -> None:
-    """Of three draws the median of a resample is the least one with probability 7/27, and so the largest."""
+    """The median of a resample of three draws is the least with probability 7/27, as is the largest."""
     (found,) = size_intervals(np.array([[1.0], [2.0], [9.0]]), rng(), "median")
     assert (found.estimate, found.low, found.high) == (2.0, 1.0, 9.0)
     slope = exponent((1, 4), np.array([[1.0, 16.0], [4.0, 16.0], [2.0, 8.0]]), rng(), "median")

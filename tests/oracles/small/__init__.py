@@ -1,4 +1,4 @@
-"""For every registered task (conf/task/*.yaml): small instances and an independent answer.
+"""Small instances and an independent answer for every registered task (conf/task/*.yaml).
 
 A new task `x` brings `oracles/small/x.py` with `INSTANCES`, a tuple of `Small`, small enough to enumerate
 all sequences over the vocabulary; the contract test asks for it.

@@ -29,7 +29,7 @@ def position(task: AutoregressiveLinear) -> Callable[[int], linear.Phi]:
 
 
 def random(task: AutoregressiveLinear) -> Callable[[int], linear.Phi]:
-    """From the table: what is random has no other definition."""
+    """Features from the table, the only definition of random ones."""
     table = task.features.table()
 
     def of_prompt(prompt: int) -> linear.Phi:

@@ -10,12 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from oracles.feature_maps import RarePrompts
+from oracles.linear_models import token_pass, token_variances, truncated_gradient
 from scipy import special, stats
 
-from models.linear import token_variances
-from models.running import token_pass
 from theory.sgd import rare_prompts as rare
-from training.distillation import truncated_gradient
 
 SIGNS = np.array(list(itertools.product((-1.0, 1.0), repeat=6)))
 
@@ -41,7 +39,7 @@ def test_values_of_fixed_parameters_are_those_of_enumeration(truth: float, u: fl
 
 
 def test_a_pass_is_the_general_one_and_its_kl_is_right_on_average() -> None:
-    """All responses, weighed by pi_D, in place of draws."""
+    """All responses, weighted by pi_D, in place of draws."""
     bound, radius, rate, start = 1.5, 0.6, 0.1, 0.3
     own, features = rung(0.8, 6, bound, radius), RarePrompts((4, 6), bound)
     values, after = rare.running_values(

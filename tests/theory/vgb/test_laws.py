@@ -1,4 +1,4 @@
-"""What the VGB claims measure, against brute force and against laws that are wrong on purpose."""
+"""Measured laws of the VGB claims, compared with brute force and with deliberately wrong laws."""
 
 from __future__ import annotations
 

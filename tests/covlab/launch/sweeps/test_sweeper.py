@@ -1,4 +1,4 @@
-"""Sweeps with a stand-in for training: who runs, who is skipped, who is named, and how they are stopped."""
+"""Sweeps with a stand-in for training: running, skipping, naming and stopping jobs."""
 
 from __future__ import annotations
 

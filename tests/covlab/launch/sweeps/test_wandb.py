@@ -58,7 +58,7 @@ def test_the_agents_command_line_composes(compose_config: Callable[..., DictConf
 
 
 class Recorder:
-    """In place of the mirror: what it is asked to do."""
+    """Stand-in for the mirror that records the requests."""
 
     made: list[Recorder]
 
