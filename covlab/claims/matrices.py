@@ -126,8 +126,8 @@ def run_matrices(path: str | Path, phase: str | None = None) -> RunMatrices:
     )
 
 
-def healthy_seeds(paths: Iterable[Path]) -> tuple[int, ...]:
-    """Seeds that diverged in none of the runs."""
+def common_healthy_seeds(paths: Iterable[Path]) -> tuple[int, ...]:
+    """Seeds that are healthy in all runs."""
     return tuple(sorted(set.intersection(*(set(run_matrices(path).seeds) for path in paths))))
 
 
