@@ -91,9 +91,9 @@ class Plan(NamedTuple):
 
 
 Stage = Callable[[Any, Plan], Mapping[str, Arm | TrainedRun] | int]
-"""Takes the settings and the plan, returns the training runs of a stage by name, or runs that are finished
-already; called when the stages before it are complete. A stage that returns an exit status ends the command:
-it did what was asked for instead of a verdict."""
+"""Takes the settings and the plan, returns the training runs of a stage by name, or finished runs. Called
+when all earlier stages are complete. A stage that returns an exit status ends the command without a
+verdict."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,8 +115,8 @@ class Claim(Generic[S, M]):
             that trains has conf/<name>.yaml and conf/experiment/<name>_<scale>.yaml.
         stages: the training runs, stage by stage; empty for a claim that trains nothing.
         check_run: refuses, before anything is compiled, a run that the claim cannot be judged on.
-        check_runs: refuses, after `check_run`, runs of a stage that cannot be compared, by name.
-        timings: the seconds of the runs that the page shows, of all of them by name.
+        check_runs: refuses, after `check_run`, runs of a stage that cannot be compared; takes setups by name.
+        timings: takes the seconds of all runs by name, and returns those that the page shows.
     """
 
     name: str
