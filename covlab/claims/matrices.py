@@ -126,8 +126,8 @@ def run_matrices(path: str | Path, phase: str | None = None) -> RunMatrices:
     )
 
 
-def common_healthy_seeds(paths: Iterable[Path]) -> tuple[int, ...]:
-    """Seeds that are healthy in all runs."""
+def common_seeds(paths: Iterable[Path]) -> tuple[int, ...]:
+    """Seeds that diverged in none of the runs."""
     return tuple(sorted(set.intersection(*(set(run_matrices(path).seeds) for path in paths))))
 
 

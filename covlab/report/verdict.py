@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from importlib import metadata
 from numbers import Integral, Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, SupportsFloat
 
 import numpy as np
 
@@ -105,6 +105,37 @@ def check_value(name: str, measured: float, target_op: str, threshold: float) ->
     """
     passed, text = _compare(measured, target_op, threshold)
     return Check(name, measured, None, text, passed)
+
+
+def at_most(name: str, measured: Interval | SupportsFloat, limit: float) -> Check:
+    """The check that an exact number, or a whole interval, is <= `limit`; errors as `check_interval`."""
+    return _check_whole(name, measured, "<=", limit)
+
+
+def below(name: str, measured: Interval | SupportsFloat, limit: float) -> Check:
+    """The check that an exact number, or a whole interval, is < `limit`; errors as `check_interval`."""
+    return _check_whole(name, measured, "<", limit)
+
+
+def at_least(name: str, measured: Interval | SupportsFloat, limit: float) -> Check:
+    """The check that an exact number, or a whole interval, is >= `limit`; errors as `check_interval`."""
+    return _check_whole(name, measured, ">=", limit)
+
+
+def above(name: str, measured: Interval | SupportsFloat, limit: float) -> Check:
+    """The check that an exact number, or a whole interval, is > `limit`; errors as `check_interval`."""
+    return _check_whole(name, measured, ">", limit)
+
+
+def between(name: str, measured: Interval | SupportsFloat, low: float, high: float) -> tuple[Check, Check]:
+    """The two checks that an exact number, or a whole interval, lies from `low` to `high`."""
+    return at_least(f"{name}, from below", measured, low), at_most(f"{name}, from above", measured, high)
+
+
+def _check_whole(name: str, measured: Interval | SupportsFloat, target_op: str, limit: float) -> Check:
+    if isinstance(measured, SupportsFloat):
+        return check_value(name, float(measured), target_op, limit)
+    return check_interval(name, measured, target_op, limit, "high" if "<" in target_op else "low")
 
 
 @dataclass(frozen=True)
