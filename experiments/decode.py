@@ -12,8 +12,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,10 +24,10 @@ from rich.progress import Progress
 
 from covlab.launch import answering
 from covlab.launch.base_model import fitted, of_seed, seed_rows, task_config
-from covlab.launch.build import make, plain
+from covlab.launch.build import make, plain, task_overrides
 from covlab.launch.cli import command
 from covlab.launch.healthy import chosen_seeds, left_out_line, require_healthy
-from covlab.launch.run_names import COMMON
+from covlab.launch.results import asked_settings, plain_intervals, result_file, write_result
 from covlab.launch.runtime import configure
 from covlab.launch.trained import TrainedRun, open_run, over_seeds
 from covlab.report.tables import print_table
@@ -41,7 +39,6 @@ from models import Model, Params
 from tasks import Task, check_seed, stream
 from tasks.checks import real, whole
 from tracking import LoadError
-from tracking.atomic import atomic_write
 from training import ValueRegression
 
 NAMED_VALUES = ("exact", "rollouts", "constant")
@@ -80,9 +77,7 @@ def check(config: DictConfig) -> Asked:
     real("temperature", config.temperature, above=0)
     if config.run is None:
         raise ValueError("run: none is named; valid: run=<run directory>, as runs/train/demo")
-    overrides = plain(config)["task_overrides"] or {}
-    if not isinstance(overrides, dict):
-        raise ValueError(f"task_overrides: {overrides!r} is not a mapping from the task's fields to values")
+    overrides = task_overrides(config)
     run = open_run(config.run)
     phase, step = run.checkpoints([str(config.checkpoint_of)])[-1]
     task: Task = make(task_config(run, phase, overrides), "task_overrides", Task)
@@ -163,27 +158,11 @@ def measure(config: DictConfig, asked: Asked) -> tuple[dict[int, Measured], list
         for seed in asked.seeds:
             row = seed_rows(asked.run, [seed])[0]
             policy = ModelPolicy(base, of_seed(params, row), task.response_tokens, config.temperature)
-            values = answering.values_named(
-                str(config.value),
-                task,
-                policy,
-                networks.get(seed),
-                config.rollouts,
-                config.corruption,
-                config.decoding_seed,
-            )
+            kind = (str(config.value), task, policy, networks.get(seed))
+            values = answering.values_named(*kind, config.rollouts, config.corruption, config.decoding_seed)
             key = stream(config.decoding_seed, "evaluation", "decoding", "responses", seed)
-            answers = answering.answer(
-                asked.decoder,
-                task,
-                policy,
-                values,
-                problem,
-                key,
-                samples,
-                config.batch_size,
-                lambda: bar.advance(working),
-            )
+            given = (asked.decoder, task, policy, values, problem, key, samples, config.batch_size)
+            answers = answering.answer(*given, lambda: bar.advance(working))
             results[seed] = answering.over_prompts(by_prompt(answers, asked.pass_ns), held_out)
             shown = shown or answering.texts(task, problem, answers, config.show)
     return results, shown, held_out
@@ -209,26 +188,13 @@ def document(config: DictConfig, asked: Asked, results: dict[int, Measured]) -> 
     """The results as JSON values."""
     settings = plain(config) | {"pass_ns": list(asked.pass_ns)}
     return {
-        "asked": {
-            key: value for key, value in settings.items() if key not in ("run", "out", "hydra", *COMMON)
-        },
+        "asked": asked_settings(settings),
         "checkpoint": f"{asked.phase}:{asked.step}",
         "sha256": asked.run.digest(asked.phase, asked.step),
         "value_sha256": None if asked.value is None else asked.value.digest(*asked.value_checkpoint),
         "confidence": 0.95,
-        "over_seeds": _plain(over_seeds(results)),
-        "seeds": {str(seed): _plain(measured) for seed, measured in results.items()},
-    }
-
-
-def _plain(measured: Measured) -> dict[str, Any]:
-    return {
-        f"{group}/{name}" if group else name: {
-            key: number if math.isfinite(number) else None
-            for key, number in dataclasses.asdict(value).items()
-        }
-        for name, groups in measured.items()
-        for group, value in groups.items()
+        "over_seeds": plain_intervals(over_seeds(results)),
+        "seeds": {str(seed): plain_intervals(measured) for seed, measured in results.items()},
     }
 
 
@@ -243,9 +209,7 @@ def result_path(config: DictConfig, run: Path, content: dict[str, Any]) -> Path:
         asked = json.dumps([content["asked"], content["checkpoint"]], sort_keys=True)
         kind = str(config.decoding.get("_target_", "decoder")).rpartition(".")[2]
         name = f"decode-{kind}-{hashlib.sha256(asked.encode()).hexdigest()[:8]}"
-    if not re.fullmatch(r"\w[\w.,=+-]*", str(name)):
-        raise ValueError(f"out: {name!r} is not a file name of letters, digits and . , = + - _")
-    return run / "evaluations" / f"{str(name).removesuffix('.json')}.json"
+    return result_file(run, str(name))
 
 
 def print_results(asked: Asked, results: dict[int, Measured], shown: list[tuple[Any, ...]]) -> None:
@@ -272,11 +236,7 @@ def decode(config: DictConfig) -> int:
     content = document(config, asked, results)
     path = result_path(config, asked.run.path, content)
     print_results(asked, results, shown)
-    try:
-        atomic_write(path, json.dumps(content, indent=1, allow_nan=False).encode() + b"\n")
-    except OSError as error:
-        raise LoadError(f"{path}: {error.strerror}: choose a run directory that can be written") from None
-    print(f"\n{path}")
+    write_result(path, content)
     return 0
 
 

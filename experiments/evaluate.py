@@ -17,7 +17,6 @@ import itertools
 import json
 import math
 import operator
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,11 +26,11 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from covlab.launch import trained
-from covlab.launch.build import plain
+from covlab.launch.build import plain, task_overrides
 from covlab.launch.cli import command
 from covlab.launch.healthy import chosen_seeds, left_out_line, require_healthy
 from covlab.launch.overlap import among
-from covlab.launch.run_names import COMMON
+from covlab.launch.results import asked_settings, finite, plain_intervals, result_file, write_result
 from covlab.launch.runtime import configure
 from covlab.launch.settings import EvaluationSettings
 from covlab.launch.trained import Measured, over_seeds
@@ -41,7 +40,6 @@ from metrics.evaluators import DistributionEvaluator, HeldOut, SamplingEvaluator
 from tasks import check_seed
 from tasks.checks import whole
 from tracking import LoadError, load_log_probs
-from tracking.atomic import atomic_write
 
 Bounds = dict[str, dict[float, float]]
 """Name of the bound -> N -> value for the mixture."""
@@ -66,12 +64,8 @@ def settings_of(config: DictConfig, run: trained.TrainedRun, phase: str) -> Eval
         raise ValueError(
             f"num_examples: {merged['num_examples']} of each class give no interval; valid: at least 2"
         )
-    return EvaluationSettings(
-        seed=check_seed("evaluation_seed", config.evaluation_seed),
-        num_samples=config.num_samples,
-        extra=settings.extra,
-        **merged,
-    )
+    seed = check_seed("evaluation_seed", config.evaluation_seed)
+    return EvaluationSettings(seed=seed, num_samples=config.num_samples, extra=settings.extra, **merged)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,9 +94,7 @@ def measure(config: DictConfig, run: trained.TrainedRun) -> list[Result]:
         ValueError: an invalid checkpoint, seed, setting or task override; one line.
     """
     results = []
-    overrides = plain(config)["task_overrides"] or {}
-    if not isinstance(overrides, Mapping):
-        raise ValueError(f"task_overrides: {overrides!r} is not a mapping from the task's fields to values")
+    overrides = task_overrides(config)
     asked = chosen_seeds(config.seeds, run.setup.seeds)
     checkpoints = _with_healthy_seeds(run, run.checkpoints(_texts(config.checkpoints)), asked)
     for phase, members in itertools.groupby(checkpoints, key=lambda item: item[0]):
@@ -186,7 +178,6 @@ def reduced(values: Iterable[tuple[str, float]], classes: Sequence[str]) -> Meas
 
 def document(config: DictConfig, results: Sequence[Result]) -> dict[str, Any]:
     """The results as JSON values; null stands for NaN and infinities."""
-    asked = plain(config)
     checkpoints = [
         {
             "phase": result.phase,
@@ -194,39 +185,19 @@ def document(config: DictConfig, results: Sequence[Result]) -> dict[str, Any]:
             "sha256": result.sha256,
             "repeated_prompts": result.repeated,
             "diverged_seeds": list(result.diverged),
-            "over_seeds": _plain(over_seeds(result.seeds)),
+            "over_seeds": plain_intervals(over_seeds(result.seeds)),
             "seeds": {
-                str(seed): _plain(measured) | _plain_bounds(result.bounds[seed])
+                str(seed): plain_intervals(measured) | _plain_bounds(result.bounds[seed])
                 for seed, measured in result.seeds.items()
             },
         }
         for result in results
     ]
-    kept = {str(key): asked[key] for key in asked if key not in ("run", "out", "hydra", *COMMON)}
-    return {"asked": kept, "confidence": 0.95, "checkpoints": checkpoints}
+    return {"asked": asked_settings(plain(config)), "confidence": 0.95, "checkpoints": checkpoints}
 
 
 def _plain_bounds(limits: Bounds) -> dict[str, Any]:
-    return {
-        name: {name_of_n(n): _finite(value) for n, value in by_n.items()} for name, by_n in limits.items()
-    }
-
-
-def _plain(measured: Measured) -> dict[str, Any]:
-    """`<class>/<metric>` -> {estimate, low, high}."""
-    return {
-        f"{group}/{name}" if group else name: {
-            "estimate": _finite(value.estimate),
-            "low": _finite(value.low),
-            "high": _finite(value.high),
-        }
-        for name, groups in measured.items()
-        for group, value in groups.items()
-    }
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+    return {name: {name_of_n(n): finite(value) for n, value in by_n.items()} for name, by_n in limits.items()}
 
 
 def result_path(config: DictConfig, run: Path, asked: Mapping[str, Any]) -> Path:
@@ -239,9 +210,7 @@ def result_path(config: DictConfig, run: Path, asked: Mapping[str, Any]) -> Path
     if name is None:
         digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:8]
         name = f"{'+'.join(_texts(config.checkpoints)).replace(':', '_')[:80]}-{digest}"
-    if not re.fullmatch(r"\w[\w.,=+-]*", str(name)):
-        raise ValueError(f"out: {name!r} is not a file name of letters, digits and . , = + - _")
-    return run / "evaluations" / f"{str(name).removesuffix('.json')}.json"
+    return result_file(run, str(name))
 
 
 def _texts(value: Any) -> list[str]:
@@ -296,11 +265,7 @@ def evaluate(config: DictConfig) -> int:
     content = document(config, results)
     path = result_path(config, run.path, content["asked"])
     print_results(results, run.path)
-    try:
-        atomic_write(path, json.dumps(content, indent=1, allow_nan=False).encode() + b"\n")
-    except OSError as error:
-        raise LoadError(f"{path}: {error.strerror}: choose a run directory that can be written") from None
-    print(f"\n{path}")
+    write_result(path, content)
     return 0
 
 

@@ -71,8 +71,6 @@ class RunDirectory:
             raise
         self.log_probs, self.checkpoints, self.figures, self.tables = (path / name for name in _FOLDERS)
         self.config_path = path / "config.yaml"
-        self.verdict_path = path / "verdict.json"
-        self.report_path = path / "report.html"
 
     @classmethod
     def open(
@@ -150,10 +148,6 @@ class RunDirectory:
             self.arrays.settle()
         status = {"state": state, "reason": " ".join(reason.split())}
         atomic_write(self.path / "status.json", json.dumps(status, indent=1).encode() + b"\n")
-
-    def mark_complete(self) -> None:
-        """Mark the run as complete."""
-        self.mark("complete")
 
     def write_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
         """Append `arrays` to `log_probs/evaluations.npy` as `name`, atomically.

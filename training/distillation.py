@@ -13,10 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from models.linear import token_gradients, token_kls
 from tasks import Task
 from tasks.checks import real
-from tasks.linear import FeatureMap
 from training.objectives import Objective, Scores
 
 
@@ -38,22 +36,6 @@ def truncation_weights(
     before = jnp.concatenate([jnp.zeros_like(total[..., :1]), total[..., :-1]], axis=-1)
     crossing = jnp.clip((budget - before) / jnp.where(eps > 0, eps, 1.0), 0.0, 1.0)
     return jnp.where(total <= budget, 1.0, jnp.where(before > budget, 0.0, crossing))
-
-
-def truncated_gradient(
-    features: FeatureMap,
-    theta_star: Float[Array, " dimension"],
-    theta: Float[Array, " dimension"],
-    prompt: Any,
-    response: Int[Array, " horizon"],
-    budget: Float[Array, ""] | float,
-) -> Float[Array, " dimension"]:
-    """sum_h alpha_h grad_theta ln pi_theta(y_h | x, y_<h) for a linear student and a linear teacher.
-
-    An infinite budget gives the gradient of the sequence.
-    """
-    weights = truncation_weights(token_kls(features, theta_star, theta, prompt, response), budget)
-    return weights @ token_gradients(features, theta, prompt, response)
 
 
 def teacher_kls(

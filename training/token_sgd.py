@@ -1,41 +1,9 @@
-"""Token-level SGD for linear models: a step after every token; parameters carry on to the next sequence."""
+"""Step size and bounds of token-level SGD for linear models."""
 
 from __future__ import annotations
 
-from typing import Any
-
-import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
-
-from models.running import token_pass
-from tasks.linear import FeatureMap
-
-
-def token_sgd(
-    features: FeatureMap,
-    theta: Float[Array, " dimension"],
-    prompts: Any,
-    responses: Int[Array, "sequences horizon"],
-    learning_rate: Float[Array, ""] | float,
-    radius: float | None = 1.0,
-) -> tuple[Float[Array, "sequences dimension"], Float[Array, " dimension"]]:
-    """theta_{t,h+1} = Proj(theta_{t,h} + eta grad ln pi_{theta_t,h}(y_h^t | x^t, y_<h^t)), over the tokens h
-    of one sequence t after the other (equation 21 of arXiv 2510.15020).
-
-    Args:
-        prompts: a pytree whose leaves have a leading axis of sequences.
-
-    Returns:
-        Parameters at the start of every sequence, and after the last sequence.
-    """
-
-    def step(running: Array, sequence: tuple[Any, Array]) -> tuple[Array, Array]:
-        prompt, response = sequence
-        return token_pass(features, running, prompt, response, learning_rate, radius).thetas[-1], running
-
-    last, starts = jax.lax.scan(step, theta, (prompts, responses))
-    return starts, last
+from jaxtyping import Array, Float
 
 
 def token_learning_rate(bound: float, variance: float, sequences: int) -> float:

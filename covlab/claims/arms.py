@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 
+from covlab.claims.settings import Overrides
 from covlab.launch.base_model import rl_config
 from covlab.launch.build import PHASE_KEYS, Setup, build, plain
 from covlab.launch.cli import StopRequest
@@ -25,6 +26,8 @@ _NOT_SHARED = (
 """Settings of a base run that reinforcement learning does not take over."""
 RL_KEYS = tuple(sorted({*PHASE_KEYS, "checkpoint", "tracking", "task_overrides"} - {"task"}))
 """Settings of a run of reinforcement learning that a claim may state."""
+check_rl_settings = Overrides(RL_KEYS)
+"""The check of a claim's settings of reinforcement learning; null stands for no settings."""
 
 
 class Arm(NamedTuple):
@@ -136,20 +139,6 @@ def rl_run_config(
     merged = OmegaConf.merge(shared, empty, start, *(changes or {} for changes in overrides))
     assert isinstance(merged, DictConfig)
     return rl_config(merged)
-
-
-def check_rl_settings(field: str, value: Any) -> dict[str, Any]:
-    """Settings of reinforcement learning in a claim; null stands for no settings.
-
-    Raises:
-        ValueError: a value that is not a mapping, or a key that such a run does not have.
-    """
-    if not isinstance(value, Mapping | None):
-        raise ValueError(f"{field}: {value!r} is not a mapping; valid keys are {', '.join(RL_KEYS)}")
-    for key in map(str, value or {}):
-        if key not in RL_KEYS:
-            raise ValueError(f"{field}.{key}: no such field; valid are {', '.join(RL_KEYS)}")
-    return dict(value or {})
 
 
 def _build(name: str, arm: Arm, check: Callable[[str, Setup], None] | None) -> Setup:

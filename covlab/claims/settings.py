@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from omegaconf import OmegaConf
@@ -22,8 +22,8 @@ from tasks import check_seed
 from tasks.checks import flag, real, reals, whole, wholes
 
 __all__ = [
-    *("Flag", "Given", "Increasing", "OneOf", "Real", "Reals", "Section", "Seed", "Whole", "Wholes"),
-    *("check_mapping", "mapping"),
+    *("Flag", "Given", "Increasing", "OneOf", "Overrides", "Real", "Reals", "Section", "Seed", "Whole"),
+    *("Wholes", "check_mapping", "check_names", "mapping"),
     "read",
 ]
 
@@ -129,6 +129,22 @@ class OneOf:
 
 
 @dataclasses.dataclass(frozen=True)
+class Overrides:
+    """A mapping with some of the keys; null for none."""
+
+    keys: tuple[str, ...]
+
+    def __call__(self, field: str, value: Any) -> dict[str, Any]:
+        valid = ", ".join(self.keys)
+        if not isinstance(value, Mapping | None):
+            raise ValueError(f"{field}: {value!r} is not a mapping; valid keys are {valid}")
+        for key in map(str, value or {}):
+            if key not in self.keys:
+                raise ValueError(f"{field}.{key}: no such field; valid are {valid}")
+        return dict(value or {})
+
+
+@dataclasses.dataclass(frozen=True)
 class Section:
     """A mapping with exactly the fields of the dataclass `kind`, of which it becomes an instance."""
 
@@ -161,6 +177,18 @@ def check_mapping(field: str, value: Any, at_least: int = 1) -> tuple[str, ...]:
     if not isinstance(value, Mapping) or len(value) < at_least:
         raise ValueError(f"{field}: {value!r} is not a mapping with at least {at_least} entries")
     return tuple(map(str, value))
+
+
+def check_names(field: str, names: Iterable[str], taken: str = "") -> None:
+    """Refuse names of runs that cannot be a directory's, and the name that is taken.
+
+    Raises:
+        ValueError: such a name.
+    """
+    other = f" other than {taken}" if taken else ""
+    for name in names:
+        if name == taken or not name.replace("_", "").isalnum():
+            raise ValueError(f"{field}: {name!r} is no name of letters, digits and _{other}")
 
 
 Check = Callable[[str, Any], Any]

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, PRNGKeyArray
 
-from covlab.launch.trained import example_interval
+from covlab.launch.trained import intervals
 from decoding import (
     Constant,
     Corrupted,
@@ -96,16 +96,10 @@ def over_prompts(
     values: Mapping[str, Float[np.ndarray, " prompts"]], held_out: HeldOut
 ) -> dict[str, dict[str, Interval]]:
     """Metric -> class ("" for the mixture) -> mean with a 95 % interval over held-out prompts."""
-    probabilities = np.asarray(held_out.task.group_probs) / np.sum(held_out.task.group_probs)
-    intervals: dict[str, dict[str, Interval]] = {}
-    for name, array in values.items():
-        kind = "accuracy" if name.startswith(FRACTIONS) else "ce"
-        intervals[name] = {"": example_interval(array, kind, held_out.groups, probabilities.tolist())}
-        if len(probabilities) > 1:
-            for group, label in enumerate(held_out.task.groups):
-                members = array[held_out.groups == group]
-                intervals[name][label] = example_interval(members, kind, np.zeros(members.size, int), [1.0])
-    return intervals
+    return {
+        name: intervals(array, "accuracy" if name.startswith(FRACTIONS) else "ce", held_out)
+        for name, array in values.items()
+    }
 
 
 def texts(task: Task, problem: Problem, answers: Answers, count: int) -> list[tuple[Any, ...]]:

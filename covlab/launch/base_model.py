@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from covlab.launch.build import Setup, make, plain
+from covlab.launch.build import Setup, make, task_overrides
 from covlab.launch.healthy import left_out_line, require_healthy
 from covlab.launch.trained import TrainedRun, open_run
 from models import Model, Params
@@ -81,10 +81,7 @@ def _new_settings(config: DictConfig) -> tuple[DictConfig, Mapping[str, Any]]:
     """The part of the configuration that belongs to the new run, and the task fields that differ."""
     settings = OmegaConf.create({key: value for key, value in config.items() if key not in BASE_KEYS})
     OmegaConf.set_struct(settings, False)
-    overrides = plain(config)["task_overrides"] or {}
-    if not isinstance(overrides, Mapping):
-        raise ValueError(f"task_overrides: {overrides!r} is not a mapping from the task's fields to values")
-    return settings, overrides
+    return settings, task_overrides(config)
 
 
 def _from_run(config: DictConfig, settings: DictConfig, overrides: Mapping[str, Any]) -> DictConfig:

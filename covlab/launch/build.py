@@ -270,3 +270,15 @@ def plain(config: DictConfig) -> dict[str, Any]:
     if not isinstance(container, Mapping):
         raise ValueError("configuration: not a mapping")
     return {str(key): value for key, value in container.items()}
+
+
+def task_overrides(config: DictConfig) -> Mapping[str, Any]:
+    """The fields of the run's task that a command replaces.
+
+    Raises:
+        ValueError: they are not a mapping.
+    """
+    overrides = plain(config)["task_overrides"] or {}
+    if not isinstance(overrides, Mapping):
+        raise ValueError(f"task_overrides: {overrides!r} is not a mapping from the task's fields to values")
+    return overrides

@@ -16,6 +16,8 @@ from covlab.report.verdict import Verdict, describe_hardware, started_at
 from tracking.atomic import atomic_write
 
 Figures = Sequence[tuple[str, str | Path]]
+Table = tuple[str, list[str], list[list[Any]]]
+"""Caption, columns, rows."""
 Tables = Sequence[tuple[str, Sequence[str], Sequence[Sequence[Any]]]]
 
 _MISSING = "—"

@@ -9,7 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from covlab.report.page import format_number
+from covlab.report.page import format_interval, format_number
 from metrics import Interval
 
 
@@ -18,6 +18,16 @@ def cell(value: Any) -> str:
     if isinstance(value, Interval):
         return f"{format_number(value.estimate)} [{format_number(value.low)}, {format_number(value.high)}]"
     return format_number(value)
+
+
+def interval_text(interval: Interval, digits: str = ".3f") -> str:
+    """`estimate [low, high]`, every number in the format `digits`."""
+    return f"{interval.estimate:{digits}} [{interval.low:{digits}}, {interval.high:{digits}}]"
+
+
+def estimate_and_ends(interval: Interval) -> tuple[float, str]:
+    """Two cells of a report's table: the estimate, and `[low, high]`."""
+    return interval.estimate, format_interval((interval.low, interval.high))
 
 
 def markdown(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

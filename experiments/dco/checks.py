@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
-from covlab.report.verdict import Check, check_interval, check_value
+from covlab.claims.trained import check_bound
+from covlab.report.verdict import Check, above, below
 from experiments.dco.measure import Measurements
 from metrics import mean_interval, paired_difference_interval
-from metrics.evaluators import BOUND_TOLERANCE
 
 FAR = 16
 """N' is far from N where one is at least so many times the other; nearer, it may be as good."""
@@ -43,53 +43,21 @@ def checks(results: Measurements) -> tuple[Check, ...]:
 
     when = f"from step {base.steps[early]} to {base.steps[-1]}"
     largest = next(key for key, value in results.trained_for.items() if value == n)
+    over_rated = f"{name}: by how much the likeliest response is over-rated at the end"
+    gain = paired_difference_interval(results.last(largest, n), results.last(name, n))
     judged = [
-        check_interval(
-            f"{name}, {when}: change of Pass@1", mean_interval(change(base.passes[1])), ">", 0, "low"
-        ),
-        check_interval(
-            f"{name}, {when}: change of Pass@{n}", mean_interval(change(base.passes[n])), "<", 0, "high"
-        ),
-        check_interval(
-            f"{name}, {when}: change of Cov_{n}", mean_interval(change(base.coverage[n])), ">", 0, "low"
-        ),
-        check_interval(
-            f"{name}: by how much the likeliest response is over-rated at the end",
-            mean_interval(base.overconfidence[:, -1]),
-            ">",
-            OVERCONFIDENT,
-            "low",
-        ),
-        check_interval(
-            f"Pass@{n} at the end: DCO with N' = {n} minus {name}",
-            paired_difference_interval(results.last(largest, n), results.last(name, n)),
-            ">",
-            0,
-            "low",
-        ),
+        above(f"{name}, {when}: change of Pass@1", mean_interval(change(base.passes[1])), 0),
+        below(f"{name}, {when}: change of Pass@{n}", mean_interval(change(base.passes[n])), 0),
+        above(f"{name}, {when}: change of Cov_{n}", mean_interval(change(base.coverage[n])), 0),
+        above(over_rated, mean_interval(base.overconfidence[:, -1]), OVERCONFIDENT),
+        above(f"Pass@{n} at the end: DCO with N' = {n} minus {name}", gain, 0),
     ]
     for own, value in results.trained_for.items():
-        other = best_far(results, value)
-        if other is not None:
-            judged.append(
-                check_interval(
-                    f"Pass@{value} at the end: N' = {value} minus the best of far N' "
-                    f"({results.trained_for[other]})",
-                    paired_difference_interval(results.last(own, value), results.last(other, value)),
-                    ">",
-                    0,
-                    "low",
-                )
-            )
-    judged.append(
-        check_value(
-            "coverage bound by KL: largest excess at any evaluation",
-            results.bound_excess,
-            "<=",
-            BOUND_TOLERANCE,
-        )
-    )
-    return tuple(judged)
+        if (other := best_far(results, value)) is not None:
+            text = f"N' = {value} minus the best of far N' ({results.trained_for[other]})"
+            gain = paired_difference_interval(results.last(own, value), results.last(other, value))
+            judged.append(above(f"Pass@{value} at the end: {text}", gain, 0))
+    return (*judged, check_bound(results.bound_excess))
 
 
 def best_far(results: Measurements, n: int) -> str | None:
@@ -102,29 +70,18 @@ def best_far(results: Measurements, n: int) -> str | None:
 def notes(results: Measurements) -> tuple[str, ...]:
     """What the numbers mean, one sentence or two each."""
     base, n, name = results.baseline, results.large, next(iter(results.arms))
+    changes = "; ".join(
+        f"{title} {values[:, results.early].mean():.3f} -> {values[:, -1].mean():.3f}"
+        for title, values in base.quantities(n)
+    )
     written = [
         f"{results.epochs:g} epochs of a fixed training set of each seed's own; held-out prompts are fresh.",
-        f"{name}, from step {base.steps[results.early]} to {base.steps[-1]}: "
-        + "; ".join(
-            f"{title} {values[:, results.early].mean():.3f} -> {values[:, -1].mean():.3f}"
-            for title, values in (
-                ("Pass@1", base.passes[1]),
-                (f"Pass@{n}", base.passes[n]),
-                (f"Cov_{n}", base.coverage[n]),
-                ("KL", base.kl),
-                ("confidence", base.confidence),
-                ("how often right", base.right),
-            )
-        )
-        + ".",
+        f"{name}, from step {base.steps[results.early]} to {base.steps[-1]}: {changes}.",
     ]
     for value in results.trained_for.values():
         ranked = sorted(results.arms, key=lambda each: -float(results.last(each, value).mean()))
-        written.append(
-            f"Pass@{value} at the end, all arms from the best: "
-            + ", ".join(f"{each} {results.last(each, value).mean():.3f}" for each in ranked)
-            + "."
-        )
+        listed = ", ".join(f"{each} {results.last(each, value).mean():.3f}" for each in ranked)
+        written.append(f"Pass@{value} at the end, all arms from the best: {listed}.")
     written.append(
         "Label smoothing, the confidence penalty, weight decay, averaging and re-weighting have one setting "
         "each, from the literature or at hand and not tuned: their place in the ranking is theirs, not the "

@@ -10,12 +10,12 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from covlab.report import plotting as draw
-from covlab.report.page import format_interval
+from covlab.report.page import Table
 from covlab.report.plotting import Drawing
+from covlab.report.tables import estimate_and_ends
 from experiments.dco.measure import PASS_NS, Arm, Measurements
 from metrics import mean_interval, paired_difference_interval
 
-Table = tuple[str, list[str], list[list[Any]]]
 _COLOURS = (draw.ORANGE, draw.GREEN, draw.RED, draw.PURPLE, draw.BLUE)
 _MARKERS = "osD^vPX*<>"
 
@@ -110,13 +110,8 @@ def interventions(results: Measurements) -> Figure:
     middles = {
         name: [mean_interval(results.last(name, n)) for n in (1, results.large)] for name in results.arms
     }
-    axis.plot(
-        [middles[name][0].estimate for name in ordered],
-        [middles[name][1].estimate for name in ordered],
-        color="#999999",
-        linewidth=1.0,
-        zorder=1,
-    )
+    joined = [[middles[name][place].estimate for name in ordered] for place in (0, 1)]
+    axis.plot(*joined, color="#999999", linewidth=1.0, zorder=1)
     for index, name in enumerate((*ordered, *others)):
         one, large = middles[name]
         axis.errorbar(
@@ -131,17 +126,9 @@ def interventions(results: Measurements) -> Figure:
             linestyle="none",
             label=_label(results, name),
         )
-    start = results.baseline
-    axis.plot(
-        start.passes[1][:, results.early].mean(),
-        start.passes[results.large][:, results.early].mean(),
-        "*",
-        markersize=14,
-        color=draw.INK,
-        fillstyle="none",
-        linestyle="none",
-        label="cross-entropy, early",
-    )
+    start = [results.baseline.passes[n][:, results.early].mean() for n in (1, results.large)]
+    star: dict[str, Any] = {"markersize": 14, "color": draw.INK, "fillstyle": "none", "linestyle": "none"}
+    axis.plot(*start, "*", label="cross-entropy, early", **star)
     axis.set(xlabel="Pass@1", ylabel=f"Pass@{results.large}")
     draw.legend_below(fig, [axis])
     return fig
@@ -162,10 +149,7 @@ def _final(results: Measurements, ns: Sequence[int]) -> Table:
         rows.append([*row, float(arm.overconfidence[:, -1].mean())])
     return (
         "After the last step, mean over seeds. Higher Pass@N, lower Cov_N and KL are better.",
-        [
-            *("arm", "N'", *(f"Pass@{n}" for n in ns)),
-            *(f"Cov_{results.large}", "KL (nats)", "over-confidence"),
-        ],
+        ["arm", "N'", *(f"Pass@{n}" for n in ns), f"Cov_{results.large}", "KL (nats)", "over-confidence"],
         rows,
     )
 
@@ -173,14 +157,9 @@ def _final(results: Measurements, ns: Sequence[int]) -> Table:
 def _against_baseline(results: Measurements, ns: Sequence[int]) -> Table:
     first = next(iter(results.arms))
     rows: list[list[Any]] = []
-    for name in results.arms:
-        if name == first:
-            continue
-        row: list[Any] = [name]
-        for n in ns:
-            gap = paired_difference_interval(results.last(name, n), results.last(first, n))
-            row += [gap.estimate, format_interval((gap.low, gap.high))]
-        rows.append(row)
+    for name in list(results.arms)[1:]:
+        gaps = [paired_difference_interval(results.last(name, n), results.last(first, n)) for n in ns]
+        rows.append([name, *(cell for gap in gaps for cell in estimate_and_ends(gap))])
     return (
         f"After the last step, Pass@N minus that of {first}, paired by seed, with 95 % intervals.",
         ["arm", *(text for n in ns for text in (f"Pass@{n}", ""))],
@@ -189,26 +168,10 @@ def _against_baseline(results: Measurements, ns: Sequence[int]) -> Table:
 
 
 def _along(results: Measurements) -> Table:
-    arm, n = results.baseline, results.large
+    titles, columns = zip(*results.baseline.quantities(results.large), strict=True)
     rows = [
-        [
-            int(step),
-            *(
-                float(values[:, i].mean())
-                for values in (
-                    arm.passes[1],
-                    arm.passes[n],
-                    arm.coverage[n],
-                    arm.kl,
-                    arm.confidence,
-                    arm.right,
-                )
-            ),
-        ]
-        for i, step in enumerate(arm.steps.tolist())
+        [int(step), *(float(values[:, i].mean()) for values in columns)]
+        for i, step in enumerate(results.baseline.steps.tolist())
     ]
-    return (
-        f"Along training by {next(iter(results.arms))}, mean over seeds.",
-        ["step", "Pass@1", f"Pass@{n}", f"Cov_{n}", "KL (nats)", "confidence", "how often right"],
-        rows,
-    )
+    heads = ["KL (nats)" if title == "KL" else title for title in titles]
+    return f"Along training by {next(iter(results.arms))}, mean over seeds.", ["step", *heads], rows

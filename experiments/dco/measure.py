@@ -12,9 +12,10 @@ from jaxtyping import Bool, Float, Int
 
 from covlab.claims.claim import Study
 from covlab.claims.matrices import RunMatrices, last_phase, run_matrices
-from covlab.claims.settings import Whole
+from covlab.claims.settings import Overrides, Whole, check_names
+from covlab.claims.trained import bound_excess
 from metrics import weighted_mean
-from tracking import load_log_probs, load_run
+from tracking import load_log_probs
 from training import DCO, CrossEntropy, Objective
 
 PASS_NS = tuple(2**i for i in range(13))
@@ -33,17 +34,11 @@ def overrides(field: str, value: Any) -> dict[str, dict[str, Any]]:
     """
     if not isinstance(value, Mapping) or not value:
         raise ValueError(f"{field}: {value!r} is not a mapping from names to overrides")
+    made = {}
     for name, changes in {str(key): changes for key, changes in value.items()}.items():
-        if not name.replace("_", "").isalnum() or name == "ensemble":
-            raise ValueError(f"{field}: {name!r} is no name of letters, digits and _ other than ensemble")
-        if not isinstance(changes, Mapping | None):
-            raise ValueError(
-                f"{field}.{name}: {changes!r} is not a mapping; valid keys are {', '.join(ARM_KEYS)}"
-            )
-        for key in map(str, changes or {}):
-            if key not in ARM_KEYS:
-                raise ValueError(f"{field}.{name}.{key}: no such field; valid are {', '.join(ARM_KEYS)}")
-    return {str(name): dict(changes or {}) for name, changes in value.items()}
+        check_names(field, (name,), taken="ensemble")
+        made[name] = Overrides(ARM_KEYS)(f"{field}.{name}", changes)
+    return made
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +75,13 @@ class Arm:
     def overconfidence(self) -> Float[np.ndarray, "seeds checkpoints"]:
         """`confidence` - `right`."""
         return self.confidence - self.right
+
+    def quantities(self, n: int) -> tuple[tuple[str, Float[np.ndarray, "seeds checkpoints"]], ...]:
+        """Everything that was measured, with its title; coverage at `n` and Pass@N at 1 and `n`."""
+        return (
+            *(("Pass@1", self.passes[1]), (f"Pass@{n}", self.passes[n]), (f"Cov_{n}", self.coverage[n])),
+            *(("KL", self.kl), ("confidence", self.confidence), ("how often right", self.right)),
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -228,12 +230,10 @@ def numbers_trained_for(objectives: Mapping[str, Objective]) -> dict[str, int]:
     Raises:
         ValueError: the first arm's objective is not cross-entropy, or too few arms are of DCO.
     """
-    first = next(iter(objectives))
-    if type(objectives[first]) is not CrossEntropy:
-        raise ValueError(
-            f"arms.{first}.objective: {type(objectives[first]).__name__}; the first arm of dco is "
-            f"CrossEntropy"
-        )
+    first, objective = next(iter(objectives.items()))
+    if type(objective) is not CrossEntropy:
+        kind = type(objective).__name__
+        raise ValueError(f"arms.{first}.objective: {kind}; the first arm of dco is CrossEntropy")
     numbers = {first: 1}
     for name, objective in objectives.items():
         if isinstance(objective, DCO):
@@ -282,5 +282,5 @@ def measure(settings: Settings, study: Study) -> Measurements:
         trained_for=trained_for,
         early=index,
         epochs=phase.steps * phase.batch_size / phase.dataset_size,
-        bound_excess=max(float(load_run(run.path)["eval/bound_excess"].max()) for run in runs.values()),
+        bound_excess=max(map(bound_excess, runs.values())),
     )

@@ -38,7 +38,7 @@ def check_runs(settings: Settings, setups: Mapping[str, Setup]) -> None:
     phase = next(iter(setups.values())).phases[0]
     steps = phase.schedule.steps(phase.steps)
     if settings.early not in steps[1:-1]:
+        valid = ", ".join(map(str, steps[1:-1]))
         raise ValueError(
-            f"early: {settings.early!r} is no evaluation after the start and before the end; valid: "
-            f"{', '.join(map(str, steps[1:-1]))}"
+            f"early: {settings.early!r} is no evaluation after the start and before the end; valid: {valid}"
         )

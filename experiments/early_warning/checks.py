@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
-from covlab.report.verdict import Check, check_interval, check_value
+from covlab.report.verdict import Check, above, check_interval, check_value
 from experiments.early_warning.judging import interval
 from experiments.early_warning.measure import Measurements
 
@@ -27,26 +27,18 @@ def checks(results: Measurements) -> list[Check]:
        table and no check: a cross-entropy that has stopped falling ranks late evaluations first, where the
        events are, though no watch over it would alarm.)
     """
-    rates, baseline = results.rule.rates, results.baseline
+    rates = results.rule.rates
+    precision = interval(rates.precision - rates.base_rate)
+    beyond = interval(rates.sensitivity - results.baseline.rates.sensitivity)
+    false = interval(rates.false_alarm_rate)
     return [
         check_value("tasks in which the event happens", float(len(event_tasks(results))), ">=", LEAST_TASKS),
         check_value("runs without an event", float(quiet_runs(results)), ">=", len(results.pool.tasks)),
-        check_interval(
-            "precision minus base rate, each task left out", interval(rates.precision - rates.base_rate),
-            ">", 0, on="low",
-        ),
+        above("precision minus base rate, each task left out", precision, 0),
         check_interval("sensitivity, each task left out", interval(rates.sensitivity), ">=", SENSITIVITY),
-        check_interval(
-            "false-alarm rate, each task left out", interval(rates.false_alarm_rate), "<=", FALSE_ALARMS
-        ),
-        check_interval(
-            "sensitivity minus that of a rise of the cross-entropy",
-            interval(rates.sensitivity - baseline.rates.sensitivity),
-            ">",
-            0,
-            on="low",
-        ),
-    ]  # fmt: skip
+        check_interval("false-alarm rate, each task left out", false, "<=", FALSE_ALARMS),
+        above("sensitivity minus that of a rise of the cross-entropy", beyond, 0),
+    ]
 
 
 def event_tasks(results: Measurements) -> list[str]:
@@ -96,9 +88,6 @@ def notes(results: Measurements) -> list[str]:
             f"{number} recorded runs are judged beside the zoo, by its thresholds; no check rests on them."
         )
     if results.left_out:
-        said.append(
-            "Recorded runs left out: "
-            + "; ".join(f"{name} ({why})" for name, why in results.left_out.items())
-            + "."
-        )
+        listed = "; ".join(f"{name} ({why})" for name, why in results.left_out.items())
+        said.append(f"Recorded runs left out: {listed}.")
     return said

@@ -10,14 +10,15 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from covlab.report import plotting as draw
+from covlab.report.page import Table
 from covlab.report.plotting import Drawing
+from covlab.report.tables import interval_text
 from experiments.early_warning.judging import RunOutcome, interval, outcomes, with_limits
 from experiments.early_warning.measure import Measurements
-from metrics import Interval, name_of_n
+from metrics import name_of_n
 from metrics.alarms import area_under_curve, rates
 from metrics.early_warning import BASELINE
 
-Table = tuple[str, list[str], list[list[Any]]]
 _MOST_PANELS = 12
 
 
@@ -47,16 +48,11 @@ def statistics(results: Measurements) -> Figure:
     fig, axes = draw.new_figure(1, 2, (11.5, 0.32 * len(order) + 1.6), sharey=True)
     left, right = axes[0]
     rows = np.arange(len(order))
-    for axis, series in (
-        (left, (("area under the curve", draw.BLUE, lambda j: j.area),)),
-        (
-            right,
-            (
-                ("sensitivity", draw.GREEN, lambda j: j.rates.sensitivity),
-                ("false-alarm rate", draw.RED, lambda j: j.rates.false_alarm_rate),
-            ),
-        ),
-    ):
+    alarms = (
+        ("sensitivity", draw.GREEN, lambda j: j.rates.sensitivity),
+        ("false-alarm rate", draw.RED, lambda j: j.rates.false_alarm_rate),
+    )
+    for axis, series in ((left, (("area under the curve", draw.BLUE, lambda j: j.area),)), (right, alarms)):
         for offset, (label, colour, values) in enumerate(series):
             for row, index in zip(rows, order, strict=True):
                 own = interval(values(results.judgements[index]))
@@ -87,15 +83,14 @@ def runs(results: Measurements) -> Figure:
     columns = min(4, len(firsts))
     lines = -(-len(firsts) // columns)
     fig, axes = draw.new_figure(2 * lines, columns, (4.0 * columns, 4.4 * lines))
-    for axis in axes.ravel()[2 * lines * columns :]:
-        axis.set_visible(False)
-    for place, index in enumerate(firsts):
+    for place in range(lines * columns):
         row, column = divmod(place, columns)
-        _panel(results, index, axes[2 * row, column], axes[2 * row + 1, column])
-    for place in range(len(firsts), lines * columns):
-        row, column = divmod(place, columns)
-        axes[2 * row, column].set_visible(False)
-        axes[2 * row + 1, column].set_visible(False)
+        pair = axes[2 * row : 2 * row + 2, column]
+        if place < len(firsts):
+            _panel(results, firsts[place], *pair)
+            continue
+        for axis in pair:
+            axis.set_visible(False)
     draw.legend_below(fig, [axes[0, 0], axes[1, 0]])
     return fig
 
@@ -138,16 +133,12 @@ def _statistics(results: Measurements) -> Table:
     rows = []
     for index, (statistic, own) in enumerate(zip(results.statistics, results.judgements, strict=True)):
         shown = (own.area, own.rates.sensitivity, own.rates.false_alarm_rate, own.rates.precision)
-        rows.append(
-            [
-                f"{statistic}{' (judged)' if index == results.judged else ''}",
-                *(_text(interval(values)) for values in shown),
-                ", ".join(f"{value:.3g}" for value in own.thresholds.values()),
-            ]
-        )
+        name = f"{statistic}{' (judged)' if index == results.judged else ''}"
+        limits = ", ".join(f"{value:.3g}" for value in own.thresholds.values())
+        rows.append([name, *(interval_text(interval(values)) for values in shown), limits])
     base = interval(results.rule.rates.base_rate)
     return (
-        f"Every statistic, each task left out; base rate {_text(base)}",
+        f"Every statistic, each task left out; base rate {interval_text(base)}",
         ["statistic", "area under the curve", "sensitivity", "false-alarm rate", "precision",
          f"thresholds ({', '.join(results.pool.tasks)})"],
         rows,
@@ -216,25 +207,17 @@ def _rows(own: Sequence[RunOutcome]) -> tuple[list[str], list[list[Any]]]:
     ]
     rows = []
     for each in own:
-        steps = each.watched.steps
-        rows.append(
-            [
-                each.watched.run, each.watched.task, each.watched.seed, len(steps),
-                None if each.event is None else steps[each.event],
-                None if each.alarm is None else steps[each.alarm],
-                each.lead,
-            ]
-        )  # fmt: skip
+        watched, steps = each.watched, each.watched.steps
+        firsts = [None if at is None else steps[at] for at in (each.event, each.alarm)]
+        rows.append([watched.run, watched.task, watched.seed, len(steps), *firsts, each.lead])
     return head, rows
 
 
 def _recorded_alarms(results: Measurements, index: int) -> np.ndarray:
     assert results.recorded is not None
-    own = results.judgements[index]
+    limits = results.judgements[index].thresholds
     # A task that the zoo lacks is judged by the largest of its thresholds.
-    return with_limits(
-        results.recorded, results.recorded.scores[index], own.thresholds, max(own.thresholds.values())
-    )
+    return with_limits(results.recorded, results.recorded.scores[index], limits, max(limits.values()))
 
 
 def _recorded(results: Measurements) -> Table:
@@ -258,14 +241,8 @@ def _recorded(results: Measurements) -> Table:
 
 def _recorded_runs(results: Measurements) -> Table:
     assert results.recorded is not None
-    return (
-        "Recorded runs, seed by seed",
-        *_rows(outcomes(results.recorded, _recorded_alarms(results, results.judged))),
-    )
-
-
-def _text(own: Interval) -> str:
-    return f"{own.estimate:.3f} [{own.low:.3f}, {own.high:.3f}]"
+    own = outcomes(results.recorded, _recorded_alarms(results, results.judged))
+    return ("Recorded runs, seed by seed", *_rows(own))
 
 
 def _nan_low(value: float) -> float:

@@ -88,8 +88,7 @@ def resampled(pool: Pool, resamples: int) -> Float[np.ndarray, "rows evaluations
     """Weights of the pool itself, then of its resamples.
 
     A task that is drawn k times weighs k-fold, with one draw of its runs; draws of one task alone are drawn
-    again. Stream: (0, "early_warning",
-    "bootstrap").
+    again. Stream: (0, "early_warning", "bootstrap").
     """
     rng = numpy_stream(0, "early_warning", "bootstrap")
     counts = np.ones((resamples + 1, len(pool.watched)))
@@ -119,12 +118,8 @@ def judge(
         limits = thresholds(scores[quiet], weights[:, quiet], rate)
         alarms[:, own] = scores[own] > limits[:, None]
         found[name] = float(limits[0])
-    return Judgement(
-        found,
-        alarms[0],
-        rates(alarms, pool.event, weights),
-        area_under_curve(scores, pool.event, weights),
-    )
+    area = area_under_curve(scores, pool.event, weights)
+    return Judgement(found, alarms[0], rates(alarms, pool.event, weights), area)
 
 
 def interval(rows: Float[np.ndarray, " rows"]) -> Interval:

@@ -129,16 +129,8 @@ def watch_run(path: Path, name: str, statistics: Sequence[Statistic], truth: Tru
         own = log_prob[i].astype(np.float64)
         responses = own[:, np.arange(drawn.size), drawn][:, seen]
         scores = [strongest_values(each, responses, held["weights"][seen]) for each in statistics]
-        watched.append(
-            Watched(
-                name,
-                task_of(config, phase),
-                seeds[i],
-                steps,
-                np.array(scores),
-                *_truth(own, held, ~seen, truth),
-            )
-        )
+        known = _truth(own, held, ~seen, truth)
+        watched.append(Watched(name, task_of(config, phase), seeds[i], steps, np.array(scores), *known))
     return watched
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from covlab.report.tables import cell
-from covlab.report.verdict import Check, check_interval
+from covlab.report.verdict import Check, above, at_most, check_whole
 from experiments.exploration.measure import Arm, Measurements, TestTime
 from experiments.exploration.pools import CENTRED, REPRESENTATION
 from experiments.exploration.rules import (
@@ -54,56 +54,29 @@ def checks(results: Measurements) -> tuple[Check, ...]:
     for name, own in results.test_time.items():
         weakest, strongest = f"{name}, weakest checkpoint", f"{name}, strongest checkpoint"
         gain = own.efficiency(REPRESENTATION)
-        beyond = own.efficiency(REPRESENTATION, DISTINCT)
+        beyond = ratio(own.efficiency(REPRESENTATION, DISTINCT)[:, -1])
+        growth = f"{name}: efficiency on the strongest over that on the weakest checkpoint"
+        over = "efficiency over random choice"
         made += [
-            check_interval(f"{strongest}: efficiency over random choice", ratio(gain[:, -1]), ">", 1, "low"),
-            check_interval(
-                f"{strongest}: efficiency over random choice among different responses",
-                ratio(beyond[:, -1]),
-                ">",
-                1,
-                "low",
-            ),
-            check_interval(
-                f"{weakest}: efficiency over random choice", ratio(gain[:, 0]), "<=", NOTHING, "high"
-            ),
-            check_interval(
-                f"{name}: efficiency on the strongest over that on the weakest checkpoint",
-                ratio(gain[:, -1] - gain[:, 0]),
-                ">",
-                1,
-                "low",
-            ),
+            above(f"{strongest}: {over}", ratio(gain[:, -1]), 1),
+            above(f"{strongest}: {over} among different responses", beyond, 1),
+            at_most(f"{weakest}: {over}", ratio(gain[:, 0]), NOTHING),
+            above(growth, ratio(gain[:, -1] - gain[:, 0]), 1),
         ]
     for name, arms in results.arms.items():
         (plain, before), (judged, after), *others = arms.items()
-        small, large = min(before.passes), max(before.passes)
-        differences = (
-            (f"Pass@{large}", before.passes[large], after.passes[large], 0.0),
-            (f"Pass@{small}", before.passes[small], after.passes[small], -PRICE),
-            (f"different correct among {before.draws}", before.distinct, after.distinct, 0.0),
-        )
-        for text, one, two, target in differences:
-            made.append(
-                check_interval(
-                    f"{name}, reinforcement learning: {text}, {judged} less {plain}",
-                    paired_difference_interval(two[:, -1], one[:, -1]),
-                    ">=" if target else ">",
-                    target,
-                    "low",
-                )
-            )
+        small, large, draws = min(before.passes), max(before.passes), before.draws
+        pairs = [
+            (f"Pass@{large}", after.passes[large], plain, before.passes[large], 0),
+            (f"Pass@{small}", after.passes[small], plain, before.passes[small], -PRICE),
+            (f"different correct among {draws}", after.distinct, plain, before.distinct, 0),
+        ]
         for other, arm in others:
-            made.append(
-                check_interval(
-                    f"{name}, reinforcement learning: different correct among {arm.draws}, {judged} less "
-                    f"{other}",
-                    paired_difference_interval(after.distinct[:, -1], arm.distinct[:, -1]),
-                    ">",
-                    0,
-                    "low",
-                )
-            )
+            pairs.append((f"different correct among {arm.draws}", after.distinct, other, arm.distinct, 0))
+        for text, one, other, two, target in pairs:
+            difference = paired_difference_interval(one[:, -1], two[:, -1])
+            judged_text = f"{name}, reinforcement learning: {text}, {judged} less {other}"
+            made.append(check_whole(judged_text, difference, ">=" if target else ">", target))
     return tuple(made)
 
 
@@ -173,13 +146,12 @@ def _arms_note(name: str, arms: dict[str, Arm]) -> str:
     plain, *others = arms
     large = max(arms[plain].passes)
     for arm in others:
-        pairs = (
-            (f"Pass@{large}", lambda own: own.passes[large]),
-            ("different correct", lambda own: own.distinct),
-        )
         gains = [
             f"{text} {cell(mean_interval(at_equal_small_k(arms[plain], arms[arm], of)))}"
-            for text, of in pairs
+            for text, of in (
+                (f"Pass@{large}", lambda own: own.passes[large]),
+                ("different correct", lambda own: own.distinct),
+            )
         ]
         parts.append(f"{arm} at its end less {plain} where its Pass@{small} was the same: {', '.join(gains)}")
     return f"{name}, reinforcement learning: " + "; ".join(parts) + "."

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from covlab.report import plotting as draw
+from covlab.report.page import Table
 from covlab.report.plotting import Drawing
 from covlab.report.tables import cell
 from experiments.exploration.checks import ratio
@@ -30,7 +31,6 @@ from experiments.exploration.rules import (
 )
 from metrics import mean_interval, name_of_n, paired_difference_interval
 
-Table = tuple[str, list[str], list[list[Any]]]
 _RULES = {
     RANDOM: draw.INK,
     DISTINCT: draw.BLUE,
@@ -93,24 +93,22 @@ def selection(results: Measurements) -> Figure:
 def efficiency(results: Measurements) -> Figure:
     """Gain of each rule and what picking knows of correctness, against the checkpoint."""
     fig, axes = draw.new_figure(2, len(results.test_time), (5.0 * len(results.test_time), 6.6))
-    for column, (name, own) in enumerate(results.test_time.items()):
+    pairs = ((FEATURES_AUC, draw.RED, "by representations"), (LIKELY_AUC, draw.ORANGE, "by likelihood"))
+    for (top, bottom), (name, own) in zip(axes.T, results.test_time.items(), strict=True):
         places = np.arange(len(own.steps))
         for rule, colour in _RULES.items():
-            _line(axes[0, column], places, np.exp(own.efficiency(rule)), colour, rule)
-        axes[0, column].set(title=f"{name}: efficiency over random choice")
+            _line(top, places, np.exp(own.efficiency(rule)), colour, rule)
+        top.set(title=f"{name}: efficiency over random choice")
         if np.isfinite(own.calls[RANDOM]).any():
-            axes[0, column].set_yscale("log")
-            axes[0, column].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axes[0, column].yaxis.set_major_formatter("{x:g}")
-            axes[0, column].yaxis.set_minor_formatter(NullFormatter())
-        pairs = ((FEATURES_AUC, draw.RED, "by representations"), (LIKELY_AUC, draw.ORANGE, "by likelihood"))
+            top.set_yscale("log")
+            top.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            top.yaxis.set_major_formatter("{x:g}")
+            top.yaxis.set_minor_formatter(NullFormatter())
         for fact, colour, label in pairs:
-            _line(axes[1, column], places, own.facts[fact], colour, label)
-        axes[1, column].axhline(0.5, color=draw.INK, linestyle=draw.DASHED, linewidth=1.2)
-        axes[1, column].set(
-            title="a correct one is picked before a wrong one", ylim=(0, 1), xlabel="training step"
-        )
-        for axis in axes[:, column]:
+            _line(bottom, places, own.facts[fact], colour, label)
+        bottom.axhline(0.5, color=draw.INK, linestyle=draw.DASHED, linewidth=1.2)
+        bottom.set(title="a correct one is picked before a wrong one", ylim=(0, 1), xlabel="training step")
+        for axis in (top, bottom):
             axis.set_xticks(places, [str(step) for step in own.steps])
     draw.legend_below(fig, [axes[0, 0]])
     return fig
@@ -220,25 +218,14 @@ def _arm_tables(name: str, results: Measurements) -> list[Table]:
         pairs = [(own.passes[k], first.passes[k]) for k in ks]
         pairs += [(own.distinct, first.distinct), (own.coverage, first.coverage), (own.kl, first.kl)]
         if own is first:
-            ends.append([arm, *(cell(mean_interval(one[:, -1])) for one, _ in pairs)])
+            differences = [mean_interval(one[:, -1]) for one, _ in pairs]
         else:
-            ends.append(
-                [
-                    f"{arm} less {next(iter(arms))}",
-                    *(cell(paired_difference_interval(one[:, -1], two[:, -1])) for one, two in pairs),
-                ]
-            )
+            differences = [paired_difference_interval(one[:, -1], two[:, -1]) for one, two in pairs]
+        ends.append([arm if own is first else f"{arm} less {next(iter(arms))}", *map(cell, differences)])
     n = name_of_n(results.test_time[name].coverage_n)
     header = [*(f"Pass@{k}" for k in ks), f"different correct of {first.draws}", f"Cov_{n}", "KL"]
+    paired = f"{name}: at the end, with 95 % intervals over seeds, paired for differences."
     return [
-        (
-            f"{name}: along reinforcement learning, mean over the seeds.",
-            ["arm", "batches", *header],
-            along,
-        ),
-        (
-            f"{name}: at the end, with 95 % intervals over seeds, paired for differences.",
-            ["arm", *header],
-            ends,
-        ),
+        (f"{name}: along reinforcement learning, mean over the seeds.", ["arm", "batches", *header], along),
+        (paired, ["arm", *header], ends),
     ]

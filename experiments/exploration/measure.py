@@ -12,8 +12,9 @@ from jaxtyping import Float
 from covlab.claims.arms import Arm as Run
 from covlab.claims.arms import check_rl_settings, rl_run_config
 from covlab.claims.claim import Plan, Study, require_seeds
-from covlab.claims.matrices import common_seeds, run_matrices
-from covlab.claims.settings import Real, Whole, Wholes, check_mapping, read
+from covlab.claims.matrices import RunMatrices, common_seeds, run_matrices
+from covlab.claims.settings import Given, Overrides, Real, Whole, Wholes, check_mapping, check_names, read
+from covlab.claims.trained import require_parameters
 from covlab.launch.base_model import of_seed, seed_rows
 from covlab.launch.build import PHASE_KEYS, Setup
 from covlab.launch.trained import TrainedRun
@@ -26,25 +27,6 @@ _OF_BASE = (*(key for key in PHASE_KEYS if key not in ("task", "source")), "mode
 _OF_POOL = ("responses", "ridge")
 
 
-def base(field: str, value: Any) -> dict[str, Any]:
-    """Settings of a task's base run, null for none.
-
-    Raises:
-        ValueError: a value that is not a mapping, or a key that no base run has.
-    """
-    if not isinstance(value, dict | None):
-        raise ValueError(f"{field}: {value!r} is not a mapping; valid keys are {', '.join(_OF_BASE)}")
-    for key in value or {}:
-        if key not in _OF_BASE:
-            raise ValueError(f"{field}.{key}: no such field; valid are {', '.join(_OF_BASE)}")
-    return dict(value or {})
-
-
-def task(field: str, value: Any) -> Any:
-    """A task, which building the base run checks."""
-    return value
-
-
 @dataclasses.dataclass(frozen=True)
 class TaskSettings:
     """A task and the runs on it."""
@@ -55,9 +37,9 @@ class TaskSettings:
     start: Annotated[int, Whole(0)]
     # Prompts of each class for the pools.
     prompts: Annotated[int, Whole(1)]
-    base: Annotated[Mapping[str, Any], base]
+    base: Annotated[Mapping[str, Any], Overrides(_OF_BASE)]
     rl: Annotated[Mapping[str, Any], check_rl_settings]
-    task: Annotated[Any, task]
+    task: Annotated[Any, Given()]
 
 
 def tasks(field: str, value: Any) -> dict[str, TaskSettings]:
@@ -67,7 +49,7 @@ def tasks(field: str, value: Any) -> dict[str, TaskSettings]:
         ValueError: a name that no run can have, or a bad setting.
     """
     names, keys = check_mapping(field, value), ("task", "base", "checkpoints", "start", "rl", "prompts")
-    _check_names(field, names)
+    check_names(field, names)
     for name in names:
         if not isinstance(value[name], dict) or set(value[name]) != set(keys):
             raise ValueError(f"{field}.{name}: valid is a mapping with the keys {', '.join(keys)}")
@@ -81,14 +63,8 @@ def arms(field: str, value: Any) -> dict[str, dict[str, Any]]:
         ValueError: a name or a setting that no run can have.
     """
     names = check_mapping(field, value, at_least=2)
-    _check_names(field, names)
+    check_names(field, names)
     return {name: check_rl_settings(f"{field}.{name}", value[name]) for name in names}
-
-
-def _check_names(field: str, names: Sequence[str]) -> None:
-    for name in names:
-        if not name.replace("_", "").isalnum():
-            raise ValueError(f"{field}: {name!r} is no name of letters, digits and _")
 
 
 def rl(field: str, value: Any) -> dict[str, Any]:
@@ -179,10 +155,7 @@ def check_run(settings: Settings, name: str, setup: Setup) -> None:
     if name not in settings.tasks:
         return
     require_seeds("exploration", setup.seeds)
-    if setup.checkpoint.parameters != "evaluations":
-        raise ValueError(
-            f"checkpoint.parameters: {setup.checkpoint.parameters}; exploration needs evaluations"
-        )
+    require_parameters("exploration", setup, evaluations=True)
     phase, own = setup.phases[-1], settings.tasks[name]
     there = set(phase.schedule.steps(phase.steps))
     for field, steps in (("checkpoints", own.checkpoints), ("start", (own.start,))):
@@ -327,9 +300,7 @@ def measure_test_time(
                 facts[name][row, column] = rules.mean_where(values, np.isfinite(values), held_out)
             report()
     matrices = run_matrices(run.path)
-    rows = [matrices.seeds.index(seed) for seed in seeds]
-    columns = [matrices.steps.index(step) for step in steps]
-    kl = matrices.kl()[rows][:, columns]
+    coverage, kl = _at(matrices, seeds, steps, coverage_n)
     entropy = -float(np.sum(matrices.weights * matrices.log_pi))
     return TestTime(
         tuple(seeds),
@@ -337,7 +308,7 @@ def measure_test_time(
         curves,
         calls,
         solvable,
-        matrices.coverage((coverage_n,))[coverage_n][rows][:, columns],
+        coverage,
         kl + entropy,
         facts,
         coverage_n,
@@ -375,15 +346,16 @@ def measure_arms(
                 if step == 0:
                     start[seed] = measured[row, column]
                 report()
-        matrices = run_matrices(run.path)
-        rows = [matrices.seeds.index(seed) for seed in seeds]
-        columns = [matrices.steps.index(step) for step in steps]
-        arms[name] = Arm(
-            steps,
-            {k: measured[..., i] for i, k in enumerate(ks)},
-            measured[..., -1],
-            matrices.coverage((coverage_n,))[coverage_n][rows][:, columns],
-            matrices.kl()[rows][:, columns],
-            max(ks),
-        )
+        coverage, kl = _at(run_matrices(run.path), seeds, steps, coverage_n)
+        passes = {k: measured[..., i] for i, k in enumerate(ks)}
+        arms[name] = Arm(steps, passes, measured[..., -1], coverage, kl, max(ks))
     return arms
+
+
+def _at(
+    matrices: RunMatrices, seeds: Sequence[int], steps: Sequence[int], n: float
+) -> tuple[Float[np.ndarray, "seeds steps"], Float[np.ndarray, "seeds steps"]]:
+    """Cov_N and KL (nats) of some seeds at some steps."""
+    rows = [matrices.seeds.index(seed) for seed in seeds]
+    columns = [matrices.steps.index(step) for step in steps]
+    return matrices.coverage((n,))[n][rows][:, columns], matrices.kl()[rows][:, columns]

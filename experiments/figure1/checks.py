@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 
-from covlab.report.verdict import Check, check_interval, check_value
+from covlab.claims.trained import check_bound
+from covlab.report.verdict import Check, above, at_least, at_most, check_interval, check_value, check_whole
 from experiments.figure1.class_blind import class_blind_theory
 from experiments.figure1.measure import CLASS_BLIND_MIN_KL, Measurements
 from metrics import Interval, interval_over_shared_prompts, mean_interval, paired_difference_interval
-from metrics.evaluators import BOUND_TOLERANCE
 
 
 def checks(results: Measurements, whole_interval: bool = False) -> tuple[Check, ...]:
@@ -37,39 +35,31 @@ def checks(results: Measurements, whole_interval: bool = False) -> tuple[Check, 
     kl, cov, passes = results.kl, results.cov, results.passes
     rows = np.arange(len(kl))
     excess = np.max(kl - np.minimum.accumulate(kl, axis=1), axis=1)
-    gain = paired_difference_interval(passes[8][rows, results.chosen], passes[8][rows, results.lowest])
+    lowest = passes[8][rows, results.lowest]
+    gain = paired_difference_interval(passes[8][rows, results.chosen], lowest)
     auc = interval_over_shared_prompts(list(results.blindness.values()))
 
     def over_seeds(name: str, interval: Interval, target_op: str, threshold: float) -> Check:
-        end: Literal["low", "high"] = "high" if target_op.startswith("<") else "low"
-        return check_interval(name, interval, target_op, threshold, end if whole_interval else "estimate")
+        judge = check_whole if whole_interval else check_interval
+        return judge(name, interval, target_op, threshold)
 
     falls = {"KL": kl[:, 0] - kl[:, -1], "Cov_2": cov[2.0][:, 0] - cov[2.0][:, -1]}
+    rise = "KL: largest rise above its running minimum, worst seed (nats)"
+    blind = "class-blindness: AUC of the log-odds between the rules, from below"
     return (
-        check_value(
-            "KL: largest rise above its running minimum, worst seed (nats)", float(excess.max()), "<=", 0.02
-        ),
+        check_value(rise, float(excess.max()), "<=", 0.02),
         over_seeds("KL: fall from start to end (nats)", mean_interval(falls["KL"]), ">=", 0.3),
         over_seeds("Cov_2: fall from start to end", mean_interval(falls["Cov_2"]), ">=", 0.3),
         over_seeds("Cov_4: minimum over the run", mean_interval(cov[4.0].min(axis=1)), "<=", 0.05),
         over_seeds("Cov_4: at the end", mean_interval(cov[4.0][:, -1]), ">=", 0.09),
-        over_seeds(
-            "Pass@8 of the min-KL checkpoint", mean_interval(passes[8][rows, results.lowest]), "<=", 0.965
-        ),
+        over_seeds("Pass@8 of the min-KL checkpoint", mean_interval(lowest), "<=", 0.965),
         over_seeds("Pass@8 of the best checkpoint", mean_interval(passes[8].max(axis=1)), ">=", 0.98),
         over_seeds("Pass@8: tournament's choice over min-KL's", gain, ">=", 0.015),
-        check_interval("Pass@8: that gain excludes 0", gain, ">", 0.0, "low"),
-        check_interval(
-            "class-blindness: AUC of the log-odds between the rules, from below", auc, ">=", 0.45, "low"
-        ),
-        check_interval("class-blindness: the same AUC, from above", auc, "<=", 0.55, "high"),
+        above("Pass@8: that gain excludes 0", gain, 0.0),
+        at_least(blind, auc, 0.45),
+        at_most("class-blindness: the same AUC, from above", auc, 0.55),
         over_seeds("KL: minimum over the run (nats)", mean_interval(kl.min(axis=1)), ">", CLASS_BLIND_MIN_KL),
-        check_value(
-            "coverage bound by KL: largest excess at any evaluation",
-            results.bound_excess,
-            "<=",
-            BOUND_TOLERANCE,
-        ),
+        check_bound(results.bound_excess),
     )
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from covlab.claims.selection import median_table
 from covlab.report.curves import learning_curves, log_ratio_histogram, scatter_pass_at_n
+from covlab.report.page import Table
 from covlab.report.plotting import Drawing
 from experiments.figure1.class_blind import class_blind_comparison, class_blind_theory, log_odds_by_class
 from experiments.figure1.measure import CLASS_BLIND_MIN_KL, COVERAGE_NS, PASS_NS, Measurements
@@ -22,27 +21,21 @@ def drawings(results: Measurements) -> list[Drawing]:
     steps = np.asarray(results.matrices.steps)
     marked = {"tournament": results.chosen, "min KL": results.lowest}
     log_ratio = results.matrices.log_pi - results.matrices.log_probs[0]
-    moments = {
-        "start": 0,
-        "tournament's choice": int(results.chosen[0]),
-        "end": len(steps) - 1,
-    }
+    moments = {"start": 0, "tournament's choice": int(results.chosen[0]), "end": len(steps) - 1}
     first = results.matrices.seeds[0]
     auc = results.blindness[first]
     return [
         Drawing(
             "curves",
             "Figure 1, left: KL (nats) and the coverage profile against the fine-tuning step; median and "
-            "range over the seeds. KL "
-            "keeps falling while coverage at large N first improves and then degrades. Dashed: the best "
-            "class-blind KL, 0.325.",
+            "range over the seeds. KL keeps falling while coverage at large N first improves and then "
+            "degrades. Dashed: the best class-blind KL, 0.325.",
             learning_curves(steps, results.kl, results.cov, {"best class-blind KL": CLASS_BLIND_MIN_KL}),
         ),
         Drawing(
             "scatter",
             "Figure 1, right: every checkpoint as a point, Pass@N against coverage (top) and against KL "
-            "(bottom), with the "
-            "checkpoints that the tournament and the least KL pick for every seed.",
+            "(bottom), with the checkpoints that the tournament and the least KL pick for every seed.",
             scatter_pass_at_n(
                 steps,
                 {n: results.passes[n] for n in PANELS},
@@ -60,8 +53,8 @@ def drawings(results: Measurements) -> list[Drawing]:
         Drawing(
             "log_odds",
             f"Seed {first}, end of fine-tuning: log-odds between the two rules' paths on fresh prompts of "
-            f"each class. If the "
-            "model could tell the classes apart, the histograms would differ and the AUC would leave 0.5.",
+            "each class. If the model could tell the classes apart, the histograms would differ and the AUC "
+            "would leave 0.5.",
             log_odds_by_class(results.log_odds, 1 - auc.estimate, (1 - auc.high, 1 - auc.low)),
         ),
         Drawing(
@@ -77,23 +70,12 @@ def drawings(results: Measurements) -> list[Drawing]:
     ]
 
 
-def tables(results: Measurements) -> list[tuple[str, list[str], list[list[Any]]]]:
+def tables(results: Measurements) -> list[Table]:
     """The report's tables: selection rules, the curve, and the class-blind closed form."""
-    rows = median_table(list(results.tables.values()))
-    selection = [
-        [
-            row["rule"],
-            row["n"],
-            row["tie_break"],
-            row["step"],
-            row["num_tied"],
-            row["kl"],
-            row["cov/2"],
-            row["cov/4"],
-        ]
-        + [row[f"pass/{k}"] for k in PASS_NS]
-        for row in rows
-    ]
+    keys = ["rule", "n", "tie_break", "step", "num_tied", "kl", "cov/2", "cov/4"]
+    keys += [f"pass/{k}" for k in PASS_NS]
+    selection = [[row[key] for key in keys] for row in median_table(list(results.tables.values()))]
+    passes = [f"Pass@{k}" for k in PASS_NS]
     shown = np.unique(np.linspace(0, len(results.matrices.steps) - 1, 13).astype(int))
     curve = [
         [results.matrices.steps[i], np.median(results.kl[:, i])]
@@ -114,25 +96,14 @@ def tables(results: Measurements) -> list[tuple[str, list[str], list[list[Any]]]
     return [
         (
             f"Every selection rule at every N and tie-break, median over the seeds. The verdict uses the "
-            f"simple tournament with "
-            f"N = {name_of_n(results.tournament.n)} and tie-break {results.tournament.tie_break}, "
-            f"fixed beforehand.",
-            [
-                "rule",
-                "N",
-                "tie-break",
-                "step",
-                "tied",
-                "KL",
-                "Cov_2",
-                "Cov_4",
-                *(f"Pass@{k}" for k in PASS_NS),
-            ],
+            f"simple tournament with N = {name_of_n(results.tournament.n)} and tie-break "
+            f"{results.tournament.tie_break}, fixed beforehand.",
+            [*("rule", "N", "tie-break", "step", "tied", "KL", "Cov_2", "Cov_4"), *passes],
             selection,
         ),
         (
             "The fine-tuning run, median over the seeds.",
-            ["step", "KL", *(f"Cov_{name_of_n(m)}" for m in COVERAGE_NS), *(f"Pass@{k}" for k in PASS_NS)],
+            ["step", "KL", *(f"Cov_{name_of_n(m)}" for m in COVERAGE_NS), *passes],
             curve,
         ),
         (

@@ -6,17 +6,17 @@ import dataclasses
 from typing import Annotated, Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int
 
 from covlab.claims.claim import Study
 from covlab.claims.selection import Row, RunMatrices, run_matrices, run_tables
 from covlab.claims.settings import OneOf, Section, Whole
+from covlab.claims.trained import bound_excess
+from covlab.launch.base_model import of_seed
 from covlab.launch.trained import TrainedRun
 from metrics import TIE_BREAKS, Interval, TieBreak, auc_interval, name_of_n
 from metrics.evaluators import DistributionEvaluator
-from tracking import load_run
 
 RUN = "run"
 """The name of the only training run."""
@@ -113,7 +113,7 @@ def measure(settings: Settings, study: Study) -> Measurements:
         lowest=picks(tables, "min_kl"),
         blindness=blindness,
         log_odds=log_odds,
-        bound_excess=float(load_run(run.path)["eval/bound_excess"].max()),
+        bound_excess=bound_excess(run),
     )
 
 
@@ -130,9 +130,8 @@ def class_blindness(
         Seed -> AUC with its 95 % interval, and the first seed's log-odds (nats) by class.
     """
     setup, phase = run.setup, run.setup.phases[-1]
-    held_out = dataclasses.replace(setup.evaluation[-1], num_examples=per_group).held_out(
-        phase.task, "blindness"
-    )
+    evaluation = dataclasses.replace(setup.evaluation[-1], num_examples=per_group)
+    held_out = evaluation.held_out(phase.task, "blindness")
     evaluator = DistributionEvaluator()
     params = run.parameters(phase.name, phase.steps)
 
@@ -145,10 +144,9 @@ def class_blindness(
     blindness: dict[int, Interval] = {}
     shown: dict[str, np.ndarray] = {}
     for seed in matrices.seeds:
-        own = _row(params, setup.seeds.index(seed))
-        log_prob = np.asarray(score(own), np.float64).reshape(-1, phase.task.num_enumerated)[
-            : held_out.num_examples
-        ]
+        own = of_seed(params, setup.seeds.index(seed))
+        flat = np.asarray(score(own), np.float64).reshape(-1, phase.task.num_enumerated)
+        log_prob = flat[: held_out.num_examples]
         log_odds = log_prob[:, 0] - log_prob[:, -1]
         by_class = {name: log_odds[held_out.groups == group] for group, name in enumerate(phase.task.groups)}
         first, second = by_class.values()
@@ -168,7 +166,3 @@ def picks(
             for table in tables.values()
         ]
     )
-
-
-def _row(params: Any, index: int) -> Any:
-    return jax.tree.map(lambda stacked: jnp.asarray(stacked[index]), params)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from covlab.claims.arms import Arm
 from covlab.claims.claim import Plan, require_seeds
+from covlab.claims.trained import require_parameters
 from covlab.launch.build import Setup
 from experiments.figure1.measure import RUN, Settings
 
@@ -20,13 +21,9 @@ def stage(settings: Settings, plan: Plan) -> dict[str, Arm]:
 def check_run(settings: Settings, name: str, setup: Setup) -> None:
     """Refuse a run that the claim cannot be judged on."""
     require_seeds("figure1", setup.seeds)
-    if [phase.name for phase in setup.phases] != ["pretrain", "finetune"]:
-        raise ValueError(
-            f"phases: {[phase.name for phase in setup.phases]}; figure1 needs pretrain, finetune"
-        )
-    if setup.phases[-1].task.groups != ("G1", "G2"):
-        raise ValueError(
-            f"phases.finetune.task.mixture: {setup.phases[-1].task.groups}; figure1 needs G1 and G2"
-        )
-    if setup.checkpoint.parameters == "none":
-        raise ValueError("checkpoint.parameters: none; figure1 needs ends or evaluations")
+    phases, groups = [phase.name for phase in setup.phases], setup.phases[-1].task.groups
+    if phases != ["pretrain", "finetune"]:
+        raise ValueError(f"phases: {phases}; figure1 needs pretrain, finetune")
+    if groups != ("G1", "G2"):
+        raise ValueError(f"phases.finetune.task.mixture: {groups}; figure1 needs G1 and G2")
+    require_parameters("figure1", setup)

@@ -17,14 +17,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from covlab.claims.matrices import spread
+from covlab.claims.trained import score_checkpoints
 from covlab.launch.trained import TrainedRun
 from metrics import Interval, auc_interval
 from metrics.evaluators import Batch, Evaluator, HeldOut
 from models import Model, Params
 from tasks import Task
-from training import make_program, saved_parameters
-from training.program import seed_devices
 
 XOR = "xor"
 """The class with the hard rule."""
@@ -182,29 +180,18 @@ def measure_branching(
     Raises:
         ValueError: the run saved no parameters.
     """
-    setup, phase = run.setup, run.setup.phases[-1]
-    settings = dataclasses.replace(setup.evaluation[-1], num_examples=num_examples)
-    held_out = only_class(settings.held_out(phase.task, "branching"), XOR)
-    evaluator = BranchEvaluator()
-    program = make_program(setup.model, phase, (evaluator,), held_out, seed_devices(len(setup.seeds)))
-    rows = [setup.seeds.index(seed) for seed in seeds]
-    where = paths(held_out)
-
-    def scored(step: int) -> list[BranchScores]:
-        log_prob = np.asarray(program.score(run.parameters(phase.name, step))[evaluator.name]["log_prob"])
-        return [branch_scores(log_prob[row, : held_out.num_examples], *where) for row in rows]
-
-    saved = [step for name, step in saved_parameters(run.path / "checkpoints") if name == phase.name]
-    steps = spread(saved, num_checkpoints) or [phase.steps]
-    found = [scored(step) for step in steps]
+    evaluation = dataclasses.replace(run.setup.evaluation[-1], num_examples=num_examples)
+    held_out = only_class(evaluation.held_out(run.setup.phases[-1].task, "branching"), XOR)
+    steps, scores = score_checkpoints(run, seeds, BranchEvaluator(), held_out, num_checkpoints)
+    where, count = paths(held_out), held_out.num_examples
+    found = [[branch_scores(own["log_prob"][:count], *where) for own in at_step] for at_step in scores]
+    last = found[-1][0]
     return Branching(
-        steps=tuple(steps),
+        steps=steps,
         loss=_means(found, "loss"),
         choice_loss=_means(found, "choice_loss"),
         auc=tuple(bit_auc(each) for each in found[-1]),
-        log_odds={
-            f"b = {bit}": found[-1][0].log_odds[found[-1][0].opposes == bool(bit), 0] for bit in (0, 1)
-        },
+        log_odds={f"b = {bit}": last.log_odds[last.opposes == bool(bit), 0] for bit in (0, 1)},
     )
 
 

@@ -8,7 +8,9 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
-from covlab.report.verdict import Check, check_interval, check_value
+from covlab.claims.trained import check_bound
+from covlab.report.tables import interval_text
+from covlab.report.verdict import Check, above, at_least, at_most, between, check_value
 from experiments.figure2.branching import XOR
 from experiments.figure2.measure import Horizon, Measurements
 from metrics import (
@@ -19,7 +21,6 @@ from metrics import (
     mean_interval,
     name_of_n,
 )
-from metrics.evaluators import BOUND_TOLERANCE
 
 GUESSES, READS = "independent guesses", "reads the path"
 End = Literal["low", "high"]
@@ -71,30 +72,17 @@ def checks(results: Measurements) -> tuple[Check, ...]:
     Raises:
         ValueError: with fewer than two seeds or three horizons.
     """
-    n = name_of_n(results.n)
+    n, change = name_of_n(results.n), "largest relative change of the median"
+    kl_change = max(relative_change(each, each.kl) for each in results.horizons)
+    cov_change = max(relative_change(each, each.cov[results.n]) for each in results.horizons)
     return (
         *_of_kl(results),
         *_of_coverage(results),
         *_of_classes(results),
         *_of_hard_rule(results),
-        check_value(
-            "converged: largest relative change of the median KL over the last quarter",
-            max(relative_change(each, each.kl) for each in results.horizons),
-            "<=",
-            0.1,
-        ),
-        check_value(
-            f"converged: largest relative change of the median Cov_{n} over the last quarter",
-            max(relative_change(each, each.cov[results.n]) for each in results.horizons),
-            "<=",
-            0.1,
-        ),
-        check_value(
-            "coverage bound by KL: largest excess at any evaluation",
-            max(each.bound_excess for each in results.horizons),
-            "<=",
-            BOUND_TOLERANCE,
-        ),
+        check_value(f"converged: {change} KL over the last quarter", kl_change, "<=", 0.1),
+        check_value(f"converged: {change} Cov_{n} over the last quarter", cov_change, "<=", 0.1),
+        check_bound(max(each.bound_excess for each in results.horizons)),
     )
 
 
@@ -102,11 +90,11 @@ def _of_kl(results: Measurements) -> tuple[Check, ...]:
     kl = results.converged_kl()
     slope, derived = slope_over_seeds(results, kl), derived_slope(results)
     share = Interval(slope.estimate / derived, slope.low / derived, slope.high / derived)
-    bends = inner_deviations(results, kl)
+    bend = worst(inner_deviations(results, kl), "far")
     return (
-        check_interval("KL: slope of the converged value in H (nats a layer)", slope, ">", 0.0, "low"),
-        *_within("KL: that slope over the derived one", share, 0.7, 2.0),
-        *_within("KL: inner horizons' deviation from the line, per rise", worst(bends, "far"), -0.2, 0.2),
+        above("KL: slope of the converged value in H (nats a layer)", slope, 0.0),
+        *between("KL: that slope over the derived one", share, 0.7, 2.0),
+        *between("KL: inner horizons' deviation from the line, per rise", bend, -0.2, 0.2),
     )
 
 
@@ -116,79 +104,49 @@ def _of_coverage(results: Measurements) -> tuple[Check, ...]:
     scale = span / float(cov.mean()) if cov.any() else np.nan
     relative = Interval(change.estimate * scale, change.low * scale, change.high * scale)
     by_horizon = [over_seeds(column) for column in cov.T]
+    lowest, highest = worst(by_horizon, "low"), worst(by_horizon, "high")
+    ratio = slope_over_seeds(results, results.converged_ratio())
     return (
-        *_within(f"Cov_{n}: change over the range of H by its slope, per mean", relative, -0.2, 0.2),
-        check_interval(
-            f"Cov_{n}: converged, from below, lowest horizon", worst(by_horizon, "low"), ">=", 0.035, "low"
-        ),
-        check_interval(
-            f"Cov_{n}: converged, from above, highest horizon", worst(by_horizon, "high"), "<=", 0.065, "high"
-        ),
-        check_interval(
-            f"KL / Cov_{n}: slope of the converged ratio in H (nats a layer)",
-            slope_over_seeds(results, results.converged_ratio()),
-            ">",
-            0.0,
-            "low",
-        ),
+        *between(f"Cov_{n}: change over the range of H by its slope, per mean", relative, -0.2, 0.2),
+        at_least(f"Cov_{n}: converged, from below, lowest horizon", lowest, 0.035),
+        at_most(f"Cov_{n}: converged, from above, highest horizon", highest, 0.065),
+        above(f"KL / Cov_{n}: slope of the converged ratio in H (nats a layer)", ratio, 0.0),
     )
 
 
 def _of_classes(results: Measurements) -> tuple[Check, ...]:
     n = name_of_n(results.n)
 
-    def start(name: str, at: Callable[[Horizon], float]) -> Interval:
-        return worst([over_seeds(each.class_cov[name][at(each)][:, 0]) for each in results.horizons], "low")
+    def start(name: str, local: bool = False) -> Interval:
+        values = [each.class_cov[name][each.local_n if local else results.n] for each in results.horizons]
+        return worst([over_seeds(value[:, 0]) for value in values], "low")
 
-    def end(name: str, at: Callable[[Horizon], float], end: End) -> Interval:
-        values = [each.converged(each.class_cov[name][at(each)]) for each in results.horizons]
-        return worst([over_seeds(value) for value in values], end)
+    def end(name: str, end: End, local: bool = False) -> Interval:
+        values = [each.class_cov[name][each.local_n if local else results.n] for each in results.horizons]
+        pairs = zip(results.horizons, values, strict=True)
+        return worst([over_seeds(each.converged(value)) for each, value in pairs], end)
 
-    def claimed(each: Horizon) -> float:
-        return results.n
-
-    def local(each: Horizon) -> float:
-        return each.local_n
-
+    wide = "xor: Cov at N = 16 * 2^(H/2)"
     return (
-        check_interval(f"chain: Cov_{n} at initialisation", start("chain", claimed), ">=", 0.9, "low"),
-        check_interval(f"chain: Cov_{n} converged", end("chain", claimed, "high"), "<=", 0.02, "high"),
-        check_interval(f"uniform: Cov_{n} at initialisation", start("uniform", claimed), ">=", 0.9, "low"),
-        check_interval(f"uniform: Cov_{n} converged", end("uniform", claimed, "high"), "<=", 0.8, "high"),
-        check_interval(f"xor: Cov_{n} converged", end(XOR, claimed, "low"), ">=", 0.8, "low"),
-        check_interval("xor: Cov at N = 16 * 2^(H/2) at initialisation", start(XOR, local), ">=", 0.9, "low"),
-        check_interval("xor: Cov at N = 16 * 2^(H/2) converged", end(XOR, local, "high"), "<=", 0.2, "high"),
+        at_least(f"chain: Cov_{n} at initialisation", start("chain"), 0.9),
+        at_most(f"chain: Cov_{n} converged", end("chain", "high"), 0.02),
+        at_least(f"uniform: Cov_{n} at initialisation", start("uniform"), 0.9),
+        at_most(f"uniform: Cov_{n} converged", end("uniform", "high"), 0.8),
+        at_least(f"xor: Cov_{n} converged", end(XOR, "low"), 0.8),
+        at_least(f"{wide} at initialisation", start(XOR, local=True), 0.9),
+        at_most(f"{wide} converged", end(XOR, "high", local=True), 0.2),
     )
 
 
 def _of_hard_rule(results: Measurements) -> tuple[Check, ...]:
     first = [over_seeds(each.branching.choice_loss[:, -1, 0]) for each in results.horizons]
     aucs = [interval_over_shared_prompts(each.branching.auc) for each in results.horizons]
+    loss, auc = "hard rule: loss of the first branching layer", "hard rule: AUC of the first layer's log-odds"
     return (
-        check_interval(
-            "hard rule: loss of the first branching layer, from below (nats)",
-            worst(first, "low"),
-            ">=",
-            0.65,
-            "low",
-        ),
-        check_interval(
-            "hard rule: loss of the first branching layer, from above (nats)",
-            worst(first, "high"),
-            "<=",
-            0.8,
-            "high",
-        ),
-        check_interval(
-            "hard rule: AUC of the first layer's log-odds, from below", worst(aucs, "low"), ">=", 0.45, "low"
-        ),
-        check_interval(
-            "hard rule: AUC of the first layer's log-odds, from above",
-            worst(aucs, "high"),
-            "<=",
-            0.55,
-            "high",
-        ),
+        at_least(f"{loss}, from below (nats)", worst(first, "low"), 0.65),
+        at_most(f"{loss}, from above (nats)", worst(first, "high"), 0.8),
+        at_least(f"{auc}, from below", worst(aucs, "low"), 0.45),
+        at_most(f"{auc}, from above", worst(aucs, "high"), 0.55),
     )
 
 
@@ -221,22 +179,14 @@ def worst(intervals: Sequence[Interval], end: Literal["low", "high", "far"]) -> 
     return max(intervals, key=reach[end])
 
 
-def _within(name: str, interval: Interval, low: float, high: float) -> tuple[Check, Check]:
-    return (
-        check_interval(f"{name}, from below", interval, ">=", low, "low"),
-        check_interval(f"{name}, from above", interval, "<=", high, "high"),
-    )
-
-
 def notes(results: Measurements) -> tuple[str, ...]:
     """What the numbers mean, one sentence or two each: closed form, leak, boundary, seeds."""
     measured = slope_over_seeds(results, results.converged_kl())
     reads = round(derived_slope(results, READS), 5) + 0.0  # no minus sign before a zero
     written = [
-        f"Slope of the converged KL in H: measured {measured.estimate:.5f} [{measured.low:.5f}, "
-        f"{measured.high:.5f}] nats a layer; {derived_slope(results):.5f} for a model that guesses every "
-        f"branching layer of class xor on its own, {reads:.5f} for one that reads the "
-        f"global bit off the path after the first of them.",
+        f"Slope of the converged KL in H: measured {interval_text(measured, '.5f')} nats a layer; "
+        f"{derived_slope(results):.5f} for a model that guesses every branching layer of class xor on its "
+        f"own, {reads:.5f} for one that reads the global bit off the path after the first of them.",
         *(leak_note(each) for each in results.horizons),
     ]
     written += [text for each in results.horizons if (text := boundary_note(each, results.n))]
@@ -248,11 +198,10 @@ def notes(results: Measurements) -> tuple[str, ...]:
 def leak_note(each: Horizon) -> str:
     """How much of what the path leaks the last checkpoints exploit."""
     saving = each.closed[GUESSES].kl - each.closed[READS].kl
-    leaked = over_seeds(each.branching.leaked[:, -1])
+    leaked = interval_text(over_seeds(each.branching.leaked[:, -1]))
     return (
         f"H = {each.depth}, the leak: reading the bit off the path would save {saving:.4f} of a KL of "
-        f"{each.closed[GUESSES].kl:.4f} nats; the models save a share of {leaked.estimate:.3f} "
-        f"[{leaked.low:.3f}, {leaked.high:.3f}] of that."
+        f"{each.closed[GUESSES].kl:.4f} nats; the models save a share of {leaked} of that."
     )
 
 

@@ -13,14 +13,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from covlab.report import plotting as draw
-from covlab.report.page import format_interval
+from covlab.report.page import Table
 from covlab.report.plotting import Drawing
+from covlab.report.tables import estimate_and_ends
 from experiments.figure2.branching import XOR
 from experiments.figure2.checks import GUESSES, READS, over_seeds
 from experiments.figure2.measure import Measurements
 from metrics import interval_over_shared_prompts, line_fit, name_of_n
 
-Table = tuple[str, list[str], list[list[Any]]]
 BAND = (1 / 16, 15 / 16)
 """The paper's band over its 16 seeds."""
 _DOTTED = (0, (1, 2))
@@ -132,9 +132,8 @@ def branching(results: Measurements) -> Figure:
         steps = np.asarray(each.branching.steps)
         _line(bottom, steps, loss[..., 0], draw.INK, "first layer", marker="o")
         if loss.shape[-1] > 1:
-            _line(
-                bottom, steps, loss[..., 1:].mean(axis=-1), draw.ORANGE, "mean of the later ones", marker="o"
-            )
+            later = loss[..., 1:].mean(axis=-1)
+            _line(bottom, steps, later, draw.ORANGE, "mean of the later ones", marker="o")
         bottom.set(xlabel="training step")
         bottom.xaxis.set_major_locator(MaxNLocator(4))
         for axis in (top, bottom):
@@ -185,30 +184,17 @@ def _line(
 
 def tables(results: Measurements) -> list[Table]:
     """(caption, columns, rows) in the report's order."""
-    return [
-        _converged(results),
-        _coverage(results),
-        _classes(results),
-        _layers(results),
-        _leak(results),
-    ]
+    return [_converged(results), _coverage(results), _classes(results), _layers(results), _leak(results)]
 
 
 def _converged(results: Measurements) -> Table:
     n = name_of_n(results.n)
-    columns = zip(
-        results.horizons,
-        results.converged_kl().T,
-        results.converged_cov().T,
-        results.converged_ratio().T,
-        strict=True,
-    )
+    measured = (results.converged_kl(), results.converged_cov(), results.converged_ratio())
     rows = []
-    for each, kl, cov, ratio in columns:
+    for column, each in enumerate(results.horizons):
         row: list[Any] = [each.depth]
-        for values in (kl, cov, ratio):
-            interval = over_seeds(values)
-            row += [float(np.median(values)), format_interval((interval.low, interval.high))]
+        for values in measured:
+            row += [_median(values[:, column]), estimate_and_ends(over_seeds(values[:, column]))[1]]
         guesses, reads = each.closed[GUESSES], each.closed[READS]
         rows.append([*row, guesses.kl, guesses.cov[results.n], reads.kl, reads.cov[results.n]])
     return (
@@ -226,9 +212,7 @@ def _coverage(results: Measurements) -> Table:
     shared = sorted(set.intersection(*(set(each.cov) for each in results.horizons)))
     rows = []
     for each in results.horizons:
-        rows.append(
-            [each.depth, "measured", *(float(np.median(each.converged(each.cov[n]))) for n in shared)]
-        )
+        rows.append([each.depth, "measured", *(_median(each.converged(each.cov[n])) for n in shared)])
         rows.append([each.depth, GUESSES, *(each.closed[GUESSES].cov[n] for n in shared)])
     return (
         "Converged coverage profile of the mixture at other N, median over the seeds, and the closed form.",
@@ -242,20 +226,11 @@ def _classes(results: Measurements) -> Table:
     rows = []
     for each in results.horizons:
         for name, profile in each.class_cov.items():
-            start, end = profile[results.n][:, 0], each.converged(profile[results.n])
-            wide = profile[each.local_n]
-            rows.append(
-                [
-                    each.depth,
-                    name,
-                    *(
-                        float(np.median(each.class_kl[name][:, 0])),
-                        _median(each.converged(each.class_kl[name])),
-                    ),
-                    *(_median(start), _median(end)),
-                    *(each.local_n, _median(wide[:, 0]), _median(each.converged(wide))),
-                ]
+            kl, claimed, local = (
+                (_median(values[:, 0]), _median(each.converged(values)))
+                for values in (each.class_kl[name], profile[results.n], profile[each.local_n])
             )
+            rows.append([each.depth, name, *kl, *claimed, each.local_n, *local])
     return (
         "Classes at initialisation and converged, median over the seeds. M = 16 * 2^(H/2) is above what fair "
         "guesses among the valid paths of class xor reach.",
@@ -289,15 +264,9 @@ def _leak(results: Measurements) -> Table:
         share = over_seeds(each.branching.leaked[:, -1])
         auc = interval_over_shared_prompts(each.branching.auc)
         guesses, reads = each.closed[GUESSES].kl, each.closed[READS].kl
-        rows.append(
-            [
-                each.depth,
-                *(guesses, reads, guesses - reads),
-                *(share.estimate, format_interval((share.low, share.high))),
-                share.estimate * (guesses - reads),
-                *(auc.estimate, format_interval((auc.low, auc.high))),
-            ]
-        )
+        saved = share.estimate * (guesses - reads)
+        row = [each.depth, guesses, reads, guesses - reads, *estimate_and_ends(share), saved]
+        rows.append([*row, *estimate_and_ends(auc)])
     return (
         "The leak: KL of the two closed forms, what reading the bit off the path could save, the share of it "
         "that the last checkpoints save (95 % interval over the seeds), and the AUC of the first branching "

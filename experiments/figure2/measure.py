@@ -12,12 +12,12 @@ from jaxtyping import Bool, Float, Int
 
 from covlab.claims.claim import Study
 from covlab.claims.matrices import RunMatrices, run_matrices
-from covlab.claims.settings import Real, Whole, Wholes
+from covlab.claims.settings import Overrides, Real, Whole, Wholes
+from covlab.claims.trained import bound_excess, require_finished
 from covlab.launch.build import PHASE_KEYS
 from experiments.figure2.branching import XOR, Branching, measure_branching
 from metrics import check_coverage_bound, coverage_profile, kl, log_density_ratio
 from tasks import LayeredGraph
-from tracking import load_run
 
 CLASSES = ("chain", XOR, "uniform")
 TAIL = 0.125
@@ -37,16 +37,11 @@ def per_horizon(field: str, value: Any) -> dict[str, dict[str, Any]]:
     """Overrides of fields of a phase, by the name of a horizon's run.
 
     Raises:
-        ValueError: not a mapping of mappings.
+        ValueError: not a mapping of mappings, or a field that a phase does not have.
     """
     if not isinstance(value, Mapping):
         raise ValueError(f"{field}: {value!r} is not a mapping from H<horizon> to overrides")
-    for name, changes in value.items():
-        if not isinstance(changes, Mapping | None):
-            raise ValueError(
-                f"{field}.{name}: {changes!r} is not a mapping; valid keys are {', '.join(PHASE_KEYS)}"
-            )
-    return {str(name): dict(changes or {}) for name, changes in value.items()}
+    return {str(name): Overrides(PHASE_KEYS)(f"{field}.{name}", changes) for name, changes in value.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,14 +57,9 @@ class Settings:
 
     def __post_init__(self) -> None:
         valid = [run_name(depth) for depth in self.horizons]
-        for name, changes in self.per_horizon.items():
+        for name in self.per_horizon:
             if name not in valid:
                 raise ValueError(f"per_horizon: {name!r} is not one of {', '.join(valid)}")
-            for key in changes:
-                if key not in PHASE_KEYS:
-                    raise ValueError(
-                        f"per_horizon.{name}.{key}: no such field; valid are {', '.join(PHASE_KEYS)}"
-                    )
 
 
 class ClosedForm(NamedTuple):
@@ -220,18 +210,14 @@ def measure(settings: Settings, study: Study) -> Measurements:
     left_out = tuple(
         f"seed {seed} at H = {depth}" for depth, each in matrices.items() for seed in each.diverged
     )
-    if len(seeds) < 2:
-        raise ValueError(
-            f"seeds: {len(seeds)} finished at all horizons, at least 2 are needed; diverged: "
-            f"{', '.join(left_out) or 'none'}"
-        )
+    require_finished(seeds, left_out, "finished at all horizons")
     horizons = []
     for depth, run in runs.items():
         branching = measure_branching(run, seeds, settings.branching_examples, settings.branching_checkpoints)
-        excess = float(load_run(run.path)["eval/bound_excess"].max())
         task, ns = run.setup.phases[-1].task, run.setup.evaluation[-1].coverage_ns
         if not isinstance(task, LayeredGraph):
             raise ValueError(f"task: {type(task).__name__}; figure2 needs LayeredGraph")
+        excess = bound_excess(run)
         horizons.append(horizon(depth, task, matrices[depth], seeds, settings.n, ns, branching, excess))
     return Measurements(settings.n, seeds, left_out, tuple(horizons))
 
@@ -244,7 +230,7 @@ def horizon(
     n: float,
     ns: Sequence[float],
     branching: Branching,
-    bound_excess: float,
+    excess: float,
 ) -> Horizon:
     """One horizon's curves from its per-example log-probabilities."""
     rows = [matrices.seeds.index(seed) for seed in seeds]
@@ -263,7 +249,7 @@ def horizon(
         class_kl={name: kl(ratio, weights) for name, weights in own.items()},
         class_cov={name: profile(weights) for name, weights in own.items()},
         branching=branching,
-        bound_excess=max(bound_excess, check_coverage_bound(ratio, wanted, matrices.weights)),
+        bound_excess=max(excess, check_coverage_bound(ratio, wanted, matrices.weights)),
         closed=closed_forms(
             dict(zip(task.groups, task.group_probs, strict=True)), depth, wanted, task.uniform_branching
         ),

@@ -6,6 +6,7 @@ import numpy as np
 
 from covlab.claims.arms import Arm
 from covlab.claims.claim import Plan, require_seeds
+from covlab.claims.trained import require_parameters, require_single_phase
 from covlab.launch.build import Setup
 from experiments.figure2.measure import CLASSES, Settings, run_name, window
 
@@ -24,12 +25,10 @@ def check_run(settings: Settings, name: str, setup: Setup) -> None:
     """Refuse a run that the claim cannot be judged on."""
     require_seeds("figure2", setup.seeds)
     phase = setup.phases[-1]
-    if len(setup.phases) != 1:
-        raise ValueError(f"phases: {[each.name for each in setup.phases]}; figure2 needs a single phase")
+    require_single_phase("figure2", setup)
     if set(phase.task.groups) != set(CLASSES):
         raise ValueError(f"task.mixture: {phase.task.groups}; figure2 needs {', '.join(CLASSES)}")
-    if setup.checkpoint.parameters == "none":
-        raise ValueError("checkpoint.parameters: none; figure2 needs ends or evaluations")
+    require_parameters("figure2", setup)
     steps = np.asarray(phase.schedule.steps(phase.steps))
     if 0 not in steps or not (window(steps).any() and window(steps, 1).any()):
         raise ValueError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -12,13 +12,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from covlab.report import plotting as draw
-from covlab.report.page import format_interval
+from covlab.report.page import Table
 from covlab.report.plotting import Drawing
+from covlab.report.tables import estimate_and_ends
+from experiments.optimizers_graph.checks import places
 from experiments.optimizers_graph.measure import Compared, Curves, Measurements
 from experiments.optimizers_graph.rules import BASELINE, RULES
 from metrics import mean_interval
 
-Table = tuple[str, list[str], list[list[Any]]]
 COLOURS = dict(zip(RULES, (draw.INK, draw.PURPLE, draw.BLUE, draw.GREEN, draw.RED, draw.ORANGE), strict=True))
 NAMES = {"graph": "layered graphs", "dyck": "Dyck strings"}
 _SPREAD = {rule: 1.0 + 0.03 * (index - 2.5) for index, rule in enumerate(RULES)}
@@ -63,23 +64,12 @@ def against_loss(results: Measurements, of: Callable[[Curves], np.ndarray], labe
     for row, (task, cells) in enumerate(results.tasks.items()):
         for axis, cell in zip(axes[row], cells, strict=False):
             for rule, curves in cell.curves.items():
-                colour = COLOURS[rule]
-                axis.plot(curves.kl.T, of(curves).T, color=colour, linewidth=0.5, alpha=0.35)
-                axis.plot(
-                    cell.levels,
-                    cell.at_levels(rule, of).mean(axis=0),
-                    color=colour,
-                    marker="o",
-                    markersize=3.5,
-                    label=RULES[rule].title,
-                )
-            axis.set(
-                title=f"{NAMES[task]}, H = {cell.response}",
-                xlabel="KL (nats)",
-                ylabel=label,
-                xscale="log",
-                xlim=(0.7 * cell.levels[0], 3 * cell.levels[-1]),
-            )
+                axis.plot(curves.kl.T, of(curves).T, color=COLOURS[rule], linewidth=0.5, alpha=0.35)
+                mean = cell.at_levels(rule, of).mean(axis=0)
+                style: dict[str, Any] = {"color": COLOURS[rule], "marker": "o", "markersize": 3.5}
+                axis.plot(cell.levels, mean, label=RULES[rule].title, **style)
+            axis.set(title=f"{NAMES[task]}, H = {cell.response}", xlabel="KL (nats)", ylabel=label)
+            axis.set(xscale="log", xlim=(0.7 * cell.levels[0], 3 * cell.levels[-1]))
             shown = cell.levels[::2]
             axis.set_xticks(list(shown), [f"{level:.2g}" for level in shown])
             axis.minorticks_off()
@@ -92,13 +82,9 @@ def against_loss(results: Measurements, of: Callable[[Curves], np.ndarray], labe
 @mpl.rc_context(draw.STYLE)
 def gaps(results: Measurements) -> Figure:
     """Gaps in Cov_n to SGD against H: at equal cross-entropy (top), after equal steps (bottom)."""
-    rows: tuple[tuple[str, Callable[[Compared, str], np.ndarray]], ...] = (
-        ("at equal cross-entropy", lambda cell, rule: cell.gap(rule, results.cov)),
-        ("after equal steps", lambda cell, rule: cell.final_gap(rule, results.cov)),
-    )
     fig, axes = draw.new_figure(2, len(results.tasks), (5.2 * len(results.tasks), 7.2))
     for column, (task, cells) in enumerate(results.tasks.items()):
-        for axis, (place, gap) in zip(axes[:, column], rows, strict=True):
+        for axis, (place, gap) in zip(axes[:, column], places(results), strict=True):
             axis.axhline(0, color=COLOURS[BASELINE], linestyle=draw.DASHED, linewidth=1.2, label="SGD")
             for rule in RULES:
                 if rule != BASELINE:
@@ -153,16 +139,21 @@ def tables(results: Measurements) -> list[Table]:
     return [_final(results), _equal_loss(results), _every_n(results)]
 
 
-def _final(results: Measurements) -> Table:
-    rows: list[list[Any]] = []
+def _cells(results: Measurements) -> Iterator[tuple[list[Any], Compared, str]]:
+    """The first cells of a row, and what it is about, for each task, length and rule."""
     for task, cells in results.tasks.items():
         for cell in cells:
-            for rule, curves in cell.curves.items():
-                row: list[Any] = [task, cell.response, RULES[rule].title]
-                for own in (curves.kl, results.cov(curves), results.passes(curves)):
-                    each = mean_interval(own[:, -1])
-                    row += [each.estimate, format_interval((each.low, each.high))]
-                rows.append(row)
+            for rule in cell.curves:
+                yield [task, cell.response, RULES[rule].title], cell, rule
+
+
+def _final(results: Measurements) -> Table:
+    rows: list[list[Any]] = []
+    for row, cell, rule in _cells(results):
+        curves = cell.curves[rule]
+        for own in (curves.kl, results.cov(curves), results.passes(curves)):
+            row += estimate_and_ends(mean_interval(own[:, -1]))
+        rows.append(row)
     return (
         "After equal steps: mean over seeds with its 95 % interval.",
         ["task", "H", "rule", "KL (nats)", "", f"Cov_{results.n:g}", "", f"Pass@{results.pass_n}", ""],
@@ -172,32 +163,16 @@ def _final(results: Measurements) -> Table:
 
 def _equal_loss(results: Measurements) -> Table:
     rows: list[list[Any]] = []
-    for task, cells in results.tasks.items():
-        for cell in cells:
-            for rule in RULES:
-                row: list[Any] = [task, cell.response, RULES[rule].title]
-                for of in (results.cov, results.passes):
-                    each = mean_interval(cell.at_levels(rule, of).mean(axis=1))
-                    gap = mean_interval(cell.gap(rule, of))
-                    row += [each.estimate, gap.estimate, format_interval((gap.low, gap.high))]
-                rows.append([*row, _span(cell)])
+    for row, cell, rule in _cells(results):
+        for of in (results.cov, results.passes):
+            mean = mean_interval(cell.at_levels(rule, of).mean(axis=1)).estimate
+            row += [mean, *estimate_and_ends(mean_interval(cell.gap(rule, of)))]
+        rows.append([*row, f"{cell.levels[0]:.3g} to {cell.levels[-1]:.3g}"])
+    heads = [f"Cov_{results.n:g}", "SGD - rule", "", f"Pass@{results.pass_n}", "SGD - rule", ""]
     return (
         "At equal cross-entropy: means over the levels of KL, and SGD's minus the rule's, paired by seed, "
         "with its 95 % interval. Lower Cov and higher Pass are better.",
-        [
-            *(
-                "task",
-                "H",
-                "rule",
-                f"Cov_{results.n:g}",
-                "SGD - rule",
-                "",
-                f"Pass@{results.pass_n}",
-                "SGD - rule",
-                "",
-            ),
-            "levels of KL (nats)",
-        ],
+        ["task", "H", "rule", *heads, "levels of KL (nats)"],
         rows,
     )
 
@@ -206,17 +181,11 @@ def _every_n(results: Measurements) -> Table:
     """The gap at equal cross-entropy at every N, because the N that is judged is a choice."""
     ns = sorted(next(iter(results.tasks.values()))[0].curves["sgd"].cov)
     rows: list[list[Any]] = []
-    for task, cells in results.tasks.items():
-        for cell in cells:
-            for rule in RULES:
-                gaps = [float(np.mean(cell.gap(rule, lambda curves, n=n: curves.cov[n]))) for n in ns]  # type: ignore[misc]
-                rows.append([task, cell.response, RULES[rule].title, *gaps])
+    for row, cell, rule in _cells(results):
+        gaps = [float(np.mean(cell.gap(rule, lambda curves, n=n: curves.cov[n]))) for n in ns]  # type: ignore[misc]
+        rows.append([*row, *gaps])
     return (
         "At equal cross-entropy, Cov_N of SGD minus that of the rule at every N, mean over seeds and levels.",
         ["task", "H", "rule", *(f"N = {n:g}" for n in ns)],
         rows,
     )
-
-
-def _span(cell: Compared) -> str:
-    return f"{cell.levels[0]:.3g} to {cell.levels[-1]:.3g}"

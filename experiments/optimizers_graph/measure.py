@@ -14,7 +14,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from covlab.claims.claim import Study
-from covlab.claims.settings import Flag, Real, Whole
+from covlab.claims.settings import Flag, Given, Overrides, Real, Whole
+from covlab.claims.trained import evaluations, finished_seeds
 from covlab.launch.build import PHASE_KEYS, Setup
 from experiments.optimizers_graph.rules import (
     BASELINE,
@@ -69,21 +70,9 @@ def task_settings(field: str, value: Any) -> TaskSettings:
     keys = TaskSettings._fields
     if not isinstance(value, dict):
         raise ValueError(f"{field}: {value!r} is not a mapping; valid keys are {', '.join(keys)}")
-    for key in value:
-        if key not in keys:
-            raise ValueError(f"{field}.{key}: no such field; valid are {', '.join(keys)}")
-    changes = value.get("changes") or {}
-    for key in changes:
-        if key not in _RUN_KEYS:
-            raise ValueError(f"{field}.changes.{key}: no such field; valid are {', '.join(_RUN_KEYS)}")
-    return TaskSettings(
-        value.get("task") or {}, wholes(f"{field}.lengths", value.get("lengths"), 1, 3), changes
-    )
-
-
-def unchecked(field: str, value: Any) -> Any:
-    """A value that is checked together with others, or where a run is built."""
-    return value
+    own = Overrides(keys)(field, value)
+    changes = Overrides(_RUN_KEYS)(f"{field}.changes", own.get("changes") or None)
+    return TaskSettings(own.get("task") or {}, wholes(f"{field}.lengths", own.get("lengths"), 1, 3), changes)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,13 +83,13 @@ class Settings:
     dyck: Annotated[TaskSettings, task_settings]
     rules: Annotated[Mapping[str, RuleSettings], rule_settings]
     # Arguments of all rules.
-    shared: Annotated[Mapping[str, Any], unchecked]
+    shared: Annotated[Mapping[str, Any], Given()]
     # True: choose the learning rates by validation loss on the tuning seeds, and judge nothing.
     tune: Annotated[bool, Flag()]
     # The rules whose learning rates are chosen; null: all.
     tuned_rules: Annotated[tuple[str, ...], some_rules]
-    tuning_seed: Annotated[int, unchecked]
-    tuning_seeds: Annotated[int, unchecked]
+    tuning_seed: Annotated[int, Given()]
+    tuning_seeds: Annotated[int, Given()]
     # Levels of cross-entropy at which rules are compared.
     levels: Annotated[int, Whole(1)]
     # Of the Cov_N that is judged.
@@ -279,23 +268,8 @@ def measure(settings: Settings, study: Study) -> Measurements:
     """
     runs = {cell: {rule: study.runs[f"{cell.name}/{rule}"] for rule in RULES} for cell in settings.cells}
     frames = {(cell, rule): load_run(run.path) for cell, own in runs.items() for rule, run in own.items()}
-    finished = {
-        key: set(frame[frame["step"] == frame["step"].max()]["seed"].tolist())
-        for key, frame in frames.items()
-    }
-    every = next(iter(study.runs.values())).setup.seeds
-    seeds = tuple(seed for seed in every if all(seed in those for those in finished.values()))
-    left_out = tuple(
-        f"seed {seed} ({cell.name}, {RULES[rule].title})"
-        for (cell, rule), those in finished.items()
-        for seed in every
-        if seed not in those
-    )
-    if len(seeds) < 2:
-        raise ValueError(
-            f"seeds: {len(seeds)} finished every run, at least 2 are needed; diverged: "
-            f"{', '.join(left_out) or 'none'}"
-        )
+    named = {f"{cell.name}, {RULES[rule].title}": frame for (cell, rule), frame in frames.items()}
+    seeds, left_out = finished_seeds(named, next(iter(study.runs.values())).setup.seeds)
     tasks: dict[str, list[Compared]] = {}
     for cell, own in runs.items():
         curves = {rule: curves_of(frames[cell, rule], run.setup, seeds) for rule, run in own.items()}
@@ -305,14 +279,9 @@ def measure(settings: Settings, study: Study) -> Measurements:
             common = common_levels([each.kl for each in curves.values()], settings.levels)
         except ValueError as error:
             raise ValueError(f"{cell.name}: {error}") from None
-        tasks.setdefault(cell.task, []).append(
-            Compared(
-                response=task.response_length,
-                entropy=float(evaluated["eval/ce"] - evaluated["eval/kl"]),
-                curves=curves,
-                levels=common,
-            )
-        )
+        entropy = float(evaluated["eval/ce"] - evaluated["eval/kl"])
+        compared = Compared(response=task.response_length, entropy=entropy, curves=curves, levels=common)
+        tasks.setdefault(cell.task, []).append(compared)
     return Measurements(
         n=settings.n,
         pass_n=settings.pass_n,
@@ -328,12 +297,9 @@ def curves_of(frame: Any, setup: Setup, seeds: Sequence[int]) -> Curves:
     """A run's evaluations from its records; Pass@N is exact where the valid responses are enumerated, else
     estimated from the samples of all prompts together, which are then one and the same."""
     settings = setup.evaluation[-1]
-    evaluated = frame[frame["eval/kl"].notna() & frame["seed"].isin(seeds)]
-    steps = np.unique(evaluated["step"])
 
     def column(name: str) -> np.ndarray:
-        table = evaluated.pivot(index="seed", columns="step", values=f"eval/{name}")
-        return np.asarray(table.loc[list(seeds), steps].to_numpy(float))
+        return np.asarray(evaluations(frame, seeds, name).to_numpy(float))
 
     if "eval/sampled_pass/1" in frame:
         count = settings.num_examples * settings.num_samples
@@ -343,7 +309,7 @@ def curves_of(frame: Any, setup: Setup, seeds: Sequence[int]) -> Curves:
     else:
         passes = np.array([column(f"pass/{name_of_n(n)}") for n in settings.pass_ns])
     return Curves(
-        steps=steps,
+        steps=evaluations(frame, seeds, "kl").columns.to_numpy(),
         kl=column("kl"),
         cov={float(each): column(f"cov/{name_of_n(each)}") for each in settings.coverage_ns},
         passes={int(each): own for each, own in zip(settings.pass_ns, passes, strict=True)},

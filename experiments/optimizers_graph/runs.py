@@ -26,6 +26,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from covlab.claims.arms import Arm
 from covlab.claims.claim import Plan, require_seeds
+from covlab.claims.trained import require_single_phase
 from covlab.launch.build import Setup, build
 from covlab.launch.runtime import configure
 from experiments.optimizers_graph.measure import Cell, Settings
@@ -111,21 +112,19 @@ def run_config(settings: Settings, plan: Plan, cell: Cell, rule: str, rate: floa
 def check_run(settings: Settings, name: str, setup: Setup) -> None:
     """Refuse a run that the claim cannot be judged on."""
     require_seeds("optimizers_graph", setup.seeds)
+    require_single_phase("optimizers_graph", setup)
     phase = setup.phases[-1]
-    if len(setup.phases) != 1:
-        raise ValueError(
-            f"phases: {[each.name for each in setup.phases]}; optimizers_graph needs a single phase"
-        )
     task: Any = phase.task
     if not task.num_enumerated and task.prompt_length > 1:
         raise ValueError(
             f"task.prefix_lengths: prompts of up to {task.prompt_length} tokens; optimizers_graph takes "
             f"the responses to all prompts together where it samples, which must be one prompt"
         )
-    if len(phase.schedule.steps(phase.steps)) < 5:
+    steps = phase.schedule.steps(phase.steps)
+    if len(steps) < 5:
         raise ValueError(
-            f"evaluation.schedule: {phase.schedule.steps(phase.steps)}; optimizers_graph interpolates "
-            f"between evaluations and needs at least 5"
+            f"evaluation.schedule: {steps}; optimizers_graph interpolates between evaluations and needs at "
+            f"least 5"
         )
 
 

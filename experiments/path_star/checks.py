@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Float
 
-from covlab.report.verdict import Check, check_interval, check_value
+from covlab.claims.trained import check_bound
+from covlab.report.tables import interval_text
+from covlab.report.verdict import Check, at_least, at_most, between
 from experiments.path_star.measure import (
     FORWARD,
     REVERSED,
@@ -18,7 +21,6 @@ from experiments.path_star.measure import (
     clever_hans,
 )
 from metrics import Interval, mean_interval, proportion_interval
-from metrics.evaluators import BOUND_TOLERANCE
 
 
 def interval(results: Measurements, run: str, of: Callable[[ArmScores], np.ndarray]) -> Interval:
@@ -33,17 +35,15 @@ def interval(results: Measurements, run: str, of: Callable[[ArmScores], np.ndarr
     if not all(np.isfinite(each).all() for each in values):
         return Interval(math.nan, math.nan, math.nan)
     over_seeds = mean_interval(np.array([each.mean() for each in values]))
-    widths = []
-    for each in values:
-        own = (
-            proportion_interval(int(each.sum()), each.size)
-            if each.dtype == np.bool_
-            else mean_interval(each.astype(float))
-        )
-        widths.append((own.high - own.low) / 2)
+    shares = values[0].dtype == np.bool_
+    over_prompts = [
+        proportion_interval(int(each.sum()), each.size) if shares else mean_interval(each.astype(float))
+        for each in values
+    ]
+    widths = [(own.high - own.low) / 2 for own in over_prompts]
     half = math.hypot((over_seeds.high - over_seeds.low) / 2, float(np.mean(widths)))
     low, high = over_seeds.estimate - half, over_seeds.estimate + half
-    if values[0].dtype == np.bool_:
+    if shares:
         low, high = max(low, 0.0), min(high, 1.0)
     return Interval(over_seeds.estimate, low, high)
 
@@ -77,68 +77,30 @@ def checks(results: Measurements) -> tuple[Check, ...]:
         ValueError: with fewer than two seeds.
     """
     chance, nats = 1 / results.arms, math.log(results.arms)
-    inside, outside = results.inside, results.outside
-    accuracy = interval(results, FORWARD, lambda s: s.correct)
-    loss = scaled(interval(results, FORWARD, lambda s: s.log_ratio), 1 / nats)
-    choice = scaled(interval(results, FORWARD, token_loss(1)), 1 / nats)
-    farthest = worst_pass(results)
-    name = f"{FORWARD}: cross-entropy over ln d"
+    inside, outside, factor = results.inside, results.outside, short(results.factor)
+    forward = functools.partial(interval, results, FORWARD)
+    backward = functools.partial(interval, results, REVERSED)
+    follows = f"{FORWARD}: mass of responses along an arm, last token left out"
+    costliest = f"{FORWARD}: loss of the costliest token but the choice (nats)"
+    lookups = [forward(token_loss(t)) for t in looked_up(results, FORWARD)]
+    choice = scaled(forward(token_loss(1)), 1 / nats)
+    loss = scaled(forward(lambda s: s.log_ratio), 1 / nats)
+    accuracy = scaled(forward(lambda s: s.correct), 1, -chance)
+    covered, missed = forward(lambda s: s.coverage(inside)), forward(lambda s: s.coverage(outside))
+    passes = f"{FORWARD}: Pass@N minus the closed form, where farthest"
     return (
-        check_interval(
-            f"{FORWARD}: mass of responses along an arm, last token left out",
-            interval(results, FORWARD, lambda s: s.follows),
-            ">=",
-            0.95,
-            "low",
-        ),
-        check_interval(
-            f"{FORWARD}: loss of the costliest token but the choice (nats)",
-            max(
-                (interval(results, FORWARD, token_loss(t)) for t in looked_up(results, FORWARD)),
-                key=lambda each: each.high,
-            ),
-            "<=",
-            0.05,
-            "high",
-        ),
-        check_interval(f"{FORWARD}: loss of the choice over ln d, from below", choice, ">=", 0.95, "low"),
-        check_interval(f"{FORWARD}: loss of the choice over ln d, from above", choice, "<=", 1.1, "high"),
-        *_within(f"{FORWARD}: accuracy minus 1/d", scaled(accuracy, 1, -chance), -0.05, 0.05),
-        *_within(name, loss, 0.95, 1.15),
-        check_interval(
-            f"{FORWARD}: Cov_{short(inside)}, at N = d/{short(results.factor)}",
-            interval(results, FORWARD, lambda s: s.coverage(inside)),
-            ">=",
-            0.95,
-            "low",
-        ),
-        check_interval(
-            f"{FORWARD}: Cov_{short(outside)}, at N = {short(results.factor)} d",
-            interval(results, FORWARD, lambda s: s.coverage(outside)),
-            "<=",
-            0.05,
-            "high",
-        ),
-        *_within(f"{FORWARD}: Pass@N minus the closed form, where farthest", farthest, -0.05, 0.05),
-        check_interval(
-            f"{REVERSED}: accuracy", interval(results, REVERSED, lambda s: s.correct), ">=", 0.95, "low"
-        ),
-        check_interval(
-            f"{REVERSED}: KL (nats)", interval(results, REVERSED, lambda s: s.log_ratio), "<=", 0.1, "high"
-        ),
-        check_interval(
-            f"{REVERSED}: Cov_{short(inside)}",
-            interval(results, REVERSED, lambda s: s.coverage(inside)),
-            "<=",
-            0.05,
-            "high",
-        ),
-        check_value(
-            "coverage bound by KL: largest excess at any evaluation",
-            max(run.bound_excess for run in results.runs.values()),
-            "<=",
-            BOUND_TOLERANCE,
-        ),
+        at_least(follows, forward(lambda s: s.follows), 0.95),
+        at_most(costliest, max(lookups, key=lambda each: each.high), 0.05),
+        *between(f"{FORWARD}: loss of the choice over ln d", choice, 0.95, 1.1),
+        *between(f"{FORWARD}: accuracy minus 1/d", accuracy, -0.05, 0.05),
+        *between(f"{FORWARD}: cross-entropy over ln d", loss, 0.95, 1.15),
+        at_least(f"{FORWARD}: Cov_{short(inside)}, at N = d/{factor}", covered, 0.95),
+        at_most(f"{FORWARD}: Cov_{short(outside)}, at N = {factor} d", missed, 0.05),
+        *between(passes, worst_pass(results), -0.05, 0.05),
+        at_least(f"{REVERSED}: accuracy", backward(lambda s: s.correct), 0.95),
+        at_most(f"{REVERSED}: KL (nats)", backward(lambda s: s.log_ratio), 0.1),
+        at_most(f"{REVERSED}: Cov_{short(inside)}", backward(lambda s: s.coverage(inside)), 0.05),
+        check_bound(max(run.bound_excess for run in results.runs.values())),
     )
 
 
@@ -167,32 +129,23 @@ def worst_pass(results: Measurements) -> Interval:
     return max(pass_deviations(results).values(), key=lambda each: max(abs(each.low), abs(each.high)))
 
 
-def _within(name: str, value: Interval, low: float, high: float) -> tuple[Check, Check]:
-    return (
-        check_interval(f"{name}, from below", value, ">=", low, "low"),
-        check_interval(f"{name}, from above", value, "<=", high, "high"),
-    )
-
-
 def notes(results: Measurements) -> tuple[str, ...]:
     """What the numbers mean, one sentence or two each."""
-    accuracy = {name: interval(results, name, lambda s: s.correct) for name in results.runs}
-    loss = {name: interval(results, name, lambda s: s.log_ratio) for name in results.runs}
+
+    def shown(run: str, of: Callable[[ArmScores], np.ndarray]) -> str:
+        return interval_text(interval(results, run, of), ".4f")
+
     by_seed = ", ".join(f"{own.correct.mean():.3f}" for own in results.runs[TEACHERLESS].last)
-    valid = interval(results, FORWARD, lambda s: s.valid)
     written = [
-        f"Teacherless (not judged): accuracy {_shown(accuracy[TEACHERLESS])}, by seed {by_seed}; KL "
-        f"{_shown(loss[TEACHERLESS])} nats, against {math.log(results.arms):.4f} for a random arm.",
-        f"Reversed: accuracy {_shown(accuracy[REVERSED])}; each of its tokens is one look-up, so that "
-        f"teacher forcing shows nothing that makes one of them needless.",
-        f"Forward, mass of whole arms: {_shown(valid)}. In training the last token is always the goal, which "
-        f"the prompt shows: a model that copies it ends a wrong arm in the goal, not in that arm's own end, "
-        f"and has the mass 1/d here.",
+        f"Teacherless (not judged): accuracy {shown(TEACHERLESS, lambda s: s.correct)}, by seed {by_seed}; "
+        f"KL {shown(TEACHERLESS, lambda s: s.log_ratio)} nats, against {math.log(results.arms):.4f} for a "
+        f"random arm.",
+        f"Reversed: accuracy {shown(REVERSED, lambda s: s.correct)}; each of its tokens is one look-up, so "
+        f"that teacher forcing shows nothing that makes one of them needless.",
+        f"Forward, mass of whole arms: {shown(FORWARD, lambda s: s.valid)}. In training the last token is "
+        f"always the goal, which the prompt shows: a model that copies it ends a wrong arm in the goal, not "
+        f"in that arm's own end, and has the mass 1/d here.",
     ]
     if results.left_out:
         written.append(f"Diverged and left out of all runs: {', '.join(results.left_out)}.")
     return tuple(written)
-
-
-def _shown(value: Interval) -> str:
-    return f"{value.estimate:.4f} [{value.low:.4f}, {value.high:.4f}]"

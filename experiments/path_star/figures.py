@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import matplotlib as mpl
@@ -10,13 +11,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from covlab.report import plotting as draw
-from covlab.report.page import format_interval
+from covlab.report.page import Table
 from covlab.report.plotting import Drawing
+from covlab.report.tables import estimate_and_ends
 from experiments.path_star.checks import interval, short, token_loss
 from experiments.path_star.measure import FORWARD, REVERSED, TEACHERLESS, Measurements, clever_hans
-from metrics import Interval, coverage_profile
+from metrics import coverage_profile
 
-Table = tuple[str, list[str], list[list[Any]]]
 COLOURS = {FORWARD: draw.RED, REVERSED: draw.BLUE, TEACHERLESS: draw.GREEN}
 
 
@@ -89,10 +90,8 @@ def coverage(results: Measurements) -> Figure:
     right.plot(whole, [closed.passes[int(n)] for n in whole], label="closed form", **dashes)
     left.set(xlabel="N", title="Cov$_N$", xscale="log", ylim=(-0.02, 1.04))
     right.set(xlabel="N", title="Pass@N", xscale="log", ylim=(-0.02, 1.04))
-    for axis, ticks in (
-        (left, sorted({1, results.arms, 2 * results.arms, 4 * results.arms})),
-        (right, results.pass_ns),
-    ):
+    multiples = sorted({1, results.arms, 2 * results.arms, 4 * results.arms})
+    for axis, ticks in ((left, multiples), (right, results.pass_ns)):
         axis.set_xticks(ticks, [str(n) for n in ticks])
         axis.minorticks_off()
     draw.legend_below(fig, [left])
@@ -111,20 +110,15 @@ def tokens(results: Measurements) -> Figure:
         top.lines[-1].set(marker="o", markersize=5)
         top.set(title=name, xlabel="token of the response", xticks=positions)
         colours = draw.ordered_colours(len(positions))
+        steps = np.asarray(run.checkpoints)
         for position, colour in zip(positions, colours, strict=True):
-            draw.line_over_seeds(
-                bottom,
-                np.asarray(run.checkpoints),
-                run.loss[..., position - 1],
-                colour,
-                f"token {position}",
-            )
+            loss = run.loss[..., position - 1]
+            draw.line_over_seeds(bottom, steps, loss, colour, f"token {position}")
         bottom.set(xlabel="training step", ylim=(0, 3 * level))
         bottom.xaxis.set_major_locator(MaxNLocator(4))
+        chance = {"color": "#888888", "linestyle": draw.DASHED, "linewidth": 1.2}
         for axis in (top, bottom):
-            axis.axhline(
-                level, color="#888888", linestyle=draw.DASHED, linewidth=1.2, label=f"ln {results.arms}"
-            )
+            axis.axhline(level, label=f"ln {results.arms}", **chance)
     for row in range(2):
         axes[row, 0].set_ylabel("loss (nats)")
     highest = max(float(run.loss[:, -1].max()) for run in results.runs.values())
@@ -142,13 +136,8 @@ def _final(results: Measurements) -> Table:
     rows: list[list[Any]] = []
     for name in results.runs:
         row: list[Any] = [name]
-        for own in (
-            interval(results, name, lambda s: s.correct),
-            interval(results, name, lambda s: s.log_ratio),
-            interval(results, name, lambda s: s.follows),
-            interval(results, name, lambda s: s.valid),
-        ):
-            row += [own.estimate, _ends(own)]
+        for quantity in ("correct", "log_ratio", "follows", "valid"):
+            row += estimate_and_ends(interval(results, name, operator.attrgetter(quantity)))
         rows.append(row)
     closed = clever_hans(results.arms, (1,), (1,))
     rows.append(["random arm", closed.passes[1], None, closed.cross_entropy, None, 1.0, None, 1.0, None])
@@ -199,7 +188,3 @@ def _tokens(results: Measurements) -> Table:
         ["run", *(f"token {t}" for t in range(1, most + 1))],
         rows,
     )
-
-
-def _ends(own: Interval) -> str:
-    return format_interval((own.low, own.high))

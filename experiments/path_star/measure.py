@@ -12,13 +12,12 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, NamedTuple
 
-import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from covlab.claims.claim import Study
-from covlab.claims.matrices import spread
-from covlab.claims.settings import Real, Whole
+from covlab.claims.settings import Overrides, Real, Whole
+from covlab.claims.trained import evaluations, finished_seeds, score_checkpoints
 from covlab.launch.build import PHASE_KEYS
 from covlab.launch.trained import TrainedRun
 from metrics import coverage_profile, pass_at_n
@@ -26,8 +25,6 @@ from metrics.evaluators import Batch, Evaluator, HeldOut
 from models import Model, Params, token_log_probs
 from tasks import Task
 from tracking import load_run
-from training import make_program, saved_parameters
-from training.program import seed_devices
 
 NAMES = FORWARD, REVERSED, TEACHERLESS = "forward", "reversed", "teacherless"
 CURVES = ("kl", "accuracy", "validity")
@@ -44,17 +41,10 @@ def per_run(field: str, value: Any) -> dict[str, dict[str, Any]]:
     """
     if not isinstance(value, Mapping):
         raise ValueError(f"{field}: {value!r} is not a mapping from a run's name to overrides")
-    for name, changes in value.items():
+    for name in value:
         if name not in NAMES:
             raise ValueError(f"{field}: {name!r} is not one of {', '.join(NAMES)}")
-        if not isinstance(changes, dict | None):
-            raise ValueError(
-                f"{field}.{name}: {changes!r} is not a mapping; valid keys are {', '.join(_RUN_KEYS)}"
-            )
-        for key in changes or {}:
-            if key not in _RUN_KEYS:
-                raise ValueError(f"{field}.{name}.{key}: no such field; valid are {', '.join(_RUN_KEYS)}")
-    return {name: changes or {} for name, changes in value.items()}
+    return {name: Overrides(_RUN_KEYS)(f"{field}.{name}", changes) for name, changes in value.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -239,23 +229,8 @@ def measure(settings: Settings, study: Study) -> Measurements:
         ValueError: fewer than two seeds finished every run, or a run that cannot be read.
     """
     frames = {name: load_run(run.path) for name, run in study.runs.items()}
-    finished = {
-        name: set(frame[frame["step"] == frame["step"].max()]["seed"].tolist())
-        for name, frame in frames.items()
-    }
     first = study.runs[FORWARD].setup
-    seeds = tuple(seed for seed in first.seeds if all(seed in those for those in finished.values()))
-    left_out = tuple(
-        f"seed {seed} ({name})"
-        for name, those in finished.items()
-        for seed in first.seeds
-        if seed not in those
-    )
-    if len(seeds) < 2:
-        raise ValueError(
-            f"seeds: {len(seeds)} finished every run, at least 2 are needed; diverged: "
-            f"{', '.join(left_out) or 'none'}"
-        )
+    seeds, left_out = finished_seeds(frames, first.seeds)
     task: Any = first.phases[-1].task
     return Measurements(
         arms=task.arms,
@@ -268,45 +243,17 @@ def measure(settings: Settings, study: Study) -> Measurements:
 
 
 def _measure_run(settings: Settings, run: TrainedRun, seeds: Sequence[int], frame: Any) -> Run:
-    evaluated = frame[frame["eval/kl"].notna() & frame["seed"].isin(seeds)]
-    steps = np.unique(evaluated["step"])
-    curves = {
-        name: evaluated.pivot(index="seed", columns="step", values=f"eval/{name}")
-        .loc[list(seeds), steps]
-        .to_numpy(float)
-        for name in CURVES
-    }
-    checkpoints, scores = score_checkpoints(settings, run, seeds)
+    """Fresh prompts come from the stream (evaluation.seed, "evaluation", "arms", class)."""
+    curves = {name: evaluations(frame, seeds, name) for name in CURVES}
+    evaluation = dataclasses.replace(run.setup.evaluation[-1], num_examples=settings.fresh_examples)
+    held_out = evaluation.held_out(run.setup.phases[-1].task, "arms")
+    checkpoints, scores = score_checkpoints(run, seeds, ArmEvaluator(), held_out, settings.fresh_checkpoints)
+    by_seed = [tuple(arm_scores(own, held_out) for own in at_step) for at_step in scores]
     return Run(
-        steps=steps,
-        curves=curves,
+        steps=curves["kl"].columns.to_numpy(),
+        curves={name: table.to_numpy(float) for name, table in curves.items()},
         checkpoints=checkpoints,
-        loss=np.swapaxes(np.array([[own.loss for own in each] for each in scores]), 0, 1),
-        last=scores[-1],
+        loss=np.swapaxes(np.array([[own.loss for own in each] for each in by_seed]), 0, 1),
+        last=by_seed[-1],
         bound_excess=float(frame["eval/bound_excess"].max()),
     )
-
-
-def score_checkpoints(
-    settings: Settings, run: TrainedRun, seeds: Sequence[int]
-) -> tuple[tuple[int, ...], list[tuple[ArmScores, ...]]]:
-    """Steps, and the scores of every seed at each, of evenly spaced saved checkpoints, the last among them.
-
-    The prompts come from the stream (evaluation.seed, "evaluation", "arms", class).
-
-    Raises:
-        ValueError: the run saved no parameters.
-    """
-    setup, phase = run.setup, run.setup.phases[-1]
-    evaluation = dataclasses.replace(setup.evaluation[-1], num_examples=settings.fresh_examples)
-    held_out, evaluator = evaluation.held_out(phase.task, "arms"), ArmEvaluator()
-    program = make_program(setup.model, phase, (evaluator,), held_out, seed_devices(len(setup.seeds)))
-    rows = [setup.seeds.index(seed) for seed in seeds]
-    saved = [step for name, step in saved_parameters(run.path / "checkpoints") if name == phase.name]
-    steps = tuple(spread(saved, settings.fresh_checkpoints)) or (phase.steps,)
-
-    def scored(step: int) -> tuple[ArmScores, ...]:
-        arrays = jax.tree.map(np.asarray, program.score(run.parameters(phase.name, step))[evaluator.name])
-        return tuple(arm_scores({key: a[row] for key, a in arrays.items()}, held_out) for row in rows)
-
-    return steps, [scored(step) for step in steps]

@@ -7,6 +7,7 @@ from typing import Any
 
 from covlab.claims.arms import Arm
 from covlab.claims.claim import Plan, require_seeds
+from covlab.claims.trained import require_parameters, require_single_phase
 from covlab.launch.build import Setup
 from experiments.path_star.measure import FORWARD, REVERSED, TEACHERLESS, Settings
 from tasks import PathStar
@@ -32,13 +33,11 @@ def stage(settings: Settings, plan: Plan) -> dict[str, Arm]:
 def check_run(settings: Settings, name: str, setup: Setup) -> None:
     """Refuse a run that the claim cannot be judged on."""
     require_seeds("path_star", setup.seeds)
-    if len(setup.phases) != 1:
-        raise ValueError(f"phases: {[each.name for each in setup.phases]}; path_star needs a single phase")
+    require_single_phase("path_star", setup)
     task = setup.phases[-1].task
     if isinstance(task, PathStar) and task.path_length < 3:
         raise ValueError(
             f"task.path_length: {task.path_length}; path_star needs at least 3, or the goal itself "
             f"follows the start"
         )
-    if setup.checkpoint.parameters == "none":
-        raise ValueError("checkpoint.parameters: none; path_star needs ends or evaluations")
+    require_parameters("path_star", setup)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from jaxtyping import Float
 
 from covlab.report.rates import exponent
-from covlab.report.verdict import Check, check_interval, check_value
+from covlab.report.verdict import Check, above, at_least, at_most, check_value
 from experiments.pessimism.brackets import Arm
 from experiments.pessimism.finite_sets import (
     BEST,
@@ -58,46 +57,37 @@ def _of_tabular(tabular: Tabular) -> list[Check]:
     best = {cell: rules[BEST] for cell, rules in tabular.reward.items()}
     own = {cell: rules[THEORY] for cell, rules in tabular.reward.items()}
     most = f"N = {tabular.settings.ns[-1]}"
-    rise = _extreme({cell: mean_interval(rises_to_peak(each)) for cell, each in best.items()}, least=True)
-    fall = _extreme({cell: mean_interval(falls_after_peak(each)) for cell, each in best.items()}, least=True)
-    flat = _extreme({cell: mean_interval(falls_after_peak(each)) for cell, each in own.items()}, least=False)
-    against = {
-        name: _extreme(
-            {cell: paired_difference_interval(own[cell][:, -1], other[cell][:, at]) for cell in own},
-            least=True,
-        )
-        for name, other, at in (("Best-of-N", best, -1), ("the reference", best, 0))
-    }
+    rise = _least(mean_interval(rises_to_peak(each)) for each in best.values())
+    fall = _least(mean_interval(falls_after_peak(each)) for each in best.values())
+    flat = _largest(mean_interval(falls_after_peak(each)) for each in own.values())
     dip = max(float(largest_fall(each.mean(axis=0))) for each in own.values())
     excess = max(float((tabular.limit[cell] - tabular.bound[cell]).max()) for cell in own)
-    share = _extreme(
-        {cell: mean_interval((1 - own[cell][:, -1]) / _promised(tabular, cell)) for cell in own}, least=False
-    )
     made = [
-        check_interval("finite sets: Best-of-N, best N over N = 1, least", rise, ">=", 0.1, "low"),
-        check_interval(f"finite sets: Best-of-N, best N over {most}, least", fall, ">=", 0.1, "low"),
-        check_interval(f"finite sets: pessimism, best N over {most}, largest", flat, "<=", FLAT, "high"),
+        at_least("finite sets: Best-of-N, best N over N = 1, least", rise, 0.1),
+        at_least(f"finite sets: Best-of-N, best N over {most}, least", fall, 0.1),
+        at_most(f"finite sets: pessimism, best N over {most}, largest", flat, FLAT),
         check_value("finite sets: pessimism, largest fall of a mean from one N to a larger", dip, "<=", FLAT),
     ]
-    for name, gain in against.items():
-        text = f"finite sets: pessimism at {most} over {name}, least"
-        made.append(check_interval(text, gain, ">=", 0.1, "low"))
-    made.append(
-        check_value("finite sets: regret of the limit less its bound, largest of all", excess, "<=", 1e-9)
+    for name, at in (("Best-of-N", -1), ("the reference", 0)):
+        gain = _least(paired_difference_interval(own[cell][:, -1], best[cell][:, at]) for cell in own)
+        made.append(at_least(f"finite sets: pessimism at {most} over {name}, least", gain, 0.1))
+    share = _largest(
+        mean_interval((1 - each[:, -1]) / (2 * tabular.error[cell] * np.sqrt(cell[1])))
+        for cell, each in own.items()
     )
-    text = f"finite sets: regret at {most} over 2 eps sqrt(C), largest"
-    made.append(check_interval(text, share, "<=", 1, "high"))
-    for error in tabular.settings.errors:
+    made += [
+        check_value("finite sets: regret of the limit less its bound, largest of all", excess, "<=", 1e-9),
+        at_most(f"finite sets: regret at {most} over 2 eps sqrt(C), largest", share, 1),
+    ]
+    settings = tabular.settings
+    for error in settings.errors:
         for name, low, high in ((THEORY, 0.4, 1.1), (BEST, 0.0, None)):
-            slope = exponent(
-                tabular.settings.coverages,
-                regrets(tabular, error, name),
-                numpy_stream(tabular.settings.seed, "pessimism", "bootstrap", name, round(1e6 * error)),
-            )
+            rng = numpy_stream(settings.seed, "pessimism", "bootstrap", name, round(1e6 * error))
+            slope = exponent(settings.coverages, regrets(tabular, error, name), rng)
             text = f"finite sets, eps {error:g}: exponent in C of the regret of {_at(name, most)}"
-            made.append(check_interval(f"{text}, from below", slope, ">=", low, "low"))
+            made.append(at_least(f"{text}, from below", slope, low))
             if high is not None:
-                made.append(check_interval(f"{text}, from above", slope, "<=", high, "high"))
+                made.append(at_most(f"{text}, from above", slope, high))
     return made
 
 
@@ -115,36 +105,33 @@ def regrets(tabular: Tabular, error: float, rule: str) -> Float[np.ndarray, "ins
     return np.stack(columns, axis=1)
 
 
-def _promised(tabular: Tabular, cell: tuple[float, float]) -> Float[np.ndarray, " instances"]:
-    return 2 * tabular.error[cell] * np.sqrt(cell[1])
+def _least(intervals: Iterable[Interval]) -> Interval:
+    return min(intervals, key=lambda each: each.estimate)
 
 
-def _extreme(intervals: Mapping[Any, Interval], least: bool) -> Interval:
-    """The interval of the least, or largest, estimate."""
-    return (min if least else max)(intervals.values(), key=lambda each: each.estimate)
+def _largest(intervals: Iterable[Interval]) -> Interval:
+    return max(intervals, key=lambda each: each.estimate)
 
 
 def _of_arms(arms: Mapping[str, Arm]) -> list[Check]:
     made = []
+    (first, covered), (last, uncovered) = (list(arms.items())[place] for place in (0, -1))
     for name, arm in arms.items():
-        best, own = arm.reward[BEST], arm.reward[THEORY]
+        best, own, text = arm.reward[BEST], arm.reward[THEORY], f"brackets, {name}"
         rise = mean_interval(rises_to_peak(best))
-        made.append(check_interval(f"brackets, {name}: Best-of-N, best N over N = 1", rise, ">", 0, "low"))
-        if name == list(arms)[-1]:
+        made.append(above(f"{text}: Best-of-N, best N over N = 1", rise, 0))
+        if name == last:
             fall = paired_difference_interval(largest_fall(best), largest_fall(own))
-            text = f"brackets, {name}: largest fall with N, Best-of-N less pessimism"
-            made.append(check_interval(text, fall, ">", 0, "low"))
+            made.append(above(f"{text}: largest fall with N, Best-of-N less pessimism", fall, 0))
         flat = mean_interval(falls_after_peak(own))
-        text = f"brackets, {name}: pessimism, best N over the largest"
-        made.append(check_interval(text, flat, "<=", FLAT, "high"))
         gain = paired_difference_interval(own[:, -1], best[:, 0])
-        text = f"brackets, {name}: pessimism at the largest N over the reference"
-        made.append(check_interval(text, gain, ">", 0, "low"))
-    first, last = (list(arms)[place] for place in (0, -1))
+        made += [
+            at_most(f"{text}: pessimism, best N over the largest", flat, FLAT),
+            above(f"{text}: pessimism at the largest N over the reference", gain, 0),
+        ]
     for rule, value in ((BEST, _highest), (THEORY, _last)):
-        gain = paired_difference_interval(value(arms[first].reward[rule]), value(arms[last].reward[rule]))
-        text = f"brackets, {first} over {last}: {_at(rule, 'the largest N')}"
-        made.append(check_interval(text, gain, ">", 0, "low"))
+        gain = paired_difference_interval(value(covered.reward[rule]), value(uncovered.reward[rule]))
+        made.append(above(f"brackets, {first} over {last}: {_at(rule, 'the largest N')}", gain, 0))
     return made
 
 
@@ -192,9 +179,9 @@ def notes(results: Measurements) -> tuple[str, ...]:
 
 
 def _about_small_betas(tabular: Tabular) -> str:
-    falls: Sequence[tuple[str, float]] = [
-        (rule, max(float(largest_fall(rules[rule].mean(axis=0))) for rules in tabular.reward.values()))
+    falls = {
+        rule: max(float(largest_fall(rules[rule].mean(axis=0))) for rules in tabular.reward.values())
         for rule in next(iter(tabular.reward.values()))
-    ]
-    listed = ", ".join(f"{rule} {fall:.2g}" for rule, fall in falls)
+    }
+    listed = ", ".join(f"{rule} {fall:.2g}" for rule, fall in falls.items())
     return f"Largest fall of a mean true reward from one N to a larger, over errors and coverages: {listed}."

@@ -126,12 +126,8 @@ def _brackets(results: Measurements) -> Figure:
         axis.plot(ns, arm.reward[BEST].T, color=draw.RED, linewidth=0.5, alpha=0.5)
         for rule, style in _styles(results.settings.tabular.multiples).items():
             _line(axis, ns, arm.reward[rule], rule, style)
-        axis.set(
-            title=f"{name}: C = {arm.coverage.mean():.3g}, eps = {arm.error.mean():.2g}",
-            xscale="log",
-            xlabel="responses N",
-            ylabel="share of balanced responses",
-        )
+        title = f"{name}: C = {arm.coverage.mean():.3g}, eps = {arm.error.mean():.2g}"
+        axis.set(title=title, xscale="log", xlabel="responses N", ylabel="share of balanced responses")
         axis.set_ylim(0, None)
     draw.legend_below(fig, [axes[0][0]])
     return fig
@@ -142,12 +138,7 @@ def tables(results: Measurements) -> Tables:
     tabular, pools = results.tabular, results.settings.pools
     settings = tabular.settings
     finite = [
-        [
-            error,
-            coverage,
-            rule,
-            *(_interval(column) for column in curves.T[_shown(settings.ns)]),
-        ]
+        [error, coverage, rule, *(_interval(column) for column in curves.T[_shown(settings.ns)])]
         for (error, coverage), rules in tabular.reward.items()
         for rule, curves in rules.items()
     ]
@@ -157,14 +148,8 @@ def tables(results: Measurements) -> Tables:
         for rule, curves in arm.reward.items()
     ]
     limits = [
-        [
-            error,
-            coverage,
-            multiple,
-            *(float(each[cell][:, place].mean()) for each in (tabular.limit, tabular.bound)),
-        ]
+        [*cell, multiple, *(float(each[cell][:, place].mean()) for each in (tabular.limit, tabular.bound))]
         for cell in tabular.reward
-        for error, coverage in [cell]
         for place, multiple in enumerate(settings.multiples)
     ]
     heads = [[f"N = {ns[place]}" for place in _shown(ns)] for ns in (settings.ns, pools.ns)]

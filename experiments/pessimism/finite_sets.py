@@ -175,7 +175,8 @@ def measure_tabular(settings: TabularSettings, report: Callable[[int, int], None
             report(place * settings.instances + number, len(cells) * settings.instances)
             instance = random_instance(rng, coverage, error)
             betas = {each: each * instance.error / math.sqrt(coverage) for each in settings.multiples}
-            rewards.append(_of_instance(instance, settings, betas, rng))
+            given = (instance.estimate, instance.reward, instance.reference, settings.ns, betas, CEILING)
+            rewards.append(true_rewards(*given, settings.law_draws, rng))
             limits.append([_limit(instance, beta) for beta in betas.values()])
             bounds.append([regret_bound(instance.error, coverage, beta) for beta in betas.values()])
             errors.append(instance.error)
@@ -185,21 +186,6 @@ def measure_tabular(settings: TabularSettings, report: Callable[[int, int], None
         found.error[cell] = np.array(errors)
     report(len(cells) * settings.instances, len(cells) * settings.instances)
     return found
-
-
-def _of_instance(
-    instance: Instance, settings: TabularSettings, betas: dict[float, float], rng: np.random.Generator
-) -> dict[str, Float[np.ndarray, " n"]]:
-    return true_rewards(
-        instance.estimate,
-        instance.reward,
-        instance.reference,
-        settings.ns,
-        betas,
-        CEILING,
-        settings.law_draws,
-        rng,
-    )
 
 
 def _limit(instance: Instance, beta: float) -> float:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from covlab.report.verdict import Check, check_interval
+from covlab.report.tables import interval_text
+from covlab.report.verdict import Check, above, at_most, check_interval
 from experiments.rl_from_checkpoint.measure import COVERAGE, CROSS_ENTROPY, TOURNAMENT, Measurements
 from metrics import mean_interval, name_of_n, paired_difference_interval
 
@@ -34,30 +35,14 @@ def checks(results: Measurements) -> tuple[Check, ...]:
         each, difference = results.correlations(prompts)
         name = f"Cov_{name_of_n(results.coverage_n)}"
         tournament, least = (results.regret(rule, prompts) for rule in (TOURNAMENT, CROSS_ENTROPY))
+        ranks = f"{prompts}: rank correlation of a lower {name} at the start with a higher reward reached"
+        loss = f"{prompts}: reward lost by the tournament's start against the best"
+        over = paired_difference_interval(tournament, least)
         made += [
-            check_interval(
-                f"{prompts}: rank correlation of a lower {name} at the start with a higher reward reached",
-                each[COVERAGE],
-                ">",
-                0.0,
-                "low",
-            ),
-            check_interval(
-                f"{prompts}: the same minus that of the cross-entropy", difference, ">", 0.0, "low"
-            ),
-            check_interval(
-                f"{prompts}: reward lost by the tournament's start against the best",
-                mean_interval(tournament),
-                "<=",
-                0.02,
-            ),
-            check_interval(
-                f"{prompts}: the same minus that of the least cross-entropy",
-                paired_difference_interval(tournament, least),
-                "<=",
-                0.0,
-                "high",
-            ),
+            above(ranks, each[COVERAGE], 0.0),
+            above(f"{prompts}: the same minus that of the cross-entropy", difference, 0.0),
+            check_interval(loss, mean_interval(tournament), "<=", 0.02),
+            at_most(f"{prompts}: the same minus that of the least cross-entropy", over, 0.0),
         ]
     return tuple(made)
 
@@ -67,9 +52,7 @@ def notes(results: Measurements) -> tuple[str, ...]:
     written = []
     for prompts, outcome in results.outcomes.items():
         each, _ = results.correlations(prompts)
-        shown = ", ".join(
-            f"{name} {own.estimate:+.2f} [{own.low:+.2f}, {own.high:+.2f}]" for name, own in each.items()
-        )
+        shown = ", ".join(f"{name} {interval_text(own, '+.2f')}" for name, own in each.items())
         means = outcome.reward.mean(axis=0)
         best = results.starts[int(means.argmax())]
         written.append(

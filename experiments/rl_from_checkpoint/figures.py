@@ -9,12 +9,11 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from covlab.report import plotting as draw
-from covlab.report.page import format_interval
+from covlab.report.page import Table
 from covlab.report.plotting import Drawing
+from covlab.report.tables import estimate_and_ends
 from experiments.rl_from_checkpoint.measure import COVERAGE, CROSS_ENTROPY, TOURNAMENT, Measurements
 from metrics import name_of_n
-
-Table = tuple[str, list[str], list[list[Any]]]
 
 
 def drawings(results: Measurements) -> list[Drawing]:
@@ -62,9 +61,8 @@ def starts(results: Measurements) -> Figure:
 @mpl.rc_context(draw.STYLE)
 def predictors(results: Measurements) -> Figure:
     """Reward reached against the two predictors that compete."""
-    fig, axes = draw.new_figure(
-        len(results.outcomes), 2, (9.5, 3.7 * len(results.outcomes)), sharex="col", sharey="row"
-    )
+    rows = len(results.outcomes)
+    fig, axes = draw.new_figure(rows, 2, (9.5, 3.7 * rows), sharex="col", sharey="row")
     names = {
         COVERAGE: f"Cov$_{{{name_of_n(results.coverage_n)}}}$ of the start",
         CROSS_ENTROPY: "cross-entropy of the start (nats)",
@@ -73,15 +71,11 @@ def predictors(results: Measurements) -> Figure:
     for row, (prompts, outcome) in zip(axes, results.outcomes.items(), strict=True):
         each, _ = results.correlations(prompts)
         for axis, (name, label) in zip(row, names.items(), strict=True):
-            for i, colour in enumerate(colours):
-                label_of = f"step {results.starts[i]}"
-                axis.scatter(
-                    results.predictors[name][:, i], outcome.reward[:, i], color=colour, s=28, label=label_of
-                )
-            axis.set(
-                xlabel=label,
-                title=f"{prompts.replace('_', ' ')}: lower is better, {each[name].estimate:+.2f}",
-            )
+            for i, (step, colour) in enumerate(zip(results.starts, colours, strict=True)):
+                x, y = results.predictors[name][:, i], outcome.reward[:, i]
+                axis.scatter(x, y, color=colour, s=28, label=f"step {step}")
+            title = f"{prompts.replace('_', ' ')}: lower is better, {each[name].estimate:+.2f}"
+            axis.set(xlabel=label, title=title)
         row[0].set_ylabel("reward reached")
     draw.legend_below(fig, [axes[0, 0]])
     return fig
@@ -105,55 +99,32 @@ def curves(results: Measurements) -> Figure:
 def tables(results: Measurements) -> list[Table]:
     """(caption, columns, rows) in the report's order."""
     made: list[Table] = []
-    for prompts, outcome in results.outcomes.items():
-        rows: list[list[Any]] = []
-        for i, step in enumerate(results.starts):
-            rows.append(
-                [
-                    step,
-                    *(float(results.predictors[name][:, i].mean()) for name in results.predictors),
-                    float(outcome.curves[1][:, i, 0].mean()),
-                    float(outcome.reward[:, i].mean()),
-                    float(outcome.curves[8][:, i, -1].mean()),
-                ]
-            )
-        made.append(
-            (
-                f"Prompts {prompts}: every start, mean over the seeds.",
-                ["start", *results.predictors, "reward before", "reward reached", "Pass@8 reached"],
-                rows,
-            )
-        )
     ranks: list[list[Any]] = []
-    for prompts in results.outcomes:
+    for prompts, outcome in results.outcomes.items():
+        before, reached, passed = outcome.curves[1][..., 0], outcome.reward, outcome.curves[8][..., -1]
+        columns = (*results.predictors.values(), before, reached, passed)
+        rows = [
+            [step, *(float(values[:, i].mean()) for values in columns)]
+            for i, step in enumerate(results.starts)
+        ]
+        caption = f"Prompts {prompts}: every start, mean over the seeds."
+        heads = ["start", *results.predictors, "reward before", "reward reached", "Pass@8 reached"]
+        made.append((caption, heads, rows))
         each, difference = results.correlations(prompts)
-        for name, own in each.items():
-            ranks.append([prompts, name, own.estimate, format_interval((own.low, own.high))])
-        apart = format_interval((difference.low, difference.high))
-        ranks.append([prompts, "coverage minus cross-entropy", difference.estimate, apart])
-    made.append(
+        ranks += [[prompts, name, *estimate_and_ends(own)] for name, own in each.items()]
+        ranks.append([prompts, "coverage minus cross-entropy", *estimate_and_ends(difference)])
+    regrets = {(p, rule): results.regret(rule, p) for p in results.outcomes for rule in results.chosen}
+    return [
+        *made,
         (
             "Mean over the seeds of the rank correlation of a lower predictor with a higher reward reached, "
             "with the 95 % interval of a bootstrap over seeds and starts.",
             ["prompts", "predictor", "rank correlation", "95 % interval"],
             ranks,
-        )
-    )
-    regrets: list[list[Any]] = [
-        [
-            prompts,
-            rule,
-            float(results.regret(rule, prompts).mean()),
-            float(results.regret(rule, prompts).max()),
-        ]
-        for prompts in results.outcomes
-        for rule in results.chosen
-    ]
-    made.append(
+        ),
         (
             "Reward lost by a rule's start against the best start.",
             ["prompts", "rule", "mean over seeds", "worst seed"],
-            regrets,
-        )
-    )
-    return made
+            [[*names, float(lost.mean()), float(lost.max())] for names, lost in regrets.items()],
+        ),
+    ]

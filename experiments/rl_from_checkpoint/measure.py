@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from covlab.claims.arms import check_rl_settings
 from covlab.claims.claim import Study, require_seeds
 from covlab.claims.matrices import run_matrices
-from covlab.claims.settings import OneOf, Real, Section, Wholes, check_mapping
+from covlab.claims.settings import OneOf, Real, Section, Wholes, check_mapping, check_names
 from metrics import TIE_BREAKS, Interval, TieBreak, name_of_n, simple_tournament
 from metrics.rank_correlation import rank_correlation_intervals
 from tasks import numpy_stream
@@ -30,8 +30,7 @@ def prompts(field: str, value: Any) -> dict[str, dict[str, Any] | None]:
         ValueError: a name that no run can have, or a value that is not a mapping.
     """
     for kind in check_mapping(field, value):
-        if kind == BASE or not kind.replace("_", "").isalnum():
-            raise ValueError(f"{field}: {kind!r} is no name of letters, digits and _ other than {BASE}")
+        check_names(field, (kind,), taken=BASE)
         if not isinstance(value[kind], dict | None):
             raise ValueError(f"{field}.{kind}: {value[kind]!r} is neither null nor fields of the task")
     return dict(value)
@@ -159,20 +158,21 @@ def measure(settings: Settings, study: Study) -> Measurements:
     coverage = matrices.coverage((2.0, 3.0, 4.0, 5.7, coverage_n))
     outcomes = {}
     for kind, own in reached.items():
-        curves = {}
-        for n in PASS_NS:
-            each = [own[step].pass_at_n((n,)) for step in starts]
-            rows_of = [[own[step].seeds.index(seed) for seed in seeds] for step in starts]
-            curves[n] = np.stack(
-                [cast(dict, table)[n][r] for table, r in zip(each, rows_of, strict=True)], axis=1
-            )
-        outcomes[kind] = Outcome(curves, np.asarray(own[starts[0]].steps))
+        ends = [own[step] for step in starts]
+        rows_of = [[each.seeds.index(seed) for seed in seeds] for each in ends]
+        tables = [cast(dict, each.pass_at_n(PASS_NS)) for each in ends]
+        curves = {
+            n: np.stack([table[n][r] for table, r in zip(tables, rows_of, strict=True)], axis=1)
+            for n in PASS_NS
+        }
+        outcomes[kind] = Outcome(curves, np.asarray(ends[0].steps))
+    competing = coverage[coverage_n][picked]
     return Measurements(
         seeds,
         starts,
         {
             CROSS_ENTROPY: cross_entropy,
-            COVERAGE: coverage[coverage_n][picked],
+            COVERAGE: competing,
             TOURNAMENT: np.stack([each.scores for each in selections]),
             **{f"Cov_{name_of_n(n)}": coverage[n][picked] for n in (2.0, 3.0, 4.0, 5.7) if n != coverage_n},
             **{f"1 - Pass@{n} (oracle)": 1 - passes[n][picked] for n in PASS_NS},
@@ -180,7 +180,7 @@ def measure(settings: Settings, study: Study) -> Measurements:
         {
             TOURNAMENT: np.array([each.index for each in selections]),
             CROSS_ENTROPY: cross_entropy.argmin(axis=1),
-            COVERAGE: coverage[coverage_n][picked].argmin(axis=1),
+            COVERAGE: competing.argmin(axis=1),
         },
         outcomes,
         coverage_n,

@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 
 from covlab.claims.arms import Arm, rl_run_config
 from covlab.claims.claim import Plan, require_seeds
+from covlab.claims.trained import require_parameters
 from covlab.launch.build import Setup, make
 from covlab.launch.trained import TrainedRun, open_run
 from experiments.rl_from_checkpoint.measure import BASE, PHASE, Settings, run_name
@@ -51,10 +52,7 @@ def check_run(settings: Settings, name: str, setup: Setup) -> None:
     if name != BASE:
         return
     require_seeds("rl_from_checkpoint", setup.seeds)
-    if setup.checkpoint.parameters != "evaluations":
-        raise ValueError(
-            f"checkpoint.parameters: {setup.checkpoint.parameters}; rl_from_checkpoint needs evaluations"
-        )
+    require_parameters("rl_from_checkpoint", setup, evaluations=True)
     phase = setup.phases[-1]
     missing = set(settings.starts) - set(phase.schedule.steps(phase.steps))
     if phase.name != PHASE or missing:

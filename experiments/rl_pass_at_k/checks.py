@@ -7,7 +7,7 @@ import math
 import numpy as np
 from jaxtyping import Float
 
-from covlab.report.verdict import Check, check_interval, check_value
+from covlab.report.verdict import Check, at_least, at_most, check_value
 from experiments.rl_pass_at_k.measure import NS, Measurements, blind_pass_at_k
 from metrics import Interval, mean_interval, name_of_n, paired_difference_interval
 
@@ -35,36 +35,19 @@ def checks(results: Measurements) -> tuple[Check, ...]:
     start_small, start_large = (blind_pass_at_k(probs, probs, k) for k in (results.small_k, results.large_k))
     small, large = arm.at(results.small_k), arm.at(results.large_k)
     missing = np.where(arm.crossing == 0, NS[-1] + 1, arm.crossing)
+    rise = paired_difference_interval(small[:, -1], small[:, 0])
+    fall = paired_difference_interval(large[:, 0], large[:, -1])
+    spread = paired_difference_interval(arm.coverage[-1, :, -1], arm.coverage[-1, :, 0])
+    end = f"Pass@{results.small_k} at the end minus the best without telling classes apart"
+    fell = f"Pass@{results.large_k}: fall below the base model's"
+    covered = f"Cov_{name_of_n(results.large_k)}: rise by reinforcement learning"
+    least = round((best - start_small) / 2, 4)
     return (
-        check_interval(
-            f"Pass@{results.small_k}: rise by reinforcement learning",
-            paired_difference_interval(small[:, -1], small[:, 0]),
-            ">=",
-            round((best - start_small) / 2, 4),
-            "low",
-        ),
-        check_interval(
-            f"Pass@{results.small_k} at the end minus the best without telling classes apart",
-            _shifted(mean_interval(small[:, -1]), -best),
-            "<=",
-            0.03,
-            "high",
-        ),
-        check_interval(
-            f"Pass@{results.large_k}: fall below the base model's",
-            paired_difference_interval(large[:, 0], large[:, -1]),
-            ">=",
-            round((start_large - best) / 2, 4),
-            "low",
-        ),
+        at_least(f"Pass@{results.small_k}: rise by reinforcement learning", rise, least),
+        at_most(end, _shifted(mean_interval(small[:, -1]), -best), 0.03),
+        at_least(fell, fall, round((start_large - best) / 2, 4)),
         check_value("least k at which Pass@k is below the base model's, worst seed", missing.max(), "<=", 8),
-        check_interval(
-            f"Cov_{name_of_n(results.large_k)}: rise by reinforcement learning",
-            paired_difference_interval(arm.coverage[-1, :, -1], arm.coverage[-1, :, 0]),
-            ">=",
-            round((1 - best) / 2, 4),
-            "low",
-        ),
+        at_least(covered, spread, round((1 - best) / 2, 4)),
     )
 
 

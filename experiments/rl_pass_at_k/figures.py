@@ -9,11 +9,11 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from covlab.report import plotting as draw
+from covlab.report.page import Table
 from covlab.report.plotting import Drawing
 from experiments.rl_pass_at_k.measure import COVERAGE_NS, NS, Measurements, blind_pass_at_k
 from metrics import name_of_n
 
-Table = tuple[str, list[str], list[list[Any]]]
 _COLOURS = (draw.RED, draw.ORANGE, draw.GREEN, draw.PURPLE)
 _SHOWN = (1, 2, 4, 8, 16, 64, 256, 1024)
 
@@ -89,30 +89,23 @@ def curves(results: Measurements) -> Figure:
 def tables(results: Measurements) -> list[Table]:
     """(caption, columns, rows) in the report's order."""
     best = max(results.probs)
-    passes: list[list[Any]] = [["base model", *_means(results.judged.passes, _SHOWN, 0)]]
-    passes += [[name, *_means(arm.passes, _SHOWN, -1)] for name, arm in results.arms.items()]
-    passes.append(
-        ["calibrated, closed form", *(blind_pass_at_k(results.probs, results.probs, n) for n in _SHOWN)]
-    )
-    passes.append(["best rule, closed form", *(best for _ in _SHOWN)])
+    # The base model, which every arm starts from, then the ends of the arms.
+    models = [("base model", results.judged, 0), *((name, arm, -1) for name, arm in results.arms.items())]
+    places = [NS.index(n) for n in _SHOWN]
+    passes: list[list[Any]] = [
+        [name, *(float(arm.passes[i, :, end].mean()) for i in places)] for name, arm, end in models
+    ]
+    calibrated = (blind_pass_at_k(results.probs, results.probs, n) for n in _SHOWN)
+    passes += [["calibrated, closed form", *calibrated], ["best rule, closed form", *(best for _ in _SHOWN)]]
     shown = [i for i, n in enumerate(COVERAGE_NS) if n in (2.0, 4.0, 8.0, 16.0, 64.0, 256.0, 1024.0)]
     names = [name_of_n(COVERAGE_NS[i]) for i in shown]
-
-    def covered(arm: Any, end: int) -> list[float]:
-        return [float(arm.coverage[i, :, end].mean()) for i in shown] + [float(arm.kl[:, end].mean())]
-
-    coverage: list[list[Any]] = [["base model", *covered(results.judged, 0)]]
-    coverage += [[name, *covered(arm, -1)] for name, arm in results.arms.items()]
+    coverage = [
+        [name, *(float(arm.coverage[i, :, end].mean()) for i in shown), float(arm.kl[:, end].mean())]
+        for name, arm, end in models
+    ]
+    ends = [(k, end) for k in (results.small_k, results.large_k) for end in (0, -1)]
     by_seed = [
-        [
-            name,
-            seed,
-            int(arm.crossing[i]) or None,
-            float(arm.at(results.small_k)[i, 0]),
-            float(arm.at(results.small_k)[i, -1]),
-            float(arm.at(results.large_k)[i, 0]),
-            float(arm.at(results.large_k)[i, -1]),
-        ]
+        [name, seed, int(arm.crossing[i]) or None, *(float(arm.at(k)[i, end]) for k, end in ends)]
         for name, arm in results.arms.items()
         for i, seed in enumerate(arm.seeds)
     ]
@@ -130,7 +123,3 @@ def tables(results: Measurements) -> list[Table]:
             by_seed,
         ),
     ]
-
-
-def _means(passes: np.ndarray, ns: tuple[int, ...], end: int) -> list[float]:
-    return [float(passes[NS.index(n), :, end].mean()) for n in ns]

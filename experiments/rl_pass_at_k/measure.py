@@ -13,8 +13,8 @@ from jaxtyping import Float, Int
 
 from covlab.claims.arms import check_rl_settings
 from covlab.claims.claim import Study, require_seeds
-from covlab.claims.matrices import RunMatrices, common_seeds, run_matrices
-from covlab.claims.settings import check_mapping
+from covlab.claims.matrices import common_seeds, run_matrices
+from covlab.claims.settings import check_mapping, check_names
 from tasks.checks import whole
 from tracking import load_run
 
@@ -33,12 +33,11 @@ def arms(field: str, value: Any) -> dict[str, dict[str, Any]]:
     Raises:
         ValueError: a name or a setting that no run can have.
     """
-    found = {}
+    made = {}
     for name in check_mapping(field, value):
-        found[name] = check_rl_settings(f"{field}.{name}", value[name])
-        if name == BASE or not name.replace("_", "").isalnum():
-            raise ValueError(f"{field}: {name!r} is no name of letters, digits and _ other than {BASE}")
-    return found
+        made[name] = check_rl_settings(f"{field}.{name}", value[name])
+        check_names(field, (name,), taken=BASE)
+    return made
 
 
 def draws(field: str, value: Any) -> int:
@@ -171,20 +170,15 @@ def measure_arm(path: Path, seeds: Sequence[int] | None, large_k: int) -> Arm:
     passes = matrices.pass_at_n(NS)
     if passes is None or matrices.log_prob_correct is None:
         raise ValueError("task: rl_pass_at_k needs a task that enumerates its valid responses")
-    covered = matrices.coverage((*COVERAGE_NS, float(large_k)))
+    coverage_ns = (*COVERAGE_NS, float(large_k))
+    covered = matrices.coverage(coverage_ns)
     return Arm(
         tuple(matrices.seeds[i] for i in kept),
         np.asarray(matrices.steps),
         np.stack([passes[n][kept] for n in NS]),
-        np.stack([covered[n][kept] for n in (*COVERAGE_NS, float(large_k))]),
+        np.stack([covered[n][kept] for n in coverage_ns]),
         matrices.kl()[kept],
-        _majority(matrices)[kept],
+        # One pair a prompt, because each class of this task has one path.
+        np.exp(matrices.log_prob_correct[..., matrices.groups == 0]).mean(axis=-1)[kept],
         float(load_run(path)["eval/bound_excess"].max()),
     )
-
-
-def _majority(matrices: RunMatrices) -> Float[np.ndarray, "seeds checkpoints"]:
-    assert matrices.log_prob_correct is not None
-    # One pair a prompt, because each class of this task has one path.
-    own = matrices.groups == 0
-    return np.exp(matrices.log_prob_correct[..., own]).mean(axis=-1)

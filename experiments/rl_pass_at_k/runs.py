@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from covlab.claims.arms import Arm, rl_run_config
 from covlab.claims.claim import Plan, require_seeds
+from covlab.claims.trained import require_parameters
 from covlab.launch.build import Setup
 from experiments.rl_pass_at_k.measure import BASE, Settings
 from tasks import LayeredGraph
@@ -35,5 +36,4 @@ def check_run(settings: Settings, name: str, setup: Setup) -> None:
         raise ValueError(f"task.mixture.G1: {task.group_probs[0]:g}; rl_pass_at_k needs more than G2's")
     if not task.num_enumerated:
         raise ValueError("task.max_enumerated: too few; rl_pass_at_k needs all valid paths enumerated")
-    if setup.checkpoint.parameters == "none":
-        raise ValueError("checkpoint.parameters: none; rl_pass_at_k needs ends or evaluations")
+    require_parameters("rl_pass_at_k", setup)

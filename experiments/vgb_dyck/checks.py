@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
-from covlab.report.verdict import Check, check_interval
+from covlab.report.tables import interval_text
+from covlab.report.verdict import Check, above, at_most
 from experiments.vgb_dyck.measure import IN, OUT, Measurements
 from experiments.vgb_dyck.sweep import (
     BACKTRACKING,
@@ -16,7 +17,7 @@ from experiments.vgb_dyck.sweep import (
     shortfall,
 )
 from experiments.vgb_dyck.trees import ACTION, FIXED
-from metrics import Interval, mean_interval
+from metrics import mean_interval
 
 RIVALS = {
     "decoders that use values and never go back": WITHOUT_BACKTRACKING,
@@ -39,10 +40,8 @@ def best_accuracy(
     results: Measurements, prompts: str, family: str, budget: int
 ) -> Float[np.ndarray, " seeds"]:
     """The highest accuracy of a family's settings, by seed."""
-    highest: Float[np.ndarray, " seeds"] = results.sweep.points(prompts, (family,), budget)[..., 0].max(
-        axis=1
-    )
-    return highest
+    accuracy = results.sweep.points(prompts, (family,), budget)[..., 0]
+    return np.asarray(accuracy.max(axis=1))
 
 
 def checks(results: Measurements) -> tuple[Check, ...]:
@@ -63,53 +62,28 @@ def checks(results: Measurements) -> tuple[Check, ...]:
     last = results.sweep.grid.budgets[-1]
     base_out, base_in = (best_accuracy(results, prompts, BASE, last) for prompts in (OUT, IN))
     gain = best_accuracy(results, OUT, VALUE_GUIDED, last) - base_out
-    fronts = [
-        check_interval(
-            f"at most {budget} queries: VGB behind the front of {name}",
-            mean_interval(behind(results, OUT, rivals, budget)),
-            "<=",
-            results.margin,
-            "high",
-        )
-        for name, rivals in RIVALS.items()
-        for budget in results.sweep.grid.budgets
-    ]
+    fronts = []
+    for name, rivals in RIVALS.items():
+        for budget in results.sweep.grid.budgets:
+            distance = mean_interval(behind(results, OUT, rivals, budget))
+            text = f"at most {budget} queries: VGB behind the front of {name}"
+            fronts.append(at_most(text, distance, results.margin))
     trees = results.trees
-    growth = trees.corrupted[ACTION][:, -1] - trees.corrupted[ACTION][:, 0]
+    growth = mean_interval(trees.corrupted[ACTION][:, -1] - trees.corrupted[ACTION][:, 0])
     flat = max((mean_interval(column) for column in trees.corrupted[FIXED].T), key=lambda each: each.high)
-    learned = (trees.learned[FIXED] - trees.learned[ACTION]).mean(axis=1)
+    learned = mean_interval((trees.learned[FIXED] - trees.learned[ACTION]).mean(axis=1))
+    harder = "base model: accuracy in distribution minus out of distribution"
+    gained = f"at most {last} queries: accuracy of VGB minus the base model's, out of distribution"
+    passed_on = "exact laws: action-level rejection's total variation, largest error minus none"
+    closer = "exact laws, learned values: VGB's total variation minus action-level rejection's"
     return (
-        check_interval("base model: KL to pi_D (nats)", mean_interval(results.kl), "<=", 0.1, "high"),
-        check_interval(
-            "base model: accuracy in distribution minus out of distribution",
-            mean_interval(base_in - base_out),
-            ">",
-            0.1,
-            "low",
-        ),
-        check_interval(
-            f"at most {last} queries: accuracy of VGB minus the base model's, out of distribution",
-            mean_interval(gain),
-            ">",
-            0.1,
-            "low",
-        ),
+        at_most("base model: KL to pi_D (nats)", mean_interval(results.kl), 0.1),
+        above(harder, mean_interval(base_in - base_out), 0.1),
+        above(gained, mean_interval(gain), 0.1),
         *fronts,
-        check_interval(
-            "exact laws: action-level rejection's total variation, largest error minus none",
-            mean_interval(growth),
-            ">",
-            0.1,
-            "low",
-        ),
-        check_interval("exact laws: VGB's total variation, worst error", flat, "<=", 0.05, "high"),
-        check_interval(
-            "exact laws, learned values: VGB's total variation minus action-level rejection's",
-            mean_interval(learned),
-            "<=",
-            0.0,
-            "high",
-        ),
+        above(passed_on, growth, 0.1),
+        at_most("exact laws: VGB's total variation, worst error", flat, 0.05),
+        at_most(closer, learned, 0.0),
     )
 
 
@@ -127,19 +101,11 @@ def notes(results: Measurements) -> tuple[str, ...]:
         parts = []
         for family in (BASE, VALUE_GUIDED, *(name for rivals in RIVALS.values() for name in rivals)):
             value = mean_interval(best_accuracy(results, prompts, family, last))
-            parts.append(f"{family} {text(value)}")
-        lines.append(
-            f"Best accuracy {prompts.replace('_', ' ')} with at most {last} queries: "
-            + ", ".join(parts)
-            + "."
-        )
-    error, reward = (mean_interval(results.value[key]) for key in ("squared_error", "reward"))
-    lines.append(
-        f"Value function on held-out rollouts: squared error {text(error)}, with mean reward {text(reward)}."
+            parts.append(f"{family} {interval_text(value, '.3g')}")
+        where = prompts.replace("_", " ")
+        lines.append(f"Best accuracy {where} with at most {last} queries: {', '.join(parts)}.")
+    error, reward = (
+        interval_text(mean_interval(results.value[key]), ".3g") for key in ("squared_error", "reward")
     )
+    lines.append(f"Value function on held-out rollouts: squared error {error}, with mean reward {reward}.")
     return tuple(lines)
-
-
-def text(interval: Interval) -> str:
-    """`0.97 [0.95, 0.99]`."""
-    return f"{interval.estimate:.3g} [{interval.low:.3g}, {interval.high:.3g}]"

@@ -11,8 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from covlab.report import plotting as draw
+from covlab.report.page import Table
 from covlab.report.plotting import Drawing
-from experiments.vgb_dyck.checks import RIVALS, behind, text
+from covlab.report.tables import interval_text
+from experiments.vgb_dyck.checks import RIVALS, behind
 from experiments.vgb_dyck.measure import IN, OUT, Measurements
 from experiments.vgb_dyck.sweep import BACKTRACKING, BASE, BLOCKS, OUTCOME, VALUE_GUIDED
 from experiments.vgb_dyck.trees import ACTION, FIRST, FIXED
@@ -28,7 +30,6 @@ COLOURS = {
     BASE: draw.INK,
 }
 MARKS = {VALUE_GUIDED: "*", BASE: "x", OUTCOME: "D", "action-level rejection": "s", BACKTRACKING: "^"}
-Table = tuple[str, list[str], list[list[Any]]]
 
 
 def drawings(results: Measurements) -> list[Drawing]:
@@ -147,7 +148,7 @@ def _fronts(results: Measurements) -> Table:
     budgets = results.sweep.grid.budgets
     rows = [
         [name, prompts.replace("_", " ")]
-        + [text(mean_interval(behind(results, prompts, rivals, budget))) for budget in budgets]
+        + [_mean(behind(results, prompts, rivals, budget)) for budget in budgets]
         for prompts in (OUT, IN)
         for name, rivals in RIVALS.items()
     ]
@@ -163,9 +164,9 @@ def _methods(results: Measurements, prompts: str) -> Table:
     last, where = results.sweep.grid.budgets[-1], prompts.replace("_", " ")
     rows = []
     for method, curve in results.sweep.curves[prompts].items():
-        accuracy, diversity = (mean_interval(array[:, -1]) for array in (curve.accuracy, curve.diversity))
+        shares = [_mean(array[:, -1]) for array in (curve.accuracy, curve.diversity)]
         queries = float(curve.queries[:, -1].mean())
-        rows.append([method.family, method.label, text(accuracy), text(diversity), round(queries, 1)])
+        rows.append([method.family, method.label, *shares, round(queries, 1)])
     return (
         f"Every setting with at most {last} queries, {where}: mean over the seeds [95 %].",
         ["decoder", "setting", "accuracy", "diversity", "queries"],
@@ -177,13 +178,17 @@ def _values(results: Measurements) -> Table:
     trees = results.trees
     rows: list[list[Any]] = []
     for column, error in enumerate(trees.settings.errors):
-        own = [text(mean_interval(trees.corrupted[law][:, column])) for law in (ACTION, FIRST, FIXED)]
+        own = [_mean(trees.corrupted[law][:, column]) for law in (ACTION, FIRST, FIXED)]
         rows.append(["exact, with an error", f"eps = {error:g}", "", *own])
     for column, step in enumerate(trees.steps):
-        own = [text(mean_interval(trees.learned[law][:, column])) for law in (ACTION, FIRST, FIXED)]
-        rows.append(["learned", f"step {step}", text(mean_interval(trees.rmse[:, column])), *own])
+        own = [_mean(trees.learned[law][:, column]) for law in (ACTION, FIRST, FIXED)]
+        rows.append(["learned", f"step {step}", _mean(trees.rmse[:, column]), *own])
     return (
         "Exact total variation to pi* on enumerated trees, mean over prompts and seeds [95 % over seeds].",
         ["values", "quality", "RMSE to V", ACTION, FIRST, f"VGB, {trees.settings.steps} steps"],
         rows,
     )
+
+
+def _mean(values: Float[np.ndarray, " seeds"]) -> str:
+    return interval_text(mean_interval(values), ".3g")

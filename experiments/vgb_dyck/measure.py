@@ -151,7 +151,7 @@ def measure(settings: Settings, study: Study) -> Measurements:
     for name, task in tasks.items():
         held_out = make_held_out(task, grid.num_prompts, grid.num_prompts, evaluation_seed, f"sweep/{name}")
         problems[name] = prompts_of(held_out)
-    first = tasks[SETS[0]]
+    first = tasks[OUT]
     networks = Networks(
         fitted(base.setup.model, first, "base model"),
         _parameters(base, *ends[base.path], seeds),

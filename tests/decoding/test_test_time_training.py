@@ -210,7 +210,7 @@ def test_the_end_token_and_the_largest_depth_end_a_response() -> None:
 
 
 def test_a_linear_model_moves_by_its_own_pass() -> None:
-    from models.running import token_pass
+    from oracles.linear_models import token_pass
 
     task = AutoregressiveLinear(horizon=3, num_prompts=2, num_symbols=3, bound=2.0, dimension=4)
     model = Linear(task.vocab_size, task.prompt_length, task.response_length).for_task(task)

@@ -99,7 +99,7 @@ def test_the_last_record_of_a_name_counts(tmp_path: Path) -> None:
         run.write_arrays("p_20", arrays(21))
         found = load_log_probs(tmp_path / "run")
         assert [found[f"p_{step}"]["log_prob"][0, 0, 0] for step in (0, 10, 20)] == [0, -11, -21]
-        run.mark_complete()
+        run.mark("complete")
         run.write_arrays("p_30", arrays(30))
     filled(tmp_path / "b.npy", (0,))
     log = ArrayLog(tmp_path / "b.npy")

@@ -183,7 +183,7 @@ def test_status(tmp_path) -> None:
     with RunDirectory.open(tmp_path, CONFIG) as run:
         assert run.status == RunStatus("running")
         assert not run.is_complete
-        run.mark_complete()
+        run.mark("complete")
         with pytest.raises(ValueError, match="state is 'done'"):
             run.mark("done")
     with RunDirectory.open(tmp_path, CONFIG) as run:
@@ -212,7 +212,7 @@ def test_a_complete_run_keeps_no_line_that_it_did_not_repeat(tmp_path) -> None:
         run.metrics.rewind(1)
         run.mark("stopped")
         assert len(read_records(tmp_path / "metrics.jsonl")) == 3
-        run.mark_complete()
+        run.mark("complete")
     assert read_records(tmp_path / "metrics.jsonl") == [{"global_step": 0}]
 
 

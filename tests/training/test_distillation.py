@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from oracles.linear_models import truncated_gradient
 from oracles.toy import TabularModel, ToyTask
 
 from metrics.evaluators import DistributionEvaluator, make_held_out
@@ -22,7 +23,6 @@ from training.distillation import (
     distillation_learning_rate,
     enumerated_teacher,
     stopped_kl_rate,
-    truncated_gradient,
     truncation_weights,
 )
 from training.feed import responses_of_step

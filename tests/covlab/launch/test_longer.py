@@ -89,7 +89,7 @@ def test_a_complete_directory_that_goes_on_is_running_before_it_has_its_new_conf
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with RunDirectory.open(tmp_path, {"steps": 1}) as run:
-        run.mark_complete()
+        run.mark("complete")
     written = []
     monkeypatch.setattr(
         "tracking.run_directory.atomic_write", lambda file, content: written.append((file.name, content))

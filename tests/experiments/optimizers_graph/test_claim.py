@@ -27,7 +27,7 @@ from covlab.report.verdict import Verdict
 from experiments.optimizers_graph import measure as optimizers_measure
 from experiments.optimizers_graph import runs
 from experiments.optimizers_graph.__main__ import main
-from experiments.optimizers_graph.checks import checks, equal_loss, growth, notes
+from experiments.optimizers_graph.checks import checks, growth, notes, places
 from experiments.optimizers_graph.figures import tables
 from experiments.optimizers_graph.measure import (
     Cell,
@@ -176,7 +176,9 @@ def test_a_gap_that_grows_with_the_length_passes(growing: Measurements) -> None:
     assert [check.name for check in judged if not check.passed] == []
     assert len(judged) == 2 * 6 + 1
     cells = growing.tasks["graph"]
-    np.testing.assert_allclose(growth(cells, equal_loss(growing)).estimate, 0.02, atol=0.002)
+    np.testing.assert_allclose(
+        growth(cells, dict(places(growing))["at equal cross-entropy"]).estimate, 0.02, atol=0.002
+    )
     np.testing.assert_allclose(cells[-1].gap("muon", growing.cov), 0.05, atol=0.01)
 
 

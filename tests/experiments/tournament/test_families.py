@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jaxtyping import Array, Float, Int
+from oracles.linear_models import log_probs_of_all
 
 from experiments.tournament.attempts import (
     LOWER,
@@ -30,7 +31,6 @@ from experiments.tournament.families import (
 )
 from metrics import min_cross_entropy, simple_tournament
 from metrics.tournaments import challenges, offset_gaps, own_matrices, tournament_matrices
-from models.linear import log_probs_of_all
 from tasks.linear import FeatureMap, all_responses
 
 BY_NAME = {family.name: family for family in FAMILIES}

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from jaxtyping import Array
 from oracles.feature_maps import features_of
+from oracles.linear_models import log_probs_of_all, token_variances
 
-from models.linear import log_probs_of_all, token_variances
 from tasks.linear import FeatureMap, all_responses
 from theory.maximum_likelihood.bit_laws import bit_kl, grouped_coverage, shared_coverage
 from theory.maximum_likelihood.rate_classes import CoarseRate

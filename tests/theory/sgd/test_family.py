@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from oracles.feature_maps import SGDFeatures
+from oracles.linear_models import log_probs_of_all, token_gradients, token_kls, token_variances
 
-from models.linear import log_probs_of_all, token_gradients, token_kls, token_variances
 from tasks.linear import all_responses, linear_log_probs
 from theory.sgd.family import (
     MINUS,

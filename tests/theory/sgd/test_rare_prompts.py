@@ -10,12 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from oracles.feature_maps import RarePrompts
+from oracles.linear_models import token_pass, token_variances, truncated_gradient
 from scipy import special, stats
 
-from models.linear import token_variances
-from models.running import token_pass
 from theory.sgd import rare_prompts as rare
-from training.distillation import truncated_gradient
 
 SIGNS = np.array(list(itertools.product((-1.0, 1.0), repeat=6)))
 

@@ -9,12 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from oracles.linear_models import sample_running, token_pass, token_sgd
 from oracles.statistics import chi_square_p
 
-from models.running import sample_running, token_pass
 from tasks.linear import all_responses
 from tasks.markov_features import RandomFeatures, Sizes
-from training.token_sgd import start_bound, token_learning_rate, token_sgd, token_sgd_bound
+from training.token_sgd import start_bound, token_learning_rate, token_sgd_bound
 
 FEATURES = RandomFeatures(Sizes(3, 3, 2, 2.0), 4, 3)
 THETA = np.array([0.4, -0.5, 0.3, 0.2])

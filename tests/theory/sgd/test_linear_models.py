@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from oracles import linear as oracle
+from oracles.linear_models import log_probs_of_all, project, token_gradients, token_kls, token_variances
 from oracles.whole_prefix import WholePrefix, plain
 
-from models.linear import log_probs_of_all, project, token_gradients, token_kls, token_variances
 from tasks.linear import all_responses, linear_log_probs
 
 PHI = WholePrefix()

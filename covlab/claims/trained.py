@@ -1,0 +1,104 @@
+"""What the claims that train share: refusals before anything is compiled, seeds that finished every run,
+tables of their evaluations, scores of saved checkpoints, and the check of the coverage bound."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from covlab.claims.matrices import spread
+from covlab.launch.build import Setup
+from covlab.launch.trained import TrainedRun
+from covlab.report.verdict import Check, check_value
+from metrics.evaluators import BOUND_TOLERANCE, Evaluator, HeldOut
+from tracking import load_run
+from training import make_program, saved_parameters
+from training.program import seed_devices
+
+
+def require_single_phase(claim: str, setup: Setup) -> None:
+    """Refuse several phases by a ValueError."""
+    if len(setup.phases) != 1:
+        raise ValueError(f"phases: {[each.name for each in setup.phases]}; {claim} needs a single phase")
+
+
+def require_parameters(claim: str, setup: Setup, evaluations: bool = False) -> None:
+    """Refuse, by a ValueError, a run that keeps no parameters, or with `evaluations` not those of each."""
+    kept = setup.checkpoint.parameters
+    if kept == "none" or (evaluations and kept != "evaluations"):
+        needed = "evaluations" if evaluations else "ends or evaluations"
+        raise ValueError(f"checkpoint.parameters: {kept}; {claim} needs {needed}")
+
+
+def finished_seeds(
+    frames: Mapping[str, Any], every: Sequence[int]
+) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """The seeds with a record at the last step of every run, and a text for each that lacks it in some run.
+
+    Args:
+        frames: name of a run -> its records.
+        every: the seeds that were trained.
+
+    Raises:
+        ValueError: fewer than two such seeds.
+    """
+    finished = {
+        name: set(frame[frame["step"] == frame["step"].max()]["seed"].tolist())
+        for name, frame in frames.items()
+    }
+    left_out = tuple(
+        f"seed {seed} ({name})" for name, those in finished.items() for seed in every if seed not in those
+    )
+    seeds = tuple(seed for seed in every if all(seed in those for those in finished.values()))
+    require_finished(seeds, left_out, "finished every run")
+    return seeds, left_out
+
+
+def require_finished(seeds: Sequence[int], left_out: Sequence[str], where: str) -> None:
+    """Refuse, by a ValueError, fewer than two seeds."""
+    if len(seeds) < 2:
+        raise ValueError(
+            f"seeds: {len(seeds)} {where}, at least 2 are needed; diverged: {', '.join(left_out) or 'none'}"
+        )
+
+
+def evaluations(frame: Any, seeds: Sequence[int], metric: str) -> Any:
+    """The values of `eval/<metric>` as a frame: a row per seed, in their order, a column per step."""
+    evaluated = frame[frame["eval/kl"].notna() & frame["seed"].isin(seeds)]
+    return evaluated.pivot(index="seed", columns="step", values=f"eval/{metric}").loc[list(seeds)]
+
+
+def score_checkpoints(
+    run: TrainedRun, seeds: Sequence[int], evaluator: Evaluator, held_out: HeldOut, count: int
+) -> tuple[tuple[int, ...], list[list[dict[str, np.ndarray]]]]:
+    """Steps of `count` evenly spaced saved checkpoints of the last phase, the last among them, and at each
+    step the evaluator's scores of every seed.
+
+    Raises:
+        ValueError: the run saved no parameters.
+    """
+    setup, phase = run.setup, run.setup.phases[-1]
+    program = make_program(setup.model, phase, (evaluator,), held_out, seed_devices(len(setup.seeds)))
+    rows = [setup.seeds.index(seed) for seed in seeds]
+    saved = [step for name, step in saved_parameters(run.path / "checkpoints") if name == phase.name]
+    steps = tuple(spread(saved, count)) or (phase.steps,)
+
+    def scored(step: int) -> list[dict[str, np.ndarray]]:
+        arrays = jax.tree.map(np.asarray, program.score(run.parameters(phase.name, step))[evaluator.name])
+        return [{key: array[row] for key, array in arrays.items()} for row in rows]
+
+    return steps, [scored(step) for step in steps]
+
+
+def bound_excess(run: TrainedRun) -> float:
+    """The largest excess of Cov_N over its bound by the KL at any evaluation; at most 0 up to rounding."""
+    return float(load_run(run.path)["eval/bound_excess"].max())
+
+
+def check_bound(excess: float) -> Check:
+    """The coverage bound by KL holds at every evaluation."""
+    name = "coverage bound by KL: largest excess at any evaluation"
+    return check_value(name, excess, "<=", BOUND_TOLERANCE)
