@@ -81,7 +81,7 @@ def least_share(hits: Sequence[np.ndarray]) -> Interval:
 
 
 def near(name: str, interval: Interval, theory: float, within: float) -> tuple[Check, Check]:
-    """The whole interval of an exponent lies within `within` of theory."""
+    """Checks that the whole interval of an exponent lies within `within` of theory."""
     return between(name, interval, round(theory - within, 3), round(theory + within, 3))
 
 

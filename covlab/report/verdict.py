@@ -128,7 +128,7 @@ def above(name: str, measured: Interval | SupportsFloat, limit: float) -> Check:
 
 
 def between(name: str, measured: Interval | SupportsFloat, low: float, high: float) -> tuple[Check, Check]:
-    """The two checks that an exact number, or a whole interval, lies from `low` to `high`."""
+    """The two checks that an exact number, or a whole interval, lies in [`low`, `high`]."""
     return at_least(f"{name}, from below", measured, low), at_most(f"{name}, from above", measured, high)
 
 
