@@ -105,27 +105,24 @@ def selection_table(
         }
         rows.append(row | {key: float(value[selection.index]) for key, value in truth.items()})
 
+    def add_with_ties(rule: str, scores: np.ndarray, n: float, note: str = "") -> None:
+        for tie_break in tie_breaks:
+            add(select_lowest(rule, scores, tie_break, cross_entropies=ce, note=note), n, tie_break)
+
     if "simple_tournament" in wanted:
         for n in ns:
-            scores = tournament_matrix(log_probs, n, weights).max(axis=1)
-            for tie_break in tie_breaks:
-                add(select_lowest("simple_tournament", scores, tie_break, cross_entropies=ce), n, tie_break)
+            add_with_ties("simple_tournament", tournament_matrix(log_probs, n, weights).max(axis=1), n)
     if "offset_tournament" in wanted and sample_log_probs is not None:
         for n in ns:
             first = offset_tournament(log_probs, sample_log_probs, n, a, weights)
-            for tie_break in tie_breaks:
-                choice = select_lowest(
-                    first.rule, first.scores, tie_break, cross_entropies=ce, note=first.note
-                )
-                add(choice, n, tie_break)
+            add_with_ties(first.rule, first.scores, n, first.note)
     if "min_cross_entropy" in wanted:
         add(select_lowest("min_cross_entropy", ce))
     if "min_kl" in wanted:
         add(select_lowest("min_kl", truth["kl"]))
     if "oracle_coverage" in wanted:
         for n, scores in (coverage or {}).items():
-            for tie_break in tie_breaks:
-                add(select_lowest("oracle_coverage", scores, tie_break, cross_entropies=ce), n, tie_break)
+            add_with_ties("oracle_coverage", scores, n)
     if "oracle_pass_at_n" in wanted:
         for n, values in (pass_at_n or {}).items():
             add(select_lowest("oracle_pass_at_n", 1 - np.asarray(values), cross_entropies=ce), n)
@@ -149,12 +146,7 @@ def median_table(tables: Sequence[Sequence[Row]]) -> list[Row]:
         )
     left_out = {"rule", "n", "tie_break", "index", "tied_steps", "note", "score"}
     return [
-        {
-            "rule": rows[0]["rule"],
-            "n": rows[0]["n"],
-            "tie_break": rows[0]["tie_break"],
-            "note": rows[0]["note"],
-        }
+        {key: rows[0][key] for key in ("rule", "n", "tie_break", "note")}
         | {key: float(np.median([row[key] for row in rows])) for key in rows[0] if key not in left_out}
         for rows in zip(*tables, strict=True)
     ]
