@@ -125,23 +125,6 @@ def first_leaf_law(tree: Tree) -> Law:
     return law
 
 
-def stationary_law(tree: Tree) -> Levels:
-    """Stationary law of VGB on the nodes reachable from the root, level by level.
-
-    By reversibility it is proportional to the total weight of the edges of a node,
-    pi_ref(v) (V^(v) + sum_a pi_ref(a|v) V^(va)).
-    """
-    reached = np.ones(1)
-    law = []
-    for h in range(tree.depth + 1):
-        law.append(reached * _totals(tree, h))
-        if h < tree.depth:
-            edges = reached[:, None] * tree.reference[h]
-            reached = (edges * (tree.weights(h) > 0)).ravel()
-    mass = sum(float(level.sum()) for level in law)
-    return tuple(level / mass for level in law)
-
-
 def chain_law(tree: Tree, steps: int) -> Levels:
     """Law of VGB after `steps` steps from the root, lazy with probability 1/2, level by level."""
     law = [np.zeros_like(level) for level in tree.values]
@@ -158,27 +141,6 @@ def chain_law(tree: Tree, steps: int) -> Levels:
             new[h] += (law[h + 1] * up[h + 1]).reshape(down[h].shape).sum(axis=1)
         law = new
     return tuple(law)
-
-
-def transition_matrix(tree: Tree) -> Float[np.ndarray, "nodes nodes"]:
-    """Transition matrix of VGB, nodes numbered level by level, for small trees."""
-    sizes = [len(level) for level in tree.values]
-    first = np.concatenate([[0], np.cumsum(sizes)])
-    matrix = np.zeros((first[-1], first[-1]))
-    for h, size in enumerate(sizes):
-        total = _totals(tree, h)
-        for i in range(size):
-            node = first[h] + i
-            matrix[node, node] = 0.5 if total[i] > 0 else 1.0
-            if total[i] > 0 and h > 0:
-                matrix[node, first[h - 1] + i // tree.reference[h - 1].shape[1]] = tree.values[h][i] / (
-                    2 * total[i]
-                )
-            if total[i] > 0 and h < tree.depth:
-                width = tree.reference[h].shape[1]
-                children = first[h + 1] + width * i + np.arange(width)
-                matrix[node, children] = tree.weights(h)[i] / (2 * total[i])
-    return matrix
 
 
 def total_variation(first: Law, second: Law) -> float:

@@ -6,14 +6,16 @@ import contextlib
 import math
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, TextIO, TypeVar
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
+
+T = TypeVar("T")
 
 _SECONDS_BETWEEN_DRAWINGS = 0.25
 
@@ -86,6 +88,16 @@ class Progress:
         except (OSError, ValueError):
             # Writing to a closed file object raises a ValueError.
             self.close()
+
+    def over(
+        self, phase: str, items: Iterable[T], info: Callable[[T], Mapping[str, float]] | None = None
+    ) -> Iterator[T]:
+        """The items, one after the other, each a step of `phase`; `info` says what is shown of an item."""
+        every = list(items)
+        for done, item in enumerate(every):
+            self.update(phase, done, len(every), info(item) if info else None)
+            yield item
+        self.update(phase, len(every), len(every))
 
     def message(self, text: str) -> None:
         """Print one line without breaking the bar."""

@@ -11,11 +11,10 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import functools
-import operator
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import yaml
 from hydra.core.config_store import ConfigStore
@@ -45,6 +44,8 @@ __all__ = ["Claim", "Plan", "Study", "command", "register", "require_seeds", "ru
 
 S = TypeVar("S")
 M = TypeVar("M")
+M_co = TypeVar("M_co", covariant=True)
+M_contra = TypeVar("M_contra", contravariant=True)
 
 _PLACE = (*VOLATILE, "scale", "launcher")
 """Settings that change no number of a verdict."""
@@ -96,6 +97,27 @@ already; called when the stages before it are complete. A stage that returns an 
 it did what was asked for instead of a verdict."""
 
 
+class _Measure(Protocol[S, M_co]):
+    @property
+    def Settings(self) -> type[S]: ...
+    @property
+    def measure(self) -> Callable[[S, Study], M_co]: ...
+
+
+class _Checks(Protocol[M_contra]):
+    def checks(self, results: M_contra, /) -> Sequence[Check]: ...
+    def notes(self, results: M_contra, /) -> Sequence[str]: ...
+
+
+class _Figures(Protocol[M_contra]):
+    def drawings(self, results: M_contra, /) -> Sequence[Drawing]: ...
+    def tables(self, results: M_contra, /) -> Tables: ...
+
+
+def _seeds(results: Any) -> Sequence[int]:
+    return results.seeds if hasattr(results, "seeds") else (results.settings.seed,)
+
+
 @dataclasses.dataclass(frozen=True)
 class Claim(Generic[S, M]):
     """The source and settings of a claim, and how it is measured and judged.
@@ -107,13 +129,14 @@ class Claim(Generic[S, M]):
         introduction: the report's introduction, one text per paragraph.
         settings: a dataclass that `covlab.claims.settings.read` fills.
         measure: computes the measurements.
-        checks: judges the measurements by targets that were fixed before.
-        notes: returns sentences for the verdict.
-        drawings, tables: return the report's figures and tables, in the order of the page.
-        seeds: returns the seeds that the checks were computed on.
-        scales: scale -> settings that differ from their defaults, for a claim that trains nothing. A claim
-            that trains has conf/<name>.yaml and conf/experiment/<name>_<scale>.yaml.
-        stages: the training runs, stage by stage; empty for a claim that trains nothing.
+        checks: judges them, by targets that were fixed before.
+        notes: sentences for the verdict.
+        drawings, tables: of the report, in its order.
+        seeds: the seeds that the checks were computed on; by default `results.seeds`, or
+            `results.settings.seed` alone.
+        scales: for a claim that trains nothing, by scale, what differs from the defaults of `settings`. A
+            claim that trains has conf/<name>.yaml and conf/experiment/<name>_<scale>.yaml.
+        stages: the training runs, stage by stage; none for a claim that trains nothing.
         check_run: refuses, before anything is compiled, a run that the claim cannot be judged on.
         check_runs: refuses, after `check_run`, runs of a stage that cannot be compared, by name.
         timings: the seconds of the runs that the page shows, of all of them by name.
@@ -129,12 +152,28 @@ class Claim(Generic[S, M]):
     notes: Callable[[M], Sequence[str]]
     drawings: Callable[[M], Sequence[Drawing]]
     tables: Callable[[M], Tables]
-    seeds: Callable[[M], Sequence[int]] = operator.attrgetter("seeds")
+    seeds: Callable[[M], Sequence[int]] = _seeds
     scales: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     stages: tuple[Stage, ...] = ()
     check_run: Callable[[S, str, Setup], None] | None = None
     check_runs: Callable[[S, Mapping[str, Setup]], None] | None = None
     timings: Callable[[Mapping[str, float]], Mapping[str, float]] = dict
+
+    @classmethod
+    def of(cls, modules: tuple[_Measure[S, M], _Checks[M], _Figures[M]], **said: Any) -> Claim[S, M]:
+        """A claim from three modules of its folder, `measure`, `checks` and `figures`, with what they say;
+        `said` are the other attributes."""
+        measure, checks, figures = modules
+        return cls(
+            settings=measure.Settings,
+            measure=measure.measure,
+            checks=checks.checks,
+            notes=checks.notes,
+            drawings=figures.drawings,
+            tables=figures.tables,
+            scales=getattr(measure, "SCALES", {}),
+            **said,
+        )
 
 
 def command(claim: Claim[Any, Any]) -> Callable[[], None]:

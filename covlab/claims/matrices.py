@@ -126,7 +126,7 @@ def run_matrices(path: str | Path, phase: str | None = None) -> RunMatrices:
     )
 
 
-def healthy_seeds(paths: Iterable[Path]) -> tuple[int, ...]:
+def common_seeds(paths: Iterable[Path]) -> tuple[int, ...]:
     """Seeds that diverged in none of the runs."""
     return tuple(sorted(set.intersection(*(set(run_matrices(path).seeds) for path in paths))))
 

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from covlab.report.page import Tables, format_interval
 from covlab.report.plotting import Drawing
 from covlab.report.rates import Panel, Rate, exponent, rate_rows, rates_figure, size_intervals
-from covlab.report.verdict import Check, check_interval
+from covlab.report.verdict import Check, between
 from metrics import Interval, line_fit, proportion_interval
 from tasks import numpy_stream
 
@@ -85,11 +85,8 @@ def least_share(hits: Sequence[np.ndarray]) -> Interval:
 
 
 def near(name: str, interval: Interval, theory: float, within: float) -> tuple[Check, Check]:
-    """Checks that the whole interval of an exponent lies within `within` of theory."""
-    return (
-        check_interval(f"{name}, from below", interval, ">=", round(theory - within, 3), "low"),
-        check_interval(f"{name}, from above", interval, "<=", round(theory + within, 3), "high"),
-    )
+    """The whole interval of an exponent lies within `within` of theory."""
+    return between(name, interval, round(theory - within, 3), round(theory + within, 3))
 
 
 def exponent_table(sweeps: Sequence[Sweep], seed: int) -> tuple[str, list[str], list[list[Any]]]:

@@ -10,7 +10,8 @@ only the pairs are random.
 from covlab.claims.claim import Claim
 from experiments.best_of_n import checks, figures, measure
 
-CLAIM = Claim(
+CLAIM = Claim.of(
+    (measure, checks, figures),
     name="best_of_n",
     source="Coverage Principle, arXiv 2510.15020, section 2 and Propositions D.6 and D.7",
     title="Best-of-N succeeds where the model covers the target, and nowhere else",
@@ -24,12 +25,4 @@ CLAIM = Claim(
         "and with several; to tails P_T[pi_T/pi_hat >= u] = s (u/a)^-alpha; and to pairs whose ratios are "
         "about M.",
     ),
-    settings=measure.Settings,
-    measure=measure.measure,
-    checks=checks.checks,
-    notes=checks.notes,
-    drawings=figures.drawings,
-    tables=figures.tables,
-    seeds=lambda results: (results.settings.seed,),
-    scales=measure.SCALES,
 )

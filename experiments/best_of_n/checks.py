@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from covlab.report.rates import exponent
-from covlab.report.verdict import Check, check_interval, check_value
+from covlab.report.verdict import Check, at_least, at_most, between
 from experiments.best_of_n.measure import Measurements
 from tasks import numpy_stream
 
@@ -52,28 +52,19 @@ def checks(results: Measurements) -> tuple[Check, ...]:
         ("hockey stick", None, "E_N - worst loss (derived)"),
     ):
         largest = max(_largest(results, name, family, mask) for family in families)
-        checked.append(check_value(f"{text}, largest", largest, "<=", ROUNDING))
+        checked.append(at_most(f"{text}, largest", largest, ROUNDING))
     attained = {"sufficient": 1.1 + ROUNDING, "sufficient, half as many": 1.02, "necessary": 1.125 + ROUNDING}
     for name, most in attained.items():
-        ratio = float(results.attained[name].max())
-        checked.append(
-            check_value(f"{name}: right over left of pairs that attain it, largest", ratio, "<=", most)
-        )
+        ratio = results.attained[name].max()
+        checked.append(at_most(f"{name}: right over left of pairs that attain it, largest", ratio, most))
     checked += _of_tails(results) + _of_samples(results)
     sides, allowed = results.sides, results.allowed
     right = np.concatenate([sides["sufficient", each].right[allowed[each]] for each in families])
     left = np.concatenate([sides["necessary", each].left.ravel() for each in families])
     return (
         *checked,
-        check_value(
-            "sufficient: share of comparisons with Cov_M + eps <= 1/4",
-            float(np.mean(right <= 0.25)),
-            ">=",
-            0.25,
-        ),
-        check_value(
-            "necessary: share of comparisons with Cov_2N/2 >= .01", float(np.mean(left >= 0.01)), ">=", 0.25
-        ),
+        at_least("sufficient: share of comparisons with Cov_M + eps <= 1/4", np.mean(right <= 0.25), 0.25),
+        at_least("necessary: share of comparisons with Cov_2N/2 >= .01", np.mean(left >= 0.01), 0.25),
     )
 
 
@@ -86,7 +77,7 @@ def _largest(results: Measurements, name: str, family: str, allowed: bool | None
 
 
 def _of_tails(results: Measurements) -> list[Check]:
-    budgets, made = results.settings.budgets, []
+    budgets, made = results.settings.budgets, list[Check]()
     for alpha in results.settings.tails:
         worst, covered = results.tails[alpha, "worst"], results.tails[alpha, "Cov"]
         for name, values, theory in (
@@ -95,37 +86,28 @@ def _of_tails(results: Measurements) -> list[Check]:
         ):
             slope = exponent(budgets, values, _rng(results, f"{alpha:g} {name}"))
             text = f"tail {alpha:g}: exponent of {name} in N"
-            made.append(check_interval(f"{text}, from below", slope, ">=", theory - MARGIN, "low"))
-            made.append(check_interval(f"{text}, from above", slope, "<=", theory + MARGIN, "high"))
-        limit = float(np.abs((1 + alpha) * worst[:, -1] / covered[:, -1] - 1).max())
-        made.append(
-            check_value(
-                f"tail {alpha:g}: |(1 + alpha) worst loss / Cov_N - 1| at the largest N", limit, "<=", 0.05
-            )
-        )
-        low = float((worst / results.tails[alpha, "necessary"]).min())
-        high = float((worst / results.tails[alpha, "sufficient"]).max())
-        made.append(
-            check_value(f"tail {alpha:g}: worst loss over its lower bound, least", low, ">=", 1 - ROUNDING)
-        )
-        made.append(
-            check_value(f"tail {alpha:g}: worst loss over its guarantee, largest", high, "<=", 1 + ROUNDING)
-        )
+            made += between(text, slope, theory - MARGIN, theory + MARGIN)
+        tail = f"tail {alpha:g}"
+        limit = np.abs((1 + alpha) * worst[:, -1] / covered[:, -1] - 1).max()
+        low = (worst / results.tails[alpha, "necessary"]).min()
+        high = (worst / results.tails[alpha, "sufficient"]).max()
+        made += [
+            at_most(f"{tail}: |(1 + alpha) worst loss / Cov_N - 1| at the largest N", limit, 0.05),
+            at_least(f"{tail}: worst loss over its lower bound, least", low, 1 - ROUNDING),
+            at_most(f"{tail}: worst loss over its guarantee, largest", high, 1 + ROUNDING),
+        ]
     return made
 
 
 def _of_samples(results: Measurements) -> list[Check]:
-    settings, made = results.settings, []
+    settings, made = results.settings, list[Check]()
     for epsilon in (settings.epsilons[0], settings.epsilons[-1]):
         slope = exponent(settings.ratios, results.needed[epsilon], _rng(results, f"needed {epsilon:g}"))
         text = f"samples for a loss of Cov_M + {epsilon:g}: exponent in M"
-        made.append(check_interval(f"{text}, from below", slope, ">=", 1 - MARGIN, "low"))
-        made.append(check_interval(f"{text}, from above", slope, "<=", 1 + MARGIN, "high"))
+        made += between(text, slope, 1 - MARGIN, 1 + MARGIN)
     enough = np.ceil(np.multiply.outer(np.log(1 / np.array(settings.epsilons)), settings.ratios))
     most = max(float((results.needed[e] / enough[i]).max()) for i, e in enumerate(settings.epsilons))
-    made.append(
-        check_value("samples needed / M ln(1/eps), largest (derived; the paper's is 2)", most, "<=", 1)
-    )
+    made.append(at_most("samples needed / M ln(1/eps), largest (derived; the paper's is 2)", most, 1))
     return made
 
 

@@ -103,8 +103,7 @@ def measure(settings: Settings, study: Study) -> Measurements:
     compared: dict[str, list[list[dict]]] = {family: [] for family in families}
     tails: dict[tuple[float, str], list] = {}
     needed: dict[float, list] = {epsilon: [] for epsilon in settings.epsilons}
-    for done, (family, size) in enumerate(parts):
-        study.progress.update("instances", done, len(parts), {"size": size})
+    for family, size in study.progress.over("instances", parts, lambda part: {"size": part[1]}):
         rng = numpy_stream(settings.seed, "best_of_n", family, size)
         draws = range(settings.draws)
         if family in families:
@@ -119,7 +118,6 @@ def measure(settings: Settings, study: Study) -> Measurements:
             columns = [of_tail(tail_instance(rng, alpha, settings.atoms), size) for _ in draws]
             for name in columns[0]:
                 tails.setdefault((alpha, name), []).append([each[name] for each in columns])
-    study.progress.update("instances", len(parts), len(parts))
     sides = {}
     for family, sizes in compared.items():
         for name in sizes[0][0]:

@@ -10,7 +10,8 @@ response where coverage does not. Nothing is trained and nothing but the pairs i
 from covlab.claims.claim import Claim
 from experiments.coverage_bounds import checks, figures, measure
 
-CLAIM = Claim(
+CLAIM = Claim.of(
+    (measure, checks, figures),
     name="coverage_bounds",
     source="Coverage Principle, arXiv 2510.15020, Propositions 3.1, D.1 to D.5, D.10 and D.11, section 2.1",
     title="What bounds coverage: KL, Hellinger, stopped KL, and back",
@@ -23,12 +24,4 @@ CLAIM = Claim(
         "the share of these responses, whatever H. Every token: all tokens are a little off, and Cov_N does "
         "grow with H.",
     ),
-    settings=measure.Settings,
-    measure=measure.measure,
-    checks=checks.checks,
-    notes=checks.notes,
-    drawings=figures.drawings,
-    tables=figures.tables,
-    seeds=lambda results: (results.settings.seed,),
-    scales=measure.SCALES,
 )

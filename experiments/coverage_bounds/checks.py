@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from covlab.report.rates import exponent
-from covlab.report.verdict import Check, check_interval, check_value
+from covlab.report.verdict import Check, above, at_least, at_most, below, between
 from experiments.coverage_bounds.measure import Measurements
 from metrics import answer_level_log_ratio, coverage_profile
 from tasks import numpy_stream
@@ -52,7 +52,7 @@ def checks(results: Measurements) -> tuple[Check, ...]:
         "answers": "Cov^ans_cN - c/(c - 1) Cov_N",
     }
     excess = [
-        check_value(f"{text}, largest", max(each.excess for each in sides[name].values()), "<=", ROUNDING)
+        at_most(f"{text}, largest", max(each.excess for each in sides[name].values()), ROUNDING)
         for name, text in theorems.items()
     ]
     return (
@@ -60,93 +60,52 @@ def checks(results: Measurements) -> tuple[Check, ...]:
         *_of_tight_pairs(results),
         *_of_growth(results),
         *(
-            check_value(
-                f"{name}: share of comparisons with a bound < 1", _informative(sides[name]), ">=", 0.25
-            )
+            at_least(f"{name}: share of comparisons with a bound < 1", _informative(sides[name]), 0.25)
             for name in ("KL", "Hellinger", "stopped KL", "transitivity", "answers")
         ),
-        check_value(
-            "answers, as printed: Cov^ans_2 - Cov_2 of the counterexample", counterexample(), ">", 0.39
-        ),
+        above("answers, as printed: Cov^ans_2 - Cov_2 of the counterexample", counterexample(), 0.39),
     )
 
 
 def _of_tight_pairs(results: Measurements) -> list[Check]:
     n = np.array(results.settings.sizes["bernoulli"], float)
     constant = (np.log(n) - 0.5 + 0.5 / n) / (np.log(n) - 1 + 1 / n)
-    ratios = {
-        name: results.sides[name, "bernoulli"].right[:, :, 0] / results.sides[name, "bernoulli"].left[:, :, 0]
-        for name in ("KL", "Hellinger")
-    }
-    gap = exponent(
-        results.settings.sizes["heavy tail"], results.growth["heavy tail", "gap"], _rng(results, "heavy tail")
-    )
+    constants = {"KL": constant, "Hellinger": 1 + (1 + n**-0.5) ** 2 / 4}
+    made: list[Check] = []
+    for name, most in constants.items():
+        sides = results.sides[name, "bernoulli"]
+        ratio = (sides.right[:, :, 0] / sides.left[:, :, 0] / most).max()
+        text = f"Bernoulli: bound by {name} over Cov_N, over its constant, largest"
+        made.append(at_most(text, ratio, 1 + ROUNDING))
+    steps, falls = results.settings.sizes["heavy tail"], results.growth["heavy tail", "gap"]
+    gap = exponent(steps, falls, _rng(results, "heavy tail"))
+    transitivity, answers = results.tight["transitivity"].max(), results.tight["answers"].max()
     return [
-        check_value(
-            "Bernoulli: bound by KL over Cov_N, over its constant, largest",
-            float((ratios["KL"] / constant).max()),
-            "<=",
-            1 + ROUNDING,
-        ),
-        check_value(
-            "Bernoulli: bound by Hellinger over Cov_N, over its constant, largest",
-            float((ratios["Hellinger"] / (1 + (1 + n**-0.5) ** 2 / 4)).max()),
-            "<=",
-            1 + ROUNDING,
-        ),
-        check_interval("heavy tail: exponent of 1 - KL/(its bound) in steps", gap, ">=", -1 - MARGIN, "low"),
-        check_interval("heavy tail: the same, from above", gap, "<=", -1 + MARGIN, "high"),
-        check_value(
-            "transitivity: bound over Cov_N of its tight pairs, largest",
-            float(results.tight["transitivity"].max()),
-            "<=",
-            1.0001,
-        ),
-        check_value(
-            "answers: bound over coverage of their tight pairs, largest",
-            float(results.tight["answers"].max()),
-            "<=",
-            1.0001,
-        ),
+        *made,
+        at_least("heavy tail: exponent of 1 - KL/(its bound) in steps", gap, -1 - MARGIN),
+        at_most("heavy tail: the same, from above", gap, -1 + MARGIN),
+        at_most("transitivity: bound over Cov_N of its tight pairs, largest", transitivity, 1.0001),
+        at_most("answers: bound over coverage of their tight pairs, largest", answers, 1.0001),
     ]
 
 
 def _of_growth(results: Measurements) -> list[Check]:
     made = []
     for family in ("rare prompts", "switch"):
-        horizons = results.settings.sizes[family]
+        grown = {name: values for (each, name), values in results.growth.items() if each == family}
         for quantity, theory in (("bound by KL", 1.0), ("Cov", 0.0), ("bound by stopped KL", 0.0)):
-            slope = exponent(
-                horizons, results.growth[family, quantity], _rng(results, f"{family}, {quantity}")
-            )
+            rng = _rng(results, f"{family}, {quantity}")
+            slope = exponent(results.settings.sizes[family], grown[quantity], rng)
             name = f"{family}: exponent of {'Cov_N' if quantity == 'Cov' else quantity} in H"
-            made.append(check_interval(f"{name}, from below", slope, ">=", theory - MARGIN, "low"))
-            made.append(check_interval(f"{name}, from above", slope, "<=", theory + MARGIN, "high"))
-        made.append(
-            check_value(
-                f"{family}: bound by stopped KL at the longest H, largest",
-                float(results.growth[family, "bound by stopped KL"][:, -1].max()),
-                "<",
-                1,
-            )
-        )
-        covered, below = results.growth[family, "Cov"], results.growth[family, "lower bound"]
-        made.append(
-            check_value(
-                f"{family}: lower bound (Hellinger along) over Cov_N at the longest H, least",
-                float((below / covered)[:, -1].min()),
-                ">=",
-                0.85,
-            )
-        )
-        made.append(
-            check_value(
-                f"{family}: bound by KL at the longest H, mean",
-                float(results.growth[family, "bound by KL"][:, -1].mean()),
-                ">",
-                1,
-            )
-        )
+            made += between(name, slope, theory - MARGIN, theory + MARGIN)
+        last = {name: values[:, -1] for name, values in grown.items()}
+        stopped, least = last["bound by stopped KL"].max(), (last["lower bound"] / last["Cov"]).min()
+        text = f"{family}: lower bound (Hellinger along) over Cov_N at the longest H, least"
+        made += [
+            below(f"{family}: bound by stopped KL at the longest H, largest", stopped, 1),
+            at_least(text, least, 0.85),
+            above(f"{family}: bound by KL at the longest H, mean", last["bound by KL"].mean(), 1),
+        ]
     return made
 
 

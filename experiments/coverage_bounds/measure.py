@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import numpy as np
@@ -191,21 +191,14 @@ def compare_chains(rng: np.random.Generator, size: int, settings: Settings) -> d
 
 def measure(settings: Settings, study: Study) -> Measurements:
     """Every family at every size."""
-    compared: dict[str, Callable[[np.random.Generator, int], dict]] = {
-        "triples": lambda rng, size: compare_triple(rng, size, settings),
-        "chains": lambda rng, size: compare_chains(rng, size, settings),
-    }
-    for name, draw in FAMILIES.items():
-        compared[name] = _on_law(name, draw, settings)
     sides: dict[tuple[str, str], Sides] = {}
-    todo = [(family, size) for family in compared for size in settings.sizes[family]]
+    families = ("triples", "chains", *FAMILIES)
+    todo = [(family, size) for family in families for size in settings.sizes[family]]
     measured: dict[tuple[str, int], list[dict]] = {}
-    for done, (family, size) in enumerate(todo):
-        study.progress.update("instances", done, len(todo), {"size": size})
+    for family, size in study.progress.over("instances", todo, lambda each: {"size": each[1]}):
         rng = numpy_stream(settings.seed, "coverage_bounds", family, size)
-        measured[family, size] = [compared[family](rng, size) for _ in range(settings.draws)]
-    study.progress.update("instances", len(todo), len(todo))
-    for family in compared:
+        measured[family, size] = [_compared(family, rng, size, settings) for _ in range(settings.draws)]
+    for family in families:
         columns = [measured[family, size] for size in settings.sizes[family]]
         for name in columns[0][0]:
             both = np.array([[each[name] for each in column] for column in columns], np.float64)
@@ -213,13 +206,12 @@ def measure(settings: Settings, study: Study) -> Measurements:
     return Measurements(settings, sides, tight_pairs(settings), growth(settings, sides))
 
 
-def _on_law(
-    family: str, draw: Callable[[np.random.Generator, int], Law], settings: Settings
-) -> Callable[[np.random.Generator, int], dict]:
-    def compared(rng: np.random.Generator, size: int) -> dict:
-        return compare(draw(rng, size), (size,) if family == "bernoulli" else settings.ns)
-
-    return compared
+def _compared(family: str, rng: np.random.Generator, size: int, settings: Settings) -> dict:
+    if family == "triples":
+        return compare_triple(rng, size, settings)
+    if family == "chains":
+        return compare_chains(rng, size, settings)
+    return compare(FAMILIES[family](rng, size), (size,) if family == "bernoulli" else settings.ns)
 
 
 def growth(

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from covlab.claims.trained import check_bound
-from covlab.report.verdict import Check, check_whole
+from covlab.report.verdict import Check, above, below
 from experiments.dco.measure import Measurements
 from metrics import mean_interval, paired_difference_interval
 
@@ -46,17 +46,17 @@ def checks(results: Measurements) -> tuple[Check, ...]:
     over_rated = f"{name}: by how much the likeliest response is over-rated at the end"
     gain = paired_difference_interval(results.last(largest, n), results.last(name, n))
     judged = [
-        check_whole(f"{name}, {when}: change of Pass@1", mean_interval(change(base.passes[1])), ">", 0),
-        check_whole(f"{name}, {when}: change of Pass@{n}", mean_interval(change(base.passes[n])), "<", 0),
-        check_whole(f"{name}, {when}: change of Cov_{n}", mean_interval(change(base.coverage[n])), ">", 0),
-        check_whole(over_rated, mean_interval(base.overconfidence[:, -1]), ">", OVERCONFIDENT),
-        check_whole(f"Pass@{n} at the end: DCO with N' = {n} minus {name}", gain, ">", 0),
+        above(f"{name}, {when}: change of Pass@1", mean_interval(change(base.passes[1])), 0),
+        below(f"{name}, {when}: change of Pass@{n}", mean_interval(change(base.passes[n])), 0),
+        above(f"{name}, {when}: change of Cov_{n}", mean_interval(change(base.coverage[n])), 0),
+        above(over_rated, mean_interval(base.overconfidence[:, -1]), OVERCONFIDENT),
+        above(f"Pass@{n} at the end: DCO with N' = {n} minus {name}", gain, 0),
     ]
     for own, value in results.trained_for.items():
         if (other := best_far(results, value)) is not None:
             text = f"N' = {value} minus the best of far N' ({results.trained_for[other]})"
             gain = paired_difference_interval(results.last(own, value), results.last(other, value))
-            judged.append(check_whole(f"Pass@{value} at the end: {text}", gain, ">", 0))
+            judged.append(above(f"Pass@{value} at the end: {text}", gain, 0))
     return (*judged, check_bound(results.bound_excess))
 
 

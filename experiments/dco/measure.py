@@ -256,10 +256,10 @@ def measure(settings: Settings, study: Study) -> Measurements:
     """
     runs, early = study.runs, settings.early
     matrices = {name: run_matrices(run.path) for name, run in runs.items()}
-    living = set.intersection(*(set(each.seeds) for each in matrices.values()))
+    healthy = set.intersection(*(set(each.seeds) for each in matrices.values()))
     left_out = tuple(f"seed {seed} of {name}" for name, each in matrices.items() for seed in each.diverged)
-    if len(living) < 2:
-        raise ValueError(f"seeds: {len(living)} finished every run; dco needs at least 2 for intervals")
+    if len(healthy) < 2:
+        raise ValueError(f"seeds: {len(healthy)} finished every run; dco needs at least 2 for intervals")
     first = next(iter(runs))
     if early not in matrices[first].steps[:-1]:
         raise ValueError(f"early: {early}; valid: {', '.join(map(str, matrices[first].steps[:-1]))}")
@@ -268,7 +268,7 @@ def measure(settings: Settings, study: Study) -> Measurements:
     ns = sorted(set(trained_for.values()))
     arms: dict[str, Arm] = {}
     for name, run in runs.items():
-        recorded = read(run.path, sorted(living))
+        recorded = read(run.path, sorted(healthy))
         arms[name] = arm_of(recorded, ns)
         if name == first:
             mixture = arm_of(ensemble(recorded, index), ns)
@@ -276,7 +276,7 @@ def measure(settings: Settings, study: Study) -> Measurements:
     phase = runs[first].setup.phases[0]
     assert phase.dataset_size is not None
     return Measurements(
-        seeds=tuple(sorted(living)),
+        seeds=tuple(sorted(healthy)),
         left_out=left_out,
         arms=arms,
         trained_for=trained_for,

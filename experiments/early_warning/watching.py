@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 
 from covlab.claims.matrices import last_phase
 from covlab.claims.settings import Real, Reals
-from covlab.launch.healthy import seeds_of
+from covlab.launch.healthy import healthy_seeds, seeds_of
 from metrics import coverage_profile, log_density_ratio
 from metrics.coverage_events import coverage_events
 from metrics.early_warning import Statistic, drawn_candidates, strongest_values
@@ -117,8 +117,8 @@ def watch_run(path: Path, name: str, statistics: Sequence[Statistic], truth: Tru
     if len(steps) < LEAST_EVALUATIONS:
         raise LoadError(f"{path}: {len(steps)} evaluations; valid: {LEAST_EVALUATIONS} or more")
     seeds = seeds_of(config)
-    living = healthy_seeds(path, seeds, phase, steps[-1])
-    alive = [i for i, seed in enumerate(seeds) if seed in living]
+    healthy = healthy_seeds(path, seeds, phase, steps[-1])
+    alive = [i for i, seed in enumerate(seeds) if seed in healthy]
     weighted = held["weights"] > 0
     log_prob = np.stack([arrays[step]["log_prob"] for step in steps], axis=1)[:, :, weighted]
     held = {key: value[weighted] for key, value in held.items()}

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from covlab.report.tables import cell
-from covlab.report.verdict import Check, check_whole
+from covlab.report.verdict import Check, above, at_least, at_most
 from experiments.exploration.measure import Arm, Measurements, TestTime
 from experiments.exploration.pools import CENTRED, REPRESENTATION
 from experiments.exploration.rules import (
@@ -58,10 +58,10 @@ def checks(results: Measurements) -> tuple[Check, ...]:
         growth = f"{name}: efficiency on the strongest over that on the weakest checkpoint"
         over = "efficiency over random choice"
         made += [
-            check_whole(f"{strongest}: {over}", ratio(gain[:, -1]), ">", 1),
-            check_whole(f"{strongest}: {over} among different responses", beyond, ">", 1),
-            check_whole(f"{weakest}: {over}", ratio(gain[:, 0]), "<=", NOTHING),
-            check_whole(growth, ratio(gain[:, -1] - gain[:, 0]), ">", 1),
+            above(f"{strongest}: {over}", ratio(gain[:, -1]), 1),
+            above(f"{strongest}: {over} among different responses", beyond, 1),
+            at_most(f"{weakest}: {over}", ratio(gain[:, 0]), NOTHING),
+            above(growth, ratio(gain[:, -1] - gain[:, 0]), 1),
         ]
     for name, arms in results.arms.items():
         (plain, before), (judged, after), *others = arms.items()
@@ -75,8 +75,10 @@ def checks(results: Measurements) -> tuple[Check, ...]:
             pairs.append((f"different correct among {arm.draws}", after.distinct, other, arm.distinct, 0))
         for text, one, other, two, target in pairs:
             difference = paired_difference_interval(one[:, -1], two[:, -1])
-            judged_text = f"{name}, reinforcement learning: {text}, {judged} less {other}"
-            made.append(check_whole(judged_text, difference, ">=" if target else ">", target))
+            judge = at_least if target else above
+            made.append(
+                judge(f"{name}, reinforcement learning: {text}, {judged} less {other}", difference, target)
+            )
     return tuple(made)
 
 

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from covlab.claims.arms import Arm as Run
 from covlab.claims.arms import check_rl_settings, rl_run_config
 from covlab.claims.claim import Plan, Study, require_seeds
-from covlab.claims.matrices import RunMatrices, healthy_seeds, run_matrices
+from covlab.claims.matrices import RunMatrices, common_seeds, run_matrices
 from covlab.claims.settings import Given, Overrides, Real, Whole, Wholes, check_mapping, check_names, read
 from covlab.claims.trained import require_parameters
 from covlab.launch.base_model import of_seed, seed_rows
@@ -240,7 +240,7 @@ def measure(settings: Settings, study: Study) -> Measurements:
     Raises:
         ValueError: fewer than two seeds.
     """
-    seeds = healthy_seeds(run.path for run in study.runs.values())
+    seeds = common_seeds(run.path for run in study.runs.values())
     require_seeds("exploration", seeds)
     runs = {name: {arm: study.runs[f"{name}_{arm}"] for arm in settings.arms} for name in settings.tasks}
     points = [[len(run.checkpoints(["all"])) for run in own.values()] for own in runs.values()]

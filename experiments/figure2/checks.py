@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from covlab.claims.trained import check_bound
 from covlab.report.tables import interval_text
-from covlab.report.verdict import Check, check_value, check_whole, check_within
+from covlab.report.verdict import Check, above, at_least, at_most, between
 from experiments.figure2.branching import XOR
 from experiments.figure2.measure import Horizon, Measurements
 from metrics import (
@@ -80,8 +80,8 @@ def checks(results: Measurements) -> tuple[Check, ...]:
         *_of_coverage(results),
         *_of_classes(results),
         *_of_hard_rule(results),
-        check_value(f"converged: {change} KL over the last quarter", kl_change, "<=", 0.1),
-        check_value(f"converged: {change} Cov_{n} over the last quarter", cov_change, "<=", 0.1),
+        at_most(f"converged: {change} KL over the last quarter", kl_change, 0.1),
+        at_most(f"converged: {change} Cov_{n} over the last quarter", cov_change, 0.1),
         check_bound(max(each.bound_excess for each in results.horizons)),
     )
 
@@ -92,9 +92,9 @@ def _of_kl(results: Measurements) -> tuple[Check, ...]:
     share = Interval(slope.estimate / derived, slope.low / derived, slope.high / derived)
     bend = worst(inner_deviations(results, kl), "far")
     return (
-        check_whole("KL: slope of the converged value in H (nats a layer)", slope, ">", 0.0),
-        *check_within("KL: that slope over the derived one", share, 0.7, 2.0),
-        *check_within("KL: inner horizons' deviation from the line, per rise", bend, -0.2, 0.2),
+        above("KL: slope of the converged value in H (nats a layer)", slope, 0.0),
+        *between("KL: that slope over the derived one", share, 0.7, 2.0),
+        *between("KL: inner horizons' deviation from the line, per rise", bend, -0.2, 0.2),
     )
 
 
@@ -107,10 +107,10 @@ def _of_coverage(results: Measurements) -> tuple[Check, ...]:
     lowest, highest = worst(by_horizon, "low"), worst(by_horizon, "high")
     ratio = slope_over_seeds(results, results.converged_ratio())
     return (
-        *check_within(f"Cov_{n}: change over the range of H by its slope, per mean", relative, -0.2, 0.2),
-        check_whole(f"Cov_{n}: converged, from below, lowest horizon", lowest, ">=", 0.035),
-        check_whole(f"Cov_{n}: converged, from above, highest horizon", highest, "<=", 0.065),
-        check_whole(f"KL / Cov_{n}: slope of the converged ratio in H (nats a layer)", ratio, ">", 0.0),
+        *between(f"Cov_{n}: change over the range of H by its slope, per mean", relative, -0.2, 0.2),
+        at_least(f"Cov_{n}: converged, from below, lowest horizon", lowest, 0.035),
+        at_most(f"Cov_{n}: converged, from above, highest horizon", highest, 0.065),
+        above(f"KL / Cov_{n}: slope of the converged ratio in H (nats a layer)", ratio, 0.0),
     )
 
 
@@ -128,13 +128,13 @@ def _of_classes(results: Measurements) -> tuple[Check, ...]:
 
     wide = "xor: Cov at N = 16 * 2^(H/2)"
     return (
-        check_whole(f"chain: Cov_{n} at initialisation", start("chain"), ">=", 0.9),
-        check_whole(f"chain: Cov_{n} converged", end("chain", "high"), "<=", 0.02),
-        check_whole(f"uniform: Cov_{n} at initialisation", start("uniform"), ">=", 0.9),
-        check_whole(f"uniform: Cov_{n} converged", end("uniform", "high"), "<=", 0.8),
-        check_whole(f"xor: Cov_{n} converged", end(XOR, "low"), ">=", 0.8),
-        check_whole(f"{wide} at initialisation", start(XOR, local=True), ">=", 0.9),
-        check_whole(f"{wide} converged", end(XOR, "high", local=True), "<=", 0.2),
+        at_least(f"chain: Cov_{n} at initialisation", start("chain"), 0.9),
+        at_most(f"chain: Cov_{n} converged", end("chain", "high"), 0.02),
+        at_least(f"uniform: Cov_{n} at initialisation", start("uniform"), 0.9),
+        at_most(f"uniform: Cov_{n} converged", end("uniform", "high"), 0.8),
+        at_least(f"xor: Cov_{n} converged", end(XOR, "low"), 0.8),
+        at_least(f"{wide} at initialisation", start(XOR, local=True), 0.9),
+        at_most(f"{wide} converged", end(XOR, "high", local=True), 0.2),
     )
 
 
@@ -143,10 +143,10 @@ def _of_hard_rule(results: Measurements) -> tuple[Check, ...]:
     aucs = [interval_over_shared_prompts(each.branching.auc) for each in results.horizons]
     loss, auc = "hard rule: loss of the first branching layer", "hard rule: AUC of the first layer's log-odds"
     return (
-        check_whole(f"{loss}, from below (nats)", worst(first, "low"), ">=", 0.65),
-        check_whole(f"{loss}, from above (nats)", worst(first, "high"), "<=", 0.8),
-        check_whole(f"{auc}, from below", worst(aucs, "low"), ">=", 0.45),
-        check_whole(f"{auc}, from above", worst(aucs, "high"), "<=", 0.55),
+        at_least(f"{loss}, from below (nats)", worst(first, "low"), 0.65),
+        at_most(f"{loss}, from above (nats)", worst(first, "high"), 0.8),
+        at_least(f"{auc}, from below", worst(aucs, "low"), 0.45),
+        at_most(f"{auc}, from above", worst(aucs, "high"), 0.55),
     )
 
 

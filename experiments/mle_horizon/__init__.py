@@ -10,7 +10,8 @@ never above 1/(2n). All laws are exact at every H; only the data sets are drawn.
 from covlab.claims.claim import Claim
 from experiments.mle_horizon import checks, figures, measure
 
-CLAIM = Claim(
+CLAIM = Claim.of(
+    (measure, checks, figures),
     name="mle_horizon",
     source="Coverage Principle, arXiv 2510.15020, Proposition 3.2",
     title="Maximum likelihood: KL grows with the response's length, coverage does not",
@@ -22,12 +23,4 @@ CLAIM = Claim(
         "counts the prompt once, however wrong the model is there: at most 1/(2n).",
         "KL and coverage of each fitted model are exact (a binomial tail); the data sets are drawn.",
     ),
-    settings=measure.Settings,
-    measure=measure.measure,
-    checks=checks.checks,
-    notes=checks.notes,
-    drawings=figures.drawings,
-    tables=figures.tables,
-    seeds=lambda results: (results.settings.seed,),
-    scales=measure.SCALES,
 )

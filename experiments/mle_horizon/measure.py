@@ -67,28 +67,20 @@ class Measurements(NamedTuple):
 
 def measure(settings: Settings, study: Study) -> Measurements:
     """KL and coverage of every data set's model."""
-    kl: list[np.ndarray] = []
-    coverage: list[np.ndarray] = []
-    unseen: list[np.ndarray] = []
+    shape = (len(THETAS), settings.draws, len(settings.horizons))
+    kl, coverage, unseen = np.empty(shape), np.empty(shape), np.empty(shape, bool)
     log_n = np.array([settings.log_n])
-    for theta in THETAS:
-        columns = []
-        for horizon in settings.horizons:
+    for t, theta in enumerate(THETAS):
+        for h, horizon in enumerate(settings.horizons):
             instance = TwoPrompts(horizon, settings.samples)
             rng = numpy_stream(settings.seed, "mle", "two prompts", f"{theta:g}", horizon)
             data = instance.sample(rng, 2 * theta, settings.draws)
             fitted = fit_logistic_on_ball(data.ones, data.trials, instance.radius).log_odds[:, 0]
-            columns.append(
-                (
-                    instance.kl(2 * theta, fitted),
-                    instance.coverage(2 * theta, fitted, log_n)[:, 0],
-                    data.trials[:, 0] == 0,
-                )
-            )
-        for part, many in zip((kl, coverage, unseen), zip(*columns, strict=True), strict=True):
-            part.append(np.stack(many, axis=1))
+            kl[t, :, h] = instance.kl(2 * theta, fitted)
+            coverage[t, :, h] = instance.coverage(2 * theta, fitted, log_n)[:, 0]
+            unseen[t, :, h] = data.trials[:, 0] == 0
     study.progress.update("fits", len(settings.horizons), len(settings.horizons))
-    return Measurements(settings, np.stack(kl), np.stack(coverage), np.stack(unseen))
+    return Measurements(settings, kl, coverage, unseen)
 
 
 def swept(results: Measurements) -> tuple[Sweep, Sweep]:
@@ -99,23 +91,9 @@ def swept(results: Measurements) -> tuple[Sweep, Sweep]:
     coverage = results.coverage.reshape(-1, len(h))
     by_kl = settings.log_n - 1 + math.exp(-settings.log_n)
     fixed = f"n = {n}"
+    covered = Rate("Cov_N", coverage, 0.0, np.full(len(h), 1 / (2 * n)))
     expected = PER_TOKEN * h / n * (1 - 1 / (2 * n)) ** n
     return (
-        Sweep(
-            "KL",
-            "H",
-            fixed,
-            settings.horizons,
-            (Rate("KL", kl, 1.0, expected),),
-        ),
-        Sweep(
-            "coverage",
-            "H",
-            fixed,
-            settings.horizons,
-            (
-                Rate("Cov_N", coverage, 0.0, np.full(len(h), 1 / (2 * n))),
-                Rate("bound by KL", kl / by_kl, 1.0),
-            ),
-        ),
+        Sweep("KL", "H", fixed, settings.horizons, (Rate("KL", kl, 1.0, expected),)),
+        Sweep("coverage", "H", fixed, settings.horizons, (covered, Rate("bound by KL", kl / by_kl, 1.0))),
     )

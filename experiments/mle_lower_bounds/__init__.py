@@ -10,7 +10,8 @@ needed. The estimators are exact or solved to their optimality conditions; the d
 from covlab.claims.claim import Claim
 from experiments.mle_lower_bounds import checks, figures, measure
 
-CLAIM = Claim(
+CLAIM = Claim.of(
+    (measure, checks, figures),
     name="mle_lower_bounds",
     source="Coverage Principle, arXiv 2510.15020, Propositions 4.1 and I.1",
     title="Maximum likelihood: instances on which the coverage bounds are tight",
@@ -24,12 +25,4 @@ CLAIM = Claim(
         "of the H fits add up to a factor N. Cov_N is of order H/(n ln N), the square root of sigma*^2/(n ln "
         "N) up to the constant B.",
     ),
-    settings=measure.Settings,
-    measure=measure.measure,
-    checks=checks.checks,
-    notes=checks.notes,
-    drawings=figures.drawings,
-    tables=figures.tables,
-    seeds=lambda results: (results.settings.seed,),
-    scales=measure.SCALES,
 )

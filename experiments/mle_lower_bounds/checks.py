@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from covlab.claims import sweeps
-from covlab.report.verdict import Check, check_interval, check_value
+from covlab.report.verdict import Check, at_least, at_most
 from experiments.mle_lower_bounds.measure import Measurements, bit_instances, constant, fine_instances
 
 
@@ -31,34 +31,17 @@ def checks(results: Measurements) -> tuple[Check, ...]:
         return made
 
     shares = [sweeps.share_of_bound(results.sweeps["variance", axis], 0, seed) for axis in ("n", "H", "ln N")]
+    promised, missed = sweeps.least_share(results.promised), sweeps.least_share(results.missed)
     return (
-        check_interval(
-            "coarse: probability of Cov_N >= (d - 1)/(10 n), least over n and d",
-            sweeps.least_share(results.promised),
-            ">=",
-            0.5,
-            "low",
-        ),
+        at_least("coarse: probability of Cov_N >= (d - 1)/(10 n), least over n and d", promised, 0.5),
         *exponents("coarse", {"n": -1, "d": 1}),
         *exponents("coarse", {"ln N": 0}, 0.02),
-        check_value("coarse: Cov_N at the trivial N = e^2B, largest", results.trivial, "<=", 0),
-        check_interval(
-            "fine: probability of missing pi_D, least over n, d and ln N",
-            sweeps.least_share(results.missed),
-            ">=",
-            0.1,
-            "low",
-        ),
+        at_most("coarse: Cov_N at the trivial N = e^2B, largest", results.trivial, 0),
+        at_least("fine: probability of missing pi_D, least over n, d and ln N", missed, 0.1),
         *exponents("fine", {"n": -1, "d": 1, "ln N": -1}),
-        check_value("fine: ln(1/(1 - eps)) over sqrt(d/n), largest", results.spread, "<=", 1),
+        at_most("fine: ln(1/(1 - eps)) over sqrt(d/n), largest", results.spread, 1),
         *exponents("variance", {"n": -1, "H": 1, "sigma*^2": 0.5, "ln N": -1}),
-        check_interval(
-            "variance: largest share of the upper bound",
-            max(shares, key=lambda each: each.high),
-            "<=",
-            1,
-            "high",
-        ),
+        at_most("variance: largest share of the upper bound", max(shares, key=lambda each: each.high), 1),
     )
 
 

@@ -188,11 +188,8 @@ def coarse_sweeps(settings: Settings) -> tuple[list[Sweep], list[np.ndarray], fl
 
 def fine_sweeps(settings: Settings) -> tuple[list[Sweep], list[np.ndarray], float]:
     """Cov_N against n, d and ln N."""
-    d, n, level = (
-        f"d = {settings.fine_size}",
-        f"n = {settings.fine_sample}",
-        f"N = {math.exp(settings.log_n):g}",
-    )
+    d, n = f"d = {settings.fine_size}", f"n = {settings.fine_sample}"
+    level = f"N = {math.exp(settings.log_n):g}"
     fixed = {"n": f"{d}, {level}", "d": f"{n}, {level}", "ln N": f"{d}, {n}"}
     sizes = {"n": settings.fine_samples, "d": settings.fine_sizes, "ln N": settings.fine_log_ns}
     theory = {"n": -1.0, "d": 1.0, "ln N": -1.0}
@@ -211,40 +208,26 @@ def fine_sweeps(settings: Settings) -> tuple[list[Sweep], list[np.ndarray], floa
 
 def bit_sweeps(settings: Settings, progress: Progress) -> list[Sweep]:
     """Cov_N against n, H, sigma*^2 (which varies with H) and ln N; KL against H."""
-    h, n, level = (
-        f"H = {settings.bits_horizon}",
-        f"n = {settings.bits_sample}",
-        f"N = {math.exp(settings.bits_log_n):.3g}",
-    )
-    fixed = {"n": f"{h}, {level}", "H": f"{n}, {level}", "ln N": f"H = {settings.bits_long}, {n}"}
+    h, size = f"H = {settings.bits_horizon}", f"n = {settings.bits_sample}"
+    level = f"N = {math.exp(settings.bits_log_n):.3g}"
+    fixed = {"n": f"{h}, {level}", "H": f"{size}, {level}", "ln N": f"H = {settings.bits_long}, {size}"}
     sizes = {"n": settings.bits_samples, "H": settings.bits_horizons, "ln N": settings.bits_log_ns}
     theory = {"n": -1.0, "H": 1.0, "ln N": -1.0}
     made = []
     for axis, instances in bit_instances(settings).items():
         coverage, bound = [], []
-        for position, each in enumerate(instances):
-            progress.update(f"bits against {axis}", position, len(instances))
+        for position, each in enumerate(progress.over(f"bits against {axis}", instances)):
             rng = numpy_stream(settings.seed, "mle", "bits", axis, position)
             data = each.sample(rng, settings.draws)
             fitted = fit_logistic_on_ball(data.ones, data.trials, each.norm).log_odds
             coverage.append(each.coverage(rng, data, fitted, settings.bits_responses))
-            bound.append(
-                math.sqrt(each.variance / (each.num_samples * each.log_n)) + each.norm**2 / each.num_samples
-            )
-        progress.update(f"bits against {axis}", len(instances), len(instances))
+            n = each.num_samples
+            bound.append(math.sqrt(each.variance / (n * each.log_n)) + each.norm**2 / n)
         rate = Rate("Cov_N", columns(coverage), theory[axis], np.array(bound))
         made.append(Sweep("variance", axis, fixed[axis], sizes[axis], (rate,)))
         if axis == "H":
-            variances = shown([each.variance for each in instances])
-            made.append(
-                Sweep(
-                    "variance",
-                    "sigma*^2",
-                    f"{fixed[axis]}, H varies",
-                    variances,
-                    (rate._replace(theory=0.5),),
-                )
-            )
+            variances, half = shown([each.variance for each in instances]), rate._replace(theory=0.5)
+            made.append(Sweep("variance", "sigma*^2", f"{fixed[axis]}, H varies", variances, (half,)))
     return made
 
 

@@ -10,7 +10,8 @@ their optimality conditions, coverage is exact; the data sets and instances are 
 from covlab.claims.claim import Claim
 from experiments.mle_rates import checks, figures, measure
 
-CLAIM = Claim(
+CLAIM = Claim.of(
+    (measure, checks, figures),
     name="mle_rates",
     source="Coverage Principle, arXiv 2510.15020, section 3, Theorems 4.1, 4.2 and E.1",
     title="Maximum likelihood: how coverage improves with the data, with N and with convexity",
@@ -24,12 +25,4 @@ CLAIM = Claim(
         "Convex: 2^d models that differ from the data's on a prompt too rare to be told by; their maximum-"
         "likelihood coverage is of order d/(n ln N). In the convex hull it is of order d/(n N) + 1/n.",
     ),
-    settings=measure.Settings,
-    measure=measure.measure,
-    checks=checks.checks,
-    notes=checks.notes,
-    drawings=figures.drawings,
-    tables=figures.tables,
-    seeds=lambda results: (results.settings.seed,),
-    scales=measure.SCALES,
 )

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from covlab.claims import sweeps
-from covlab.report.verdict import Check, check_interval, check_value
+from covlab.report.verdict import Check, above, at_least, at_most
 from experiments.mle_rates.measure import Measurements
 from metrics import Interval
 
@@ -36,8 +36,10 @@ def checks(results: Measurements) -> tuple[Check, ...]:
 
     def within_bound(name: str, axis: str, index: int = 0) -> Check:
         share = sweeps.share_of_bound(results.sweeps[name, axis], index, seed)
-        return check_interval(f"{name}: largest share of the bound, against {axis}", share, "<=", 1, "high")
+        return at_most(f"{name}: largest share of the bound, against {axis}", share, 1)
 
+    infinite, spared = (sweeps.least_share(list(each.T)) for each in (results.infinite, results.spared))
+    parameters = results.dimension / max(results.settings.linear_samples)
     return (
         within_bound("Bernoulli", "n", 1),
         within_bound("Bernoulli", "ln 1/delta"),
@@ -46,36 +48,19 @@ def checks(results: Measurements) -> tuple[Check, ...]:
         *sweeps.near(
             "Bernoulli: exponent of the quantile in ln 1/delta", slope("Bernoulli", "ln 1/delta"), 1, 0.1
         ),
-        check_interval(
-            "Bernoulli: share of data sets with infinite KL, least over n",
-            sweeps.least_share(list(results.infinite.T)),
-            ">",
-            0.1,
-            "low",
-        ),
+        above("Bernoulli: share of data sets with infinite KL, least over n", infinite, 0.1),
         *(within_bound("linear", axis) for axis in ("n", "sigma*^2", "ln N")),
         *(
-            check_interval(f"linear: exponent in {axis}", slope("linear", axis), "<=", theory, "high")
+            at_most(f"linear: exponent in {axis}", slope("linear", axis), theory)
             for axis, theory in (("n", -0.5), ("sigma*^2", 0.5), ("ln N", -0.5))
         ),
-        check_value(
-            "linear: parameters over examples, least",
-            results.dimension / max(results.settings.linear_samples),
-            ">",
-            1,
-        ),
+        above("linear: parameters over examples, least", parameters, 1),
         *(within_bound("finite class", axis) for axis in ("n", "ln |Pi|", "ln N")),
-        check_interval("finite class: exponent in n", slope("finite class", "n"), "<=", -0.85, "high"),
+        at_most("finite class: exponent in n", slope("finite class", "n"), -0.85),
         *sweeps.near("class: exponent of Cov_N in ln N", slope("convex hull", "ln N"), -1, 0.15),
         *sweeps.near("hull: exponent of Cov_N in N", slope("convex hull", "N"), -1, 0.15),
         within_bound("convex hull", "N"),
-        check_interval(
-            "hull: share of data sets with Cov_N = 0 where the class fails, least over N",
-            sweeps.least_share(list(results.spared.T)),
-            ">=",
-            0.8,
-            "low",
-        ),
+        at_least("hull: share of data sets with Cov_N = 0 where the class fails, least over N", spared, 0.8),
     )
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from covlab.claims.claim import Study
-from covlab.claims.settings import Increasing, Real, Seed, Whole, Wholes
+from covlab.claims.settings import Given, Increasing, Real, Seed, Whole, Wholes
 from covlab.claims.sweeps import Sweep, as_row, columns, shown
 from covlab.report.rates import Rate
 from tasks import numpy_stream
@@ -34,11 +34,6 @@ def _summed_length(field: str, value: Any) -> int:
     if length > 12:
         raise ValueError(f"{field}: {length}; valid: 2 to 12, 2^length responses are summed")
     return length
-
-
-def _compared_later(field: str, value: Any) -> Any:
-    """The value as it is, for `__post_init__` to refuse."""
-    return value
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +65,7 @@ class Settings:
     tree_sets: Annotated[int, Whole(1)] = 64
     # d, and n >= 2 d.
     convex_size: Annotated[int, Whole(1)] = 1024
-    convex_samples: Annotated[int, _compared_later] = 4096
+    convex_samples: Annotated[int, Given()] = 4096
     convex_ns: Annotated[tuple[int, ...], Wholes(2, at_least=3)] = (4, 8, 16, 32, 64)
 
     def __post_init__(self) -> None:
@@ -165,29 +160,13 @@ def bernoulli_sweeps(settings: Settings) -> tuple[list[Sweep], Float[np.ndarray,
     by_n = [worst_quantile(n, settings.log_n, tail) for n in samples]
     by_delta = [worst_quantile(middle, settings.log_n, each) for each in deltas]
     at, name = f"N = {math.exp(settings.log_n):g}", "Bernoulli"
+    mean = Rate("E Cov_N", columns(covers), -1.0)
+    quantile = f"(1 - delta) quantile, ln 1/delta = {tail:g}"
+    of_n = Rate(quantile, as_row(by_n), -1.0, 8 * tail / np.array(samples))
+    of_delta = Rate("(1 - delta) quantile", as_row(by_delta), 1.0, 8 * np.array(deltas) / middle)
     return [
-        Sweep(
-            name,
-            "n",
-            f"{at}, worst p*",
-            samples,
-            (
-                Rate("E Cov_N", columns(covers), -1.0),
-                Rate(
-                    f"(1 - delta) quantile, ln 1/delta = {tail:g}",
-                    as_row(by_n),
-                    -1.0,
-                    8 * tail / np.array(samples),
-                ),
-            ),
-        ),
-        Sweep(
-            name,
-            "ln 1/delta",
-            f"{at}, n = {middle}, worst p*",
-            deltas,
-            (Rate("(1 - delta) quantile", as_row(by_delta), 1.0, 8 * np.array(deltas) / middle),),
-        ),
+        Sweep(name, "n", f"{at}, worst p*", samples, (mean, of_n)),
+        Sweep(name, "ln 1/delta", f"{at}, n = {middle}, worst p*", deltas, (of_delta,)),
     ], columns(infinite)
 
 
@@ -217,29 +196,15 @@ def linear_sweeps(settings: Settings) -> tuple[list[Sweep], int]:
     log_ns = np.array(settings.log_ns)
     against_log_n, variance = _linear(settings, instance, log_ns)
     h, fixed = f"H = {settings.linear_horizon}", f"n = {settings.linear_sample}"
+    of_n = Rate("Cov_N", columns(against_n), -0.5, np.array(by_n))
+    of_variance = Rate("Cov_N", columns(against_h), 0.5, np.array(by_h))
+    of_log_n = Rate("Cov_N", against_log_n, -0.5, bound(instance, variance, log_ns))
+    varied = f"H = {settings.linear_horizons[0]} to {settings.linear_horizons[-1]}"
     return [
-        Sweep(
-            name,
-            "n",
-            f"{h}, {at}",
-            settings.linear_samples,
-            (Rate("Cov_N", columns(against_n), -0.5, np.array(by_n)),),
-        ),
-        Sweep(
-            name,
-            "sigma*^2",
-            f"{fixed}, {at}, H = {settings.linear_horizons[0]} to {settings.linear_horizons[-1]}",
-            shown(variances),
-            (Rate("Cov_N", columns(against_h), 0.5, np.array(by_h)),),
-        ),
-        Sweep(
-            name,
-            "ln N",
-            f"{h}, {fixed}",
-            settings.log_ns,
-            (Rate("Cov_N", against_log_n, -0.5, bound(instance, variance, log_ns)),),
-        ),
-    ], instance.features.dimension
+        Sweep(name, "n", f"{h}, {at}", settings.linear_samples, (of_n,)),
+        Sweep(name, "sigma*^2", f"{fixed}, {at}, {varied}", shown(variances), (of_variance,)),
+        Sweep(name, "ln N", f"{h}, {fixed}", settings.log_ns, (of_log_n,)),
+    ], instance.active + instance.passive
 
 
 def tree_sweeps(settings: Settings, progress: Progress) -> list[Sweep]:
@@ -254,8 +219,7 @@ def tree_sweeps(settings: Settings, progress: Progress) -> list[Sweep]:
     models, samples = settings.tree_models, settings.tree_samples
     family = RandomTrees(settings.tree_length, models[-1])
     every = np.empty((settings.draws, len(samples), len(models), len(levels), len(family.shares)))
-    for draw in range(settings.draws):
-        progress.update("classes", draw, settings.draws)
+    for draw in progress.over("classes", range(settings.draws)):
         rng = numpy_stream(settings.seed, "mle", "trees", draw)
         classes = family.sample_classes(rng)
         star = np.exp(classes[0, 0])
@@ -266,7 +230,6 @@ def tree_sweeps(settings: Settings, progress: Progress) -> list[Sweep]:
                 for row, size in enumerate(models):
                     best = best_of_class(log_probs[:size], counts[column])
                     every[draw, column, row, :, share] = coverage[best].mean(axis=0)
-    progress.update("classes", settings.draws, settings.draws)
     worst = np.argmax(every[::2].mean(axis=0), axis=-1)[None, ..., None]
     covered = np.take_along_axis(every[1::2], worst, axis=-1)[..., 0]
     at = samples.index(settings.tree_sample)
@@ -279,42 +242,14 @@ def tree_sweeps(settings: Settings, progress: Progress) -> list[Sweep]:
     here = np.array([settings.log_n])
     name, level = "finite class", f"N = {math.exp(settings.log_n):g}"
     largest, fixed = f"|Pi| = {models[-1]}, worst share", f"n = {settings.tree_sample}"
+    sample, log_ns = np.array([settings.tree_sample]), np.array(settings.log_ns)
+    of_n = Rate("Cov_N", covered[:, :, -1, 0], -1.0, bound(np.array(samples), log_sizes[-1:], here))
+    of_size = Rate("Cov_N", covered[:, at, :, 0], None, bound(sample, log_sizes, here))
+    of_log_n = Rate("Cov_N", covered[:, at, -1, 1:], -1.0, bound(sample, log_sizes[-1:], log_ns))
     return [
-        Sweep(
-            name,
-            "n",
-            f"{largest}, {level}",
-            samples,
-            (Rate("Cov_N", covered[:, :, -1, 0], -1.0, bound(np.array(samples), log_sizes[-1:], here)),),
-        ),
-        Sweep(
-            name,
-            "ln |Pi|",
-            f"{fixed}, {level}, worst share",
-            shown(log_sizes),
-            (
-                Rate(
-                    "Cov_N",
-                    covered[:, at, :, 0],
-                    None,
-                    bound(np.array([settings.tree_sample]), log_sizes, here),
-                ),
-            ),
-        ),
-        Sweep(
-            name,
-            "ln N",
-            f"{largest}, {fixed}",
-            settings.log_ns,
-            (
-                Rate(
-                    "Cov_N",
-                    covered[:, at, -1, 1:],
-                    -1.0,
-                    bound(np.array([settings.tree_sample]), log_sizes[-1:], np.array(settings.log_ns)),
-                ),
-            ),
-        ),
+        Sweep(name, "n", f"{largest}, {level}", samples, (of_n,)),
+        Sweep(name, "ln |Pi|", f"{fixed}, {level}, worst share", shown(log_sizes), (of_size,)),
+        Sweep(name, "ln N", f"{largest}, {fixed}", settings.log_ns, (of_log_n,)),
     ]
 
 
@@ -336,21 +271,11 @@ def convex_sweeps(settings: Settings) -> tuple[list[Sweep], Float[np.ndarray, "d
                 spared.append(of_hull == 0)
     fixed = f"d = {d}, n = {samples}"
     name = "convex hull"
+    of_class = Rate("class: Cov_N", columns(finite), -1.0, d / (samples * np.log(ns)))
+    of_hull = Rate("hull: Cov_N", columns(hull), -1.0, d / (samples * ns) + 1 / samples)
     return [
-        Sweep(
-            name,
-            "ln N",
-            fixed,
-            shown(np.log(ns)),
-            (Rate("class: Cov_N", columns(finite), -1.0, d / (samples * np.log(ns))),),
-        ),
-        Sweep(
-            name,
-            "N",
-            fixed,
-            settings.convex_ns,
-            (Rate("hull: Cov_N", columns(hull), -1.0, d / (samples * ns) + 1 / samples),),
-        ),
+        Sweep(name, "ln N", fixed, shown(np.log(ns)), (of_class,)),
+        Sweep(name, "N", fixed, settings.convex_ns, (of_hull,)),
     ], columns(spared)
 
 

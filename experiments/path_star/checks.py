@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from covlab.claims.trained import check_bound
 from covlab.report.tables import interval_text
-from covlab.report.verdict import Check, check_whole, check_within
+from covlab.report.verdict import Check, at_least, at_most, between
 from experiments.path_star.measure import (
     FORWARD,
     REVERSED,
@@ -89,17 +89,17 @@ def checks(results: Measurements) -> tuple[Check, ...]:
     covered, missed = forward(lambda s: s.coverage(inside)), forward(lambda s: s.coverage(outside))
     passes = f"{FORWARD}: Pass@N minus the closed form, where farthest"
     return (
-        check_whole(follows, forward(lambda s: s.follows), ">=", 0.95),
-        check_whole(costliest, max(lookups, key=lambda each: each.high), "<=", 0.05),
-        *check_within(f"{FORWARD}: loss of the choice over ln d", choice, 0.95, 1.1),
-        *check_within(f"{FORWARD}: accuracy minus 1/d", accuracy, -0.05, 0.05),
-        *check_within(f"{FORWARD}: cross-entropy over ln d", loss, 0.95, 1.15),
-        check_whole(f"{FORWARD}: Cov_{short(inside)}, at N = d/{factor}", covered, ">=", 0.95),
-        check_whole(f"{FORWARD}: Cov_{short(outside)}, at N = {factor} d", missed, "<=", 0.05),
-        *check_within(passes, worst_pass(results), -0.05, 0.05),
-        check_whole(f"{REVERSED}: accuracy", backward(lambda s: s.correct), ">=", 0.95),
-        check_whole(f"{REVERSED}: KL (nats)", backward(lambda s: s.log_ratio), "<=", 0.1),
-        check_whole(f"{REVERSED}: Cov_{short(inside)}", backward(lambda s: s.coverage(inside)), "<=", 0.05),
+        at_least(follows, forward(lambda s: s.follows), 0.95),
+        at_most(costliest, max(lookups, key=lambda each: each.high), 0.05),
+        *between(f"{FORWARD}: loss of the choice over ln d", choice, 0.95, 1.1),
+        *between(f"{FORWARD}: accuracy minus 1/d", accuracy, -0.05, 0.05),
+        *between(f"{FORWARD}: cross-entropy over ln d", loss, 0.95, 1.15),
+        at_least(f"{FORWARD}: Cov_{short(inside)}, at N = d/{factor}", covered, 0.95),
+        at_most(f"{FORWARD}: Cov_{short(outside)}, at N = {factor} d", missed, 0.05),
+        *between(passes, worst_pass(results), -0.05, 0.05),
+        at_least(f"{REVERSED}: accuracy", backward(lambda s: s.correct), 0.95),
+        at_most(f"{REVERSED}: KL (nats)", backward(lambda s: s.log_ratio), 0.1),
+        at_most(f"{REVERSED}: Cov_{short(inside)}", backward(lambda s: s.coverage(inside)), 0.05),
         check_bound(max(run.bound_excess for run in results.runs.values())),
     )
 

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from covlab.report.rates import exponent
-from covlab.report.verdict import Check, check_value, check_whole
+from covlab.report.verdict import Check, above, at_least, at_most
 from experiments.pessimism.brackets import Arm
 from experiments.pessimism.finite_sets import (
     BEST,
@@ -63,21 +63,21 @@ def _of_tabular(tabular: Tabular) -> list[Check]:
     dip = max(float(largest_fall(each.mean(axis=0))) for each in own.values())
     excess = max(float((tabular.limit[cell] - tabular.bound[cell]).max()) for cell in own)
     made = [
-        check_whole("finite sets: Best-of-N, best N over N = 1, least", rise, ">=", 0.1),
-        check_whole(f"finite sets: Best-of-N, best N over {most}, least", fall, ">=", 0.1),
-        check_whole(f"finite sets: pessimism, best N over {most}, largest", flat, "<=", FLAT),
-        check_value("finite sets: pessimism, largest fall of a mean from one N to a larger", dip, "<=", FLAT),
+        at_least("finite sets: Best-of-N, best N over N = 1, least", rise, 0.1),
+        at_least(f"finite sets: Best-of-N, best N over {most}, least", fall, 0.1),
+        at_most(f"finite sets: pessimism, best N over {most}, largest", flat, FLAT),
+        at_most("finite sets: pessimism, largest fall of a mean from one N to a larger", dip, FLAT),
     ]
     for name, at in (("Best-of-N", -1), ("the reference", 0)):
         gain = _least(paired_difference_interval(own[cell][:, -1], best[cell][:, at]) for cell in own)
-        made.append(check_whole(f"finite sets: pessimism at {most} over {name}, least", gain, ">=", 0.1))
+        made.append(at_least(f"finite sets: pessimism at {most} over {name}, least", gain, 0.1))
     share = _largest(
         mean_interval((1 - each[:, -1]) / (2 * tabular.error[cell] * np.sqrt(cell[1])))
         for cell, each in own.items()
     )
     made += [
-        check_value("finite sets: regret of the limit less its bound, largest of all", excess, "<=", 1e-9),
-        check_whole(f"finite sets: regret at {most} over 2 eps sqrt(C), largest", share, "<=", 1),
+        at_most("finite sets: regret of the limit less its bound, largest of all", excess, 1e-9),
+        at_most(f"finite sets: regret at {most} over 2 eps sqrt(C), largest", share, 1),
     ]
     settings = tabular.settings
     for error in settings.errors:
@@ -85,9 +85,9 @@ def _of_tabular(tabular: Tabular) -> list[Check]:
             rng = numpy_stream(settings.seed, "pessimism", "bootstrap", name, round(1e6 * error))
             slope = exponent(settings.coverages, regrets(tabular, error, name), rng)
             text = f"finite sets, eps {error:g}: exponent in C of the regret of {_at(name, most)}"
-            made.append(check_whole(f"{text}, from below", slope, ">=", low))
+            made.append(at_least(f"{text}, from below", slope, low))
             if high is not None:
-                made.append(check_whole(f"{text}, from above", slope, "<=", high))
+                made.append(at_most(f"{text}, from above", slope, high))
     return made
 
 
@@ -119,19 +119,19 @@ def _of_arms(arms: Mapping[str, Arm]) -> list[Check]:
     for name, arm in arms.items():
         best, own, text = arm.reward[BEST], arm.reward[THEORY], f"brackets, {name}"
         rise = mean_interval(rises_to_peak(best))
-        made.append(check_whole(f"{text}: Best-of-N, best N over N = 1", rise, ">", 0))
+        made.append(above(f"{text}: Best-of-N, best N over N = 1", rise, 0))
         if name == last:
             fall = paired_difference_interval(largest_fall(best), largest_fall(own))
-            made.append(check_whole(f"{text}: largest fall with N, Best-of-N less pessimism", fall, ">", 0))
+            made.append(above(f"{text}: largest fall with N, Best-of-N less pessimism", fall, 0))
         flat = mean_interval(falls_after_peak(own))
         gain = paired_difference_interval(own[:, -1], best[:, 0])
         made += [
-            check_whole(f"{text}: pessimism, best N over the largest", flat, "<=", FLAT),
-            check_whole(f"{text}: pessimism at the largest N over the reference", gain, ">", 0),
+            at_most(f"{text}: pessimism, best N over the largest", flat, FLAT),
+            above(f"{text}: pessimism at the largest N over the reference", gain, 0),
         ]
     for rule, value in ((BEST, _highest), (THEORY, _last)):
         gain = paired_difference_interval(value(covered.reward[rule]), value(uncovered.reward[rule]))
-        made.append(check_whole(f"brackets, {first} over {last}: {_at(rule, 'the largest N')}", gain, ">", 0))
+        made.append(above(f"brackets, {first} over {last}: {_at(rule, 'the largest N')}", gain, 0))
     return made
 
 

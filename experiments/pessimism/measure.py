@@ -88,9 +88,9 @@ def measure(settings: Settings, study: Study) -> Measurements:
     results = measure_tabular(
         settings.tabular, lambda done, total: progress.update("finite sets", done, total)
     )
-    living = [set(run.living_seeds(*run.checkpoints(["last"])[-1])) for run in runs.values()]
+    healthy = [set(run.healthy_seeds(*run.checkpoints(["last"])[-1])) for run in runs.values()]
     first = next(iter(runs.values())).setup
-    seeds = [seed for seed in first.seeds if all(seed in each for each in living)]
+    seeds = [seed for seed in first.seeds if all(seed in each for each in healthy)]
     require_seeds("pessimism", seeds)
     total = len(runs) * len(seeds)
     done = iter(range(1, total + 1))

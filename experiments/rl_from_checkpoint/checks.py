@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from covlab.report.tables import interval_text
-from covlab.report.verdict import Check, check_interval, check_whole
+from covlab.report.verdict import Check, above, at_most, check_interval
 from experiments.rl_from_checkpoint.measure import COVERAGE, CROSS_ENTROPY, TOURNAMENT, Measurements
 from metrics import mean_interval, name_of_n, paired_difference_interval
 
@@ -39,10 +39,10 @@ def checks(results: Measurements) -> tuple[Check, ...]:
         loss = f"{prompts}: reward lost by the tournament's start against the best"
         over = paired_difference_interval(tournament, least)
         made += [
-            check_whole(ranks, each[COVERAGE], ">", 0.0),
-            check_whole(f"{prompts}: the same minus that of the cross-entropy", difference, ">", 0.0),
+            above(ranks, each[COVERAGE], 0.0),
+            above(f"{prompts}: the same minus that of the cross-entropy", difference, 0.0),
             check_interval(loss, mean_interval(tournament), "<=", 0.02),
-            check_whole(f"{prompts}: the same minus that of the least cross-entropy", over, "<=", 0.0),
+            at_most(f"{prompts}: the same minus that of the least cross-entropy", over, 0.0),
         ]
     return tuple(made)
 

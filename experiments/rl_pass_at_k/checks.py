@@ -7,7 +7,7 @@ import math
 import numpy as np
 from jaxtyping import Float
 
-from covlab.report.verdict import Check, check_value, check_whole
+from covlab.report.verdict import Check, at_least, at_most
 from experiments.rl_pass_at_k.measure import NS, Measurements, blind_pass_at_k
 from metrics import Interval, mean_interval, name_of_n, paired_difference_interval
 
@@ -43,11 +43,11 @@ def checks(results: Measurements) -> tuple[Check, ...]:
     covered = f"Cov_{name_of_n(results.large_k)}: rise by reinforcement learning"
     least = round((best - start_small) / 2, 4)
     return (
-        check_whole(f"Pass@{results.small_k}: rise by reinforcement learning", rise, ">=", least),
-        check_whole(end, _shifted(mean_interval(small[:, -1]), -best), "<=", 0.03),
-        check_whole(fell, fall, ">=", round((start_large - best) / 2, 4)),
-        check_value("least k at which Pass@k is below the base model's, worst seed", missing.max(), "<=", 8),
-        check_whole(covered, spread, ">=", round((1 - best) / 2, 4)),
+        at_least(f"Pass@{results.small_k}: rise by reinforcement learning", rise, least),
+        at_most(end, _shifted(mean_interval(small[:, -1]), -best), 0.03),
+        at_least(fell, fall, round((start_large - best) / 2, 4)),
+        at_most("least k at which Pass@k is below the base model's, worst seed", missing.max(), 8),
+        at_least(covered, spread, round((1 - best) / 2, 4)),
     )
 
 

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 
 from covlab.claims.arms import check_rl_settings
 from covlab.claims.claim import Study, require_seeds
-from covlab.claims.matrices import healthy_seeds, run_matrices
+from covlab.claims.matrices import common_seeds, run_matrices
 from covlab.claims.settings import check_mapping, check_names
 from tasks.checks import whole
 from tracking import load_run
@@ -141,7 +141,7 @@ def measure(settings: Settings, study: Study) -> Measurements:
     """
     task: Any = study.runs[BASE].setup.phases[-1].task
     runs = {name: run for name, run in study.runs.items() if name != BASE}
-    seeds = healthy_seeds(run.path for run in runs.values())
+    seeds = common_seeds(run.path for run in runs.values())
     require_seeds("rl_pass_at_k", seeds)
     weights = {}
     for name, run in runs.items():

@@ -10,7 +10,8 @@ authors of the Coverage Principle expect.
 from covlab.claims.claim import Claim
 from experiments.sgd_coordinates import checks, figures, measure
 
-CLAIM = Claim(
+CLAIM = Claim.of(
+    (measure, checks, figures),
     name="sgd_coordinates",
     source="Coverage Principle, arXiv 2510.15020, section 5.2, an expectation of its authors",
     title="Sign-SGD, Adam and clipped SGD share normalised SGD's independence of the response's length",
@@ -21,12 +22,5 @@ CLAIM = Claim(
         "constant step size of the same grid, chosen at every H on draws that the results are not computed "
         "on.",
     ),
-    settings=measure.Settings,
-    measure=measure.measure,
-    checks=checks.checks,
-    notes=checks.notes,
-    drawings=figures.drawings,
-    tables=figures.tables,
     seeds=lambda results: (results.seed,),
-    scales=measure.SCALES,
 )

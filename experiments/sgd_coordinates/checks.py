@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from covlab.report.verdict import Check, check_interval, check_value
+from covlab.report.verdict import Check, at_least, at_most
 from experiments.sgd_horizon.checks import FLAT, GROWS, MEAN, at_end, worst_exponent
 from theory.sgd.horizon_runs import Family
 from theory.sgd.horizon_sweep import Measurements
@@ -24,12 +24,9 @@ def checks(results: Measurements) -> tuple[Check, ...]:
     rng = np.random.default_rng(results.seed)
     sgd = worst_exponent(results, "SGD", "mean", rng)
     return (
-        *(
-            check_interval(f"{name}: {MEAN}", worst_exponent(results, name, "mean", rng), "<=", FLAT, "high")
-            for name in METHODS
-        ),
-        check_interval(f"SGD, in comparison: {MEAN}", sgd, ">=", GROWS[0], "low"),
-        check_value("chosen step sizes at an end of the grid", at_end(results, METHODS), "<=", 0),
+        *(at_most(f"{name}: {MEAN}", worst_exponent(results, name, "mean", rng), FLAT) for name in METHODS),
+        at_least(f"SGD, in comparison: {MEAN}", sgd, GROWS[0]),
+        at_most("chosen step sizes at an end of the grid", at_end(results, METHODS), 0),
     )
 
 

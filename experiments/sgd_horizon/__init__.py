@@ -11,7 +11,8 @@ expectation on these is a claim of its own, `experiments.sgd_coordinates`.
 from covlab.claims.claim import Claim
 from experiments.sgd_horizon import checks, figures, measure
 
-CLAIM = Claim(
+CLAIM = Claim.of(
+    (measure, checks, figures),
     name="sgd_horizon",
     source="Coverage Principle, arXiv 2510.15020, Proposition 5.1 and Theorem 5.1",
     title="Samples that SGD needs grow with the length of the response; those of normalised SGD do not",
@@ -28,12 +29,5 @@ CLAIM = Claim(
         "for the rest of the run. Samples are updates times the mini-batch. Cov_N and KL of every iterate "
         "are exact.",
     ),
-    settings=measure.Settings,
-    measure=measure.measure,
-    checks=checks.checks,
-    notes=checks.notes,
-    drawings=figures.drawings,
-    tables=figures.tables,
     seeds=lambda results: (results.seed,),
-    scales=measure.SCALES,
 )

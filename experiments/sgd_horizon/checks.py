@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from covlab.report.rates import Centre, exponent
-from covlab.report.verdict import Check, check_interval, check_value
+from covlab.report.verdict import Check, at_least, at_most, between
 from metrics import Interval
 from theory.sgd.family import letters_token_law, letters_variance
 from theory.sgd.horizon_sweep import CENTRES, Measurements, proof_updates
@@ -41,40 +41,30 @@ def checks(results: Measurements) -> tuple[Check, ...]:
     single = {name: worst_exponent(results, name, "good", rng) for name in results.chosen}
     plain = [name for name, each in results.chosen.items() if each.method.rule == "sgd"]
     normalised = [name for name, each in results.chosen.items() if each.method.rule == "normalised"]
-    ratio = max(
-        float((kl / results.bound.bound).max()) for kl in (results.bound.letters, results.bound.numbers)
-    )
+    ratio = max((kl / results.bound.bound).max() for kl in (results.bound.letters, results.bound.numbers))
+    variance = max(letters_variance(family.member(horizon)) for horizon in family.horizons)
     trapped, waited = _lemmas(results)
     mean, good = MEAN, "exponent of H in the updates, for good"
     return (
-        check_value(
-            "small-step instance: sigma*^2, largest",
-            max(letters_variance(family.member(horizon)) for horizon in family.horizons),
-            "<=",
-            1,
-        ),
-        check_value(
+        at_most("small-step instance: sigma*^2, largest", variance, 1),
+        at_least(
             "SGD, steps >= 8/(HB): mean Cov on the number-prompt that is the step, least",
             trapped,
-            ">=",
             1 - 1 / (2 * family.updates),
         ),
-        check_value("SGD, steps <= 8/(HB): updates on the letters over the lemma's, least", waited, ">=", 1),
+        at_least("SGD, steps <= 8/(HB): updates on the letters over the lemma's, least", waited, 1),
         *(
             check
             for name in plain
             for check in (
-                check_interval(f"{name}: {mean}, from below", every[name], ">=", GROWS[0], "low"),
-                check_interval(f"{name}: {mean}, from above", every[name], "<=", GROWS[1], "high"),
-                check_interval(f"{name}: {good}, from below", single[name], ">=", GROWS[0], "low"),
+                *between(f"{name}: {mean}", every[name], *GROWS),
+                at_least(f"{name}: {good}, from below", single[name], GROWS[0]),
             )
         ),
-        *(check_interval(f"{name}: {mean}", every[name], "<=", FLAT, "high") for name in normalised),
-        *(check_interval(f"{name}: {good}", single[name], "<=", FLAT, "high") for name in normalised[:2]),
-        check_value(
-            "chosen step sizes at an end of the grid", at_end(results, (*plain, *normalised)), "<=", 0
-        ),
-        check_value("SGD, eta = 1/(2HB^2): mean KL over its bound, largest", ratio, "<=", 1),
+        *(at_most(f"{name}: {mean}", every[name], FLAT) for name in normalised),
+        *(at_most(f"{name}: {good}", single[name], FLAT) for name in normalised[:2]),
+        at_most("chosen step sizes at an end of the grid", at_end(results, (*plain, *normalised)), 0),
+        at_most("SGD, eta = 1/(2HB^2): mean KL over its bound, largest", ratio, 1),
     )
 
 

@@ -11,7 +11,8 @@ and those of a step a token do not. Nothing but linear models is trained, in flo
 from covlab.claims.claim import Claim
 from experiments.token_sgd import checks, figures, measure
 
-CLAIM = Claim(
+CLAIM = Claim.of(
+    (measure, checks, figures),
     name="token_sgd",
     source="Coverage Principle, arXiv 2510.15020, Theorem 6.1, Propositions 3.2 and 5.1",
     title="Token-level SGD with test-time training does not depend on the length of responses",
@@ -28,12 +29,4 @@ CLAIM = Claim(
         "prompts that need order H of such steps. What counts is the number of sequences until Cov_N is at "
         "its target for good, on the worst member of the family.",
     ),
-    settings=measure.Settings,
-    measure=measure.measure,
-    checks=checks.checks,
-    notes=checks.notes,
-    drawings=figures.drawings,
-    tables=figures.tables,
-    seeds=lambda results: (results.settings.seed,),
-    scales=measure.SCALES,
 )

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from covlab.report.rates import exponent, largest_ratio, size_intervals
-from covlab.report.verdict import Check, check_interval, check_value
+from covlab.report.verdict import Check, above, at_most, below
 from experiments.token_sgd.measure import FAMILY, NAMES, Measurements, resampler
 
 
@@ -35,77 +35,41 @@ def checks(results: Measurements) -> tuple[Check, ...]:
     sizes, flat = settings.horizons, 0.25
     by_h, by_t = results.bounds((settings.sequences,) * len(sizes)), results.bounds(settings.sequence_counts)
     to_coverage = math.log(settings.n) - 1 + 1 / settings.n
-    best = results.over_horizons("TTT, best")
-    whole = np.array(
-        [4 * 2 * h / settings.sequences + 2 * settings.variance / (2 * h) for h in settings.horizons],
-        np.float64,
-    )
+    h = np.array(sizes, np.float64)
+    whole = 4 * 2 * h / settings.sequences + 2 * settings.variance / (2 * h)
     ttt = size_intervals(results.over_horizons("TTT"), rng)
+    over_t = largest_ratio(size_intervals(results.over_counts, rng), by_t)
+    sequence = largest_ratio(size_intervals(results.over_horizons("sequence"), rng), whole)
     made: list[Check] = [
-        check_interval("TTT: KL over its bound, largest over H", largest_ratio(ttt, by_h), "<=", 1, "high"),
-        check_interval(
-            "TTT: KL over its bound, largest over T",
-            largest_ratio(size_intervals(results.over_counts, rng), by_t),
-            "<=",
-            1,
-            "high",
-        ),
-        check_value("TTT: the bound on Cov_N, largest", max(*by_h, *by_t) / to_coverage, "<", 1),
-        check_interval(
-            "a step a sequence: KL over its bound, largest over H",
-            largest_ratio(size_intervals(results.over_horizons("sequence"), rng), whole),
-            "<=",
-            1,
-            "high",
-        ),
+        at_most("TTT: KL over its bound, largest over H", largest_ratio(ttt, by_h), 1),
+        at_most("TTT: KL over its bound, largest over T", over_t, 1),
+        below("TTT: the bound on Cov_N, largest", max(*by_h, *by_t) / to_coverage, 1),
+        at_most("a step a sequence: KL over its bound, largest over H", sequence, 1),
     ]
-    for label, values in (("the theorem's step", results.over_horizons("TTT")), ("best step", best)):
-        slope = exponent(sizes, values, rng)
+    for label, step in (("the theorem's step", "TTT"), ("best step", "TTT, best")):
+        slope = exponent(sizes, results.over_horizons(step), rng)
         name = f"TTT, {label}: exponent of H in KL"
-        made.append(check_interval(f"{name}, from above", slope, "<", flat, "high"))
-        made.append(check_interval(f"{name}, from below", slope, ">", -flat, "low"))
+        made.append(below(f"{name}, from above", slope, flat))
+        made.append(above(f"{name}, from below", slope, -flat))
     for name in ("fixed, best", "sequence, best"):
         slope = exponent(sizes, results.over_horizons(name), rng)
-        made.append(check_interval(f"{NAMES[name]}: exponent of H in KL", slope, ">", 0.5, "low"))
-    floor = float(results.floor[:, -1].mean())
-    made.append(
-        check_interval(
-            "TTT: KL over the least of any proper method, longest H",
-            largest_ratio(ttt[-1:], np.array([floor])),
-            "<",
-            1,
-            "high",
-        )
-    )
-    made.append(
-        check_interval(
-            "TTT: exponent of T in KL",
-            exponent(settings.sequence_counts, results.over_counts, rng),
-            "<",
-            -0.35,
-            "high",
-        )
-    )
+        made.append(above(f"{NAMES[name]}: exponent of H in KL", slope, 0.5))
+    over_floor = largest_ratio(ttt[-1:], results.floor[:, -1:].mean(axis=0))
+    in_t = exponent(settings.sequence_counts, results.over_counts, rng)
+    made += [
+        below("TTT: KL over the least of any proper method, longest H", over_floor, 1),
+        below("TTT: exponent of T in KL", in_t, -0.35),
+    ]
     for name in FAMILY:
         slope = exponent(settings.family_horizons, results.family.needed[name], rng)
-        high = name == "sequence"
-        made.append(
-            check_interval(
-                f"family, {FAMILY[name]}: exponent of H in the sequences needed",
-                slope,
-                ">" if high else "<",
-                0.75 if high else flat,
-                "low" if high else "high",
-            )
-        )
+        text = f"family, {FAMILY[name]}: exponent of H in the sequences needed"
+        made.append(above(text, slope, 0.75) if name == "sequence" else below(text, slope, flat))
     ratios = []
     for kind, bound in results.robust.bound.items():
         ratio = (results.robust.kl[kind] / bound)[np.isfinite(bound).all(axis=1)]
         ratios.append(largest_ratio(size_intervals(ratio.T, rng), np.ones(len(ratio))))
     worst = max(ratios, key=lambda interval: interval.high)
-    made.append(
-        check_interval("TTT, other steps and prompts: KL over its bound, largest", worst, "<=", 1, "high")
-    )
+    made.append(at_most("TTT, other steps and prompts: KL over its bound, largest", worst, 1))
     return tuple(made)
 
 

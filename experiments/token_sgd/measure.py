@@ -230,10 +230,8 @@ def measure(settings: Settings, study: Study) -> Measurements:
     todo = [(h, settings.sequences, True) for h in settings.horizons]
     todo += [(settings.horizon, t, False) for t in settings.sequence_counts]
     points = []
-    for done, (horizon, sequences, tuned) in enumerate(todo):
-        study.progress.update("rare prompt", done, len(todo), {"H": horizon, "T": sequences})
-        points.append(measure_point(settings, horizon, sequences, tuned))
-    study.progress.update("rare prompt", len(todo), len(todo))
+    for each in study.progress.over("rare prompt", todo, lambda each: {"H": each[0], "T": each[1]}):
+        points.append(measure_point(settings, *each))
     robust = measure_robust(settings)
     count = len(settings.horizons)
     family = measure_family("token_sgd", family_arms(settings), settings.family, study.progress)

@@ -14,7 +14,8 @@ Source: Coverage Principle, arXiv 2510.15020, section 6.3, Theorems 6.3 and 6.4,
 from covlab.claims.claim import Claim
 from experiments.tournament import checks, figures, measure
 
-CLAIM = Claim(
+CLAIM = Claim.of(
+    (measure, checks, figures),
     name="tournament",
     source="Coverage Principle, arXiv 2510.15020, section 6.3, Theorems 6.3 and 6.4; Proposition E.1",
     title="Choosing a model: a tournament finds coverage at the rate 1/n where the KL misleads for every n",
@@ -30,12 +31,5 @@ CLAIM = Claim(
         "second term) are drawn. Regret is the chosen model's Cov_N less the least in its family. A held-out "
         "example has one correct response, drawn from pi_D, in Pass@N.",
     ),
-    settings=measure.Settings,
-    measure=measure.measure,
-    checks=checks.checks,
-    notes=checks.notes,
-    drawings=figures.drawings,
-    tables=figures.tables,
     seeds=lambda results: results.settings.all_seeds,
-    scales=measure.SCALES,
 )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from jaxtyping import Float
 
 from covlab.report.rates import exponent
-from covlab.report.verdict import Check, check_interval, check_value
+from covlab.report.verdict import Check, above, at_least, at_most, below
 from experiments.tournament.attempts import MIN_KL, OFFSET, OFFSET_EXACT, SIMPLE, simple_name
 from experiments.tournament.families import JUDGED_AT
 from experiments.tournament.measure import GUARANTEE_A, Measurements, pair_regret, worst_pairs
@@ -71,43 +71,19 @@ def _pair_checks(results: Measurements) -> list[Check]:
     sizes = tuple(settings.pair_examples[place] for place in places)
     trials = settings.seeds * settings.design.sets
     picked = results.pair.wrong[MIN_KL].mean(axis=1).min()
+    mle = proportion_interval(round(picked * trials), trials)
     tournament = pair_regret(results, SIMPLE, members)
     measured = [mean_interval(column) for column in tournament.T]
     errors = tournament.std(axis=0, ddof=1) / math.sqrt(len(tournament))
-    off = np.abs(np.array([each.estimate for each in measured]) - expected) / errors
+    off = (np.abs(np.array([each.estimate for each in measured]) - expected) / errors).max()
     worst = slope(results, tournament, sizes)
     stays = slope(results, pair_regret(results, MIN_KL, [0] * len(places)), sizes)
     return [
-        check_interval(
-            "pair: share of held-out sets at which the MLE is pi_2, least over n and alpha",
-            proportion_interval(round(picked * trials), trials),
-            ">=",
-            0.25,
-            "low",
-        ),
-        check_interval(
-            "pair: exponent of min-KL's regret in n, alpha = 1, from below", stays, ">=", -0.05, "low"
-        ),
-        check_interval(
-            "pair: exponent of the tournament's regret in n, worst alpha, from above",
-            worst,
-            "<=",
-            -0.85,
-            "high",
-        ),
-        check_interval(
-            "pair: exponent of the tournament's regret in n, worst alpha, from below",
-            worst,
-            ">=",
-            -1.15,
-            "low",
-        ),
-        check_value(
-            "pair: tournament's regret less its exact value, standard errors, largest over n",
-            float(off.max()),
-            "<=",
-            4,
-        ),
+        at_least("pair: share of held-out sets at which the MLE is pi_2, least over n and alpha", mle, 0.25),
+        at_least("pair: exponent of min-KL's regret in n, alpha = 1, from below", stays, -0.05),
+        at_most("pair: exponent of the tournament's regret in n, worst alpha, from above", worst, -0.85),
+        at_least("pair: exponent of the tournament's regret in n, worst alpha, from below", worst, -1.15),
+        at_most("pair: tournament's regret less its exact value, standard errors, largest over n", off, 4),
     ]
 
 
@@ -119,9 +95,9 @@ def _rare_checks(results: Measurements) -> list[Check]:
         cell = results.at("rare_prompts", n, size)
         rate = slope(results, cell.loss(SIMPLE), sizes)
         name = f"rare prompts, |Pi| = {size}: exponent of the tournament's regret in n"
-        result.append(check_interval(f"{name}, from above", rate, "<=", -0.75, "high"))
+        result.append(at_most(f"{name}, from above", rate, -0.75))
         if size == settings.reference:
-            result.append(check_interval(f"{name}, from below", rate, ">=", -1.25, "low"))
+            result.append(at_least(f"{name}, from below", rate, -1.25))
     cell = results.at("rare_prompts", n)
     curve = results.at("checkpoints", JUDGED_AT["checkpoints"])
     stays = slope(results, cell.loss(MIN_KL), sizes)
@@ -130,35 +106,16 @@ def _rare_checks(results: Measurements) -> list[Check]:
         paired_difference_interval(aligned.loss(SIMPLE)[:, i], aligned.loss(MIN_KL)[:, i])
         for i in range(len(sizes))
     ]
-    scaled = [Interval(m * e.estimate, m * e.low, m * e.high) for m, e in zip(sizes, lost, strict=True)]
+    most = _highest(Interval(m * e.estimate, m * e.low, m * e.high) for m, e in zip(sizes, lost, strict=True))
+    more = paired_difference_interval(cell.loss(MIN_KL)[:, -1], 10 * cell.loss(SIMPLE)[:, -1])
+    min_kl, chosen = (curve.loss(rule, "pass_regret")[:, -1] for rule in (MIN_KL, SIMPLE))
+    passes = paired_difference_interval(min_kl, chosen)
     return [
         *result,
-        check_interval(
-            "rare prompts: exponent of min-KL's regret in n, from below", stays, ">=", -0.25, "low"
-        ),
-        check_interval(
-            "rare prompts: min-KL's regret less 10 times the tournament's, largest n",
-            paired_difference_interval(cell.loss(MIN_KL)[:, -1], 10 * cell.loss(SIMPLE)[:, -1]),
-            ">",
-            0,
-            "low",
-        ),
-        check_interval(
-            "checkpoints: Pass@N of the tournament's choice less min-KL's, largest n",
-            paired_difference_interval(
-                curve.loss(MIN_KL, "pass_regret")[:, -1], curve.loss(SIMPLE, "pass_regret")[:, -1]
-            ),
-            ">",
-            0,
-            "low",
-        ),
-        check_interval(
-            "aligned: n times what the tournament loses to min-KL, largest over n",
-            max(scaled, key=lambda each: each.high),
-            "<=",
-            1,
-            "high",
-        ),
+        at_least("rare prompts: exponent of min-KL's regret in n, from below", stays, -0.25),
+        above("rare prompts: min-KL's regret less 10 times the tournament's, largest n", more, 0),
+        above("checkpoints: Pass@N of the tournament's choice less min-KL's, largest n", passes, 0),
+        at_most("aligned: n times what the tournament loses to min-KL, largest over n", most, 1),
     ]
 
 
@@ -167,77 +124,45 @@ def _rogue_checks(results: Measurements) -> list[Check]:
     n, sizes = JUDGED_AT["rogue"], settings.design.examples
     cell = results.at("rogue", n)
     simple, offset = mean_interval(n * cell.loss(SIMPLE)[:, -1]), cell.loss(OFFSET_EXACT)
-    scaled = [mean_interval(m * offset[:, i]) for i, m in enumerate(sizes)]
-    sampled = [mean_interval(m * (cell.loss(OFFSET)[:, i] - offset[:, i])) for i, m in enumerate(sizes)]
-    limit = 3 * math.log(3 * settings.reference / settings.design.delta)
+    rate, cost = slope(results, offset, sizes), cell.loss(OFFSET) - offset
+    scaled = _highest(mean_interval(m * offset[:, i]) for i, m in enumerate(sizes))
+    sampled = _highest(mean_interval(m * cost[:, i]) for i, m in enumerate(sizes))
+    limit = round(3 * math.log(3 * settings.reference / settings.design.delta), 2)
     return [
-        check_value(
-            "rogue: share of instances at which the offset tournament's premise holds", cell.premise, ">=", 1
-        ),
-        check_interval("rogue: N times the simple tournament's regret, largest n", simple, ">=", 0.3, "low"),
-        check_interval(
-            "rogue: exponent of the offset tournament's regret in n, from above",
-            slope(results, offset, sizes),
-            "<=",
-            -0.75,
-            "high",
-        ),
-        check_interval(
-            "rogue: n times the offset tournament's regret, largest over n",
-            max(scaled, key=lambda each: each.high),
-            "<=",
-            round(limit, 2),
-            "high",
-        ),
-        check_interval(
-            "rogue: n times what sampling the offset term costs, largest over n",
-            max(sampled, key=lambda each: each.high),
-            "<=",
-            1,
-            "high",
-        ),
+        at_least("rogue: share of instances at which the offset tournament's premise holds", cell.premise, 1),
+        at_least("rogue: N times the simple tournament's regret, largest n", simple, 0.3),
+        at_most("rogue: exponent of the offset tournament's regret in n, from above", rate, -0.75),
+        at_most("rogue: n times the offset tournament's regret, largest over n", scaled, limit),
+        at_most("rogue: n times what sampling the offset term costs, largest over n", sampled, 1),
     ]
+
+
+def _highest(intervals: Iterable[Interval]) -> Interval:
+    return max(intervals, key=lambda each: each.high)
 
 
 def _guarantee_checks(results: Measurements) -> list[Check]:
     settings = results.settings
     cells = list(results.cells.values())
-    simple = [cell.guarantee(a, "violated").mean(axis=0).max() for cell in cells for a in settings.design.a]
-    paper = [
-        cell.guarantee(a, "paper_violated").mean(axis=0).max() for cell in cells for a in settings.design.a
-    ]
-    kept = [cell for cell in cells if cell.premise == 1]
-    offset = [cell.offset("violated").mean(axis=0).max() for cell in kept]
-    rare = results.at("rare_prompts", JUDGED_AT["rare_prompts"])
-    rogue = results.at("rogue", JUDGED_AT["rogue"])
+    simple, paper = (
+        max(cell.guarantee(a, what).mean(axis=0).max() for cell in cells for a in settings.design.a)
+        for what in ("violated", "paper_violated")
+    )
+    offset = max((c.offset("violated").mean(axis=0).max() for c in cells if c.premise == 1), default=math.nan)
+    rare = results.at("rare_prompts", JUDGED_AT["rare_prompts"]).guarantee(GUARANTEE_A, "bound")
+    rogue = results.at("rogue", JUDGED_AT["rogue"]).offset("bound")
     delta = settings.design.delta
     return [
-        check_value(
-            "guarantee: share of sets beyond it, largest over cells", float(max(simple)), "<=", delta
+        at_most("guarantee: share of sets beyond it, largest over cells", simple, delta),
+        at_most(
+            "guarantee, the paper's constants: share of sets beyond it, largest over cells", paper, delta
         ),
-        check_value(
-            "guarantee, the paper's constants: share of sets beyond it, largest over cells",
-            float(max(paper)),
-            "<=",
-            delta,
+        at_most(
+            "guarantee of the offset tournament: share of sets beyond it, largest over cells", offset, delta
         ),
-        check_value(
-            "guarantee of the offset tournament: share of sets beyond it, largest over cells",
-            float(max(offset, default=math.nan)),
-            "<=",
-            delta,
-        ),
-        check_value(
-            "guarantee: right-hand side, rare prompts, a = 1/4, largest n",
-            float(rare.guarantee(GUARANTEE_A, "bound")[:, -1].mean()),
-            "<",
-            1,
-        ),
-        check_value(
-            "guarantee of the offset tournament: right-hand side, rogue, largest n",
-            float(rogue.offset("bound")[:, -1].mean()),
-            "<",
-            1,
+        below("guarantee: right-hand side, rare prompts, a = 1/4, largest n", rare[:, -1].mean(), 1),
+        below(
+            "guarantee of the offset tournament: right-hand side, rogue, largest n", rogue[:, -1].mean(), 1
         ),
     ]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
@@ -15,7 +15,6 @@ from experiments.tournament.attempts import (
     MIN_KL,
     SIMPLE,
     Design,
-    Losses,
     Outcome,
     attempt,
     exact,
@@ -165,33 +164,30 @@ class Measurements:
 
 def measure(settings: Settings, study: Study) -> Measurements:
     """Measure everything."""
-    todo = settings.seeds
     cells: dict[tuple[str, int, int], list[Outcome]] = {}
     pairs = []
-    for done, seed in enumerate(settings.all_seeds):
-        study.progress.update("seeds", done, todo)
+    for seed in study.progress.over("seeds", settings.all_seeds):
         pairs.append(_pairs(settings, seed))
         for family in FAMILIES:
             for size in settings.sizes:
                 for n, outcome in _family(settings, seed, family, size).items():
                     cells.setdefault((family.name, size, n), []).append(outcome)
-    study.progress.update("seeds", todo, todo)
     missed = [
         exact(misspecified_pair(alpha, settings.pair_m)).coverage(settings.pair_m)[1]
         for alpha in settings.alphas
     ]
 
-    def stacked(what: Callable[[Losses], np.ndarray]) -> dict[str, np.ndarray]:
-        return {
-            rule: np.array([[what(each.losses[rule]) for each in row] for row in pairs]).swapaxes(0, 1)
+    regret, wrong = (
+        {
+            rule: np.array([[getattr(each.losses[rule], what) for each in row] for row in pairs]).swapaxes(
+                0, 1
+            )
             for rule in RULES_OF_PAIR
         }
-
-    return Measurements(
-        settings,
-        Pair(np.array(missed), stacked(lambda each: each.regret), stacked(lambda each: each.wrong)),
-        {key: Cell(tuple(outcomes)) for key, outcomes in cells.items()},
+        for what in ("regret", "wrong")
     )
+    every = {key: Cell(tuple(outcomes)) for key, outcomes in cells.items()}
+    return Measurements(settings, Pair(np.array(missed), regret, wrong), every)
 
 
 def _pairs(settings: Settings, seed: int) -> list[Outcome]:
@@ -215,13 +211,9 @@ def _family(settings: Settings, seed: int, family: Family, size: int) -> dict[in
         part = ns[0] if family.per_n else 0
         draw = generator(seed, "instance", "tournament", family.name, size, part)
         instance = family.draw(draw, size, float(ns[0]), settings.design.offset_a)
-        outcomes |= attempt(
-            instance,
-            ns,
-            design,
-            generator(seed, "evaluation", "tournament", family.name, size, part),
-            generator(seed, "evaluation", "tournament", "own", family.name, size, part),
-        )
+        held_out = generator(seed, "evaluation", "tournament", family.name, size, part)
+        own = generator(seed, "evaluation", "tournament", "own", family.name, size, part)
+        outcomes |= attempt(instance, ns, design, held_out, own)
     return outcomes
 
 

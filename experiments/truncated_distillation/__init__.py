@@ -10,7 +10,8 @@ else is trained, in float64.
 from covlab.claims.claim import Claim
 from experiments.truncated_distillation import checks, figures, measure
 
-CLAIM = Claim(
+CLAIM = Claim.of(
+    (measure, checks, figures),
     name="truncated_distillation",
     source="Coverage Principle, arXiv 2510.15020, Theorem 6.2 and Proposition 5.1 (lower bound)",
     title="Truncated distillation: steps that do not grow with the length of responses",
@@ -25,12 +26,4 @@ CLAIM = Claim(
         "beside prompts that need order H of such steps. What counts is the number of sequences until Cov_N "
         "is at its target for good, on the worst member of the family.",
     ),
-    settings=measure.Settings,
-    measure=measure.measure,
-    checks=checks.checks,
-    notes=checks.notes,
-    drawings=figures.drawings,
-    tables=figures.tables,
-    seeds=lambda results: (results.settings.seed,),
-    scales=measure.SCALES,
 )

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from covlab.report.rates import exponent, largest_ratio, size_intervals
-from covlab.report.verdict import Check, check_interval, check_value
+from covlab.report.verdict import Check, above, at_most, below
 from experiments.truncated_distillation.measure import FAMILY, Measurements, ladder_bounds, resampler
 
 
@@ -30,8 +30,8 @@ def checks(results: Measurements) -> tuple[Check, ...]:
     settings, rng = results.settings, resampler(results)
     bounds, factor = ladder_bounds(results), 2 / (math.log(settings.n) - 1)
     dense = results.dense
-    d_ratio = size_intervals(results.over_steps("theorem", "stopped"), rng)
-    c_ratio = size_intervals(results.over_steps("theorem"), rng)
+    d_ratio = largest_ratio(size_intervals(results.over_steps("theorem", "stopped"), rng), bounds)
+    c_ratio = largest_ratio(size_intervals(results.over_steps("theorem"), rng), factor * bounds)
     square = len(settings.lengths)
     rates = [
         (math.sqrt(settings.variance / (t * math.log(settings.n))) + square / t) for t in settings.step_counts
@@ -39,71 +39,34 @@ def checks(results: Measurements) -> tuple[Check, ...]:
     rates += [
         math.sqrt(settings.variance / (settings.steps * a)) + square / settings.steps for a in settings.log_ns
     ]
-    covs = [
-        *size_intervals(results.over_steps("truncated"), rng),
-        *size_intervals(results.over_n("truncated"), rng),
-    ]
+    covs = size_intervals(results.over_steps("truncated"), rng)
+    covs += size_intervals(results.over_n("truncated"), rng)
+    covered = largest_ratio(covs, np.array(rates))
     in_t = exponent(settings.step_counts, results.over_steps("truncated"), rng)
     in_n = exponent(settings.log_ns, results.over_n("truncated"), rng)
     needed = {name: exponent(settings.family_horizons, results.family.needed[name], rng) for name in FAMILY}
     gain = results.family.needed["sequence"][:, -1] / results.family.needed["truncated"][:, -1]
     return (
-        check_interval(
-            "ladder, the theorem's step: D_N over its bound, largest over T",
-            largest_ratio(d_ratio, bounds),
-            "<=",
-            1,
-            "high",
-        ),
-        check_interval(
-            "ladder, the theorem's step: Cov_N over its bound, largest over T",
-            largest_ratio(c_ratio, factor * bounds),
-            "<=",
-            1,
-            "high",
-        ),
-        check_value("ladder: the bound on Cov_N, largest", float(factor * bounds.max()), "<", 1),
-        check_interval(
+        at_most("ladder, the theorem's step: D_N over its bound, largest over T", d_ratio, 1),
+        at_most("ladder, the theorem's step: Cov_N over its bound, largest over T", c_ratio, 1),
+        below("ladder: the bound on Cov_N, largest", factor * bounds.max(), 1),
+        at_most(
             "one prompt, the theorem's step: D_N over its bound",
             size_intervals((dense.stopped / dense.bound)[:, None], rng)[0],
-            "<=",
             1,
-            "high",
         ),
-        check_value("one prompt: Cov_N at the start", float(dense.start.mean()), ">", 0.5),
-        check_value("one prompt: the bound on Cov_N", float(factor * dense.bound.max()), "<", 1),
-        check_interval("truncated, best step: exponent of T in Cov_N", in_t, "<", -0.35, "high"),
-        check_interval("truncated, best step: exponent of ln N in Cov_N", in_n, "<", -0.35, "high"),
-        check_interval(
-            "truncated, best step: Cov_N over sqrt(sigma*^2/(T ln N)) + B^2/T, largest",
-            largest_ratio(covs, np.array(rates)),
-            "<=",
-            1,
-            "high",
-        ),
-        check_interval(
-            "family, truncated: exponent of H in the steps needed, from above",
-            needed["truncated"],
-            "<",
-            0.25,
-            "high",
-        ),
-        check_interval(
-            "family, truncated: exponent of H in the steps needed, from below",
-            needed["truncated"],
-            ">",
-            -0.25,
-            "low",
-        ),
-        check_interval(
-            "family, not truncated: exponent of H in the steps needed", needed["sequence"], ">", 0.75, "low"
-        ),
-        check_interval(
+        above("one prompt: Cov_N at the start", dense.start.mean(), 0.5),
+        below("one prompt: the bound on Cov_N", factor * dense.bound.max(), 1),
+        below("truncated, best step: exponent of T in Cov_N", in_t, -0.35),
+        below("truncated, best step: exponent of ln N in Cov_N", in_n, -0.35),
+        at_most("truncated, best step: Cov_N over sqrt(sigma*^2/(T ln N)) + B^2/T, largest", covered, 1),
+        below("family, truncated: exponent of H in the steps needed, from above", needed["truncated"], 0.25),
+        above("family, truncated: exponent of H in the steps needed, from below", needed["truncated"], -0.25),
+        above("family, not truncated: exponent of H in the steps needed", needed["sequence"], 0.75),
+        above(
             "family: steps needed without truncation over those with it, longest H",
             size_intervals(gain[:, None], rng)[0],
-            ">",
             16,
-            "low",
         ),
     )
 

@@ -42,16 +42,11 @@ class Settings(OpposedSettings):
     family_inner: Annotated[float, Real(above=4, below=100)] = 44
     seed: Annotated[int, Seed()] = 640
     # Informative tokens of the ladder's prompts.
-    lengths: Annotated[tuple[int, ...], Wholes(1, at_least=2)] = (
-        *(16, 32, 64, 128, 256),
-        *(512, 1024, 2048, 4096, 8192),
-    )
+    lengths: Annotated[tuple[int, ...], Wholes(1, at_least=2)] = tuple(2**k for k in range(4, 14))
     # sigma*^2 of the ladder, in equal shares.
     variance: Annotated[float, Real(above=0, below=1e6)] = 1.0
     # T, at `n`.
-    step_counts: Annotated[tuple[int, ...], Wholes(64, at_least=3)] = (
-        *(65536, 131072, 262144, 524288, 1048576),
-    )
+    step_counts: Annotated[tuple[int, ...], Wholes(64, at_least=3)] = tuple(2**k for k in range(16, 21))
     # ln N, at `steps`.
     log_ns: Annotated[tuple[float, ...], Reals(1, 1000, at_least=3)] = (2, 4, 8, 16, 32)
     steps: Annotated[int, Whole(64)] = 131072
@@ -210,14 +205,10 @@ def ladder_bounds(results: Measurements) -> Float[np.ndarray, " counts"]:
     """4/(eta T) + 2 eta (32 ln N + 1) sigma*^2 of the ladder at the theorem's step, at every T."""
     settings = results.settings
     bound = math.sqrt(len(settings.lengths))
+    variance, n = settings.variance, settings.n
     return np.array(
         [
-            stopped_kl_rate(
-                distillation_learning_rate(bound, settings.variance, t, settings.n),
-                settings.variance,
-                t,
-                settings.n,
-            )
+            stopped_kl_rate(distillation_learning_rate(bound, variance, t, n), variance, t, n)
             for t in settings.step_counts
         ]
     )
@@ -228,10 +219,8 @@ def measure(settings: Settings, study: Study) -> Measurements:
     todo = [(t, settings.n, GRADIENTS) for t in settings.step_counts]
     todo += [(settings.steps, math.exp(a), GRADIENTS[:2]) for a in settings.log_ns]
     points = []
-    for done, (steps, n, gradients) in enumerate(todo):
-        study.progress.update("ladder", done, len(todo), {"T": steps, "ln N": math.log(n)})
-        points.append(measure_point(settings, steps, n, gradients))
-    study.progress.update("ladder", len(todo), len(todo))
+    for each in study.progress.over("ladder", todo, lambda each: {"T": each[0], "ln N": math.log(each[1])}):
+        points.append(measure_point(settings, *each))
     dense = measure_dense(settings)
     count = len(settings.step_counts)
     family = measure_family("truncated_distillation", family_arms(settings), settings.family, study.progress)

@@ -11,7 +11,8 @@ every H, and the decoders' samples are tested against them where the tree can be
 from covlab.claims.claim import Claim
 from experiments.vgb_delay import checks, figures, measure
 
-CLAIM = Claim(
+CLAIM = Claim.of(
+    (measure, checks, figures),
     name="vgb_delay",
     source="Taming Imperfect Process Verifiers, arXiv 2510.03149, Example 3.2, Theorem 4.1, parity task",
     title="Delay: late values leave a sampler that never goes back blind, and guide one that does",
@@ -29,12 +30,5 @@ CLAIM = Claim(
         "each of which the law is known exactly, and the queries that VGB needs on parity are counted on "
         "sampled chains. All other numbers are exact.",
     ),
-    settings=measure.Settings,
-    measure=measure.measure,
-    checks=checks.checks,
-    notes=checks.notes,
-    drawings=figures.drawings,
-    tables=figures.tables,
     seeds=lambda results: results.settings.chain.seeds,
-    scales=measure.SCALES,
 )

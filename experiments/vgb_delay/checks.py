@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from covlab.claims import decoders
-from covlab.report.verdict import Check, check_interval, check_value
+from covlab.report.verdict import Check, above, at_least, at_most, below
 from experiments.vgb_delay.measure import Measurements
 from metrics import Interval, line_fit
 from theory.vgb.laws import log_slope, over_seeds, slope_in_log, upper_end
@@ -43,48 +43,24 @@ def checks(results: Measurements) -> tuple[Check, ...]:
     mixing = np.stack([each.mixing_steps for each in results.laws], axis=1)
     guarantee = np.array([each.guarantee for each in results.laws]) * math.log(1 / settings.chain.delta)
     mass = [min(each.leaf_mass, each.leaf_probability) / each.guaranteed_leaf_mass for each in results.laws]
-    quarter = int(np.abs(h - h[-1] / 4).argmin())
+    grows = first[-1] / first[int(np.abs(h - h[-1] / 4).argmin())]
+    lost, slowest = (results.divergence * beta).min(), _worst(mixing / guarantee)
     gap = np.abs(results.mean["VGB"] - results.mean["pi*"]).max()
     return (
-        check_value(
-            "delay, action level: largest |P(bit = 1) - 1/2| before the last bit",
-            float(results.blind.max()),
-            "<=",
-            1e-12,
+        at_most(
+            "delay, action level: largest |P(bit = 1) - 1/2| before the last bit", results.blind.max(), 1e-12
         ),
-        check_value(
-            "delay, action level: loss of regularised reward, least over H",
-            float((results.divergence * beta).min()),
-            ">=",
-            0.08,
-        ),
-        check_value("delay, action level: TV at the longest H", float(action[-1]), ">=", 0.9),
-        check_value(
-            "delay, action level: slope of TV in ln H", float(line_fit(np.log(h), action)[0]), ">", 0.05
-        ),
-        check_interval("delay, VGB: slope of TV in ln H", slope_in_log(h, chain), "<", 0.005, "high"),
-        check_interval("delay, VGB: largest TV over H", _worst(chain), "<=", 0.01, "high"),
-        check_interval(
-            "delay, VGB: loss of regularised reward, largest over H", _worst(loss), "<=", 0.001, "high"
-        ),
-        check_value("delay, VGB: largest |E mean(y) - that of pi*| over H", float(gap), "<=", 0.005),
-        check_value(
-            "delay, VGB, first leaf: TV at the longest H over TV at a quarter of it",
-            float(first[-1] / first[quarter]),
-            "<=",
-            1.1,
-        ),
-        check_interval(
-            "delay, VGB: exponent of H in the steps to mix", log_slope(h, mixing), "<=", 2.2, "high"
-        ),
-        check_interval(
-            "delay, VGB: steps to mix / H^2 (1 + eps)^4 ln(1/delta), largest",
-            _worst(mixing / guarantee),
-            "<=",
-            1,
-            "high",
-        ),
-        check_value("delay, VGB: leaf mass * 8 (1 + eps) H, least", float(min(mass)), ">=", 1),
+        at_least("delay, action level: loss of regularised reward, least over H", lost, 0.08),
+        at_least("delay, action level: TV at the longest H", action[-1], 0.9),
+        above("delay, action level: slope of TV in ln H", line_fit(np.log(h), action)[0], 0.05),
+        below("delay, VGB: slope of TV in ln H", slope_in_log(h, chain), 0.005),
+        at_most("delay, VGB: largest TV over H", _worst(chain), 0.01),
+        at_most("delay, VGB: loss of regularised reward, largest over H", _worst(loss), 0.001),
+        at_most("delay, VGB: largest |E mean(y) - that of pi*| over H", gap, 0.005),
+        at_most("delay, VGB, first leaf: TV at the longest H over TV at a quarter of it", grows, 1.1),
+        at_most("delay, VGB: exponent of H in the steps to mix", log_slope(h, mixing), 2.2),
+        at_most("delay, VGB: steps to mix / H^2 (1 + eps)^4 ln(1/delta), largest", slowest, 1),
+        at_least("delay, VGB: leaf mass * 8 (1 + eps) H, least", min(mass), 1),
         *_of_parity(results),
         *decoders.goodness_checks(results.goodness),
     )
@@ -100,31 +76,19 @@ def _of_parity(results: Measurements) -> tuple[Check, ...]:
     )
     rewarded = [each.backtracking.decoded.reward.mean() for each in results.parity]
     last = results.parity[-1].backtracking.queries
+    in_h = line_fit(np.log(h), np.log(steps))[0]
     return (
-        check_value(
+        at_least(
             "parity, action level: slope of ln queries until reward 1 in H, over (ln 2)/block",
             float(line_fit(settings.horizons, np.log(action))[0]) * settings.block / math.log(2),
-            ">=",
             0.8,
         ),
-        check_value(
-            "parity, VGB: exponent of H in the steps until reward 1",
-            float(line_fit(np.log(h), np.log(steps))[0]),
-            "<=",
-            2.5,
-        ),
-        check_interval(
-            "parity, VGB: exponent of H in the queries until reward 1",
-            log_slope(h, queries),
-            "<=",
-            2.5,
-            "high",
-        ),
-        check_value("parity, VGB: share of responses with reward 1, least", float(min(rewarded)), ">=", 1),
-        check_value(
+        at_most("parity, VGB: exponent of H in the steps until reward 1", in_h, 2.5),
+        at_most("parity, VGB: exponent of H in the queries until reward 1", log_slope(h, queries), 2.5),
+        at_least("parity, VGB: share of responses with reward 1, least", min(rewarded), 1),
+        at_most(
             "parity: queries of VGB (upper end) over the action level's, longest H",
             last.high / results.parity[-1].action_level,
-            "<=",
             0.1,
         ),
     )

@@ -23,9 +23,9 @@ from theory.vgb.laws import (
     Sampled,
     decoders,
     expected_queries,
-    goodness_of_fit,
     laws_of,
     sample,
+    sample_all,
 )
 from theory.vgb.typed_trees import (
     action_level_moves,
@@ -131,32 +131,16 @@ class Measurements:
 
 def measure(settings: Settings, study: Study) -> Measurements:
     """All laws and the decoders' samples."""
-    todo = len(settings.horizons)
     laws, parity = [], []
-    for done, length in enumerate(settings.horizons):
-        study.progress.update("delay: laws", done, todo, {"H": length})
+    for length in study.progress.over("delay: laws", settings.horizons, lambda h: {"H": h}):
         laws.append(laws_of(delay_tree(length, settings.tilt), error_of(settings.tilt), settings.chain))
-    study.progress.update("delay: laws", todo, todo)
-    for done, length in enumerate(settings.horizons):
-        study.progress.update("parity: samples", done, todo, {"H": length})
+    for length in study.progress.over("parity: samples", settings.horizons, lambda h: {"H": h}):
         parity.append(parity_cost(length, settings))
-    study.progress.update("parity: samples", todo, todo)
     task = Delay(length=settings.sampled_horizon, tilt=settings.tilt)
-    values, steps = Delayed(task), settings.chain.steps * task.length**2
-    methods = decoders(steps)
-    sampled = {}
-    for done, (name, decoder) in enumerate(methods.items()):
-        study.progress.update("delay: samples", done, len(methods))
-        sampled[name] = sample(task, values, decoder, settings.chains, settings.chain.seeds[0], name)
-    study.progress.update("delay: samples", len(methods), len(methods))
-    return Measurements(
-        settings=settings,
-        laws=tuple(laws),
-        parity=tuple(parity),
-        goodness=goodness_of_fit(task, values, sampled, steps),
-        sampled=sampled,
-        **_of_counts(settings),
+    decoded = sample_all(
+        task, Delayed(task), settings.chain, settings.chains, study.progress, "delay: samples"
     )
+    return Measurements(settings, tuple(laws), parity=tuple(parity), **decoded, **_of_counts(settings))
 
 
 def error_of(tilt: float) -> float:

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from covlab.report.tables import interval_text
-from covlab.report.verdict import Check, check_whole
+from covlab.report.verdict import Check, above, at_most
 from experiments.vgb_dyck.measure import IN, OUT, Measurements
 from experiments.vgb_dyck.sweep import (
     BACKTRACKING,
@@ -67,7 +67,7 @@ def checks(results: Measurements) -> tuple[Check, ...]:
         for budget in results.sweep.grid.budgets:
             distance = mean_interval(behind(results, OUT, rivals, budget))
             text = f"at most {budget} queries: VGB behind the front of {name}"
-            fronts.append(check_whole(text, distance, "<=", results.margin))
+            fronts.append(at_most(text, distance, results.margin))
     trees = results.trees
     growth = mean_interval(trees.corrupted[ACTION][:, -1] - trees.corrupted[ACTION][:, 0])
     flat = max((mean_interval(column) for column in trees.corrupted[FIXED].T), key=lambda each: each.high)
@@ -77,13 +77,13 @@ def checks(results: Measurements) -> tuple[Check, ...]:
     passed_on = "exact laws: action-level rejection's total variation, largest error minus none"
     closer = "exact laws, learned values: VGB's total variation minus action-level rejection's"
     return (
-        check_whole("base model: KL to pi_D (nats)", mean_interval(results.kl), "<=", 0.1),
-        check_whole(harder, mean_interval(base_in - base_out), ">", 0.1),
-        check_whole(gained, mean_interval(gain), ">", 0.1),
+        at_most("base model: KL to pi_D (nats)", mean_interval(results.kl), 0.1),
+        above(harder, mean_interval(base_in - base_out), 0.1),
+        above(gained, mean_interval(gain), 0.1),
         *fronts,
-        check_whole(passed_on, growth, ">", 0.1),
-        check_whole("exact laws: VGB's total variation, worst error", flat, "<=", 0.05),
-        check_whole(closer, learned, "<=", 0.0),
+        above(passed_on, growth, 0.1),
+        at_most("exact laws: VGB's total variation, worst error", flat, 0.05),
+        at_most(closer, learned, 0.0),
     )
 
 

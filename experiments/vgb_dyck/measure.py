@@ -76,7 +76,7 @@ def base_model(settings: Settings, plan: Plan) -> dict[str, Arm]:
             that the value function's run does not have.
     """
     for key in settings.value:
-        if key not in (*plan.config, *BASE_KEYS, "source", "initial") or key in plan.own:
+        if key not in (*plan.config, *BASE_KEYS, "source", "initial") or key in plan.claim_keys:
             raise ValueError(f"value.{key}: no such field; valid are those of conf/train_value.yaml")
     task = make(plan.config.task, "task")
     if not isinstance(task, FixedDyck):
@@ -142,7 +142,7 @@ def measure(settings: Settings, study: Study) -> Measurements:
     seeds = tuple(
         seed
         for seed in base.setup.seeds
-        if all(seed in run.living_seeds(*ends[run.path]) for run in (base, value))
+        if all(seed in run.healthy_seeds(*ends[run.path]) for run in (base, value))
     )
     require_seeds("vgb_dyck", seeds)
     tasks = prompt_tasks(settings, base.config["task"])

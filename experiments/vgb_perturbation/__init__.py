@@ -11,7 +11,8 @@ samples are tested against them where the tree can be enumerated.
 from covlab.claims.claim import Claim
 from experiments.vgb_perturbation import checks, figures, measure
 
-CLAIM = Claim(
+CLAIM = Claim.of(
+    (measure, checks, figures),
     name="vgb_perturbation",
     source="Taming Imperfect Process Verifiers, arXiv 2510.03149, Example 3.1 and Theorem 4.1",
     title="Perturbation: errors of the value function add up without backtracking, and not with it",
@@ -27,12 +28,5 @@ CLAIM = Claim(
         "No number of a law is sampled but one: the total variation of VGB after a fixed number of steps is "
         "a mean over leaves drawn from pi*, at each of which the law is known exactly.",
     ),
-    settings=measure.Settings,
-    measure=measure.measure,
-    checks=checks.checks,
-    notes=checks.notes,
-    drawings=figures.drawings,
-    tables=figures.tables,
     seeds=lambda results: results.settings.chain.seeds,
-    scales=measure.SCALES,
 )

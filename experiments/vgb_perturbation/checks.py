@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from covlab.claims import decoders
-from covlab.report.verdict import Check, check_interval, check_value
+from covlab.report.verdict import Check, above, at_least, at_most, below, between
 from experiments.vgb_perturbation.measure import Measurements
 from metrics import line_fit
 from theory.vgb.laws import log_slope, over_seeds, slope_in_log, upper_end
@@ -39,52 +39,26 @@ def checks(results: Measurements) -> tuple[Check, ...]:
     in_eps = float(line_fit(np.log(eps[:3]), np.log(action[0, :3]))[0])
     worst = max((over_seeds(chain[:, i, j]) for i in range(len(h)) for j in range(len(eps))), key=upper_end)
     mixing = results.table(lambda each: each.mixing_steps)
-    exponents = [log_slope(h, mixing[:, :, j]) for j in range(len(eps))]
+    exponent = max((log_slope(h, mixing[:, :, j]) for j in range(len(eps))), key=upper_end)
+    grows = first[-1, -1] / first[int(np.abs(h - h[-1] / 4).argmin()), -1]
     guarantee = results.table(lambda each: each.guarantee) * math.log(1 / settings.chain.delta)
     most = max((over_seeds(row) for row in (mixing / guarantee).reshape(len(mixing), -1).T), key=upper_end)
     mass = results.table(lambda each: min(each.leaf_mass, each.leaf_probability) / each.guaranteed_leaf_mass)
     return (
-        check_value("action level: slope of ln TV in ln H, least eps, from below", in_h, ">=", LOG_SLOPE[0]),
-        check_value("action level: slope of ln TV in ln H, least eps, from above", in_h, "<=", LOG_SLOPE[1]),
-        check_value("action level: slope of ln TV in ln eps, shortest H, from below", in_eps, ">=", 0.8),
-        check_value("action level: slope of ln TV in ln eps, shortest H, from above", in_eps, "<=", 1.1),
-        check_value("action level: least TV / min(eps sqrt H, 1)", float((action / bound).min()), ">=", 0.1),
-        check_value("action level: largest TV / min(eps sqrt H, 1)", float((action / bound).max()), "<=", 1),
-        check_value("action level: TV at the longest H and largest eps", float(action[-1, -1]), ">=", 0.7),
-        check_value(
-            "action level: slope of TV in ln H, largest eps",
-            float(line_fit(np.log(h), action[:, -1])[0]),
-            ">",
-            0.05,
-        ),
-        check_interval(
-            "VGB: slope of TV in ln H, largest eps", slope_in_log(h, chain[:, :, -1]), "<", 0.005, "high"
-        ),
-        check_value(
-            "action level: slope of TV in ln eps, longest H",
-            float(line_fit(np.log(eps), action[-1])[0]),
-            ">",
-            0.05,
-        ),
-        check_interval(
-            "VGB: slope of TV in ln eps, longest H", slope_in_log(eps, chain[:, -1]), "<", 0.005, "high"
-        ),
-        check_interval("VGB: largest TV over all H and eps", worst, "<=", 0.01, "high"),
-        check_value(
-            "VGB, first leaf: TV at the longest H over TV at a quarter of it, largest eps",
-            float(first[-1, -1] / first[int(np.abs(h - h[-1] / 4).argmin()), -1]),
-            "<=",
-            1.1,
-        ),
-        check_interval(
-            "VGB: exponent of H in the steps to mix, largest over eps",
-            max(exponents, key=upper_end),
-            "<=",
-            2.2,
-            "high",
-        ),
-        check_interval("VGB: steps to mix / H^2 (1 + eps)^4 ln(1/delta), largest", most, "<=", 1, "high"),
-        check_value("VGB: leaf mass * 8 (1 + eps) H, least", float(mass.min()), ">=", 1),
+        *between("action level: slope of ln TV in ln H, least eps", in_h, *LOG_SLOPE),
+        *between("action level: slope of ln TV in ln eps, shortest H", in_eps, 0.8, 1.1),
+        at_least("action level: least TV / min(eps sqrt H, 1)", (action / bound).min(), 0.1),
+        at_most("action level: largest TV / min(eps sqrt H, 1)", (action / bound).max(), 1),
+        at_least("action level: TV at the longest H and largest eps", action[-1, -1], 0.7),
+        above("action level: slope of TV in ln H, largest eps", line_fit(np.log(h), action[:, -1])[0], 0.05),
+        below("VGB: slope of TV in ln H, largest eps", slope_in_log(h, chain[:, :, -1]), 0.005),
+        above("action level: slope of TV in ln eps, longest H", line_fit(np.log(eps), action[-1])[0], 0.05),
+        below("VGB: slope of TV in ln eps, longest H", slope_in_log(eps, chain[:, -1]), 0.005),
+        at_most("VGB: largest TV over all H and eps", worst, 0.01),
+        at_most("VGB, first leaf: TV at the longest H over TV at a quarter of it, largest eps", grows, 1.1),
+        at_most("VGB: exponent of H in the steps to mix, largest over eps", exponent, 2.2),
+        at_most("VGB: steps to mix / H^2 (1 + eps)^4 ln(1/delta), largest", most, 1),
+        at_least("VGB: leaf mass * 8 (1 + eps) H, least", mass.min(), 1),
         *decoders.goodness_checks(results.goodness),
     )
 

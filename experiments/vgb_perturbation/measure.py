@@ -14,7 +14,7 @@ from covlab.claims.settings import Real, Seed, Whole, Wholes
 from decoding.analytic_values import Overrated
 from tasks.checks import real
 from tasks.perturbation import Perturbation
-from theory.vgb.laws import Goodness, Laws, Sampled, decoders, goodness_of_fit, laws_of, sample
+from theory.vgb.laws import Goodness, Laws, Sampled, laws_of, sample_all
 from theory.vgb.typed_trees import perturbation_tree
 
 
@@ -84,17 +84,9 @@ def measure(settings: Settings, study: Study) -> Measurements:
     """All laws and the decoders' samples."""
     laws = {}
     todo = [(h, eps) for h in settings.horizons for eps in settings.epsilons]
-    for done, (h, eps) in enumerate(todo):
-        study.progress.update("laws", done, len(todo), {"H": h, "eps": eps})
+    for h, eps in study.progress.over("laws", todo, lambda each: {"H": each[0], "eps": each[1]}):
         laws[h, eps] = laws_of(perturbation_tree(h, eps), 1 + eps, settings.chain)
-    study.progress.update("laws", len(todo), len(todo))
     task = Perturbation(length=settings.sampled_horizon)
     values = Overrated(task, task.response_tokens[0], settings.sampled_epsilon)
-    steps = settings.chain.steps * task.length**2
-    sampled = {}
-    methods = decoders(steps)
-    for done, (name, decoder) in enumerate(methods.items()):
-        study.progress.update("decoders", done, len(methods))
-        sampled[name] = sample(task, values, decoder, settings.chains, settings.chain.seeds[0], name)
-    study.progress.update("decoders", len(methods), len(methods))
-    return Measurements(settings, laws, goodness_of_fit(task, values, sampled, steps), sampled)
+    decoded = sample_all(task, values, settings.chain, settings.chains, study.progress, "decoders")
+    return Measurements(settings, laws, **decoded)

@@ -8,6 +8,7 @@ import itertools
 import jax
 import numpy as np
 import pytest
+from oracles.chains import stationary_law, transition_matrix
 
 from decoding import Problem, TaskPolicy, TaskValues, problem_of
 from decoding.exact import (
@@ -17,10 +18,8 @@ from decoding.exact import (
     enumerate_tree,
     first_leaf_law,
     reference_law,
-    stationary_law,
     target_law,
     total_variation,
-    transition_matrix,
 )
 from tasks import stream
 from tasks.tabular import Tabular

@@ -19,6 +19,17 @@ class Terminal(io.StringIO):
         return True
 
 
+def test_over_shows_the_items_that_are_done_and_yields_them_in_order() -> None:
+    stream = io.StringIO()
+    progress = Progress(interval=0, stream=stream, clock=Clock())
+    assert list(progress.over("laws", (4, 8), lambda h: {"H": h})) == [4, 8]
+    assert stream.getvalue().splitlines() == [
+        "laws 0/2 (0.0%)  H 4",
+        "laws 1/2 (50.0%)  H 8",
+        "laws 2/2 (100.0%)",
+    ]
+
+
 def test_plain_lines_at_most_every_interval_with_rate_and_time_left() -> None:
     stream, clock = io.StringIO(), Clock()
     progress = Progress(interval=30, stream=stream, clock=clock)

@@ -13,7 +13,6 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from theory.maximum_likelihood.bit_laws import LOG_TOLERANCE
-from theory.maximum_likelihood.rate_features import TokenFeatures
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,11 +112,6 @@ class CoarseRate:
             raise ValueError(
                 f"norm: {self.norm:g}; valid: at least ln(5 n) = {math.log(5 * self.num_samples):.4g}"
             )
-
-    @property
-    def features(self) -> TokenFeatures:
-        """Feature map phi."""
-        return TokenFeatures(self.size, self.norm)
 
     @property
     def star(self) -> Float[np.ndarray, " tokens"]:

@@ -1,8 +1,8 @@
 """Autoregressive linear instances of the rates of maximum likelihood: data, exact KL, exact coverage.
 
 Every class is one member of a theorem's family of instances. `sample` draws sufficient statistics, one row
-per data set; laws are NumPy in float64. Log-odds stand for parameters: u = 2 B theta with `PromptFeatures`,
-u = B theta with `PositionFeatures`.
+per data set; laws are NumPy in float64. Log-odds stand for parameters: u = 2 B theta for one parameter per
+prompt with features +-B, u = B theta for one per bit with features B y.
 """
 
 from __future__ import annotations
@@ -14,9 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from tasks.markov_features import PositionFeatures, Sizes
 from theory.maximum_likelihood.bit_laws import bit_kl, grouped_coverage, shared_coverage, sigmoid
-from theory.maximum_likelihood.rate_features import PromptFeatures
 
 
 class Bits(NamedTuple):
@@ -42,11 +40,6 @@ class TwoPrompts:
 
     length: int
     num_samples: int
-
-    @property
-    def features(self) -> PromptFeatures:
-        """Feature map phi."""
-        return PromptFeatures(self.length, 1, 1.0)
 
     @property
     def mass(self) -> float:
@@ -101,11 +94,6 @@ class HeavyTail:
     weakest: float = 0.5
     strongest: float = 2.0
     silent: float = 0.75
-
-    @property
-    def features(self) -> PromptFeatures:
-        """Feature map phi."""
-        return PromptFeatures(self.length, self.active + self.passive, self.radius / 2)
 
     @property
     def radius(self) -> float:
@@ -211,11 +199,6 @@ class VarianceNeeded:
                 f"log_n: {self.log_n:g}; valid: at most c1/4 min(H, B^2) = "
                 f"{self.c1 / 4 * min(self.length, self.norm**2):.4g}"
             )
-
-    @property
-    def features(self) -> PositionFeatures:
-        """Feature map phi; prompt 1 is +, prompt 0 is -."""
-        return PositionFeatures(Sizes(self.length, 2, 2, self.norm))
 
     @property
     def star(self) -> float:

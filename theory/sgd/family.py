@@ -29,10 +29,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from tasks.checks import real, whole
-from tasks.linear import FeatureMap
 
 PLUS, MINUS = 0.0, -1.0
 """Prompts of the letters + and -; prompts of numbers are positive."""
@@ -51,7 +50,7 @@ Counts = tuple[Scalar, Scalar, Scalar]
 
 
 @dataclass(frozen=True)
-class SGDFamily(FeatureMap):
+class SGDFamily:
     """phi(x, y_1:h) = B v(x, y_h) in R^2.
 
     A number e has v(e, 0) = (1, 0) and v(e, +-1) = (a, +-sqrt(1 - a^2)), a = eHB/(2(eHB - 1)). The letters
@@ -80,22 +79,6 @@ class SGDFamily(FeatureMap):
             )
 
     @property
-    def horizon(self) -> int:
-        return self.length
-
-    @property
-    def vocab(self) -> int:
-        return 3
-
-    @property
-    def dimension(self) -> int:
-        return 2
-
-    @property
-    def bound(self) -> float:
-        return float(self.numbers)
-
-    @property
     def least_number(self) -> float:
         """Smallest number 8/(HB) that is a prompt."""
         return 8 / (self.length * self.numbers)
@@ -114,15 +97,6 @@ class SGDFamily(FeatureMap):
         along = self.letters * values
         of_letter = jnp.where(x == PLUS, jnp.stack([along, zero], -1), jnp.stack([zero, along], -1))
         return jnp.where(number, of_number, of_letter)
-
-    def children(
-        self, prompt: Any, prefix: Int[Array, " horizon"], length: Int[Array, ""]
-    ) -> Float[Array, "vocab dimension"]:
-        del prefix, length
-        return self.tokens(prompt)
-
-    def path(self, prompt: Any, response: Int[Array, " horizon"]) -> Float[Array, "horizon vocab dimension"]:
-        return jnp.broadcast_to(self.tokens(prompt), (*response.shape, 3, 2))
 
 
 NUMBER_TRUTH = (1.0, 0.0)

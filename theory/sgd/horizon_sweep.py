@@ -200,15 +200,13 @@ def _on_numbers(
     instance = _stack([number_instance(member, prompts(member.least_number)) for member in members])
     lanes = instance.start[0].shape
     steps = jnp.broadcast_to(jnp.asarray(step_sizes), lanes[:2])
-    needed, different = {}, tuple(dict.fromkeys(rules))
-    for done, rule in enumerate(different):
-        progress.update("number-prompts", done, len(different))
+    needed = {}
+    for rule in progress.over("number-prompts", dict.fromkeys(rules)):
         lane = begin(rule, instance.start, lanes)
         run = program(rule, family.log_n, family.target, letters=False)
         for times in _chunks(family.updates):
             lane = run(instance, steps, lane, times, None)
         needed[rule] = _needed(family, lane)
-    progress.update("number-prompts", len(different), len(different))
     return needed
 
 
@@ -223,15 +221,12 @@ def _on_letters(
     """Updates of each method on the small-step instance, (horizons, steps, draws)."""
     instance = _letters(family)
     lanes = {method: _begin_letters(method, instance, (*each.shape, draws)) for method, each in steps.items()}
-    every = _chunks(family.updates)
-    for chunk, times in enumerate(every):
-        progress.update(f"letters, {role}", chunk, len(every))
+    for chunk, times in enumerate(progress.over(f"letters, {role}", _chunks(family.updates))):
         for batch in dict.fromkeys(method.batch for method in steps):
             counts = letters_stream(family, batch, draws, seed, role, chunk, len(times))
             for method in (each for each in steps if each.batch == batch):
                 run = program(method.rule, family.log_n, family.target, letters=True)
                 lanes[method] = run(instance, jnp.asarray(steps[method]), lanes[method], times, counts)
-    progress.update(f"letters, {role}", len(every), len(every))
     return {method: _needed(family, lane) for method, lane in lanes.items()}
 
 

@@ -288,8 +288,7 @@ def measure_family(
     tuning seed. Arms of one method have one grid and share the tuning runs."""
     needed: dict[str, list[np.ndarray]] = {name: [] for name in arms}
     steps: dict[str, list[float]] = {name: [] for name in arms}
-    for done, horizon in enumerate(settings.horizons):
-        progress.update("family", done, len(settings.horizons), {"H": horizon})
+    for horizon in progress.over("family", settings.horizons, lambda h: {"H": h}):
         family = settings.family._replace(horizon=horizon)
         tuning: dict[Method, tuple[np.ndarray, Slopes]] = {}
         for name, arm in arms.items():
@@ -306,7 +305,6 @@ def measure_family(
             slopes = slope_steps(family, arm.method, rates[[best]], settings.draws, rng, 4 * arm.most)
             needed[name].append(np.maximum(arm.needed(slopes)[0], spikes[best]))
             steps[name].append(float(rates[best]))
-    progress.update("family", len(settings.horizons), len(settings.horizons))
     return FamilyRun(
         {name: np.stack(rows, axis=1) for name, rows in needed.items()},
         {name: tuple(rows) for name, rows in steps.items()},

@@ -33,6 +33,7 @@ from theory.vgb.typed_trees import (
     stationary_leaf_mass,
     total_variation_of,
 )
+from tracking import Progress
 
 UNLIMITED = 2**30
 """Budget of queries that no chain reaches."""
@@ -214,6 +215,19 @@ def goodness_of_fit(
         counts = np.bincount((tokens - task.response_tokens[0]) @ places, minlength=size ** len(places))
         tests[name] = Goodness(chi_square(counts, laws[name]), chi_square(counts, target_law(tree)))
     return tests
+
+
+def sample_all(
+    task: Task, values: Walk, settings: ChainSettings, chains: int, progress: Progress, phase: str
+) -> dict[str, Any]:
+    """`chains` responses of each decoder as `sampled`, and as `goodness` their fit to the exact laws, on a tree
+    small enough to be enumerated."""
+    steps, seed = settings.steps * task.response_length**2, settings.seeds[0]
+    sampled = {
+        name: sample(task, values, decoder, chains, seed, name)
+        for name, decoder in progress.over(phase, decoders(steps).items())
+    }
+    return {"goodness": goodness_of_fit(task, values, sampled, steps), "sampled": sampled}
 
 
 def chi_square(counts: np.ndarray, law: Float[np.ndarray, " leaves"]) -> float:

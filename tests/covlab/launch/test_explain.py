@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 import yaml
 
+from covlab.claims.claim import command
 from covlab.launch.explain import _Chosen, _unknown_key, explain
 from covlab.launch.schema import accepted, register_schemas, schema
 from experiments import show, train
-from experiments.vgb_delay.__main__ import main as vgb_delay
+from experiments.vgb_delay import CLAIM as VGB_DELAY
 
 CONF = Path(str(importlib.resources.files("conf")))
 # The command in which a group is chosen, and the group's place in its configuration.
@@ -106,7 +107,7 @@ def test_a_wrong_key_is_one_line(
 
 
 def test_a_claim_that_trains_nothing_lists_its_keys(call: Callable[..., Any]) -> None:
-    ended = call(vgb_delay, "tracking.wnadb=disabled")
+    ended = call(command(VGB_DELAY), "tracking.wnadb=disabled")
     assert ended.err.startswith("error: tracking.wnadb: no such key; valid are entity, figures, interval, ")
     assert ended.err.endswith("; did you mean wandb?\n")
     assert call(show.main, "task=dyck", "task.depth=3").err.startswith("error: task.depth: no such key; ")

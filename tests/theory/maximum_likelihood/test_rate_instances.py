@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jaxtyping import Array
+from oracles.feature_maps import features_of
 from oracles.linear_models import log_probs_of_all, token_variances
 
 from tasks.linear import FeatureMap, all_responses
@@ -51,12 +52,12 @@ def enumerated(
 def test_two_prompts_by_enumeration(fitted: float) -> None:
     instance = TwoPrompts(length=5, num_samples=3)
     kl, coverage, _ = enumerated(
-        instance.features, np.array([1.0]), np.array([fitted / 2]), np.array([1 / 6, 5 / 6])
+        features_of(instance), np.array([1.0]), np.array([fitted / 2]), np.array([1 / 6, 5 / 6])
     )
     u = np.array([fitted])
     np.testing.assert_allclose(instance.kl(2.0, u), [kl], rtol=1e-4, atol=1e-7)
     np.testing.assert_allclose(instance.coverage(2.0, u, LOG_NS)[0], coverage, atol=1e-6)
-    assert instance.features.bound == 1
+    assert features_of(instance).bound == 1
 
 
 def test_the_papers_constant_of_two_prompts() -> None:
@@ -76,7 +77,7 @@ def test_heavy_tail_by_enumeration() -> None:
     for row in range(2):
         theta_star = np.concatenate([star[row], np.zeros(2)]) / instance.radius
         kl, coverage, variance = enumerated(
-            instance.features, theta_star, fitted[row] / instance.radius, instance.masses
+            features_of(instance), theta_star, fitted[row] / instance.radius, instance.masses
         )
         np.testing.assert_allclose(instance.kl(star, fitted)[row], kl, rtol=1e-4)
         np.testing.assert_allclose(instance.coverage(star, fitted, LOG_NS)[row], coverage, atol=1e-6)
@@ -87,7 +88,7 @@ def test_coarse_rate_by_enumeration_and_by_the_papers_numbers() -> None:
     instance = CoarseRate(size=4, num_samples=6, norm=4.0)
     np.testing.assert_allclose(instance.probs, np.array([24, 1, 1, 1]) / 27)
     theta = np.array([0.3, -1.0, 0.1, 1.0])
-    kl, coverage, _ = enumerated(instance.features, instance.star, theta, np.ones(1))
+    kl, coverage, _ = enumerated(features_of(instance), instance.star, theta, np.ones(1))
     log_probs = 4 * theta - np.log(np.sum(np.exp(4 * theta)))
     np.testing.assert_allclose(instance.kl(log_probs[None]), [kl], rtol=1e-5)
     np.testing.assert_allclose(instance.coverage(log_probs[None], LOG_NS)[0], coverage, atol=1e-6)
@@ -104,7 +105,7 @@ def test_variance_needed_by_enumeration() -> None:
     assert np.linalg.norm(star) <= 1
     found = instance.coverage(rng, data, fitted, 40_000)
     for row in range(3):
-        kl, coverage, variance = enumerated(instance.features, star, fitted[row] / 3, masses)
+        kl, coverage, variance = enumerated(features_of(instance), star, fitted[row] / 3, masses)
         np.testing.assert_allclose(instance.kl(fitted)[row], kl, rtol=1e-4)
         np.testing.assert_allclose(instance.variance, variance, rtol=1e-5)
         # Five standard errors of 40,000 responses.

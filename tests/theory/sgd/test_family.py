@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from oracles.feature_maps import SGDFeatures
 from oracles.linear_models import log_probs_of_all, token_gradients, token_kls, token_variances
 
 from tasks.linear import all_responses, linear_log_probs
@@ -35,8 +36,8 @@ from theory.sgd.family import (
     token_law,
 )
 
-FAMILY = SGDFamily(length=4, letters=3.0, numbers=9.0)
-COUNTED = SGDFamily(length=6, letters=4.0, numbers=100.0)
+FAMILY = SGDFeatures(length=4, letters=3.0, numbers=9.0)
+COUNTED = SGDFeatures(length=6, letters=4.0, numbers=100.0)
 PLUS_PROBABILITY, N, DEFICITS = 0.3, math.e, 13
 THETAS = ((0.4, 0.1), (0.9, -0.3), (-0.2, 0.6))
 

@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from oracles.feature_maps import RarePrompts
 from oracles.linear_models import token_pass, token_variances, truncated_gradient
 from scipy import special, stats
 
 from theory.sgd import rare_prompts as rare
-from theory.sgd.rare_prompts import RarePrompts
 
 SIGNS = np.array(list(itertools.product((-1.0, 1.0), repeat=6)))
 

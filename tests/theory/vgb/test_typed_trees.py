@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 import pytest
+from oracles.chains import stationary_law, transition_matrix
 from scipy import stats
 
 from decoding import TaskPolicy, Walk, problem_of
@@ -19,10 +20,8 @@ from decoding.exact import (
     chain_law,
     enumerate_tree,
     first_leaf_law,
-    stationary_law,
     target_law,
     total_variation,
-    transition_matrix,
 )
 from tasks import stream
 from tasks.delay import Delay
