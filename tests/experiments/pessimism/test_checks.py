@@ -271,7 +271,7 @@ CHECKS = TABULAR | ARMS
 @pytest.fixture(autouse=True)
 def quick_streams(monkeypatch: pytest.MonkeyPatch) -> None:
     """The ends of these bootstrap intervals do not depend on the generator, and JAX's streams take long."""
-    monkeypatch.setattr("experiments.pessimism.numpy_stream", lambda *path: np.random.default_rng(0))
+    monkeypatch.setattr("experiments.pessimism.checks.numpy_stream", lambda *path: np.random.default_rng(0))
 
 
 @pytest.mark.parametrize(("name", "target", "case"), table(CHECKS))
