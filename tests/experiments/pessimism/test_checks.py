@@ -52,7 +52,7 @@ def made(**changes: Any) -> Measurements:
     given["limit"] = 0.45
     assert changes.keys() <= given.keys()
     given |= changes
-    found = Tabular(TABULAR, {}, {}, {}, {})
+    found = Tabular(SETTINGS.tabular, {}, {}, {}, {})
     for i, cell in enumerate(CELLS):
         found.reward[cell] = rules(given[f"best_{i}"], given[f"own_{i}"])
         found.limit[cell], found.bound[cell] = np.full((2, 2), 0.3), np.full((2, 2), 0.5)
