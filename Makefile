@@ -8,8 +8,8 @@ BENCH_INSTALLED := $(BENCH_VENV)/.installed
 BENCH_FLAGS ?=
 PIP_INSTALL := -m pip --disable-pip-version-check --no-input install --quiet
 LOCK_FLAGS ?=
-# A file's tests stay together: they share what they compile.
-PARALLEL ?= --numprocesses auto --maxprocesses 8 --dist loadfile --durations 15
+# tests/conftest.py says which tests stay together and which begin.
+PARALLEL ?= --numprocesses auto --maxprocesses 8 --dist loadgroup --no-loadscope-reorder --durations 15
 
 define supported-python
 @command -v $(PYTHON) >/dev/null \
@@ -19,7 +19,7 @@ define supported-python
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help env reproduce test test-all check bench lock clean
+.PHONY: help env reproduce test test-all tests-fast check bench lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -30,7 +30,11 @@ reproduce: $(INSTALLED)  ## Figure 1 at CPU scale, then the ledger of all claims
 	$(PY) -m experiments.figure1 scale=cpu
 	$(PY) -m experiments.ledger
 
-test: check  ## checks, then every test not marked slow
+# Type checks keep one core busy, and so do the last tests: together they take less time than in turn.
+test: $(INSTALLED)  ## checks and, at the same time, every test not marked slow
+	@$(MAKE) --no-print-directory --jobs=2 check tests-fast
+
+tests-fast: $(INSTALLED)
 	$(PY) -m pytest -m "not slow" $(PARALLEL)
 
 test-all: check  ## checks, then every test

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, PRNGKeyArray
 from omegaconf import DictConfig
 
 from covlab.launch.build import make
@@ -16,7 +18,7 @@ from covlab.launch.runtime import configure
 from covlab.report.tables import print_fields, print_table
 from metrics import Interval, stratified_mean_interval
 from metrics.evaluators import make_held_out
-from tasks import Example, Task, check_seed, stream
+from tasks import Enumeration, Example, Task, check_seed, stream
 from tasks.checks import whole
 
 ENTROPY_EXAMPLES = 256
@@ -31,13 +33,18 @@ def draw_examples(task: Task, num: int, seed: int = 0, group: str | None = None)
             mixture does not have.
     """
     whole("num", num, 1)
-    keys = jax.random.split(stream(check_seed("seed", seed), "show"), num)
-    if group is None:
-        return jax.jit(jax.vmap(task.sample))(keys)
-    if group not in task.groups:
+    start = stream(check_seed("seed", seed), "show")
+    if group is not None and group not in task.groups:
         raise ValueError(f"group: {group!r} is no class of the mixture; valid are {', '.join(task.groups)}")
-    index = jnp.asarray(task.groups.index(group))
-    return jax.jit(jax.vmap(task.sample_group, in_axes=(0, None)))(keys, index)
+    return _draw(task, num, start, None if group is None else task.groups.index(group))
+
+
+@functools.partial(jax.jit, static_argnames=("task", "num"))
+def _draw(task: Task, num: int, start: PRNGKeyArray, group: int | None) -> Example:
+    keys = jax.random.split(start, num)
+    if group is None:
+        return jax.vmap(task.sample)(keys)
+    return jax.vmap(task.sample_group, in_axes=(0, None))(keys, jnp.asarray(group))
 
 
 def entropy_of_task(task: Task, seed: int = 0) -> Interval:
@@ -76,12 +83,24 @@ def answers(task: Task, latent: Any) -> list[tuple[str, float, float]]:
     """
     if not task.num_enumerated:
         return []
-    listed = task.enumerate(latent)
-    log_pi = np.asarray(jax.vmap(task.log_prob, in_axes=(None, 0))(latent, listed.responses), np.float64)
-    rewards = np.asarray(jax.vmap(task.reward, in_axes=(None, 0))(latent, listed.responses))
-    real = np.flatnonzero(np.asarray(listed.mask))
+    listed, log_pi, rewards = jax.tree.map(np.asarray, _answers(task, latent))
+    log_pi = log_pi.astype(np.float64)
+    real = np.flatnonzero(listed.mask)
     rows = [(task.decode(listed.responses[i]), float(np.exp(log_pi[i])), float(rewards[i])) for i in real]
     return sorted(rows, key=lambda row: -row[1])
+
+
+@functools.partial(jax.jit, static_argnames="task")
+def _answers(task: Task, latent: Any) -> tuple[Enumeration, Array, Array]:
+    """Valid responses with ln pi_D(y|x) and reward."""
+    listed = task.enumerate(latent)
+    log_pi = jax.vmap(task.log_prob, in_axes=(None, 0))(latent, listed.responses)
+    return listed, log_pi, jax.vmap(task.reward, in_axes=(None, 0))(latent, listed.responses)
+
+
+@functools.partial(jax.jit, static_argnames="task")
+def _reward(task: Task, example: Example) -> Array:
+    return task.reward(example.latent, example.response)
 
 
 def show(config: DictConfig) -> int:
@@ -97,7 +116,7 @@ def show(config: DictConfig) -> int:
             ("prompt", task.decode(example.prompt)),
             ("response of pi_D", task.decode(example.response)),
             ("its pi_D(y|x)", float(np.exp(example.log_prob))),
-            ("its reward", float(task.reward(example.latent, example.response))),
+            ("its reward", float(_reward(task, example))),
         ]
         print_fields(f"Example {i + 1}", fields)
         if valid := answers(task, example.latent):

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from decoding import sample_responses
 from metrics.coverage import check_ns, coverage_profile, log_density_ratio, name_of_n, weighted_mean
@@ -99,29 +100,8 @@ def make_held_out(task: Task, per_group: int, batch_size: int, seed: int, split:
         whole(f"evaluation.{field}", value, 1)
     check_seed("evaluation.seed", seed)
 
-    def candidates(example: Example) -> Candidates:
-        if not task.num_enumerated:
-            one = jnp.ones((1,))
-            correct = jnp.ones((1,), bool)
-            return Candidates(
-                example.response[None], example.response_mask[None], example.log_prob[None], one, correct
-            )
-        found = task.enumerate(example.latent)
-        log_pi = jax.vmap(task.log_prob, in_axes=(None, 0))(example.latent, found.responses)
-        log_pi = jnp.where(found.mask, log_pi, -jnp.inf)
-        correct = jax.vmap(task.reward, in_axes=(None, 0))(example.latent, found.responses) > 0
-        mask = jnp.broadcast_to(found.mask[:, None], found.responses.shape)
-        return Candidates(found.responses, mask, log_pi, jnp.exp(log_pi), correct & found.mask)
-
-    @jax.jit
-    def build() -> tuple[Example, Candidates]:
-        keys = [jax.random.split(stream(seed, "evaluation", split, name), per_group) for name in task.groups]
-        # A call per class would be traced and compiled per class.
-        groups = jnp.repeat(jnp.arange(len(task.groups)), per_group)
-        examples = jax.vmap(task.sample_group)(jnp.concatenate(keys), groups)
-        return examples, jax.vmap(candidates)(examples)
-
-    examples, found = build()
+    streams = tuple(stream(seed, "evaluation", split, name) for name in task.groups)
+    examples, found = _draw(task, per_group, streams)
     total = per_group * len(task.groups)
     size = min(batch_size, total)
     index = np.resize(np.arange(total), (-(-total // size), size))
@@ -138,6 +118,32 @@ def make_held_out(task: Task, per_group: int, batch_size: int, seed: int, split:
         correct=np.asarray(found.correct),
         enumerated=bool(task.num_enumerated),
     )
+
+
+# One program per task and size, for every stream: a run and its evaluations share what is compiled.
+@functools.partial(jax.jit, static_argnames=("task", "per_group"))
+def _draw(task: Task, per_group: int, streams: tuple[PRNGKeyArray, ...]) -> tuple[Example, Candidates]:
+    """`per_group` examples of every class, from the class's stream, and their candidates."""
+    keys = [jax.random.split(key, per_group) for key in streams]
+    # A call per class would be traced and compiled per class.
+    groups = jnp.repeat(jnp.arange(len(task.groups)), per_group)
+    examples = jax.vmap(task.sample_group)(jnp.concatenate(keys), groups)
+    return examples, jax.vmap(functools.partial(_candidates, task))(examples)
+
+
+def _candidates(task: Task, example: Example) -> Candidates:
+    if not task.num_enumerated:
+        one = jnp.ones((1,))
+        correct = jnp.ones((1,), bool)
+        return Candidates(
+            example.response[None], example.response_mask[None], example.log_prob[None], one, correct
+        )
+    found = task.enumerate(example.latent)
+    log_pi = jax.vmap(task.log_prob, in_axes=(None, 0))(example.latent, found.responses)
+    log_pi = jnp.where(found.mask, log_pi, -jnp.inf)
+    correct = jax.vmap(task.reward, in_axes=(None, 0))(example.latent, found.responses) > 0
+    mask = jnp.broadcast_to(found.mask[:, None], found.responses.shape)
+    return Candidates(found.responses, mask, log_pi, jnp.exp(log_pi), correct & found.mask)
 
 
 class Evaluator(abc.ABC):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
+import importlib.resources
 import importlib.util
 import os
 import re
@@ -18,7 +20,9 @@ import jax
 import pytest
 import yaml
 from hydra import compose, initialize_config_module
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 jax.config.update("jax_platforms", "cpu")
@@ -28,6 +32,9 @@ from covlab.launch.runs import train_run  # noqa: E402
 from covlab.launch.runtime import configure  # noqa: E402
 from covlab.launch.schema import register_schemas  # noqa: E402
 from covlab.report.verdict import Verdict  # noqa: E402
+from metrics.evaluators import Evaluator, HeldOut  # noqa: E402
+from models import Model  # noqa: E402
+from training import Grid, Phase, Program, loop, make_program  # noqa: E402
 
 configure(devices=4)
 # `oracles` is imported by name, whatever pytest's import mode is.
@@ -50,6 +57,52 @@ def compilation(request: pytest.FixtureRequest) -> Iterator[None]:
     jax.config.update("jax_disable_most_optimizations", request.path.parent.name in HASTY)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
+
+
+SLOWEST = ("experiments", "covlab", "faults", "training", "docs")
+"""Folders whose tests take longest, in this order."""
+
+
+def group_of(path: Path) -> str:
+    """The tests that stay in one worker: a file's share what they compile, a claim's folder its tiny run."""
+    parts = place_of(path)
+    return "/".join(("tests", *(parts[:2] if parts[0] == "experiments" else parts)))
+
+
+def place_of(path: Path) -> tuple[str, ...]:
+    """Folders and name of a file below `tests`."""
+    return Path(os.path.relpath(path, Path(__file__).parent)).parts
+
+
+@pytest.hookimpl(tryfirst=True)
+@functools.cache
+def contract_of(claim: str) -> dict[str, Any]:
+    """The contract.yaml of a claim."""
+    file = Path(__file__).parent / "experiments" / claim / "contract.yaml"
+    contract: dict[str, Any] = yaml.safe_load(file.read_text())
+    return contract
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that need a slow claim's tiny run, name every test's group for `--dist loadgroup`, and
+    put groups that take long first."""
+    for item in items:
+        if "tiny_claim" in getattr(item, "fixturenames", ()):
+            parameters = getattr(item, "callspec", None)
+            name = item.path.parent.name if parameters is None else parameters.params["name"]
+            if contract_of(name).get("slow"):
+                item.add_marker(pytest.mark.slow)
+        # A test of a contract names the group itself.
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(group_of(item.path)))
+
+    def late(item: pytest.Item) -> tuple[int, bool]:
+        parts = place_of(item.path)
+        folder = SLOWEST.index(parts[0]) if parts[0] in SLOWEST else len(SLOWEST)
+        return folder, len(parts) < 3
+
+    items.sort(key=late)
 
 
 TINY = (
@@ -76,9 +129,13 @@ def tiny() -> tuple[str, ...]:
 
 @pytest.fixture(scope="session")
 def compose_config() -> Callable[..., DictConfig]:
-    """`compose_config("train", "steps=3")`: the configuration that a command line would give."""
+    """`compose_config("train", "steps=3")`: the configuration that a command line would give.
 
-    def composed(name: str, *overrides: str) -> DictConfig:
+    Hydra chooses the files first and then sets values, so that what is chosen is composed once.
+    """
+
+    @functools.cache
+    def chosen(name: str, *groups: str) -> DictConfig:
         register_schemas()
         spec = importlib.util.find_spec(f"experiments.{name}")
         if spec is not None and spec.submodule_search_locations is not None:
@@ -87,7 +144,16 @@ def compose_config() -> Callable[..., DictConfig]:
                 register(claim)
         GlobalHydra.instance().clear()
         with initialize_config_module("conf", version_base="1.3"):
-            return compose(name, overrides=list(overrides))
+            return compose(name, overrides=list(groups))
+
+    folder = Path(str(importlib.resources.files("conf")))
+
+    def composed(name: str, *overrides: str) -> DictConfig:
+        values = OverridesParser.create().parse_overrides(list(overrides))
+        groups = [each for each in values if (folder / each.key_or_group.partition("@")[0]).is_dir()]
+        config = copy.deepcopy(chosen(name, *(str(each.input_line) for each in groups)))
+        ConfigLoaderImpl._apply_overrides_to_config([each for each in values if each not in groups], config)
+        return config
 
     return composed
 
@@ -111,6 +177,30 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory, compose_config: Callable[
     )
     assert train_run(config, path).state == "complete"
     return path
+
+
+@pytest.fixture(scope="module")
+def shared_programs() -> Iterator[None]:
+    """Trainers of a file with equal settings and one held-out set share what they compile."""
+    made: dict[Any, tuple[HeldOut, Program]] = {}
+
+    def program_of(
+        model: Model,
+        phase: Phase,
+        evaluators: tuple[Evaluator, ...],
+        held_out: HeldOut,
+        grid: Grid,
+        batching: Any,
+    ) -> Program:
+        key = (model, phase, evaluators, id(held_out), grid.layout, batching)
+        if key not in made:
+            # With the set, so that no other one takes its id.
+            made[key] = held_out, make_program(model, phase, evaluators, held_out, grid, batching)
+        return made[key][1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "make_program", program_of)
+        yield
 
 
 @pytest.fixture
@@ -191,8 +281,7 @@ def tiny_claim(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
     @functools.cache
     def path(name: str) -> Path:
         root = tmp_path_factory.mktemp("claims")
-        contract = Path(__file__).parent / "experiments" / name / "contract.yaml"
-        overrides = yaml.safe_load(contract.read_text())["tiny"]
+        overrides = contract_of(name)["tiny"]
         claim = importlib.import_module(f"experiments.{name}").CLAIM
         quiet = ("tracking.wandb=disabled", "tracking.progress=false")
         with pytest.MonkeyPatch.context() as patch:

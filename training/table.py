@@ -13,7 +13,7 @@ from jaxtyping import Array
 from decoding import sample_responses
 from metrics.evaluators import HeldOut
 from models import Model, Params, sequence_log_probs
-from tasks import PAD, stream
+from tasks import PAD, Task, stream
 from training.phase import Phase
 
 COLUMNS = ("class", "prompt", "pi_D's response", "sampled response", "reward", "valid", "ln pi_hat")
@@ -30,26 +30,17 @@ def sample_table(
     spread = np.linspace(0, held_out.num_examples - 1, max(num_prompts, len(task.groups))).astype(int)
     chosen = jax.tree.map(lambda a: a[spread], held_out.flat(held_out.batches.example))
 
-    @jax.jit
-    def judged(latent: Any, drawn: Array) -> tuple[Array, Array, Array]:
-        responses = jax.vmap(task.trimmed)(latent, drawn)
-        return (
-            responses,
-            jax.vmap(task.reward)(latent, responses),
-            jax.vmap(task.validity)(latent, responses),
-        )
-
     key = stream(seed, "table", phase.name)
     samples, log_probs = (
         np.asarray(a)[:, 0]
         for a in sample_responses(model, params, chosen.prompt, chosen.prompt_mask, key, 1)
     )
-    responses, rewards, valid = (np.asarray(a) for a in judged(chosen.latent, samples))
+    responses, rewards, valid = (np.asarray(a) for a in _judged(task, chosen.latent, samples))
     if np.any(responses != samples):
         # Tokens drawn beyond the end are not part of the response.
-        score = jax.jit(functools.partial(sequence_log_probs, model))
         kept = responses[:, None]
-        log_probs = np.asarray(score(params, chosen.prompt, chosen.prompt_mask, kept, kept != PAD))[:, 0]
+        scores = _score(model, params, chosen.prompt, chosen.prompt_mask, kept, kept != PAD)
+        log_probs = np.asarray(scores)[:, 0]
     for i, response in enumerate(responses):
         yield (
             task.groups[int(chosen.group[i])],
@@ -60,3 +51,13 @@ def sample_table(
             int(valid[i]),
             round(float(log_probs[i]), 4),
         )
+
+
+_score = jax.jit(sequence_log_probs, static_argnums=0)
+
+
+@functools.partial(jax.jit, static_argnames="task")
+def _judged(task: Task, latent: Any, drawn: Array) -> tuple[Array, Array, Array]:
+    """Responses up to their ends, with reward and validity."""
+    responses = jax.vmap(task.trimmed)(latent, drawn)
+    return responses, jax.vmap(task.reward)(latent, responses), jax.vmap(task.validity)(latent, responses)

@@ -8,12 +8,13 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import hydra
+from hydra._internal.hydra import Hydra
 from hydra._internal.utils import get_args_parser
 from hydra.errors import HydraException
 from omegaconf import DictConfig
@@ -120,7 +121,8 @@ def command(
             return status[-1]
 
         try:
-            job()
+            with _mode_said_here(sys.argv[1:]):
+                job()
             if sweeps_in_file:
                 sys.argv[1:] = _read([SWEEP, *arguments])
                 job()
@@ -140,6 +142,26 @@ def command(
         sys.exit(max(status, default=0))
 
     return run_on_all_processes(main, lambda: StopRequest().install(), _configure)
+
+
+@contextlib.contextmanager
+def _mode_said_here(arguments: Sequence[str]) -> Iterator[None]:
+    """Spare Hydra a whole composition, which it makes to look for a `hydra.mode` in the files.
+
+    No file of `conf/` states one. A folder of the user's own may, and so may an override.
+    """
+    if any("hydra" in text or (text.startswith("-") and text not in _MODES) for text in arguments):
+        yield
+        return
+    before = Hydra.get_mode
+    setattr(Hydra, "get_mode", lambda self, config_name, overrides: None)  # noqa: B010
+    try:
+        yield
+    finally:
+        setattr(Hydra, "get_mode", before)  # noqa: B010
+
+
+_MODES = ("--run", "-r", "--multirun", "-m")
 
 
 def _configure(*arguments: Any) -> None:

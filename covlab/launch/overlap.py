@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,13 +11,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jaxtyping import Array, Bool, Int
 
 from covlab.launch.build import Setup
 from metrics.evaluators import HeldOut
 from tasks import stream
 from tracking.atomic import atomic_write
-from training import Phase
+from training import CrossEntropy, EvaluationSchedule, Phase
 from training.feed import batch_of_step
 
 FILE = "overlap.json"
@@ -44,18 +46,26 @@ def _hashable(prompts: Int[np.ndarray, "rows prompt"]) -> list[bytes]:
 def training_prompts(phase: Phase, seed: int, count: int) -> Int[np.ndarray, "count prompt"]:
     """The first `count` training prompts of a seed in a phase, drawn by the keys of `training.feed`: from the
     phase's fixed set if it has one, else in the order of its batches."""
-    steps, seed_array = -(-count // phase.batch_size), jnp.asarray(seed, jnp.uint32)
-
-    @jax.jit
-    def draw() -> Array:
-        if phase.dataset_size is None:
-            return jax.lax.map(lambda step: batch_of_step(phase, seed_array, step).prompt, jnp.arange(steps))
-        data = stream(seed, "train", phase.name, "data")
-        keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(data, jnp.arange(count))
-        return jax.lax.map(lambda key: phase.task.sample(key, phase.proposal).prompt, keys, batch_size=64)
-
-    prompts = np.asarray(draw())
+    # Phases that differ in everything else share the program.
+    draws = Phase(
+        phase.name, phase.task, CrossEntropy(), _NO_OPTIMIZER, 0, phase.batch_size, phase.dataset_size,
+        EvaluationSchedule(), 1, phase.class_proposal,
+    )  # fmt: skip
+    prompts = np.asarray(_prompts(draws, jnp.asarray(seed, jnp.uint32), count))
     return prompts.reshape(-1, prompts.shape[-1])[:count]
+
+
+_NO_OPTIMIZER = optax.identity()
+
+
+@functools.partial(jax.jit, static_argnames=("phase", "count"))
+def _prompts(phase: Phase, seed: Int[Array, ""], count: int) -> Int[Array, "... prompt"]:
+    if phase.dataset_size is None:
+        steps = jnp.arange(-(-count // phase.batch_size))
+        return jax.lax.map(lambda step: batch_of_step(phase, seed, step).prompt, steps)
+    data = stream(seed, "train", phase.name, "data")
+    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(data, jnp.arange(count))
+    return jax.lax.map(lambda key: phase.task.sample(key, phase.proposal).prompt, keys, batch_size=64)
 
 
 def overlap(phase: Phase, held_out: HeldOut, seed: int) -> dict[str, Any]:

@@ -24,15 +24,28 @@ _REFERENCE = re.compile(r"/schema/([\w.]+)@")
 
 
 def register_schemas() -> None:
-    """Store a node for every `/schema/<dotted name>` that the configuration files mention.
+    """Store a node for every `/schema/<dotted name>` that the configuration files mention, once a process.
 
     Raises:
         ImportError, AttributeError: a dotted name that does not exist.
     """
     store = ConfigStore.instance()
-    for text in _yaml_texts(importlib.resources.files("conf")):
-        for name in _REFERENCE.findall(text):
-            store.store(group="schema", name=name, node=schema(name))
+    stored = store.repo.get("schema", {})
+    names = {
+        name
+        for text in _yaml_texts(importlib.resources.files("conf"))
+        for name in _REFERENCE.findall(text)
+        if f"{name}.yaml" not in stored
+    }
+    for name in sorted(names):
+        store.store(group="schema", name=name, node=schema(name))
+    # Hydra copies its sources for every composition and with them, node by node, the store. That hands out
+    # copies only, so that the sources can share it.
+    setattr(ConfigStore, "__deepcopy__", _itself)  # noqa: B010
+
+
+def _itself(store: ConfigStore, memo: dict[int, Any]) -> ConfigStore:
+    return store
 
 
 def schema(name: str) -> dict[str, Any]:

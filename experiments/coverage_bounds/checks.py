@@ -90,7 +90,7 @@ def _of_tight_pairs(results: Measurements) -> list[Check]:
 
 
 def _of_growth(results: Measurements) -> list[Check]:
-    made = []
+    made: list[Check] = []
     for family in ("rare prompts", "switch"):
         grown = {name: values for (each, name), values in results.growth.items() if each == family}
         for quantity, theory in (("bound by KL", 1.0), ("Cov", 0.0), ("bound by stopped KL", 0.0)):

@@ -272,10 +272,10 @@ def convex_sweeps(settings: Settings) -> tuple[list[Sweep], Float[np.ndarray, "d
     fixed = f"d = {d}, n = {samples}"
     name = "convex hull"
     of_class = Rate("class: Cov_N", columns(finite), -1.0, d / (samples * np.log(ns)))
-    of_hull = Rate("hull: Cov_N", columns(hull), -1.0, d / (samples * ns) + 1 / samples)
+    rate_of_hull = Rate("hull: Cov_N", columns(hull), -1.0, d / (samples * ns) + 1 / samples)
     return [
         Sweep(name, "ln N", fixed, shown(np.log(ns)), (of_class,)),
-        Sweep(name, "N", fixed, settings.convex_ns, (of_hull,)),
+        Sweep(name, "N", fixed, settings.convex_ns, (rate_of_hull,)),
     ], columns(spared)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,8 +13,10 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
 from covlab.launch.schema import register_schemas
+from models import Model
 from tests.faults.processes import snapshot
 from tests.faults.toy import toy_train
+from training import Phase, Program, loop, make_program
 
 Train = Callable[..., object]
 
@@ -31,10 +34,21 @@ def config() -> DictConfig:
 
 @pytest.fixture(scope="session")
 def train(config: DictConfig) -> Train:
-    """`train(path, stop=...)`: the toy run in the run directory `path`, continuing what is there."""
+    """`train(path, stop=...)`: the toy run in the run directory `path`, continuing what is there.
+
+    All toy runs are of the same phases and sizes, so that they share the programs of the first one.
+    """
+    programs: dict[str, Program] = {}
+
+    def program_of(model: Model, phase: Phase, *settings: object) -> Program:
+        if phase.name not in programs:
+            programs[phase.name] = make_program(model, phase, *settings)  # type: ignore[arg-type]
+        return programs[phase.name]
 
     def trained(path: Path, **options: object) -> object:
-        return toy_train(config, path, **options)  # type: ignore[arg-type]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(loop, "make_program", program_of)
+            return toy_train(config, path, **options)  # type: ignore[arg-type]
 
     return trained
 
@@ -51,6 +65,13 @@ def undisturbed(train: Train, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def expected(undisturbed: Path) -> dict[str, str]:
     """Expected final files of every toy run."""
     return snapshot(undisturbed)
+
+
+@pytest.fixture
+def leftovers() -> Iterator[None]:
+    """Collect the event loops that Orbax abandons when it fails, where its complaint is expected."""
+    yield
+    gc.collect()
 
 
 class Disk:

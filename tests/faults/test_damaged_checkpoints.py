@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import random
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +16,10 @@ import pytest
 from training import CheckpointPolicy, Checkpoints, load_parameters
 from training.checkpoints import CheckpointError, Position, digest
 
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
-
-@pytest.fixture(autouse=True)
-def leftovers() -> Iterator[None]:
-    """Collect the event loops that Orbax abandons when a read fails, where its complaint is expected."""
-    yield
-    gc.collect()
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.usefixtures("leftovers"),
+]
 
 
 def state(step: int) -> dict[str, Any]:

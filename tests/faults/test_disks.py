@@ -60,6 +60,7 @@ WRITES = [
 
 # Where the disk refuses, a thread of the storage library may still report to a loop that has ended.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.usefixtures("leftovers")
 @pytest.mark.parametrize(
     ("owner", "name", "number"), WRITES, ids=[f"{name}-{number}" for _, name, number in WRITES]
 )

@@ -32,6 +32,7 @@ from training import (
 from training.feed import batch_of_step
 from training.mesh import EMPTY_OPERANDS_CRASH, EVERYWHERE, PER_SEED, Hardware
 
+pytestmark = pytest.mark.usefixtures("shared_programs")
 TASK = ToyTask()
 SEEDS = (3, 4, 5, 6)
 SHAPES = (Layout(4, 1), Layout(2, 2), Layout(1, 4))
@@ -102,8 +103,9 @@ def test_every_device_has_its_share(layout: Layout) -> None:
 @pytest.mark.parametrize("dataset_size", [None, 6])
 def test_the_shares_of_a_batch_are_the_batch(dataset_size: int | None) -> None:
     phase = phase_of(dataset_size)
-    whole = batch_of_step(phase, jnp.uint32(3), jnp.int32(5))
-    shares = [batch_of_step(phase, jnp.uint32(3), jnp.int32(5), part, 4) for part in range(4)]
+    of_step = jax.jit(functools.partial(batch_of_step, phase), static_argnums=3)
+    whole = of_step(jnp.uint32(3), jnp.int32(5), 0, 1)
+    shares = [of_step(jnp.uint32(3), jnp.int32(5), part, 4) for part in range(4)]
     together = jax.tree.map(lambda *parts: np.concatenate(parts), *shares)
     jax.tree.map(np.testing.assert_array_equal, together, host(whole))
 

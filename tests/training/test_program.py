@@ -61,15 +61,20 @@ def train(program: Program, seeds: tuple[int, ...], stops: tuple[int, ...]) -> t
 def test_one_step_is_an_optax_step_written_by_hand(program: Any) -> None:
     state, (log,) = train(program(1, 2, "map"), (5, 6), (1,))
     batch = jax.jit(lambda: batch_of_step(PHASE, np.uint32(6), 0))()
-    params = MODEL.init(stream(6, "init"))
+    params = jax.jit(MODEL.init)(stream(6, "init"))
 
     def loss(p: Any) -> Any:
         logits = MODEL.logits(p, batch.prompt, batch.prompt_mask, batch.response[:, None])[:, 0]
         return -jnp.sum(jnp.log(jax.nn.softmax(logits)) * jax.nn.one_hot(batch.response, 6)) / 4
 
     value, gradient = jax.jit(jax.value_and_grad(loss))(params)
-    updates, opt_state = OPTIMIZER.update(gradient, OPTIMIZER.init(params), params)
-    expected = (optax.apply_updates(params, updates), opt_state)
+
+    @jax.jit
+    def stepped(gradient: Any, params: Any) -> Any:
+        updates, opt_state = OPTIMIZER.update(gradient, OPTIMIZER.init(params), params)
+        return optax.apply_updates(params, updates), opt_state
+
+    expected = stepped(gradient, params)
     mine = jax.tree.map(lambda leaf: leaf[1], (state.params, state.opt_state))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), mine, expected)
     norm = np.sqrt(sum(np.sum(np.square(leaf)) for leaf in jax.tree.leaves(gradient)))
@@ -114,6 +119,7 @@ def test_chunks_of_any_length_end_in_the_same_bits(program: Any) -> None:
 
 def test_scores_come_in_the_held_out_sets_order_for_every_seed(program: Any, held_out: Any) -> None:
     seeds = jnp.asarray((5, 6), jnp.uint32)
+    init, scored = jax.jit(MODEL.init), jax.jit(functools.partial(sequence_log_probs, MODEL))
     for devices in (1, 2):
         made = program(devices, 2)
         found = made.score(made.init(seeds))["distribution"]["log_prob"]
@@ -121,9 +127,9 @@ def test_scores_come_in_the_held_out_sets_order_for_every_seed(program: Any, hel
         example, candidates, position_of = flat
         assert position_of.tolist() == list(range(10))
         for position, seed in enumerate((5, 6)):
-            params = MODEL.init(stream(seed, "init"))
-            expected = sequence_log_probs(
-                MODEL, params, example.prompt, example.prompt_mask, candidates.responses, candidates.mask
+            params = init(stream(seed, "init"))
+            expected = scored(
+                params, example.prompt, example.prompt_mask, candidates.responses, candidates.mask
             )
             np.testing.assert_allclose(found[position, :10], expected, rtol=1e-5)
 

@@ -30,6 +30,7 @@ from training import (
 )
 from training.checkpoints import CheckpointError, Position
 
+pytestmark = pytest.mark.usefixtures("shared_programs")
 TASK = ToyTask()
 FIRST = Phase("first", TASK, CrossEntropy(), fuse_step(0.5), 6, 4, None, EvaluationSchedule(every=2), 3)
 SECOND = Phase(

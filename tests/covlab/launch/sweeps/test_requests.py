@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.resources
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from covlab.launch import cli
 from covlab.launch.cli import StopRequest
@@ -95,6 +97,15 @@ def test_the_command_line_wins_over_a_file(
     ended = sweep(*own(PARAMS), "--multirun", "seed=6,7")
     assert "sweep of 2 jobs: 2 complete" in ended.out
     assert sorted(path.name for path in tmp_path.glob("seen-*")) == ["seen-6.json", "seen-7.json"]
+
+
+def test_no_file_of_ours_says_the_mode() -> None:
+    """So that a command line without files of the user's own says it all."""
+    folder = Path(str(importlib.resources.files("conf")))
+    for file in folder.rglob("*.yaml"):
+        content = yaml.safe_load(file.read_text()) or {}
+        own = content if "hydra" in file.relative_to(folder).parts else content.get("hydra", {})
+        assert not {"mode", "searchpath", "sweeper"} & set(own), file
 
 
 @pytest.mark.parametrize("mode", ["hydra.mode=RUN", "--run"])
