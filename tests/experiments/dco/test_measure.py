@@ -85,10 +85,7 @@ def test_an_arm_by_hand() -> None:
 def test_an_ensemble_is_the_mean_of_probabilities() -> None:
     """The first checkpoint is left out; each seed mixes its own."""
     record = recorded(
-        [
-            [[[0.9, 0.1]], [[0.2, 0.8]], [[0.6, 0.4]]],
-            [[[0.9, 0.1]], [[1e-9, 0.5]], [[0.5, 0.5]]],
-        ],
+        [[[[0.9, 0.1]], [[0.2, 0.8]], [[0.6, 0.4]]], [[[0.9, 0.1]], [[1e-9, 0.5]], [[0.5, 0.5]]]],
         [[True, False]],
     )
     mixed = ensemble(record, 1)

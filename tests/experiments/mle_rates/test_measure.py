@@ -14,13 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from covlab.claims.claim import Study
 from covlab.claims.settings import read
 from experiments.mle_rates import checks, figures
-from experiments.mle_rates.measure import (
-    Measurements,
-    Settings,
-    measure,
-    worst_probability,
-    worst_quantile,
-)
+from experiments.mle_rates.measure import Measurements, Settings, measure, worst_probability, worst_quantile
 from tracking import Progress
 
 SMALL = (

@@ -14,13 +14,7 @@ import pytest
 from oracles.known_checks import Ends, Known, agree, decides, turned
 
 from experiments.rl_from_checkpoint.checks import checks
-from experiments.rl_from_checkpoint.measure import (
-    COVERAGE,
-    CROSS_ENTROPY,
-    TOURNAMENT,
-    Measurements,
-    Outcome,
-)
+from experiments.rl_from_checkpoint.measure import COVERAGE, CROSS_ENTROPY, TOURNAMENT, Measurements, Outcome
 
 T = 4.302652729911275
 """The .975 quantile of Student's law with two degrees of freedom."""
@@ -56,11 +50,7 @@ RIGHT = Measurements(
         COVERAGE: np.array([FALLING, SWAPPED, FALLING]),
         TOURNAMENT: np.ones((3, 8)),
     },
-    {
-        TOURNAMENT: np.array([7, 6, 7]),
-        CROSS_ENTROPY: np.array([4, 4, 3]),
-        COVERAGE: np.array([0, 0, 0]),
-    },
+    {TOURNAMENT: np.array([7, 6, 7]), CROSS_ENTROPY: np.array([4, 4, 3]), COVERAGE: np.array([0, 0, 0])},
     {KINDS[0]: outcome(TRAINED), KINDS[1]: outcome(RARE)},
     4.0,
 )

@@ -16,13 +16,7 @@ from covlab.report.plotting import save_all
 from covlab.report.verdict import Verdict
 from experiments.rl_from_checkpoint import figures
 from experiments.rl_from_checkpoint.checks import checks, notes
-from experiments.rl_from_checkpoint.measure import (
-    COVERAGE,
-    CROSS_ENTROPY,
-    TOURNAMENT,
-    Measurements,
-    Outcome,
-)
+from experiments.rl_from_checkpoint.measure import COVERAGE, CROSS_ENTROPY, TOURNAMENT, Measurements, Outcome
 
 
 def starts_of(kinds: tuple[str, ...] = ("as_trained", "minority")) -> Measurements:

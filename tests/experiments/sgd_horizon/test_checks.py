@@ -9,18 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from oracles.known_checks import Known, agree, decides, power, turned
-from oracles.sgd_measured import (
-    FAMILY,
-    GOOD,
-    HORIZONS,
-    MEAN,
-    RIGHT,
-    WIDTH,
-    at_ends,
-    averages,
-    needing,
-    put,
-)
+from oracles.sgd_measured import FAMILY, GOOD, HORIZONS, MEAN, RIGHT, WIDTH, at_ends, averages, needing, put
 
 from experiments.sgd_horizon.checks import checks
 from theory.sgd.horizon_sweep import Measurements

@@ -22,14 +22,7 @@ from experiments.sgd_horizon import checks as claim
 from experiments.sgd_horizon.figures import drawings, tables
 from experiments.sgd_horizon.measure import Settings
 from theory.sgd.family import letters_instance, letters_start, letters_token_law, likeliest, number_instance
-from theory.sgd.horizon_runs import (
-    Family,
-    advance,
-    begin,
-    letters_stream,
-    rare_events,
-    transformation,
-)
+from theory.sgd.horizon_runs import Family, advance, begin, letters_stream, rare_events, transformation
 from theory.sgd.horizon_sweep import (
     SHOWN,
     Bound,

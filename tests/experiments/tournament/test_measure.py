@@ -218,12 +218,7 @@ def test_expected_regret_of_the_worst_pair_is_about_one_over_e_n() -> None:
 
 def test_report_has_its_figures_and_tables() -> None:
     results = measured()
-    assert [each.name for each in figures.drawings(results)] == [
-        "rates",
-        "guarantee",
-        "families",
-        "curve",
-    ]
+    assert [each.name for each in figures.drawings(results)] == ["rates", "guarantee", "families", "curve"]
     for _, columns, rows in figures.tables(results):
         assert rows
         assert all(len(row) == len(columns) for row in rows)

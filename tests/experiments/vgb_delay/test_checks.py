@@ -186,12 +186,7 @@ CHECKS = {
         "upper end of the interval <= 2.2",
         # log2 of the steps is 5, 6 and 10.
         Case({}, 24 / 14, 0, True),
-        Case(
-            {"mixing": (16, 64, 1024 * np.exp([-0.1, 0.1]))},
-            2.0,
-            0.5 / PER_LN,
-            False,
-        ),
+        Case({"mixing": (16, 64, 1024 * np.exp([-0.1, 0.1]))}, 2.0, 0.5 / PER_LN, False),
         Case({"mixing": (1, 2**2.2, 2 ** (2.2 * 3) / OVER)}, 2.2, 0, True),
     ),
     f"{VGB}: steps to mix / H^2 (1 + eps)^4 ln(1/delta), largest": Known(

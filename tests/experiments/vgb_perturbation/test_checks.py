@@ -210,12 +210,7 @@ CHECKS = {
     "VGB: exponent of H in the steps to mix, largest over eps": Known(
         "upper end of the interval <= 2.2",
         Case({}, 2.0, 0, True),
-        Case(
-            {"mixing": cells(8, _00=16, _10=64, _20=1024 * np.exp([-0.1, 0.1]))},
-            2.0,
-            0.5 / PER_LN,
-            False,
-        ),
+        Case({"mixing": cells(8, _00=16, _10=64, _20=1024 * np.exp([-0.1, 0.1]))}, 2.0, 0.5 / PER_LN, False),
         Case({"mixing": powers(1.5, 2.0, 2.2 / OVER, 1.9)}, 2.2 / OVER, 0, True),
     ),
     "VGB: steps to mix / H^2 (1 + eps)^4 ln(1/delta), largest": Known(

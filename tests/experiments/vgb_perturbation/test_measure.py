@@ -67,10 +67,7 @@ def test_the_checks_pass_on_what_theory_says() -> None:
         (lambda laws: {"chain": laws.chain + 0.004 * laws.depth}, "VGB: largest TV over all H and eps"),
         (lambda laws: {"chain": laws.chain + 0.004 * laws.depth}, "VGB: slope of TV in ln H, largest eps"),
         (lambda laws: {"chain": laws.chain + 0.02 * laws.error}, "VGB: slope of TV in ln eps, longest H"),
-        (
-            lambda laws: {"action_level": 0.02},
-            "action level: slope of ln TV in ln H, least eps, from below",
-        ),
+        (lambda laws: {"action_level": 0.02}, "action level: slope of ln TV in ln H, least eps, from below"),
         (
             lambda laws: {"mixing_steps": laws.mixing_steps * laws.depth},
             "VGB: exponent of H in the steps to mix, largest over eps",
