@@ -6,8 +6,7 @@ import math
 from typing import Any
 
 import numpy as np
-import pytest
-from oracles.answers import Case, Known, assert_complete, table, two, verify
+from oracles.answers import Case, Known, known_answers, two
 
 from experiments.vgb_perturbation.checks import checks
 from experiments.vgb_perturbation.measure import Measurements, Settings
@@ -238,13 +237,7 @@ CHECKS = {
 }
 
 
-@pytest.mark.parametrize(("name", "target", "case"), table(CHECKS))
-def test_known_answer(name: str, target: str, case: Case) -> None:
-    verify(checks(made(**case.changes)), name, target, case)
-
-
-def test_every_check_has_known_answers() -> None:
-    assert_complete(CHECKS, checks(made()))
+TestKnownAnswers = known_answers(checks, made, CHECKS)
 
 
 def test_a_chain_that_has_not_mixed_passes_no_check_on_its_steps() -> None:
