@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 import yaml
 from omegaconf import DictConfig
+from oracles.reports import assert_rectangular
 
 from covlab.claims import arms, claim
 from covlab.claims.claim import Plan, command
@@ -208,8 +209,7 @@ def test_rules_that_have_not_learned_are_no_comparison(growing: Measurements) ->
 def test_tables_and_notes_are_complete(growing: Measurements) -> None:
     final, equal, every = tables(growing)
     assert len(final[2]) == len(equal[2]) == len(every[2]) == 2 * 3 * len(RULES)
-    for _, columns, rows in (final, equal, every):
-        assert all(len(row) == len(columns) for row in rows)
+    assert_rectangular((final, equal, every))
     written = notes(dataclasses.replace(growing, rates={"graph-8": {"sgd": 0.5}}))
     assert any("graph-8: sgd 0.5" in text for text in written)
     assert sum("growth" in text for text in written) == 4

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
-from oracles.answers import Case, Known, assert_complete, columns, table, two, verify
+from oracles.answers import Case, Known, columns, known_answers, two
 
 from experiments.pessimism.brackets import Arm, PoolSettings
 from experiments.pessimism.checks import checks
@@ -274,10 +274,4 @@ def quick_streams(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("experiments.pessimism.checks.numpy_stream", lambda *path: np.random.default_rng(0))
 
 
-@pytest.mark.parametrize(("name", "target", "case"), table(CHECKS))
-def test_known_answer(name: str, target: str, case: Case) -> None:
-    verify(checks(made(**case.changes)), name, target, case)
-
-
-def test_every_check_has_known_answers() -> None:
-    assert_complete(CHECKS, checks(made()))
+TestKnownAnswers = known_answers(checks, made, CHECKS)
