@@ -8,13 +8,7 @@ import numpy as np
 import pytest
 
 from metrics import TIE_BREAKS, offset_tournament, select_lowest, simple_tournament, tournament_matrix
-from metrics.tournaments import (
-    challenges,
-    offset_gaps,
-    own_matrices,
-    select_many,
-    tournament_matrices,
-)
+from metrics.tournaments import challenges, offset_gaps, own_matrices, select_many, tournament_matrices
 
 MODELS, OUTCOMES, N = 4, 6, 3.0
 

@@ -7,7 +7,7 @@ interval over two values is m +- T2 d.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -85,3 +85,19 @@ def assert_complete(known: Mapping[str, Known], checks: Sequence[Check]) -> None
     for name, each in known.items():
         assert each.right.passed, name
         assert not each.wrong.passed, name
+
+
+def known_answers(
+    checks: Callable[[Any], Sequence[Check]], made: Callable[..., Any], known: Mapping[str, Known]
+) -> type:
+    """Tests of all checks of a claim on the measurements that `made` makes from a case's changes."""
+
+    class TestKnownAnswers:
+        @pytest.mark.parametrize(("name", "target", "case"), table(known))
+        def test_known_answer(self, name: str, target: str, case: Case) -> None:
+            verify(checks(made(**case.changes)), name, target, case)
+
+        def test_every_check_has_known_answers(self) -> None:
+            assert_complete(known, checks(made()))
+
+    return TestKnownAnswers

@@ -2,12 +2,12 @@
 
 A table has a `Known` for every check of a claim, in the claim's order, so that a check without one is
 noticed. `agree` compares the checks of one right measurement with it, `decides` turns one measured number at
-a time.
+a time, `known_answers` makes the tests of a claim from both.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -80,6 +80,28 @@ def decides(judge: Callable[[Any], Sequence[Check]], table: Mapping[str, Known],
 def turned(table: Mapping[str, Known]) -> list[str]:
     """Names of the checks that measure something of the measurements."""
     return [name for name, known in table.items() if known.at is not None]
+
+
+def known_answers(
+    judge: Callable[[Any], Sequence[Check]],
+    right: Any,
+    table: Mapping[str, Known],
+    elsewhere: Collection[str] = (),
+) -> type:
+    """Tests of all checks of a claim; those of the checks in `elsewhere` turn nothing of the table."""
+
+    class TestKnownAnswers:
+        def test_right_measurements(self) -> None:
+            agree(judge(right), table)
+
+        @pytest.mark.parametrize("name", turned(table))
+        def test_wrong_measurements_and_those_at_the_threshold(self, name: str) -> None:
+            decides(judge, table, name)
+
+        def test_every_check_is_turned(self) -> None:
+            assert {*turned(table), *elsewhere} == set(table)
+
+    return TestKnownAnswers
 
 
 def power(sizes: Sequence[float], exponent: float, factor: float = 1.0, draws: int = 2) -> np.ndarray:

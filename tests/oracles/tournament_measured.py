@@ -14,15 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.tournament.attempts import (
-    MIN_KL,
-    OFFSET,
-    OFFSET_EXACT,
-    SIMPLE,
-    Design,
-    Guarantee,
-    Losses,
-)
+from experiments.tournament.attempts import MIN_KL, OFFSET, OFFSET_EXACT, SIMPLE, Design, Guarantee, Losses
 from experiments.tournament.measure import Cell, Measurements, Pair
 
 SEEDS, SETS, EXAMPLES = 6, 10, (64, 256, 1024)
@@ -94,10 +86,7 @@ SPECS: dict[tuple[str, int, int], dict[str, Any]] = {
         regret={MIN_KL: flat(0.0), SIMPLE: flat(FAR)},
     ),
     ("aligned", 16, 64): spec(
-        regret={
-            MIN_KL: flat(0.1),
-            SIMPLE: 0.1 + columns((0.002, NEAR), (0.001, NEAR), (0.0002, WIDE)),
-        },
+        regret={MIN_KL: flat(0.1), SIMPLE: 0.1 + columns((0.002, NEAR), (0.001, NEAR), (0.0002, WIDE))},
         guarantees={0.25: promise(paper_violated=broken(2, 0.15, 0.03)), 0.5: promise()},
         # Five of six seeds do not make it hold.
         premise=[True] * 5 + [False],

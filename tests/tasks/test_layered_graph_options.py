@@ -27,10 +27,7 @@ SMALL = {"depth": 2, "width": 2, "branching": 1, "num_ids": 8}
             " need >= 7",
         ),
         ({"branching": 3}, "task.branching: 3 exceeds task.depth = 2 layers"),
-        (
-            {"width": 1},
-            "task.width: 1 leaves no even and odd node in a branching layer; need >= 2",
-        ),
+        ({"width": 1}, "task.width: 1 leaves no even and odd node in a branching layer; need >= 2"),
         ({"depth": 0}, "task.depth: 0 is not an integer >= 1"),
         ({"depth": 2.0}, "task.depth: 2.0 is not an integer >= 1"),
         ({"width": True}, "task.width: True is not an integer >= 1"),

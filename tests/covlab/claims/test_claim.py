@@ -110,10 +110,7 @@ def test_the_common_keys_are_taken_and_make_no_variant(
                    path / "claim.yaml")  # fmt: skip
     assert call(main, "name=one", "tilt=2.0", "tracking.interval=5").status == 0
     for arguments, said in {
-        (
-            "name=one",
-            "resume=never",
-        ): "runs/toy/one: holds results already; another name=... or resume=",
+        ("name=one", "resume=never"): "runs/toy/one: holds results already; another name=... or resume=",
         ("name=two", "resume=must"): "runs/toy/two: no results to compute again; resume=auto computes",
         ("name=two", "resume=maybe"): "resume: 'maybe' is not one of auto, never, must",
         ("name=two", "tracking.wandb=maybe"): "tracking.wandb: 'maybe' is not one of auto, online, ",

@@ -12,8 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import pytest
-from oracles.known_checks import Known, agree, decides, power, turned
+from oracles.known_checks import Known, known_answers, power
 
 from experiments.best_of_n.checks import checks
 from experiments.best_of_n.measure import Measurements
@@ -227,17 +226,7 @@ TABLE = {
 }
 
 
-def test_right_measurements() -> None:
-    agree(checks(RIGHT), TABLE)
-
-
-@pytest.mark.parametrize("name", turned(TABLE))
-def test_wrong_measurements_and_those_at_the_threshold(name: str) -> None:
-    decides(checks, TABLE, name)
-
-
-def test_every_check_is_turned() -> None:
-    assert turned(TABLE) == list(TABLE)
+TestKnownAnswers = known_answers(checks, RIGHT, TABLE)
 
 
 def test_no_comparison_above_a_half_says_nothing() -> None:

@@ -12,8 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import pytest
-from oracles.known_checks import Known, agree, decides, power, turned
+from oracles.known_checks import Known, known_answers, power
 
 from experiments.coverage_bounds.checks import checks
 from experiments.coverage_bounds.measure import Measurements
@@ -244,14 +243,4 @@ TABLE = {
 }
 
 
-def test_right_measurements() -> None:
-    agree(checks(RIGHT), TABLE)
-
-
-@pytest.mark.parametrize("name", turned(TABLE))
-def test_wrong_measurements_and_those_at_the_threshold(name: str) -> None:
-    decides(checks, TABLE, name)
-
-
-def test_every_check_but_the_constant_is_turned() -> None:
-    assert turned(TABLE) == list(TABLE)[:-1]
+TestKnownAnswers = known_answers(checks, RIGHT, TABLE, list(TABLE)[-1:])

@@ -7,8 +7,7 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-import pytest
-from oracles.answers import Case, Known, assert_complete, columns, table, verify
+from oracles.answers import Case, Known, columns, known_answers
 
 from experiments.dco.checks import best_far, checks
 from experiments.dco.measure import Arm, Measurements
@@ -112,13 +111,7 @@ CHECKS = {
 }
 
 
-@pytest.mark.parametrize(("name", "target", "case"), table(CHECKS))
-def test_known_answer(name: str, target: str, case: Case) -> None:
-    verify(checks(made(**case.changes)), name, target, case)
-
-
-def test_every_check_has_known_answers() -> None:
-    assert_complete(CHECKS, checks(made()))
+TestKnownAnswers = known_answers(checks, made, CHECKS)
 
 
 def test_far_begins_at_sixteen_times() -> None:

@@ -19,7 +19,7 @@ from covlab.launch.build import build
 from covlab.report.plotting import save_all
 from covlab.report.verdict import Verdict
 from experiments.dco import runs
-from experiments.dco.checks import best_far, checks, notes
+from experiments.dco.checks import checks, notes
 from experiments.dco.figures import drawings, tables
 from experiments.dco.measure import (
     PASS_NS,
@@ -85,10 +85,7 @@ def test_an_arm_by_hand() -> None:
 def test_an_ensemble_is_the_mean_of_probabilities() -> None:
     """The first checkpoint is left out; each seed mixes its own."""
     record = recorded(
-        [
-            [[[0.9, 0.1]], [[0.2, 0.8]], [[0.6, 0.4]]],
-            [[[0.9, 0.1]], [[1e-9, 0.5]], [[0.5, 0.5]]],
-        ],
+        [[[[0.9, 0.1]], [[0.2, 0.8]], [[0.6, 0.4]]], [[[0.9, 0.1]], [[1e-9, 0.5]], [[0.5, 0.5]]]],
         [[True, False]],
     )
     mixed = ensemble(record, 1)
@@ -163,17 +160,6 @@ def test_each_check_fails_where_its_part_is_not_so(name: str, replaced: Arm, fai
     found = measured()
     arms = {**found.arms, name: replaced}
     assert failing(dataclasses.replace(found, arms=arms)) == fails
-
-
-def test_a_broken_bound_fails() -> None:
-    assert failing(dataclasses.replace(measured(), bound_excess=1e-6)) == [9]
-
-
-def test_the_rival_is_the_best_of_those_that_are_far() -> None:
-    found = measured()
-    assert [best_far(found, n) for n in NS] == ["dco_16", "dco_64", "cross_entropy", "dco_4"]
-    two = {"cross_entropy": 1, "dco_4": 4}
-    assert best_far(dataclasses.replace(found, trained_for=two), 4) is None
 
 
 def test_notes_tables_and_figures_name_every_arm(tmp_path: Path) -> None:

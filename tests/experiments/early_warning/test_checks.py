@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
-from oracles.answers import Case, Known, assert_complete, table, verify
+from oracles.answers import Case, Known, known_answers
 
 from experiments.early_warning.checks import checks, event_tasks
 from experiments.early_warning.judging import Judgement, Pool
@@ -97,13 +97,7 @@ CHECKS = {
 }
 
 
-@pytest.mark.parametrize(("name", "target", "case"), table(CHECKS))
-def test_known_answer(name: str, target: str, case: Case) -> None:
-    verify(checks(made(**case.changes)), name, target, case)
-
-
-def test_every_check_has_known_answers() -> None:
-    assert_complete(CHECKS, checks(made()))
+TestKnownAnswers = known_answers(checks, made, CHECKS)
 
 
 def test_resamples_without_the_number_do_not_count() -> None:

@@ -6,8 +6,7 @@ import math
 from typing import Any
 
 import numpy as np
-import pytest
-from oracles.answers import T2, Case, Known, assert_complete, columns, table, verify
+from oracles.answers import T2, Case, Known, columns, known_answers
 
 from experiments.exploration.checks import checks
 from experiments.exploration.measure import Arm, Measurements, TestTime
@@ -109,13 +108,7 @@ CHECKS = {
 }
 
 
-@pytest.mark.parametrize(("name", "target", "case"), table(CHECKS))
-def test_known_answer(name: str, target: str, case: Case) -> None:
-    verify(checks(made(**case.changes)), name, target, case)
-
-
-def test_every_check_has_known_answers() -> None:
-    assert_complete(CHECKS, checks(made()))
+TestKnownAnswers = known_answers(checks, made, CHECKS)
 
 
 def test_a_seed_without_a_correct_response_passes_no_check_on_efficiency() -> None:

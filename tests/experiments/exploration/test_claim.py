@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from oracles.reports import assert_rectangular
 
 from covlab.claims.claim import Plan
 from covlab.claims.settings import field_checks, read
@@ -236,9 +237,7 @@ def test_notes_tables_and_figures(tmp_path: Path) -> None:
     assert "different correct among 64 3.0" in text
     made_tables = figures.tables(found)
     assert len(made_tables) == 2 * (4 + 2)
-    for _, columns, rows in made_tables:
-        assert rows
-        assert all(len(row) == len(columns) for row in rows)
+    assert_rectangular(made_tables)
     curves = found.test_time["graph"].curves
     reach = rules.calls_to_match(curves[APPEARANCE][:, 0], curves[RANDOM][:, 0], (1, 8))
     np.testing.assert_allclose(reach, np.broadcast_to([1, 8], (4, 2)), atol=1e-9)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 import numpy as np
-import pytest
-from oracles.answers import Case, Known, assert_complete, columns, table, two, verify
+from oracles.answers import Case, Known, columns, known_answers, two
 
 from experiments.figure1.checks import checks
 from experiments.figure1.measure import Measurements
@@ -142,13 +141,7 @@ CHECKS = {
 }
 
 
-@pytest.mark.parametrize(("name", "target", "case"), table(CHECKS))
-def test_known_answer(name: str, target: str, case: Case) -> None:
-    verify(checks(made(**case.changes)), name, target, case)
-
-
-def test_every_check_has_known_answers() -> None:
-    assert_complete(CHECKS, checks(made()))
+TestKnownAnswers = known_answers(checks, made, CHECKS)
 
 
 def test_the_whole_interval_is_asked_at_the_end_that_is_nearer_to_missing_the_target() -> None:

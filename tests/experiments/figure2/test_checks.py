@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
-from oracles.answers import Case, Known, assert_complete, columns, table, verify
+from oracles.answers import Case, Known, columns, known_answers
 
 from experiments.figure2.branching import Branching
 from experiments.figure2.checks import checks, over_seeds, relative_change, worst
@@ -252,13 +252,7 @@ CHECKS = {
 }
 
 
-@pytest.mark.parametrize(("name", "target", "case"), table(CHECKS))
-def test_known_answer(name: str, target: str, case: Case) -> None:
-    verify(checks(made(**case.changes)), name, target, case)
-
-
-def test_every_check_has_known_answers() -> None:
-    assert_complete(CHECKS, checks(made()))
+TestKnownAnswers = known_answers(checks, made, CHECKS)
 
 
 @pytest.mark.parametrize(("kl", "slope"), [((0.125,) * 3, 0.0), ((0.125, 0.25, np.nan), None)])

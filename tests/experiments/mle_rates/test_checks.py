@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from oracles.known_checks import Known, agree, decides, power, turned
+from oracles.known_checks import Known, known_answers, power
 
 from covlab.claims.sweeps import Sweep, least_share, share_of_bound
 from covlab.report.rates import Rate
@@ -165,13 +165,7 @@ SHARES = {
 }
 
 
-def test_right_measurements() -> None:
-    agree(checks(RIGHT), TABLE)
-
-
-@pytest.mark.parametrize("name", turned(TABLE))
-def test_wrong_measurements_and_those_at_the_threshold(name: str) -> None:
-    decides(checks, TABLE, name)
+TestKnownAnswers = known_answers(checks, RIGHT, TABLE, SHARES)
 
 
 @pytest.mark.parametrize("name", SHARES)
@@ -185,10 +179,6 @@ def test_shares_of_data_sets(name: str) -> None:
             assert low == pytest.approx(0.025 ** (1 / draws))
         elif hits == 2:
             assert 3 * low**2 - 2 * low**3 == pytest.approx(0.025)
-
-
-def test_every_check_is_turned() -> None:
-    assert {*turned(TABLE), *SHARES} == set(TABLE)
 
 
 def test_a_rate_of_which_nothing_was_seen_passes_no_exponent() -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pytest
-from oracles.answers import Case, Known, assert_complete, columns, table, two, verify
+from oracles.answers import Case, Known, columns, known_answers, two
 
 from experiments.optimizers_graph.checks import checks
 from experiments.optimizers_graph.measure import Compared, Curves, Measurements
@@ -119,10 +118,4 @@ CHECKS = {
 }
 
 
-@pytest.mark.parametrize(("name", "target", "case"), table(CHECKS))
-def test_known_answer(name: str, target: str, case: Case) -> None:
-    verify(checks(made(**case.changes)), name, target, case)
-
-
-def test_every_check_has_known_answers() -> None:
-    assert_complete(CHECKS, checks(made()))
+TestKnownAnswers = known_answers(checks, made, CHECKS)

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
-from oracles.answers import T2, Case, Known, assert_complete, table, verify
+from oracles.answers import T2, Case, Known, known_answers
 
 from experiments.path_star import checks as path_star_checks
 from experiments.path_star.checks import checks, interval, worst_pass
@@ -185,13 +185,7 @@ CHECKS = {
 }
 
 
-@pytest.mark.parametrize(("name", "target", "case"), table(CHECKS))
-def test_known_answer(name: str, target: str, case: Case) -> None:
-    verify(checks(made(**case.changes)), name, target, case)
-
-
-def test_every_check_has_known_answers() -> None:
-    assert_complete(CHECKS, checks(made()))
+TestKnownAnswers = known_answers(checks, made, CHECKS)
 
 
 def test_seeds_and_prompts_widen_the_interval_together() -> None:

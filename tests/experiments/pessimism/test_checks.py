@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
-from oracles.answers import Case, Known, assert_complete, columns, table, two, verify
+from oracles.answers import Case, Known, columns, known_answers, two
 
 from experiments.pessimism.brackets import Arm, PoolSettings
 from experiments.pessimism.checks import checks
@@ -52,7 +52,7 @@ def made(**changes: Any) -> Measurements:
     given["limit"] = 0.45
     assert changes.keys() <= given.keys()
     given |= changes
-    found = Tabular(TABULAR, {}, {}, {}, {})
+    found = Tabular(SETTINGS.tabular, {}, {}, {}, {})
     for i, cell in enumerate(CELLS):
         found.reward[cell] = rules(given[f"best_{i}"], given[f"own_{i}"])
         found.limit[cell], found.bound[cell] = np.full((2, 2), 0.3), np.full((2, 2), 0.5)
@@ -271,13 +271,7 @@ CHECKS = TABULAR | ARMS
 @pytest.fixture(autouse=True)
 def quick_streams(monkeypatch: pytest.MonkeyPatch) -> None:
     """The ends of these bootstrap intervals do not depend on the generator, and JAX's streams take long."""
-    monkeypatch.setattr("experiments.pessimism.numpy_stream", lambda *path: np.random.default_rng(0))
+    monkeypatch.setattr("experiments.pessimism.checks.numpy_stream", lambda *path: np.random.default_rng(0))
 
 
-@pytest.mark.parametrize(("name", "target", "case"), table(CHECKS))
-def test_known_answer(name: str, target: str, case: Case) -> None:
-    verify(checks(made(**case.changes)), name, target, case)
-
-
-def test_every_check_has_known_answers() -> None:
-    assert_complete(CHECKS, checks(made()))
+TestKnownAnswers = known_answers(checks, made, CHECKS)

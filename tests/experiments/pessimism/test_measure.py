@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from oracles.reports import assert_rectangular
 
 from covlab.report.verdict import Verdict
 from experiments.pessimism.brackets import Arm, PoolSettings
@@ -116,9 +117,7 @@ def test_report_and_notes(tabular: Tabular) -> None:
     results = Measurements(SETTINGS, tabular, GOOD_ARMS)
     drawn = drawings(results)
     assert [each.name for each in drawn] == ["finite_sets", "coverage", "brackets"]
-    for _, head, rows in tables(results):
-        assert rows
-        assert all(len(row) == len(head) for row in rows)
+    assert_rectangular(tables(results))
     assert len(notes(results)) == 5
     assert results.seeds == (1, 2, 3, 4, 970)
 

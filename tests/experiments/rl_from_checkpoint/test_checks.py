@@ -11,16 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from oracles.known_checks import Ends, Known, agree, decides, turned
+from oracles.known_checks import Ends, Known, known_answers
 
 from experiments.rl_from_checkpoint.checks import checks
-from experiments.rl_from_checkpoint.measure import (
-    COVERAGE,
-    CROSS_ENTROPY,
-    TOURNAMENT,
-    Measurements,
-    Outcome,
-)
+from experiments.rl_from_checkpoint.measure import COVERAGE, CROSS_ENTROPY, TOURNAMENT, Measurements, Outcome
 
 T = 4.302652729911275
 """The .975 quantile of Student's law with two degrees of freedom."""
@@ -56,11 +50,7 @@ RIGHT = Measurements(
         COVERAGE: np.array([FALLING, SWAPPED, FALLING]),
         TOURNAMENT: np.ones((3, 8)),
     },
-    {
-        TOURNAMENT: np.array([7, 6, 7]),
-        CROSS_ENTROPY: np.array([4, 4, 3]),
-        COVERAGE: np.array([0, 0, 0]),
-    },
+    {TOURNAMENT: np.array([7, 6, 7]), CROSS_ENTROPY: np.array([4, 4, 3]), COVERAGE: np.array([0, 0, 0])},
     {KINDS[0]: outcome(TRAINED), KINDS[1]: outcome(RARE)},
     4.0,
 )
@@ -133,17 +123,7 @@ def about(kind: str) -> dict[str, Known]:
 TABLE = {name: known for kind in KINDS for name, known in about(kind).items()}
 
 
-def test_right_measurements() -> None:
-    agree(checks(RIGHT), TABLE)
-
-
-@pytest.mark.parametrize("name", turned(TABLE))
-def test_wrong_measurements_and_those_at_the_threshold(name: str) -> None:
-    decides(checks, TABLE, name)
-
-
-def test_every_check_is_turned() -> None:
-    assert turned(TABLE) == list(TABLE)
+TestKnownAnswers = known_answers(checks, RIGHT, TABLE)
 
 
 def test_a_kind_of_prompts_is_judged_by_its_own_outcome() -> None:

@@ -11,18 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from oracles.reports import assert_rectangular
 
 from covlab.report.plotting import save_all
 from covlab.report.verdict import Verdict
 from experiments.rl_from_checkpoint import figures
 from experiments.rl_from_checkpoint.checks import checks, notes
-from experiments.rl_from_checkpoint.measure import (
-    COVERAGE,
-    CROSS_ENTROPY,
-    TOURNAMENT,
-    Measurements,
-    Outcome,
-)
+from experiments.rl_from_checkpoint.measure import COVERAGE, CROSS_ENTROPY, TOURNAMENT, Measurements, Outcome
 
 
 def starts_of(kinds: tuple[str, ...] = ("as_trained", "minority")) -> Measurements:
@@ -68,9 +63,7 @@ def test_notes_tables_and_figures(tmp_path: Path) -> None:
     results = starts_of()
     text = " ".join(notes(results))
     assert "Starts picked, by seed" in text
-    for _, columns, rows in figures.tables(results):
-        assert rows
-        assert all(len(row) == len(columns) for row in rows)
+    assert_rectangular(figures.tables(results))
     drawn = save_all(tmp_path, figures.drawings(results))
     assert all(path.stat().st_size > 10_000 for _, path in drawn)
     alone = dataclasses.replace(results, outcomes={"minority": results.outcomes["minority"]})

@@ -9,8 +9,7 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-import pytest
-from oracles.known_checks import Ends, Known, agree, decides, turned
+from oracles.known_checks import Ends, Known, known_answers
 
 from experiments.rl_pass_at_k.checks import checks
 from experiments.rl_pass_at_k.measure import NS, Arm, Measurements
@@ -98,17 +97,7 @@ TABLE = {
 }
 
 
-def test_right_measurements() -> None:
-    agree(checks(RIGHT), TABLE)
-
-
-@pytest.mark.parametrize("name", turned(TABLE))
-def test_wrong_measurements_and_those_at_the_threshold(name: str) -> None:
-    decides(checks, TABLE, name)
-
-
-def test_every_check_is_turned() -> None:
-    assert turned(TABLE) == list(TABLE)
+TestKnownAnswers = known_answers(checks, RIGHT, TABLE)
 
 
 def test_curves_that_never_cross_count_as_beyond_the_last_k() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from oracles.reports import assert_rectangular
 
 from covlab.report.plotting import save_all
 from covlab.report.verdict import Verdict
@@ -83,9 +84,7 @@ def test_notes_tables_and_figures(tmp_path: Path) -> None:
     results = results_of(arm_of(0.8, 0.999), rloo_kl=arm_of(0.8, 0.96))
     text = " ".join(notes(results))
     assert "closed form with weight 0.3 has 0.967" in text
-    for _, columns, rows in figures.tables(results):
-        assert rows
-        assert all(len(row) == len(columns) for row in rows)
+    assert_rectangular(figures.tables(results))
     drawn = save_all(tmp_path, figures.drawings(results))
     assert all(path.stat().st_size > 10_000 for _, path in drawn)
 

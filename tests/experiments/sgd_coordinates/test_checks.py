@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
-from oracles.known_checks import Known, agree, decides, power, turned
+from oracles.known_checks import Known, known_answers, power
 from oracles.sgd_measured import HORIZONS, MEAN, RIGHT, WIDTH, at_ends, needing
 
 from experiments.sgd_coordinates.checks import checks
@@ -28,17 +27,7 @@ TABLE = {
 }
 
 
-def test_right_measurements() -> None:
-    agree(checks(RIGHT), TABLE)
-
-
-@pytest.mark.parametrize("name", turned(TABLE))
-def test_wrong_measurements_and_those_at_the_threshold(name: str) -> None:
-    decides(checks, TABLE, name)
-
-
-def test_every_check_is_turned() -> None:
-    assert turned(TABLE) == list(TABLE)
+TestKnownAnswers = known_answers(checks, RIGHT, TABLE)
 
 
 def test_steps_of_other_methods_do_not_count() -> None:

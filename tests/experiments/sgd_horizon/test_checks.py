@@ -8,19 +8,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from oracles.known_checks import Known, agree, decides, power, turned
-from oracles.sgd_measured import (
-    FAMILY,
-    GOOD,
-    HORIZONS,
-    MEAN,
-    RIGHT,
-    WIDTH,
-    at_ends,
-    averages,
-    needing,
-    put,
-)
+from oracles.known_checks import Known, known_answers, power
+from oracles.sgd_measured import FAMILY, GOOD, HORIZONS, MEAN, RIGHT, WIDTH, at_ends, averages, needing, put
 
 from experiments.sgd_horizon.checks import checks
 from theory.sgd.horizon_sweep import Measurements
@@ -113,17 +102,7 @@ TABLE = {
 }
 
 
-def test_right_measurements() -> None:
-    agree(checks(RIGHT), TABLE)
-
-
-@pytest.mark.parametrize("name", turned(TABLE))
-def test_wrong_measurements_and_those_at_the_threshold(name: str) -> None:
-    decides(checks, TABLE, name)
-
-
-def test_every_check_is_turned() -> None:
-    assert turned(TABLE) == list(TABLE)
+TestKnownAnswers = known_answers(checks, RIGHT, TABLE)
 
 
 @pytest.mark.parametrize("which", ["letters", "numbers"])

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from omegaconf import DictConfig
+from oracles.reports import assert_whole
 from scipy import stats
 
 from covlab.claims.settings import read
@@ -22,14 +23,7 @@ from experiments.sgd_horizon import checks as claim
 from experiments.sgd_horizon.figures import drawings, tables
 from experiments.sgd_horizon.measure import Settings
 from theory.sgd.family import letters_instance, letters_start, letters_token_law, likeliest, number_instance
-from theory.sgd.horizon_runs import (
-    Family,
-    advance,
-    begin,
-    letters_stream,
-    rare_events,
-    transformation,
-)
+from theory.sgd.horizon_runs import Family, advance, begin, letters_stream, rare_events, transformation
 from theory.sgd.horizon_sweep import (
     SHOWN,
     Bound,
@@ -291,11 +285,10 @@ def test_a_trap_that_opens_a_loose_bound_and_the_end_of_the_grid_are_noticed() -
 
 def test_report_has_its_figures_and_tables() -> None:
     results = made_up()
-    assert [each.name for each in drawings(results)] == ["horizon", "step_size", "iterates", "bound"]
-    for _, columns, rows in tables(results):
-        assert len(rows) == 8 * 3
-        assert all(len(row) == len(columns) for row in rows)
-    assert all(text.endswith(".") for text in (*claim.notes(results), *coordinates.notes(results)))
+    notes = (*claim.notes(results), *coordinates.notes(results))
+    names = ["horizon", "step_size", "iterates", "bound"]
+    assert_whole(drawings(results), names, tables(results), notes)
+    assert all(len(rows) == 8 * 3 for _, _, rows in tables(results))
 
 
 @pytest.mark.parametrize("scale", ["cpu", "paper"])

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from oracles.known_checks import Known, agree, decides, power, turned
+from oracles.known_checks import Known, known_answers, power
 
 from experiments.token_sgd.checks import checks
 from experiments.token_sgd.measure import Measurements, Point, Robust
@@ -188,17 +188,7 @@ TABLE = {
 }
 
 
-def test_right_measurements() -> None:
-    agree(checks(RIGHT), TABLE)
-
-
-@pytest.mark.parametrize("name", turned(TABLE))
-def test_wrong_measurements_and_those_at_the_threshold(name: str) -> None:
-    decides(checks, TABLE, name)
-
-
-def test_every_check_is_turned() -> None:
-    assert turned(TABLE) == list(TABLE)
+TestKnownAnswers = known_answers(checks, RIGHT, TABLE)
 
 
 def test_the_largest_ratio_is_the_one_with_the_largest_upper_end() -> None:

@@ -10,14 +10,13 @@ import numpy as np
 import pytest
 import yaml
 from omegaconf import DictConfig
+from oracles.reports import assert_whole
 
 from covlab.claims.claim import Study
 from covlab.claims.settings import read
 from experiments.token_sgd import CLAIM, checks, figures
-from experiments.token_sgd.measure import Measurements, Point, Settings, measure
+from experiments.token_sgd.measure import Point, Settings, measure
 from tracking import Progress
-
-TUNING = set(range(900, 906))
 
 
 @pytest.fixture(scope="module")
@@ -27,35 +26,13 @@ def tiny(compose_config: Callable[..., DictConfig]) -> Settings:
     return read(Settings, compose_config("token_sgd", *contract["tiny"]))
 
 
-@pytest.mark.parametrize("scale", ["cpu", "paper"])
-def test_scales_span_a_factor_of_16_with_fresh_seeds(
-    scale: str, compose_config: Callable[..., DictConfig]
-) -> None:
-    settings = read(Settings, compose_config("token_sgd", f"scale={scale}"))
-    for each in (settings.horizons, settings.sequence_counts, settings.family_horizons):
-        assert len(each) >= 5
-        assert each[-1] >= 16 * each[0]
-    assert min(settings.draws, settings.family_draws) >= 32
-    assert settings.tuning_seed in TUNING
-    assert settings.seed not in TUNING, "settings were chosen on these"
-
-
-def complete(results: Measurements, names: list[str]) -> None:
-    """A report with everything in it."""
-    assert [drawing.name for drawing in figures.drawings(results)] == names
-    checked = checks.checks(results)
-    assert len({check.name for check in checked}) == len(checked)
-    assert all(check.measured is not None for check in checked)
-    for _, columns, rows in figures.tables(results):
-        assert rows
-        assert all(len(row) == len(columns) for row in rows)
-    assert all(text.endswith(".") for text in checks.notes(results))
-
-
 @pytest.mark.slow
 def test_a_tiny_run(tiny: Settings) -> None:
     results = measure(tiny, Study({}, Progress(), Path()))
-    complete(results, ["rates", "robustness"])
+    assert_whole(
+        figures.drawings(results), ["rates", "robustness"], figures.tables(results), checks.notes(results)
+    )
+    assert all(check.measured is not None for check in checks.checks(results))
     assert CLAIM.seeds(results) == (620,)
     # Fixed parameters are never below the least of any proper method: draws share their prompts.
     for name in ("fixed, best", "sequence, best"):

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from oracles.known_checks import Ends, Known, agree, decides, power, turned
+from oracles.known_checks import Ends, Known, known_answers, power
 from oracles.tournament_measured import (
     ALIKE,
     EXACT,
@@ -224,17 +224,7 @@ TABLE = {
 }
 
 
-def test_right_measurements() -> None:
-    agree(checks(FOUND), TABLE)
-
-
-@pytest.mark.parametrize("name", turned(TABLE))
-def test_wrong_measurements_and_those_at_the_threshold(name: str) -> None:
-    decides(checks, TABLE, name)
-
-
-def test_every_check_is_turned() -> None:
-    assert turned(TABLE) == list(TABLE)
+TestKnownAnswers = known_answers(checks, FOUND, TABLE)
 
 
 def test_a_premise_that_never_holds_passes_no_guarantee() -> None:

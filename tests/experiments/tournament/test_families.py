@@ -23,12 +23,7 @@ from experiments.tournament.attempts import (
     premise_holds,
     simple_bound,
 )
-from experiments.tournament.families import (
-    FAMILIES,
-    Instance,
-    logistic_log_probs,
-    misspecified_pair,
-)
+from experiments.tournament.families import FAMILIES, Instance, logistic_log_probs, misspecified_pair
 from metrics import min_cross_entropy, simple_tournament
 from metrics.tournaments import challenges, offset_gaps, own_matrices, tournament_matrices
 from tasks.linear import FeatureMap, all_responses

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from oracles.known_checks import Known, agree, decides, power, turned
+from oracles.known_checks import Known, known_answers, power
 
 from experiments.truncated_distillation.checks import checks
 from experiments.truncated_distillation.measure import Dense, Measurements, Point
@@ -186,17 +186,7 @@ TABLE = {
 }
 
 
-def test_right_measurements() -> None:
-    agree(checks(RIGHT), TABLE)
-
-
-@pytest.mark.parametrize("name", turned(TABLE))
-def test_wrong_measurements_and_those_at_the_threshold(name: str) -> None:
-    decides(checks, TABLE, name)
-
-
-def test_every_check_is_turned() -> None:
-    assert turned(TABLE) == list(TABLE)
+TestKnownAnswers = known_answers(checks, RIGHT, TABLE)
 
 
 @pytest.mark.parametrize("place", [0, 1])

@@ -10,15 +10,14 @@ import numpy as np
 import pytest
 import yaml
 from omegaconf import DictConfig
+from oracles.reports import assert_whole
 
 from covlab.claims.claim import Study
 from covlab.claims.settings import read
 from covlab.report.rates import exponent
 from experiments.truncated_distillation import checks, figures
-from experiments.truncated_distillation.measure import Measurements, Settings, measure
+from experiments.truncated_distillation.measure import Settings, measure
 from tracking import Progress
-
-TUNING = set(range(900, 906))
 
 
 @pytest.fixture(scope="module")
@@ -28,35 +27,11 @@ def tiny(compose_config: Callable[..., DictConfig]) -> Settings:
     return read(Settings, compose_config("truncated_distillation", *contract["tiny"]))
 
 
-@pytest.mark.parametrize("scale", ["cpu", "paper"])
-def test_scales_span_a_factor_of_16_with_fresh_seeds(
-    scale: str, compose_config: Callable[..., DictConfig]
-) -> None:
-    settings = read(Settings, compose_config("truncated_distillation", f"scale={scale}"))
-    for each in (settings.step_counts, settings.log_ns, settings.family_horizons):
-        assert len(each) >= 5
-        assert each[-1] >= 16 * each[0]
-    assert min(settings.draws, settings.family_draws) >= 32
-    assert settings.tuning_seed in TUNING
-    assert settings.seed not in TUNING, "settings were chosen on these"
-
-
-def complete(results: Measurements, names: list[str]) -> None:
-    """A report with everything in it."""
-    assert [drawing.name for drawing in figures.drawings(results)] == names
-    checked = checks.checks(results)
-    assert len({check.name for check in checked}) == len(checked)
-    assert all(check.measured is not None for check in checked)
-    for _, columns, rows in figures.tables(results):
-        assert rows
-        assert all(len(row) == len(columns) for row in rows)
-    assert all(text.endswith(".") for text in checks.notes(results))
-
-
 @pytest.mark.slow
 def test_a_tiny_run(tiny: Settings) -> None:
     results = measure(tiny, Study({}, Progress(), Path()))
-    complete(results, ["rates"])
+    assert_whole(figures.drawings(results), ["rates"], figures.tables(results), checks.notes(results))
+    assert all(check.measured is not None for check in checks.checks(results))
     rng = np.random.default_rng(0)
     needed = results.family.needed
     assert exponent(tiny.family_horizons, needed["sequence"], rng).low > 0.5

@@ -6,8 +6,7 @@ import math
 from typing import Any, cast
 
 import numpy as np
-import pytest
-from oracles.answers import Case, Known, assert_complete, columns, table, verify
+from oracles.answers import Case, Known, columns, known_answers
 
 from decoding import Decoded
 from experiments.vgb_delay.checks import checks
@@ -186,12 +185,7 @@ CHECKS = {
         "upper end of the interval <= 2.2",
         # log2 of the steps is 5, 6 and 10.
         Case({}, 24 / 14, 0, True),
-        Case(
-            {"mixing": (16, 64, 1024 * np.exp([-0.1, 0.1]))},
-            2.0,
-            0.5 / PER_LN,
-            False,
-        ),
+        Case({"mixing": (16, 64, 1024 * np.exp([-0.1, 0.1]))}, 2.0, 0.5 / PER_LN, False),
         Case({"mixing": (1, 2**2.2, 2 ** (2.2 * 3) / OVER)}, 2.2, 0, True),
     ),
     f"{VGB}: steps to mix / H^2 (1 + eps)^4 ln(1/delta), largest": Known(
@@ -254,13 +248,7 @@ CHECKS = {
 }
 
 
-@pytest.mark.parametrize(("name", "target", "case"), table(CHECKS))
-def test_known_answer(name: str, target: str, case: Case) -> None:
-    verify(checks(made(**case.changes)), name, target, case)
-
-
-def test_every_check_has_known_answers() -> None:
-    assert_complete(CHECKS, checks(made()))
+TestKnownAnswers = known_answers(checks, made, CHECKS)
 
 
 def test_a_chain_that_has_not_mixed_passes_no_check_on_its_steps() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 import pytest
-from oracles.answers import Case, Known, assert_complete, columns, table, two, verify
+from oracles.answers import Case, Known, columns, known_answers, two
 
 from experiments.vgb_dyck.checks import behind, checks
 from experiments.vgb_dyck.measure import Measurements
@@ -152,13 +152,7 @@ CHECKS = {
 }
 
 
-@pytest.mark.parametrize(("name", "target", "case"), table(CHECKS))
-def test_known_answer(name: str, target: str, case: Case) -> None:
-    verify(checks(made(**case.changes)), name, target, case)
-
-
-def test_every_check_has_known_answers() -> None:
-    assert_complete(CHECKS, checks(made()))
+TestKnownAnswers = known_answers(checks, made, CHECKS)
 
 
 def test_the_front_is_all_settings_of_all_rivals() -> None:

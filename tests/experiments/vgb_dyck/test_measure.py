@@ -68,9 +68,7 @@ def test_a_grid_has_every_family_and_the_largest_budget() -> None:
     assert {method.label for method in grid.methods(17) if "block" in method.family} == {"2 of length 2"}
 
 
-def test_the_tiny_run_trains_both_networks_and_measures_everything(
-    tiny_claim: Callable[[str], Path],
-) -> None:
+def test_the_tiny_run_trains_both_networks_and_measures_everything(tiny_claim: Callable[[str], Path]) -> None:
     path = tiny_claim("vgb_dyck")
     verdict = Verdict.read(path / "verdict.json")
     assert verdict.seeds == (3, 4)

@@ -17,11 +17,7 @@ def log_likelihood(ones: np.ndarray, trials: np.ndarray, log_odds: np.ndarray) -
 
 def by_scipy(ones: np.ndarray, trials: np.ndarray, radius: float) -> float:
     """Largest log-likelihood in the ball by SLSQP."""
-    ball = {
-        "type": "ineq",
-        "fun": lambda u: radius**2 - u @ u,
-        "jac": lambda u: -2 * u,
-    }
+    ball = {"type": "ineq", "fun": lambda u: radius**2 - u @ u, "jac": lambda u: -2 * u}
     found = optimize.minimize(
         lambda u: -log_likelihood(ones, trials, u),
         np.zeros(len(ones)),
