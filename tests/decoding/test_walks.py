@@ -26,13 +26,7 @@ PROMPTS = np.array([[1, 2, 3], [0, 0, 3], [4, 2, 3]], np.int32)
 TOKENS = (1, 2, 4)
 CHAINS = 5
 
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation() -> Iterator[None]:
-    """Disable XLA optimisations, which no answer depends on, to compile faster."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 @pytest.fixture(scope="module")
