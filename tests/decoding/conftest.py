@@ -1,7 +1,5 @@
 """Faster compilation of decoders that are compared with enumeration."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import jax

@@ -1,7 +1,5 @@
 """Law and cost of every decoder against enumeration of the whole tree."""
 
-from __future__ import annotations
-
 import functools
 import importlib.resources
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Laws and costs of Best-of-N and pessimism by a learned reward, on a tree with enumerated leaves."""
 
-from __future__ import annotations
-
 import functools
 from typing import Any
 

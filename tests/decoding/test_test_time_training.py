@@ -1,7 +1,5 @@
 """Test-time training: the law sums to 1, samples follow it, and gradients are as documented."""
 
-from __future__ import annotations
-
 import functools
 import itertools
 from typing import Any

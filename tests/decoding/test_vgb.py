@@ -1,7 +1,5 @@
 """VGB against its transition matrix, which NumPy builds from the tree."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import jax

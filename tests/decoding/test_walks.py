@@ -1,7 +1,5 @@
 """Walks up and down trees, against a computation from the whole prefix."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from typing import Any

@@ -1,7 +1,5 @@
 """The tiny run of a claim, as overrides and as settings."""
 
-from __future__ import annotations
-
 import importlib
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Statistics of an early warning: known answers, plain oracles, and inputs that must not matter."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Decoders run on a `TreeTask`."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import jax

@@ -1,7 +1,5 @@
 """The instances of `theory` as linear models with a feature map, for the general rules of `models.linear`."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 from typing import Any

@@ -3,8 +3,6 @@
 Nothing here knows how the decoders are written. A node is the tuple of its tokens.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import itertools

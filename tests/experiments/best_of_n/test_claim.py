@@ -1,7 +1,5 @@
 """The claim about Best-of-N: its instances in closed form and by enumeration, what its checks notice."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """The claim about bounds of coverage: what its checks notice, its scales, its report."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

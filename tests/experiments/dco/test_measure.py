@@ -1,7 +1,5 @@
 """The claim on over-confidence: its measurements and checks on numbers whose answer is known; its command."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Callable

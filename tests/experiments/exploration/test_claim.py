@@ -1,7 +1,5 @@
 """Exploration by representations: expectations by enumeration, pools, checks, and the command, small."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Callable

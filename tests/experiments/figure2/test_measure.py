@@ -1,7 +1,5 @@
 """Figure 2's estimators and checks on models whose answer is known: guessing, reading the path, knowing."""
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 import math

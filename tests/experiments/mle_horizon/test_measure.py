@@ -1,7 +1,5 @@
 """The claim about KL against the response's length: it holds at small sizes, and what its checks notice."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The claim about maximum likelihood's lower bounds: it holds at small sizes, what its checks notice."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The claim about maximum likelihood's rates: it holds at small sizes, and what its checks notice."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

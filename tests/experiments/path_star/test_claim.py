@@ -1,7 +1,5 @@
 """The path-star claim: its estimators on models whose answer is known, its checks, its command."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import math

@@ -1,7 +1,5 @@
 """The claim about pessimism: its instances, what its checks notice on synthetic curves, and the command."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path

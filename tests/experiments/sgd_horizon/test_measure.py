@@ -1,7 +1,5 @@
 """The claim on SGD and the horizon: runs against plain loops, failures that the checks notice, the scales."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import math

@@ -1,7 +1,5 @@
 """Token-level SGD: its scales, a tiny run, checks that notice what grows with H."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path

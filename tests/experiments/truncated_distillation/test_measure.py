@@ -1,7 +1,5 @@
 """Truncated distillation: its scales, a tiny run, a check that notices a budget that grows with H."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Exact laws on small trees, against Markov chains written out node by node."""
 
-from __future__ import annotations
-
 import itertools
 
 import numpy as np

@@ -1,8 +1,6 @@
 """The SGD lower-bound family: vectors against the paper's formulas, laws against enumeration, and the linear
 model by counts of tokens against the general one, which walks through the response."""
 
-from __future__ import annotations
-
 import functools
 import itertools
 import math

@@ -1,7 +1,5 @@
 """Laws on trees of types against enumeration of these trees, with the values of the decoders."""
 
-from __future__ import annotations
-
 import functools
 import itertools
 from collections.abc import Sequence
