@@ -75,9 +75,24 @@ def place_of(path: Path) -> tuple[str, ...]:
 
 
 @pytest.hookimpl(tryfirst=True)
+@functools.cache
+def contract_of(claim: str) -> dict[str, Any]:
+    """The contract.yaml of a claim."""
+    file = Path(__file__).parent / "experiments" / claim / "contract.yaml"
+    contract: dict[str, Any] = yaml.safe_load(file.read_text())
+    return contract
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Name every test's group for `--dist loadgroup`, and put groups that take long first."""
+    """Mark the tests that need a slow claim's tiny run, name every test's group for `--dist loadgroup`, and
+    put groups that take long first."""
     for item in items:
+        if "tiny_claim" in getattr(item, "fixturenames", ()):
+            parameters = getattr(item, "callspec", None)
+            name = item.path.parent.name if parameters is None else parameters.params["name"]
+            if contract_of(name).get("slow"):
+                item.add_marker(pytest.mark.slow)
         # A test of a contract names the group itself.
         if item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(group_of(item.path)))
@@ -266,8 +281,7 @@ def tiny_claim(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
     @functools.cache
     def path(name: str) -> Path:
         root = tmp_path_factory.mktemp("claims")
-        contract = Path(__file__).parent / "experiments" / name / "contract.yaml"
-        overrides = yaml.safe_load(contract.read_text())["tiny"]
+        overrides = contract_of(name)["tiny"]
         claim = importlib.import_module(f"experiments.{name}").CLAIM
         quiet = ("tracking.wandb=disabled", "tracking.progress=false")
         with pytest.MonkeyPatch.context() as patch:

@@ -1,5 +1,4 @@
-"""The training runs of a claim: in turn, with the time left, stopping where asked to; and runs of
-reinforcement learning from a base run's checkpoint."""
+"""Training the runs of a claim in turn, and configuring reinforcement learning from a checkpoint."""
 
 from __future__ import annotations
 
@@ -24,22 +23,22 @@ _NOT_SHARED = (
     *("task", "model", "objective", "source", "phases"),
     *("class_proposal", "dataset_size", "averaging"),
 )
-"""Settings of a base run that reinforcement learning from it states itself, or does not have."""
+"""Settings of a base run that reinforcement learning does not take over."""
 RL_KEYS = tuple(sorted({*PHASE_KEYS, "checkpoint", "tracking", "task_overrides"} - {"task"}))
 """Settings of a run of reinforcement learning that a claim may state."""
 check_rl_settings = Overrides(RL_KEYS)
-"""Settings of reinforcement learning, null for none, as a claim states them."""
+"""The check of a claim's settings of reinforcement learning; null stands for no settings."""
 
 
 class Arm(NamedTuple):
     """A training run of a claim.
 
     Attributes:
-        config: of experiments.train.
-        directory: below the claim's own; "" takes the run's name, "." makes the claim's directory the run's.
-        label: begins the message of an error in `config`, and names the run where it is shown; "" shows the
-            name and leaves messages as they are.
-        where: begins the message of an error instead of `label`.
+        config: a configuration of experiments.train.
+        directory: below the claim's directory; "" is the run's name, "." the claim's directory itself.
+        label: displayed name of the run, with which messages on errors in `config` begin. "" displays the
+            run's name and leaves messages unchanged.
+        where: beginning of the messages instead of `label`.
     """
 
     config: DictConfig
@@ -58,16 +57,16 @@ def train_arms(
 ) -> dict[str, TrainedRun] | int:
     """Train the runs below `path` in turn, and print a line before and after every run.
 
-    Every run is built and checked before the first is trained. A `TrainedRun` is returned as it is. The time
-    left is estimated from the tokens that are still to be trained on.
+    Every run is built and checked before the first is trained. A `TrainedRun` is returned unchanged. The
+    remaining time is estimated from the remaining training tokens.
 
     Args:
         claim: the claim's name.
         arms: the runs by name.
         path: the claim's directory.
-        check: takes a run's name and what was built; refuses by a ValueError.
-        check_all: takes what was built for all runs, by name; refuses by a ValueError.
-        stop: takes over the signals, once for all stages of a claim; called after the checks.
+        check: takes a run's name and setup; refuses by a ValueError.
+        check_all: takes the setups of all runs, by name; refuses by a ValueError.
+        stop: installs the signal handlers, once for all stages of a claim; called after the checks.
 
     Returns:
         The finished runs by name; 130 if a signal stopped training, 1 if every seed of a run diverged.
@@ -81,7 +80,7 @@ def train_arms(
     if check_all is not None:
         check_all(setups)
     for name, setup in setups.items():
-        # A run in the claim's own directory is the only one: it may have the id, and is not announced.
+        # A run in the claim's directory is the only one: it may have the id, and is not announced.
         if new[name].directory != ".":
             require_no_run_id(setup.tracking.wandb, claim)
     asked = StopRequest().install() if stop is None else stop()
@@ -121,14 +120,14 @@ def exit_status(finished: Finished) -> int | None:
 def rl_run_config(
     config: DictConfig, base: Path, checkpoint: str, name: str, overrides: Sequence[Mapping[str, Any] | None]
 ) -> DictConfig:
-    """A run of reinforcement learning from a checkpoint, as a configuration of experiments.train.
+    """The configuration of a run of reinforcement learning from a checkpoint, for experiments.train.
 
     Args:
-        config: of the base run; its seeds, evaluation, checkpoints and tracking hold here too.
+        config: the base run's configuration; seeds, evaluation, checkpoints and tracking are taken over.
         base: the base run's directory.
-        checkpoint: of the base run; `last` or `<phase>:<step>`.
-        name: of the new run.
-        overrides: in order, settings of conf/train_rl.yaml.
+        checkpoint: checkpoint of the base run; `last` or `<phase>:<step>`.
+        name: name of the new run.
+        overrides: settings of conf/train_rl.yaml, applied in order.
 
     Raises:
         ValueError: as `rl_config`.

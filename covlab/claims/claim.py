@@ -92,9 +92,9 @@ class Plan(NamedTuple):
 
 
 Stage = Callable[[Any, Plan], Mapping[str, Arm | TrainedRun] | int]
-"""Takes the settings and the plan, returns the training runs of a stage by name, or runs that are finished
-already; called when the stages before it are complete. A stage that returns an exit status ends the command:
-it did what was asked for instead of a verdict."""
+"""Takes the settings and the plan, returns the training runs of a stage by name, or finished runs. Called
+when all earlier stages are complete. A stage that returns an exit status ends the command without a
+verdict."""
 
 
 class _Measure(Protocol[S, M_co]):
@@ -129,17 +129,17 @@ class Claim(Generic[S, M]):
         introduction: the report's introduction, one text per paragraph.
         settings: a dataclass that `covlab.claims.settings.read` fills.
         measure: computes the measurements.
-        checks: judges them, by targets that were fixed before.
-        notes: sentences for the verdict.
-        drawings, tables: of the report, in its order.
-        seeds: the seeds that the checks were computed on; by default `results.seeds`, or
-            `results.settings.seed` alone.
-        scales: for a claim that trains nothing, by scale, what differs from the defaults of `settings`. A
-            claim that trains has conf/<name>.yaml and conf/experiment/<name>_<scale>.yaml.
-        stages: the training runs, stage by stage; none for a claim that trains nothing.
+        checks: judges the measurements by targets that were fixed before.
+        notes: returns sentences for the verdict.
+        drawings, tables: return the report's figures and tables, in the order of the page.
+        seeds: returns the seeds that the checks were computed on; by default `results.seeds`, else only
+            `results.settings.seed`.
+        scales: scale -> settings that differ from their defaults, for a claim that trains nothing. A claim
+            that trains has conf/<name>.yaml and conf/experiment/<name>_<scale>.yaml.
+        stages: the training runs, stage by stage; empty for a claim that trains nothing.
         check_run: refuses, before anything is compiled, a run that the claim cannot be judged on.
-        check_runs: refuses, after `check_run`, runs of a stage that cannot be compared, by name.
-        timings: the seconds of the runs that the page shows, of all of them by name.
+        check_runs: refuses, after `check_run`, runs of a stage that cannot be compared; takes setups by name.
+        timings: takes the seconds of all runs by name, and returns those that the page shows.
     """
 
     name: str
@@ -161,8 +161,7 @@ class Claim(Generic[S, M]):
 
     @classmethod
     def of(cls, modules: tuple[_Measure[S, M], _Checks[M], _Figures[M]], **said: Any) -> Claim[S, M]:
-        """A claim from three modules of its folder, `measure`, `checks` and `figures`, with what they say;
-        `said` are the other attributes."""
+        """A claim from its modules `measure`, `checks` and `figures`; `said` are the other attributes."""
         measure, checks, figures = modules
         return cls(
             settings=measure.Settings,

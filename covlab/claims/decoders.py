@@ -10,12 +10,12 @@ from typing import Annotated, Any
 import matplotlib as mpl
 import numpy as np
 from jaxtyping import Float
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from covlab.claims.settings import Given, Real, Seed, Whole
 from covlab.report import plotting as draw
 from covlab.report.page import format_interval
+from covlab.report.rates import error_bars
 from covlab.report.verdict import Check, at_least, at_most
 from metrics import Interval
 from tasks import check_seeds
@@ -60,9 +60,8 @@ def errors(
     """Total variation against `x`, one colour per group: action level, first leaf, fixed steps. `dashed` are
     lines of the first panel, in the groups' colours."""
     fig, axes = draw.new_figure(1, 3, (13.2, 4.4), sharey=True)
-    for index, (colour, (name, laws)) in enumerate(
-        zip(draw.ordered_colours(len(groups)), groups.items(), strict=True)
-    ):
+    colours = draw.ordered_colours(len(groups))
+    for index, (colour, (name, laws)) in enumerate(zip(colours, groups.items(), strict=True)):
         chain = [over_seeds(law.chain) for law in laws]
         panels = (
             [law.action_level for law in laws],
@@ -71,20 +70,14 @@ def errors(
         )
         for axis, values in zip(axes[0], panels, strict=True):
             axis.plot(x, values, color=colour, marker="o", markersize=4, label=name)
-        axes[0, 2].fill_between(
-            x,
-            [max(interval.low, 1e-9) for interval in chain],
-            [interval.high for interval in chain],
-            color=colour,
-            alpha=0.2,
-            linewidth=0,
-        )
+        low, high = [max(end.low, 1e-9) for end in chain], [end.high for end in chain]
+        axes[0, 2].fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
         if dashed:
             axes[0, 0].plot(x, dashed[index], color=colour, linestyle=draw.DASHED, linewidth=1.0)
     titles = ("action level, never back", "VGB, first leaf", "VGB, fixed steps")
     for axis, title in zip(axes[0], titles, strict=True):
         axis.set(xscale="log", yscale="log", xlabel=xlabel, title=title)
-        ticks(axis, x)
+        draw.log_ticks(axis, x)
     axes[0, 0].set_ylabel("total variation to pi*")
     draw.legend_below(fig, [axes[0, 0]])
     return fig
@@ -100,9 +93,8 @@ def mixing(
     left, middle, right = axes[0]
     for colour, (name, law) in zip(draw.ordered_colours(len(curves)), curves.items(), strict=True):
         shown = law.times >= 0.05 * law.depth**2
-        left.plot(
-            law.times[shown] / law.depth**2, np.maximum(law.curve[shown], 1e-9), color=colour, label=name
-        )
+        time, curve = law.times[shown] / law.depth**2, np.maximum(law.curve[shown], 1e-9)
+        left.plot(time, curve, color=colour, label=name)
     left.axhline(settings.delta, color="#888888", linestyle=draw.DASHED, linewidth=1.2)
     left.axvline(settings.steps, color="#888888", linestyle=draw.DASHED, linewidth=1.2)
     left.set(xscale="log", yscale="log", xlabel="steps / H$^2$", title="total variation to pi*, given a leaf")
@@ -110,16 +102,15 @@ def mixing(
     rainbow = draw.ordered_colours(len(groups))
     for colour, (name, laws) in zip(rainbow, groups.items(), strict=True):
         horizons = [law.depth for law in laws]
-        steps = [
-            float(np.mean(law.mixing_steps)) / (law.guarantee * math.log(1 / settings.delta)) for law in laws
-        ]
+        guarantees = [law.guarantee * math.log(1 / settings.delta) for law in laws]
+        steps = [np.mean(law.mixing_steps) / most for law, most in zip(laws, guarantees, strict=True)]
         mass = [law.leaf_mass / law.guaranteed_leaf_mass for law in laws]
         middle.plot(horizons, steps, color=colour, marker="o", markersize=4, label=name)
         right.plot(horizons, mass, color=colour, marker="o", markersize=4)
     middle.set(xscale="log", yscale="log", xlabel="horizon H", title="steps to mix / guaranteed")
     right.set(xscale="log", xlabel="horizon H", title="leaf mass / guaranteed")
     for axis in (middle, right):
-        ticks(axis, horizons)
+        draw.log_ticks(axis, horizons)
         axis.axhline(1, color="#888888", linestyle=draw.DASHED, linewidth=1.2)
     draw.legend_below(fig, [middle])
     return fig
@@ -133,17 +124,14 @@ def counts(
 ) -> Figure:
     """Laws of mean(y) at the longest horizon, and E mean(y) against the horizon, one colour per method."""
     fig, axes = draw.new_figure(1, 2, (11.0, 4.4))
-    styles = zip(
-        laws, (draw.INK, draw.RED, draw.ORANGE, draw.BLUE), ("-", "-", "-", draw.DASHED), strict=True
-    )
-    for name, colour, style in styles:
-        law = laws[name]
+    colours, styles = (draw.INK, draw.RED, draw.ORANGE, draw.BLUE), ("-", "-", "-", draw.DASHED)
+    for (name, law), colour, style in zip(laws.items(), colours, styles, strict=True):
         place = np.arange(len(law)) / (len(law) - 1)
         axes[0, 0].plot(place, law, color=colour, linestyle=style, label=name)
         axes[0, 1].plot(horizons, means[name], color=colour, linestyle=style, marker="o", markersize=4)
     axes[0, 0].set(xlabel="mean(y)", title=f"probability, H = {horizons[-1]}")
     axes[0, 1].set(xlabel="horizon H", title="E mean(y)")
-    ticks(axes[0, 1], horizons)
+    draw.log_ticks(axes[0, 1], horizons)
     draw.legend_below(fig, [axes[0, 0]])
     return fig
 
@@ -156,20 +144,12 @@ def costs(
     fig, axes = draw.new_figure(1, 1, (6.6, 4.4))
     axis = axes[0, 0]
     axis.plot(horizons, action_level, color=draw.RED, marker="o", markersize=4, label="action level")
-    mean = np.array([each.estimate for each in walking])
-    ends = np.array([[each.estimate - each.low, each.high - each.estimate] for each in walking]).T
+    mean, ends = [each.estimate for each in walking], error_bars(walking)
     axis.errorbar(horizons, mean, ends, color=draw.BLUE, marker="o", markersize=4, capsize=3, label="VGB")
     axis.set(yscale="log", xlabel="horizon H", title="queries until reward 1")
-    ticks(axis, horizons)
+    draw.log_ticks(axis, horizons)
     draw.legend_below(fig, [axis])
     return fig
-
-
-def ticks(axis: Axes, x: Sequence[float]) -> None:
-    """Ticks at the measured points, on a logarithmic axis."""
-    axis.set_xscale("log")
-    axis.set_xticks(list(x), [f"{each:g}" for each in x])
-    axis.minorticks_off()
 
 
 def goodness_checks(goodness: dict[str, Goodness]) -> tuple[Check, ...]:

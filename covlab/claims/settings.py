@@ -158,10 +158,10 @@ class Section:
 
 
 def mapping(field: str, value: Any) -> Mapping[str, Any]:
-    """A mapping.
+    """The value, a mapping.
 
     Raises:
-        ValueError: anything else.
+        ValueError: the value is not a mapping.
     """
     if not isinstance(value, Mapping):
         raise ValueError(f"{field}: {value!r} is not a mapping")

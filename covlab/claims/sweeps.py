@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 
 from covlab.report.page import Tables, format_interval
 from covlab.report.plotting import Drawing
-from covlab.report.rates import Panel, Rate, exponent, rate_rows, rates_figure, size_intervals
+from covlab.report.rates import Panel, Rate, exponent, largest_ratio, rate_rows, rates_figure, size_intervals
 from covlab.report.verdict import Check, between
 from metrics import Interval, line_fit, proportion_interval
 from tasks import numpy_stream
@@ -71,11 +71,7 @@ def share_of_bound(sweep: Sweep, index: int, seed: int) -> Interval:
     if rate.bound is None:
         raise ValueError(f"rates: {rate.name} has no bound")
     ends = size_intervals(rate.values, bootstrap(seed, sweep.name, sweep.axis, index, "bound"), rate.centre)
-    shares = [
-        Interval(interval.estimate / b, interval.low / b, interval.high / b)
-        for interval, b in zip(ends, np.asarray(rate.bound, float).tolist(), strict=True)
-    ]
-    return max(shares, key=lambda interval: interval.high)
+    return largest_ratio(ends, np.asarray(rate.bound, float))
 
 
 def least_share(hits: Sequence[np.ndarray]) -> Interval:
@@ -85,7 +81,7 @@ def least_share(hits: Sequence[np.ndarray]) -> Interval:
 
 
 def near(name: str, interval: Interval, theory: float, within: float) -> tuple[Check, Check]:
-    """The whole interval of an exponent lies within `within` of theory."""
+    """Checks that the whole interval of an exponent lies within `within` of theory."""
     return between(name, interval, round(theory - within, 3), round(theory + within, 3))
 
 

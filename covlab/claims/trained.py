@@ -12,7 +12,7 @@ import numpy as np
 from covlab.claims.matrices import spread
 from covlab.launch.build import Setup
 from covlab.launch.trained import TrainedRun
-from covlab.report.verdict import Check, check_value
+from covlab.report.verdict import Check, at_most
 from metrics.evaluators import BOUND_TOLERANCE, Evaluator, HeldOut
 from tracking import load_run
 from training import make_program, saved_parameters
@@ -100,5 +100,4 @@ def bound_excess(run: TrainedRun) -> float:
 
 def check_bound(excess: float) -> Check:
     """The coverage bound by KL holds at every evaluation."""
-    name = "coverage bound by KL: largest excess at any evaluation"
-    return check_value(name, excess, "<=", BOUND_TOLERANCE)
+    return at_most("coverage bound by KL: largest excess at any evaluation", excess, BOUND_TOLERANCE)

@@ -82,6 +82,13 @@ def save_all(folder: Path, made: Iterable[tuple[str, str, Figure]]) -> list[tupl
     return [(caption, save(figure, folder / f"{name}.png")[0]) for name, caption, figure in made]
 
 
+def log_ticks(axis: Axes, x: Iterable[float]) -> None:
+    """Ticks at the measured points alone, on a logarithmic axis."""
+    axis.set_xscale("log")
+    axis.set_xticks(list(x), [f"{each:g}" for each in x])
+    axis.minorticks_off()
+
+
 def viridis() -> Colormap:
     """Viridis from its darkest colour to a green that still stands out on white."""
     return ListedColormap(mpl.colormaps["viridis"](np.linspace(0, 0.88, 256)), name="viridis_cut")

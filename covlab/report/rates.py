@@ -115,6 +115,11 @@ def exponent(
     return Interval(float(line_fit(tuple(place), np.log(point))[0]), float(low), float(high))
 
 
+def error_bars(ends: Sequence[Interval]) -> Float[np.ndarray, "2 sizes"]:
+    """Lengths of the intervals below and above their estimates, as `Axes.errorbar` takes them."""
+    return np.array([[max(e.estimate - e.low, 0), max(e.high - e.estimate, 0)] for e in ends]).T
+
+
 def draw_rates(
     axis: Axes,
     sizes: Sequence[float],
@@ -139,23 +144,14 @@ def draw_rates(
                 label += f", theory {rate.theory:g}"
                 middle = math.exp(float(np.mean(np.log(centre) - rate.theory * np.log(place))))
                 axis.plot(place, middle * place**rate.theory, color=colour, linestyle=":", linewidth=1.4)
-        error = np.array([[max(e.estimate - e.low, 0), max(e.high - e.estimate, 0)] for e in ends]).T
+        style: dict[str, Any] = {"marker": "o", "markersize": 4, "linestyle": "none", "capsize": 3}
         axis.errorbar(
-            place[seen],
-            centre[seen],
-            error[:, seen],
-            color=colour,
-            marker="o",
-            markersize=4,
-            linestyle="none",
-            capsize=3,
-            label=label,
+            place[seen], centre[seen], error_bars(ends)[:, seen], color=colour, label=label, **style
         )
         if rate.bound is not None:
             axis.plot(place, rate.bound, color=colour, linestyle=draw.DASHED, linewidth=1.2)
-    axis.set(xscale="log", yscale="log")
-    axis.set_xticks(list(place), [f"{mark:g}" for mark in place])
-    axis.minorticks_off()
+    axis.set_yscale("log")
+    draw.log_ticks(axis, place)
 
 
 class Panel(NamedTuple):
@@ -194,7 +190,7 @@ def rate_rows(sizes: Sequence[float], rates: Sequence[Rate], rng: np.random.Gene
 
 def largest_ratio(intervals: Sequence[Interval], by: Float[np.ndarray, " sizes"]) -> Interval:
     """The interval with the largest upper end after division by `by`."""
-    ratios = [
+    ratios = (
         Interval(i.estimate / b, i.low / b, i.high / b) for i, b in zip(intervals, by.tolist(), strict=True)
-    ]
+    )
     return max(ratios, key=lambda interval: interval.high)

@@ -109,31 +109,30 @@ def check_value(name: str, measured: float, target_op: str, threshold: float) ->
 
 def at_most(name: str, measured: Interval | SupportsFloat, limit: float) -> Check:
     """The check that an exact number, or a whole interval, is <= `limit`; errors as `check_interval`."""
-    return check_whole(name, measured, "<=", limit)
+    return _check_whole(name, measured, "<=", limit)
 
 
 def below(name: str, measured: Interval | SupportsFloat, limit: float) -> Check:
     """The check that an exact number, or a whole interval, is < `limit`; errors as `check_interval`."""
-    return check_whole(name, measured, "<", limit)
+    return _check_whole(name, measured, "<", limit)
 
 
 def at_least(name: str, measured: Interval | SupportsFloat, limit: float) -> Check:
     """The check that an exact number, or a whole interval, is >= `limit`; errors as `check_interval`."""
-    return check_whole(name, measured, ">=", limit)
+    return _check_whole(name, measured, ">=", limit)
 
 
 def above(name: str, measured: Interval | SupportsFloat, limit: float) -> Check:
     """The check that an exact number, or a whole interval, is > `limit`; errors as `check_interval`."""
-    return check_whole(name, measured, ">", limit)
+    return _check_whole(name, measured, ">", limit)
 
 
 def between(name: str, measured: Interval | SupportsFloat, low: float, high: float) -> tuple[Check, Check]:
-    """The two checks that an exact number, or a whole interval, lies from `low` to `high`."""
+    """The two checks that an exact number, or a whole interval, lies in [`low`, `high`]."""
     return at_least(f"{name}, from below", measured, low), at_most(f"{name}, from above", measured, high)
 
 
-def check_whole(name: str, measured: Interval | SupportsFloat, target_op: str, limit: float) -> Check:
-    """The check that an exact number, or a whole interval, meets the target; errors as `check_interval`."""
+def _check_whole(name: str, measured: Interval | SupportsFloat, target_op: str, limit: float) -> Check:
     if isinstance(measured, SupportsFloat):
         return check_value(name, float(measured), target_op, limit)
     return check_interval(name, measured, target_op, limit, "high" if "<" in target_op else "low")

@@ -85,28 +85,17 @@ def slack(results: Measurements) -> Figure:
     """Both sides of the sufficient and of the necessary condition, a point a comparison."""
     fig, axes = draw.new_figure(1, 2, (12.4, 5.2))
     left, right = axes[0]
+    dots: dict[str, Any] = {"s": 5, "alpha": 0.35, "linewidths": 0}
+    crosses: dict[str, Any] = {"s": 9, "alpha": 0.5, "linewidths": 0.6, "marker": "x"}
     for colour, family in zip((draw.BLUE, draw.ORANGE), results.allowed, strict=True):
         sides, mask = results.sides["sufficient", family], results.allowed[family]
         shown = _some(sides.right[mask], sides.left[mask])
-        left.scatter(*shown, s=5, alpha=0.35, linewidths=0, color=colour, label=family)
+        left.scatter(*shown, color=colour, label=family, **dots)
         necessary, witness = results.sides["necessary", family], results.sides["witness", family]
-        right.scatter(
-            *_some(2 * necessary.left.ravel(), witness.right.ravel()),
-            s=5,
-            alpha=0.35,
-            linewidths=0,
-            color=colour,
-            label=f"{family}: worst reward",
-        )
-        right.scatter(
-            *_some(2 * necessary.left.ravel(), necessary.right.ravel()),
-            s=9,
-            alpha=0.5,
-            linewidths=0.6,
-            marker="x",
-            color=colour,
-            label=f"{family}: witness",
-        )
+        covered = 2 * necessary.left.ravel()
+        worst, found = _some(covered, witness.right.ravel()), _some(covered, necessary.right.ravel())
+        right.scatter(*worst, color=colour, label=f"{family}: worst reward", **dots)
+        right.scatter(*found, color=colour, label=f"{family}: witness", **crosses)
     line = np.geomspace(1e-3, 1, 2)
     left.plot(line, line, color=draw.INK, linewidth=1.0)
     right.plot(line, line / 2, color=draw.INK, linewidth=1.0)

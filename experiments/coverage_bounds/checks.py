@@ -8,7 +8,7 @@ import numpy as np
 
 from covlab.report.rates import exponent
 from covlab.report.verdict import Check, above, at_least, at_most, below, between
-from experiments.coverage_bounds.measure import Measurements
+from experiments.coverage_bounds.measure import Measurements, bernoulli_constants
 from metrics import answer_level_log_ratio, coverage_profile
 from tasks import numpy_stream
 from theory.coverage_laws import Sides
@@ -69,10 +69,8 @@ def checks(results: Measurements) -> tuple[Check, ...]:
 
 def _of_tight_pairs(results: Measurements) -> list[Check]:
     n = np.array(results.settings.sizes["bernoulli"], float)
-    constant = (np.log(n) - 0.5 + 0.5 / n) / (np.log(n) - 1 + 1 / n)
-    constants = {"KL": constant, "Hellinger": 1 + (1 + n**-0.5) ** 2 / 4}
     made: list[Check] = []
-    for name, most in constants.items():
+    for name, most in bernoulli_constants(n).items():
         sides = results.sides[name, "bernoulli"]
         ratio = (sides.right[:, :, 0] / sides.left[:, :, 0] / most).max()
         text = f"Bernoulli: bound by {name} over Cov_N, over its constant, largest"

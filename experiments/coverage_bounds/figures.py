@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from covlab.report import plotting as draw
 from covlab.report.plotting import Drawing
 from covlab.report.rates import Panel, Rate, draw_rates, rate_rows, rates_figure
-from experiments.coverage_bounds.measure import Measurements
+from experiments.coverage_bounds.measure import IN_LENGTH, Measurements, bernoulli_constants
 from tasks import numpy_stream
 
 SHOWN = (
@@ -40,15 +40,10 @@ def drawings(results: Measurements) -> list[Drawing]:
     """The report's figures."""
     settings = results.settings
     rng = numpy_stream(settings.seed, "coverage_bounds", "bootstrap", "figures")
+    at = f"at N = {settings.fitted_n}"
     panels = [
-        Panel(
-            family,
-            "tokens H",
-            f"at N = {settings.fitted_n}",
-            settings.sizes[family],
-            growth_rates(results, family),
-        )
-        for family in ("rare prompts", "switch", "every token")
+        Panel(family, "tokens H", at, settings.sizes[family], growth_rates(results, family))
+        for family in IN_LENGTH
     ]
     return [
         Drawing(
@@ -94,15 +89,8 @@ def slack(results: Measurements) -> Figure:
                 axis.plot((low, high), (row, row), color=draw.BLUE, linewidth=1.0)
                 axis.plot((first, third), (row, row), color=draw.BLUE, linewidth=5.0, alpha=0.5)
                 axis.plot(median, row, color=draw.INK, marker="o", markersize=4)
-            share = f"{informative(results, name, family):.0%}"
-            axis.annotate(
-                share,
-                (1.01, row),
-                xycoords=("axes fraction", "data"),
-                va="center",
-                fontsize=9,
-                color=draw.INK,
-            )
+            share, where = f"{informative(results, name, family):.0%}", ("axes fraction", "data")
+            axis.annotate(share, (1.01, row), xycoords=where, va="center", fontsize=9, color=draw.INK)
         axis.axvline(1.0, color=draw.RED, linewidth=1.0)
         axis.set(xscale="log", title=name, xlim=(0.8, 1e6 if name != "converse" else 1e3))
         axis.set_yticks(range(len(families)), list(families))
@@ -129,21 +117,15 @@ def tight(results: Measurements, rng: np.random.Generator) -> Figure:
     n = np.array(sizes["bernoulli"], float)
     fig, axes = draw.new_figure(1, 2, (12.4, 4.8))
     axis, right = axes[0]
-    constants = {
-        "KL": (np.log(n) - 0.5 + 0.5 / n) / (np.log(n) - 1 + 1 / n),
-        "Hellinger": 1 + (1 + n**-0.5) ** 2 / 4,
-    }
-    for colour, (name, largest) in zip((draw.BLUE, draw.ORANGE), constants.items(), strict=True):
+    for colour, (name, largest) in zip((draw.BLUE, draw.ORANGE), bernoulli_constants(n).items(), strict=True):
         sides = results.sides[name, "bernoulli"]
         ratios = (sides.right / sides.left)[:, :, 0]
         draw.line_over_seeds(axis, n, ratios, colour, f"by {name}: median and range")
         axis.plot(n, largest, color=colour, linestyle=draw.DASHED, linewidth=1.2)
-    axis.set(xscale="log", xlabel="N", ylabel="bound over Cov_N", title="Bernoulli pair", ylim=(0.97, None))
-    axis.set_xticks(n, [f"{each:g}" for each in n])
-    axis.minorticks_off()
-    draw_rates(
-        right, sizes["heavy tail"], [Rate("heavy tail", results.growth["heavy tail", "gap"], -1.0)], rng
-    )
+    axis.set(xlabel="N", ylabel="bound over Cov_N", title="Bernoulli pair", ylim=(0.97, None))
+    draw.log_ticks(axis, n)
+    gap = Rate("heavy tail", results.growth["heavy tail", "gap"], -1.0)
+    draw_rates(right, sizes["heavy tail"], [gap], rng)
     right.set(xlabel="steps of the tail", ylabel="1 - KL / bound", title="converse")
     for panel in (axis, right):
         panel.legend(fontsize=8.5, loc="best")
@@ -168,7 +150,7 @@ def tables(results: Measurements) -> list[tuple[str, list[str], Sequence[list[An
             ]
         )
     growth: list[list[Any]] = []
-    for family in ("rare prompts", "switch", "every token"):
+    for family in IN_LENGTH:
         for row in rate_rows(settings.sizes[family], growth_rates(results, family), rng):
             values = results.growth[family, "Cov" if row[0].startswith("Cov") else row[0]]
             column = list(settings.sizes[family]).index(row[1])

@@ -38,6 +38,8 @@ from theory.coverage_laws import (
 SLACK = 1e-9
 """Nats at a threshold: laws in float64 hit a ratio of exactly N up to rounding."""
 LONGEST_TREE = 20
+IN_LENGTH = ("rare prompts", "switch", "every token")
+"""The families whose size is the length H."""
 DELTAS = tuple(float(each) for each in np.geomspace(1e-3, 0.5, 6))
 """Of the lower bound of coverage, which holds at every delta: the largest over these is taken."""
 
@@ -132,6 +134,14 @@ class Measurements:
         return {family: each for (name, family), each in self.sides.items() if name == inequality}
 
 
+def bernoulli_constants(n: Float[np.ndarray, " n"]) -> dict[str, Float[np.ndarray, " n"]]:
+    """Largest ratio of bound and Cov_N of the Bernoulli pair with p <= 1/2, at each N, by bound."""
+    return {
+        "KL": (np.log(n) - 0.5 + 0.5 / n) / (np.log(n) - 1 + 1 / n),
+        "Hellinger": 1 + (1 + n**-0.5) ** 2 / 4,
+    }
+
+
 def kl_bound(divergence: float, ns: tuple[int, ...]) -> list[float]:
     """KL/(ln N - 1 + 1/N) at each N (Proposition D.1)."""
     return [divergence / (math.log(n) - 1 + 1 / n) for n in ns]
@@ -220,7 +230,7 @@ def growth(
     """At `fitted_n`, for the families in H: Cov_N and its bounds. For the heavy tail: 1 - KL/(its bound)."""
     at = settings.ns.index(settings.fitted_n)
     grown = {}
-    for family in ("rare prompts", "switch", "every token"):
+    for family in IN_LENGTH:
         grown[family, "Cov"] = sides["KL", family].left[:, :, at]
         grown[family, "bound by KL"] = sides["KL", family].right[:, :, at]
         grown[family, "bound by stopped KL"] = sides["stopped KL", family].right[:, :, at]

@@ -13,7 +13,8 @@ is computed exactly, from the probabilities of the valid responses. Draws figure
 from covlab.claims.claim import Claim
 from experiments.dco import checks, figures, measure, runs
 
-CLAIM = Claim(
+CLAIM = Claim.of(
+    (measure, checks, figures),
     name="dco",
     source="Chen et al., arXiv 2502.07154; interventions as their objectives' sources say",
     title="Many epochs of cross-entropy raise Pass@1 and lower Pass@N; DCO for N' near N is best at N",
@@ -29,13 +30,7 @@ CLAIM = Claim(
         "gradient is cross-entropy's times a factor that vanishes once N' samples are enough: what will be "
         "found anyway is not learned any better.",
     ),
-    settings=measure.Settings,
     stages=(runs.stage,),
     check_run=runs.check_run,
     check_runs=runs.check_runs,
-    measure=measure.measure,
-    checks=checks.checks,
-    notes=checks.notes,
-    drawings=figures.drawings,
-    tables=figures.tables,
 )

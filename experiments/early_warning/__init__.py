@@ -12,7 +12,8 @@ Draws figures, writes `verdict.json` and `report.html` above the runs.
 from covlab.claims.claim import Claim
 from experiments.early_warning import checks, figures, measure
 
-CLAIM = Claim(
+CLAIM = Claim.of(
+    (measure, checks, figures),
     name="early_warning",
     source="Coverage Principle, arXiv 2510.15020, section 4.3; a rule is asked for, none is published",
     title="A warning without pi_D: cross-entropy improves, coverage gets worse",
@@ -26,12 +27,6 @@ CLAIM = Claim(
         "and those that define the event are disjoint halves of the held-out set, and the thresholds for a "
         "task are chosen on the other tasks.",
     ),
-    settings=measure.Settings,
     stages=(measure.stage,),
     check_run=measure.check_run,
-    measure=measure.measure,
-    checks=checks.checks,
-    notes=checks.notes,
-    drawings=figures.drawings,
-    tables=figures.tables,
 )

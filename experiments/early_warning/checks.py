@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
-from covlab.report.verdict import Check, above, check_interval, check_value
+from covlab.report.verdict import Check, above, at_least, check_interval
 from experiments.early_warning.judging import interval
 from experiments.early_warning.measure import Measurements
 
@@ -32,8 +32,8 @@ def checks(results: Measurements) -> list[Check]:
     beyond = interval(rates.sensitivity - results.baseline.rates.sensitivity)
     false = interval(rates.false_alarm_rate)
     return [
-        check_value("tasks in which the event happens", float(len(event_tasks(results))), ">=", LEAST_TASKS),
-        check_value("runs without an event", float(quiet_runs(results)), ">=", len(results.pool.tasks)),
+        at_least("tasks in which the event happens", float(len(event_tasks(results))), LEAST_TASKS),
+        at_least("runs without an event", float(quiet_runs(results)), len(results.pool.tasks)),
         above("precision minus base rate, each task left out", precision, 0),
         check_interval("sensitivity, each task left out", interval(rates.sensitivity), ">=", SENSITIVITY),
         check_interval("false-alarm rate, each task left out", false, "<=", FALSE_ALARMS),

@@ -11,7 +11,8 @@ calls. Writes `verdict.json` and `report.html` above the runs' directories.
 from covlab.claims.claim import Claim
 from experiments.exploration import checks, figures, measure
 
-CLAIM = Claim(
+CLAIM = Claim.of(
+    (measure, checks, figures),
     name="exploration",
     source="Representation-based exploration, arXiv 2510.11686, sections 3 and 4",
     title="Choosing responses by their representations saves verifier calls, and as a bonus keeps Pass@k",
@@ -26,12 +27,6 @@ CLAIM = Claim(
         "order in which they appear, or the likeliest first; and in reinforcement learning a bonus that only "
         "counts copies.",
     ),
-    settings=measure.Settings,
     stages=(measure.base_stage, measure.arms_stage),
     check_run=measure.check_run,
-    measure=measure.measure,
-    checks=checks.checks,
-    notes=checks.notes,
-    drawings=figures.drawings,
-    tables=figures.tables,
 )

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from covlab.report.tables import cell
-from covlab.report.verdict import Check, above, at_most, check_whole
+from covlab.report.verdict import Check, above, at_least, at_most
 from experiments.exploration.measure import Arm, Measurements, TestTime
 from experiments.exploration.pools import CENTRED, REPRESENTATION
 from experiments.exploration.rules import (
@@ -75,8 +75,10 @@ def checks(results: Measurements) -> tuple[Check, ...]:
             pairs.append((f"different correct among {arm.draws}", after.distinct, other, arm.distinct, 0))
         for text, one, other, two, target in pairs:
             difference = paired_difference_interval(one[:, -1], two[:, -1])
-            judged_text = f"{name}, reinforcement learning: {text}, {judged} less {other}"
-            made.append(check_whole(judged_text, difference, ">=" if target else ">", target))
+            judge = at_least if target else above
+            made.append(
+                judge(f"{name}, reinforcement learning: {text}, {judged} less {other}", difference, target)
+            )
     return tuple(made)
 
 

@@ -11,7 +11,8 @@ figure, writes `verdict.json` and `report.html` into the run directory.
 from covlab.claims.claim import Claim
 from experiments.figure1 import checks, figures, measure, runs
 
-CLAIM = Claim(
+CLAIM = Claim.of(
+    (measure, checks, figures),
     name="figure1",
     source="Coverage Principle, arXiv 2510.15020, section 1, Figure 1; appendix C.2",
     title="Figure 1: cross-entropy improves, coverage and Best-of-N get worse",
@@ -25,12 +26,6 @@ CLAIM = Claim(
         "Best-of-N with about N samples will miss. As the shortcut is learned, cross-entropy and KL keep "
         "improving while coverage, and with it Pass@N, gets worse.",
     ),
-    settings=measure.Settings,
     stages=(runs.stage,),
     check_run=runs.check_run,
-    measure=measure.measure,
-    checks=checks.checks,
-    notes=checks.notes,
-    drawings=figures.drawings,
-    tables=figures.tables,
 )

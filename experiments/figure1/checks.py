@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 
 from covlab.claims.trained import check_bound
-from covlab.report.verdict import Check, above, at_least, at_most, check_interval, check_value, check_whole
+from covlab.report.verdict import Check, above, at_least, at_most, check_interval
 from experiments.figure1.class_blind import class_blind_theory
 from experiments.figure1.measure import CLASS_BLIND_MIN_KL, Measurements
 from metrics import Interval, interval_over_shared_prompts, mean_interval, paired_difference_interval
@@ -40,14 +42,14 @@ def checks(results: Measurements, whole_interval: bool = False) -> tuple[Check, 
     auc = interval_over_shared_prompts(list(results.blindness.values()))
 
     def over_seeds(name: str, interval: Interval, target_op: str, threshold: float) -> Check:
-        judge = check_whole if whole_interval else check_interval
-        return judge(name, interval, target_op, threshold)
+        end: Literal["low", "high"] = "high" if target_op.startswith("<") else "low"
+        return check_interval(name, interval, target_op, threshold, end if whole_interval else "estimate")
 
     falls = {"KL": kl[:, 0] - kl[:, -1], "Cov_2": cov[2.0][:, 0] - cov[2.0][:, -1]}
     rise = "KL: largest rise above its running minimum, worst seed (nats)"
-    blind = "class-blindness: AUC of the log-odds between the rules, from below"
+    blind = "class-blindness: AUC of the log-odds between the rules"
     return (
-        check_value(rise, float(excess.max()), "<=", 0.02),
+        at_most(rise, float(excess.max()), 0.02),
         over_seeds("KL: fall from start to end (nats)", mean_interval(falls["KL"]), ">=", 0.3),
         over_seeds("Cov_2: fall from start to end", mean_interval(falls["Cov_2"]), ">=", 0.3),
         over_seeds("Cov_4: minimum over the run", mean_interval(cov[4.0].min(axis=1)), "<=", 0.05),
@@ -56,7 +58,7 @@ def checks(results: Measurements, whole_interval: bool = False) -> tuple[Check, 
         over_seeds("Pass@8 of the best checkpoint", mean_interval(passes[8].max(axis=1)), ">=", 0.98),
         over_seeds("Pass@8: tournament's choice over min-KL's", gain, ">=", 0.015),
         above("Pass@8: that gain excludes 0", gain, 0.0),
-        at_least(blind, auc, 0.45),
+        at_least(f"{blind}, from below", auc, 0.45),
         at_most("class-blindness: the same AUC, from above", auc, 0.55),
         over_seeds("KL: minimum over the run (nats)", mean_interval(kl.min(axis=1)), ">", CLASS_BLIND_MIN_KL),
         check_bound(results.bound_excess),

@@ -11,7 +11,8 @@ draws the figure, writes `verdict.json` and `report.html` above the runs' direct
 from covlab.claims.claim import Claim
 from experiments.figure2 import checks, figures, measure, runs
 
-CLAIM = Claim(
+CLAIM = Claim.of(
+    (measure, checks, figures),
     name="figure2",
     source="Coverage Principle, arXiv 2510.15020, Figure 2; appendix C.3",
     title="Figure 2: KL grows with the horizon, coverage does not",
@@ -25,12 +26,6 @@ CLAIM = Claim(
         "Cov_N is the share of such prompts at every H. KL / Cov_N shows how loose the bound of coverage "
         "by KL becomes.",
     ),
-    settings=measure.Settings,
     stages=(runs.stage,),
     check_run=runs.check_run,
-    measure=measure.measure,
-    checks=checks.checks,
-    notes=checks.notes,
-    drawings=figures.drawings,
-    tables=figures.tables,
 )

@@ -13,7 +13,8 @@ cross-entropy and at equal steps, draws figures, writes `verdict.json` and `repo
 from covlab.claims.claim import Claim
 from experiments.optimizers_graph import checks, figures, measure, runs
 
-CLAIM = Claim(
+CLAIM = Claim.of(
+    (measure, checks, figures),
     name="optimizers_graph",
     source="Coverage Principle, arXiv 2510.15020, section 5 and its open questions",
     title="Transformers: the update rule and coverage, as responses grow",
@@ -28,12 +29,6 @@ CLAIM = Claim(
         "validation cross-entropy is equal, so that a rule that merely trains faster gains nothing, and "
         "after equal steps, where it does.",
     ),
-    settings=measure.Settings,
     stages=(runs.tuning_stage, runs.stage),
     check_run=runs.check_run,
-    measure=measure.measure,
-    checks=checks.checks,
-    notes=checks.notes,
-    drawings=figures.drawings,
-    tables=figures.tables,
 )

@@ -8,7 +8,7 @@ import numpy as np
 
 from covlab.claims.trained import check_bound
 from covlab.report.tables import interval_text
-from covlab.report.verdict import Check, above, check_value
+from covlab.report.verdict import Check, above, at_most
 from experiments.optimizers_graph.measure import DEEPEST, Compared, Measurements, normalised_gap, trend
 from experiments.optimizers_graph.rules import BASELINE, NORMALISED, RULES
 from metrics import Interval, mean_interval
@@ -78,8 +78,8 @@ def checks(results: Measurements) -> tuple[Check, ...]:
         fine = f"{task}: KL over that of the next evaluation, around the levels, largest of all lengths"
         deep = f"{task}: lowest common KL over that at the start, largest of all lengths"
         judged += [
-            check_value(fine, max(cell.coarseness for cell in cells), "<=", FINE),
-            check_value(deep, max(learned(cell) for cell in cells), "<=", LEARNED),
+            at_most(fine, max(cell.coarseness for cell in cells), FINE),
+            at_most(deep, max(learned(cell) for cell in cells), LEARNED),
         ]
     return (*judged, check_bound(results.bound_excess))
 

@@ -13,7 +13,8 @@ runs.
 from covlab.claims.claim import Claim
 from experiments.path_star import checks, figures, measure, runs
 
-CLAIM = Claim(
+CLAIM = Claim.of(
+    (measure, checks, figures),
     name="path_star",
     source="Bachmann and Nagarajan, arXiv 2403.06963, sections 4 and 5; closed forms derived",
     title="Path-star graphs: the choice that teacher forcing does not teach",
@@ -27,12 +28,6 @@ CLAIM = Claim(
         "1/d. Then the cross-entropy is ln d, Cov_N is 1 up to N = d and 0 beyond, and Pass@N is 1 - (1 - "
         "1/d)^N: a model that fails by accuracy covers the answer, and a few samples find it.",
     ),
-    settings=measure.Settings,
     stages=(runs.stage,),
     check_run=runs.check_run,
-    measure=measure.measure,
-    checks=checks.checks,
-    notes=checks.notes,
-    drawings=figures.drawings,
-    tables=figures.tables,
 )

@@ -11,7 +11,8 @@ network trained on few labelled rollouts of a base model that is known exactly. 
 from covlab.claims.claim import Claim
 from experiments.pessimism import checks, figures, measure
 
-CLAIM = Claim(
+CLAIM = Claim.of(
+    (measure, checks, figures),
     name="pessimism",
     source="Is Best-of-N the Best of Them?, arXiv 2503.21878, Theorems 3.4, 4.1 and 4.2",
     title="With an imperfect reward Best-of-N rises and falls with N; pessimism does not fall",
@@ -25,12 +26,6 @@ CLAIM = Claim(
         "2 eps sqrt(C), for N large. Best-of-N does as well at some N above C, and is lost where N is so "
         "large that overrated responses are drawn.",
     ),
-    settings=measure.Settings,
     stages=(measure.stage,),
     check_run=measure.check_run,
-    measure=measure.measure,
-    checks=checks.checks,
-    notes=checks.notes,
-    drawings=figures.drawings,
-    tables=figures.tables,
 )

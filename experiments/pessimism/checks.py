@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from covlab.report.rates import exponent
-from covlab.report.verdict import Check, above, at_least, at_most, check_value
+from covlab.report.verdict import Check, above, at_least, at_most
 from experiments.pessimism.brackets import Arm
 from experiments.pessimism.finite_sets import (
     BEST,
@@ -66,7 +66,7 @@ def _of_tabular(tabular: Tabular) -> list[Check]:
         at_least("finite sets: Best-of-N, best N over N = 1, least", rise, 0.1),
         at_least(f"finite sets: Best-of-N, best N over {most}, least", fall, 0.1),
         at_most(f"finite sets: pessimism, best N over {most}, largest", flat, FLAT),
-        check_value("finite sets: pessimism, largest fall of a mean from one N to a larger", dip, "<=", FLAT),
+        at_most("finite sets: pessimism, largest fall of a mean from one N to a larger", dip, FLAT),
     ]
     for name, at in (("Best-of-N", -1), ("the reference", 0)):
         gain = _least(paired_difference_interval(own[cell][:, -1], best[cell][:, at]) for cell in own)
@@ -76,7 +76,7 @@ def _of_tabular(tabular: Tabular) -> list[Check]:
         for cell, each in own.items()
     )
     made += [
-        check_value("finite sets: regret of the limit less its bound, largest of all", excess, "<=", 1e-9),
+        at_most("finite sets: regret of the limit less its bound, largest of all", excess, 1e-9),
         at_most(f"finite sets: regret at {most} over 2 eps sqrt(C), largest", share, 1),
     ]
     settings = tabular.settings

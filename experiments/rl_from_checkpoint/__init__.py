@@ -11,7 +11,8 @@ as predictors of the reward reached. Writes `verdict.json` and `report.html` abo
 from covlab.claims.claim import Claim
 from experiments.rl_from_checkpoint import checks, figures, measure, runs
 
-CLAIM = Claim(
+CLAIM = Claim.of(
+    (measure, checks, figures),
     name="rl_from_checkpoint",
     source="Coverage Principle, arXiv 2510.15020, section 1: what coverage is for; GRPO, arXiv 2402.03300",
     title="Coverage of the start predicts what reinforcement learning reaches, better than cross-entropy",
@@ -27,13 +28,7 @@ CLAIM = Claim(
         "twice: with prompts as in fine-tuning, and with prompts of the minority alone, the deployment that "
         "fine-tuning neglected.",
     ),
-    settings=measure.Settings,
     stages=(runs.base_stage, runs.starts_stage),
     check_run=runs.check_run,
     timings=runs.timings,
-    measure=measure.measure,
-    checks=checks.checks,
-    notes=checks.notes,
-    drawings=figures.drawings,
-    tables=figures.tables,
 )

@@ -3,7 +3,4 @@
 from covlab.claims.claim import command
 from experiments.rl_from_checkpoint import CLAIM
 
-main = command(CLAIM)
-
-if __name__ == "__main__":
-    main()
+command(CLAIM)()

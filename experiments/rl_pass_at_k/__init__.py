@@ -14,7 +14,8 @@ import operator
 from covlab.claims.claim import Claim
 from experiments.rl_pass_at_k import checks, figures, measure, runs
 
-CLAIM = Claim(
+CLAIM = Claim.of(
+    (measure, checks, figures),
     name="rl_pass_at_k",
     source="Yue et al., arXiv 2504.13837, section 3; GRPO, arXiv 2402.03300; closed forms derived",
     title="Reinforcement learning raises Pass@1, and Pass@k at large k falls below the base model's",
@@ -28,13 +29,7 @@ CLAIM = Claim(
         "model found in a few samples, are lost. In the coverage profile Cov_N = P[pi_D/pi_hat >= N] the "
         "other class's probability remains at every N, where the base model's profile falls to 0.",
     ),
-    settings=measure.Settings,
     stages=(runs.base_stage, runs.arms_stage),
     check_run=runs.check_run,
-    measure=measure.measure,
-    checks=checks.checks,
-    notes=checks.notes,
-    drawings=figures.drawings,
-    tables=figures.tables,
     seeds=operator.attrgetter("judged.seeds"),
 )

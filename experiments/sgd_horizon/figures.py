@@ -13,7 +13,7 @@ from covlab.report import plotting as draw
 from covlab.report.page import format_interval
 from covlab.report.plotting import Drawing
 from covlab.report.rates import Panel, Rate, at_sizes, rates_figure, size_intervals
-from theory.sgd.horizon_sweep import CENTRES, CRITERIA, Chosen, Measurements, visits
+from theory.sgd.horizon_sweep import CENTRES, CRITERIA, Measurements, visits
 
 THEORY = {"sgd": 1.0, "normalised": 0.0}
 """Exponents of H that theorems give, by rule."""
@@ -123,24 +123,11 @@ def iterates_figure(results: Measurements) -> Figure:
     along, covered, plane = axes[0]
     for (name, trace), colour in zip(results.shown.items(), (draw.BLUE, draw.RED, draw.GREEN), strict=True):
         time = np.arange(1, family.updates)
+        style: dict[str, Any] = {"color": colour, "linewidth": 1, "alpha": 0.8}
         for row in range(4):
             label = name if row == 0 else None
-            along.plot(
-                time,
-                family.letters * trace.theta[0][-1, row, 1:],
-                color=colour,
-                linewidth=1,
-                alpha=0.8,
-                label=label,
-            )
-            covered.plot(
-                time,
-                trace.coverage[-1, row, 1:],
-                color=colour,
-                linewidth=1,
-                alpha=0.8,
-                drawstyle="steps-post",
-            )
+            along.plot(time, family.letters * trace.theta[0][-1, row, 1:], label=label, **style)
+            covered.plot(time, trace.coverage[-1, row, 1:], drawstyle="steps-post", **style)
     along.axhline(math.log(last / family.log_n), color=draw.INK, linestyle=":", linewidth=1.2)
     along.set(xscale="log", title="small-step instance", xlabel="update", ylabel="B' theta_1")
     covered.axhline(family.target, color=draw.INK, linestyle=":", linewidth=1.2)
@@ -204,29 +191,19 @@ def _caption(results: Measurements, criterion: str) -> str:
 
 def _rows(results: Measurements, criterion: str, rng: np.random.Generator) -> list[list[Any]]:
     rows: list[list[Any]] = []
+    horizons, centre = results.family.horizons, CENTRES[criterion]
     for name, each in results.chosen.items():
-        centre = CENTRES[criterion]
-        capped = np.minimum(each.worst[criterion], results.family.updates)
-        middle = at_sizes(each.worst[criterion], centre)
-        letters = at_sizes(each.letters[criterion], centre)
-        for index, (horizon, end) in enumerate(
-            zip(results.family.horizons, size_intervals(capped, rng, centre), strict=True)
-        ):
+        ends = size_intervals(np.minimum(each.worst[criterion], results.family.updates), rng, centre)
+        middle, letters = (at_sizes(of[criterion], centre) for of in (each.worst, each.letters))
+        chosen = each.steps[criterion]
+        of_numbers = getattr(results.numbers[each.method.rule], criterion).max(axis=-1)
+        for index, (horizon, end) in enumerate(zip(horizons, ends, strict=True)):
+            step = f"2^{math.log2(results.step_sizes[chosen[index]]):g}"
             rows.append(
                 [
-                    *(name, horizon, f"2^{math.log2(_step(results, each, criterion, index)):g}"),
-                    *(middle[index], format_interval((end.low, end.high))),
+                    *(name, horizon, step, middle[index], format_interval((end.low, end.high))),
                     *(each.method.batch * middle[index], letters[index]),
-                    float(_numbers(results, each, criterion)[index]),
+                    float(of_numbers[index, chosen[index]]),
                 ]
             )
     return rows
-
-
-def _step(results: Measurements, each: Chosen, criterion: str, index: int) -> float:
-    return float(results.step_sizes[each.steps[criterion][index]])
-
-
-def _numbers(results: Measurements, each: Chosen, criterion: str) -> np.ndarray:
-    every = getattr(results.numbers[each.method.rule], criterion).max(axis=-1)
-    return every[np.arange(len(results.family.horizons)), each.steps[criterion]]

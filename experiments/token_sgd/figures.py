@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from covlab.report import plotting as draw
 from covlab.report.page import format_interval
 from covlab.report.plotting import Drawing
-from covlab.report.rates import Panel, Rate, rate_rows, rates_figure, size_intervals
+from covlab.report.rates import Panel, Rate, error_bars, rate_rows, rates_figure, size_intervals
 from experiments.token_sgd.measure import FAMILY, NAMES, Measurements, resampler
 
 SHORT = {
@@ -41,15 +41,10 @@ def drawings(results: Measurements) -> list[Drawing]:
         Rate(family_names[name], results.family.needed[name], 1.0 if name == "sequence" else 0.0)
         for name in FAMILY
     ]
+    fixed = f"Rare prompt, H = {settings.horizon}"
     panels = [
         Panel(f"Rare prompt, T = {settings.sequences}", "H", "mean KL (nats)", settings.horizons, horizon),
-        Panel(
-            f"Rare prompt, H = {settings.horizon}",
-            "sequences T",
-            "mean KL (nats)",
-            settings.sequence_counts,
-            counts,
-        ),
+        Panel(fixed, "sequences T", "mean KL (nats)", settings.sequence_counts, counts),
         Panel("SGD's lower-bound family", "H", "sequences needed", settings.family_horizons, family),
     ]
     return [
@@ -84,9 +79,8 @@ def robustness(results: Measurements) -> Figure:
     for axis, (label, values) in zip(axes[0], panels, strict=True):
         for colour, (kind, numbers) in zip((draw.BLUE, draw.GREEN, draw.RED), values.items(), strict=True):
             ends = size_intervals(numbers.T, resampler(results))
-            centre = np.array([each.estimate for each in ends])
-            error = np.array([[max(e.estimate - e.low, 0), max(e.high - e.estimate, 0)] for e in ends]).T
-            axis.errorbar(place, centre, error, color=colour, marker="o", capsize=3, label=f"{kind} prompts")
+            centre, bars, name = [each.estimate for each in ends], error_bars(ends), f"{kind} prompts"
+            axis.errorbar(place, centre, bars, color=colour, marker="o", capsize=3, label=name)
             if label.startswith("KL"):
                 limit = robust.bound[kind].mean(axis=1)
                 axis.plot(place, limit, color=colour, linestyle=draw.DASHED, linewidth=1.2)

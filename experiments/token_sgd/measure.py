@@ -154,7 +154,6 @@ class Robust:
     kl: dict[str, Float[np.ndarray, "factors draws"]]
     coverage: dict[str, Float[np.ndarray, "factors draws"]]
     bound: dict[str, Float[np.ndarray, "factors draws"]]
-    fixed_step: float
 
 
 def measure_robust(settings: Settings) -> Robust:
@@ -177,7 +176,7 @@ def measure_robust(settings: Settings) -> Robust:
         with np.errstate(divide="ignore"):
             limit = (start - truth) ** 2 / gains[:, None] + 2 * gains[:, None] * spread
         bound[name] = np.where((gains[:, None] > 0) & (gains[:, None] <= 0.5), limit, np.nan)
-    return Robust(kl, coverage, bound, theory)
+    return Robust(kl, coverage, bound)
 
 
 def family_arms(settings: Settings) -> dict[str, Arm]:

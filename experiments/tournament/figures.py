@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -71,46 +72,32 @@ def drawings(results: Measurements) -> list[Drawing]:
 def _rates(results: Measurements) -> Figure:
     settings = results.settings
     places, members, _ = worst_pairs(results)
-    rare, rogue = (
-        results.at("rare_prompts", JUDGED_AT["rare_prompts"]),
-        results.at("rogue", JUDGED_AT["rogue"]),
-    )
-    panels = [
-        Panel(
-            f"misspecified pair, N = M = {settings.pair_m}",
-            "held-out examples",
-            "regret in Cov$_N$",
-            [settings.pair_examples[place] for place in places],
-            [
-                Rate("simple tournament", pair_regret(results, SIMPLE, members), -1.0),
-                Rate("min-KL", pair_regret(results, MIN_KL, [0] * len(places)), 0.0),
-            ],
-        ),
-        Panel(
-            f"rare prompts, N = {JUDGED_AT['rare_prompts']}",
-            "held-out examples",
-            "",
-            settings.design.examples,
-            [
-                Rate("simple tournament", rare.loss(SIMPLE), -1.0),
-                Rate("min-KL", rare.loss(MIN_KL), 0.0),
-            ],
-        ),
-        Panel(
-            f"rogue, N = {JUDGED_AT['rogue']}",
-            "held-out examples",
-            "",
-            settings.design.examples,
-            [
-                Rate("simple tournament", rogue.loss(SIMPLE), 0.0),
-                Rate("min-KL", rogue.loss(MIN_KL)),
-                Rate("offset tournament", rogue.loss(OFFSET), -1.0),
-            ],
-        ),
+    n_rare, n_rogue = JUDGED_AT["rare_prompts"], JUDGED_AT["rogue"]
+    rare, rogue = results.at("rare_prompts", n_rare), results.at("rogue", n_rogue)
+    of_pair = [
+        Rate("simple tournament", pair_regret(results, SIMPLE, members), -1.0),
+        Rate("min-KL", pair_regret(results, MIN_KL, [0] * len(places)), 0.0),
     ]
-    for index, panel in enumerate(panels):
-        fitted = [each for each in panel.rates if math.isfinite(slope(results, each.values, panel.sizes).low)]
-        panels[index] = panel._replace(rates=fitted)
+    of_rare = [Rate("simple tournament", rare.loss(SIMPLE), -1.0), Rate("min-KL", rare.loss(MIN_KL), 0.0)]
+    of_rogue = [
+        Rate("simple tournament", rogue.loss(SIMPLE), 0.0),
+        Rate("min-KL", rogue.loss(MIN_KL)),
+        Rate("offset tournament", rogue.loss(OFFSET), -1.0),
+    ]
+    examples = settings.design.examples
+    panels = []
+    for title, ylabel, sizes, rates in (
+        (
+            f"misspecified pair, N = M = {settings.pair_m}",
+            "regret in Cov$_N$",
+            tuple(settings.pair_examples[place] for place in places),
+            of_pair,
+        ),
+        (f"rare prompts, N = {n_rare}", "", examples, of_rare),
+        (f"rogue, N = {n_rogue}", "", examples, of_rogue),
+    ):
+        fitted = [each for each in rates if math.isfinite(slope(results, each.values, sizes).low)]
+        panels.append(Panel(title, "held-out examples", ylabel, sizes, fitted))
     return rates_figure(panels, resampling(results))
 
 
@@ -121,7 +108,7 @@ def _guarantees(results: Measurements) -> Figure:
     panels: list[tuple[str, Any]] = []
     for name, n in JUDGED_AT.items():
         cell = results.at(name, n)
-        panels.append((f"{name}, N = {n}", lambda what, cell=cell: cell.guarantee(GUARANTEE_A, what)))
+        panels.append((f"{name}, N = {n}", functools.partial(cell.guarantee, GUARANTEE_A)))
     n = JUDGED_AT["rogue"]
     panels.append((f"offset: rogue, N = {n}", results.at("rogue", n).offset))
     for axis, (title, of) in zip(axes.ravel(), panels, strict=True):
@@ -149,6 +136,7 @@ def _guarantees(results: Measurements) -> Figure:
 def _families(results: Measurements) -> Figure:
     fig, axes = draw.new_figure(2, len(JUDGED_AT), (4.1 * len(JUDGED_AT), 7.6))
     examples = results.settings.design.examples
+    dots: dict[str, Any] = {"marker": "o", "markersize": 4}
     rules: dict[str, tuple[str, str, Any]] = {
         "simple, ties by cross-entropy": (SIMPLE, draw.BLUE, "-"),
         "simple, middle of the ties": (simple_name("middle"), draw.BLUE, ":"),
@@ -165,9 +153,7 @@ def _families(results: Measurements) -> Figure:
                     continue
                 mean = cell.loss(rule, what).mean(axis=0)
                 seen = np.where(mean > 1e-7, mean, np.nan)
-                axis.plot(
-                    examples, seen, color=colour, linestyle=style, marker="o", markersize=4, label=label
-                )
+                axis.plot(examples, seen, color=colour, linestyle=style, label=label, **dots)
             axis.set(xscale="log", yscale="log")
         axes[0, column].set_title(f"{name}, N = {n}")
         axes[1, column].set_xlabel("held-out examples")
@@ -268,27 +254,15 @@ def _mean_row(results: Measurements, values: np.ndarray) -> list[Any]:
 def _guarantee_rows(results: Measurements) -> Iterator[list[Any]]:
     for (family, size, n), cell in results.cells.items():
         for a in results.settings.design.a:
-            yield [
-                "simple",
-                family,
-                size,
-                n,
-                a,
-                "none",
-                *_row(lambda what, a=a, cell=cell: cell.guarantee(a, what)),
-            ]
+            yield ["simple", family, size, n, a, "none", *_row(functools.partial(cell.guarantee, a))]
         premise = f"{cell.premise:.0%}"
         yield ["offset", family, size, n, results.settings.design.offset_a, premise, *_row(cell.offset)]
 
 
 def _row(of: Any) -> list[Any]:
     return [
-        *(
-            of("reached")[:, -1].mean(),
-            of("worst")[:, -1].max(),
-            of("bound")[:, -1].mean(),
-            of("paper")[:, -1].mean(),
-        ),
+        *(of("reached")[:, -1].mean(), of("worst")[:, -1].max()),
+        *(of("bound")[:, -1].mean(), of("paper")[:, -1].mean()),
         *(of("violated").mean(axis=0).max(), of("paper_violated").mean(axis=0).max(), of("constant").max()),
     ]
 

@@ -58,11 +58,8 @@ def tables(results: Measurements) -> list[tuple[str, list[str], list[list[Any]]]
     settings = results.settings
     rows = []
     for i, each in enumerate(results.laws):
-        chain, mixing, beta = (
-            over_seeds(each.chain),
-            over_seeds(each.mixing_steps),
-            settings.tilt * each.depth,
-        )
+        chain, mixing = over_seeds(each.chain), over_seeds(each.mixing_steps)
+        beta = settings.tilt * each.depth
         rows.append(
             [
                 *(each.depth, each.action_level, each.first_leaf, chain.estimate),

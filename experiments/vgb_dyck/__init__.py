@@ -12,7 +12,8 @@ of different quality. Writes `verdict.json` and `report.html` above the two runs
 from covlab.claims.claim import Claim
 from experiments.vgb_dyck import checks, figures, measure
 
-CLAIM = Claim(
+CLAIM = Claim.of(
+    (measure, checks, figures),
     name="vgb_dyck",
     source="Taming Imperfect Process Verifiers (VGB), arXiv 2510.03149, section 5, Dyck grammar",
     title="VGB on Dyck strings: accuracy, diversity and the price of going back",
@@ -27,11 +28,5 @@ CLAIM = Claim(
         "needs more than the budget counts as wrong. VGB, which may go back, is compared with the others' "
         "front at each budget.",
     ),
-    settings=measure.Settings,
     stages=(measure.base_model, measure.value_function),
-    measure=measure.measure,
-    checks=checks.checks,
-    notes=checks.notes,
-    drawings=figures.drawings,
-    tables=figures.tables,
 )

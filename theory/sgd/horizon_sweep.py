@@ -168,13 +168,10 @@ def sweep(
                 worst[criterion] = np.maximum(letters[criterion], fixed.max(axis=-1))
             chosen[method.name] = Chosen(method, tried[method], steps[method], letters, worst)
         shown = {}
-        for done, name in enumerate(SHOWN):
-            progress.update("iterates", done, len(SHOWN) + 1)
+        for name in progress.over("iterates", SHOWN):
             size = step_sizes[chosen[name].steps["mean"]]
             shown[name] = _trace_letters(family, chosen[name].method, size, verdict[1], "shown")
-        progress.update("iterates", len(SHOWN), len(SHOWN) + 1)
         trap, bound = _guarantees(family, verdict[1])
-        progress.update("iterates", len(SHOWN) + 1, len(SHOWN) + 1)
     return Measurements(family, verdict[1], step_sizes, numbers, chosen, shown, trap, bound)
 
 

@@ -220,8 +220,8 @@ def goodness_of_fit(
 def sample_all(
     task: Task, values: Walk, settings: ChainSettings, chains: int, progress: Progress, phase: str
 ) -> dict[str, Any]:
-    """`chains` responses of each decoder as `sampled`, and as `goodness` their fit to the exact laws, on a
-    tree small enough to be enumerated."""
+    """`chains` responses of each decoder (`sampled`) and tests of the exact laws (`goodness`), on a tree
+    small enough to be enumerated."""
     steps, seed = settings.steps * task.response_length**2, settings.seeds[0]
     sampled = {
         name: sample(task, values, decoder, chains, seed, name)

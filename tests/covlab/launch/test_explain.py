@@ -22,7 +22,7 @@ PLACES = {"decoding": "decode", "source": "train_rl"}
 OPTIONS = sorted(
     (file.parent.name, file.stem)
     for file in CONF.glob("*/*.yaml")
-    if file.parent.name not in ("experiment", "scale", "launcher", "common")
+    if file.parent.name not in ("experiment", "scale", "launcher", "common", "hydra")
 )
 EXPERIMENTS = sorted(file.stem for file in CONF.glob("experiment/*.yaml"))
 COMMANDS = sorted(file.stem for file in CONF.glob("*.yaml") if file.stem != "wandb_sweep")

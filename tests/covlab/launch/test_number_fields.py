@@ -143,8 +143,10 @@ def test_every_number_of_every_option_is_checked(group: str, name: str) -> None:
 
 
 def test_no_group_is_left_out() -> None:
-    # `common`, `experiment` and `scale` hold what is checked here; `launcher` is Hydra's own.
-    assert {group for group, _ in OPTIONS} - {"common", "experiment", "launcher", "scale"} == set(ZEROS)
+    # `common`, `experiment` and `scale` hold what is checked here; `hydra` and `launcher` are Hydra's own.
+    assert {group for group, _ in OPTIONS} - {"common", "experiment", "hydra", "launcher", "scale"} == set(
+        ZEROS
+    )
 
 
 def test_what_no_file_of_a_group_states_is_checked() -> None:

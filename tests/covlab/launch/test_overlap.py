@@ -117,7 +117,7 @@ def test_evaluate_counts_prompts_that_the_run_knows(
     path = Path(shutil.copytree(tiny_run, tmp_path / "known"))
     small = ("num_examples=2", "num_samples=0", "seeds=[0]", "out=x")
     arrays = load_log_probs(path, "finetune_held_out")["finetune_held_out"]
-    run = evaluate.asking.open_run(path)
+    run = evaluate.trained.open_run(path)
     asked = make_held_out(run.task("finetune", {}), 2, 64, 1, "asked")
     fresh = asked.flat(asked.batches.example.prompt)
     arrays["prompt"] = np.concatenate([np.asarray(jax.device_get(fresh))[:3], arrays["prompt"]])

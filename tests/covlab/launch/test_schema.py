@@ -102,8 +102,15 @@ def test_every_decoder_is_made_from_its_file(option: str, compose_config: Callab
 
 def test_no_group_is_left_untested() -> None:
     # "scale" overlays a claim, which tests of that claim compose; tests of sweeps compose "launcher"; every
-    # command composes "common".
-    assert {group for group, _ in OPTIONS} - {*GROUPS, "decoding", "scale", "launcher", "common"} == set()
+    # command composes "common" and "hydra".
+    assert {group for group, _ in OPTIONS} - {
+        *GROUPS,
+        "decoding",
+        "scale",
+        "launcher",
+        "common",
+        "hydra",
+    } == set()
 
 
 def test_schema_states_every_default_of_the_signature() -> None:

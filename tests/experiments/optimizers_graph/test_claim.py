@@ -18,14 +18,13 @@ from omegaconf import DictConfig
 from oracles.reports import assert_rectangular
 
 from covlab.claims import arms, claim
-from covlab.claims.claim import Plan
+from covlab.claims.claim import Plan, command
 from covlab.claims.settings import field_checks, read
 from covlab.launch.build import Setup, build, make
 from covlab.launch.runs import Finished
 from covlab.report.verdict import Verdict
+from experiments.optimizers_graph import CLAIM, runs
 from experiments.optimizers_graph import measure as optimizers_measure
-from experiments.optimizers_graph import runs
-from experiments.optimizers_graph.__main__ import main
 from experiments.optimizers_graph.checks import checks, growth, notes, places
 from experiments.optimizers_graph.figures import tables
 from experiments.optimizers_graph.measure import (
@@ -311,7 +310,7 @@ def test_the_command_judges_what_was_trained(
     monkeypatch.setattr(arms, "train_run", train)
     monkeypatch.setattr(claim, "timing_facts", lambda *_: {})
     monkeypatch.setattr(optimizers_measure, "load_run", read_run)
-    ended = call(main, "seeds=3")
+    ended = call(command(CLAIM), "seeds=3")
     assert ended.status == 0, ended.err
     assert len(trained) == 6 * len(RULES)
     path = tmp_path / "runs/optimizers_graph/cpu"
@@ -340,7 +339,7 @@ def test_pass_at_n_of_one_prompt_is_estimated_from_all_samples(config: DictConfi
 @pytest.mark.slow
 def test_tuning_prints_the_best_rates(call: Callable[..., Any], tmp_path: Path) -> None:
     grids = ("rules.sgd.grid=[0.2,0.4]", "rules.muon.grid=[0.01,1e9]")
-    ended = call(main, *TINY, "tune=true", "tuned_rules=[sgd,muon]", *grids)
+    ended = call(command(CLAIM), *TINY, "tune=true", "tuned_rules=[sgd,muon]", *grids)
     assert ended.status == 0, ended.err
     tuned = json.loads((tmp_path / "runs/optimizers_graph/tiny/tuning.json").read_text())
     assert list(tuned) == ["graph-2", "graph-3", "graph-4", "dyck-8", "dyck-10", "dyck-12"]

@@ -50,7 +50,7 @@ def made(**changes: Any) -> Measurements:
     given["limit"] = 0.45
     assert changes.keys() <= given.keys()
     given |= changes
-    found = Tabular(TABULAR, {}, {}, {}, {})
+    found = Tabular(SETTINGS.tabular, {}, {}, {}, {})
     for i, cell in enumerate(CELLS):
         found.reward[cell] = rules(given[f"best_{i}"], given[f"own_{i}"])
         found.limit[cell], found.bound[cell] = np.full((2, 2), 0.3), np.full((2, 2), 0.5)
@@ -269,7 +269,7 @@ CHECKS = TABULAR | ARMS
 @pytest.fixture(autouse=True)
 def quick_streams(monkeypatch: pytest.MonkeyPatch) -> None:
     """The ends of these bootstrap intervals do not depend on the generator, and JAX's streams take long."""
-    monkeypatch.setattr("experiments.pessimism.numpy_stream", lambda *path: np.random.default_rng(0))
+    monkeypatch.setattr("experiments.pessimism.checks.numpy_stream", lambda *path: np.random.default_rng(0))
 
 
 TestKnownAnswers = known_answers(checks, made, CHECKS)

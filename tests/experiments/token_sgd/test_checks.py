@@ -67,7 +67,6 @@ RIGHT = Measurements(
             "new": np.array([[2.0, 2.0], [2.0, 2.0]]),
             "opposite": np.array([[np.nan, np.nan], [1.0, 1.0]]),
         },
-        0.1,
     ),
     FamilyRun({name: np.outer([50.0, 51.0], [1.0, 2**slope]) for name, slope in FAMILY.items()}, {}),
 )
