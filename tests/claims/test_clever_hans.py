@@ -4,8 +4,6 @@ Derived from the path-star task of Bachmann and Nagarajan, arXiv 2403.06963: cro
 N <= d and 0 beyond, Pass@N = 1 - (1 - 1/d)^N.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 

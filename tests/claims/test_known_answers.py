@@ -3,8 +3,6 @@
 Source: Coverage Principle, arXiv 2510.15020; what is derived from it is marked so in each test.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 

@@ -1,10 +1,7 @@
 """Law and cost of every decoder against enumeration of the whole tree."""
 
-from __future__ import annotations
-
 import functools
 import importlib.resources
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +11,7 @@ import numpy as np
 import pytest
 from hydra.utils import instantiate
 from oracles import trees
+from oracles.decoded import problem, responses, run_on
 from oracles.trees import Node, TreeTask
 
 from covlab.launch.schema import schema
@@ -26,7 +24,6 @@ from decoding import (
     BlockRejection,
     Decoded,
     OutcomeRejection,
-    Problem,
     TaskPolicy,
     TaskValues,
     decode,
@@ -41,35 +38,11 @@ GRADED = TreeTask(depth=3, symbols=3, ends=False, seed=7, guide_seed=2, graded=T
 CHAINS = 3000
 LEVEL = 1e-3
 
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation() -> Iterator[None]:
-    """Disable XLA optimisations, which no answer depends on, to compile faster."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
-def problem(task: TreeTask, prompts: int = 1) -> Problem:
-    """Prompts that share one tree."""
-    return Problem(
-        jnp.ones((prompts, 1), jnp.int32), jnp.ones((prompts, 1), bool), (), jnp.full((prompts,), task.depth)
-    )
-
-
-def run(decoder: Explorer, task: TreeTask = TASK, seed: int = 0, chains: int = CHAINS) -> Decoded:
-    decoded = decode(
-        decoder, task, TaskPolicy(task), TaskValues(task), problem(task), jax.random.key(seed), chains
-    )
-    return jax.tree.map(lambda a: np.asarray(a)[0], decoded)
-
-
-def responses(decoded: Decoded) -> list[Node]:
-    """The leaf that each chain returned, () where it is unfinished."""
-    return [
-        tuple(row[row > 0].tolist()) if finished else ()
-        for row, finished in zip(decoded.responses, decoded.finished, strict=True)
-    ]
+def run(decoder: Explorer, task: TreeTask = TASK, chains: int = CHAINS) -> Decoded:
+    return run_on(task, decoder, chains, seed=0)
 
 
 def check_law(

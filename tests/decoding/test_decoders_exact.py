@@ -1,7 +1,5 @@
 """Compiled decoders against exact laws, with delayed values and dead ends."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

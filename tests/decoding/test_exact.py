@@ -1,7 +1,5 @@
 """Exact laws on enumerable trees against brute force, and VGB's stationary law."""
 
-from __future__ import annotations
-
 import functools
 import itertools
 

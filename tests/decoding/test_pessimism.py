@@ -1,9 +1,6 @@
 """Laws and costs of Best-of-N and pessimism by a learned reward, on a tree with enumerated leaves."""
 
-from __future__ import annotations
-
 import functools
-from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -12,6 +9,7 @@ import numpy as np
 import pytest
 from oracles import pessimism as oracle
 from oracles import trees
+from oracles.decoded import problem, run_on
 from oracles.trees import Node, TreeTask
 
 from decoding import (
@@ -20,11 +18,8 @@ from decoding import (
     Corrupted,
     Decoded,
     Pessimism,
-    Problem,
-    TaskPolicy,
     TaskValues,
     Walk,
-    decode,
 )
 from decoding.pessimism import sample_weights
 from metrics.inference_pessimism import pessimism
@@ -36,18 +31,8 @@ REFERENCE = [TREE.mass[leaf] for leaf in LEAVES]
 CHAINS = 3000
 LEVEL = 1e-3
 
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation() -> Iterator[None]:
-    """Disable XLA optimisations, which no answer depends on, to compile faster."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
-PROBLEM = Problem(
-    jnp.ones((1, 1), jnp.int32), jnp.ones((1, 1), bool), (), jnp.full((1,), TASK.depth, jnp.int32)
-)
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+PROBLEM = problem(TASK)
 WRONG = Corrupted(TaskValues(TASK), TASK, error=3.0, seed=5)
 
 
@@ -66,8 +51,7 @@ def estimates(values: Walk) -> list[float]:
 
 
 def run(decoder: Any, values: Walk = WRONG, chains: int = CHAINS) -> Decoded:
-    decoded = decode(decoder, TASK, TaskPolicy(TASK), values, PROBLEM, jax.random.key(0), chains)
-    return jax.tree.map(lambda a: np.asarray(a)[0], decoded)
+    return run_on(TASK, decoder, chains, 0, values)
 
 
 def drawn(decoded: Decoded) -> list[Node]:

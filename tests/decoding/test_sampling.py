@@ -1,7 +1,5 @@
 """Ancestral sampling against the model's own probabilities, by enumeration of every sequence."""
 
-from __future__ import annotations
-
 import itertools
 from typing import Any
 

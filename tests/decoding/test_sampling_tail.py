@@ -1,7 +1,5 @@
 """Sampled responses whose probability is small, against the closed form of Pass@N."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from typing import Any

@@ -1,7 +1,5 @@
 """Selection by representations: against a plain inverse, one response at a time, and the features' mean."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import jax

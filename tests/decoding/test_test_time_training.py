@@ -1,10 +1,7 @@
 """Test-time training: the law sums to 1, samples follow it, and gradients are as documented."""
 
-from __future__ import annotations
-
 import functools
 import itertools
-from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -30,13 +27,7 @@ ALL = TestTimeTraining(learning_rate=0.03, parameters="all")
 RULES = [LAST, pytest.param(ALL, marks=pytest.mark.slow)]
 CHAINS = 3000
 
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation() -> Iterator[None]:
-    """Disable XLA optimisations, which no answer depends on, to compile faster."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 @functools.cache

@@ -1,19 +1,17 @@
 """VGB against its transition matrix, which NumPy builds from the tree."""
 
-from __future__ import annotations
-
 import dataclasses
-from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from oracles import trees
+from oracles.decoded import problem, responses, run_on
 from oracles.trees import Node, TreeTask
 from scipy import stats
 
-from decoding import VGB, Decoded, Problem, TaskPolicy, TaskValues, decode
+from decoding import VGB, Decoded, TaskPolicy, TaskValues
 from decoding.explore import Chains, Tree
 
 # Unequal depths, children that are never drawn, values that have nothing to do with the rewards.
@@ -22,33 +20,11 @@ TREE = trees.Tree(TASK)
 EXACT = TreeTask(depth=4, symbols=2, ends=False, seed=3)
 CHAINS = 1500
 
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation() -> Iterator[None]:
-    """Disable XLA optimisations, which no answer depends on, to compile faster."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
-def problem(task: TreeTask, prompts: int = 1) -> Problem:
-    return Problem(
-        jnp.ones((prompts, 1), jnp.int32), jnp.ones((prompts, 1), bool), (), jnp.full((prompts,), task.depth)
-    )
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def run(decoder: VGB, task: TreeTask = TASK, chains: int = CHAINS) -> Decoded:
-    decoded = decode(
-        decoder, task, TaskPolicy(task), TaskValues(task), problem(task), jax.random.key(3), chains
-    )
-    return jax.tree.map(lambda a: np.asarray(a)[0], decoded)
-
-
-def responses(decoded: Decoded) -> list[Node]:
-    return [
-        tuple(row[row > 0].tolist()) if finished else ()
-        for row, finished in zip(decoded.responses, decoded.finished, strict=True)
-    ]
+    return run_on(task, decoder, chains, seed=3)
 
 
 @pytest.mark.parametrize("ends", [True, False])

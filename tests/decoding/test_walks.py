@@ -1,7 +1,5 @@
 """Walks up and down trees, against a computation from the whole prefix."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -14,18 +12,7 @@ from oracles import trees
 from oracles.statistics import uniform_p
 from oracles.trees import TreeTask
 
-from decoding import (
-    Constant,
-    Corrupted,
-    ModelPolicy,
-    ModelValues,
-    Problem,
-    Rollouts,
-    TaskPolicy,
-    TaskValues,
-    Walk,
-    estimates,
-)
+import decoding
 from models import GPT
 from tasks import categorical
 
@@ -37,13 +24,7 @@ PROMPTS = np.array([[1, 2, 3], [0, 0, 3], [4, 2, 3]], np.int32)
 TOKENS = (1, 2, 4)
 CHAINS = 5
 
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation() -> Iterator[None]:
-    """Disable XLA optimisations, which no answer depends on, to compile faster."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 @pytest.fixture(scope="module")
@@ -51,12 +32,14 @@ def params() -> Any:
     return MODEL.init(jax.random.key(1))
 
 
-def problem(prompts: np.ndarray = PROMPTS, depth: int = 4) -> Problem:
-    return Problem(jnp.asarray(prompts), jnp.asarray(prompts > 0), (), jnp.full((len(prompts),), depth))
+def problem(prompts: np.ndarray = PROMPTS, depth: int = 4) -> decoding.Problem:
+    return decoding.Problem(
+        jnp.asarray(prompts), jnp.asarray(prompts > 0), (), jnp.full((len(prompts),), depth)
+    )
 
 
 def wander(
-    walk: Walk, asked: Problem, symbols: tuple[int, ...], turns: int = 12, seed: int = 0
+    walk: decoding.Walk, asked: decoding.Problem, symbols: tuple[int, ...], turns: int = 12, seed: int = 0
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """(paths, depths, numbers) of chains that continue by a token, perhaps after backtracking."""
     rng = np.random.default_rng(seed)
@@ -83,7 +66,7 @@ def forced(params: Any, paths: np.ndarray, depths: np.ndarray) -> np.ndarray:
 
 
 def test_a_model_that_goes_back_and_forth_has_the_teacher_forced_numbers(params: Any) -> None:
-    policy, values = ModelPolicy(MODEL, params, TOKENS, 1.5), ModelValues(MODEL, params)
+    policy, values = decoding.ModelPolicy(MODEL, params, TOKENS, 1.5), decoding.ModelValues(MODEL, params)
     depths_seen = set()
     went_back = False
     before = np.zeros((3, CHAINS), np.int32)
@@ -113,21 +96,21 @@ def test_one_position_for_all_is_each_ones_own(params: Any) -> None:
         np.testing.assert_allclose(first, second, rtol=1e-6, atol=1e-6)
 
 
-def single(depth: int = 4) -> Problem:
+def single(depth: int = 4) -> decoding.Problem:
     return problem(np.ones((1, 1), np.int32), depth)
 
 
 def test_a_tasks_own_numbers_are_those_of_its_tables() -> None:
     tree = trees.Tree(TASK)
     # Token 1 ends a response, so nobody asks for its children.
-    for paths, depths, log_probs in wander(TaskPolicy(TASK), single(), (2, 3)):
+    for paths, depths, log_probs in wander(decoding.TaskPolicy(TASK), single(), (2, 3)):
         for path, depth, row in zip(paths[0], depths[0], log_probs[0], strict=True):
             node = tuple(path[:depth].tolist())
             np.testing.assert_allclose(
                 np.exp(row[1:]), [tree.chance[(*node, a)] for a in (1, 2, 3)], rtol=1e-5
             )
             assert row[0] == -np.inf
-    for paths, depths, values in wander(TaskValues(TASK), single(), (2, 3)):
+    for paths, depths, values in wander(decoding.TaskValues(TASK), single(), (2, 3)):
         for path, depth, row in zip(paths[0], depths[0], values[0], strict=True):
             node = tuple(path[:depth].tolist())
             np.testing.assert_allclose(
@@ -135,7 +118,7 @@ def test_a_tasks_own_numbers_are_those_of_its_tables() -> None:
             )
 
 
-def errors(walk: Corrupted, asked: Problem, seed: int) -> dict[tuple[int, ...], np.ndarray]:
+def errors(walk: decoding.Corrupted, asked: decoding.Problem, seed: int) -> dict[tuple[int, ...], np.ndarray]:
     """ln V^ - ln 1/2 of the children of every visited node, equal at every visit."""
     found: dict[tuple[int, ...], np.ndarray] = {}
     for paths, depths, values in wander(walk, asked, (2, 3), seed=seed):
@@ -148,7 +131,7 @@ def errors(walk: Corrupted, asked: Problem, seed: int) -> dict[tuple[int, ...], 
 
 def test_an_error_belongs_to_its_node() -> None:
     twins = problem(np.array([[1, 2], [1, 3], [1, 2]], np.int32))
-    corrupted = Corrupted(Constant(TASK), TASK, error=0.5, seed=3)
+    corrupted = decoding.Corrupted(decoding.Constant(TASK), TASK, error=0.5, seed=3)
     first, second = errors(corrupted, twins, seed=0), errors(corrupted, twins, seed=1)
     common = set(first) & set(second)
     assert len(common) > 20
@@ -160,25 +143,25 @@ def test_an_error_belongs_to_its_node() -> None:
     assert len(np.unique(every)) == len(every)
     assert np.abs(every).max() <= math.log(1.5) * (1 + 1e-5)
     assert uniform_p((every[:100] / math.log(1.5) + 1) / 2, bins=10) > 1e-3
-    other = errors(Corrupted(Constant(TASK), TASK, error=0.5, seed=4), twins, seed=0)
+    other = errors(decoding.Corrupted(decoding.Constant(TASK), TASK, error=0.5, seed=4), twins, seed=0)
     assert np.all(other[(0,)] != first[(0,)])
 
 
 def test_two_valued_errors_and_errors_of_one_action() -> None:
     # The same program but for the kind: a step at the root is enough.
-    def root(walk: Walk) -> np.ndarray:
+    def root(walk: decoding.Walk) -> np.ndarray:
         asked = problem(np.arange(1, 41, dtype=np.int32)[:, None])
         zero = jnp.zeros((40, 1), jnp.int32)
         return np.asarray(
             jax.jit(lambda: walk.step(asked, walk.start(asked, 1), zero, zero)[0][:, 0])()
         ) - math.log(0.5)
 
-    ends = root(Corrupted(Constant(TASK), TASK, 0.5, kind="two_valued"))
+    ends = root(decoding.Corrupted(decoding.Constant(TASK), TASK, 0.5, kind="two_valued"))
     np.testing.assert_allclose(np.abs(ends), math.log(1.5), rtol=1e-5)
     assert 0.3 < np.mean(ends > 0) < 0.7
-    action = root(Corrupted(Constant(TASK), TASK, 0.5, kind="action", action=2))
+    action = root(decoding.Corrupted(decoding.Constant(TASK), TASK, 0.5, kind="action", action=2))
     np.testing.assert_allclose(action, np.broadcast_to([0, 0, math.log(1.5), 0], action.shape), atol=1e-6)
-    np.testing.assert_array_equal(root(Corrupted(Constant(TASK), TASK, 0.0)), 0)
+    np.testing.assert_array_equal(root(decoding.Corrupted(decoding.Constant(TASK), TASK, 0.0)), 0)
 
 
 @pytest.mark.slow
@@ -186,7 +169,7 @@ def test_rollouts_estimate_the_value_of_every_child() -> None:
     small = TreeTask(depth=3, symbols=3, ends=True, seed=2)
     tree, num = trees.Tree(small), 400
     asked = single(depth=3)
-    walk = Rollouts(TaskPolicy(small), small, num)
+    walk = decoding.Rollouts(decoding.TaskPolicy(small), small, num)
     step = jax.jit(walk.step)
     cache = walk.start(asked, 2)
     zero = jnp.zeros((1, 2), jnp.int32)
@@ -215,8 +198,8 @@ def test_rollouts_are_drawn_with_keys_of_no_node(monkeypatch: pytest.MonkeyPatch
         jax.debug.callback(lambda data: drawn.append(tuple(data.tolist())), jax.random.key_data(key))
         return categorical(key, log_probs)
 
-    monkeypatch.setattr(estimates, "categorical", recorded)
-    walk, zero = Rollouts(TaskPolicy(small), small, 2), jnp.zeros((1, 1), jnp.int32)
+    monkeypatch.setattr(decoding.estimates, "categorical", recorded)
+    walk, zero = decoding.Rollouts(decoding.TaskPolicy(small), small, 2), jnp.zeros((1, 1), jnp.int32)
     cache = walk.start(single(depth=3), 1)
     jax.block_until_ready(walk.step(single(depth=3), cache, zero, zero))
     jax.effects_barrier()
@@ -231,14 +214,14 @@ def test_rollouts_are_drawn_with_keys_of_no_node(monkeypatch: pytest.MonkeyPatch
 
 def test_bad_walks_are_refused(params: Any) -> None:
     with pytest.raises(ValueError, match="temperature: 0"):
-        ModelPolicy(MODEL, params, TOKENS, 0)
+        decoding.ModelPolicy(MODEL, params, TOKENS, 0)
     with pytest.raises(ValueError, match=r"tokens: \[6\]; valid: at least one of 0..5"):
-        ModelPolicy(MODEL, params, (1, 6))
+        decoding.ModelPolicy(MODEL, params, (1, 6))
     with pytest.raises(ValueError, match="error: -1"):
-        Corrupted(Constant(TASK), TASK, -1)
+        decoding.Corrupted(decoding.Constant(TASK), TASK, -1)
     with pytest.raises(ValueError, match="kind: 'both'"):
-        Corrupted(Constant(TASK), TASK, 0.1, kind="both")  # type: ignore[arg-type]
+        decoding.Corrupted(decoding.Constant(TASK), TASK, 0.1, kind="both")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="action: None"):
-        Corrupted(Constant(TASK), TASK, 0.1, kind="action")
+        decoding.Corrupted(decoding.Constant(TASK), TASK, 0.1, kind="action")
     with pytest.raises(ValueError, match="num: 0"):
-        Rollouts(TaskPolicy(TASK), TASK, 0)
+        decoding.Rollouts(decoding.TaskPolicy(TASK), TASK, 0)

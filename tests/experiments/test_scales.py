@@ -1,7 +1,5 @@
 """Scales of the claims that train nothing: sizes span a factor of 16, draws suffice, seeds are fresh."""
 
-from __future__ import annotations
-
 import importlib
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """Rates of alarms, thresholds and areas under curves, against counting."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

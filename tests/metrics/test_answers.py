@@ -1,7 +1,5 @@
 """Counts over the responses of decoders."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from metrics.answers import Answers, distinct_correct, summaries

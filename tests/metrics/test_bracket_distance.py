@@ -1,7 +1,5 @@
 """Confidence in the right close bracket, by distance, against a count by hand over the text."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable
 

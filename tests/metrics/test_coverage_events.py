@@ -1,7 +1,5 @@
 """Events of early warnings: closed form of the class-blind model, and plain oracles."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

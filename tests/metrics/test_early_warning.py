@@ -1,25 +1,11 @@
 """Statistics of an early warning: known answers, plain oracles, and inputs that must not matter."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np
 import pytest
 
-from metrics import coverage_profile, tournament_matrix
-from metrics.early_warning import (
-    BASELINE,
-    KINDS,
-    PARAMETERS,
-    Statistic,
-    candidates,
-    drawn_candidates,
-    improved,
-    strongest_values,
-    tail_mean,
-    upper_quantile,
-)
+from metrics import coverage_profile, early_warning, tournament_matrix
 
 # Class-blind models: nine prompts of the majority, one of the minority, whose response has 1 - p.
 ONES = np.ones(10)
@@ -29,8 +15,8 @@ def class_blind(*masses: float) -> np.ndarray:
     return np.array([[math.log(p)] * 9 + [math.log(1 - p)] for p in masses])
 
 
-def every() -> tuple[Statistic, ...]:
-    return candidates((2, 4), (0.9, 0.99), (0.1,))
+def every() -> tuple[early_warning.Statistic, ...]:
+    return early_warning.candidates((2, 4), (0.9, 0.99), (0.1,))
 
 
 def random_log_probs(seed: int, checkpoints: int = 5, examples: int = 40) -> tuple[np.ndarray, np.ndarray]:
@@ -63,16 +49,16 @@ def test_class_blind_models_from_even_to_the_majority() -> None:
         ("nll_quantile_rise", 0.95): math.log(5),
         ("nll_spread_rise", None): math.log(9) * 0.3,  # sd of two values with weights .9 and .1
         ("ratio_spread", None): math.log(9) * 0.3,
-        (BASELINE, None): -0.9 * math.log(0.9) - 0.1 * math.log(0.1) - math.log(2),
+        (early_warning.BASELINE, None): -0.9 * math.log(0.9) - 0.1 * math.log(0.1) - math.log(2),
     }
     for (kind, parameter), value in known.items():
-        found = Statistic(kind, parameter).compare(even[None], sharp, ONES)
+        found = early_warning.Statistic(kind, parameter).compare(even[None], sharp, ONES)
         np.testing.assert_allclose(found, [value], atol=1e-12, err_msg=f"{kind} {parameter}")
-    assert {kind for kind, _ in known} == set(KINDS)
+    assert {kind for kind, _ in known} == set(early_warning.KINDS)
 
 
 @pytest.mark.parametrize("statistic", every(), ids=str)
-def test_only_earlier_checkpoints_of_higher_cross_entropy_count(statistic: Statistic) -> None:
+def test_only_earlier_checkpoints_of_higher_cross_entropy_count(statistic: early_warning.Statistic) -> None:
     log_probs, weights = random_log_probs(0)
     # Of the last checkpoint half of the examples are much better: it has improved, others may have by chance.
     log_probs[-1, ::2] /= 50
@@ -82,7 +68,9 @@ def test_only_earlier_checkpoints_of_higher_cross_entropy_count(statistic: Stati
     for t in range(len(log_probs)):
         found = statistic.strongest(log_probs[:t], log_probs[t], weights)
         allowed = [
-            s for s in range(t) if statistic.kind == BASELINE or lower(log_probs[s], log_probs[t], weights)
+            s
+            for s in range(t)
+            if statistic.kind == early_warning.BASELINE or lower(log_probs[s], log_probs[t], weights)
         ]
         alone = {s: statistic.compare(log_probs[s : s + 1], log_probs[t], weights)[0] for s in allowed}
         # envelope_tournament looks at every earlier checkpoint at once.
@@ -98,7 +86,7 @@ def test_only_earlier_checkpoints_of_higher_cross_entropy_count(statistic: Stati
 
 
 @pytest.mark.parametrize("statistic", every(), ids=str)
-def test_weights_are_multiplicities(statistic: Statistic) -> None:
+def test_weights_are_multiplicities(statistic: early_warning.Statistic) -> None:
     log_probs, _ = random_log_probs(1)
     times = np.random.default_rng(2).integers(1, 4, log_probs.shape[1])
     repeated = np.repeat(log_probs, times, axis=1)
@@ -111,17 +99,17 @@ def test_weights_are_multiplicities(statistic: Statistic) -> None:
 
 
 @pytest.mark.parametrize("statistic", every(), ids=str)
-def test_equal_checkpoints_raise_nothing(statistic: Statistic) -> None:
+def test_equal_checkpoints_raise_nothing(statistic: early_warning.Statistic) -> None:
     log_probs, weights = random_log_probs(3)
     same = np.repeat(log_probs[:1], 3, axis=0)
-    values = strongest_values(statistic, same, weights)
-    assert (values[1:] == (0 if statistic.kind == BASELINE else -math.inf)).all()
+    values = early_warning.strongest_values(statistic, same, weights)
+    assert (values[1:] == (0 if statistic.kind == early_warning.BASELINE else -math.inf)).all()
 
 
 def test_the_tournament_is_a_row_of_the_selection_rules_matrix() -> None:
     log_probs, weights = random_log_probs(4)
     matrix = tournament_matrix(log_probs, 3, weights)
-    own = Statistic("tournament", 3).compare(log_probs[:-1], log_probs[-1], weights)
+    own = early_warning.Statistic("tournament", 3).compare(log_probs[:-1], log_probs[-1], weights)
     np.testing.assert_allclose(own, matrix[-1, :-1])
 
 
@@ -129,11 +117,11 @@ def test_tail_of_the_likelihood_and_envelope_are_coverage_where_they_should_be()
     log_probs, weights = random_log_probs(5)
     # Deterministic pi_D: X = -ln pi_hat.
     profile = coverage_profile(-log_probs, (4,), weights)[:, 0]
-    tail = Statistic("nll_tail_rise", 4).compare(log_probs[:-1], log_probs[-1], weights)
+    tail = early_warning.Statistic("nll_tail_rise", 4).compare(log_probs[:-1], log_probs[-1], weights)
     np.testing.assert_allclose(tail, profile[-1] - profile[:-1], atol=1e-12)
     # A checkpoint that is pi_D itself and above all others is the envelope.
     best = np.zeros(log_probs.shape[1])
-    envelope = Statistic("envelope_tournament", 4).compare(
+    envelope = early_warning.Statistic("envelope_tournament", 4).compare(
         np.concatenate([best[None], log_probs[:-1]]), log_probs[-1], weights
     )
     np.testing.assert_allclose(envelope[1:], profile[-1] - profile[:-1], atol=1e-12)
@@ -142,7 +130,7 @@ def test_tail_of_the_likelihood_and_envelope_are_coverage_where_they_should_be()
 def test_quantiles_and_tail_means_against_plain_python() -> None:
     values, weights = random_log_probs(6)
     for level in (0.05, 0.5, 0.9, 0.99, 1.0):
-        for row, found in zip(values, upper_quantile(values, weights, level), strict=True):
+        for row, found in zip(values, early_warning.upper_quantile(values, weights, level), strict=True):
             below, pairs = 0.0, sorted(zip(row, weights, strict=True))
             reached = []
             for value, weight in pairs:
@@ -150,29 +138,29 @@ def test_quantiles_and_tail_means_against_plain_python() -> None:
                 if below >= level * weights.sum() - 1e-12:
                     reached.append(value)
             assert found == reached[0]
-        for row, found in zip(values, tail_mean(values, weights, level), strict=True):
+        for row, found in zip(values, early_warning.tail_mean(values, weights, level), strict=True):
             left, total = level * weights.sum(), 0.0
             for value, weight in sorted(zip(row, weights, strict=True), reverse=True):
                 total += value * min(left, weight)
                 left -= min(left, weight)
             assert found == pytest.approx(total / (level * weights.sum()))
-    np.testing.assert_array_equal(upper_quantile(np.arange(10.0), np.full(10, 0.1), 0.9), 8.0)
+    np.testing.assert_array_equal(early_warning.upper_quantile(np.arange(10.0), np.full(10, 0.1), 0.9), 8.0)
 
 
 def test_responses_without_probability() -> None:
     earlier, now = np.log([[0.5, 0.5]]), np.array([math.log(0.9), -math.inf])
-    assert Statistic("tournament", 4).compare(earlier, now, np.ones(2))[0] == 0.5
-    assert Statistic("tournament", 4).compare(now[None], now, np.ones(2))[0] == 0
-    assert Statistic("ratio_quantile", 0.9).compare(earlier, now, np.ones(2))[0] == math.inf
-    assert not improved(earlier, now, np.ones(2))[0]
+    assert early_warning.Statistic("tournament", 4).compare(earlier, now, np.ones(2))[0] == 0.5
+    assert early_warning.Statistic("tournament", 4).compare(now[None], now, np.ones(2))[0] == 0
+    assert early_warning.Statistic("ratio_quantile", 0.9).compare(earlier, now, np.ones(2))[0] == math.inf
+    assert not early_warning.improved(earlier, now, np.ones(2))[0]
 
 
 def test_one_response_a_prompt_is_drawn_with_its_weight() -> None:
     certain = np.eye(3)[[0, 2, 1, 2]]
-    np.testing.assert_array_equal(drawn_candidates(certain), [0, 2, 1, 2])
+    np.testing.assert_array_equal(early_warning.drawn_candidates(certain), [0, 2, 1, 2])
     weights = np.tile([0.25, 0.0, 0.75], (4000, 1))
-    drawn = drawn_candidates(weights)
-    np.testing.assert_array_equal(drawn, drawn_candidates(weights))
+    drawn = early_warning.drawn_candidates(weights)
+    np.testing.assert_array_equal(drawn, early_warning.drawn_candidates(weights))
     assert set(drawn.tolist()) == {0, 2}
     assert np.mean(drawn == 2) == pytest.approx(0.75, abs=0.03)
 
@@ -189,23 +177,23 @@ def test_one_response_a_prompt_is_drawn_with_its_weight() -> None:
 )
 def test_bad_statistics_are_refused(kind: str, parameter: float | None, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Statistic(kind, parameter)
+        early_warning.Statistic(kind, parameter)
 
 
 def test_bad_numbers_are_refused() -> None:
-    rule = Statistic("tournament", 2)
+    rule = early_warning.Statistic("tournament", 2)
     with pytest.raises(ValueError, match="log_probs: shape"):
-        strongest_values(rule, np.full((2, 3), np.nan), np.ones(3))
+        early_warning.strongest_values(rule, np.full((2, 3), np.nan), np.ones(3))
     with pytest.raises(ValueError, match="weights: shape"):
-        strongest_values(rule, np.zeros((2, 3)), np.zeros(3))
+        early_warning.strongest_values(rule, np.zeros((2, 3)), np.zeros(3))
     with pytest.raises(ValueError, match="level: 0"):
-        upper_quantile(np.zeros(3), np.ones(3), 0)
+        early_warning.upper_quantile(np.zeros(3), np.ones(3), 0)
     with pytest.raises(ValueError, match="share: 2"):
-        tail_mean(np.zeros(3), np.ones(3), 2)
+        early_warning.tail_mean(np.zeros(3), np.ones(3), 2)
 
 
 def test_names_say_the_parameter() -> None:
-    assert str(Statistic("tournament", 4)) == "tournament(N = 4)"
-    assert str(Statistic("ratio_quantile", 0.95)) == "ratio_quantile(level = 0.95)"
-    assert str(Statistic("ratio_spread")) == "ratio_spread"
-    assert set(PARAMETERS) < set(KINDS)
+    assert str(early_warning.Statistic("tournament", 4)) == "tournament(N = 4)"
+    assert str(early_warning.Statistic("ratio_quantile", 0.95)) == "ratio_quantile(level = 0.95)"
+    assert str(early_warning.Statistic("ratio_spread")) == "ratio_spread"
+    assert set(early_warning.PARAMETERS) < set(early_warning.KINDS)

@@ -1,7 +1,5 @@
 """Held-out sets and evaluators against closed forms and brute force."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

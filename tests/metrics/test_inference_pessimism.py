@@ -1,7 +1,5 @@
 """Pessimism's threshold, weights and laws against bisection, enumeration and closed forms."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Rank correlations against SciPy, and the paired bootstrap on cases whose answer is known."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from scipy import stats

@@ -1,7 +1,5 @@
 """Best-of-N from samples, against all subsets."""
 
-from __future__ import annotations
-
 import itertools
 
 import numpy as np

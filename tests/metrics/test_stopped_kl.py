@@ -1,7 +1,5 @@
 """The stopped KL against enumerated autoregressive laws, and transitivity against random triples."""
 
-from __future__ import annotations
-
 import functools
 import math
 

@@ -1,7 +1,5 @@
 """Many held-out sets at once against the rules for one set, example by example."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

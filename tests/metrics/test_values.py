@@ -1,7 +1,5 @@
 """Metrics of value functions by hand."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

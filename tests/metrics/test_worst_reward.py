@@ -1,7 +1,5 @@
 """The worst reward of Best-of-N against all sets of responses, all tuples of draws, and closed forms."""
 
-from __future__ import annotations
-
 import itertools
 import math
 

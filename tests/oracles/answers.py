@@ -4,8 +4,6 @@ Intervals over seeds are checked on two seeds, m - d and m + d, or on values tha
 interval over two values is m +- T2 d.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """Laws of token sequences by enumeration, in plain Python: log ratio and KL along every sequence."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Callable, Sequence

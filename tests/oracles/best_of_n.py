@@ -1,7 +1,5 @@
 """Reward of Best-of-N by enumeration, in plain Python: all N-tuples of draws, all sets of responses."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Sequence

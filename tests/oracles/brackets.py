@@ -4,8 +4,6 @@ A string is a tuple of words, `(`, `)`, `[`, `]`, and `$` at the end where strin
 here knows tables of depths, and conditioning is a sum over all strings.
 """
 
-from __future__ import annotations
-
 import functools
 import itertools
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """VGB's chain on a tree that can be enumerated: stationary law by reversibility, transition matrix."""
 
-from __future__ import annotations
-
 import numpy as np
 from jaxtyping import Float
 

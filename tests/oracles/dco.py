@@ -1,7 +1,5 @@
 """DCO's loss and factor with hundreds of digits, from the definitions."""
 
-from __future__ import annotations
-
 from decimal import Decimal, localcontext
 
 DIGITS = 700

@@ -1,7 +1,5 @@
 """Compiled once a task and shared by all tests of a session."""
 
-from __future__ import annotations
-
 import functools
 from typing import Any
 

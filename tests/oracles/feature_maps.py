@@ -1,7 +1,5 @@
 """The instances of `theory` as linear models with a feature map, for the general rules of `models.linear`."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 from typing import Any
@@ -42,20 +40,9 @@ class RarePrompts(FeatureMap):
         if not self.lengths or min(self.lengths) < 1:
             raise ValueError(f"lengths: {self.lengths}; valid: at least one integer >= 1")
 
-    @property
-    def horizon(self) -> int:
-        """The largest length."""
-        return max(self.lengths)
-
-    @property
-    def vocab(self) -> int:
-        """Two tokens."""
-        return 2
-
-    @property
-    def dimension(self) -> int:
-        """Dimension K."""
-        return len(self.lengths)
+    horizon = property(lambda self: max(self.lengths))  # type: ignore[assignment]
+    vocab = property(lambda self: 2)  # type: ignore[assignment]
+    dimension = property(lambda self: len(self.lengths))  # type: ignore[assignment]
 
     def children(
         self, prompt: Int[Array, ""], prefix: Int[Array, " horizon"], length: Int[Array, ""]
@@ -94,25 +81,10 @@ class PromptFeatures(FeatureMap):
     num_prompts: int
     norm: float
 
-    @property
-    def horizon(self) -> int:
-        """Horizon H."""
-        return self.length
-
-    @property
-    def vocab(self) -> int:
-        """Bits."""
-        return 2
-
-    @property
-    def dimension(self) -> int:
-        """Dimension P."""
-        return self.num_prompts
-
-    @property
-    def bound(self) -> float:
-        """B."""
-        return self.norm
+    horizon = property(lambda self: self.length)  # type: ignore[assignment]
+    vocab = property(lambda self: 2)  # type: ignore[assignment]
+    dimension = property(lambda self: self.num_prompts)  # type: ignore[assignment]
+    bound = property(lambda self: self.norm)  # type: ignore[assignment]
 
     def children(
         self, prompt: Int[Array, ""], prefix: Int[Array, " horizon"], length: Int[Array, ""]
@@ -136,25 +108,10 @@ class TokenFeatures(FeatureMap):
     size: int
     norm: float
 
-    @property
-    def horizon(self) -> int:
-        """One token."""
-        return 1
-
-    @property
-    def vocab(self) -> int:
-        """Vocabulary size d."""
-        return self.size
-
-    @property
-    def dimension(self) -> int:
-        """Dimension d."""
-        return self.size
-
-    @property
-    def bound(self) -> float:
-        """B."""
-        return self.norm
+    horizon = property(lambda self: 1)  # type: ignore[assignment]
+    vocab = property(lambda self: self.size)  # type: ignore[assignment]
+    dimension = property(lambda self: self.size)  # type: ignore[assignment]
+    bound = property(lambda self: self.norm)  # type: ignore[assignment]
 
     def children(
         self, prompt: Any, prefix: Int[Array, " horizon"], length: Int[Array, ""]
@@ -167,21 +124,10 @@ class TokenFeatures(FeatureMap):
 class SGDFeatures(SGDFamily, FeatureMap):
     """The class of `SGDFamily` as a feature map."""
 
-    @property
-    def horizon(self) -> int:
-        return self.length
-
-    @property
-    def vocab(self) -> int:
-        return 3
-
-    @property
-    def dimension(self) -> int:
-        return 2
-
-    @property
-    def bound(self) -> float:
-        return float(self.numbers)
+    horizon = property(lambda self: self.length)  # type: ignore[assignment]
+    vocab = property(lambda self: 3)  # type: ignore[assignment]
+    dimension = property(lambda self: 2)  # type: ignore[assignment]
+    bound = property(lambda self: float(self.numbers))  # type: ignore[assignment]
 
     def children(
         self, prompt: Any, prefix: Int[Array, " horizon"], length: Int[Array, ""]

@@ -1,7 +1,5 @@
 """GPT-2's forward pass (Radford et al. 2019) in NumPy float64: one sequence, no padding, no cache."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -5,8 +5,6 @@ noticed. `agree` compares the checks of one right measurement with it, `decides`
 a time, `known_answers` makes the tests of a claim from both.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 

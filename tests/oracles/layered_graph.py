@@ -3,8 +3,6 @@
 Written from the paper's description (Coverage Principle, arXiv 2510.15020, appendix C), not from `tasks`.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 from collections.abc import Callable, Mapping, Sequence

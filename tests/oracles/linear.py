@@ -1,7 +1,5 @@
 """Autoregressive linear models in plain NumPy, float64, one prefix at a time; sums over all responses."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Callable, Sequence

@@ -7,8 +7,6 @@ with the parameters at that token, and discards the parameters after the sequenc
 Source: Coverage Principle, arXiv 2510.15020, sections 5, 6.1 (equations 21 to 23) and 6.2.
 """
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import jax

@@ -1,7 +1,5 @@
 """Pessimism and Best-of-N on a few responses: every sample enumerated, lambda by bisection, plain Python."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Sequence

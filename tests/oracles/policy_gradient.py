@@ -1,7 +1,5 @@
 """Policy gradients in plain NumPy for a table of logits, written from the papers' formulas."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """What every report must be: whole tables, notes in sentences, figures by name."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from typing import Any
 

@@ -4,8 +4,6 @@ H is 8 or 16, so that an exponent is a logarithm to the base 2. The mean over it
 2 % apart; what is needed for good has nine, one of which never settles, which a median does not see.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from math import log2
 from types import SimpleNamespace

@@ -1,7 +1,5 @@
 """A Slurm of one node on this machine: munged, slurmctld and slurmd below a folder, on free ports."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import secrets

@@ -1,7 +1,5 @@
 """Goodness of fit."""
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Iterable, Mapping
 
 import numpy as np

@@ -5,8 +5,6 @@ Six seeds, of which three are above and three below the mean by the same share. 
 another one has the larger estimate.
 """
 
-from __future__ import annotations
-
 import copy
 import dataclasses
 from types import SimpleNamespace

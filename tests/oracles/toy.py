@@ -1,7 +1,5 @@
 """The smallest task and model that fill every seam: what they answer can be checked by hand."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from typing import Any, NamedTuple

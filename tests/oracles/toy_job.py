@@ -1,7 +1,5 @@
 """Stand-in for a training command in tests of sweeps: `python -m toy_job seed=0`. No JAX, same protocol."""
 
-from __future__ import annotations
-
 import json
 import os
 import select

@@ -3,8 +3,6 @@
 Nothing here knows how the decoders are written. A node is the tuple of its tokens.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import itertools
@@ -16,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from oracles.statistics import chi_square_p
-from tasks import Enumeration, Example, Task
+from tasks import Task
 
 Node = tuple[int, ...]
 Law = dict[Node, float]
@@ -52,23 +50,10 @@ class TreeTask(Task):
     group_probs = property(lambda self: (1.0,))  # type: ignore[assignment]
     end_token = property(lambda self: 1 if self.ends else None)  # type: ignore[assignment]
 
-    def sample_group(self, key: Any, group: Any) -> Example:
+    def _absent(self, *arguments: Any, **named: Any) -> Any:
         raise NotImplementedError
 
-    def log_prob(self, latent: Any, response: Any) -> Any:
-        raise NotImplementedError
-
-    def validity(self, latent: Any, response: Any) -> Any:
-        raise NotImplementedError
-
-    def enumerate(self, latent: Any) -> Enumeration:
-        raise NotImplementedError
-
-    def encode(self, text: str) -> list[int]:
-        raise NotImplementedError
-
-    def decode(self, tokens: Any) -> str:
-        raise NotImplementedError
+    sample_group = log_prob = validity = enumerate = encode = decode = _absent
 
     def reference_log_probs(
         self, latent: Any, prefix: Int[Array, " response"], length: Int[Array, ""]

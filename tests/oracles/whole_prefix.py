@@ -1,7 +1,5 @@
 """A feature map that reads the whole prefix, and the same in plain NumPy."""
 
-from __future__ import annotations
-
 import dataclasses
 from typing import Any
 

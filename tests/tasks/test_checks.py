@@ -1,7 +1,5 @@
 """Checks of settings: valid values are returned, others raise one line with field, value and range."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from fractions import Fraction

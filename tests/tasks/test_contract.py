@@ -1,7 +1,5 @@
 """Contract of every registered task, on instances small enough to enumerate."""
 
-from __future__ import annotations
-
 import itertools
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Bracket strings: published entropies, brute force over all strings, the base model's tree, bad input."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from fractions import Fraction

@@ -1,7 +1,5 @@
 """The layered-graph task against the oracle that reads its prompts."""
 
-from __future__ import annotations
-
 import itertools
 from fractions import Fraction
 from typing import Any

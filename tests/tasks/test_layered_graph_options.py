@@ -1,7 +1,5 @@
 """Options of the layered-graph task: valid values, and one-line errors for others."""
 
-from __future__ import annotations
-
 import dataclasses
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Laws of autoregressive linear models against plain NumPy: probabilities, sampling, enumeration."""
 
-from __future__ import annotations
-
 import dataclasses
 from typing import Any
 

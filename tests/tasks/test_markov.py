@@ -1,7 +1,5 @@
 """Features of the last two tokens, and exact sums over responses."""
 
-from __future__ import annotations
-
 import dataclasses
 from typing import Any
 

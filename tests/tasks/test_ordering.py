@@ -1,7 +1,5 @@
 """Lowest and highest values against a stable sort, ties included."""
 
-from __future__ import annotations
-
 import jax
 import numpy as np
 import pytest

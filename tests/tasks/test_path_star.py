@@ -1,7 +1,5 @@
 """Path-star graphs against the text of the prompts."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Tilted tasks: values, closed forms, bad input. The laws themselves are under the contract test."""
 
-from __future__ import annotations
-
 import functools
 import itertools
 import math

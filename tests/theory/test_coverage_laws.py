@@ -1,7 +1,5 @@
 """Laws of ln pi_D/pi_hat against the enumeration of their sequences."""
 
-from __future__ import annotations
-
 import functools
 import math
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Training runs of a claim: what is refused before the first, and whom a request to stop reaches."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any

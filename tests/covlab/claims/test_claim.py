@@ -1,7 +1,5 @@
 """Files and refusals of claims that train nothing."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The training runs of a claim: which are trained, and how an error in one is named."""
 
-from __future__ import annotations
-
 import types
 from pathlib import Path
 from typing import Any

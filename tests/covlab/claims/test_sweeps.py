@@ -1,7 +1,5 @@
 """Exponents, shares of bounds and shares of draws along an axis."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from covlab.claims import sweeps

@@ -1,7 +1,5 @@
 """Known answers of the exponents, and their figures and tables."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

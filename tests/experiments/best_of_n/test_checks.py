@@ -4,8 +4,6 @@ With two draws of each of two sizes the bootstrap's ends are the least and the l
 draws give. The budgets and the ratios are 8 and 16, so that a slope is a logarithm to the base 2.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from math import log2
 from types import SimpleNamespace

@@ -1,58 +1,30 @@
 """The claim about Best-of-N: its instances in closed form and by enumeration, what its checks notice."""
 
-from __future__ import annotations
-
 import dataclasses
-import functools
 import math
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from omegaconf import DictConfig, OmegaConf
 from oracles.best_of_n import loss_of, worst_set_loss
 from oracles.reports import assert_whole
 
 from covlab.claims.claim import Study
-from covlab.claims.settings import read
 from experiments.best_of_n import checks, figures
 from experiments.best_of_n.instances import Instance, random_instance, ratio_instance, tail_instance
 from experiments.best_of_n.measure import Measurements, Settings, compare, enough, measure, of_tail
 from theory.coverage_laws import Sides
 from tracking import Progress
 
-TINY = {
-    "draws": 32,
-    "alphabets": [4, 16],
-    "prompts": 3,
-    "ms": [2, 8],
-    "epsilons": [0.1, 0.01],
-    "ns": [2, 16],
-    "atoms": 400,
-    "budgets": [16, 256],
-    "ratios": [16, 64],
-    "seed": 970,
-}
-
-
-@functools.cache
-def composed(compose_config: Callable[..., DictConfig]) -> DictConfig:
-    return compose_config("best_of_n")
-
 
 @pytest.fixture(scope="module")
-def measured(compose_config: Callable[..., DictConfig]) -> Measurements:
-    return measure(
-        read(Settings, OmegaConf.merge(composed(compose_config), TINY)), Study({}, Progress(), Path())
-    )
+def measured(tiny_settings: Callable[[str], Settings]) -> Measurements:
+    return measure(tiny_settings("best_of_n"), Study({}, Progress(), Path()))
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_both_sides_are_their_sums_over_all_sets(
-    seed: int, compose_config: Callable[..., DictConfig]
-) -> None:
-    chosen = read(Settings, OmegaConf.merge(composed(compose_config), TINY))
+def test_both_sides_are_their_sums_over_all_sets(seed: int, tiny_settings: Callable[[str], Settings]) -> None:
     instance = random_instance(np.random.default_rng(seed), 5, 3)
     laws = list(zip(instance.prompts, instance.target.tolist(), instance.model.tolist(), strict=True))
     cells = [(mu * t, t, h) for mu, target, model in laws for t, h in zip(target, model, strict=True)]
@@ -63,7 +35,7 @@ def test_both_sides_are_their_sums_over_all_sets(
     def worst(n: int) -> float:
         return sum(mu * worst_set_loss(target, model, n) for mu, target, model in laws)
 
-    found = compare(instance, chosen)
+    found = compare(instance, tiny_settings("best_of_n"))
     grid = [(m, epsilon) for m in (2, 8) for epsilon in (0.01, 0.1)]
     for factor, name in ((2, "sufficient"), (1, "sufficient, half as many")):
         ns = [math.ceil(factor * m * math.log(1 / epsilon)) for m, epsilon in grid]

@@ -1,42 +1,20 @@
 """The claim about bounds of coverage: what its checks notice, its scales, its report."""
 
-from __future__ import annotations
-
-import functools
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from omegaconf import DictConfig, OmegaConf
 from oracles.reports import assert_whole
 
 from covlab.claims.claim import Study
-from covlab.claims.settings import read
 from experiments.coverage_bounds import checks, figures
 from experiments.coverage_bounds.measure import Measurements, Settings, measure
 from tracking import Progress
 
-TINY = {
-    "draws": 32,
-    "budgets": [4, 16],
-    "alphabets": [4, 16],
-    "steps": [32, 128],
-    "depths": [1, 4],
-    "horizons": [128, 256],
-    "short_horizons": [8, 32],
-    "seed": 950,
-}
-
-
-@functools.cache
-def composed(compose_config: Callable[..., DictConfig]) -> DictConfig:
-    return compose_config("coverage_bounds")
-
 
 @pytest.fixture(scope="module")
-def measured(compose_config: Callable[..., DictConfig]) -> Measurements:
-    settings = read(Settings, OmegaConf.merge(composed(compose_config), TINY))
-    return measure(settings, Study({}, Progress(), Path()))
+def measured(tiny_settings: Callable[[str], Settings]) -> Measurements:
+    return measure(tiny_settings("coverage_bounds"), Study({}, Progress(), Path()))
 
 
 def failed(results: Measurements) -> set[str]:

@@ -1,8 +1,6 @@
 """The checks on over-confidence, on hand-made measurements: what each reads off them, and where its target
 lies."""
 
-from __future__ import annotations
-
 import dataclasses
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The checks on early warnings, on hand-made measurements: what each reads off them, where a target lies."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 from typing import Any, cast
 

@@ -1,7 +1,5 @@
 """The claim on early warnings: halves, tasks left out, checks on records with a known answer, its command."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Figure 1's checks on hand-made measurements: what each reads off them, and where its target lies."""
 
-from __future__ import annotations
-
 from typing import Any, cast
 
 import numpy as np

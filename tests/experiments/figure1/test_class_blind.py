@@ -1,7 +1,5 @@
 """Drawings of class-blind models, and the closed form."""
 
-from __future__ import annotations
-
 import math
 import re
 

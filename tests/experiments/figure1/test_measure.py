@@ -1,8 +1,6 @@
 """The verdict of Figure 1: its checks on curves whose answer is known, and the whole command on a tiny
 run."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """The branching layers of class "xor", scored on models that give prescribed probabilities."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from typing import Any

@@ -1,7 +1,5 @@
 """Figure 2's estimators and checks on models whose answer is known: guessing, reading the path, knowing."""
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 import math
@@ -27,7 +25,6 @@ from experiments.figure2.checks import (
     over_seeds,
     relative_change,
     slope_over_seeds,
-    worst,
 )
 from experiments.figure2.figures import tables
 from experiments.figure2.measure import Horizon, Measurements, closed_forms, horizon, local_n, window
@@ -210,16 +207,6 @@ def test_inner_deviation_is_zero_on_a_line_and_known_on_a_parabola() -> None:
     # H^2 at 4, 6, 10: chord at 6 is 16 + 84/3 = 44, the value 36, the rise 84.
     (bent,) = inner_deviations(found, np.tile(depths**2, (SEEDS, 1)))
     assert bent.estimate == pytest.approx(-8 / 84)
-
-
-def test_worst_takes_the_end_that_matters_and_nan_first() -> None:
-    parts = [Interval(0.5, 0.1, 0.6), Interval(0.4, 0.3, 0.9), Interval(-0.5, -0.95, 0.2)]
-    assert worst(parts, "low") is parts[2]
-    assert worst(parts[:2], "low") is parts[0]
-    assert worst(parts, "high") is parts[1]
-    assert worst(parts, "far") is parts[2]
-    broken = Interval(np.nan, np.nan, np.nan)
-    assert worst([*parts, broken], "high") is broken
 
 
 # The leak.

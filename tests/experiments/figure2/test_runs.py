@@ -20,13 +20,6 @@ from covlab.report.verdict import Verdict
 from experiments.figure2 import runs
 from experiments.figure2.measure import Settings
 
-TINY = (
-    "seed=3", "seeds=2", "name=tiny", "horizons=[4,5,6]", "task.width=2", "task.num_ids=16",
-    "model.num_layers=1", "model.num_heads=2", "model.width=16", "steps=16", "batch_size=8", "log_every=16",
-    "evaluation.num_examples=16", "evaluation.table_prompts=0", "evaluation.schedule.every=1",
-    "branching_examples=16", "branching_checkpoints=2", "tracking.wandb=disabled", "tracking.figures=false",
-)  # fmt: skip
-
 
 def planned(config: DictConfig) -> dict[str, Arm]:
     plan = Plan(config, Path("runs/x"), frozenset({"scale", *field_checks(Settings)}))
@@ -75,10 +68,10 @@ def test_a_horizon_that_does_not_finish_ends_the_command(
     state: str,
     status: int,
     monkeypatch: pytest.MonkeyPatch,
-    compose_config: Callable[..., DictConfig],
+    tiny_config: Callable[[str], DictConfig],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    config = compose_config("figure2", *TINY)
+    config = tiny_config("figure2")
     trained = []
 
     def train_run(own: DictConfig, path: Path, *_: Any) -> Finished:
@@ -95,9 +88,9 @@ def test_a_horizon_that_does_not_finish_ends_the_command(
 
 
 def test_a_stop_between_horizons_starts_no_other(
-    monkeypatch: pytest.MonkeyPatch, compose_config: Callable[..., DictConfig]
+    monkeypatch: pytest.MonkeyPatch, tiny_config: Callable[[str], DictConfig]
 ) -> None:
-    config = compose_config("figure2", *TINY)
+    config = tiny_config("figure2")
     trained = []
 
     class Asked:

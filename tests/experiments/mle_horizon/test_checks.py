@@ -1,7 +1,5 @@
 """Every check of `mle_horizon` on measurements made by hand: right, wrong and at its threshold."""
 
-from __future__ import annotations
-
 import dataclasses
 from math import log
 from typing import Any

@@ -1,30 +1,24 @@
 """The claim about KL against the response's length: it holds at small sizes, and what its checks notice."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from omegaconf import DictConfig, OmegaConf
 from oracles.reports import assert_whole
 
 from covlab.claims.claim import Study
-from covlab.claims.settings import read
 from experiments.mle_horizon import checks, figures
 from experiments.mle_horizon.measure import Measurements, Settings, measure
 from tracking import Progress
 
-SMALL = ("horizons=[64,256,1024]", "samples=64", "draws=512", "seed=7")
 STUDY = Study({}, Progress(show=False), Path())
 
 
 @pytest.fixture(scope="module")
-def measured(compose_config: Callable[..., DictConfig]) -> Measurements:
-    config = OmegaConf.merge(compose_config("mle_horizon"), OmegaConf.from_dotlist([*SMALL]))
-    return measure(read(Settings, config), STUDY)
+def measured(tiny_settings: Callable[[str], Settings]) -> Measurements:
+    return measure(tiny_settings("mle_horizon"), STUDY)
 
 
 def failed(results: Measurements) -> set[str]:

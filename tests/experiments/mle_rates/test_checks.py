@@ -4,8 +4,6 @@ With two draws of each of two sizes the bootstrap's ends are the least and the l
 draws give, and the least and the largest draw; sizes double, so that a slope is a logarithm to the base 2.
 """
 
-from __future__ import annotations
-
 from math import log2
 from types import SimpleNamespace
 

@@ -1,45 +1,21 @@
 """The claim about maximum likelihood's rates: it holds at small sizes, and what its checks notice."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from omegaconf import DictConfig, OmegaConf
 from oracles.reports import assert_whole
 
 from covlab.claims.claim import Study
-from covlab.claims.settings import read
 from experiments.mle_rates import checks, figures
 from experiments.mle_rates.measure import Measurements, Settings, measure, worst_probability, worst_quantile
 from tracking import Progress
 
-SMALL = (
-    "bernoulli_samples=[32,512,8192]",
-    "bernoulli_draws=512",
-    "linear_samples=[512,2048,8192]",
-    "linear_horizons=[16,64,256]",
-    "linear_sample=2048",
-    "log_ns=[0.75,2,5]",
-    "tree_length=5",
-    "tree_samples=[32,64,128]",
-    "tree_sample=64",
-    "tree_models=[4,32,128]",
-    "tree_sets=16",
-    "convex_size=768",
-    "convex_samples=3072",
-    "convex_ns=[5,8,16]",
-    "draws=48",
-    "seed=7",
-)
-
 
 @pytest.fixture(scope="module")
-def measured(compose_config: Callable[..., DictConfig]) -> Measurements:
-    config = OmegaConf.merge(compose_config("mle_rates"), OmegaConf.from_dotlist([*SMALL]))
-    return measure(read(Settings, config), Study({}, Progress(show=False), Path()))
+def measured(tiny_settings: Callable[[str], Settings]) -> Measurements:
+    return measure(tiny_settings("mle_rates"), Study({}, Progress(show=False), Path()))
 
 
 def failed(results: Measurements) -> set[str]:

@@ -1,7 +1,5 @@
 """The checks on optimizers, on hand-made measurements: what each reads off them, where its target lies."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

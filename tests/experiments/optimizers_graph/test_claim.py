@@ -1,7 +1,5 @@
 """The update-rule claim: interpolation, tuning and checks on numbers whose answer is known; its command."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import math

@@ -1,7 +1,5 @@
 """Path-star's checks on hand-made measurements: what each reads off them, and where its target lies."""
 
-from __future__ import annotations
-
 import math
 from typing import Any, cast
 

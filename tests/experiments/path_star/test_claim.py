@@ -1,7 +1,5 @@
 """The path-star claim: its estimators on models whose answer is known, its checks, its command."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import math
@@ -44,13 +42,6 @@ from metrics.evaluators import make_held_out
 from models import GPT, TeacherlessGPT
 from tasks import PathStar
 
-TINY = (
-    "seed=3", "seeds=2", "name=tiny", "task.arms=2", "task.path_length=3", "task.num_ids=6",
-    "model.num_layers=1", "model.num_heads=2", "model.width=16", "steps=8", "batch_size=8", "log_every=8",
-    "per_run.reversed.steps=8",
-    "evaluation.num_examples=16", "evaluation.table_prompts=0", "evaluation.schedule.every=4",
-    "fresh_examples=20", "fresh_checkpoints=2", "tracking.wandb=disabled", "tracking.figures=false",
-)  # fmt: skip
 SEEDS, PROMPTS, LENGTH = 4, 300, 4
 STEPS = np.arange(0, 5) * 100
 
@@ -226,10 +217,10 @@ def test_a_run_that_does_not_finish_ends_the_command(
     state: str,
     status: int,
     monkeypatch: pytest.MonkeyPatch,
-    compose_config: Callable[..., DictConfig],
+    tiny_config: Callable[[str], DictConfig],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    config = compose_config("path_star", *TINY)
+    config = tiny_config("path_star")
     trained = []
 
     def train_run(own: DictConfig, path: Path, *_: Any) -> Finished:

@@ -1,7 +1,5 @@
 """The claim about pessimism: its instances, what its checks notice on synthetic curves, and the command."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
@@ -11,30 +9,14 @@ import pytest
 from oracles.reports import assert_rectangular
 
 from covlab.report.verdict import Verdict
+from experiments.pessimism import finite_sets
 from experiments.pessimism.brackets import Arm, PoolSettings
 from experiments.pessimism.checks import checks, notes
 from experiments.pessimism.figures import drawings, tables
-from experiments.pessimism.finite_sets import (
-    BEST,
-    CEILING,
-    GOOD,
-    OVERRATED,
-    OWN_SAMPLE,
-    SAMPLE_MAXIMUM,
-    THEORY,
-    Tabular,
-    TabularSettings,
-    falls_after_peak,
-    largest_fall,
-    measure_tabular,
-    multiple_name,
-    random_instance,
-    rises_to_peak,
-)
 from experiments.pessimism.measure import Measurements, Settings
 from metrics import coverage_coefficient
 
-TABULAR = TabularSettings(
+TABULAR = finite_sets.TabularSettings(
     seed=970,
     instances=3,
     coverages=(4.0, 16.0),
@@ -48,13 +30,13 @@ SETTINGS = Settings(TABULAR, PoolSettings(ns=(1, 8, 64), responses=64, prompts=2
 
 @pytest.mark.parametrize(("coverage", "error"), [(2, 0.02), (64, 0.08)])
 def test_instances_have_the_coverage_and_the_error_that_is_asked(coverage: float, error: float) -> None:
-    found = [random_instance(np.random.default_rng(seed), coverage, error) for seed in range(20)]
+    found = [finite_sets.random_instance(np.random.default_rng(seed), coverage, error) for seed in range(20)]
     for each in found:
         assert each.reference.sum() == pytest.approx(1)
-        assert each.estimate.max() < CEILING
+        assert each.estimate.max() < finite_sets.CEILING
         best = np.where(each.reward == 1, each.reference, 0)
         assert coverage_coefficient(best / best.sum(), each.reference) == pytest.approx(coverage)
-        overrated = slice(GOOD, GOOD + OVERRATED)
+        overrated = slice(finite_sets.GOOD, finite_sets.GOOD + finite_sets.OVERRATED)
         # Only there is the estimate far off, and nothing is thought to be better.
         wrong = np.abs(each.estimate - each.reward)
         assert wrong[overrated].min() > 0.8 > 0.03 > np.delete(wrong, np.r_[overrated]).max()
@@ -65,14 +47,14 @@ def test_instances_have_the_coverage_and_the_error_that_is_asked(coverage: float
 
 def test_rises_and_falls() -> None:
     curves = np.array([[0.2, 0.5, 0.1], [0.1, 0.4, 0.6]])
-    np.testing.assert_allclose(rises_to_peak(curves), [0.3, 0.3])
-    np.testing.assert_allclose(falls_after_peak(curves), [0.4, -0.2])
-    np.testing.assert_allclose(largest_fall(curves), [0.4, 0.0])
+    np.testing.assert_allclose(finite_sets.rises_to_peak(curves), [0.3, 0.3])
+    np.testing.assert_allclose(finite_sets.falls_after_peak(curves), [0.4, -0.2])
+    np.testing.assert_allclose(finite_sets.largest_fall(curves), [0.4, 0.0])
 
 
 @pytest.fixture(scope="module")
-def tabular() -> Tabular:
-    return measure_tabular(TABULAR, lambda done, total: None)
+def tabular() -> finite_sets.Tabular:
+    return finite_sets.measure_tabular(TABULAR, lambda done, total: None)
 
 
 def arm(coverage: float, best: list[float], own: list[float]) -> Arm:
@@ -81,8 +63,12 @@ def arm(coverage: float, best: list[float], own: list[float]) -> Arm:
     def spread(curve: list[float]) -> np.ndarray:
         return np.clip(np.array(curve) + rng.normal(0, 1e-3, (4, 1)), 0, 1)
 
-    names = (*(multiple_name(each) for each in TABULAR.multiples), SAMPLE_MAXIMUM, OWN_SAMPLE)
-    rules = {BEST: spread(best)} | {name: spread(own) for name in names}
+    names = (
+        *(finite_sets.multiple_name(each) for each in TABULAR.multiples),
+        finite_sets.SAMPLE_MAXIMUM,
+        finite_sets.OWN_SAMPLE,
+    )
+    rules = {finite_sets.BEST: spread(best)} | {name: spread(own) for name in names}
     few = np.full(4, 0.2)
     return Arm((1, 2, 3, 4), 64, np.full(4, coverage), few, few, rules)
 
@@ -93,12 +79,12 @@ GOOD_ARMS = {
 }
 
 
-def failing(tabular: Tabular, arms: dict[str, Arm]) -> list[str]:
+def failing(tabular: finite_sets.Tabular, arms: dict[str, Arm]) -> list[str]:
     results = Measurements(SETTINGS, tabular, arms)
     return [check.name for check in checks(results) if not check.passed]
 
 
-def test_the_claim_holds_where_it_should_and_notices_what_it_must(tabular: Tabular) -> None:
+def test_the_claim_holds_where_it_should_and_notices_what_it_must(tabular: finite_sets.Tabular) -> None:
     assert failing(tabular, GOOD_ARMS) == []
     flat = GOOD_ARMS | {"uncovered": arm(20, [0.05, 0.1, 0.1], [0.05, 0.2, 0.2])}
     assert failing(tabular, flat) == ["brackets, uncovered: largest fall with N, Best-of-N less pessimism"]
@@ -107,13 +93,15 @@ def test_the_claim_holds_where_it_should_and_notices_what_it_must(tabular: Tabul
     swapped = {"covered": GOOD_ARMS["uncovered"], "uncovered": GOOD_ARMS["covered"]}
     assert len([name for name in failing(tabular, swapped) if " over " in name]) >= 2
     # Pessimism that follows the estimate as Best-of-N does.
-    rewards = {cell: rules | {THEORY: rules[BEST]} for cell, rules in tabular.reward.items()}
+    rewards = {
+        cell: rules | {finite_sets.THEORY: rules[finite_sets.BEST]} for cell, rules in tabular.reward.items()
+    }
     found = failing(dataclasses.replace(tabular, reward=rewards), GOOD_ARMS)
     assert "finite sets: pessimism, best N over N = 4096, largest" in found
     assert "finite sets: pessimism at N = 4096 over Best-of-N, least" in found
 
 
-def test_report_and_notes(tabular: Tabular) -> None:
+def test_report_and_notes(tabular: finite_sets.Tabular) -> None:
     results = Measurements(SETTINGS, tabular, GOOD_ARMS)
     drawn = drawings(results)
     assert [each.name for each in drawn] == ["finite_sets", "coverage", "brackets"]

@@ -4,8 +4,6 @@ Two kinds of prompts, three seeds, eight starts. Spearman's correlation of eight
 of squared differences of ranks.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from typing import Any
 

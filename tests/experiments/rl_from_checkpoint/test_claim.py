@@ -3,8 +3,6 @@
 The models of the checks are class-blind: their mass p on the majority's path decides everything else.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path

@@ -3,8 +3,6 @@
 Two seeds: Student's interval is the mean +- t |difference|/2, t the .975 quantile of one degree of freedom.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from typing import Any
 

@@ -3,8 +3,6 @@
 The models of the checks are class-blind: mass q on the likelier class's path and the rest on the other's.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

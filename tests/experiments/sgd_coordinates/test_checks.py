@@ -1,7 +1,5 @@
 """Every check of `sgd_coordinates` on measurements made by hand: right, wrong and at its threshold."""
 
-from __future__ import annotations
-
 from oracles.known_checks import Known, known_answers, power
 from oracles.sgd_measured import HORIZONS, MEAN, RIGHT, WIDTH, at_ends, needing
 

@@ -1,7 +1,5 @@
 """Every check of `sgd_horizon` on measurements made by hand: right, wrong and at its threshold."""
 
-from __future__ import annotations
-
 import dataclasses
 from math import e, exp, log
 from types import SimpleNamespace

@@ -5,8 +5,6 @@ draws give, and the least and the largest draw. With sigma*^2 = 4 the theorem's 
 bound 4/(eta T) + 8 eta is 12/sqrt T: .5 at T = 576, .75 at 256 and .375 at 1024.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from math import log, log2
 from types import SimpleNamespace

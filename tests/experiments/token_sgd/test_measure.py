@@ -1,33 +1,22 @@
 """Token-level SGD: its scales, a tiny run, checks that notice what grows with H."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
-from omegaconf import DictConfig
 from oracles.reports import assert_whole
 
 from covlab.claims.claim import Study
-from covlab.claims.settings import read
 from experiments.token_sgd import CLAIM, checks, figures
 from experiments.token_sgd.measure import Point, Settings, measure
 from tracking import Progress
 
 
-@pytest.fixture(scope="module")
-def tiny(compose_config: Callable[..., DictConfig]) -> Settings:
-    """The settings of the claim's tiny run."""
-    contract = yaml.safe_load((Path(__file__).parent / "contract.yaml").read_text())
-    return read(Settings, compose_config("token_sgd", *contract["tiny"]))
-
-
 @pytest.mark.slow
-def test_a_tiny_run(tiny: Settings) -> None:
+def test_a_tiny_run(tiny_settings: Callable[[str], Settings]) -> None:
+    tiny = tiny_settings("token_sgd")
     results = measure(tiny, Study({}, Progress(), Path()))
     assert_whole(
         figures.drawings(results), ["rates", "robustness"], figures.tables(results), checks.notes(results)

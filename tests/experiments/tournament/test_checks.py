@@ -4,8 +4,6 @@ Three of the six seeds are above and three below the mean by the same share, so 
 t/sqrt 5 times their distance. A slope fitted to three sizes that are evenly spaced is that of the outer two.
 """
 
-from __future__ import annotations
-
 import copy
 import dataclasses
 from math import log

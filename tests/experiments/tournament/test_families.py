@@ -1,7 +1,5 @@
 """The tournament's families: laws, known answers, and what each family is made to show."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from typing import Any

@@ -1,7 +1,5 @@
 """The tournament claim: which checks notice what on a small study, its scales, its report."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable
 from pathlib import Path

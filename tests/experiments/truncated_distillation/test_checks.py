@@ -5,8 +5,6 @@ draws give, and the least and the largest draw. At ln N = 4, sigma*^2 = 1 and B^
 min{1/4096, 1/(2 sqrt T)}, and its bound 4/(eta T) + 258 eta is 137/sqrt T for T >= 2^22.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from math import exp, log, log2
 from types import SimpleNamespace

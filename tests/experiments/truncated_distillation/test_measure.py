@@ -1,34 +1,23 @@
 """Truncated distillation: its scales, a tiny run, a check that notices a budget that grows with H."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
-from omegaconf import DictConfig
 from oracles.reports import assert_whole
 
 from covlab.claims.claim import Study
-from covlab.claims.settings import read
 from covlab.report.rates import exponent
 from experiments.truncated_distillation import checks, figures
 from experiments.truncated_distillation.measure import Settings, measure
 from tracking import Progress
 
 
-@pytest.fixture(scope="module")
-def tiny(compose_config: Callable[..., DictConfig]) -> Settings:
-    """The settings of the claim's tiny run."""
-    contract = yaml.safe_load((Path(__file__).parent / "contract.yaml").read_text())
-    return read(Settings, compose_config("truncated_distillation", *contract["tiny"]))
-
-
 @pytest.mark.slow
-def test_a_tiny_run(tiny: Settings) -> None:
+def test_a_tiny_run(tiny_settings: Callable[[str], Settings]) -> None:
+    tiny = tiny_settings("truncated_distillation")
     results = measure(tiny, Study({}, Progress(), Path()))
     assert_whole(figures.drawings(results), ["rates"], figures.tables(results), checks.notes(results))
     assert all(check.measured is not None for check in checks.checks(results))

@@ -1,7 +1,5 @@
 """The checks on late values, on hand-made measurements: what each reads off them, and where a target lies."""
 
-from __future__ import annotations
-
 import math
 from typing import Any, cast
 

@@ -1,7 +1,5 @@
 """Exact laws of the delay claim: what they are, the checks that notice a failure, a tiny run, the scales."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable
 from pathlib import Path

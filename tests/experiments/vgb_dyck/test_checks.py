@@ -1,7 +1,5 @@
 """VGB's checks on Dyck strings, on hand-made measurements: what each reads off them, where a target lies."""
 
-from __future__ import annotations
-
 from typing import Any, cast
 
 import pytest

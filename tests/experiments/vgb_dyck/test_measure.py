@@ -1,7 +1,5 @@
 """VGB's Dyck claim: fronts by hand, the configurations of the runs, a whole tiny run."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

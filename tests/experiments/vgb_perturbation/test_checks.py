@@ -1,7 +1,5 @@
 """The checks on wrong values, on hand-made measurements: what each reads off them, where its target lies."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Exact laws of the perturbation claim: the checks that notice a failure, a tiny run, the scales."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable
 from pathlib import Path

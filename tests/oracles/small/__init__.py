@@ -4,8 +4,6 @@ A new task `x` brings `oracles/small/x.py` with `INSTANCES`, a tuple of `Small`,
 all sequences over the vocabulary; the contract test asks for it.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import importlib
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """Linear models, normalised token by token in plain Python from theta* and the features' definition."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 

@@ -1,7 +1,5 @@
 """Short bit strings, tilted in plain Python from their text."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Sequence

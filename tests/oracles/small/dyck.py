@@ -1,7 +1,5 @@
 """Small Dyck languages, answered from the text of the prompt by the sampler's tree."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from fractions import Fraction
 

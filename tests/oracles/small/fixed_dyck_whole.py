@@ -1,7 +1,5 @@
 """Whole strings of one length."""
 
-from __future__ import annotations
-
 from oracles.small.fixed_dyck import small
 from tasks import FixedDyck
 

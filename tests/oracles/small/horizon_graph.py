@@ -1,7 +1,5 @@
 """Small graphs of Figure 2's classes; `uniform`, with four branching layers, is in the task's own tests."""
 
-from __future__ import annotations
-
 from oracles.small.layered_graph import layered
 
 INSTANCES = (

@@ -1,7 +1,5 @@
 """Small layered graphs, answered by the oracle that parses the prompt."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any

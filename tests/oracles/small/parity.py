@@ -1,7 +1,5 @@
 """Blocks of even parity."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from fractions import Fraction
 

@@ -1,7 +1,5 @@
 """Small path-star graphs, answered from the text of the prompt."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any

@@ -1,7 +1,5 @@
 """Words of two letters."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from fractions import Fraction
 

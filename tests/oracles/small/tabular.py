@@ -1,7 +1,5 @@
 """Random trees, summed in plain Python from the tables of the base model and of the leaves."""
 
-from __future__ import annotations
-
 import functools
 import itertools
 from collections.abc import Sequence

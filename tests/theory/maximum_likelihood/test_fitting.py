@@ -1,7 +1,5 @@
 """Maximum likelihood against closed forms and SciPy's constrained optimiser."""
 
-from __future__ import annotations
-
 import itertools
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Bernoulli, the fine-rate class with its hull, and random trees, against brute force."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from typing import Any

@@ -1,7 +1,5 @@
 """The rate instances against enumeration of their autoregressive linear models, and samples against laws."""
 
-from __future__ import annotations
-
 import functools
 import math
 from typing import Any

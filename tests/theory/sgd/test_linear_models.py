@@ -1,7 +1,5 @@
 """Gradients, divergences and variances of linear models against NumPy and against JAX; the ball."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import jax

@@ -1,7 +1,5 @@
 """The lower-bound family: known answers, the features of the task, steps of the general rules."""
 
-from __future__ import annotations
-
 import math
 
 import jax.numpy as jnp

@@ -1,7 +1,5 @@
 """Runs on rare prompts against the general rules for linear models, enumeration and simulation."""
 
-from __future__ import annotations
-
 import itertools
 import math
 

@@ -1,7 +1,5 @@
 """Running parameters of linear models against a plain loop with finite differences in float64."""
 
-from __future__ import annotations
-
 import functools
 import itertools
 

@@ -1,7 +1,5 @@
 """Measured laws of the VGB claims, compared with brute force and with deliberately wrong laws."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from scipy import stats

@@ -1,7 +1,5 @@
 """Laws on trees of types against enumeration of these trees, with the values of the decoders."""
 
-from __future__ import annotations
-
 import functools
 import itertools
 from collections.abc import Sequence
@@ -12,45 +10,21 @@ import pytest
 from oracles.chains import stationary_law, transition_matrix
 from scipy import stats
 
-from decoding import TaskPolicy, Walk, problem_of
+from decoding import TaskPolicy, Walk, exact, problem_of
 from decoding.analytic_values import Delayed, Overrated
-from decoding.exact import (
-    Tree,
-    action_level_law,
-    chain_law,
-    enumerate_tree,
-    first_leaf_law,
-    target_law,
-    total_variation,
-)
 from tasks import stream
 from tasks.delay import Delay
 from tasks.parity import Parity
 from tasks.perturbation import Perturbation
 from tasks.tilted import TiltedTask
-from theory.vgb.typed_trees import (
-    TypedTree,
-    action_level_moves,
-    chain_transform,
-    count_law,
-    delay_tree,
-    first_leaf_moves,
-    first_leaf_steps,
-    leaf_probability,
-    log_probability,
-    parity_tree,
-    perturbation_tree,
-    sample_types,
-    stationary_leaf_mass,
-    total_variation_of,
-)
+from theory.vgb import typed_trees
 
 STEPS = 40
 DELAY, PERTURBATION, PARITY = Delay(length=4, tilt=1.2), Perturbation(length=3), Parity(length=4, block=2)
 CASES = {
-    "delay": (DELAY, Delayed(DELAY), delay_tree(4, 1.2)),
-    "perturbation": (PERTURBATION, Overrated(PERTURBATION, 1, 0.6), perturbation_tree(3, 0.6)),
-    "parity": (PARITY, Delayed(PARITY), parity_tree(4, 2)),
+    "delay": (DELAY, Delayed(DELAY), typed_trees.delay_tree(4, 1.2)),
+    "perturbation": (PERTURBATION, Overrated(PERTURBATION, 1, 0.6), typed_trees.perturbation_tree(3, 0.6)),
+    "parity": (PARITY, Delayed(PARITY), typed_trees.parity_tree(4, 2)),
 }
 
 
@@ -70,11 +44,11 @@ def types_of(task: TiltedTask, leaf: Sequence[int]) -> list[int] | None:
 
 
 @functools.cache
-def enumerated(name: str) -> tuple[Tree, TypedTree, list[list[int] | None]]:
+def enumerated(name: str) -> tuple[exact.Tree, typed_trees.TypedTree, list[list[int] | None]]:
     task, values, typed = CASES[name]
     assert isinstance(values, Walk)
     example = jax.jit(jax.vmap(task.sample))(jax.random.split(stream(0, "test"), 1))
-    tree = enumerate_tree(task, TaskPolicy(task), values, problem_of(task, example))
+    tree = exact.enumerate_tree(task, TaskPolicy(task), values, problem_of(task, example))
     leaves = itertools.product(range(len(task.symbols)), repeat=task.response_length)
     return tree, typed, [types_of(task, leaf) for leaf in leaves]
 
@@ -88,15 +62,15 @@ def test_the_laws_of_single_leaves_are_those_of_the_enumerated_tree(name: str) -
     entered = np.array([each is not None for each in types])
     rows = np.array([each for each in types if each is not None])
     for moves, law in (
-        (action_level_moves(typed), action_level_law(tree)),
-        (first_leaf_moves(typed), first_leaf_law(tree)),
-        (typed.target, target_law(tree)),
+        (typed_trees.action_level_moves(typed), exact.action_level_law(tree)),
+        (typed_trees.first_leaf_moves(typed), exact.first_leaf_law(tree)),
+        (typed.target, exact.target_law(tree)),
     ):
-        np.testing.assert_allclose(np.exp(log_probability(moves, rows)), law[entered], rtol=1e-5)
+        np.testing.assert_allclose(np.exp(typed_trees.log_probability(moves, rows)), law[entered], rtol=1e-5)
         assert not law[~entered].any()
-        assert leaf_probability(moves) == pytest.approx(law.sum(), rel=1e-6)
-    ended = chain_law(tree, STEPS)[-1]
-    transform = chain_transform(typed, STEPS + 10)
+        assert typed_trees.leaf_probability(moves) == pytest.approx(law.sum(), rel=1e-6)
+    ended = exact.chain_law(tree, STEPS)[-1]
+    transform = typed_trees.chain_transform(typed, STEPS + 10)
     values = transform.of_leaves(rows)
     np.testing.assert_allclose(transform.at(values, STEPS), ended[entered], rtol=1e-5)
     np.testing.assert_allclose(transform.all_times(values, STEPS)[:, -1], ended[entered], rtol=1e-5)
@@ -108,64 +82,68 @@ def test_the_laws_of_single_leaves_are_those_of_the_enumerated_tree(name: str) -
 @every_case
 def test_leaf_mass_and_time_to_the_first_leaf_are_those_of_the_enumerated_tree(name: str) -> None:
     tree, typed, types = enumerated(name)
-    assert stationary_leaf_mass(typed) == pytest.approx(stationary_law(tree)[-1].sum(), rel=1e-6)
+    assert typed_trees.stationary_leaf_mass(typed) == pytest.approx(stationary_law(tree)[-1].sum(), rel=1e-6)
     matrix = transition_matrix(tree)
     inner = matrix[: -len(types), : -len(types)]
     reached = np.diag(inner) < 1
     visits = np.linalg.inv(np.eye(reached.sum()) - inner[np.ix_(reached, reached)])
-    assert first_leaf_steps(typed) == pytest.approx(visits[0].sum(), rel=1e-6)
+    assert typed_trees.first_leaf_steps(typed) == pytest.approx(visits[0].sum(), rel=1e-6)
 
 
 @pytest.mark.parametrize("name", ["delay", "perturbation"])
 def test_total_variation_is_that_of_the_enumerated_tree(name: str) -> None:
     tree, typed, _ = enumerated(name)
     for moves, law in (
-        (action_level_moves(typed), action_level_law(tree)),
-        (first_leaf_moves(typed), first_leaf_law(tree)),
+        (typed_trees.action_level_moves(typed), exact.action_level_law(tree)),
+        (typed_trees.first_leaf_moves(typed), exact.first_leaf_law(tree)),
     ):
-        expected = total_variation(law, target_law(tree))
+        expected = exact.total_variation(law, exact.target_law(tree))
         assert expected > 1e-3
-        assert total_variation_of(moves, typed.target) == pytest.approx(expected, abs=2e-6)
+        assert typed_trees.total_variation_of(moves, typed.target) == pytest.approx(expected, abs=2e-6)
 
 
 def test_the_action_level_on_perturbation_is_binomial_at_any_horizon() -> None:
-    tree = perturbation_tree(64, 0.25)
+    tree = typed_trees.perturbation_tree(64, 0.25)
     counts = np.arange(64)
     first, fair = (stats.binom.pmf(counts, 63, p) for p in (1.25 / 2.25, 0.5))
     expected = np.abs(first - fair).sum() / 2
-    assert total_variation_of(action_level_moves(tree), tree.target) == pytest.approx(expected, abs=2e-5)
-    law = count_law(action_level_moves(tree), 0)
+    assert typed_trees.total_variation_of(typed_trees.action_level_moves(tree), tree.target) == pytest.approx(
+        expected, abs=2e-5
+    )
+    law = typed_trees.count_law(typed_trees.action_level_moves(tree), 0)
     np.testing.assert_allclose(law, np.convolve(first, [0.5, 0.5]), atol=1e-14)
 
 
 def test_parity_kills_all_but_the_last_check_of_a_sampler_that_never_goes_back() -> None:
     for length, block in ((4, 1), (12, 3), (64, 4)):
-        tree = parity_tree(length, block)
-        assert leaf_probability(action_level_moves(tree)) == pytest.approx(2.0 ** -(length // block - 1))
-        assert leaf_probability(first_leaf_moves(tree)) == pytest.approx(1)
+        tree = typed_trees.parity_tree(length, block)
+        assert typed_trees.leaf_probability(typed_trees.action_level_moves(tree)) == pytest.approx(
+            2.0 ** -(length // block - 1)
+        )
+        assert typed_trees.leaf_probability(typed_trees.first_leaf_moves(tree)) == pytest.approx(1)
 
 
 def test_exact_values_give_the_target_and_a_leaf_mass_of_1_over_2h() -> None:
-    tree = perturbation_tree(32, 0.0)
-    assert stationary_leaf_mass(tree) == pytest.approx(1 / 64)
-    assert total_variation_of(first_leaf_moves(tree), tree.target) < 1e-9
-    assert first_leaf_steps(tree) == pytest.approx(2 * 32**2)
+    tree = typed_trees.perturbation_tree(32, 0.0)
+    assert typed_trees.stationary_leaf_mass(tree) == pytest.approx(1 / 64)
+    assert typed_trees.total_variation_of(typed_trees.first_leaf_moves(tree), tree.target) < 1e-9
+    assert typed_trees.first_leaf_steps(tree) == pytest.approx(2 * 32**2)
 
 
 def test_sampled_types_follow_the_moves() -> None:
-    moves = action_level_moves(perturbation_tree(3, 1.0))
-    types = sample_types(moves, 4000, np.random.default_rng(0))
+    moves = typed_trees.action_level_moves(typed_trees.perturbation_tree(3, 1.0))
+    types = typed_trees.sample_types(moves, 4000, np.random.default_rng(0))
     cells = np.array(list(itertools.product(range(2), repeat=3)))
     counts = [(types == cell).all(axis=1).sum() for cell in cells]
-    law = np.exp(log_probability(moves, cells))
+    law = np.exp(typed_trees.log_probability(moves, cells))
     assert stats.chisquare(counts, 4000 * law).pvalue > 1e-3
     assert stats.chisquare(counts, np.full(8, 500)).pvalue < 1e-6
 
 
 def test_a_target_that_does_not_cover_the_law_is_refused() -> None:
-    moves = action_level_moves(perturbation_tree(3, 0.1))
+    moves = typed_trees.action_level_moves(typed_trees.perturbation_tree(3, 0.1))
     with pytest.raises(ValueError, match="target: 0 where the law is positive"):
-        total_variation_of(moves, moves * np.array([1.0, 0.0]))
+        typed_trees.total_variation_of(moves, moves * np.array([1.0, 0.0]))
 
 
 def test_walks_refuse_bad_settings() -> None:
