@@ -6,22 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from oracles.fake_wandb import step_records
 
 from tracking.wandb_names import best_of, over_seeds, quantile, wandb_name
-
-
-def step_records(step: int, seeds: int = 3, **more) -> list[dict]:
-    return [
-        {
-            "phase": "p",
-            "step": step,
-            "global_step": 100 + step,
-            "seed": k,
-            "eval/cov/5.7": float(k * k),
-            **more,
-        }
-        for k in range(seeds)
-    ]
 
 
 def test_names() -> None:
