@@ -66,13 +66,18 @@ def agree(checks: Sequence[Check], table: Mapping[str, Known]) -> None:
 
 
 def decides(judge: Callable[[Any], Sequence[Check]], table: Mapping[str, Known], name: str) -> None:
-    """Assert that the check fails where it must, and decides at its threshold as its target says."""
+    """Assert that the check fails where it must, and decides at its threshold as its target says, where no
+    other check of the claim turns with it."""
     known = table[name]
     assert known.at is not None
+    others = []
     for value, passes in ((known.wrong, False), *known.edges):
-        (check,) = (each for each in judge(known.at(value)) if each.name == name)
+        judged = {each.name: each for each in judge(known.at(value))}
+        check = judged.pop(name)
         assert check.measured == pytest.approx(value, rel=1e-9, abs=1e-9)
         assert (check.target, check.passed) == (known.target, passes), value
+        others.append([each.name for each in judged.values() if not each.passed])
+    assert all(failed == others[1] for failed in others[2:]), others
 
 
 def turned(table: Mapping[str, Known]) -> list[str]:
