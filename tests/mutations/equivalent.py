@@ -10,7 +10,7 @@ EQUIVALENT: dict[str, str] = {
     ),
     "decoding/typed_trees.py ChainTransform.of_leaves: 1 -> 2": (
         "NumPy's `reshape` takes any negative length as the one to infer. The other 1s of the method make "
-        "shapes that do not fit"
+        "shapes that do not fit in trees as deep as the tests'"
     ),
     "decoding/typed_trees.py chain_transform: 4 -> 5": (
         "any number of points from 2 steps on gives the same coefficients within the documented 1e-10"
