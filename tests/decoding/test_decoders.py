@@ -132,6 +132,14 @@ def test_rejection_with_backtracking(quota: int, stride: int, greedy: bool) -> N
     assert trees.fit_p(drawn, trees.backtracking(TREE, quota, stride, 0.5, not greedy)) < 1e-6
 
 
+def test_backtracking_erases_stride_tokens_and_not_the_whole_response() -> None:
+    # One path of two tokens; its first token passes, its leaf never does.
+    task = TreeTask(depth=2, symbols=1, ends=False, seed=0, reward_rate=0.0, guide_seed=0)
+    decoder = BacktrackingRejection(quota=2, stride=1, greedy=False, threshold=0.1)
+    # Both tokens are checked, the last once more, and after two refusals it is not.
+    np.testing.assert_array_equal(run(decoder, task, chains=2).queries, 3)
+
+
 def trace(decoder: Explorer, chains: int = 40) -> tuple[list[list[Node]], Any]:
     """Nodes visited by every chain, from running the decoder turn by turn, and the last state."""
     tree = Tree(TASK, TaskPolicy(TASK), TaskValues(TASK) if decoder.needs_values else None, problem(TASK))

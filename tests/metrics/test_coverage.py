@@ -137,6 +137,12 @@ def test_summary_quantiles_are_those_of_numpy() -> None:
     np.testing.assert_array_equal(ours, np.quantile(values, levels, weights=weights, method="inverted_cdf"))
 
 
+def test_summary_levels_reach_from_one_percent_to_ninety_nine() -> None:
+    summary = summarize_log_ratio(np.arange(1.0, 1001.0))
+    assert summary.levels == (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
+    assert summary.quantiles.tolist() == [10, 50, 250, 500, 750, 950, 990]
+
+
 def test_histogram_tails_are_the_coverage_profile() -> None:
     rng = np.random.default_rng(1)
     log_ratio, weights, ns = rng.normal(1, 1, size=(2, 50)), rng.random(50), (1, 2, 4)

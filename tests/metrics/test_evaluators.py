@@ -198,6 +198,10 @@ def test_sampling_agrees_with_the_exact_numbers(toy: HeldOut) -> None:
     assert len(set(scores["num_correct"][:40].tolist())) > 3, "prompts share their samples"
 
 
+def test_by_default_every_exact_pass_rate_has_an_estimate_by_sampling() -> None:
+    assert SamplingEvaluator().pass_ns == DistributionEvaluator().pass_ns == (1, 4, 8, 12)
+
+
 @pytest.mark.parametrize(
     ("make", "line"),
     [

@@ -40,6 +40,7 @@ def test_chord_deviation_of_a_parabola() -> None:
         (lambda: line_fit((1, 2), np.array([0, np.nan])), "y: contains NaN"),
         (lambda: chord_deviation((1, 2), np.zeros(2)), "x: [1.0, 2.0]; valid: finite, at least 3"),
         (lambda: chord_deviation((1, 3, 2), np.zeros(3)), "x: [1.0, 3.0, 2.0]; valid: increasing"),
+        (lambda: chord_deviation((1, 2, 2, 3), np.zeros(4)), "x: [1.0, 2.0, 2.0, 3.0]; valid: increasing"),
     ],
 )
 def test_bad_input_is_named(call, message) -> None:

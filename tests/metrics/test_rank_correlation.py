@@ -20,6 +20,21 @@ def test_what_orders_nothing_has_no_correlation() -> None:
     assert float(spearman(np.array([0, np.inf, np.inf]), np.arange(3.0))) == pytest.approx(3**0.5 / 2)
 
 
+def test_two_items_are_ordered_alike_or_oppositely() -> None:
+    assert float(spearman(np.array([1.0, 2.0]), np.array([5.0, 9.0]))) == pytest.approx(1)
+    assert float(spearman(np.array([1.0, 2.0]), np.array([9.0, 5.0]))) == pytest.approx(-1)
+
+
+def test_two_groups_suffice_for_an_interval() -> None:
+    outcome = np.array([[1.0, 2.0, 3.0], [3.0, 1.0, 2.0]])
+    predictor = np.array([[[1.0, 2.0, 3.0], [1.0, 3.0, 2.0]]])
+    rng = np.random.default_rng(0)
+    (found,), () = rank_correlation_intervals(predictor, outcome, (), rng, num_resamples=50)
+    # Correlations 1 and -1.
+    assert found.estimate == pytest.approx(0)
+    assert -1 <= found.low < found.high <= 1
+
+
 def test_a_better_predictor_wins_and_equal_ones_tie_exactly() -> None:
     rng = np.random.default_rng(1)
     outcome = np.arange(8.0) + rng.normal(size=(4, 8)) * 0.1

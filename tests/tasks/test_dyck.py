@@ -96,6 +96,13 @@ def test_entropy_of_a_prompt_is_that_of_its_completions(
     assert task.group_entropy("drawn") == pytest.approx(np.mean(by_length), abs=1e-10)
 
 
+def test_entropy_after_a_given_prefix() -> None:
+    # The string is "[ ( ) ]", "[ [ ] ]", "[ ] ( )" or "[ ] [ ]": a fair choice of the place, then a type.
+    task = FixedDyck(length=4, max_depth=2, type_probs=(0.25, 0.75), mixture={"given": 1.0}, prefix="[")
+    one_type = -(math.log(0.25) + 3 * math.log(0.75)) / 4
+    assert task.group_entropy("given") == pytest.approx(math.log(2) + one_type)
+
+
 def joined_p(drawn: list[Any], law: dict[Any, Fraction], truth: dict[Any, Fraction]) -> float:
     """Chi-square against `law`, outcomes of fewer than 5 expected draws under `truth` joined."""
     often = {outcome for outcome, p in truth.items() if p * len(drawn) >= 5}

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from oracles.linear_models import truncated_gradient
-from oracles.toy import TabularModel, ToyTask
+from oracles.toy import TabularModel, ToyLatent, ToyTask
 
 from metrics.evaluators import DistributionEvaluator, make_held_out
 from models import sequence_log_probs, token_log_probs
@@ -151,6 +151,15 @@ def test_a_teacher_by_enumeration_multiplies_to_the_tasks_law() -> None:
     np.testing.assert_allclose(chosen[kept], exact[kept], atol=1e-5)
     np.testing.assert_allclose(np.exp(laws[kept]).sum(-1), 1, atol=1e-5)
     assert np.all(run(every.responses.at[:, 0].set(0))[:, 1:] == -jnp.inf)
+
+
+def test_a_teacher_by_enumeration_knows_a_certain_response_and_is_silent_elsewhere() -> None:
+    latent = ToyLatent(jnp.asarray(1), jnp.asarray(1))
+    teach = jax.jit(jax.vmap(lambda y: enumerated_teacher(TOY, latent, y)))
+    certain, never = np.exp(teach(jnp.array([[1, 2], [2, 1]])))
+    np.testing.assert_array_equal(certain, np.eye(6)[[1, 2]])
+    # No response begins with 2.
+    np.testing.assert_array_equal(never, [np.eye(6)[1], np.zeros(6)])
 
 
 def phase_of(objective: Objective, task: ToyTask = TOY) -> Phase:

@@ -3,6 +3,7 @@
 import itertools
 import math
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -145,6 +146,14 @@ def test_random_trees_factor_over_tokens() -> None:
     # pi_D's law at a prefix that a model leaves alone is its own.
     left = np.exp(classes[0])
     assert (np.abs(left[1:] - left[0]).max(axis=1) < 1e-12).any()
+
+
+def test_random_trees_list_responses_in_lexicographic_order() -> None:
+    # P[1] is 1/3 at the root, 1/4 after 0 and 1/5 after 1.
+    rng = mock.Mock(wraps=np.random.default_rng(5))
+    rng.normal.return_value = np.log([1 / 2, 1 / 3, 1 / 4])
+    classes = RandomTrees(length=2, num_models=2).sample_classes(rng)
+    np.testing.assert_allclose(np.exp(classes[0, 0]), [1 / 2, 1 / 6, 4 / 15, 1 / 15])
 
 
 @pytest.mark.parametrize(

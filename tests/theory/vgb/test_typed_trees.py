@@ -130,6 +130,16 @@ def test_exact_values_give_the_target_and_a_leaf_mass_of_1_over_2h() -> None:
     assert typed_trees.first_leaf_steps(tree) == pytest.approx(2 * 32**2)
 
 
+def test_time_to_the_first_leaf_depends_on_the_root_and_not_on_a_type_that_never_occurs() -> None:
+    # One node per depth 0, 1, 2; at depth 1 up and down are equally likely. The walk to depth 2 takes 4
+    # moves, and two steps per move. No node is of the second type.
+    weights = np.array([[[1.0, 0.0], [3.0, 5.0]], [[1.0, 0.0], [7.0, 2.0]]])
+    tree = typed_trees.TypedTree(
+        weights, typed_trees.action_level_moves(typed_trees.TypedTree(weights, weights))
+    )
+    assert typed_trees.first_leaf_steps(tree) == pytest.approx(8)
+
+
 def test_sampled_types_follow_the_moves() -> None:
     moves = typed_trees.action_level_moves(typed_trees.perturbation_tree(3, 1.0))
     types = typed_trees.sample_types(moves, 4000, np.random.default_rng(0))
