@@ -220,6 +220,11 @@ def read(kind: type[S], config: Mapping[Any, Any], where: str = "") -> S:
     values: Any = OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
     prefix = f"{where}." if where else ""
     checks = field_checks(kind).items()
+    for name, _ in checks:
+        if name not in values:
+            raise ValueError(
+                f"{prefix}{name}: is not set; valid: an experiment that sets it, as scale=cpu does"
+            )
     return kind(**{name: check(f"{prefix}{name}", values[name]) for name, check in checks})
 
 

@@ -123,7 +123,7 @@ def tails(alpha: float) -> dict[str, Known]:
     low, high = {0.5: (-0.6, -0.4), 1.0: (-1.1, -0.9)}[alpha]
     return {
         f"{text}: exponent of worst loss in N, from below": Known(
-            f"lower end of the interval >= {low}", *slope, steep, low - 0.3
+            f"lower end of the interval >= {low}", *slope, steep, low - 0.3, alone=alpha != 0.5
         ),
         f"{text}: exponent of worst loss in N, from above": Known(
             f"upper end of the interval <= {high}", *slope, steep, high + 0.3

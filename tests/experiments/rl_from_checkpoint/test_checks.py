@@ -110,10 +110,10 @@ def about(kind: str) -> dict[str, Known]:
             ((0.0, False),),
         ),
         f"{kind}: reward lost by the tournament's start against the best": Known(
-            "<= 0.02", *tournament, lost, 0.2
+            "<= 0.02", *tournament, lost, 0.2, alone=False
         ),
         f"{kind}: the same minus that of the least cross-entropy": Known(
-            "upper end of the interval <= 0", *difference, lost, 0.2
+            "upper end of the interval <= 0", *difference, lost, 0.2, alone=False
         ),
     }
 
