@@ -18,7 +18,6 @@ from typing import Any
 
 import jax
 import pytest
-import yaml
 from hydra import compose, initialize_config_module
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.global_hydra import GlobalHydra
@@ -27,7 +26,7 @@ from omegaconf import DictConfig, OmegaConf
 
 jax.config.update("jax_platforms", "cpu")
 
-from covlab.claims.claim import Claim, command, register  # noqa: E402
+from covlab.claims.claim import command, register  # noqa: E402
 from covlab.launch.runs import train_run  # noqa: E402
 from covlab.launch.runtime import configure  # noqa: E402
 from covlab.launch.schema import register_schemas  # noqa: E402
@@ -39,6 +38,8 @@ from training import Grid, Phase, Program, loop, make_program  # noqa: E402
 configure(devices=4)
 # `oracles` is imported by name, whatever pytest's import mode is.
 sys.path.append(str(Path(__file__).parent))
+
+from oracles.contracts import contract_of  # noqa: E402
 
 STRICT = ("tasks", "models", "decoding")
 HASTY = ("tasks", "metrics")
@@ -85,14 +86,6 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             return group_of(nodeid)
 
     return Scheduling(config, log)
-
-
-@functools.cache
-def contract_of(claim: str) -> dict[str, Any]:
-    """The contract.yaml of a claim."""
-    file = Path(__file__).parent / "experiments" / claim / "contract.yaml"
-    contract: dict[str, Any] = yaml.safe_load(file.read_text())
-    return contract
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -149,7 +142,7 @@ def compose_config() -> Callable[..., DictConfig]:
         spec = importlib.util.find_spec(f"experiments.{name}")
         if spec is not None and spec.submodule_search_locations is not None:
             claim = getattr(importlib.import_module(f"experiments.{name}"), "CLAIM", None)
-            if isinstance(claim, Claim):
+            if claim is not None:
                 register(claim)
         GlobalHydra.instance().clear()
         with initialize_config_module("conf", version_base="1.3"):

@@ -35,9 +35,8 @@ def known_claims(scale: str) -> tuple[str, ...]:
     names = [entry.name for entry in resources.files("conf").joinpath("experiment").iterdir()]
     scales: dict[str, list[str]] = {}
     for name, claim in claims().items():
-        given = getattr(claim, "scales", {})
         files = [re.fullmatch(rf"{name}_([^_]+)\.yaml", file) for file in names]
-        for known_scale in (*given, *(match[1] for match in files if match)):
+        for known_scale in (*claim.scales, *(match[1] for match in files if match)):
             scales.setdefault(known_scale, []).append(name)
     if scale not in scales:
         raise ValueError(f"scale: {scale!r}; valid: one of {', '.join(sorted(scales))}")

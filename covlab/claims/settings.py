@@ -1,11 +1,13 @@
 """Settings of a claim: a frozen dataclass whose field annotations check the values.
 
-@dataclass(frozen=True)
-class Settings:
-    draws: Annotated[int, Whole(32)] = 96  # instances of each size
-    epsilons: Annotated[tuple[float, ...], Reals(0, 0.5)] = (0.3, 0.1)
+    @dataclass(frozen=True)
+    class Settings:
+        draws: Annotated[int, Whole(32)] = 96  # instances of each size
+        epsilons: Annotated[tuple[float, ...], Reals(0, 0.5)] = (0.3, 0.1)
 
-settings = read(Settings, config)
+    settings = read(Settings, config)
+
+A check is one of the classes below, or any other function of the field's name and value.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""What the claims that train share: refusals before anything is compiled, seeds that finished every run,
-tables of their evaluations, scores of saved checkpoints, and the check of the coverage bound."""
+"""Functions that claims with training share: refusals before anything is compiled, seeds that finished every
+run, tables of evaluations, scores of saved checkpoints, and the check of the coverage bound."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""How a command line becomes a run on disk."""
+"""The way from a command line to a run on disk."""

@@ -1,4 +1,4 @@
-"""What a command asked of a run: kept as strict JSON in `evaluations/` of the run directory."""
+"""Results of a command on a run: strict JSON in `evaluations/` of the run directory."""
 
 from __future__ import annotations
 

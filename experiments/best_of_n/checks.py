@@ -116,7 +116,7 @@ def _rng(results: Measurements, name: str) -> np.random.Generator:
 
 
 def notes(results: Measurements) -> tuple[str, ...]:
-    """What the numbers mean."""
+    """Sentences that explain the numbers."""
     several = f"{results.settings.prompts} prompts"
     loose = np.median(results.sides["sufficient", several].ratios)
     half = np.median(results.sides["necessary", several].ratios)

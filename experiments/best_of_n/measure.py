@@ -1,4 +1,4 @@
-"""What Best-of-N loses beside what coverage says: settings and measurements of experiments.best_of_n."""
+"""Settings and measurements of experiments.best_of_n: losses of Best-of-N against coverage."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from theory.coverage_laws import Sides, between
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What is measured; the defaults are the scale `cpu`."""
+    """Sizes and seeds of the measurement; the defaults are the scale `cpu`."""
 
     # The ranges of the instances were chosen on seed 920.
     seed: Annotated[int, Seed()] = 520

@@ -124,7 +124,7 @@ def counterexample() -> float:
 
 
 def notes(results: Measurements) -> tuple[str, ...]:
-    """What the numbers mean."""
+    """Sentences that explain the numbers."""
     settings = results.settings
     at = settings.ns.index(settings.fitted_n)
     printed = results.sides["answers, as printed", "chains"]

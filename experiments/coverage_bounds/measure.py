@@ -53,7 +53,7 @@ def _tree_depths(field: str, value: Any) -> tuple[int, ...]:
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What is measured; the defaults are the scale `cpu`."""
+    """Sizes and seeds of the measurement; the defaults are the scale `cpu`."""
 
     # The ranges of the instances were chosen on seed 900.
     seed: Annotated[int, Seed()] = 500

@@ -68,7 +68,7 @@ def best_far(results: Measurements, n: int) -> str | None:
 
 
 def notes(results: Measurements) -> tuple[str, ...]:
-    """What the numbers mean, one sentence or two each."""
+    """Sentences that explain the numbers."""
     base, n, name = results.baseline, results.large, next(iter(results.arms))
     changes = "; ".join(
         f"{title} {values[:, results.early].mean():.3f} -> {values[:, -1].mean():.3f}"

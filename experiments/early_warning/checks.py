@@ -58,7 +58,7 @@ def leads(results: Measurements) -> Float[np.ndarray, " runs"]:
 
 
 def notes(results: Measurements) -> list[str]:
-    """What to keep in mind."""
+    """Sentences on the limits of the verdict."""
     truth, rule = results.truth, results.statistics[results.judged]
     own = results.outcomes
     both = leads(results)

@@ -142,7 +142,7 @@ class RunOutcome:
 
     @property
     def lead(self) -> int | None:
-        """How many evaluations the alarm was before the event; negative: after it."""
+        """Number of evaluations from the alarm to the event; negative if the alarm is later."""
         return None if self.event is None or self.alarm is None else self.event - self.alarm
 
 

@@ -26,7 +26,7 @@ LARGEST_N = 2.0**40
 
 @dataclasses.dataclass(frozen=True)
 class Truth:
-    """What counts as the event: see `metrics.coverage_events`.
+    """Definition of the event, see `metrics.coverage_events`.
 
     Attributes:
         ns: the N of Cov_N; the event at any of them is one.
@@ -77,8 +77,8 @@ def halves(groups: Int[np.ndarray, " prompts"]) -> Bool[np.ndarray, " prompts"]:
 
 
 def task_of(config: dict[str, Any], phase: str) -> str:
-    """What a run is left out with: the class of its phase's task; layered graphs with Figure 2's classes are
-    a task of their own."""
+    """Name by which runs are left out together: the class of the phase's task. Layered graphs with Figure 2's
+    classes are a separate task."""
     task = dict(config["task"])
     own = ((config["phases"] or {}).get(phase) or {}).get("task") or {}
     task |= {key: value for key, value in own.items() if key != "mixture"}

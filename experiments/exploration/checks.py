@@ -92,7 +92,7 @@ def ratio(logs: Float[np.ndarray, " seeds"]) -> Interval:
 
 
 def notes(results: Measurements) -> tuple[str, ...]:
-    """What the numbers mean, and why."""
+    """Sentences that explain the numbers, with reasons."""
     written = []
     for name, own in results.test_time.items():
         written += [_test_time_note(name, own), _why_note(name, own)]
@@ -162,8 +162,10 @@ def _arms_note(name: str, arms: dict[str, Arm]) -> str:
 def at_equal_small_k(
     plain: Arm, other: Arm, of: Callable[[Arm], Float[np.ndarray, "seeds points"]]
 ) -> Float[np.ndarray, " seeds"]:
-    """What `other` has at its end less what `plain` had when its Pass@k at the smallest k was the same,
-    interpolated along its run: a bonus that only slows sharpening down gains nothing here."""
+    """Difference between `other` at its end and `plain` where its Pass@k at the smallest k was equal.
+
+    The latter is interpolated along its run: a bonus that only slows sharpening down gains nothing here.
+    """
     k = min(plain.passes)
     found = []
     for row, level in enumerate(other.passes[k][:, -1]):

@@ -66,7 +66,7 @@ def checks(results: Measurements, whole_interval: bool = False) -> tuple[Check, 
 
 
 def notes(results: Measurements) -> tuple[str, ...]:
-    """What the numbers mean, one sentence or two each."""
+    """Sentences that explain the numbers."""
     gap = []
     for kl, passed in zip(results.kl, results.passes[8], strict=True):
         p = np.linspace(0.5, 0.9, 2001)

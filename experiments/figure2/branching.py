@@ -1,4 +1,4 @@
-"""What a model does in the branching layers of class "xor": know the hard rule, guess, or read the path.
+"""Models in the branching layers of class "xor": they know the hard rule, guess, or read the path.
 
 In each branching layer of this class pi_D follows the layer's parity if the global bit b(x) is 0 and opposes
 it if b(x) is 1. One bit decides them all, so that the construction leaks: after the first branching layer the
@@ -47,7 +47,7 @@ class BranchScores(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Branching:
-    """What all seeds of a run do in the branching layers, on one set of fresh prompts.
+    """Scores of all seeds of a run in the branching layers, on one set of fresh prompts.
 
     Attributes:
         steps: of the checkpoints.

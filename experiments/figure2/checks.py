@@ -180,7 +180,7 @@ def worst(intervals: Sequence[Interval], end: Literal["low", "high", "far"]) -> 
 
 
 def notes(results: Measurements) -> tuple[str, ...]:
-    """What the numbers mean, one sentence or two each: closed form, leak, boundary, seeds."""
+    """Sentences on the numbers: closed form, leak, boundary, seeds."""
     measured = slope_over_seeds(results, results.converged_kl())
     reads = round(derived_slope(results, READS), 5) + 0.0  # no minus sign before a zero
     written = [
@@ -196,7 +196,7 @@ def notes(results: Measurements) -> tuple[str, ...]:
 
 
 def leak_note(each: Horizon) -> str:
-    """How much of what the path leaks the last checkpoints exploit."""
+    """Share of the path's leak that the last checkpoints exploit."""
     saving = each.closed[GUESSES].kl - each.closed[READS].kl
     leaked = interval_text(over_seeds(each.branching.leaked[:, -1]))
     return (

@@ -38,7 +38,7 @@ def checks(results: Measurements) -> tuple[Check, ...]:
 
 
 def notes(results: Measurements) -> tuple[str, ...]:
-    """What the numbers mean."""
+    """Sentences that explain the numbers."""
     settings = results.settings
     printed = float((results.kl >= np.array(settings.horizons) / (4 * settings.samples)).mean())
     both = PER_TOKEN * 2

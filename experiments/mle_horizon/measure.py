@@ -26,7 +26,7 @@ PER_TOKEN = float(bit_kl(np.asarray(2.0), np.asarray(0.0))) / 2
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What is measured; the defaults are the scale `cpu`."""
+    """Sizes and seeds of the measurement; the defaults are the scale `cpu`."""
 
     # H; the sizes were chosen on seed 900.
     horizons: Annotated[tuple[int, ...], Wholes(1, at_least=3)] = (64, 128, 256, 512, 1024, 2048, 4096)
@@ -51,7 +51,7 @@ SCALES: Mapping[str, Mapping[str, Any]] = {
 
 
 class Measurements(NamedTuple):
-    """What was measured.
+    """Results of the measurement.
 
     Attributes:
         settings: of the measurement.

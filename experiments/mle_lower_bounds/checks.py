@@ -46,7 +46,7 @@ def checks(results: Measurements) -> tuple[Check, ...]:
 
 
 def notes(results: Measurements) -> tuple[str, ...]:
-    """What the numbers mean."""
+    """Sentences that explain the numbers."""
     settings = results.settings
     constants = constant(results)
     bounds = [

@@ -95,7 +95,7 @@ SCALES: Mapping[str, Mapping[str, Any]] = {
 
 
 class Measurements(NamedTuple):
-    """What was measured.
+    """Results of the measurement.
 
     Attributes:
         settings: what was measured.

@@ -1,4 +1,4 @@
-"""How fast maximum likelihood's coverage improves, on families where it can be computed.
+"""Rates of maximum likelihood's coverage, on families where it can be computed.
 
     python -m experiments.mle_rates scale=cpu|paper
 

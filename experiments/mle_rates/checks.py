@@ -65,7 +65,7 @@ def checks(results: Measurements) -> tuple[Check, ...]:
 
 
 def notes(results: Measurements) -> tuple[str, ...]:
-    """What the numbers mean."""
+    """Sentences that explain the numbers."""
     settings = results.settings
     bounds = {
         key: float(np.max(sweep.rates[-1].bound))

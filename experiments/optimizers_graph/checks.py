@@ -85,7 +85,7 @@ def checks(results: Measurements) -> tuple[Check, ...]:
 
 
 def notes(results: Measurements) -> tuple[str, ...]:
-    """What the numbers mean, one sentence or two each."""
+    """Sentences that explain the numbers."""
     written = [
         "A gap is Cov_N of SGD minus that of the rule, paired by seed (same initial parameters, training "
         f"examples and held-out set). At equal cross-entropy it is the mean over {_levels(results)} levels "

@@ -142,7 +142,7 @@ SPLIT = "tuning"
 
 
 class Tuned(NamedTuple):
-    """What tuning found for one task and length.
+    """Results of tuning for one task and length.
 
     Attributes:
         losses: rule -> mean over the seeds of the cross-entropy (nats) after the last step, one a rate of the
@@ -178,7 +178,7 @@ def mean_losses(losses: Float[np.ndarray, "rates seeds"]) -> Float[np.ndarray, "
 
 
 def at_edge(grid: Sequence[float], rate: float) -> bool:
-    """Whether a rate is the smallest or the largest of its grid: a better one may lie beyond."""
+    """True if a rate is the smallest or the largest of its grid: a better one may lie beyond."""
     return rate in (min(grid), max(grid))
 
 

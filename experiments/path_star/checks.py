@@ -130,7 +130,7 @@ def worst_pass(results: Measurements) -> Interval:
 
 
 def notes(results: Measurements) -> tuple[str, ...]:
-    """What the numbers mean, one sentence or two each."""
+    """Sentences that explain the numbers."""
 
     def shown(run: str, of: Callable[[ArmScores], np.ndarray]) -> str:
         return interval_text(interval(results, run, of), ".4f")

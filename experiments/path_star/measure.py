@@ -85,7 +85,7 @@ class ArmScores:
 
     @property
     def correct(self) -> Bool[np.ndarray, " prompts"]:
-        """Whether greedy decoding writes the right arm."""
+        """True where greedy decoding writes the right arm."""
         return np.any(self.greedy & self.right, axis=1)
 
     @property

@@ -25,7 +25,7 @@ from tasks import Example, Task, numpy_stream, stream
 
 @dataclasses.dataclass(frozen=True)
 class PoolSettings:
-    """What is measured on bracket strings.
+    """Sizes of the measurement on bracket strings.
 
     Attributes:
         ns: numbers of responses N, the first of them 1.

@@ -144,7 +144,7 @@ def _last(curves: Float[np.ndarray, "seeds n"]) -> Float[np.ndarray, " seeds"]:
 
 
 def notes(results: Measurements) -> tuple[str, ...]:
-    """What the numbers mean."""
+    """Sentences that explain the numbers."""
     tabular, ns = results.tabular, results.settings.tabular.ns
     made = [
         "Finite sets: "

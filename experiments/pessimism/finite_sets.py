@@ -18,7 +18,7 @@ from tasks.checks import wholes
 GOOD, OVERRATED = 24, 24
 """Responses of reward 1, and overrated ones."""
 TOP = (1.05, 1.45)
-"""What overrated responses are thought to earn; everything else at most 1 + `SPREAD`."""
+"""Range of the estimated reward of overrated responses; all others have at most 1 + `SPREAD`."""
 SPREAD = 0.02
 CEILING = 1.5
 """R_max, a bound on every estimate."""
@@ -42,7 +42,7 @@ def from_one(field: str, value: Any) -> tuple[int, ...]:
 
 @dataclasses.dataclass(frozen=True)
 class TabularSettings:
-    """What is measured on finite sets.
+    """Sizes of the measurement on finite sets.
 
     Attributes:
         seed: of the instances and of the samples that lambda is computed from.

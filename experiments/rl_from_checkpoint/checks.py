@@ -48,7 +48,7 @@ def checks(results: Measurements) -> tuple[Check, ...]:
 
 
 def notes(results: Measurements) -> tuple[str, ...]:
-    """What the numbers mean, one sentence or two each."""
+    """Sentences that explain the numbers."""
     written = []
     for prompts, outcome in results.outcomes.items():
         each, _ = results.correlations(prompts)

@@ -62,7 +62,7 @@ def kept_near(p: float, kl_weight: float) -> float:
 
 
 def notes(results: Measurements) -> tuple[str, ...]:
-    """What the numbers mean, one sentence or two each."""
+    """Sentences that explain the numbers."""
     best, written = max(results.probs), []
     for name, arm in results.arms.items():
         crossing = ", ".join(str(k) if k else "none" for k in arm.crossing.tolist())

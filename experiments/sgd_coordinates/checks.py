@@ -31,7 +31,7 @@ def checks(results: Measurements) -> tuple[Check, ...]:
 
 
 def notes(results: Measurements) -> tuple[str, ...]:
-    """What the numbers mean."""
+    """Sentences that explain the numbers."""
     family = results.family
     last = family.horizons[-1]
     return (

@@ -14,9 +14,9 @@ from theory.sgd.family import letters_token_law, letters_variance
 from theory.sgd.horizon_sweep import CENTRES, Measurements, proof_updates
 
 GROWS = (0.75, 1.25)
-"""Where the exponent is 1: over a factor of 16 in H, from 8 to 32 times as much."""
+"""Range for the exponent 1: over a factor of 16 in H, from 8 to 32 times as much."""
 FLAT = 0.25
-"""Where the exponent is 0: over a factor of 16 in H, at most twice as much."""
+"""Bound for the exponent 0: over a factor of 16 in H, at most twice as much."""
 MEAN = "exponent of H in the updates, mean over iterates"
 
 
@@ -69,7 +69,7 @@ def checks(results: Measurements) -> tuple[Check, ...]:
 
 
 def at_end(results: Measurements, names: Sequence[str]) -> int:
-    """How many of the chosen step sizes of these methods are an end of the grid."""
+    """Number of chosen step sizes of these methods that are an end of the grid."""
     ends = (0, len(results.step_sizes) - 1)
     return sum(index in ends for name in names for index in results.chosen[name].steps["mean"])
 
@@ -102,7 +102,7 @@ def _lemmas(results: Measurements) -> tuple[float, float]:
 
 
 def notes(results: Measurements) -> tuple[str, ...]:
-    """What the numbers mean."""
+    """Sentences that explain the numbers."""
     family = results.family
     last = family.horizons[-1]
     sgd, normalised = results.chosen["SGD"], results.chosen["normalised SGD"]

@@ -74,7 +74,7 @@ def checks(results: Measurements) -> tuple[Check, ...]:
 
 
 def notes(results: Measurements) -> tuple[str, ...]:
-    """What the numbers mean."""
+    """Sentences that explain the numbers."""
     settings, last = results.settings, results.by_horizon[-1]
     factors = list(settings.factors)
     zero, one = factors.index(0.0), factors.index(1.0)

@@ -103,7 +103,7 @@ SCALES: Mapping[str, Mapping[str, Any]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """What was measured at one (H, T): draws of the mean over the iterates, by method. `floor` is what no
+    """Results at one (H, T): draws of the mean over the iterates, by method. `floor` is what no
     proper method can be below on average over the sign of theta*; `steps` are the step sizes."""
 
     kl: dict[str, Float[np.ndarray, " draws"]]

@@ -90,7 +90,7 @@ def offset_bound(size: int, examples: float, delta: float) -> tuple[float, float
 
 @dataclasses.dataclass(frozen=True)
 class Design:
-    """What every instance is measured with.
+    """Sizes of the measurement of every instance.
 
     Attributes:
         examples: n, sizes of held-out sets.

@@ -177,7 +177,7 @@ def least_constants(results: Measurements) -> tuple[float, float]:
 
 
 def notes(results: Measurements) -> tuple[str, ...]:
-    """What the numbers mean."""
+    """Sentences that explain the numbers."""
     settings = results.settings
     simple, offset = least_constants(results)
     without = [

@@ -135,7 +135,7 @@ def logistic(rng: np.random.Generator, size: int, n: float, a: float) -> Instanc
 
 
 def rogue(rng: np.random.Generator, size: int, n: float, a: float) -> Instance:
-    """Where the term N^-(1-a) of the simple tournament is real, and the offset tournament's premise holds.
+    """The simple tournament has the term N^-(1-a) here, and the offset tournament's premise holds.
 
     Model 0 is within a ln N of pi_D everywhere. Model 1, the rogue, always gives response 0, which has
     probability .9/N under pi_D: it beats whoever gives response 0 less than 1/N, though all of them are

@@ -47,7 +47,7 @@ def _judged_ns(field: str, value: Any) -> tuple[int, ...]:
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What is measured; the defaults are the scale `cpu`.
+    """Sizes and seeds of the measurement; the defaults are the scale `cpu`.
 
     The families' shapes and the sizes were chosen on seeds 900 to 911.
     """
@@ -151,7 +151,7 @@ class Cell:
 
 @dataclasses.dataclass(frozen=True)
 class Measurements:
-    """What was measured; cells by family, |Pi| and N."""
+    """Results of the measurement; cells by family, |Pi| and N."""
 
     settings: Settings
     pair: Pair

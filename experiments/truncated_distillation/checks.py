@@ -72,7 +72,7 @@ def checks(results: Measurements) -> tuple[Check, ...]:
 
 
 def notes(results: Measurements) -> tuple[str, ...]:
-    """What the numbers mean."""
+    """Sentences that explain the numbers."""
     settings = results.settings
     ratio = {
         name: results.over_steps(name).mean(axis=0) / results.over_steps("truncated").mean(axis=0)

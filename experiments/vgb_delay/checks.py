@@ -103,7 +103,7 @@ def _worst(values: Float[np.ndarray, "seeds points"]) -> Interval:
 
 
 def notes(results: Measurements) -> tuple[str, ...]:
-    """What the numbers mean."""
+    """Sentences that explain the numbers."""
     settings = results.settings
     last = results.laws[-1]
     linear = ", ".join(f"{tv:.3f}" for tv in results.linear)

@@ -150,7 +150,7 @@ def error_of(tilt: float) -> float:
 
 
 def _of_counts(settings: Settings) -> dict[str, Any]:
-    """What follows from the laws of the number of ones."""
+    """Quantities that follow from the laws of the number of ones."""
     mean: dict[str, list[float]] = {name: [] for name in ("pi*", "action level", "first leaf", "VGB")}
     counts: dict[str, np.ndarray] = {}
     blind, divergence, linear = [], [], []

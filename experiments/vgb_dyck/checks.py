@@ -24,7 +24,7 @@ RIVALS = {
     "outcome-level rejection": (OUTCOME,),
     "backtracking rejection": (BACKTRACKING,),
 }
-"""What VGB is compared with: the first are the paper's baselines for accuracy and diversity."""
+"""Decoders that VGB is compared with: the first are the paper's baselines for accuracy and diversity."""
 
 
 def behind(

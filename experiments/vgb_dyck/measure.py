@@ -42,7 +42,7 @@ def prompts(field: str, value: Any) -> dict[str, Mapping[str, Any]]:
 
 
 def grid(field: str, value: Any) -> Grid:
-    """What is swept, see `Grid`."""
+    """The swept budgets and parameters, see `Grid`."""
     made: Grid = make({"_target_": "experiments.vgb_dyck.sweep.Grid", **mapping(field, value)}, field)
     return made
 

@@ -52,7 +52,7 @@ class Method(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Grid:
-    """What is swept.
+    """Budgets and parameters of the sweep.
 
     Attributes:
         budgets: largest numbers of queries of a response, ascending.
@@ -145,7 +145,7 @@ class Sweep:
 
 
 def shortfall(points: Float[np.ndarray, "points 2"], others: Float[np.ndarray, "others 2"]) -> float:
-    """How far `points` are behind the Pareto front of `others`, both coordinates better when larger: the
+    """Distance of `points` behind the Pareto front of `others`, both coordinates better when larger: the
     least e such that every other point has a point at most e below it in either coordinate.
 
     At most 0 where `points` are on or beyond the front everywhere. The additive epsilon indicator of Zitzler

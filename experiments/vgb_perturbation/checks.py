@@ -64,7 +64,7 @@ def checks(results: Measurements) -> tuple[Check, ...]:
 
 
 def notes(results: Measurements) -> tuple[str, ...]:
-    """What the numbers mean."""
+    """Sentences that explain the numbers."""
     settings = results.settings
     last = results.laws[settings.horizons[-1], settings.epsilons[-1]]
     return (

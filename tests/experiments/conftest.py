@@ -2,12 +2,11 @@
 
 import importlib
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from omegaconf import DictConfig
+from oracles.contracts import contract_of
 
 from covlab.claims.settings import read
 
@@ -15,12 +14,7 @@ from covlab.claims.settings import read
 @pytest.fixture(scope="session")
 def tiny_config(compose_config: Callable[..., DictConfig]) -> Callable[[str], DictConfig]:
     """`tiny_config("figure1")`: the claim's configuration with the overrides `tiny` of its contract."""
-
-    def composed(name: str) -> DictConfig:
-        contract = yaml.safe_load((Path(__file__).parent / name / "contract.yaml").read_text())
-        return compose_config(name, *contract["tiny"])
-
-    return composed
+    return lambda name: compose_config(name, *contract_of(name)["tiny"])
 
 
 @pytest.fixture(scope="session")

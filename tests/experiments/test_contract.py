@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import ConfigCompositionException
 from omegaconf import DictConfig
+from oracles.contracts import contract_of
 
-from covlab.claims.claim import Claim, command
+from covlab.claims.claim import command
 from covlab.claims.running import claims, known_claims
 from covlab.claims.settings import field_checks, read
 from covlab.report.verdict import Verdict
@@ -29,31 +29,18 @@ from tasks.checks import whole
 from tracking import load_run
 
 CLAIMS = claims()
-NAMES = [name for name, claim in CLAIMS.items() if isinstance(claim, Claim)]
 FILES = {"__init__", "__main__", "measure", "checks", "figures"}
 QUIET = ("tracking.wandb=disabled", "tracking.progress=false")
 
 
-def contract(name: str) -> dict[str, Any]:
-    """The claim's contract.yaml."""
-    found: dict[str, Any] = yaml.safe_load((Path(__file__).parent / name / "contract.yaml").read_text())
-    return found
-
-
-def groups(name: str) -> pytest.MarkDecorator:
-    """Keep the tests of a claim in one worker: they share the tiny run."""
-    return pytest.mark.xdist_group(f"tests/experiments/{name}")
-
-
-CASES = [pytest.param(name, marks=groups(name)) for name in NAMES]
 REFUSED = [
-    pytest.param(name, overrides, message, marks=groups(name))
-    for name in NAMES
-    for overrides, message in contract(name)["refused"].items()
+    (name, overrides, message)
+    for name in CLAIMS
+    for overrides, message in contract_of(name)["refused"].items()
 ]
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", CLAIMS)
 def test_a_folder_has_the_files_of_a_claim(name: str) -> None:
     folder = Path(str(importlib.import_module(f"experiments.{name}").__file__)).parent
     files = {path.stem for path in folder.glob("*.py")}
@@ -68,7 +55,7 @@ def test_a_folder_has_the_files_of_a_claim(name: str) -> None:
         assert name in known_claims(scale)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", CLAIMS)
 def test_both_scales_are_valid_settings(name: str, compose_config: Callable[..., DictConfig]) -> None:
     claim = CLAIMS[name]
     for scale in ("cpu", "paper"):
@@ -89,7 +76,7 @@ def test_bad_input_is_refused_in_one_line(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", CLAIMS)
 def test_a_tiny_run_ends_in_a_verdict_a_page_and_figures(
     name: str, tiny_claim: Callable[[str], Path]
 ) -> None:
@@ -114,7 +101,7 @@ def test_a_tiny_run_ends_in_a_verdict_a_page_and_figures(
         assert html.escape(text) in page
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", CLAIMS)
 def test_a_second_command_judges_the_same(
     name: str, tiny_claim: Callable[[str], Path], call: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -123,7 +110,7 @@ def test_a_second_command_judges_the_same(
     before = json.loads((path / "verdict.json").read_text())
     metrics = {file: file.read_bytes() for file in path.rglob("metrics.jsonl")}
     root = path.parent.parent
-    asked = [*contract(name)["tiny"], "name=tiny", f"root={root}", *QUIET]
+    asked = [*contract_of(name)["tiny"], "name=tiny", f"root={root}", *QUIET]
     GlobalHydra.instance().clear()
     ended = call(command(CLAIMS[name]), *asked)
     assert ended.status == 0, ended.err

@@ -22,8 +22,8 @@ from typing import Any
 import pytest
 import yaml
 from omegaconf import DictConfig, OmegaConf
+from oracles.contracts import contract_of
 
-from covlab.claims.claim import Claim
 from covlab.claims.running import claims
 from covlab.claims.settings import read
 from covlab.launch.build import build, make
@@ -196,17 +196,8 @@ TRAINED: dict[str, tuple[set[str], set[str]]] = {
 """Of a claim that trains: its settings that hold numbers, and of which 0 is a value."""
 
 
-def contract(claim: str) -> dict[str, Any]:
-    """The claim's part of the contract, see tests/experiments/test_contract.py."""
-    file = Path(__file__).parents[2] / "experiments" / claim / "contract.yaml"
-    found: dict[str, Any] = yaml.safe_load(file.read_text())
-    return found
-
-
 DIRECT: dict[str, set[str]] = {
-    name: set(contract(name).get("zeros", ["seed"]))
-    for name, claim in CLAIMS.items()
-    if isinstance(claim, Claim) and not claim.stages
+    name: set(contract_of(name).get("zeros", ["seed"])) for name, claim in CLAIMS.items() if not claim.stages
 }
 """Of a claim that trains nothing: the settings of which 0 is a value."""
 
@@ -234,7 +225,7 @@ def test_the_settings_of_a_claim_that_trains_nothing(
     tree: Any = OmegaConf.to_container(config, resolve=True)
     paths = [*leaves({key: value for key, value in tree.items() if key not in SHARED})]
     assert paths
-    further = contract(claim).get("further", {})
+    further = contract_of(claim).get("further", {})
     assert accepted(config, judge, paths) == sensible(tree, zeros, paths) | further
 
 
