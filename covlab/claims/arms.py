@@ -53,7 +53,7 @@ def train_arms(
     path: Path,
     check: Callable[[str, Setup], None] | None = None,
     check_all: Callable[[Mapping[str, Setup]], None] | None = None,
-    stop: Callable[[], StopRequest] | None = None,
+    stop: Callable[[], StopRequest] = lambda: StopRequest().install(),
 ) -> dict[str, TrainedRun] | int:
     """Train the runs below `path` in turn, and print a line before and after every run.
 
@@ -83,7 +83,7 @@ def train_arms(
         # A run in the claim's directory is the only one: it may have the id, and is not announced.
         if new[name].directory != ".":
             require_no_run_id(setup.tracking.wandb, claim)
-    asked = StopRequest().install() if stop is None else stop()
+    asked = stop()
     tokens = {name: _tokens(setup) for name, setup in setups.items()}
     spent = done = 0.0
     for index, (name, arm) in enumerate(new.items(), start=1):

@@ -29,7 +29,7 @@ from covlab.launch import cli
 from covlab.launch.build import Setup, make, plain
 from covlab.launch.cli import StopRequest
 from covlab.launch.run_names import VOLATILE, override_key, run_path
-from covlab.launch.runtime import configure
+from covlab.launch.runtime import configure, configure_run
 from covlab.launch.settings import TrackingSettings
 from covlab.launch.trained import TrainedRun
 from covlab.report.page import Tables, write_report
@@ -233,8 +233,7 @@ def run(claim: Claim[S, M], config: DictConfig) -> int:
     path = run_path(config, HydraConfig.get().overrides.task)
     tracking: TrackingSettings = make(config.tracking, "tracking", TrackingSettings)
     if claim.stages:
-        seeds = config.seeds if isinstance(config.seeds, int) else 1
-        configure(seeds, config.devices, config.data_parallel)
+        configure_run(config)
     else:
         _check_contents(path, config)
         configure()

@@ -23,7 +23,7 @@ from covlab.launch.longer import longer
 from covlab.launch.overlap import note_overlap
 from covlab.launch.processes import send
 from covlab.launch.run_names import VOLATILE, run_path
-from covlab.launch.runtime import configure
+from covlab.launch.runtime import configure_run
 from covlab.launch.settings import TrackingSettings
 from tracking import Progress, RunDirectory, RunSink, load_run, read_status
 from tracking.wandb_mirror import WandbMirror, check_run_id
@@ -147,7 +147,7 @@ def train(config: DictConfig) -> int:
     Returns:
         The exit status: 0 if all seeds are complete, 1 if a seed diverged, 130 after a signal.
     """
-    configure(config.seeds if isinstance(config.seeds, int) else 1, config.devices, config.data_parallel)
+    configure_run(config)
     path = run_path(config, HydraConfig.get().overrides.task)
     finished = train_run(config, path, StopRequest().install())
     if finished.state == "complete" and not finished.reason:

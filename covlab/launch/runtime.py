@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 from pathlib import Path
+from typing import Any
 
 import jax
 from jax._src import xla_bridge
@@ -43,8 +44,8 @@ def configure(num_seeds: int = 1, devices: int | str = "auto", data_parallel: in
     # Objects loaded by now stay, so garbage collection during tracing need not visit them.
     if not gc.get_freeze_count():
         gc.freeze()
-    # Tracing makes many objects that live long: at Python's own threshold of 700 a tenth of the time is spent
-    # on collections that free nothing.
+    # Tracing makes many objects that live long: at Python's own threshold of 700, collections that free
+    # nothing follow each other.
     gc.set_threshold(50_000, 20, 100)
     pin_settings()
     if global_state.process_id == 0:
@@ -69,6 +70,14 @@ def configure(num_seeds: int = 1, devices: int | str = "auto", data_parallel: in
     if global_state.num_processes > 1:
         # They only start together.
         jax.devices()
+
+
+def configure_run(config: Any) -> None:
+    """`configure` for a configuration of experiments.train, or of a claim that trains.
+
+    A number of seeds that is not an integer is refused later, where the run is built.
+    """
+    configure(config.seeds if isinstance(config.seeds, int) else 1, config.devices, config.data_parallel)
 
 
 def cpu_devices(num_seeds: int, data_parallel: int, processes: int, cores: int) -> int:
