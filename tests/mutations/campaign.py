@@ -57,7 +57,7 @@ GROUPS = {
 }
 """What is broken. Of the claims, the functions that make checks."""
 
-_CHECKS = {"check_interval", "check_value", "Check"}
+_CHECKS = {"check_interval", "check_value", "at_most", "below", "at_least", "above", "between", "Check"}
 _LIBRARIES = (
     "hydra",
     "jax",

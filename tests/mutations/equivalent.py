@@ -8,17 +8,17 @@ EQUIVALENT: dict[str, str] = {
         "`keys[2]` of two keys is `keys[1]`: JAX clamps an index out of bounds. The other two 1s of the "
         "method count a query and a candidate, and tests catch them"
     ),
-    "decoding/typed_trees.py ChainTransform.of_leaves: 1 -> 2": (
+    "theory/vgb/typed_trees.py ChainTransform.of_leaves: 1 -> 2": (
         "NumPy's `reshape` takes any negative length as the one to infer. The other 1s of the method make "
         "shapes that do not fit in trees as deep as the tests'"
     ),
-    "decoding/typed_trees.py chain_transform: 4 -> 5": (
+    "theory/vgb/typed_trees.py chain_transform: 4 -> 5": (
         "any number of points from 2 steps on gives the same coefficients within the documented 1e-10"
     ),
     "metrics/intervals.py auc_interval: 1 -> 2": (
         "`below` is used through its variance alone, which a constant does not change"
     ),
-    "tasks/bit_laws.py shared_coverage: np.clip(np.ceil(ones) - 1, -1, horizon) -> "
+    "theory/maximum_likelihood/bit_laws.py shared_coverage: np.clip(np.ceil(ones) - 1, -1, horizon) -> "
     "(np.clip(-1, np.ceil(ones) - 1, horizon))": (
         "`np.clip(a, low, high)` is min(max(a, low), high), and max is symmetric"
     ),
