@@ -59,8 +59,8 @@ def checks(results: Measurements) -> tuple[Check, ...]:
         checked.append(at_most(f"{name}: right over left of pairs that attain it, largest", ratio, most))
     checked += _of_tails(results) + _of_samples(results)
     sides, allowed = results.sides, results.allowed
-    right = np.concatenate([sides["sufficient", each].right[allowed[each]] for each in families])
-    left = np.concatenate([sides["necessary", each].left.ravel() for each in families])
+    right = np.concatenate([sides["sufficient", member].right[allowed[member]] for member in families])
+    left = np.concatenate([sides["necessary", member].left.ravel() for member in families])
     return (
         *checked,
         at_least("sufficient: share of comparisons with Cov_M + eps <= 1/4", np.mean(right <= 0.25), 0.25),

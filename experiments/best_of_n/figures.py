@@ -93,9 +93,9 @@ def slack(results: Measurements) -> Figure:
         left.scatter(*shown, color=colour, label=family, **dots)
         necessary, witness = results.sides["necessary", family], results.sides["witness", family]
         covered = 2 * necessary.left.ravel()
-        worst, found = _some(covered, witness.right.ravel()), _some(covered, necessary.right.ravel())
+        worst, necessary_side = _some(covered, witness.right.ravel()), _some(covered, necessary.right.ravel())
         right.scatter(*worst, color=colour, label=f"{family}: worst reward", **dots)
-        right.scatter(*found, color=colour, label=f"{family}: witness", **crosses)
+        right.scatter(*necessary_side, color=colour, label=f"{family}: witness", **crosses)
     line = np.geomspace(1e-3, 1, 2)
     left.plot(line, line, color=draw.INK, linewidth=1.0)
     right.plot(line, line / 2, color=draw.INK, linewidth=1.0)

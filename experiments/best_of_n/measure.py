@@ -86,8 +86,8 @@ def compare(instance: Instance, settings: Settings) -> dict[str, tuple[np.ndarra
     worst, witness = instance.worst(settings.ns), instance.witness(settings.ns)
     covered = instance.coverage(tuple(2.0 * n for n in settings.ns))
     return {
-        "sufficient": (instance.worst(tuple(enough(*each, 2) for each in grid)), promised),
-        "sufficient, half as many": (instance.worst(tuple(enough(*each, 1) for each in grid)), promised),
+        "sufficient": (instance.worst(tuple(enough(*sizes, 2) for sizes in grid)), promised),
+        "sufficient, half as many": (instance.worst(tuple(enough(*sizes, 1) for sizes in grid)), promised),
         "necessary": (covered / 2, witness),
         "witness": (witness, worst),
         "hockey stick": (instance.hockey_stick(settings.ns), worst),
@@ -108,20 +108,20 @@ def measure(settings: Settings, study: Study) -> Measurements:
         draws = range(settings.draws)
         if family in families:
             drawn = [random_instance(rng, size, families[family]) for _ in draws]
-            compared[family].append([compare(each, settings) for each in drawn])
+            compared[family].append([compare(setting, settings) for setting in drawn])
         elif family == "ratios":
             pairs = [ratio_instance(rng, size) for _ in draws]
             for epsilon in settings.epsilons:
-                needed[epsilon].append([_needed(each, epsilon) for each in pairs])
+                needed[epsilon].append([_needed(pair, epsilon) for pair in pairs])
         else:
             alpha = float(family.removeprefix("tail "))
             columns = [of_tail(tail_instance(rng, alpha, settings.atoms), size) for _ in draws]
             for name in columns[0]:
-                tails.setdefault((alpha, name), []).append([each[name] for each in columns])
+                tails.setdefault((alpha, name), []).append([column[name] for column in columns])
     sides = {}
     for family, sizes in compared.items():
         for name in sizes[0][0]:
-            both = np.array([[each[name] for each in draws] for draws in sizes], np.float64)
+            both = np.array([[draw[name] for draw in draws] for draws in sizes], np.float64)
             sides[name, family] = Sides(*both.transpose(2, 1, 0, 3))
     last = np.tile(settings.epsilons, len(settings.ms))
     allowed = {family: sides["sufficient", family].right - last <= 0.5 for family in families}
@@ -143,7 +143,7 @@ def _needed(instance: Instance, epsilon: float) -> float:
 
 def of_tail(instance: Instance, n: int) -> dict[str, float]:
     """The worst loss at N, Cov_N, and what the theorems say: Cov_2N/2 and the least Cov_M + e^(-N/2M)."""
-    ms = tuple(float(each) for each in np.geomspace(1.0, n, 200))
+    ms = tuple(float(m) for m in np.geomspace(1.0, n, 200))
     covered = instance.coverage(ms)
     promised = np.where(covered <= 0.5, covered + np.exp(-n / (2 * np.array(ms))), np.inf)
     return {

@@ -52,7 +52,7 @@ def checks(results: Measurements) -> tuple[Check, ...]:
         "answers": "Cov^ans_cN - c/(c - 1) Cov_N",
     }
     excess = [
-        at_most(f"{text}, largest", max(each.excess for each in sides[name].values()), ROUNDING)
+        at_most(f"{text}, largest", max(side.excess for side in sides[name].values()), ROUNDING)
         for name, text in theorems.items()
     ]
     return (
@@ -90,7 +90,11 @@ def _of_tight_pairs(results: Measurements) -> list[Check]:
 def _of_growth(results: Measurements) -> list[Check]:
     made: list[Check] = []
     for family in ("rare prompts", "switch"):
-        grown = {name: values for (each, name), values in results.growth.items() if each == family}
+        grown = {
+            name: values
+            for (of_family, name), values in results.growth.items()
+            if of_family == family
+        }
         for quantity, theory in (("bound by KL", 1.0), ("Cov", 0.0), ("bound by stopped KL", 0.0)):
             rng = _rng(results, f"{family}, {quantity}")
             slope = exponent(results.settings.sizes[family], grown[quantity], rng)
@@ -112,14 +116,14 @@ def _rng(results: Measurements, name: str) -> np.random.Generator:
 
 
 def _informative(sides: dict[str, Sides]) -> float:
-    return float(np.mean(np.concatenate([each.right.ravel() < 1 for each in sides.values()])))
+    return float(np.mean(np.concatenate([side.right.ravel() < 1 for side in sides.values()])))
 
 
 def counterexample() -> float:
     """One answer, two chains of thought, pi_D = (.6, .4), pi_hat = (.001, .4): by answers minus Cov_2."""
     data, model = np.log([0.6, 0.4]), np.log([0.001, 0.4])
     by_answer = answer_level_log_ratio(data, model, np.zeros(2, int))
-    covered = [coverage_profile(each, (2,), np.exp(data))[0] for each in (by_answer, data - model)]
+    covered = [coverage_profile(log_ratio, (2,), np.exp(data))[0] for log_ratio in (by_answer, data - model)]
     return float(covered[0] - covered[1])
 
 

@@ -40,7 +40,7 @@ SLACK = 1e-9
 LONGEST_TREE = 20
 IN_LENGTH = ("rare prompts", "switch", "every token")
 """The families whose size is the length H."""
-DELTAS = tuple(float(each) for each in np.geomspace(1e-3, 0.5, 6))
+DELTAS = tuple(float(level) for level in np.geomspace(1e-3, 0.5, 6))
 """Of the lower bound of coverage, which holds at every delta: the largest over these is taken."""
 
 
@@ -131,7 +131,7 @@ class Measurements:
 
     def of(self, inequality: str) -> dict[str, Sides]:
         """The sides of an inequality, by family."""
-        return {family: each for (name, family), each in self.sides.items() if name == inequality}
+        return {family: side for (name, family), side in self.sides.items() if name == inequality}
 
 
 def bernoulli_constants(n: Float[np.ndarray, " n"]) -> dict[str, Float[np.ndarray, " n"]]:
@@ -211,7 +211,7 @@ def measure(settings: Settings, study: Study) -> Measurements:
     for family in families:
         columns = [measured[family, size] for size in settings.sizes[family]]
         for name in columns[0][0]:
-            both = np.array([[each[name] for each in column] for column in columns], np.float64)
+            both = np.array([[instance[name] for instance in column] for column in columns], np.float64)
             sides[name, family] = Sides(*both.transpose(2, 1, 0, 3))
     return Measurements(settings, sides, tight_pairs(settings), growth(settings, sides))
 

@@ -52,10 +52,10 @@ def checks(results: Measurements) -> tuple[Check, ...]:
         above(over_rated, mean_interval(base.overconfidence[:, -1]), OVERCONFIDENT),
         above(f"Pass@{n} at the end: DCO with N' = {n} minus {name}", gain, 0),
     ]
-    for own, value in results.trained_for.items():
+    for trained, value in results.trained_for.items():
         if (other := best_far(results, value)) is not None:
             text = f"N' = {value} minus the best of far N' ({results.trained_for[other]})"
-            gain = paired_difference_interval(results.last(own, value), results.last(other, value))
+            gain = paired_difference_interval(results.last(trained, value), results.last(other, value))
             judged.append(above(f"Pass@{value} at the end: {text}", gain, 0))
     return (*judged, check_bound(results.bound_excess))
 
@@ -63,7 +63,7 @@ def checks(results: Measurements) -> tuple[Check, ...]:
 def best_far(results: Measurements, n: int) -> str | None:
     """Of the runs whose N' is far from n, the one with the highest mean Pass@n at the end; None where all are
     near."""
-    far = [name for name, own in results.trained_for.items() if max(own, n) >= FAR * min(own, n)]
+    far = [name for name, trained in results.trained_for.items() if max(trained, n) >= FAR * min(trained, n)]
     return max(far, key=lambda name: float(results.last(name, n).mean()), default=None)
 
 
@@ -80,7 +80,7 @@ def notes(results: Measurements) -> tuple[str, ...]:
     ]
     for value in results.trained_for.values():
         ranked = sorted(results.arms, key=lambda each: -float(results.last(each, value).mean()))
-        listed = ", ".join(f"{each} {results.last(each, value).mean():.3f}" for each in ranked)
+        listed = ", ".join(f"{rule} {results.last(rule, value).mean():.3f}" for rule in ranked)
         written.append(f"Pass@{value} at the end, all arms from the best: {listed}.")
     written.append(
         "Label smoothing, the confidence penalty, weight decay, averaging and re-weighting have one setting "

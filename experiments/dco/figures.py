@@ -86,15 +86,17 @@ def against_n(results: Measurements) -> Figure:
     fig, axes = draw.new_figure(1, 2, (10.5, 4.4))
     base = results.baseline
     for name, colour in _colours(results).items():
-        arm, own = results.arms[name], results.trained_for[name]
+        arm, trained = results.arms[name], results.trained_for[name]
         for axis, of in (
             (axes[0, 0], lambda n, arm=arm: arm.passes[n][:, -1]),
             (axes[0, 1], lambda n, arm=arm: arm.passes[n][:, -1] - base.passes[n][:, -1]),
         ):
             curve = np.stack([of(n) for n in PASS_NS], axis=1)
             draw.line_over_seeds(axis, np.asarray(PASS_NS), curve, colour, _label(results, name))
-            matched = float(np.median(of(own)))
-            axis.plot(own, matched, "o", markersize=9, color=colour, fillstyle="none", markeredgewidth=1.6)
+            matched = float(np.median(of(trained)))
+            axis.plot(
+                trained, matched, "o", markersize=9, color=colour, fillstyle="none", markeredgewidth=1.6
+            )
     for axis, title in zip(axes[0], ("Pass@N", "Pass@N minus cross-entropy's"), strict=True):
         axis.set(xscale="log", xlabel="N", title=title)
     draw.legend_below(fig, [axes[0, 0]])

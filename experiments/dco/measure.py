@@ -149,10 +149,12 @@ def read(path: Path, seeds: Sequence[int] | None = None) -> Recorded:
     kept = [i for i, seed in enumerate(matrices.seeds) if seeds is None or seed in seeds]
     phase = last_phase(path)
     held = load_log_probs(path, f"{phase}_held_out")[f"{phase}_held_out"]
-    found = load_log_probs(path, f"{phase}_[0-9]*")
+    log_probs = load_log_probs(path, f"{phase}_[0-9]*")
     every = (*matrices.seeds, *matrices.diverged)
     rows = [sorted(every).index(matrices.seeds[i]) for i in kept]
-    log_prob = np.stack([found[f"{phase}_{step:08d}"]["log_prob"][rows] for step in matrices.steps], axis=1)
+    log_prob = np.stack(
+        [log_probs[f"{phase}_{step:08d}"]["log_prob"][rows] for step in matrices.steps], axis=1
+    )
     return Recorded(
         dataclasses.replace(
             matrices,
@@ -207,8 +209,8 @@ def ensemble(recorded: Recorded, first: int) -> Recorded:
     response, ln of the mean of their probabilities. Stands where the last checkpoint did."""
 
     def mixed(log_prob: np.ndarray) -> np.ndarray:
-        own = log_prob[:, first:]
-        return np.logaddexp.reduce(own, axis=1, keepdims=True) - np.log(own.shape[1])
+        tail = log_prob[:, first:]
+        return np.logaddexp.reduce(tail, axis=1, keepdims=True) - np.log(tail.shape[1])
 
     matrices = recorded.matrices
     assert matrices.log_prob_correct is not None
@@ -256,8 +258,10 @@ def measure(settings: Settings, study: Study) -> Measurements:
     """
     runs, early = study.runs, settings.early
     matrices = {name: run_matrices(run.path) for name, run in runs.items()}
-    healthy = set.intersection(*(set(each.seeds) for each in matrices.values()))
-    left_out = tuple(f"seed {seed} of {name}" for name, each in matrices.items() for seed in each.diverged)
+    healthy = set.intersection(*(set(matrix.seeds) for matrix in matrices.values()))
+    left_out = tuple(
+        f"seed {seed} of {name}" for name, matrix in matrices.items() for seed in matrix.diverged
+    )
     if len(healthy) < 2:
         raise ValueError(f"seeds: {len(healthy)} finished every run; dco needs at least 2 for intervals")
     first = next(iter(runs))

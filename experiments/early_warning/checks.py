@@ -49,20 +49,20 @@ def event_tasks(results: Measurements) -> list[str]:
 
 def quiet_runs(results: Measurements) -> int:
     """Seeds of runs without an event."""
-    return sum(each.event is None for each in results.outcomes)
+    return sum(outcome.event is None for outcome in results.outcomes)
 
 
 def leads(results: Measurements) -> Float[np.ndarray, " runs"]:
     """Evaluations by which the alarm was before the event, of the runs with both."""
-    return np.array([each.lead for each in results.outcomes if each.lead is not None], np.float64)
+    return np.array([outcome.lead for outcome in results.outcomes if outcome.lead is not None], np.float64)
 
 
 def notes(results: Measurements) -> list[str]:
     """Sentences on the limits of the verdict."""
     truth, rule = results.truth, results.statistics[results.judged]
-    own = results.outcomes
+    outcomes = results.outcomes
     both = leads(results)
-    happened = [each for each in own if each.event is not None]
+    happened = [item for item in outcomes if item.event is not None]
     said = [
         f"Event at an evaluation: some earlier one has a higher cross-entropy and a lower Cov_N, N in "
         f"{', '.join(f'{n:g}' for n in truth.ns)}, each difference less {truth.z:g} paired "
@@ -72,10 +72,10 @@ def notes(results: Measurements) -> list[str]:
         + ".",
         "Every task counts the same. Intervals: bootstrap over tasks and, within tasks, runs, thresholds "
         "chosen anew; with few tasks they are rough.",
-        f"Runs (seeds counted one by one): {len(happened)} of {len(own)} have an event, "
-        f"{sum(each.alarm is not None for each in happened)} of these an alarm; of the "
-        f"{len(own) - len(happened)} others "
-        f"{sum(each.alarm is not None for each in own if each.event is None)} have one.",
+        f"Runs (seeds counted one by one): {len(happened)} of {len(outcomes)} have an event, "
+        f"{sum(outcome.alarm is not None for outcome in happened)} of these an alarm; of the "
+        f"{len(outcomes) - len(happened)} others "
+        f"{sum(item.alarm is not None for item in outcomes if item.event is None)} have one.",
     ]
     if both.size:
         said.append(
@@ -83,7 +83,7 @@ def notes(results: Measurements) -> list[str]:
             f"(median; {int((both < 0).sum())} of {both.size} come after it)."
         )
     if results.recorded is not None:
-        number = len({each.run for each in results.recorded.watched})
+        number = len({run.run for run in results.recorded.watched})
         said.append(
             f"{number} recorded runs are judged beside the zoo, by its thresholds; no check rests on them."
         )

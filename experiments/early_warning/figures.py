@@ -55,12 +55,12 @@ def statistics(results: Measurements) -> Figure:
     for axis, series in ((left, (("area under the curve", draw.BLUE, lambda j: j.area),)), (right, alarms)):
         for offset, (label, colour, values) in enumerate(series):
             for row, index in zip(rows, order, strict=True):
-                own = interval(values(results.judgements[index]))
+                whole = interval(values(results.judgements[index]))
                 y = row + 0.2 * (offset - (len(series) - 1) / 2)
-                axis.plot([own.low, own.high], [y, y], color=colour, linewidth=1.4)
+                axis.plot([whole.low, whole.high], [y, y], color=colour, linewidth=1.4)
                 face = colour if index == results.judged else "white"
                 axis.plot(
-                    own.estimate, y, "o", color=colour, markerfacecolor=face, markersize=6,
+                    whole.estimate, y, "o", color=colour, markerfacecolor=face, markersize=6,
                     label=label if row == 0 else None,
                 )  # fmt: skip
         axis.set(xlim=(-0.02, 1.02))
@@ -77,8 +77,8 @@ def statistics(results: Measurements) -> Figure:
 @mpl.rc_context(draw.STYLE)
 def runs(results: Measurements) -> Figure:
     """KL, coverage, statistic, alarms and events of the first seed of each run."""
-    own = outcomes(results.pool, results.rule.alarms)
-    firsts = list({each.watched.run: i for i, each in reversed(list(enumerate(own)))}.values())[::-1]
+    judged = outcomes(results.pool, results.rule.alarms)
+    firsts = list({outcome.watched.run: i for i, outcome in reversed(list(enumerate(judged)))}.values())[::-1]
     firsts = sorted(firsts)[:_MOST_PANELS]
     columns = min(4, len(firsts))
     lines = -(-len(firsts) // columns)
@@ -131,10 +131,15 @@ def tables(results: Measurements) -> list[Table]:
 
 def _statistics(results: Measurements) -> Table:
     rows = []
-    for index, (statistic, own) in enumerate(zip(results.statistics, results.judgements, strict=True)):
-        shown = (own.area, own.rates.sensitivity, own.rates.false_alarm_rate, own.rates.precision)
+    for index, (statistic, judgement) in enumerate(zip(results.statistics, results.judgements, strict=True)):
+        shown = (
+            judgement.area,
+            judgement.rates.sensitivity,
+            judgement.rates.false_alarm_rate,
+            judgement.rates.precision,
+        )
         name = f"{statistic}{' (judged)' if index == results.judged else ''}"
-        limits = ", ".join(f"{value:.3g}" for value in own.thresholds.values())
+        limits = ", ".join(f"{value:.3g}" for value in judgement.thresholds.values())
         rows.append([name, *(interval_text(interval(values)) for values in shown), limits])
     base = interval(results.rule.rates.base_rate)
     return (
@@ -147,20 +152,20 @@ def _statistics(results: Measurements) -> Table:
 
 def _tasks(results: Measurements) -> Table:
     pool, rows = results.pool, []
-    own = results.outcomes
+    judged = results.outcomes
     for i, name in enumerate(pool.tasks):
         kept = pool.task == i
         weights = kept[None].astype(np.float64)
         part = rates(results.rule.alarms[None], pool.event, weights)
-        mine = [each for each in own if each.watched.task == name]
-        happened = [each for each in mine if each.event is not None]
-        lead = [each.lead for each in mine if each.lead is not None]
+        mine = [outcome for outcome in judged if outcome.watched.task == name]
+        happened = [outcome for outcome in mine if outcome.event is not None]
+        lead = [outcome.lead for outcome in mine if outcome.lead is not None]
         rows.append(
             [
                 name, f"{results.rule.thresholds[name]:.4g}", int(kept.sum()), part.base_rate[0],
                 part.precision[0], part.sensitivity[0], part.false_alarm_rate[0],
-                f"{len(happened)} of {len(mine)}", sum(each.alarm is not None for each in happened),
-                sum(each.alarm is not None for each in mine if each.event is None),
+                f"{len(happened)} of {len(mine)}", sum(outcome.alarm is not None for outcome in happened),
+                sum(outcome.alarm is not None for outcome in mine if outcome.event is None),
                 float(np.median(lead)) if lead else None,
             ]
         )  # fmt: skip
@@ -177,7 +182,7 @@ def _by_n(results: Measurements) -> Table:
     pool, rows = results.pool, []
     weights = np.ones((1, pool.event.size))
     for i, n in enumerate(results.truth.ns):
-        event = np.concatenate([each.events[i, 1:] for each in pool.watched])
+        event = np.concatenate([run.events[i, 1:] for run in pool.watched])
         part = rates(results.rule.alarms[None], event, weights)
         area = area_under_curve(pool.scores[results.judged], event, weights)
         rows.append(
@@ -206,10 +211,10 @@ def _rows(own: Sequence[RunOutcome]) -> tuple[list[str], list[list[Any]]]:
         "evaluations before the event",
     ]
     rows = []
-    for each in own:
-        watched, steps = each.watched, each.watched.steps
-        firsts = [None if at is None else steps[at] for at in (each.event, each.alarm)]
-        rows.append([watched.run, watched.task, watched.seed, len(steps), *firsts, each.lead])
+    for outcome in own:
+        watched, steps = outcome.watched, outcome.watched.steps
+        firsts = [None if at is None else steps[at] for at in (outcome.event, outcome.alarm)]
+        rows.append([watched.run, watched.task, watched.seed, len(steps), *firsts, outcome.lead])
     return head, rows
 
 
@@ -223,7 +228,7 @@ def _recorded_alarms(results: Measurements, index: int) -> np.ndarray:
 def _recorded(results: Measurements) -> Table:
     assert results.recorded is not None
     pool, rows = results.recorded, []
-    baseline = [each.kind for each in results.statistics].index(BASELINE)
+    baseline = [statistic.kind for statistic in results.statistics].index(BASELINE)
     for i, name in enumerate(pool.tasks):
         kept = (pool.task == i)[None].astype(np.float64)
         for index in (results.judged, baseline):
@@ -241,8 +246,8 @@ def _recorded(results: Measurements) -> Table:
 
 def _recorded_runs(results: Measurements) -> Table:
     assert results.recorded is not None
-    own = outcomes(results.recorded, _recorded_alarms(results, results.judged))
-    return ("Recorded runs, seed by seed", *_rows(own))
+    judged = outcomes(results.recorded, _recorded_alarms(results, results.judged))
+    return ("Recorded runs, seed by seed", *_rows(judged))
 
 
 def _nan_low(value: float) -> float:

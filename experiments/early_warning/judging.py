@@ -61,15 +61,15 @@ class Judgement:
 
 def pool_of(watched: Sequence[Watched]) -> Pool:
     """All evaluations but the runs' first ones."""
-    tasks = tuple(sorted({each.task for each in watched}))
-    sizes = [len(each.steps) - 1 for each in watched]
+    tasks = tuple(sorted({run.task for run in watched}))
+    sizes = [len(run.steps) - 1 for run in watched]
     return Pool(
         tasks,
-        np.repeat([tasks.index(each.task) for each in watched], sizes),
+        np.repeat([tasks.index(run.task) for run in watched], sizes),
         np.repeat(np.arange(len(watched)), sizes),
         np.concatenate([np.arange(1, size + 1) for size in sizes]),
-        np.concatenate([each.scores[:, 1:] for each in watched], axis=1),
-        np.concatenate([each.event[1:] for each in watched]),
+        np.concatenate([run.scores[:, 1:] for run in watched], axis=1),
+        np.concatenate([run.event[1:] for run in watched]),
         tuple(watched),
     )
 
@@ -78,9 +78,9 @@ def balanced(pool: Pool, counts: Float[np.ndarray, "rows runs"]) -> Float[np.nda
     """Weights under which every task that is there counts the same, given how often each run is there."""
     weights = counts[:, pool.run].astype(np.float64)
     for index in range(len(pool.tasks)):
-        own = pool.task == index
-        total = weights[:, own].sum(axis=1, keepdims=True)
-        weights[:, own] /= np.where(total > 0, total, 1.0)
+        of_task = pool.task == index
+        total = weights[:, of_task].sum(axis=1, keepdims=True)
+        weights[:, of_task] /= np.where(total > 0, total, 1.0)
     return weights
 
 
@@ -100,8 +100,10 @@ def resampled(pool: Pool, resamples: int) -> Float[np.ndarray, "rows evaluations
         while np.count_nonzero(times[row]) < 2:
             times[row] = rng.multinomial(size, np.full(size, 1 / size))
     for name in pool.tasks:
-        own = np.flatnonzero([each.task == name for each in pool.watched])
-        counts[1:, own] = rng.multinomial(own.size, np.full(own.size, 1 / own.size), size=resamples)
+        of_task = np.flatnonzero([run.task == name for run in pool.watched])
+        counts[1:, of_task] = rng.multinomial(
+            of_task.size, np.full(of_task.size, 1 / of_task.size), size=resamples
+        )
     return balanced(pool, counts) * times[:, pool.task]
 
 
@@ -111,15 +113,15 @@ def judge(
 ) -> Judgement:  # fmt: skip
     """Alarms of every task by thresholds that keep false alarms of the others at `rate` or less."""
     alarms = np.zeros(weights.shape, bool)
-    found = {}
+    first_limits = {}
     for index, name in enumerate(pool.tasks):
-        own = pool.task == index
-        quiet = ~own & ~pool.event
+        of_task = pool.task == index
+        quiet = ~of_task & ~pool.event
         limits = thresholds(scores[quiet], weights[:, quiet], rate)
-        alarms[:, own] = scores[own] > limits[:, None]
-        found[name] = float(limits[0])
+        alarms[:, of_task] = scores[of_task] > limits[:, None]
+        first_limits[name] = float(limits[0])
     area = area_under_curve(scores, pool.event, weights)
-    return Judgement(found, alarms[0], rates(alarms, pool.event, weights), area)
+    return Judgement(first_limits, alarms[0], rates(alarms, pool.event, weights), area)
 
 
 def interval(rows: Float[np.ndarray, " rows"]) -> Interval:
@@ -150,15 +152,15 @@ def outcomes(pool: Pool, alarms: Bool[np.ndarray, " evaluations"]) -> list[RunOu
     """One for each seed of each run."""
 
     def first(index: int, marks: np.ndarray) -> int | None:
-        found = pool.at[(pool.run == index) & marks]
-        return int(found[0]) if found.size else None
+        at = pool.at[(pool.run == index) & marks]
+        return int(at[0]) if at.size else None
 
-    return [RunOutcome(each, first(i, pool.event), first(i, alarms)) for i, each in enumerate(pool.watched)]
+    return [RunOutcome(run, first(i, pool.event), first(i, alarms)) for i, run in enumerate(pool.watched)]
 
 
 def with_limits(
     pool: Pool, scores: Float[np.ndarray, " evaluations"], limits: dict[str, float], default: float
 ) -> Bool[np.ndarray, " evaluations"]:
     """Alarms of other runs by thresholds that are given, `default` for a task that has none."""
-    own = np.array([limits.get(name, default) for name in pool.tasks])
-    return np.asarray(scores > own[pool.task])
+    of_task = np.array([limits.get(name, default) for name in pool.tasks])
+    return np.asarray(scores > of_task[pool.task])

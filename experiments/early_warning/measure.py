@@ -53,7 +53,7 @@ def runs(field: str, value: Any) -> tuple[str, ...]:
     Raises:
         ValueError: anything but a list of texts.
     """
-    if not isinstance(value, list) or not all(isinstance(each, str) and each for each in value):
+    if not isinstance(value, list) or not all(isinstance(text, str) and text for text in value):
         raise ValueError(f"{field}: {value!r}; valid: a list of run directories or patterns")
     return tuple(value)
 
@@ -98,8 +98,8 @@ class Settings:
     @property
     def statistics(self) -> tuple[Statistic, ...]:
         """All statistics, the judged one among them."""
-        own = self.candidates
-        statistics = candidates(own.ns, own.levels, own.shares)
+        values = self.candidates
+        statistics = candidates(values.ns, values.levels, values.shares)
         return statistics if self.judged in statistics else (*statistics, self.judged)
 
 
@@ -125,9 +125,9 @@ def root_of(path: Path) -> Path:
 def _run_config(plan: Plan, name: str, changes: Mapping[str, Any]) -> DictConfig:
     config = plan.run_config(name)
     _clear(config, changes)
-    for phase, own in (changes.get("phases") or {}).items():
+    for phase, change in (changes.get("phases") or {}).items():
         if phase in (config.phases or {}):
-            _clear(config.phases[phase], own or {})
+            _clear(config.phases[phase], change or {})
     merged = OmegaConf.merge(config, changes)
     assert isinstance(merged, DictConfig)
     if merged.phases is None:
@@ -172,12 +172,12 @@ class Measurements:
     @property
     def baseline(self) -> Judgement:
         """Of the watch over cross-entropy."""
-        return self.judgements[[each.kind for each in self.statistics].index(BASELINE)]
+        return self.judgements[[statistic.kind for statistic in self.statistics].index(BASELINE)]
 
     @property
     def seeds(self) -> tuple[int, ...]:
         """Of the judged runs."""
-        return tuple(sorted({each.seed for each in self.pool.watched}))
+        return tuple(sorted({run.seed for run in self.pool.watched}))
 
     @property
     def outcomes(self) -> list[RunOutcome]:
@@ -235,9 +235,9 @@ def judge_statistics(
         ValueError: fewer than two tasks, of which none can be left out.
     """
     first, second = (trained, recorded) if trained else (recorded, ())
-    if len({each.task for each in first}) < 2:
+    if len({run.task for run in first}) < 2:
         raise ValueError(
-            f"runs: {len(first)} seeds of {len({each.task for each in first})} tasks; valid: two tasks or "
+            f"runs: {len(first)} seeds of {len({run.task for run in first})} tasks; valid: two tasks or "
             f"more, because thresholds for a task come from the others"
         )
     pool = pool_of(first)

@@ -80,9 +80,9 @@ def task_of(config: dict[str, Any], phase: str) -> str:
     """Name by which runs are left out together: the class of the phase's task. Layered graphs with Figure 2's
     classes are a separate task."""
     task = dict(config["task"])
-    own = ((config["phases"] or {}).get(phase) or {}).get("task") or {}
-    task |= {key: value for key, value in own.items() if key != "mixture"}
-    mixture = dict(task.get("mixture") or {}) | dict(own.get("mixture") or {})
+    changes = ((config["phases"] or {}).get(phase) or {}).get("task") or {}
+    task |= {key: value for key, value in changes.items() if key != "mixture"}
+    mixture = dict(task.get("mixture") or {}) | dict(changes.get("mixture") or {})
     name = str(task["_target_"]).rpartition(".")[2]
     if name == "LayeredGraph" and any(mixture.get(key, 0) > 0 for key in ("chain", "xor", "uniform")):
         return "horizon graph"
@@ -107,9 +107,9 @@ def watch_run(path: Path, name: str, statistics: Sequence[Statistic], truth: Tru
     phase = last_phase(path)
     config = read_config(path)
     held = load_log_probs(path, f"{phase}_held_out")[f"{phase}_held_out"]
-    found = load_log_probs(path, f"{phase}_[0-9]*")
-    arrays = {int(key[-8:]): value for key, value in found.items() if key == f"{phase}_{key[-8:]}"}
-    if any("log_prob" not in each for each in arrays.values()):
+    log_probs = load_log_probs(path, f"{phase}_[0-9]*")
+    arrays = {int(key[-8:]): value for key, value in log_probs.items() if key == f"{phase}_{key[-8:]}"}
+    if any("log_prob" not in array for array in arrays.values()):
         raise LoadError(f"{path}: its evaluations hold no log-probabilities of responses")
     records = load_run(path)
     records = records[records["phase"] == phase]
@@ -126,10 +126,10 @@ def watch_run(path: Path, name: str, statistics: Sequence[Statistic], truth: Tru
     seen = halves(held["groups"])
     watched = []
     for i in alive:
-        own = log_prob[i].astype(np.float64)
-        responses = own[:, np.arange(drawn.size), drawn][:, seen]
-        scores = [strongest_values(each, responses, held["weights"][seen]) for each in statistics]
-        known = _truth(own, held, ~seen, truth)
+        of_seed = log_prob[i].astype(np.float64)
+        responses = of_seed[:, np.arange(drawn.size), drawn][:, seen]
+        scores = [strongest_values(statistic, responses, held["weights"][seen]) for statistic in statistics]
+        known = _truth(of_seed, held, ~seen, truth)
         watched.append(Watched(name, task_of(config, phase), seeds[i], steps, np.array(scores), *known))
     return watched
 
@@ -171,12 +171,12 @@ def recorded_runs(patterns: Sequence[str], root: Path, own: Path) -> dict[str, P
             folders.add(Path(pattern).absolute())
             continue
         folders |= {Path(file).absolute().parent for file in matches(f"{pattern}/metrics.jsonl")}
-    folders = {each for each in folders if own.absolute() not in (each, *each.parents)}
+    folders = {folder for folder in folders if own.absolute() not in (folder, *folder.parents)}
     base = root.absolute()
     # As short as they can be said: they stand in the verdict.
     here = Path.cwd()
     names = {}
-    for each in folders:
-        path = each.relative_to(here) if each.is_relative_to(here) else each
-        names[str(each.relative_to(base)) if each.is_relative_to(base) else str(path)] = path
+    for folder in folders:
+        path = folder.relative_to(here) if folder.is_relative_to(here) else folder
+        names[str(folder.relative_to(base)) if folder.is_relative_to(base) else str(path)] = path
     return dict(sorted(names.items()))

@@ -51,10 +51,10 @@ def checks(results: Measurements) -> tuple[Check, ...]:
       counts copies.
     """
     made: list[Check] = []
-    for name, own in results.test_time.items():
+    for name, curves in results.test_time.items():
         weakest, strongest = f"{name}, weakest checkpoint", f"{name}, strongest checkpoint"
-        gain = own.efficiency(REPRESENTATION)
-        beyond = ratio(own.efficiency(REPRESENTATION, DISTINCT)[:, -1])
+        gain = curves.efficiency(REPRESENTATION)
+        beyond = ratio(curves.efficiency(REPRESENTATION, DISTINCT)[:, -1])
         growth = f"{name}: efficiency on the strongest over that on the weakest checkpoint"
         over = "efficiency over random choice"
         made += [
@@ -94,8 +94,8 @@ def ratio(logs: Float[np.ndarray, " seeds"]) -> Interval:
 def notes(results: Measurements) -> tuple[str, ...]:
     """Sentences that explain the numbers, with reasons."""
     written = []
-    for name, own in results.test_time.items():
-        written += [_test_time_note(name, own), _why_note(name, own)]
+    for name, curves in results.test_time.items():
+        written += [_test_time_note(name, curves), _why_note(name, curves)]
     written += [_arms_note(name, dict(arms)) for name, arms in results.arms.items()]
     written.append(
         "Derived: with ridge 0 and affinely independent features of the different responses, the bonus of a "
@@ -138,12 +138,13 @@ def _why_note(name: str, own: TestTime) -> str:
 
 def _arms_note(name: str, arms: dict[str, Arm]) -> str:
     parts = []
-    for arm, own in arms.items():
-        small, large = min(own.passes), max(own.passes)
+    for arm, curve in arms.items():
+        small, large = min(curve.passes), max(curve.passes)
         parts.append(
-            f"{arm}: Pass@{small} {_change(own.passes[small])}, Pass@{large} {_change(own.passes[large])}, "
-            f"different correct among {own.draws} {_change(own.distinct)}, Cov {_change(own.coverage)}, KL "
-            f"{_change(own.kl)} nats"
+            f"{arm}: Pass@{small} {_change(curve.passes[small])}, "
+            f"Pass@{large} {_change(curve.passes[large])}, "
+            f"different correct among {curve.draws} {_change(curve.distinct)}, "
+            f"Cov {_change(curve.coverage)}, KL {_change(curve.kl)} nats"
         )
     plain, *others = arms
     large = max(arms[plain].passes)
@@ -151,8 +152,8 @@ def _arms_note(name: str, arms: dict[str, Arm]) -> str:
         gains = [
             f"{text} {cell(mean_interval(at_equal_small_k(arms[plain], arms[arm], of)))}"
             for text, of in (
-                (f"Pass@{large}", lambda own: own.passes[large]),
-                ("different correct", lambda own: own.distinct),
+                (f"Pass@{large}", lambda own: curve.passes[large]),
+                ("different correct", lambda own: curve.distinct),
             )
         ]
         parts.append(f"{arm} at its end less {plain} where its Pass@{small} was the same: {', '.join(gains)}")
@@ -167,11 +168,11 @@ def at_equal_small_k(
     The latter is interpolated along its run: a bonus that only slows sharpening down gains nothing here.
     """
     k = min(plain.passes)
-    found = []
+    texts = []
     for row, level in enumerate(other.passes[k][:, -1]):
         along = np.maximum.accumulate(plain.passes[k][row])
-        found.append(of(other)[row, -1] - np.interp(level, along, of(plain)[row]))
-    return np.array(found)
+        texts.append(of(other)[row, -1] - np.interp(level, along, of(plain)[row]))
+    return np.array(texts)
 
 
 def _change(values: Float[np.ndarray, "seeds points"]) -> str:

@@ -70,18 +70,18 @@ def drawings(results: Measurements) -> list[Drawing]:
 @mpl.rc_context(draw.STYLE)
 def selection(results: Measurements) -> Figure:
     """Pass@k by rule, a row a task and a column a checkpoint."""
-    columns = max(len(own.steps) for own in results.test_time.values())
+    columns = max(len(curves.steps) for curves in results.test_time.values())
     rows = len(results.test_time)
     fig, axes = draw.new_figure(rows, columns, (3.7 * columns, 3.3 * rows), sharey="row")
-    for line, (name, own) in zip(axes, results.test_time.items(), strict=True):
+    for line, (name, curves) in zip(axes, results.test_time.items(), strict=True):
         for column, axis in enumerate(line):
-            if column >= len(own.steps):
+            if column >= len(curves.steps):
                 axis.set_visible(False)
                 continue
-            ks = np.arange(1, own.size // 2 + 1)
+            ks = np.arange(1, curves.size // 2 + 1)
             for rule, colour in _RULES.items():
-                draw.line_over_seeds(axis, ks, own.curves[rule][:, column, : ks.size], colour, rule)
-            axis.set(title=f"{name}, step {own.steps[column]}", xlabel="verifier calls k")
+                draw.line_over_seeds(axis, ks, curves.curves[rule][:, column, : ks.size], colour, rule)
+            axis.set(title=f"{name}, step {curves.steps[column]}", xlabel="verifier calls k")
             axis.set_xscale("log", base=2)
             axis.xaxis.set_major_formatter("{x:g}")
         line[0].set_ylabel("Pass@k")
@@ -94,22 +94,22 @@ def efficiency(results: Measurements) -> Figure:
     """Gain of each rule and what picking knows of correctness, against the checkpoint."""
     fig, axes = draw.new_figure(2, len(results.test_time), (5.0 * len(results.test_time), 6.6))
     pairs = ((FEATURES_AUC, draw.RED, "by representations"), (LIKELY_AUC, draw.ORANGE, "by likelihood"))
-    for (top, bottom), (name, own) in zip(axes.T, results.test_time.items(), strict=True):
-        places = np.arange(len(own.steps))
+    for (top, bottom), (name, curves) in zip(axes.T, results.test_time.items(), strict=True):
+        places = np.arange(len(curves.steps))
         for rule, colour in _RULES.items():
-            _line(top, places, np.exp(own.efficiency(rule)), colour, rule)
+            _line(top, places, np.exp(curves.efficiency(rule)), colour, rule)
         top.set(title=f"{name}: efficiency over random choice")
-        if np.isfinite(own.calls[RANDOM]).any():
+        if np.isfinite(curves.calls[RANDOM]).any():
             top.set_yscale("log")
             top.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             top.yaxis.set_major_formatter("{x:g}")
             top.yaxis.set_minor_formatter(NullFormatter())
         for fact, colour, label in pairs:
-            _line(bottom, places, own.facts[fact], colour, label)
+            _line(bottom, places, curves.facts[fact], colour, label)
         bottom.axhline(0.5, color=draw.INK, linestyle=draw.DASHED, linewidth=1.2)
         bottom.set(title="a correct one is picked before a wrong one", ylim=(0, 1), xlabel="training step")
         for axis in (top, bottom):
-            axis.set_xticks(places, [str(step) for step in own.steps])
+            axis.set_xticks(places, [str(step) for step in curves.steps])
     draw.legend_below(fig, [axes[0, 0]])
     return fig
 
@@ -127,16 +127,16 @@ def training(results: Measurements) -> Figure:
     fig, axes = draw.new_figure(len(results.arms), 4, (13.5, 3.2 * len(results.arms)))
     for line, (name, arms) in zip(axes, results.arms.items(), strict=True):
         n = name_of_n(results.test_time[name].coverage_n)
-        for (arm, own), colour in zip(arms.items(), _ARMS, strict=False):
-            small, large = min(own.passes), max(own.passes)
+        for (arm, curve), colour in zip(arms.items(), _ARMS, strict=False):
+            small, large = min(curve.passes), max(curve.passes)
             panels = (
-                (f"Pass@{small}", own.passes[small]),
-                (f"Pass@{large}", own.passes[large]),
-                (f"different correct of {own.draws}", own.distinct),
-                (f"Cov$_{{{n}}}$", own.coverage),
+                (f"Pass@{small}", curve.passes[small]),
+                (f"Pass@{large}", curve.passes[large]),
+                (f"different correct of {curve.draws}", curve.distinct),
+                (f"Cov$_{{{n}}}$", curve.coverage),
             )
             for axis, (title, values) in zip(line, panels, strict=True):
-                draw.line_over_seeds(axis, np.asarray(own.steps), values, colour, arm)
+                draw.line_over_seeds(axis, np.asarray(curve.steps), values, colour, arm)
                 axis.set(title=f"{name}: {title}", xlabel="batches of rollouts")
     draw.legend_below(fig, [axes[0, 0]])
     return fig
@@ -145,17 +145,17 @@ def training(results: Measurements) -> Figure:
 def tables(results: Measurements) -> list[Table]:
     """(caption, columns, rows) in the report's order."""
     made: list[Table] = []
-    for name, own in results.test_time.items():
-        ks = doubling(own.size)
+    for name, curves in results.test_time.items():
+        ks = doubling(curves.size)
         rows: list[list[Any]] = []
         reach: list[list[Any]] = []
-        for column, step in enumerate(own.steps):
-            levels = own.curves[RANDOM][:, column]
+        for column, step in enumerate(curves.steps):
+            levels = curves.curves[RANDOM][:, column]
             for rule in (FIRST, *_RULES):
-                curve = own.curves[rule][:, column].mean(axis=0)
-                calls = float(own.calls[rule][:, column].mean())
+                curve = curves.curves[rule][:, column].mean(axis=0)
+                calls = float(curves.calls[rule][:, column].mean())
                 rows.append([step, rule, *(float(curve[k - 1]) for k in ks), calls])
-                needed = calls_to_match(own.curves[rule][:, column], levels, ks.tolist())
+                needed = calls_to_match(curves.curves[rule][:, column], levels, ks.tolist())
                 reach.append([step, rule, *needed.mean(axis=0).tolist()])
         header = ["step", "rule", *(f"k = {k}" for k in ks)]
         made += [
@@ -174,12 +174,12 @@ def tables(results: Measurements) -> list[Table]:
             _gains(name, results),
             (
                 f"{name}: checkpoints, and why; mean over the seeds.",
-                ["", *(f"step {step}" for step in own.steps)],
+                ["", *(f"step {step}" for step in curves.steps)],
                 [
-                    ["cross-entropy (nats)", *own.cross_entropy.mean(axis=0).tolist()],
-                    [f"Cov_{name_of_n(own.coverage_n)}", *own.coverage.mean(axis=0).tolist()],
-                    ["share of pools with a correct response", *own.solvable.mean(axis=0).tolist()],
-                    *([fact, *own.facts[fact].mean(axis=0).tolist()] for fact in FACTS),
+                    ["cross-entropy (nats)", *curves.cross_entropy.mean(axis=0).tolist()],
+                    [f"Cov_{name_of_n(curves.coverage_n)}", *curves.coverage.mean(axis=0).tolist()],
+                    ["share of pools with a correct response", *curves.solvable.mean(axis=0).tolist()],
+                    *([fact, *curves.facts[fact].mean(axis=0).tolist()] for fact in FACTS),
                 ],
             ),
         ]
@@ -190,14 +190,16 @@ def tables(results: Measurements) -> list[Table]:
 
 def _gains(name: str, results: Measurements) -> Table:
     """Paired gains in Pass@k with intervals, and efficiencies."""
-    own = results.test_time[name]
-    ks = doubling(own.size)
+    curves = results.test_time[name]
+    ks = doubling(curves.size)
     rows: list[list[Any]] = []
-    for column, step in enumerate(own.steps):
+    for column, step in enumerate(curves.steps):
         for over in (RANDOM, DISTINCT, APPEARANCE):
-            one, two = own.curves[REPRESENTATION][:, column], own.curves[over][:, column]
-            each = [cell(paired_difference_interval(one[:, k - 1], two[:, k - 1])) for k in ks]
-            rows.append([step, over, *each, cell(ratio(own.efficiency(REPRESENTATION, over)[:, column]))])
+            one, two = curves.curves[REPRESENTATION][:, column], curves.curves[over][:, column]
+            differences = [cell(paired_difference_interval(one[:, k - 1], two[:, k - 1])) for k in ks]
+            rows.append(
+                [step, over, *differences, cell(ratio(curves.efficiency(REPRESENTATION, over)[:, column]))]
+            )
     return (
         f"{name}: Pass@k by representations less that of another rule, with paired 95 % intervals over "
         f"seeds; last, the efficiency.",
@@ -211,17 +213,17 @@ def _arm_tables(name: str, results: Measurements) -> list[Table]:
     first = next(iter(arms.values()))
     ks = tuple(first.passes)
     along, ends = [], []
-    for arm, own in arms.items():
-        for point, step in enumerate(own.steps):
-            values = [own.passes[k] for k in ks] + [own.distinct, own.coverage, own.kl]
-            along.append([arm, step, *(float(each[:, point].mean()) for each in values)])
-        pairs = [(own.passes[k], first.passes[k]) for k in ks]
-        pairs += [(own.distinct, first.distinct), (own.coverage, first.coverage), (own.kl, first.kl)]
-        if own is first:
+    for arm, curve in arms.items():
+        for point, step in enumerate(curve.steps):
+            values = [curve.passes[k] for k in ks] + [curve.distinct, curve.coverage, curve.kl]
+            along.append([arm, step, *(float(value[:, point].mean()) for value in values)])
+        pairs = [(curve.passes[k], first.passes[k]) for k in ks]
+        pairs += [(curve.distinct, first.distinct), (curve.coverage, first.coverage), (curve.kl, first.kl)]
+        if curve is first:
             differences = [mean_interval(one[:, -1]) for one, _ in pairs]
         else:
             differences = [paired_difference_interval(one[:, -1], two[:, -1]) for one, two in pairs]
-        ends.append([arm if own is first else f"{arm} less {next(iter(arms))}", *map(cell, differences)])
+        ends.append([arm if curve is first else f"{arm} less {next(iter(arms))}", *map(cell, differences)])
     n = name_of_n(results.test_time[name].coverage_n)
     header = [*(f"Pass@{k}" for k in ks), f"different correct of {first.draws}", f"Cov_{n}", "KL"]
     paired = f"{name}: at the end, with 95 % intervals over seeds, paired for differences."

@@ -136,12 +136,12 @@ def base_stage(settings: Settings, plan: Plan) -> dict[str, Run]:
 def arms_stage(settings: Settings, plan: Plan) -> dict[str, Run]:
     """Reinforcement learning on every task, from one checkpoint of its base run."""
     runs = {}
-    for name, own in settings.tasks.items():
+    for name, task_settings in settings.tasks.items():
         config = _base_config(settings, plan, name)
         for arm, changes in settings.arms.items():
-            overrides = (settings.rl, own.rl, changes)
+            overrides = (settings.rl, task_settings.rl, changes)
             run_name = f"{plan.path.name}-{name}_{arm}"
-            start = plan.path / name, f"train:{own.start}"
+            start = plan.path / name, f"train:{task_settings.start}"
             runs[f"{name}_{arm}"] = Run(rl_run_config(config, *start, run_name, overrides))
     return runs
 
@@ -156,9 +156,9 @@ def check_run(settings: Settings, name: str, setup: Setup) -> None:
         return
     require_seeds("exploration", setup.seeds)
     require_parameters("exploration", setup, evaluations=True)
-    phase, own = setup.phases[-1], settings.tasks[name]
+    phase, task_settings = setup.phases[-1], settings.tasks[name]
     there = set(phase.schedule.steps(phase.steps))
-    for field, steps in (("checkpoints", own.checkpoints), ("start", (own.start,))):
+    for field, steps in (("checkpoints", task_settings.checkpoints), ("start", (task_settings.start,))):
         missing = sorted(set(steps) - there)
         if missing:
             raise ValueError(f"tasks.{name}.{field}: {missing[0]} is no evaluated step of its base run")
@@ -243,10 +243,14 @@ def measure(settings: Settings, study: Study) -> Measurements:
     seeds = common_seeds(run.path for run in study.runs.values())
     require_seeds("exploration", seeds)
     runs = {name: {arm: study.runs[f"{name}_{arm}"] for arm in settings.arms} for name in settings.tasks}
-    points = [[len(run.checkpoints(["all"])) for run in own.values()] for own in runs.values()]
+    points = [
+        [len(run.checkpoints(["all"])) for run in task_settings.values()] for task_settings in runs.values()
+    ]
     # The start of the arms is measured once.
-    along = sum(sum(each) - len(each) + 1 for each in points)
-    total = len(seeds) * (along + sum(len(own.checkpoints) for own in settings.tasks.values()))
+    along = sum(sum(point) - len(point) + 1 for point in points)
+    total = len(seeds) * (
+        along + sum(len(task_settings.checkpoints) for task_settings in settings.tasks.values())
+    )
     done = iter(range(1, total + 1))
 
     def report() -> None:
@@ -254,10 +258,12 @@ def measure(settings: Settings, study: Study) -> Measurements:
 
     study.progress.update("pools", 0, total)
     test_time, arms, n = {}, {}, settings.coverage_n
-    for name, own in settings.tasks.items():
+    for name, task_settings in settings.tasks.items():
         base, pools = study.runs[name], settings.pools(name)
         seed = base.setup.evaluation[-1].seed
-        test_time[name] = measure_test_time(base, seeds, own.checkpoints, pools, seed, name, n, report)
+        test_time[name] = measure_test_time(
+            base, seeds, task_settings.checkpoints, pools, seed, name, n, report
+        )
         arms[name] = measure_arms(runs[name], seeds, pools, seed, name, settings.ks, n, report)
     return Measurements(test_time, arms, seeds)
 
@@ -291,12 +297,12 @@ def measure_test_time(
             solved = np.any(pool.reward, axis=1)
             solvable[row, column] = np.sum(held_out.weights * solved)
             for rule in RULES:
-                stacked = np.stack([each[rule] for each in each_curve])
+                stacked = np.stack([curve[rule] for curve in each_curve])
                 curves[rule][row, column] = held_out.weights @ stacked
-                own = rules.calls_to_correct(stacked)
-                calls[rule][row, column] = rules.mean_where(own, solved, held_out)
+                number = rules.calls_to_correct(stacked)
+                calls[rule][row, column] = rules.mean_where(number, solved, held_out)
             for name in FACTS:
-                values = np.array([each[name] for each in each_facts])
+                values = np.array([each_fact[name] for each_fact in each_facts])
                 facts[name][row, column] = rules.mean_where(values, np.isfinite(values), held_out)
             report()
     matrices = run_matrices(run.path)
@@ -332,7 +338,7 @@ def measure_arms(
     for name, run in runs.items():
         phase = run.setup.phases[-1]
         held_out = held_out_prompts(phase.task, settings, evaluation_seed)
-        steps = tuple(step for own, step in run.checkpoints(["all"]) if own == phase.name)
+        steps = tuple(step for of_phase, step in run.checkpoints(["all"]) if of_phase == phase.name)
         measured = np.zeros((len(seeds), len(steps), len(ks) + 1))
         for column, step in enumerate(steps):
             params = run.parameters(phase.name, step)

@@ -78,17 +78,17 @@ def draw_pool(
     keys = jax.random.split(key, held_out.num_examples)
     tokens, drawn = _draw(task, model, params, example, keys, settings, ordered)
     # Apart from padding, a token that was drawn is part of the response, whatever it is.
-    alike = np.stack([first_alike(each) for each in np.asarray(tokens)])
-    found: dict[str, Any] = {name: np.asarray(value) for name, value in drawn.items()}
-    orders = {name: found[name] for name in (REPRESENTATION, CENTRED) if ordered}
+    alike = np.stack([first_alike(responses) for responses in np.asarray(tokens)])
+    arrays: dict[str, Any] = {name: np.asarray(value) for name, value in drawn.items()}
+    orders = {name: arrays[name] for name in (REPRESENTATION, CENTRED) if ordered}
     empty = np.zeros((held_out.num_examples, 0))
     return Pool(
-        found["reward"],
-        found.get("valid", empty.astype(bool)),
+        arrays["reward"],
+        arrays.get("valid", empty.astype(bool)),
         alike,
-        found.get("log_prob", empty).astype(np.float64),
+        arrays.get("log_prob", empty).astype(np.float64),
         orders,
-        found.get("bonus", empty).astype(np.float64),
+        arrays.get("bonus", empty).astype(np.float64),
     )
 
 
@@ -107,27 +107,27 @@ def _draw(
     )
     judge = jax.vmap(jax.vmap(task.reward, (None, 0)))
     tokens = jnp.where(mask, responses, -1)
-    found = {"reward": judge(examples.latent, responses) > 0}
+    facts = {"reward": judge(examples.latent, responses) > 0}
     if not ordered:
-        return tokens, found
+        return tokens, facts
     given = (model, params, examples.prompt, examples.prompt_mask, responses, mask)
-    found["valid"] = jax.vmap(jax.vmap(task.validity, (None, 0)))(examples.latent, responses) > 0
-    found["log_prob"] = sequence_log_probs(*given)
+    facts["valid"] = jax.vmap(jax.vmap(task.validity, (None, 0)))(examples.latent, responses) > 0
+    facts["log_prob"] = sequence_log_probs(*given)
     features = response_features(*given)
     centred = features - jnp.mean(features, axis=1, keepdims=True)
     pick = functools.partial(select_diverse, k=settings.responses, ridge=settings.ridge)
-    found[REPRESENTATION] = jax.vmap(pick)(features)
-    found[CENTRED] = jax.vmap(pick)(centred)
+    facts[REPRESENTATION] = jax.vmap(pick)(features)
+    facts[CENTRED] = jax.vmap(pick)(centred)
     grouped = features.reshape(features.shape[0], -1, settings.group, features.shape[-1])
-    found["bonus"] = elliptic_bonus(grouped, settings.ridge, 1.0).reshape(features.shape[:2])
-    return tokens, found
+    facts["bonus"] = elliptic_bonus(grouped, settings.ridge, 1.0).reshape(features.shape[:2])
+    return tokens, facts
 
 
 def first_alike(tokens: Int[np.ndarray, "responses response"]) -> Int[np.ndarray, " responses"]:
     """For each response the index of the first one with the same tokens."""
     _, first, inverse = np.unique(tokens, axis=0, return_index=True, return_inverse=True)
-    found: np.ndarray = first[inverse.reshape(-1)]
-    return found
+    firsts: np.ndarray = first[inverse.reshape(-1)]
+    return firsts
 
 
 def pool_key(seed: int, task: str, training_seed: int) -> PRNGKeyArray:

@@ -64,8 +64,8 @@ def distinct_curve(
     Args:
         alike: of `pools.first_alike`.
     """
-    own = random_curve(reward[np.unique(alike)])
-    return np.concatenate([own, np.full(reward.size - own.size, own[-1])])
+    distinct = random_curve(reward[np.unique(alike)])
+    return np.concatenate([distinct, np.full(reward.size - distinct.size, distinct[-1])])
 
 
 def appearance_curve(
@@ -218,8 +218,8 @@ def pool_measures(pool: Pool, held_out: HeldOut, ks: Sequence[int]) -> Float[np.
     """Pass@k for every k, then the expected number of different correct responses among the largest k."""
     size = pool.reward.shape[1]
     passes = weighted_mean(pass_at_n_unbiased(size, pool.reward.sum(axis=1), ks).T, held_out.weights)
-    each = [
+    distinct = [
         distinct_correct(reward, alike, max(ks))
         for reward, alike in zip(pool.reward, pool.alike, strict=True)
     ]
-    return np.append(passes, held_out.weights @ np.array(each))
+    return np.append(passes, held_out.weights @ np.array(distinct))

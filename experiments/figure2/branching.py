@@ -93,14 +93,14 @@ class BranchEvaluator(Evaluator):
         logits = model.logits(params, example.prompt, example.prompt_mask, example.response[:, None])
         nodes = example.latent.passable
         log_prob = jax.nn.log_softmax(logits[:, 0, 1:-1], axis=-1)
-        chosen = jnp.take_along_axis(log_prob, jnp.maximum(nodes, 0), axis=-1)
-        return {"log_prob": jnp.where(nodes >= 0, chosen, -jnp.inf)}
+        log_prob_of_nodes = jnp.take_along_axis(log_prob, jnp.maximum(nodes, 0), axis=-1)
+        return {"log_prob": jnp.where(nodes >= 0, log_prob_of_nodes, -jnp.inf)}
 
     def reduce(self, scores: dict[str, np.ndarray], held_out: HeldOut) -> Iterator[tuple[str, float]]:
         """Means over the prompts, layer by layer."""
-        found = branch_scores(scores["log_prob"], *paths(held_out))
+        branches = branch_scores(scores["log_prob"], *paths(held_out))
         for name in ("loss", "choice_loss"):
-            for k, value in enumerate(getattr(found, name).mean(axis=0).tolist(), start=1):
+            for k, value in enumerate(getattr(branches, name).mean(axis=0).tolist(), start=1):
                 yield f"{name}/{k}", value
 
 
@@ -184,13 +184,15 @@ def measure_branching(
     held_out = only_class(evaluation.held_out(run.setup.phases[-1].task, "branching"), XOR)
     steps, scores = score_checkpoints(run, seeds, BranchEvaluator(), held_out, num_checkpoints)
     where, count = paths(held_out), held_out.num_examples
-    found = [[branch_scores(own["log_prob"][:count], *where) for own in at_step] for at_step in scores]
-    last = found[-1][0]
+    branches = [
+        [branch_scores(of_seed["log_prob"][:count], *where) for of_seed in at_step] for at_step in scores
+    ]
+    last = branches[-1][0]
     return Branching(
         steps=steps,
-        loss=_means(found, "loss"),
-        choice_loss=_means(found, "choice_loss"),
-        auc=tuple(bit_auc(each) for each in found[-1]),
+        loss=_means(branches, "loss"),
+        choice_loss=_means(branches, "choice_loss"),
+        auc=tuple(bit_auc(choice) for choice in branches[-1]),
         log_odds={f"b = {bit}": last.log_odds[last.opposes == bool(bit), 0] for bit in (0, 1)},
     )
 

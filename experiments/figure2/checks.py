@@ -44,7 +44,9 @@ def slope_over_seeds(results: Measurements, values: Float[np.ndarray, "seeds hor
 
 def derived_slope(results: Measurements, model: str = GUESSES) -> float:
     """Least-squares slope in H of an ideal model's KL over the same horizons, nats a layer."""
-    return float(line_fit(results.depths, np.array([each.closed[model].kl for each in results.horizons]))[0])
+    return float(
+        line_fit(results.depths, np.array([horizon.closed[model].kl for horizon in results.horizons]))[0]
+    )
 
 
 def checks(results: Measurements) -> tuple[Check, ...]:
@@ -73,8 +75,8 @@ def checks(results: Measurements) -> tuple[Check, ...]:
         ValueError: with fewer than two seeds or three horizons.
     """
     n, change = name_of_n(results.n), "largest relative change of the median"
-    kl_change = max(relative_change(each, each.kl) for each in results.horizons)
-    cov_change = max(relative_change(each, each.cov[results.n]) for each in results.horizons)
+    kl_change = max(relative_change(horizon, horizon.kl) for horizon in results.horizons)
+    cov_change = max(relative_change(horizon, horizon.cov[results.n]) for horizon in results.horizons)
     return (
         *_of_kl(results),
         *_of_coverage(results),
@@ -82,7 +84,7 @@ def checks(results: Measurements) -> tuple[Check, ...]:
         *_of_hard_rule(results),
         at_most(f"converged: {change} KL over the last quarter", kl_change, 0.1),
         at_most(f"converged: {change} Cov_{n} over the last quarter", cov_change, 0.1),
-        check_bound(max(each.bound_excess for each in results.horizons)),
+        check_bound(max(horizon.bound_excess for horizon in results.horizons)),
     )
 
 
@@ -118,13 +120,17 @@ def _of_classes(results: Measurements) -> tuple[Check, ...]:
     n = name_of_n(results.n)
 
     def start(name: str, local: bool = False) -> Interval:
-        values = [each.class_cov[name][each.local_n if local else results.n] for each in results.horizons]
+        values = [
+            horizon.class_cov[name][horizon.local_n if local else results.n] for horizon in results.horizons
+        ]
         return worst([over_seeds(value[:, 0]) for value in values], "low")
 
     def end(name: str, end: End, local: bool = False) -> Interval:
-        values = [each.class_cov[name][each.local_n if local else results.n] for each in results.horizons]
+        values = [
+            horizon.class_cov[name][horizon.local_n if local else results.n] for horizon in results.horizons
+        ]
         pairs = zip(results.horizons, values, strict=True)
-        return worst([over_seeds(each.converged(value)) for each, value in pairs], end)
+        return worst([over_seeds(pair.converged(value)) for pair, value in pairs], end)
 
     wide = "xor: Cov at N = 16 * 2^(H/2)"
     return (
@@ -139,8 +145,8 @@ def _of_classes(results: Measurements) -> tuple[Check, ...]:
 
 
 def _of_hard_rule(results: Measurements) -> tuple[Check, ...]:
-    first = [over_seeds(each.branching.choice_loss[:, -1, 0]) for each in results.horizons]
-    aucs = [interval_over_shared_prompts(each.branching.auc) for each in results.horizons]
+    first = [over_seeds(horizon.branching.choice_loss[:, -1, 0]) for horizon in results.horizons]
+    aucs = [interval_over_shared_prompts(horizon.branching.auc) for horizon in results.horizons]
     loss, auc = "hard rule: loss of the first branching layer", "hard rule: AUC of the first layer's log-odds"
     return (
         at_least(f"{loss}, from below (nats)", worst(first, "low"), 0.65),
@@ -168,9 +174,9 @@ def relative_change(each: Horizon, values: Float[np.ndarray, "seeds checkpoints"
 
 def worst(intervals: Sequence[Interval], end: Literal["low", "high", "far"]) -> Interval:
     """The interval that reaches lowest, highest, or farthest from 0; one with NaN before all others."""
-    for each in intervals:
-        if not np.isfinite([each.estimate, each.low, each.high]).all():
-            return each
+    for interval in intervals:
+        if not np.isfinite([interval.estimate, interval.low, interval.high]).all():
+            return interval
     reach: Mapping[str, Callable[[Interval], float]] = {
         "low": lambda each: -each.low,
         "high": lambda each: each.high,
@@ -187,9 +193,9 @@ def notes(results: Measurements) -> tuple[str, ...]:
         f"Slope of the converged KL in H: measured {interval_text(measured, '.5f')} nats a layer; "
         f"{derived_slope(results):.5f} for a model that guesses every branching layer of class xor on its "
         f"own, {reads:.5f} for one that reads the global bit off the path after the first of them.",
-        *(leak_note(each) for each in results.horizons),
+        *(leak_note(horizon) for horizon in results.horizons),
     ]
-    written += [text for each in results.horizons if (text := boundary_note(each, results.n))]
+    written += [text for horizon in results.horizons if (text := boundary_note(horizon, results.n))]
     if results.left_out:
         written.append(f"Diverged and left out of all horizons: {', '.join(results.left_out)}.")
     return tuple(written)

@@ -66,15 +66,15 @@ def curves(results: Measurements) -> Figure:
     """KL, Cov_N and their ratio against the step; Coverage Principle, arXiv 2510.15020, Figure 2."""
     n = name_of_n(results.n)
     fig, axes = draw.new_figure(1, 3, (13.2, 4.3))
-    for each, colour in zip(results.horizons, _colours(results), strict=True):
-        guesses, cov = each.closed[GUESSES], each.cov[results.n]
+    for horizon, colour in zip(results.horizons, _colours(results), strict=True):
+        guesses, cov = horizon.closed[GUESSES], horizon.cov[results.n]
         with np.errstate(divide="ignore", invalid="ignore"):
-            ratio = np.where(cov > 0, each.kl / cov, np.nan)
+            ratio = np.where(cov > 0, horizon.kl / cov, np.nan)
         ideal = guesses.kl / guesses.cov[results.n] if guesses.cov[results.n] else 0.0
-        panels = ((each.kl, guesses.kl), (cov, guesses.cov[results.n]), (ratio, ideal))
+        panels = ((horizon.kl, guesses.kl), (cov, guesses.cov[results.n]), (ratio, ideal))
         for axis, (values, level) in zip(axes[0], panels, strict=True):
             drawn = np.isfinite(values).any(axis=0)
-            _line(axis, each.steps[drawn], values[:, drawn], colour, f"H = {each.depth}")
+            _line(axis, horizon.steps[drawn], values[:, drawn], colour, f"H = {horizon.depth}")
             if level > 0:
                 axis.axhline(level, color=colour, linestyle=draw.DASHED, linewidth=1.0)
     labels = ("KL (nats)", f"Cov$_{{{n}}}$", f"KL / Cov$_{{{n}}}$ (nats)")
@@ -91,8 +91,8 @@ def converged(results: Measurements) -> Figure:
     fig, axes = draw.new_figure(1, 3, (13.2, 4.3))
     closed = {
         name: (
-            np.array([each.closed[name].kl for each in results.horizons]),
-            np.array([each.closed[name].cov[results.n] for each in results.horizons]),
+            np.array([horizon.closed[name].kl for horizon in results.horizons]),
+            np.array([horizon.closed[name].cov[results.n] for horizon in results.horizons]),
         )
         for name in (GUESSES, READS)
     }
@@ -123,13 +123,13 @@ def branching(results: Measurements) -> Figure:
     """The branching layers of class xor: loss by layer (top), and over the training (bottom)."""
     count = len(results.horizons)
     fig, axes = draw.new_figure(2, count, (4.4 * count, 6.8), sharey="row")
-    for column, (each, colour) in enumerate(zip(results.horizons, _colours(results), strict=True)):
+    for column, (horizon, colour) in enumerate(zip(results.horizons, _colours(results), strict=True)):
         top, bottom = axes[:, column]
-        loss = each.branching.choice_loss
+        loss = horizon.branching.choice_loss
         layers = np.arange(1, loss.shape[-1] + 1)
-        _line(top, layers, loss[:, -1], colour, f"H = {each.depth}", marker="o")
-        top.set(title=f"H = {each.depth}", xlabel="branching layer k", xticks=layers)
-        steps = np.asarray(each.branching.steps)
+        _line(top, layers, loss[:, -1], colour, f"H = {horizon.depth}", marker="o")
+        top.set(title=f"H = {horizon.depth}", xlabel="branching layer k", xticks=layers)
+        steps = np.asarray(horizon.branching.steps)
         _line(bottom, steps, loss[..., 0], draw.INK, "first layer", marker="o")
         if loss.shape[-1] > 1:
             later = loss[..., 1:].mean(axis=-1)
@@ -140,7 +140,7 @@ def branching(results: Measurements) -> Figure:
             axis.axhline(np.log(2), color="#888888", linestyle=draw.DASHED, linewidth=1.2, label="ln 2")
     for row in range(2):
         axes[row, 0].set_ylabel("loss of the choice (nats)")
-    highest = max(float(each.branching.choice_loss[:, -1].max()) for each in results.horizons)
+    highest = max(float(horizon.branching.choice_loss[:, -1].max()) for horizon in results.horizons)
     axes[0, 0].set_ylim(0, 1.1 * max(1.0, highest))
     axes[1, 0].set_ylim(bottom=0)
     draw.legend_below(fig, [axes[1, 0]])
@@ -153,11 +153,11 @@ def classes(results: Measurements) -> Figure:
     names = list(results.horizons[0].class_cov)
     fig, axes = draw.new_figure(1, len(names), (4.4 * len(names), 4.2), sharey=True)
     for axis, name in zip(axes[0], names, strict=True):
-        for each, colour in zip(results.horizons, _colours(results), strict=True):
-            _line(axis, each.steps, each.class_cov[name][results.n], colour, f"H = {each.depth}")
+        for horizon, colour in zip(results.horizons, _colours(results), strict=True):
+            _line(axis, horizon.steps, horizon.class_cov[name][results.n], colour, f"H = {horizon.depth}")
             if name == XOR:
-                median = np.median(each.class_cov[name][each.local_n], axis=0)
-                axis.plot(each.steps, median, color=colour, linestyle=draw.DASHED, linewidth=1.3)
+                median = np.median(horizon.class_cov[name][horizon.local_n], axis=0)
+                axis.plot(horizon.steps, median, color=colour, linestyle=draw.DASHED, linewidth=1.3)
         axis.set(xlabel="training step", title=name)
         axis.xaxis.set_major_locator(MaxNLocator(5))
     axes[0, 0].set(ylabel=f"Cov$_{{{name_of_n(results.n)}}}$ of the class", ylim=(-0.02, 1.02))
@@ -191,11 +191,11 @@ def _converged(results: Measurements) -> Table:
     n = name_of_n(results.n)
     measured = (results.converged_kl(), results.converged_cov(), results.converged_ratio())
     rows = []
-    for column, each in enumerate(results.horizons):
-        row: list[Any] = [each.depth]
+    for column, horizon in enumerate(results.horizons):
+        row: list[Any] = [horizon.depth]
         for values in measured:
             row += [_median(values[:, column]), estimate_and_ends(over_seeds(values[:, column]))[1]]
-        guesses, reads = each.closed[GUESSES], each.closed[READS]
+        guesses, reads = horizon.closed[GUESSES], horizon.closed[READS]
         rows.append([*row, guesses.kl, guesses.cov[results.n], reads.kl, reads.cov[results.n]])
     return (
         f"Converged values: median over the seeds and 95 % interval of the mean, beside the closed forms of "
@@ -209,11 +209,13 @@ def _converged(results: Measurements) -> Table:
 
 
 def _coverage(results: Measurements) -> Table:
-    shared = sorted(set.intersection(*(set(each.cov) for each in results.horizons)))
+    shared = sorted(set.intersection(*(set(horizon.cov) for horizon in results.horizons)))
     rows = []
-    for each in results.horizons:
-        rows.append([each.depth, "measured", *(_median(each.converged(each.cov[n])) for n in shared)])
-        rows.append([each.depth, GUESSES, *(each.closed[GUESSES].cov[n] for n in shared)])
+    for horizon in results.horizons:
+        rows.append(
+            [horizon.depth, "measured", *(_median(horizon.converged(horizon.cov[n])) for n in shared)]
+        )
+        rows.append([horizon.depth, GUESSES, *(horizon.closed[GUESSES].cov[n] for n in shared)])
     return (
         "Converged coverage profile of the mixture at other N, median over the seeds, and the closed form.",
         ["H", "", *(f"Cov_{name_of_n(n)}" for n in shared)],
@@ -224,13 +226,13 @@ def _coverage(results: Measurements) -> Table:
 def _classes(results: Measurements) -> Table:
     n = name_of_n(results.n)
     rows = []
-    for each in results.horizons:
-        for name, profile in each.class_cov.items():
+    for horizon in results.horizons:
+        for name, profile in horizon.class_cov.items():
             kl, claimed, local = (
-                (_median(values[:, 0]), _median(each.converged(values)))
-                for values in (each.class_kl[name], profile[results.n], profile[each.local_n])
+                (_median(values[:, 0]), _median(horizon.converged(values)))
+                for values in (horizon.class_kl[name], profile[results.n], profile[horizon.local_n])
             )
-            rows.append([each.depth, name, *kl, *claimed, each.local_n, *local])
+            rows.append([horizon.depth, name, *kl, *claimed, horizon.local_n, *local])
     return (
         "Classes at initialisation and converged, median over the seeds. M = 16 * 2^(H/2) is above what fair "
         "guesses among the valid paths of class xor reach.",
@@ -240,15 +242,15 @@ def _classes(results: Measurements) -> Table:
 
 
 def _layers(results: Measurements) -> Table:
-    most = max(each.branching.loss.shape[-1] for each in results.horizons)
+    most = max(horizon.branching.loss.shape[-1] for horizon in results.horizons)
     rows = []
-    for each in results.horizons:
+    for horizon in results.horizons:
         for label, values in (
-            ("-ln pi_hat(right node)", each.branching.loss),
-            ("given one of the two passable nodes", each.branching.choice_loss),
+            ("-ln pi_hat(right node)", horizon.branching.loss),
+            ("given one of the two passable nodes", horizon.branching.choice_loss),
         ):
             by_layer = np.median(values[:, -1], axis=0).tolist()
-            rows.append([each.depth, label, *by_layer, *[None] * (most - len(by_layer))])
+            rows.append([horizon.depth, label, *by_layer, *[None] * (most - len(by_layer))])
     return (
         f"Class {XOR} on fresh prompts, last checkpoint, median over the seeds: nats in the k-th branching "
         f"layer given the right path so far. ln 2 = 0.6931 is a fair guess; 0 from k = 2 on reads the bit "
@@ -260,12 +262,12 @@ def _layers(results: Measurements) -> Table:
 
 def _leak(results: Measurements) -> Table:
     rows = []
-    for each in results.horizons:
-        share = over_seeds(each.branching.leaked[:, -1])
-        auc = interval_over_shared_prompts(each.branching.auc)
-        guesses, reads = each.closed[GUESSES].kl, each.closed[READS].kl
+    for horizon in results.horizons:
+        share = over_seeds(horizon.branching.leaked[:, -1])
+        auc = interval_over_shared_prompts(horizon.branching.auc)
+        guesses, reads = horizon.closed[GUESSES].kl, horizon.closed[READS].kl
         saved = share.estimate * (guesses - reads)
-        row = [each.depth, guesses, reads, guesses - reads, *estimate_and_ends(share), saved]
+        row = [horizon.depth, guesses, reads, guesses - reads, *estimate_and_ends(share), saved]
         rows.append([*row, *estimate_and_ends(auc)])
     return (
         "The leak: KL of the two closed forms, what reading the bit off the path could save, the share of it "

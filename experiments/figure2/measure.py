@@ -127,15 +127,15 @@ class Measurements:
     @property
     def depths(self) -> tuple[int, ...]:
         """The horizons H."""
-        return tuple(each.depth for each in self.horizons)
+        return tuple(result.depth for result in self.horizons)
 
     def converged_kl(self) -> Float[np.ndarray, "seeds horizons"]:
         """Converged KL in nats."""
-        return np.stack([each.converged(each.kl) for each in self.horizons], axis=1)
+        return np.stack([result.converged(result.kl) for result in self.horizons], axis=1)
 
     def converged_cov(self) -> Float[np.ndarray, "seeds horizons"]:
         """Converged Cov_N."""
-        return np.stack([each.converged(each.cov[self.n]) for each in self.horizons], axis=1)
+        return np.stack([result.converged(result.cov[self.n]) for result in self.horizons], axis=1)
 
     def converged_ratio(self) -> Float[np.ndarray, "seeds horizons"]:
         """Converged KL over converged Cov_N, in nats; +inf where Cov_N is 0."""
@@ -182,18 +182,18 @@ def closed_forms(
         "independent guesses": {"right": 1 / paths, "other": 1 / paths, "wrong": 1 / paths},
         "reads the path": {"right": q / 2 + rest, "other": q / 2 + rest, "wrong": rest},
     }
-    found = {}
+    horizons = {}
     for name, model in models.items():
         mass = {kind: share * count * p for kind, (count, p) in data.items() if count * p > 0}
         ratio = {kind: math.log(data[kind][1] / model[kind]) for kind in mass}
-        found[name] = ClosedForm(
+        horizons[name] = ClosedForm(
             kl=sum(mass[kind] * ratio[kind] for kind in mass),
             cov={
                 n: sum(mass[kind] for kind in mass if ratio[kind] >= math.log(n) - 1e-9)
                 for n in map(float, ns)
             },
         )
-    return found
+    return horizons
 
 
 def measure(settings: Settings, study: Study) -> Measurements:
@@ -206,9 +206,9 @@ def measure(settings: Settings, study: Study) -> Measurements:
     """
     runs = {depth: study.runs[run_name(depth)] for depth in settings.horizons}
     matrices = {depth: run_matrices(run.path) for depth, run in runs.items()}
-    seeds = tuple(sorted(set.intersection(*(set(each.seeds) for each in matrices.values()))))
+    seeds = tuple(sorted(set.intersection(*(set(matrix.seeds) for matrix in matrices.values()))))
     left_out = tuple(
-        f"seed {seed} at H = {depth}" for depth, each in matrices.items() for seed in each.diverged
+        f"seed {seed} at H = {depth}" for depth, matrix in matrices.items() for seed in matrix.diverged
     )
     require_finished(seeds, left_out, "finished at all horizons")
     horizons = []
@@ -240,14 +240,14 @@ def horizon(
     def profile(weights: np.ndarray) -> dict[float, Any]:
         return {m: coverage_profile(ratio, (m,), weights)[..., 0] for m in wanted}
 
-    own = {name: matrices.weights * (matrices.groups == group) for group, name in enumerate(task.groups)}
+    of_class = {name: matrices.weights * (matrices.groups == group) for group, name in enumerate(task.groups)}
     return Horizon(
         depth=depth,
         steps=np.asarray(matrices.steps),
         kl=kl(ratio, matrices.weights),
         cov=profile(matrices.weights),
-        class_kl={name: kl(ratio, weights) for name, weights in own.items()},
-        class_cov={name: profile(weights) for name, weights in own.items()},
+        class_kl={name: kl(ratio, weights) for name, weights in of_class.items()},
+        class_cov={name: profile(weights) for name, weights in of_class.items()},
         branching=branching,
         bound_excess=max(excess, check_coverage_bound(ratio, wanted, matrices.weights)),
         closed=closed_forms(

@@ -48,7 +48,7 @@ def reached_table(results: Measurements) -> tuple[str, list[str], list[list[Any]
     for t, theta in enumerate(THETAS):
         for column, horizon in enumerate(settings.horizons):
             kl = results.kl[t, :, column] * settings.samples / horizon
-            shares = [float((kl >= each * (1 - 1e-9)).mean()) for each in (PER_TOKEN, 0.25)]
+            shares = [float((kl >= threshold * (1 - 1e-9)).mean()) for threshold in (PER_TOKEN, 0.25)]
             rows.append([theta, horizon, *shares, float(kl.max())])
     return (
         "Share of the data sets with KL >= .1639 H/n, and with the paper's KL >= H/(4n); largest KL n/H.",

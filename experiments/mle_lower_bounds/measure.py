@@ -127,9 +127,9 @@ def fine_instances(settings: Settings) -> dict[str, list[FineRate]]:
     """Along n, d and ln N."""
     n, d, log_n = settings.fine_sample, settings.fine_size, settings.log_n
     return {
-        "n": [FineRate(d, each, log_n) for each in settings.fine_samples],
-        "d": [FineRate(each, n, log_n) for each in settings.fine_sizes],
-        "ln N": [FineRate(d, n, each) for each in settings.fine_log_ns],
+        "n": [FineRate(d, fine_sample, log_n) for fine_sample in settings.fine_samples],
+        "d": [FineRate(fine_size, n, log_n) for fine_size in settings.fine_sizes],
+        "ln N": [FineRate(d, n, fine_log_n) for fine_log_n in settings.fine_log_ns],
     }
 
 
@@ -137,9 +137,9 @@ def bit_instances(settings: Settings) -> dict[str, list[VarianceNeeded]]:
     """Along n, H and ln N."""
     n, h, log_n, b = settings.bits_sample, settings.bits_horizon, settings.bits_log_n, settings.bits_norm
     return {
-        "n": [VarianceNeeded(h, each, log_n, b) for each in settings.bits_samples],
-        "H": [VarianceNeeded(each, n, log_n, b) for each in settings.bits_horizons],
-        "ln N": [VarianceNeeded(settings.bits_long, n, each, b) for each in settings.bits_log_ns],
+        "n": [VarianceNeeded(h, bits_sample, log_n, b) for bits_sample in settings.bits_samples],
+        "H": [VarianceNeeded(bits_horizon, n, log_n, b) for bits_horizon in settings.bits_horizons],
+        "ln N": [VarianceNeeded(settings.bits_long, n, bits_log_n, b) for bits_log_n in settings.bits_log_ns],
     }
 
 
@@ -165,18 +165,18 @@ def coarse_sweeps(settings: Settings) -> tuple[list[Sweep], list[np.ndarray], fl
     theory = {"n": -1.0, "d": 1.0}
     for axis, instances in coarse_instances(settings).items():
         covered = []
-        for each in instances:
-            rng = numpy_stream(settings.seed, "mle", "coarse", axis, each.size, each.num_samples)
-            fitted = fit_categorical_in_box(each.sample(rng, settings.draws), b)
-            covered.append(each.coverage(fitted, levels))
-            promised.append(covered[-1][:, -2] >= each.promised)
+        for instance in instances:
+            rng = numpy_stream(settings.seed, "mle", "coarse", axis, instance.size, instance.num_samples)
+            fitted = fit_categorical_in_box(instance.sample(rng, settings.draws), b)
+            covered.append(instance.coverage(fitted, levels))
+            promised.append(covered[-1][:, -2] >= instance.promised)
             trivial = max(trivial, float(covered[-1][:, -1].max()))
         sizes = settings.coarse_samples if axis == "n" else settings.coarse_sizes
         rate = Rate(
             "Cov_N, N = e^B",
-            columns([each[:, -2] for each in covered]),
+            columns([coverage[:, -2] for coverage in covered]),
             theory[axis],
-            np.array([each.promised for each in instances]),
+            np.array([instance.promised for instance in instances]),
         )
         made.append(Sweep("coarse", axis, f"{fixed[axis]}, B = {b:g}", sizes, (rate,)))
         last = covered[-1], instances[-1]
@@ -196,12 +196,16 @@ def fine_sweeps(settings: Settings) -> tuple[list[Sweep], list[np.ndarray], floa
     made, missed, spread = [], [], 0.0
     for axis, instances in fine_instances(settings).items():
         covered = []
-        for position, each in enumerate(instances):
+        for position, instance in enumerate(instances):
             rng = numpy_stream(settings.seed, "mle", "fine", axis, position)
-            missed.append(each.misses(each.sample(rng, settings.draws)))
-            covered.append(each.mass * missed[-1])
-            spread = max(spread, -math.log1p(-each.tilt) / math.sqrt(each.size / each.num_samples))
-        rate = Rate("Cov_N", columns(covered), theory[axis], np.array([each.mass for each in instances]))
+            missed.append(instance.misses(instance.sample(rng, settings.draws)))
+            covered.append(instance.mass * missed[-1])
+            spread = max(
+                spread, -math.log1p(-instance.tilt) / math.sqrt(instance.size / instance.num_samples)
+            )
+        rate = Rate(
+            "Cov_N", columns(covered), theory[axis], np.array([instance.mass for instance in instances])
+        )
         made.append(Sweep("fine", axis, fixed[axis], sizes[axis], (rate,)))
     return made, missed, spread
 
@@ -216,17 +220,17 @@ def bit_sweeps(settings: Settings, progress: Progress) -> list[Sweep]:
     made = []
     for axis, instances in bit_instances(settings).items():
         coverage, bound = [], []
-        for position, each in enumerate(progress.over(f"bits against {axis}", instances)):
+        for position, instance in enumerate(progress.over(f"bits against {axis}", instances)):
             rng = numpy_stream(settings.seed, "mle", "bits", axis, position)
-            data = each.sample(rng, settings.draws)
-            fitted = fit_logistic_on_ball(data.ones, data.trials, each.norm).log_odds
-            coverage.append(each.coverage(rng, data, fitted, settings.bits_responses))
-            n = each.num_samples
-            bound.append(math.sqrt(each.variance / (n * each.log_n)) + each.norm**2 / n)
+            data = instance.sample(rng, settings.draws)
+            fitted = fit_logistic_on_ball(data.ones, data.trials, instance.norm).log_odds
+            coverage.append(instance.coverage(rng, data, fitted, settings.bits_responses))
+            n = instance.num_samples
+            bound.append(math.sqrt(instance.variance / (n * instance.log_n)) + instance.norm**2 / n)
         rate = Rate("Cov_N", columns(coverage), theory[axis], np.array(bound))
         made.append(Sweep("variance", axis, fixed[axis], sizes[axis], (rate,)))
         if axis == "H":
-            variances, half = shown([each.variance for each in instances]), rate._replace(theory=0.5)
+            variances, half = shown([one.variance for one in instances]), rate._replace(theory=0.5)
             made.append(Sweep("variance", "sigma*^2", f"{fixed[axis]}, H varies", variances, (half,)))
     return made
 
@@ -237,7 +241,7 @@ def constant(results: Measurements) -> list[float]:
     for axis, instances in bit_instances(results.settings).items():
         means: Float[np.ndarray, " sizes"] = results.sweeps["variance", axis].rates[0].values.mean(axis=0)
         made += [
-            float(mean * each.num_samples * each.log_n / each.length)
-            for mean, each in zip(means, instances, strict=True)
+            float(mean * instance.num_samples * instance.log_n / instance.length)
+            for mean, instance in zip(means, instances, strict=True)
         ]
     return made

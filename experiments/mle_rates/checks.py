@@ -38,7 +38,7 @@ def checks(results: Measurements) -> tuple[Check, ...]:
         share = sweeps.share_of_bound(results.sweeps[name, axis], index, seed)
         return at_most(f"{name}: largest share of the bound, against {axis}", share, 1)
 
-    infinite, spared = (sweeps.least_share(list(each.T)) for each in (results.infinite, results.spared))
+    infinite, spared = (sweeps.least_share(list(values.T)) for values in (results.infinite, results.spared))
     parameters = results.dimension / max(results.settings.linear_samples)
     return (
         within_bound("Bernoulli", "n", 1),

@@ -158,7 +158,7 @@ def bernoulli_sweeps(settings: Settings) -> tuple[list[Sweep], Float[np.ndarray,
     samples, deltas = settings.bernoulli_samples, settings.log_deltas
     middle, tail = samples[len(samples) // 2], deltas[len(deltas) // 2]
     by_n = [worst_quantile(n, settings.log_n, tail) for n in samples]
-    by_delta = [worst_quantile(middle, settings.log_n, each) for each in deltas]
+    by_delta = [worst_quantile(middle, settings.log_n, delta) for delta in deltas]
     at, name = f"N = {math.exp(settings.log_n):g}", "Bernoulli"
     mean = Rate("E Cov_N", columns(covers), -1.0)
     quantile = f"(1 - delta) quantile, ln 1/delta = {tail:g}"

@@ -94,7 +94,7 @@ def notes(results: Measurements) -> tuple[str, ...]:
     ]
     for task, cells in results.tasks.items():
         for place, gap in places(results):
-            own = "; ".join(
+            spreads = "; ".join(
                 f"{RULES[rule].title} {interval_text(at_longest(cells, gap, (rule,)))}, growth "
                 f"{interval_text(growth(cells, gap, (rule,)))}"
                 for rule in RULES
@@ -102,13 +102,13 @@ def notes(results: Measurements) -> tuple[str, ...]:
             )
             written.append(
                 f"{task}, {place}: gap in Cov_{results.n:g} to SGD at H = {cells[-1].response}, and its "
-                f"growth for each doubling of H: {own}."
+                f"growth for each doubling of H: {spreads}."
             )
-    chosen = "; ".join(
-        f"{name}: " + ", ".join(f"{rule} {rate:g}" for rule, rate in own.items())
-        for name, own in results.rates.items()
+    learning_rates = "; ".join(
+        f"{name}: " + ", ".join(f"{rule} {rate:g}" for rule, rate in spreads.items())
+        for name, spreads in results.rates.items()
     )
-    written.append(f"Learning rates, chosen by validation loss on other seeds and prompts: {chosen}.")
+    written.append(f"Learning rates, chosen by validation loss on other seeds and prompts: {learning_rates}.")
     if results.left_out:
         written.append(f"Diverged and left out of all runs: {', '.join(results.left_out)}.")
     return tuple(written)

@@ -116,12 +116,12 @@ def _against_length(
     axis: Axes, cells: Sequence[Compared], rule: str, values: Sequence[Float[np.ndarray, " seeds"]]
 ) -> None:
     """Mean over seeds with its 95 % interval at each length."""
-    ends = [mean_interval(each) for each in values]
-    middle = np.array([each.estimate for each in ends])
+    ends = [mean_interval(value) for value in values]
+    middle = np.array([end.estimate for end in ends])
     axis.errorbar(
         [cell.response * _SPREAD[rule] for cell in cells],
         middle,
-        np.array([[each.estimate - each.low, each.high - each.estimate] for each in ends]).T,
+        np.array([[end.estimate - end.low, end.high - end.estimate] for end in ends]).T,
         color=COLOURS[rule],
         marker="o",
         markersize=4,
@@ -151,8 +151,8 @@ def _final(results: Measurements) -> Table:
     rows: list[list[Any]] = []
     for row, cell, rule in _cells(results):
         curves = cell.curves[rule]
-        for own in (curves.kl, results.cov(curves), results.passes(curves)):
-            row += estimate_and_ends(mean_interval(own[:, -1]))
+        for values in (curves.kl, results.cov(curves), results.passes(curves)):
+            row += estimate_and_ends(mean_interval(values[:, -1]))
         rows.append(row)
     return (
         "After equal steps: mean over seeds with its 95 % interval.",

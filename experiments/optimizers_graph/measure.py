@@ -70,9 +70,11 @@ def task_settings(field: str, value: Any) -> TaskSettings:
     keys = TaskSettings._fields
     if not isinstance(value, dict):
         raise ValueError(f"{field}: {value!r} is not a mapping; valid keys are {', '.join(keys)}")
-    own = Overrides(keys)(field, value)
-    changes = Overrides(_RUN_KEYS)(f"{field}.changes", own.get("changes") or None)
-    return TaskSettings(own.get("task") or {}, wholes(f"{field}.lengths", own.get("lengths"), 1, 3), changes)
+    overrides = Overrides(keys)(field, value)
+    changes = Overrides(_RUN_KEYS)(f"{field}.changes", overrides.get("changes") or None)
+    return TaskSettings(
+        overrides.get("task") or {}, wholes(f"{field}.lengths", overrides.get("lengths"), 1, 3), changes
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,15 +106,17 @@ class Settings:
 
     def of(self, cell: Cell) -> TaskSettings:
         """The settings of a cell's task."""
-        own: TaskSettings = getattr(self, cell.task)
-        return own
+        of_task: TaskSettings = getattr(self, cell.task)
+        return of_task
 
     @property
     def cells(self) -> tuple[Cell, ...]:
         """The tasks at all their lengths."""
         both = {"graph": self.graph, "dyck": self.dyck}
         return tuple(
-            Cell(name, length, LENGTH_FIELDS[name]) for name, own in both.items() for length in own.lengths
+            Cell(name, length, LENGTH_FIELDS[name])
+            for name, of_task in both.items()
+            for length in of_task.lengths
         )
 
 
@@ -151,9 +155,12 @@ class Compared:
 
     def at_levels(self, rule: str, of: Callable[[Curves], np.ndarray]) -> Float[np.ndarray, "seeds levels"]:
         """A quantity where the rule's KL first falls to each level."""
-        own = self.curves[rule]
+        curves = self.curves[rule]
         return np.array(
-            [at_first_reach(kl, each, self.levels) for kl, each in zip(own.kl, of(own), strict=True)]
+            [
+                at_first_reach(kl, values, self.levels)
+                for kl, values in zip(curves.kl, of(curves), strict=True)
+            ]
         )
 
     @property
@@ -214,15 +221,15 @@ def at_first_reach(
 ) -> Float[np.ndarray, " levels"]:
     """`values` where `kl` first falls to each level, linear in KL between the evaluations before and after;
     NaN where it begins below the level or never falls to it."""
-    found = np.full(len(levels), np.nan)
+    at = np.full(len(levels), np.nan)
     for index, level in enumerate(levels):
         below = np.flatnonzero(kl <= level)
         if not len(below) or below[0] == 0:
             continue
         after = below[0]
         share = (kl[after - 1] - level) / (kl[after - 1] - kl[after])
-        found[index] = values[after - 1] + share * (values[after] - values[after - 1])
-    return found
+        at[index] = values[after - 1] + share * (values[after] - values[after - 1])
+    return at
 
 
 def common_levels(
@@ -267,16 +274,18 @@ def measure(settings: Settings, study: Study) -> Measurements:
         ValueError: fewer than two seeds finished every run, or rules without a common cross-entropy.
     """
     runs = {cell: {rule: study.runs[f"{cell.name}/{rule}"] for rule in RULES} for cell in settings.cells}
-    frames = {(cell, rule): load_run(run.path) for cell, own in runs.items() for rule, run in own.items()}
+    frames = {
+        (cell, rule): load_run(run.path) for cell, by_rule in runs.items() for rule, run in by_rule.items()
+    }
     named = {f"{cell.name}, {RULES[rule].title}": frame for (cell, rule), frame in frames.items()}
     seeds, left_out = finished_seeds(named, next(iter(study.runs.values())).setup.seeds)
     tasks: dict[str, list[Compared]] = {}
-    for cell, own in runs.items():
-        curves = {rule: curves_of(frames[cell, rule], run.setup, seeds) for rule, run in own.items()}
-        frame, task = frames[cell, BASELINE], own[BASELINE].setup.phases[-1].task
+    for cell, by_rule in runs.items():
+        curves = {rule: curves_of(frames[cell, rule], run.setup, seeds) for rule, run in by_rule.items()}
+        frame, task = frames[cell, BASELINE], by_rule[BASELINE].setup.phases[-1].task
         evaluated = frame[frame["eval/kl"].notna()].iloc[0]
         try:
-            common = common_levels([each.kl for each in curves.values()], settings.levels)
+            common = common_levels([curve.kl for curve in curves.values()], settings.levels)
         except ValueError as error:
             raise ValueError(f"{cell.name}: {error}") from None
         entropy = float(evaluated["eval/ce"] - evaluated["eval/kl"])
@@ -311,6 +320,8 @@ def curves_of(frame: Any, setup: Setup, seeds: Sequence[int]) -> Curves:
     return Curves(
         steps=evaluations(frame, seeds, "kl").columns.to_numpy(),
         kl=column("kl"),
-        cov={float(each): column(f"cov/{name_of_n(each)}") for each in settings.coverage_ns},
-        passes={int(each): own for each, own in zip(settings.pass_ns, passes, strict=True)},
+        cov={
+            float(coverage_n): column(f"cov/{name_of_n(coverage_n)}") for coverage_n in settings.coverage_ns
+        },
+        passes={int(pass_n): passed for pass_n, passed in zip(settings.pass_ns, passes, strict=True)},
     )

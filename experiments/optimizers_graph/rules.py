@@ -53,15 +53,15 @@ def rule_settings(field: str, value: Any) -> dict[str, RuleSettings]:
     if not isinstance(value, dict) or set(value) != set(RULES):
         given = ", ".join(value) if isinstance(value, dict) else value
         raise ValueError(f"{field}: {given}; valid: exactly {', '.join(RULES)}")
-    for name, own in value.items():
-        grid = own.get("grid") if isinstance(own, dict) else None
+    for name, rule in value.items():
+        grid = rule.get("grid") if isinstance(rule, dict) else None
         if not isinstance(grid, list) or len(grid) < 2:
             raise ValueError(f"{field}.{name}.grid: {grid}; valid: at least 2 positive learning rates")
-        for each in grid:
-            real(f"{field}.{name}.grid", each, above=0)
+        for setting in grid:
+            real(f"{field}.{name}.grid", setting, above=0)
     return {
-        name: RuleSettings(tuple(map(float, own["grid"])), own.get("options") or {})
-        for name, own in value.items()
+        name: RuleSettings(tuple(map(float, rule["grid"])), rule.get("options") or {})
+        for name, rule in value.items()
     }
 
 

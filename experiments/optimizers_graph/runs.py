@@ -96,15 +96,15 @@ def check_rates(settings: Settings, config: DictConfig) -> None:
 
 def run_config(settings: Settings, plan: Plan, cell: Cell, rule: str, rate: float) -> DictConfig:
     """One run as a configuration of experiments.train."""
-    config, own = plan.run_config(f"{cell.name}-{rule}"), settings.of(cell)
-    config.task = OmegaConf.merge(own.task, {cell.field: cell.length})
+    config, task_settings = plan.run_config(f"{cell.name}-{rule}"), settings.of(cell)
+    config.task = OmegaConf.merge(task_settings.task, {cell.field: cell.length})
     config.optimizer = {
         "_target_": RULES[rule].target,
         **settings.shared,
         **settings.rules[rule].options,
         "learning_rate": rate,
     }
-    merged = OmegaConf.merge(config, own.changes)
+    merged = OmegaConf.merge(config, task_settings.changes)
     assert isinstance(merged, DictConfig)
     return merged
 
@@ -213,17 +213,19 @@ def tune_setup(setups: Mapping[str, Setup], grids: Mapping[str, Sequence[float]]
     metrics = [
         _metrics(evaluator, {k: a[row] for k, a in scores.items()}, held_out) for row in range(len(rows))
     ]
-    found = Tuned({}, {}, {})
+    tuned = Tuned({}, {}, {})
     for index, name in enumerate(grids):
-        own = [each for each, row in zip(metrics, rows, strict=True) if row[0] == index]
-        losses = np.array([each["ce"] for each in own]).reshape(len(grids[name]), -1)
+        of_rule = [metric for metric, row in zip(metrics, rows, strict=True) if row[0] == index]
+        losses = np.array([item["ce"] for item in of_rule]).reshape(len(grids[name]), -1)
         rate = best_rate(grids[name], losses)
         place = list(grids[name]).index(rate) * losses.shape[1]
-        kept = own[place : place + losses.shape[1]]
-        found.losses[name] = mean_losses(losses).tolist()
-        found.chosen[name] = rate
-        found.finals[name] = {key: float(np.mean([each[key] for each in kept])) for key in kept[0]}
-    return found
+        kept = of_rule[place : place + losses.shape[1]]
+        tuned.losses[name] = mean_losses(losses).tolist()
+        tuned.chosen[name] = rate
+        tuned.finals[name] = {
+            key: float(np.mean([metrics_of_rate[key] for metrics_of_rate in kept])) for key in kept[0]
+        }
+    return tuned
 
 
 def _metrics(
@@ -255,8 +257,8 @@ def any_of(rules: Sequence[optax.GradientTransformation]) -> optax.GradientTrans
 
     def branch(index: int) -> Any:
         def update(gradient: Any, states: tuple[Any, ...], params: Any) -> tuple[Any, tuple[Any, ...]]:
-            updates, own = rules[index].update(gradient, states[index], params)
-            return updates, (*states[:index], own, *states[index + 1 :])
+            updates, new_state = rules[index].update(gradient, states[index], params)
+            return updates, (*states[:index], new_state, *states[index + 1 :])
 
         return update
 
@@ -274,21 +276,21 @@ def tune(
 ) -> dict[str, Tuned]:
     """Tune every task and length (`runs`: its name -> rule -> run), write `tuning.json` and print what
     belongs into the scale's file."""
-    found: dict[str, Tuned] = {}
+    tuned: dict[str, Tuned] = {}
     progress = Progress()
     for name, setups in runs.items():
-        progress.update("tuning", len(found), len(runs), {})
-        found[name] = tune_setup(setups, grids)
-        text = json.dumps({key: each._asdict() for key, each in found.items()}, indent=1)
+        progress.update("tuning", len(tuned), len(runs), {})
+        tuned[name] = tune_setup(setups, grids)
+        text = json.dumps({key: choice._asdict() for key, choice in tuned.items()}, indent=1)
         path.mkdir(parents=True, exist_ok=True)
         atomic_write(path / "tuning.json", text.encode())
     progress.close()
     edges = [
         f"{name}, {rule}: {rate:g}"
-        for name, each in found.items()
-        for rule, rate in each.chosen.items()
+        for name, choice in tuned.items()
+        for rule, rate in choice.chosen.items()
         if at_edge(grids[rule], rate)
     ]
-    print(yaml.safe_dump({"learning_rates": {name: each.chosen for name, each in found.items()}}))
+    print(yaml.safe_dump({"learning_rates": {name: choice.chosen for name, choice in tuned.items()}}))
     print("at the edge of their grid: " + ("; ".join(edges) or "none"))
-    return found
+    return tuned

@@ -31,16 +31,16 @@ def interval(results: Measurements, run: str, of: Callable[[ArmScores], np.ndarr
     seeds see the same prompts, so that more seeds do not shrink b. Proportions are cut to [0, 1].
     Conservative: what the prompts add to the seeds' spread counts twice.
     """
-    values = [np.asarray(of(own)) for own in results.runs[run].last]
-    if not all(np.isfinite(each).all() for each in values):
+    values = [np.asarray(of(scores)) for scores in results.runs[run].last]
+    if not all(np.isfinite(value).all() for value in values):
         return Interval(math.nan, math.nan, math.nan)
-    over_seeds = mean_interval(np.array([each.mean() for each in values]))
+    over_seeds = mean_interval(np.array([value.mean() for value in values]))
     shares = values[0].dtype == np.bool_
     over_prompts = [
-        proportion_interval(int(each.sum()), each.size) if shares else mean_interval(each.astype(float))
-        for each in values
+        proportion_interval(int(value.sum()), value.size) if shares else mean_interval(value.astype(float))
+        for value in values
     ]
-    widths = [(own.high - own.low) / 2 for own in over_prompts]
+    widths = [(bounds.high - bounds.low) / 2 for bounds in over_prompts]
     half = math.hypot((over_seeds.high - over_seeds.low) / 2, float(np.mean(widths)))
     low, high = over_seeds.estimate - half, over_seeds.estimate + half
     if shares:
@@ -50,7 +50,7 @@ def interval(results: Measurements, run: str, of: Callable[[ArmScores], np.ndarr
 
 def scaled(value: Interval, scale: float, shift: float = 0.0) -> Interval:
     """scale x interval + shift, for a positive scale."""
-    return Interval(*(scale * each + shift for each in (value.estimate, value.low, value.high)))
+    return Interval(*(scale * number + shift for number in (value.estimate, value.low, value.high)))
 
 
 def token_loss(position: int) -> Callable[[ArmScores], Float[np.ndarray, " prompts"]]:
@@ -135,7 +135,7 @@ def notes(results: Measurements) -> tuple[str, ...]:
     def shown(run: str, of: Callable[[ArmScores], np.ndarray]) -> str:
         return interval_text(interval(results, run, of), ".4f")
 
-    by_seed = ", ".join(f"{own.correct.mean():.3f}" for own in results.runs[TEACHERLESS].last)
+    by_seed = ", ".join(f"{scores.correct.mean():.3f}" for scores in results.runs[TEACHERLESS].last)
     written = [
         f"Teacherless (not judged): accuracy {shown(TEACHERLESS, lambda s: s.correct)}, by seed {by_seed}; "
         f"KL {shown(TEACHERLESS, lambda s: s.log_ratio)} nats, against {math.log(results.arms):.4f} for a "

@@ -81,8 +81,8 @@ def coverage(results: Measurements) -> Figure:
     fig, axes = draw.new_figure(1, 2, (10.4, 4.3))
     left, right = axes[0]
     for name, run in results.runs.items():
-        profile = np.array([coverage_profile(own.log_ratio, ns.tolist()) for own in run.last])
-        passes = np.array([own.passes(whole.tolist()).mean(axis=0) for own in run.last])
+        profile = np.array([coverage_profile(scores.log_ratio, ns.tolist()) for scores in run.last])
+        passes = np.array([scores.passes(whole.tolist()).mean(axis=0) for scores in run.last])
         draw.line_over_seeds(left, ns, profile, COLOURS[name], name)
         draw.line_over_seeds(right, whole, passes, COLOURS[name], name)
     dashes: dict[str, Any] = {"color": draw.INK, "linestyle": draw.DASHED, "linewidth": 1.3}
@@ -168,7 +168,10 @@ def _coverage(results: Measurements) -> Table:
 
 def _passes(results: Measurements) -> Table:
     rows: list[list[Any]] = [
-        [name, *np.mean([own.passes(results.pass_ns).mean(axis=0) for own in run.last], axis=0).tolist()]
+        [
+            name,
+            *np.mean([scores.passes(results.pass_ns).mean(axis=0) for scores in run.last], axis=0).tolist(),
+        ]
         for name, run in results.runs.items()
     ]
     closed = clever_hans(results.arms, (1,), results.pass_ns).passes

@@ -147,11 +147,11 @@ class ArmEvaluator(Evaluator):
 
     def score(self, model: Model, task: Task, params: Params, batch: Batch) -> dict[str, Array]:
         """`tokens`, (batch, arms, length), and `greedy`, (batch, arms)."""
-        example, found, _ = batch
-        logits = model.logits(params, example.prompt, example.prompt_mask, found.responses)
+        example, extras, _ = batch
+        logits = model.logits(params, example.prompt, example.prompt_mask, extras.responses)
         return {
-            "tokens": token_log_probs(logits, found.responses),
-            "greedy": (logits.argmax(axis=-1) == found.responses).all(axis=-1),
+            "tokens": token_log_probs(logits, extras.responses),
+            "greedy": (logits.argmax(axis=-1) == extras.responses).all(axis=-1),
         }
 
     def reduce(self, scores: dict[str, np.ndarray], held_out: HeldOut) -> Iterator[tuple[str, float]]:
@@ -248,12 +248,12 @@ def _measure_run(settings: Settings, run: TrainedRun, seeds: Sequence[int], fram
     evaluation = dataclasses.replace(run.setup.evaluation[-1], num_examples=settings.fresh_examples)
     held_out = evaluation.held_out(run.setup.phases[-1].task, "arms")
     checkpoints, scores = score_checkpoints(run, seeds, ArmEvaluator(), held_out, settings.fresh_checkpoints)
-    by_seed = [tuple(arm_scores(own, held_out) for own in at_step) for at_step in scores]
+    by_seed = [tuple(arm_scores(of_seed, held_out) for of_seed in at_step) for at_step in scores]
     return Run(
         steps=curves["kl"].columns.to_numpy(),
         curves={name: table.to_numpy(float) for name, table in curves.items()},
         checkpoints=checkpoints,
-        loss=np.swapaxes(np.array([[own.loss for own in each] for each in by_seed]), 0, 1),
+        loss=np.swapaxes(np.array([[of_one.loss for of_one in at_seed] for at_seed in by_seed]), 0, 1),
         last=by_seed[-1],
         bound_excess=float(frame["eval/bound_excess"].max()),
     )

@@ -57,9 +57,9 @@ def _judged(
 ) -> tuple[Float[Array, "prompts responses"], Float[Array, "prompts responses"]]:
     responses, mask = base_responses(task, examples, keys, None, (), size)
     logits = model.logits(params, examples.prompt, examples.prompt_mask, responses)
-    own = jnp.take_along_axis(logits, responses[..., None], axis=-1)[..., 0]
+    log_prob = jnp.take_along_axis(logits, responses[..., None], axis=-1)[..., 0]
     last = jnp.sum(mask, axis=-1, keepdims=True) - 1
-    estimate = jax.nn.sigmoid(jnp.take_along_axis(own, last, axis=-1)[..., 0])
+    estimate = jax.nn.sigmoid(jnp.take_along_axis(log_prob, last, axis=-1)[..., 0])
     reward = jax.vmap(jax.vmap(task.reward, (None, 0)))(examples.latent, responses)
     return estimate, reward
 
@@ -77,7 +77,7 @@ def draw_pool(
         example = jax.tree.map(lambda leaf, index=index: leaf[index], held_out.batches.example)
         keys = stream(seed, "evaluation", "pessimism", "responses", draws, index)[None]
         parts.append(jax.tree.map(np.asarray, _judged(task, model, params, example, keys, size)))
-    estimate, reward = (np.concatenate(each).astype(np.float64) for each in zip(*parts, strict=True))
+    estimate, reward = (np.concatenate(part).astype(np.float64) for part in zip(*parts, strict=True))
     return Pool(estimate[:prompts], reward[:prompts])
 
 
@@ -116,7 +116,7 @@ def measure_arm(
     eps and C of all the prompts together, of this seed's pools: known here because the verifier judged them.
     """
     phase, step = run.checkpoints(["last"])[-1]
-    task, own = run.setup.phases[-1].task, run.setup.phases[-1]
+    task, last_phase = run.setup.phases[-1].task, run.setup.phases[-1]
     params, evaluation_seed = run.parameters(phase, step), run.setup.evaluation[-1].seed
     curves: list[dict[str, np.ndarray]] = []
     coverages, errors, constants = [], [], []
@@ -128,23 +128,23 @@ def measure_arm(
         )
         mean = float(pool.reward.mean())
         error = float(np.sqrt(np.mean((pool.estimate - pool.reward) ** 2)))
-        betas = {each: each * error * math.sqrt(mean) for each in tabular.multiples}
+        betas = {multiple: multiple * error * math.sqrt(mean) for multiple in tabular.multiples}
         rng = numpy_stream(tabular.seed, "pessimism", "pools", seed)
         rows = [
             true_rewards(estimate, reward, reference, settings.ns, betas, 1.0, settings.law_draws, rng)
             for estimate, reward in zip(pool.estimate, pool.reward, strict=True)
         ]
-        curves.append({name: np.mean([each[name] for each in rows], axis=0) for name in rows[0]})
+        curves.append({name: np.mean([row_curves[name] for row_curves in rows], axis=0) for name in rows[0]})
         coverages.append(1 / mean)
         errors.append(error)
         constants.append(math.sqrt(mean * (1 - mean)))
         report()
-    source: Any = own.source
+    source: Any = last_phase.source
     return Arm(
         tuple(seeds),
-        int(own.dataset_size or own.steps * own.batch_size) * source.per_prompt,
+        int(last_phase.dataset_size or last_phase.steps * last_phase.batch_size) * source.per_prompt,
         np.array(coverages),
         np.array(errors),
         np.array(constants),
-        {name: np.stack([each[name] for each in curves]) for name in curves[0]},
+        {name: np.stack([curve[name] for curve in curves]) for name in curves[0]},
     )

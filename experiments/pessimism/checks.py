@@ -55,13 +55,13 @@ def checks(results: Measurements) -> tuple[Check, ...]:
 
 def _of_tabular(tabular: Tabular) -> list[Check]:
     best = {cell: rules[BEST] for cell, rules in tabular.reward.items()}
-    own = {cell: rules[THEORY] for cell, rules in tabular.reward.items()}
+    by_theory = {cell: rules[THEORY] for cell, rules in tabular.reward.items()}
     most = f"N = {tabular.settings.ns[-1]}"
-    rise = _least(mean_interval(rises_to_peak(each)) for each in best.values())
-    fall = _least(mean_interval(falls_after_peak(each)) for each in best.values())
-    flat = _largest(mean_interval(falls_after_peak(each)) for each in own.values())
-    dip = max(float(largest_fall(each.mean(axis=0))) for each in own.values())
-    excess = max(float((tabular.limit[cell] - tabular.bound[cell]).max()) for cell in own)
+    rise = _least(mean_interval(rises_to_peak(curve)) for curve in best.values())
+    fall = _least(mean_interval(falls_after_peak(curve)) for curve in best.values())
+    flat = _largest(mean_interval(falls_after_peak(reward)) for reward in by_theory.values())
+    dip = max(float(largest_fall(reward.mean(axis=0))) for reward in by_theory.values())
+    excess = max(float((tabular.limit[cell] - tabular.bound[cell]).max()) for cell in by_theory)
     made = [
         at_least("finite sets: Best-of-N, best N over N = 1, least", rise, 0.1),
         at_least(f"finite sets: Best-of-N, best N over {most}, least", fall, 0.1),
@@ -69,11 +69,13 @@ def _of_tabular(tabular: Tabular) -> list[Check]:
         at_most("finite sets: pessimism, largest fall of a mean from one N to a larger", dip, FLAT),
     ]
     for name, at in (("Best-of-N", -1), ("the reference", 0)):
-        gain = _least(paired_difference_interval(own[cell][:, -1], best[cell][:, at]) for cell in own)
+        gain = _least(
+            paired_difference_interval(by_theory[cell][:, -1], best[cell][:, at]) for cell in by_theory
+        )
         made.append(at_least(f"finite sets: pessimism at {most} over {name}, least", gain, 0.1))
     share = _largest(
-        mean_interval((1 - each[:, -1]) / (2 * tabular.error[cell] * np.sqrt(cell[1])))
-        for cell, each in own.items()
+        mean_interval((1 - reward[:, -1]) / (2 * tabular.error[cell] * np.sqrt(cell[1])))
+        for cell, reward in by_theory.items()
     )
     made += [
         at_most("finite sets: regret of the limit less its bound, largest of all", excess, 1e-9),
@@ -117,14 +119,14 @@ def _of_arms(arms: Mapping[str, Arm]) -> list[Check]:
     made = []
     (first, covered), (last, uncovered) = (list(arms.items())[place] for place in (0, -1))
     for name, arm in arms.items():
-        best, own, text = arm.reward[BEST], arm.reward[THEORY], f"brackets, {name}"
+        best, by_theory, text = arm.reward[BEST], arm.reward[THEORY], f"brackets, {name}"
         rise = mean_interval(rises_to_peak(best))
         made.append(above(f"{text}: Best-of-N, best N over N = 1", rise, 0))
         if name == last:
-            fall = paired_difference_interval(largest_fall(best), largest_fall(own))
+            fall = paired_difference_interval(largest_fall(best), largest_fall(by_theory))
             made.append(above(f"{text}: largest fall with N, Best-of-N less pessimism", fall, 0))
-        flat = mean_interval(falls_after_peak(own))
-        gain = paired_difference_interval(own[:, -1], best[:, 0])
+        flat = mean_interval(falls_after_peak(by_theory))
+        gain = paired_difference_interval(by_theory[:, -1], best[:, 0])
         made += [
             at_most(f"{text}: pessimism, best N over the largest", flat, FLAT),
             above(f"{text}: pessimism at the largest N over the reference", gain, 0),

@@ -53,11 +53,11 @@ def drawings(results: Measurements) -> list[Drawing]:
 
 def _styles(multiples: tuple[float, ...]) -> dict[str, dict[str, Any]]:
     colours = draw.ordered_colours(len(multiples))
-    found: dict[str, dict[str, Any]] = {BEST: {"color": draw.RED}}
+    styles: dict[str, dict[str, Any]] = {BEST: {"color": draw.RED}}
     for colour, multiple in zip(colours, multiples, strict=True):
-        own = {"color": colour} if multiple == 1 else {"color": colour, "linestyle": draw.DASHED}
-        found[multiple_name(multiple)] = own | {"linewidth": 2.2 if multiple == 1 else 1.3}
-    return found | {
+        style = {"color": colour} if multiple == 1 else {"color": colour, "linestyle": draw.DASHED}
+        styles[multiple_name(multiple)] = style | {"linewidth": 2.2 if multiple == 1 else 1.3}
+    return styles | {
         SAMPLE_MAXIMUM: {"color": draw.ORANGE, "linewidth": 1.3},
         OWN_SAMPLE: {"color": draw.PURPLE, "linewidth": 1.3},
     }
@@ -68,7 +68,7 @@ def _line(
 ) -> None:
     intervals = [mean_interval(column) for column in curves.T]
     axis.plot(ns, curves.mean(axis=0), label=label, **style)
-    low, high = [each.low for each in intervals], [each.high for each in intervals]
+    low, high = [interval.low for interval in intervals], [interval.high for interval in intervals]
     axis.fill_between(ns, low, high, color=style["color"], alpha=0.12, linewidth=0)
 
 
@@ -148,7 +148,11 @@ def tables(results: Measurements) -> Tables:
         for rule, curves in arm.reward.items()
     ]
     limits = [
-        [*cell, multiple, *(float(each[cell][:, place].mean()) for each in (tabular.limit, tabular.bound))]
+        [
+            *cell,
+            multiple,
+            *(float(values[cell][:, place].mean()) for values in (tabular.limit, tabular.bound)),
+        ]
         for cell in tabular.reward
         for place, multiple in enumerate(settings.multiples)
     ]
@@ -170,8 +174,8 @@ def tables(results: Measurements) -> Tables:
 
 
 def _interval(values: Float[np.ndarray, " rows"]) -> str:
-    found = mean_interval(values)
-    return f"{found.estimate:.3f} {format_interval((found.low, found.high))}"
+    mean = mean_interval(values)
+    return f"{mean.estimate:.3f} {format_interval((mean.low, mean.high))}"
 
 
 def _shown(ns: tuple[int, ...]) -> list[int]:

@@ -143,12 +143,12 @@ def true_rewards(
             ]
         )
 
-    found = {BEST: best_of_n_law(estimate, reference, ns) @ reward}
+    expected = {BEST: best_of_n_law(estimate, reference, ns) @ reward}
     for multiple, beta in betas.items():
-        found[multiple_name(multiple)] = curve(beta, ceiling, True)
-    found[SAMPLE_MAXIMUM] = curve(betas[1.0], None, True)
-    found[OWN_SAMPLE] = curve(betas[1.0], None, False)
-    return found
+        expected[multiple_name(multiple)] = curve(beta, ceiling, True)
+    expected[SAMPLE_MAXIMUM] = curve(betas[1.0], None, True)
+    expected[OWN_SAMPLE] = curve(betas[1.0], None, False)
+    return expected
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,7 +166,7 @@ class Tabular:
 def measure_tabular(settings: TabularSettings, report: Callable[[int, int], None]) -> Tabular:
     """All instances; `report` is told how many of how many are done."""
     cells = [(error, coverage) for error in settings.errors for coverage in settings.coverages]
-    found = Tabular(settings, {}, {}, {}, {})
+    tabular = Tabular(settings, {}, {}, {}, {})
     for place, (error, coverage) in enumerate(cells):
         rng = numpy_stream(settings.seed, "pessimism", "tabular", place)
         rewards: list[dict[str, np.ndarray]] = []
@@ -174,18 +174,20 @@ def measure_tabular(settings: TabularSettings, report: Callable[[int, int], None
         for number in range(settings.instances):
             report(place * settings.instances + number, len(cells) * settings.instances)
             instance = random_instance(rng, coverage, error)
-            betas = {each: each * instance.error / math.sqrt(coverage) for each in settings.multiples}
+            betas = {
+                multiple: multiple * instance.error / math.sqrt(coverage) for multiple in settings.multiples
+            }
             given = (instance.estimate, instance.reward, instance.reference, settings.ns, betas, CEILING)
             rewards.append(true_rewards(*given, settings.law_draws, rng))
             limits.append([_limit(instance, beta) for beta in betas.values()])
             bounds.append([regret_bound(instance.error, coverage, beta) for beta in betas.values()])
             errors.append(instance.error)
         cell = (error, coverage)
-        found.reward[cell] = {name: np.stack([each[name] for each in rewards]) for name in rewards[0]}
-        found.limit[cell], found.bound[cell] = np.array(limits), np.array(bounds)
-        found.error[cell] = np.array(errors)
+        tabular.reward[cell] = {name: np.stack([reward[name] for reward in rewards]) for name in rewards[0]}
+        tabular.limit[cell], tabular.bound[cell] = np.array(limits), np.array(bounds)
+        tabular.error[cell] = np.array(errors)
     report(len(cells) * settings.instances, len(cells) * settings.instances)
-    return found
+    return tabular
 
 
 def _limit(instance: Instance, beta: float) -> float:

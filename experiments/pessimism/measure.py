@@ -90,7 +90,7 @@ def measure(settings: Settings, study: Study) -> Measurements:
     )
     healthy = [set(run.healthy_seeds(*run.checkpoints(["last"])[-1])) for run in runs.values()]
     first = next(iter(runs.values())).setup
-    seeds = [seed for seed in first.seeds if all(seed in each for each in healthy)]
+    seeds = [seed for seed in first.seeds if all(seed in seeds_of_run for seeds_of_run in healthy)]
     require_seeds("pessimism", seeds)
     total = len(runs) * len(seeds)
     done = iter(range(1, total + 1))

@@ -32,14 +32,14 @@ def checks(results: Measurements) -> tuple[Check, ...]:
     """
     made: list[Check] = []
     for prompts in results.outcomes:
-        each, difference = results.correlations(prompts)
+        correlations, difference = results.correlations(prompts)
         name = f"Cov_{name_of_n(results.coverage_n)}"
         tournament, least = (results.regret(rule, prompts) for rule in (TOURNAMENT, CROSS_ENTROPY))
         ranks = f"{prompts}: rank correlation of a lower {name} at the start with a higher reward reached"
         loss = f"{prompts}: reward lost by the tournament's start against the best"
         over = paired_difference_interval(tournament, least)
         made += [
-            above(ranks, each[COVERAGE], 0.0),
+            above(ranks, correlations[COVERAGE], 0.0),
             above(f"{prompts}: the same minus that of the cross-entropy", difference, 0.0),
             check_interval(loss, mean_interval(tournament), "<=", 0.02),
             at_most(f"{prompts}: the same minus that of the least cross-entropy", over, 0.0),
@@ -51,8 +51,10 @@ def notes(results: Measurements) -> tuple[str, ...]:
     """Sentences that explain the numbers."""
     written = []
     for prompts, outcome in results.outcomes.items():
-        each, _ = results.correlations(prompts)
-        shown = ", ".join(f"{name} {interval_text(own, '+.2f')}" for name, own in each.items())
+        correlations, _ = results.correlations(prompts)
+        shown = ", ".join(
+            f"{name} {interval_text(correlation, '+.2f')}" for name, correlation in correlations.items()
+        )
         means = outcome.reward.mean(axis=0)
         best = results.starts[int(means.argmax())]
         written.append(

@@ -69,12 +69,12 @@ def predictors(results: Measurements) -> Figure:
     }
     colours = draw.ordered_colours(len(results.starts))
     for row, (prompts, outcome) in zip(axes, results.outcomes.items(), strict=True):
-        each, _ = results.correlations(prompts)
+        correlations, _ = results.correlations(prompts)
         for axis, (name, label) in zip(row, names.items(), strict=True):
             for i, (step, colour) in enumerate(zip(results.starts, colours, strict=True)):
                 x, y = results.predictors[name][:, i], outcome.reward[:, i]
                 axis.scatter(x, y, color=colour, s=28, label=f"step {step}")
-            title = f"{prompts.replace('_', ' ')}: lower is better, {each[name].estimate:+.2f}"
+            title = f"{prompts.replace('_', ' ')}: lower is better, {correlations[name].estimate:+.2f}"
             axis.set(xlabel=label, title=title)
         row[0].set_ylabel("reward reached")
     draw.legend_below(fig, [axes[0, 0]])
@@ -110,8 +110,10 @@ def tables(results: Measurements) -> list[Table]:
         caption = f"Prompts {prompts}: every start, mean over the seeds."
         heads = ["start", *results.predictors, "reward before", "reward reached", "Pass@8 reached"]
         made.append((caption, heads, rows))
-        each, difference = results.correlations(prompts)
-        ranks += [[prompts, name, *estimate_and_ends(own)] for name, own in each.items()]
+        correlations, difference = results.correlations(prompts)
+        ranks += [
+            [prompts, name, *estimate_and_ends(correlation)] for name, correlation in correlations.items()
+        ]
         ranks.append([prompts, "coverage minus cross-entropy", *estimate_and_ends(difference)])
     regrets = {(p, rule): results.regret(rule, p) for p in results.outcomes for rule in results.chosen}
     return [

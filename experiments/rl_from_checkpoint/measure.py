@@ -121,8 +121,10 @@ class Measurements:
         stacked = -np.stack([self.predictors[name] for name in names])
         pair = (names.index(COVERAGE), names.index(CROSS_ENTROPY))
         rng = numpy_stream(0, "rl_from_checkpoint", "bootstrap", prompts)
-        each, (difference,) = rank_correlation_intervals(stacked, self.outcomes[prompts].reward, (pair,), rng)
-        return dict(zip(names, each, strict=True)), difference
+        per_statistic, (difference,) = rank_correlation_intervals(
+            stacked, self.outcomes[prompts].reward, (pair,), rng
+        )
+        return dict(zip(names, per_statistic, strict=True)), difference
 
 
 def measure(settings: Settings, study: Study) -> Measurements:
@@ -140,8 +142,11 @@ def measure(settings: Settings, study: Study) -> Measurements:
         kind: {step: run_matrices(study.runs[run_name(kind, step)].path) for step in starts}
         for kind in settings.prompts
     }
-    everywhere = [matrices.seeds, *(each.seeds for own in reached.values() for each in own.values())]
-    seeds = tuple(sorted(set.intersection(*(set(each) for each in everywhere))))
+    everywhere = [
+        matrices.seeds,
+        *(item.seeds for by_start in reached.values() for item in by_start.values()),
+    ]
+    seeds = tuple(sorted(set.intersection(*(set(seeds_of_run) for seeds_of_run in everywhere))))
     require_seeds("rl_from_checkpoint", seeds)
     rows, columns = [matrices.seeds.index(seed) for seed in seeds], [matrices.steps.index(s) for s in starts]
     picked = np.ix_(rows, columns)
@@ -151,16 +156,16 @@ def measure(settings: Settings, study: Study) -> Measurements:
         raise ValueError("task: rl_from_checkpoint needs a task that enumerates its valid responses")
     tie_break = cast(TieBreak, settings.tournament.tie_break)
     selections = [
-        simple_tournament(own, settings.tournament.n, matrices.weights, tie_break=tie_break)
-        for own in log_probs
+        simple_tournament(log_prob, settings.tournament.n, matrices.weights, tie_break=tie_break)
+        for log_prob in log_probs
     ]
     cross_entropy = -np.average(log_probs, axis=-1, weights=matrices.weights)
     coverage = matrices.coverage((2.0, 3.0, 4.0, 5.7, coverage_n))
     outcomes = {}
-    for kind, own in reached.items():
-        ends = [own[step] for step in starts]
-        rows_of = [[each.seeds.index(seed) for seed in seeds] for each in ends]
-        tables = [cast(dict, each.pass_at_n(PASS_NS)) for each in ends]
+    for kind, by_step in reached.items():
+        ends = [by_step[step] for step in starts]
+        rows_of = [[end.seeds.index(seed) for seed in seeds] for end in ends]
+        tables = [cast(dict, end.pass_at_n(PASS_NS)) for end in ends]
         curves = {
             n: np.stack([table[n][r] for table, r in zip(tables, rows_of, strict=True)], axis=1)
             for n in PASS_NS
@@ -173,12 +178,12 @@ def measure(settings: Settings, study: Study) -> Measurements:
         {
             CROSS_ENTROPY: cross_entropy,
             COVERAGE: competing,
-            TOURNAMENT: np.stack([each.scores for each in selections]),
+            TOURNAMENT: np.stack([selection.scores for selection in selections]),
             **{f"Cov_{name_of_n(n)}": coverage[n][picked] for n in (2.0, 3.0, 4.0, 5.7) if n != coverage_n},
             **{f"1 - Pass@{n} (oracle)": 1 - passes[n][picked] for n in PASS_NS},
         },
         {
-            TOURNAMENT: np.array([each.index for each in selections]),
+            TOURNAMENT: np.array([selection.index for selection in selections]),
             CROSS_ENTROPY: cross_entropy.argmin(axis=1),
             COVERAGE: competing.argmin(axis=1),
         },

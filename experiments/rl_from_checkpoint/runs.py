@@ -24,9 +24,9 @@ def base_stage(settings: Settings, plan: Plan) -> dict[str, Arm | TrainedRun]:
     config = plan.run_config(BASE)
     # `check_run` refuses other phases.
     if PHASE in (config.phases or {}):
-        own = config.phases[PHASE].get("task") or {}
+        task = config.phases[PHASE].get("task") or {}
         for kind, changes in settings.prompts.items():
-            make(OmegaConf.merge(config.task, own, changes or {}), f"prompts.{kind}")
+            make(OmegaConf.merge(config.task, task, changes or {}), f"prompts.{kind}")
     return {BASE: Arm(config)}
 
 
@@ -42,8 +42,8 @@ def starts_stage(settings: Settings, plan: Plan) -> dict[str, Arm]:
         for step in settings.starts:
             name = run_name(kind, step)
             overrides = (settings.rl, {"task_overrides": changes})
-            own = rl_run_config(config, base, f"{PHASE}:{step}", f"{path.name}-{name}", overrides)
-            arms[name] = Arm(own)
+            run_config = rl_run_config(config, base, f"{PHASE}:{step}", f"{path.name}-{name}", overrides)
+            arms[name] = Arm(run_config)
     return arms
 
 

@@ -39,8 +39,8 @@ def checks(results: Measurements) -> tuple[Check, ...]:
     family, rng = results.family, np.random.default_rng(results.seed)
     every = {name: worst_exponent(results, name, "mean", rng) for name in results.chosen}
     single = {name: worst_exponent(results, name, "good", rng) for name in results.chosen}
-    plain = [name for name, each in results.chosen.items() if each.method.rule == "sgd"]
-    normalised = [name for name, each in results.chosen.items() if each.method.rule == "normalised"]
+    plain = [name for name, choice in results.chosen.items() if choice.method.rule == "sgd"]
+    normalised = [name for name, choice in results.chosen.items() if choice.method.rule == "normalised"]
     ratio = max((kl / results.bound.bound).max() for kl in (results.bound.letters, results.bound.numbers))
     variance = max(letters_variance(family.member(horizon)) for horizon in family.horizons)
     trapped, waited = _lemmas(results)
@@ -106,11 +106,11 @@ def notes(results: Measurements) -> tuple[str, ...]:
     family = results.family
     last = family.horizons[-1]
     sgd, normalised = results.chosen["SGD"], results.chosen["normalised SGD"]
-    theorem = [each for each in results.chosen.values() if each.method.rule == "normalised"][-1]
+    theorem = [choice for choice in results.chosen.values() if choice.method.rule == "normalised"][-1]
     first, longest = (
         [
-            each.method.batch * float(each.worst["mean"][:, index].mean())
-            for each in (sgd, normalised, theorem)
+            choice.method.batch * float(choice.worst["mean"][:, index].mean())
+            for choice in (sgd, normalised, theorem)
         ]
         for index in (0, -1)
     )

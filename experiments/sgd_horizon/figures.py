@@ -59,21 +59,23 @@ def horizon_figure(results: Measurements) -> Figure:
     """Updates beside samples, against H."""
     family = results.family
     every = list(results.chosen.values())
-    theorem = [each for each in every if each.method.rule == "normalised"][-1]
-    drawn = [each for each in every if each.method.rule != "clipped" and each.method.batch == 1]
-    drawn[1:1] = [next(each for each in every if each.method.rule == "sgd" and each.method.batch > 1)]
+    theorem = [setting for setting in every if setting.method.rule == "normalised"][-1]
+    drawn = [setting for setting in every if setting.method.rule != "clipped" and setting.method.batch == 1]
+    drawn[1:1] = [
+        next(setting for setting in every if setting.method.rule == "sgd" and setting.method.batch > 1)
+    ]
     drawn.insert(3, theorem)
 
     def rates(samples: bool) -> list[Rate]:
         rows = []
-        for each in drawn:
-            times = each.method.batch if samples else 1
+        for setting in drawn:
+            times = setting.method.batch if samples else 1
             bound = None
-            if each.method.rule == "sgd":
-                sizes = results.step_sizes[each.steps["mean"]]
+            if setting.method.rule == "sgd":
+                sizes = results.step_sizes[setting.steps["mean"]]
                 bound = times * np.array([visits(family, eta) for eta in sizes]) / family.target
-            values = times * np.minimum(each.worst["mean"], family.updates)
-            rows.append(Rate(each.method.name, values, THEORY.get(each.method.rule), bound))
+            values = times * np.minimum(setting.worst["mean"], family.updates)
+            rows.append(Rate(setting.method.name, values, THEORY.get(setting.method.rule), bound))
         return rows
 
     panels = [
@@ -93,15 +95,15 @@ def step_size_figure(results: Measurements) -> Figure:
     fig, axes = draw.new_figure(2, 2, (11.5, 8.2), sharex=True, sharey=True)
     colours = draw.ordered_colours(len(family.horizons))
     for axis, name in zip(axes.ravel(), names, strict=True):
-        each = results.chosen[name]
-        letters = each.tuning.mean.mean(axis=-1)
-        numbers = results.numbers[each.method.rule].mean.max(axis=-1)
+        choice = results.chosen[name]
+        letters = choice.tuning.mean.mean(axis=-1)
+        numbers = results.numbers[choice.method.rule].mean.max(axis=-1)
         for index, (horizon, colour) in enumerate(zip(family.horizons, colours, strict=True)):
             for line, style in ((letters[index], "-"), (numbers[index], draw.DASHED)):
                 label = f"H = {horizon}" if style == "-" else None
                 seen = np.where(np.isfinite(line), line, np.nan)
                 axis.plot(results.step_sizes, seen, color=colour, linestyle=style, linewidth=1.3, label=label)
-            at = each.steps["mean"][index]
+            at = choice.steps["mean"][index]
             worst = max(letters[index, at], numbers[index, at])
             if np.isfinite(worst):
                 axis.plot(results.step_sizes[at], worst, "o", color=colour, markersize=6, zorder=4)
@@ -137,7 +139,7 @@ def iterates_figure(results: Measurements) -> Figure:
     plane.fill([0, *np.cos(arc)], [0, *np.sin(arc)], color=draw.GREEN, alpha=0.15, linewidth=0)
     circle = np.linspace(-math.pi / 2, math.pi / 2, 128)
     plane.plot(np.cos(circle), np.sin(circle), color="#aaaaaa", linewidth=0.8)
-    x, y = (each[-1, 0, :40] for each in results.trap.theta)
+    x, y = (coordinate[-1, 0, :40] for coordinate in results.trap.theta)
     plane.plot(x, y, color=draw.BLUE, linewidth=1, marker="o", markersize=6)
     for turn, text in ((angle, "v(e, 1)"), (0.0, "v(e, 0)"), (-angle, "v(e, -1)")):
         plane.annotate(text, (1.05 * math.cos(turn), 1.05 * math.sin(turn)), va="center")
@@ -192,17 +194,17 @@ def _caption(results: Measurements, criterion: str) -> str:
 def _rows(results: Measurements, criterion: str, rng: np.random.Generator) -> list[list[Any]]:
     rows: list[list[Any]] = []
     horizons, centre = results.family.horizons, CENTRES[criterion]
-    for name, each in results.chosen.items():
-        ends = size_intervals(np.minimum(each.worst[criterion], results.family.updates), rng, centre)
-        middle, letters = (at_sizes(of[criterion], centre) for of in (each.worst, each.letters))
-        chosen = each.steps[criterion]
-        of_numbers = getattr(results.numbers[each.method.rule], criterion).max(axis=-1)
+    for name, choice in results.chosen.items():
+        ends = size_intervals(np.minimum(choice.worst[criterion], results.family.updates), rng, centre)
+        middle, letters = (at_sizes(of[criterion], centre) for of in (choice.worst, choice.letters))
+        chosen = choice.steps[criterion]
+        of_numbers = getattr(results.numbers[choice.method.rule], criterion).max(axis=-1)
         for index, (horizon, end) in enumerate(zip(horizons, ends, strict=True)):
             step = f"2^{math.log2(results.step_sizes[chosen[index]]):g}"
             rows.append(
                 [
                     *(name, horizon, step, middle[index], format_interval((end.low, end.high))),
-                    *(each.method.batch * middle[index], letters[index]),
+                    *(choice.method.batch * middle[index], letters[index]),
                     float(of_numbers[index, chosen[index]]),
                 ]
             )

@@ -79,7 +79,7 @@ def robustness(results: Measurements) -> Figure:
     for axis, (label, values) in zip(axes[0], panels, strict=True):
         for colour, (kind, numbers) in zip((draw.BLUE, draw.GREEN, draw.RED), values.items(), strict=True):
             ends = size_intervals(numbers.T, resampler(results))
-            centre, bars, name = [each.estimate for each in ends], error_bars(ends), f"{kind} prompts"
+            centre, bars, name = [end.estimate for end in ends], error_bars(ends), f"{kind} prompts"
             axis.errorbar(place, centre, bars, color=colour, marker="o", capsize=3, label=name)
             if label.startswith("KL"):
                 limit = robust.bound[kind].mean(axis=1)
@@ -111,16 +111,16 @@ def tables(results: Measurements) -> list[tuple[str, list[str], list[list[Any]]]
     ]
     steps += [
         [f"family, {FAMILY[name]}", h, f"{step:.4g}"]
-        for name, each in results.family.steps.items()
-        for h, step in zip(settings.family_horizons, each, strict=True)
+        for name, size in results.family.steps.items()
+        for h, step in zip(settings.family_horizons, size, strict=True)
     ]
     robust: list[list[Any]] = []
     for kind, numbers in results.robust.kl.items():
-        for row, each in enumerate(size_intervals(numbers.T, rng)):
+        for row, size in enumerate(size_intervals(numbers.T, rng)):
             limit = float(results.robust.bound[kind][row].mean())
             robust.append(
                 [
-                    *(kind, settings.factors[row], each.estimate, format_interval((each.low, each.high))),
+                    *(kind, settings.factors[row], size.estimate, format_interval((size.low, size.high))),
                     *(limit if math.isfinite(limit) else "", results.robust.coverage[kind][row].mean()),
                 ]
             )

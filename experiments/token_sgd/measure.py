@@ -43,7 +43,7 @@ FAMILY = {
 def _factors(field: str, value: Any) -> tuple[float, ...]:
     """Different numbers >= 0, 0 and 1 among them, kept in increasing order."""
     given = value if isinstance(value, list | tuple) else [value]
-    factors = [real(field, each, least=0) for each in given]
+    factors = [real(field, factor, least=0) for factor in given]
     if len(set(factors)) < 2 or 1.0 not in factors or 0.0 not in factors:
         raise ValueError(f"{field}: {factors}; valid: different numbers >= 0, 0 and 1 among them")
     return tuple(sorted(factors))
@@ -229,8 +229,8 @@ def measure(settings: Settings, study: Study) -> Measurements:
     todo = [(h, settings.sequences, True) for h in settings.horizons]
     todo += [(settings.horizon, t, False) for t in settings.sequence_counts]
     points = []
-    for each in study.progress.over("rare prompt", todo, lambda each: {"H": each[0], "T": each[1]}):
-        points.append(measure_point(settings, *each))
+    for cell in study.progress.over("rare prompt", todo, lambda key: {"H": key[0], "T": key[1]}):
+        points.append(measure_point(settings, *cell))
     robust = measure_robust(settings)
     count = len(settings.horizons)
     family = measure_family("token_sgd", family_arms(settings), settings.family, study.progress)

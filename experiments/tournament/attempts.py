@@ -261,14 +261,18 @@ def _at(
     matrices = tournament_matrices(challenged[..., support], shares[:, support])
     scores = matrices.max(axis=2)
     offset = offset_gaps(matrices, own_matrices(challenged, exact_own), n, design.offset_a).max(axis=2)
-    chosen = {simple_name(each): select_many(scores, each, entropies) for each in TIE_BREAKS}
-    chosen |= {offset_name(each, False): select_many(offset, each, entropies) for each in TIE_BREAKS}
+    indices = {simple_name(tie_break): select_many(scores, tie_break, entropies) for tie_break in TIE_BREAKS}
+    indices |= {
+        offset_name(tie_break, False): select_many(offset, tie_break, entropies) for tie_break in TIE_BREAKS
+    }
     if sampled_own is not None:
         noisy = offset_gaps(matrices, own_matrices(challenged, sampled_own), n, design.offset_a).max(axis=2)
-        chosen |= {offset_name(each): select_many(noisy, each, entropies) for each in TIE_BREAKS}
-    chosen[MIN_KL] = select_many(entropies, "earliest", entropies, 0.0)
+        indices |= {
+            offset_name(tie_break): select_many(noisy, tie_break, entropies) for tie_break in TIE_BREAKS
+        }
+    indices[MIN_KL] = select_many(entropies, "earliest", entropies, 0.0)
     coverage, passed = laws.coverage(n), laws.pass_at(n)
-    chosen[ORACLE] = select_many(np.broadcast_to(coverage, scores.shape), MAIN, entropies)
+    indices[ORACLE] = select_many(np.broadcast_to(coverage, scores.shape), MAIN, entropies)
 
     def by_size(values: Float[np.ndarray, " sets"]) -> Float[np.ndarray, "sizes sets"]:
         return values.reshape(len(design.examples), design.sets)
@@ -279,7 +283,7 @@ def _at(
             by_size(passed.max() - passed[index]).mean(axis=1),
             by_size((coverage[index] > coverage.min() + 1e-12).astype(float)).mean(axis=1),
         )
-        for rule, index in chosen.items()
+        for rule, index in indices.items()
     }
     size = len(laws.kl)
 
@@ -288,7 +292,7 @@ def _at(
     ) -> Guarantee:
         covered = laws.coverage(level)
         # A guarantee holds for every minimiser of the score: it is compared with the worst tie-break.
-        left = by_size(np.max([covered[chosen[rule]] for rule in rules], axis=0))
+        left = by_size(np.max([covered[indices[rule]] for rule in rules], axis=0))
         bound, paper, bare = np.array(bounds).T
         return Guarantee(
             left.mean(axis=1),
@@ -303,15 +307,15 @@ def _at(
     guarantees = {}
     for a in design.a:
         best = float(laws.coverage(n**a).min())
-        bounds = [simple_bound(best, n, a, size, each, design.delta) for each in design.examples]
-        guarantees[a] = guarantee(n ** (1 + a), [simple_name(each) for each in TIE_BREAKS], bounds)
+        bounds = [simple_bound(best, n, a, size, samples, design.delta) for samples in design.examples]
+        guarantees[a] = guarantee(n ** (1 + a), [simple_name(tie_break) for tie_break in TIE_BREAKS], bounds)
     return Outcome(
         losses,
         guarantees,
         guarantee(
             2 * n ** (1 + design.offset_a),
-            [offset_name(each, False) for each in TIE_BREAKS],
-            [offset_bound(size, each, design.delta) for each in design.examples],
+            [offset_name(tie_break, False) for tie_break in TIE_BREAKS],
+            [offset_bound(size, samples, design.delta) for samples in design.examples],
         ),
         premise_holds(laws, n, design.offset_a),
         float(coverage.min()),

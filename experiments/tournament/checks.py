@@ -75,7 +75,7 @@ def _pair_checks(results: Measurements) -> list[Check]:
     tournament = pair_regret(results, SIMPLE, members)
     measured = [mean_interval(column) for column in tournament.T]
     errors = tournament.std(axis=0, ddof=1) / math.sqrt(len(tournament))
-    off = (np.abs(np.array([each.estimate for each in measured]) - expected) / errors).max()
+    off = (np.abs(np.array([interval.estimate for interval in measured]) - expected) / errors).max()
     worst = slope(results, tournament, sizes)
     stays = slope(results, pair_regret(results, MIN_KL, [0] * len(places)), sizes)
     return [
@@ -108,8 +108,8 @@ def _rare_checks(results: Measurements) -> list[Check]:
     ]
     most = _highest(Interval(m * e.estimate, m * e.low, m * e.high) for m, e in zip(sizes, lost, strict=True))
     more = paired_difference_interval(cell.loss(MIN_KL)[:, -1], 10 * cell.loss(SIMPLE)[:, -1])
-    min_kl, chosen = (curve.loss(rule, "pass_regret")[:, -1] for rule in (MIN_KL, SIMPLE))
-    passes = paired_difference_interval(min_kl, chosen)
+    min_kl, tournament = (curve.loss(rule, "pass_regret")[:, -1] for rule in (MIN_KL, SIMPLE))
+    passes = paired_difference_interval(min_kl, tournament)
     return [
         *result,
         at_least("rare prompts: exponent of min-KL's regret in n, from below", stays, -0.25),
@@ -190,7 +190,7 @@ def notes(results: Measurements) -> tuple[str, ...]:
     regrets = [
         results.at("rare_prompts", JUDGED_AT["rare_prompts"], size).loss(SIMPLE) for size in settings.sizes
     ]
-    scaled = ", ".join(f"{(each.mean(axis=0) * settings.design.examples).mean():.2f}" for each in regrets)
+    scaled = ", ".join(f"{(regret.mean(axis=0) * settings.design.examples).mean():.2f}" for regret in regrets)
     return (
         f"Without constants the simple tournament's right-hand side times {simple:.2f} was never exceeded, "
         f"the offset tournament's times {offset:.2f} where its premise holds; where it does not, up to "

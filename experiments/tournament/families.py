@@ -130,7 +130,9 @@ def logistic(rng: np.random.Generator, size: int, n: float, a: float) -> Instanc
     )
     scales = np.linspace(0, 1.8, size)
     noise = 0.15 * rng.standard_normal((size, 3))
-    models = np.stack([logistic_log_probs(s * star + each, 6) for s, each in zip(scales, noise, strict=True)])
+    models = np.stack(
+        [logistic_log_probs(s * star + direction, 6) for s, direction in zip(scales, noise, strict=True)]
+    )
     return Instance(masses, target, np.repeat(models[:, None], 5, axis=1))
 
 

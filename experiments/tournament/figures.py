@@ -96,7 +96,7 @@ def _rates(results: Measurements) -> Figure:
         (f"rare prompts, N = {n_rare}", "", examples, of_rare),
         (f"rogue, N = {n_rogue}", "", examples, of_rogue),
     ):
-        fitted = [each for each in rates if math.isfinite(slope(results, each.values, sizes).low)]
+        fitted = [rate for rate in rates if math.isfinite(slope(results, rate.values, sizes).low)]
         panels.append(Panel(title, "held-out examples", ylabel, sizes, fitted))
     return rates_figure(panels, resampling(results))
 
@@ -166,7 +166,7 @@ def _families(results: Measurements) -> Figure:
 @mpl.rc_context(draw.STYLE)
 def _curve(results: Measurements) -> Figure:
     settings = results.settings
-    family = next(each for each in FAMILIES if each.name == "checkpoints")
+    family = next(candidate for candidate in FAMILIES if candidate.name == "checkpoints")
     seed, size = settings.seed, max(settings.sizes)
     draw_of = generator(seed, "instance", "tournament", family.name, size, 0)
     laws = exact(family.draw(draw_of, size, float(settings.ns[0]), settings.design.offset_a))
@@ -269,10 +269,16 @@ def _row(of: Any) -> list[Any]:
 
 def _tie_breaks(results: Measurements) -> Iterator[list[Any]]:
     for (family, size, n), cell in results.cells.items():
-        yield [family, size, n, "simple", *(_end(cell, simple_name(each)) for each in TIE_BREAKS)]
+        yield [family, size, n, "simple", *(_end(cell, simple_name(tie_break)) for tie_break in TIE_BREAKS)]
         sampled = OFFSET in cell.rules
         name = "offset" if sampled else "offset (exact term)"
-        yield [family, size, n, name, *(_end(cell, offset_name(each, sampled)) for each in TIE_BREAKS)]
+        yield [
+            family,
+            size,
+            n,
+            name,
+            *(_end(cell, offset_name(tie_break, sampled)) for tie_break in TIE_BREAKS),
+        ]
 
 
 def _end(cell: Cell, rule: str) -> float:

@@ -35,7 +35,7 @@ def _exponents(field: str, value: Any) -> tuple[float, ...]:
         raise ValueError(
             f"{field}: {value}; valid: different numbers from 0 to below 1, {GUARANTEE_A} among them"
         )
-    return tuple(0.0 if each == 0 else real(field, each, above=0, below=1) for each in exponents)
+    return tuple(0.0 if exponent == 0 else real(field, exponent, above=0, below=1) for exponent in exponents)
 
 
 def _judged_ns(field: str, value: Any) -> tuple[int, ...]:
@@ -133,20 +133,20 @@ class Cell:
 
     def loss(self, rule: str, what: str = "regret") -> Float[np.ndarray, "seeds sizes"]:
         """`what` is a field of `Losses`."""
-        return np.stack([getattr(each.losses[rule], what) for each in self.outcomes])
+        return np.stack([getattr(outcome.losses[rule], what) for outcome in self.outcomes])
 
     def guarantee(self, a: float, what: str) -> Float[np.ndarray, "seeds sizes"]:
         """`what` is a field of `Guarantee`."""
-        return np.stack([getattr(each.guarantees[a], what) for each in self.outcomes])
+        return np.stack([getattr(outcome.guarantees[a], what) for outcome in self.outcomes])
 
     def offset(self, what: str) -> Float[np.ndarray, "seeds sizes"]:
         """`what` is a field of `Guarantee`, that of the offset tournament."""
-        return np.stack([getattr(each.offset, what) for each in self.outcomes])
+        return np.stack([getattr(outcome.offset, what) for outcome in self.outcomes])
 
     @property
     def premise(self) -> float:
         """Share of the seeds at which the offset tournament's premise holds."""
-        return float(np.mean([each.premise for each in self.outcomes]))
+        return float(np.mean([outcome.premise for outcome in self.outcomes]))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,7 +179,7 @@ def measure(settings: Settings, study: Study) -> Measurements:
 
     regret, wrong = (
         {
-            rule: np.array([[getattr(each.losses[rule], what) for each in row] for row in pairs]).swapaxes(
+            rule: np.array([[getattr(outcome.losses[rule], what) for outcome in row] for row in pairs]).swapaxes(
                 0, 1
             )
             for rule in RULES_OF_PAIR
@@ -212,8 +212,8 @@ def _family(settings: Settings, seed: int, family: Family, size: int) -> dict[in
         draw = generator(seed, "instance", "tournament", family.name, size, part)
         instance = family.draw(draw, size, float(ns[0]), settings.design.offset_a)
         held_out = generator(seed, "evaluation", "tournament", family.name, size, part)
-        own = generator(seed, "evaluation", "tournament", "own", family.name, size, part)
-        outcomes |= attempt(instance, ns, design, held_out, own)
+        rng = generator(seed, "evaluation", "tournament", "own", family.name, size, part)
+        outcomes |= attempt(instance, ns, design, held_out, rng)
     return outcomes
 
 

@@ -72,8 +72,8 @@ def tables(results: Measurements) -> list[tuple[str, list[str], list[list[Any]]]
         ]
     steps += [
         [f"family, {FAMILY[name]}", f"H = {h}", f"{step:.4g}"]
-        for name, each in results.family.steps.items()
-        for h, step in zip(settings.family_horizons, each, strict=True)
+        for name, numbers_of in results.family.steps.items()
+        for h, step in zip(settings.family_horizons, numbers_of, strict=True)
     ]
     return [
         (

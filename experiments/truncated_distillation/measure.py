@@ -219,8 +219,8 @@ def measure(settings: Settings, study: Study) -> Measurements:
     todo = [(t, settings.n, GRADIENTS) for t in settings.step_counts]
     todo += [(settings.steps, math.exp(a), GRADIENTS[:2]) for a in settings.log_ns]
     points = []
-    for each in study.progress.over("ladder", todo, lambda each: {"T": each[0], "ln N": math.log(each[1])}):
-        points.append(measure_point(settings, *each))
+    for cell in study.progress.over("ladder", todo, lambda key: {"T": key[0], "ln N": math.log(key[1])}):
+        points.append(measure_point(settings, *cell))
     dense = measure_dense(settings)
     count = len(settings.step_counts)
     family = measure_family("truncated_distillation", family_arms(settings), settings.family, study.progress)

@@ -35,14 +35,14 @@ def checks(results: Measurements) -> tuple[Check, ...]:
     """
     settings = results.settings
     h = np.array(settings.horizons, float)
-    action = np.array([each.action_level for each in results.laws])
-    first = np.array([each.first_leaf for each in results.laws])
-    chain = np.stack([each.chain for each in results.laws], axis=1)
+    action = np.array([law.action_level for law in results.laws])
+    first = np.array([law.first_leaf for law in results.laws])
+    chain = np.stack([law.chain for law in results.laws], axis=1)
     beta = 1 / (settings.tilt * h)
-    loss = np.stack([each.divergence for each in results.laws], axis=1) * beta
-    mixing = np.stack([each.mixing_steps for each in results.laws], axis=1)
-    guarantee = np.array([each.guarantee for each in results.laws]) * math.log(1 / settings.chain.delta)
-    mass = [min(each.leaf_mass, each.leaf_probability) / each.guaranteed_leaf_mass for each in results.laws]
+    loss = np.stack([law.divergence for law in results.laws], axis=1) * beta
+    mixing = np.stack([law.mixing_steps for law in results.laws], axis=1)
+    guarantee = np.array([law.guarantee for law in results.laws]) * math.log(1 / settings.chain.delta)
+    mass = [min(law.leaf_mass, law.leaf_probability) / law.guaranteed_leaf_mass for law in results.laws]
     grows = first[-1] / first[int(np.abs(h - h[-1] / 4).argmin())]
     lost, slowest = (results.divergence * beta).min(), _worst(mixing / guarantee)
     gap = np.abs(results.mean["VGB"] - results.mean["pi*"]).max()
@@ -69,12 +69,12 @@ def checks(results: Measurements) -> tuple[Check, ...]:
 def _of_parity(results: Measurements) -> tuple[Check, ...]:
     settings = results.settings
     h = np.array(settings.horizons, float)
-    action = np.array([each.action_level for each in results.parity])
-    steps = np.array([each.steps for each in results.parity])
+    action = np.array([result.action_level for result in results.parity])
+    steps = np.array([result.steps for result in results.parity])
     queries = np.stack(
-        [_grouped(np.asarray(each.backtracking.decoded.queries)[0]) for each in results.parity], axis=1
+        [_grouped(np.asarray(result.backtracking.decoded.queries)[0]) for result in results.parity], axis=1
     )
-    rewarded = [each.backtracking.decoded.reward.mean() for each in results.parity]
+    rewarded = [result.backtracking.decoded.reward.mean() for result in results.parity]
     last = results.parity[-1].backtracking.queries
     in_h = line_fit(np.log(h), np.log(steps))[0]
     return (

@@ -36,7 +36,7 @@ def drawings(results: Measurements) -> list[Drawing]:
             f"Delay: how VGB mixes: total variation to pi* given a leaf, against steps over H^2, and the "
             f"steps after which it stays below delta = {settings.chain.delta:g}, over what is guaranteed.",
             decoders.mixing(
-                {f"H = {each.depth}": each for each in results.laws}, {name: results.laws}, settings.chain
+                {f"H = {law.depth}": law for law in results.laws}, {name: results.laws}, settings.chain
             ),
         ),
         Drawing(
@@ -46,8 +46,8 @@ def drawings(results: Measurements) -> list[Drawing]:
             f"{settings.parity_chains} chains with its 95 % interval.",
             decoders.costs(
                 settings.horizons,
-                np.array([each.action_level for each in results.parity]),
-                [each.backtracking.queries for each in results.parity],
+                np.array([result.action_level for result in results.parity]),
+                [result.backtracking.queries for result in results.parity],
             ),
         ),
     ]
@@ -57,26 +57,26 @@ def tables(results: Measurements) -> list[tuple[str, list[str], list[list[Any]]]
     """The report's tables."""
     settings = results.settings
     rows = []
-    for i, each in enumerate(results.laws):
-        chain, mixing = over_seeds(each.chain), over_seeds(each.mixing_steps)
-        beta = settings.tilt * each.depth
+    for i, law in enumerate(results.laws):
+        chain, mixing = over_seeds(law.chain), over_seeds(law.mixing_steps)
+        beta = settings.tilt * law.depth
         rows.append(
             [
-                *(each.depth, each.action_level, each.first_leaf, chain.estimate),
+                *(law.depth, law.action_level, law.first_leaf, chain.estimate),
                 *(format_interval((chain.low, chain.high)), results.divergence[i] / beta),
-                *(over_seeds(each.divergence).estimate / beta, results.linear[i]),
-                *(mixing.estimate, each.guarantee * math.log(1 / settings.chain.delta)),
-                *(each.leaf_mass, each.guaranteed_leaf_mass),
-                *(each.first_leaf_steps, each.steps_per_response),
+                *(over_seeds(law.divergence).estimate / beta, results.linear[i]),
+                *(mixing.estimate, law.guarantee * math.log(1 / settings.chain.delta)),
+                *(law.leaf_mass, law.guaranteed_leaf_mass),
+                *(law.first_leaf_steps, law.steps_per_response),
             ]
         )
     parity = [
         [
-            *(each.depth, each.success, each.action_level, each.backtracking.queries.estimate),
-            format_interval((each.backtracking.queries.low, each.backtracking.queries.high)),
-            *(float(each.backtracking.decoded.tokens.mean()), each.steps),
+            *(result.depth, result.success, result.action_level, result.backtracking.queries.estimate),
+            format_interval((result.backtracking.queries.low, result.backtracking.queries.high)),
+            *(float(result.backtracking.decoded.tokens.mean()), result.steps),
         ]
-        for each in results.parity
+        for result in results.parity
     ]
     return [
         (

@@ -31,9 +31,9 @@ def behind(
     results: Measurements, prompts: str, rivals: tuple[str, ...], budget: int
 ) -> Float[np.ndarray, " seeds"]:
     """`shortfall` of VGB's points behind the rivals' front, by seed."""
-    own = results.sweep.points(prompts, (VALUE_GUIDED,), budget)
+    guided = results.sweep.points(prompts, (VALUE_GUIDED,), budget)
     others = results.sweep.points(prompts, rivals, budget)
-    return np.array([shortfall(a, b) for a, b in zip(own, others, strict=True)])
+    return np.array([shortfall(a, b) for a, b in zip(guided, others, strict=True)])
 
 
 def best_accuracy(

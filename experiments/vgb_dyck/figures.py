@@ -66,11 +66,11 @@ def frontier(results: Measurements) -> Figure:
     for axis, budget in zip(axes[0], budgets, strict=True):
         for family in COLOURS:
             points = results.sweep.points(OUT, (family,), budget).mean(axis=0)
-            own = family == VALUE_GUIDED
+            guided = family == VALUE_GUIDED
             axis.scatter(
-                *points.T, color=COLOURS[family], marker=MARKS.get(family, "o"), s=130 if own else 26,
-                alpha=1.0 if own else 0.75, linewidths=1 if family == BASE else 0, zorder=3 if own else 2,
-                label=family if axis is axes[0, 0] else None,
+                *points.T, color=COLOURS[family], marker=MARKS.get(family, "o"), s=130 if guided else 26,
+                alpha=1.0 if guided else 0.75, linewidths=1 if family == BASE else 0,
+                zorder=3 if guided else 2, label=family if axis is axes[0, 0] else None,
             )  # fmt: skip
         for families, colour in (((VALUE_GUIDED,), draw.RED), (next(iter(RIVALS.values())), draw.BLUE)):
             _front(axis, results.sweep.points(OUT, families, budget).mean(axis=0), colour)
@@ -104,9 +104,9 @@ def accuracy_by_queries(results: Measurements) -> Figure:
                 axis.axhline(accuracy[-1], color=draw.INK, linestyle=draw.DASHED, linewidth=1.2, label=BASE)
                 continue
             line = method.family in (VALUE_GUIDED, OUTCOME, BACKTRACKING)
-            chosen = slice(None) if line else slice(-1, None)
+            columns = slice(None) if line else slice(-1, None)
             axis.plot(
-                queries[chosen], accuracy[chosen], color=COLOURS[method.family],
+                queries[columns], accuracy[columns], color=COLOURS[method.family],
                 marker=MARKS.get(method.family, "o"), markersize=8 if method.family == VALUE_GUIDED else 4,
                 linewidth=1.2 if line else 0, alpha=0.85,
                 label=method.family if method.family not in shown else None,
@@ -178,11 +178,11 @@ def _values(results: Measurements) -> Table:
     trees = results.trees
     rows: list[list[Any]] = []
     for column, error in enumerate(trees.settings.errors):
-        own = [_mean(trees.corrupted[law][:, column]) for law in (ACTION, FIRST, FIXED)]
-        rows.append(["exact, with an error", f"eps = {error:g}", "", *own])
+        laws = [_mean(trees.corrupted[law][:, column]) for law in (ACTION, FIRST, FIXED)]
+        rows.append(["exact, with an error", f"eps = {error:g}", "", *laws])
     for column, step in enumerate(trees.steps):
-        own = [_mean(trees.learned[law][:, column]) for law in (ACTION, FIRST, FIXED)]
-        rows.append(["learned", f"step {step}", _mean(trees.rmse[:, column]), *own])
+        laws = [_mean(trees.learned[law][:, column]) for law in (ACTION, FIRST, FIXED)]
+        rows.append(["learned", f"step {step}", _mean(trees.rmse[:, column]), *laws])
     return (
         "Exact total variation to pi* on enumerated trees, mean over prompts and seeds [95 % over seeds].",
         ["values", "quality", "RMSE to V", ACTION, FIRST, f"VGB, {trees.settings.steps} steps"],

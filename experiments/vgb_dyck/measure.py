@@ -87,8 +87,8 @@ def base_model(settings: Settings, plan: Plan) -> dict[str, Arm]:
     config = plan.run_config(BASE_RUN)
     setup = build(config)
     require_seeds("vgb_dyck", setup.seeds)
-    for name, each in prompt_tasks(settings, config.task).items():
-        fitted(setup.model, each, f"prompts.{name}: the base model")
+    for name, prompt_task in prompt_tasks(settings, config.task).items():
+        fitted(setup.model, prompt_task, f"prompts.{name}: the base model")
     return {BASE_RUN: Arm(config)}
 
 

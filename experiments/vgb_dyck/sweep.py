@@ -79,7 +79,9 @@ class Grid:
             if values != list(checked):
                 raise ValueError(f"sweep.{field}: {values}; valid: ascending integers >= 1")
             object.__setattr__(self, field, checked)
-        thresholds = tuple(real("sweep.thresholds", each, above=0, most=1) for each in self.thresholds)
+        thresholds = tuple(
+            real("sweep.thresholds", threshold, above=0, most=1) for threshold in self.thresholds
+        )
         object.__setattr__(self, "thresholds", thresholds)
         for field, low in (("samples", 2), ("num_prompts", 2)):
             whole(f"sweep.{field}", getattr(self, field), low)
@@ -138,9 +140,9 @@ class Sweep:
     ) -> Float[np.ndarray, "seeds points 2"]:
         """(accuracy, diversity) of the families' methods at a budget."""
         column = self.grid.budgets.index(budget)
-        chosen = [curve for method, curve in self.curves[prompts].items() if method.family in families]
+        curves = [curve for method, curve in self.curves[prompts].items() if method.family in families]
         return np.stack(
-            [np.stack([c.accuracy[:, column], c.diversity[:, column]], axis=-1) for c in chosen], axis=1
+            [np.stack([c.accuracy[:, column], c.diversity[:, column]], axis=-1) for c in curves], axis=1
         )
 
 
@@ -193,16 +195,19 @@ def run_sweep(
         def job(item: tuple[int, Method]) -> dict[str, Curve]:
             index, method = item
             with jax.default_device(devices[index % len(devices)]):
-                found = _curves(grid, method, task, whole, networks, seeds, evaluation_seed, tuple(problems))
+                by_method = _curves(
+                    grid, method, task, whole, networks, seeds, evaluation_seed, tuple(problems)
+                )
             bar.advance(working)
             if progress and not console.is_terminal:
                 print(f"vgb_dyck: decoded with {method.family} {method.label}", file=sys.stderr, flush=True)
-            return found
+            return by_method
 
         with concurrent.futures.ThreadPoolExecutor(len(devices)) as pool:
-            found = list(pool.map(job, enumerate(methods)))
+            by_method = list(pool.map(job, enumerate(methods)))
     curves = {
-        name: {method: own[name] for method, own in zip(methods, found, strict=True)} for name in problems
+        name: {method: of_method[name] for method, of_method in zip(methods, by_method, strict=True)}
+        for name in problems
     }
     return Sweep(grid, methods, curves)
 
@@ -228,8 +233,8 @@ def _curves(
         parts = [Answers(*(np.split(array, len(names))[i] for array in answers)) for i in range(len(names))]
         rows.append([[_point(part.within(budget)) for budget in grid.budgets] for part in parts])
     # From (seeds, sets, budgets, numbers) to sets of (numbers, seeds, budgets).
-    found = np.transpose(np.asarray(rows, np.float64), (1, 3, 0, 2))
-    return {name: Curve(*own) for name, own in zip(names, found, strict=True)}
+    columns = np.transpose(np.asarray(rows, np.float64), (1, 3, 0, 2))
+    return {name: Curve(*rows_of_one) for name, rows_of_one in zip(names, columns, strict=True)}
 
 
 def _point(answers: Answers) -> tuple[float, float, float]:

@@ -108,12 +108,12 @@ def measure_trees(
     for i, seed in enumerate(seeds):
         if show:
             print(f"vgb_dyck: exact laws of seed {seed}", file=sys.stderr, flush=True)
-        for j, own in enumerate(tau):
+        for j, time in enumerate(tau):
             reference = by_node(softmax(conditionals[i][j]))
-            exact = exact_values(Tree(reference, [own]))
+            exact = exact_values(Tree(reference, [time]))
             for k, (_, step) in enumerate(saved):
                 values = [level.reshape(-1) for level in by_node(sigmoid(learned[step][i][j]))]
-                tree = Tree(reference, [exact[0], *values[:-1], own])
+                tree = Tree(reference, [exact[0], *values[:-1], time])
                 squared[i, j, k] = squared_error(tree, exact)
                 _put_errors(tree, settings.steps, by_step, (i, j, k))
             for k, error in enumerate(settings.errors):
@@ -123,8 +123,8 @@ def measure_trees(
     return Trees(
         settings,
         tuple(step for _, step in saved),
-        {law: found.mean(axis=1) for law, found in by_step.items()},
-        {law: found.mean(axis=1) for law, found in by_error.items()},
+        {law: laws.mean(axis=1) for law, laws in by_step.items()},
+        {law: laws.mean(axis=1) for law, laws in by_error.items()},
         np.sqrt(squared.mean(axis=1)),
     )
 
@@ -154,14 +154,14 @@ def tree_prompts(settings: TreeSettings, task: FixedDyck, seed: int) -> Example:
         return examples, count(examples.latent, empty, jnp.asarray(0))
 
     examples, counts = jax.tree.map(np.asarray, draw())
-    chosen = np.flatnonzero(np.exp(counts) > settings.completions - 0.5)[: settings.num_prompts]
-    if len(chosen) < settings.num_prompts:
+    indices = np.flatnonzero(np.exp(counts) > settings.completions - 0.5)[: settings.num_prompts]
+    if len(indices) < settings.num_prompts:
         raise ValueError(
-            f"trees.completions: {len(chosen)} of {_DRAWN} prompts have {settings.completions} or more; "
+            f"trees.completions: {len(indices)} of {_DRAWN} prompts have {settings.completions} or more; "
             f"valid: a number that {settings.num_prompts} have"
         )
-    found: Example = jax.tree.map(lambda leaf: leaf[chosen], examples)
-    return found
+    chosen_examples: Example = jax.tree.map(lambda leaf: leaf[indices], examples)
+    return chosen_examples
 
 
 def all_leaves(tokens: Sequence[int], horizon: int) -> np.ndarray:
@@ -182,15 +182,15 @@ def _by_seed(
     """The network's logits of the response tokens along every path to a leaf, a seed at a time."""
     model, params = fitted(run.setup.model, task, str(run.path)), run.parameters(phase, step)
     tokens = list(task.response_tokens)
-    found = []
+    laws = []
     for row in seed_rows(run, seeds):
-        own = of_seed(params, row)
+        seed_params = of_seed(params, row)
         logits = [
-            np.asarray(_logits(model, own, prompt, mask, leaves))[..., tokens]
+            np.asarray(_logits(model, seed_params, prompt, mask, leaves))[..., tokens]
             for prompt, mask in zip(examples.prompt, examples.prompt_mask, strict=True)
         ]
-        found.append(np.stack(logits).astype(np.float64))
-    return found
+        laws.append(np.stack(logits).astype(np.float64))
+    return laws
 
 
 @functools.partial(jax.jit, static_argnames="model")
@@ -222,8 +222,8 @@ def corrupt(
 ) -> list[Float[np.ndarray, " nodes"]]:
     """Each inner node's value times 1 + error or 1/(1 + error), with probability 1/2 each; leaves keep
     theirs."""
-    found = [own * (1 + error) ** rng.choice((-1.0, 1.0), own.shape) for own in values[:-1]]
-    return [*found, values[-1]]
+    perturbed = [value * (1 + error) ** rng.choice((-1.0, 1.0), value.shape) for value in values[:-1]]
+    return [*perturbed, values[-1]]
 
 
 def squared_error(tree: Tree, exact: Sequence[Float[np.ndarray, " nodes"]]) -> float:
@@ -270,10 +270,10 @@ def target_law(tree: Tree) -> Float[np.ndarray, " leaves"]:
 
 def exact_values(tree: Tree) -> list[Float[np.ndarray, " nodes"]]:
     """V(node) = E_ref[tau | node] at every depth, from the leaves up."""
-    found = [tree.values[-1]]
+    levels = [tree.values[-1]]
     for conditional in reversed(tree.reference):
-        found.insert(0, np.sum(conditional * found[0].reshape(conditional.shape), axis=1))
-    return found
+        levels.insert(0, np.sum(conditional * levels[0].reshape(conditional.shape), axis=1))
+    return levels
 
 
 def action_rejection_law(tree: Tree) -> Float[np.ndarray, " leaves"]:
@@ -295,7 +295,7 @@ def vgb_law(tree: Tree, steps: int) -> Float[np.ndarray, " leaves"]:
     mass = walk.start()
     for _ in range(steps):
         moved = walk.move(mass)
-        mass = [(own + new) / 2 for own, new in zip(mass, moved, strict=True)]
+        mass = [(old + new) / 2 for old, new in zip(mass, moved, strict=True)]
     return mass[-1] / mass[-1].sum()
 
 

@@ -56,14 +56,14 @@ def drawings(results: Measurements) -> list[Drawing]:
 def tables(results: Measurements) -> list[tuple[str, list[str], list[list[Any]]]]:
     """The report's tables."""
     rows = []
-    for (h, eps), each in results.laws.items():
-        chain, mixing = over_seeds(each.chain), over_seeds(each.mixing_steps)
+    for (h, eps), law in results.laws.items():
+        chain, mixing = over_seeds(law.chain), over_seeds(law.mixing_steps)
         rows.append(
             [
-                *(h, eps, each.action_level, each.first_leaf, chain.estimate),
+                *(h, eps, law.action_level, law.first_leaf, chain.estimate),
                 *(format_interval((chain.low, chain.high)), mixing.estimate),
-                *(each.guarantee * math.log(1 / results.settings.chain.delta), each.leaf_mass),
-                *(each.guaranteed_leaf_mass, each.first_leaf_steps, each.steps_per_response),
+                *(law.guarantee * math.log(1 / results.settings.chain.delta), law.leaf_mass),
+                *(law.guaranteed_leaf_mass, law.first_leaf_steps, law.steps_per_response),
             ]
         )
     return [

@@ -23,7 +23,7 @@ def _epsilons(field: str, value: Any) -> tuple[float, ...]:
     given = list(value) if isinstance(value, Sequence) else []
     if len(set(given)) < 2 or len(set(given)) != len(given):
         raise ValueError(f"{field}: {value}; valid: at least 2 different positive numbers")
-    return tuple(sorted(real(field, each, above=0, below=10) for each in given))
+    return tuple(sorted(real(field, number, above=0, below=10) for number in given))
 
 
 @dataclasses.dataclass(frozen=True)
