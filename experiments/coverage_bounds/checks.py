@@ -90,11 +90,7 @@ def _of_tight_pairs(results: Measurements) -> list[Check]:
 def _of_growth(results: Measurements) -> list[Check]:
     made: list[Check] = []
     for family in ("rare prompts", "switch"):
-        grown = {
-            name: values
-            for (of_family, name), values in results.growth.items()
-            if of_family == family
-        }
+        grown = {name: values for (of_family, name), values in results.growth.items() if of_family == family}
         for quantity, theory in (("bound by KL", 1.0), ("Cov", 0.0), ("bound by stopped KL", 0.0)):
             rng = _rng(results, f"{family}, {quantity}")
             slope = exponent(results.settings.sizes[family], grown[quantity], rng)

@@ -200,7 +200,7 @@ def _runs(results: Measurements) -> Table:
     return ("Runs, seed by seed", *_rows(results.outcomes))
 
 
-def _rows(own: Sequence[RunOutcome]) -> tuple[list[str], list[list[Any]]]:
+def _rows(outcomes: Sequence[RunOutcome]) -> tuple[list[str], list[list[Any]]]:
     head = [
         "run",
         "task",
@@ -211,7 +211,7 @@ def _rows(own: Sequence[RunOutcome]) -> tuple[list[str], list[list[Any]]]:
         "evaluations before the event",
     ]
     rows = []
-    for outcome in own:
+    for outcome in outcomes:
         watched, steps = outcome.watched, outcome.watched.steps
         firsts = [None if at is None else steps[at] for at in (outcome.event, outcome.alarm)]
         rows.append([watched.run, watched.task, watched.seed, len(steps), *firsts, outcome.lead])

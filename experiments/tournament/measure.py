@@ -179,9 +179,7 @@ def measure(settings: Settings, study: Study) -> Measurements:
 
     regret, wrong = (
         {
-            rule: np.array([[getattr(outcome.losses[rule], what) for outcome in row] for row in pairs]).swapaxes(
-                0, 1
-            )
+            rule: np.array([[getattr(one.losses[rule], what) for one in row] for row in pairs]).swapaxes(0, 1)
             for rule in RULES_OF_PAIR
         }
         for what in ("regret", "wrong")
