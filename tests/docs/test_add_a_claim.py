@@ -48,6 +48,7 @@ def test_the_claim_of_the_page_passes_the_linters(guide: Any) -> None:
     guide.run("-m", "ruff", "format", "--check", "--no-cache", *python)
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_page_run_in_their_order(guide: Any) -> None:
     readme = (guide.root / "README.md").read_text()
     assert [module for module, _ in guide.commands()] == ["experiments.hard_prompts", "experiments.ledger"]

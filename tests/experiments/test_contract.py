@@ -30,6 +30,8 @@ from tracking import load_run
 
 CLAIMS = claims()
 FILES = {"__init__", "__main__", "measure", "checks", "figures"}
+AGAIN = ("path_star", "sgd_coordinates")
+"""Commanded twice by `make test`: a claim that trains and one that does not."""
 QUIET = ("tracking.wandb=disabled", "tracking.progress=false")
 
 
@@ -101,7 +103,9 @@ def test_a_tiny_run_ends_in_a_verdict_a_page_and_figures(
         assert html.escape(text) in page
 
 
-@pytest.mark.parametrize("name", CLAIMS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in AGAIN else pytest.mark.slow) for name in CLAIMS]
+)
 def test_a_second_command_judges_the_same(
     name: str, tiny_claim: Callable[[str], Path], call: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -121,6 +121,7 @@ def test_a_complete_run_leaves_what_it_promises(reference: Path) -> None:
     assert all(record["eval/bound_excess"] <= 1e-9 for record in records)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes(reference: Path, run: Run, tmp_path: Path) -> None:
     assert run(tmp_path, "name=again").returncode == 0
     assert metrics(tmp_path / "runs" / "train" / "again") == metrics(reference)

@@ -96,7 +96,11 @@ def files_of(folder: Path) -> list[str]:
     return sorted(str(file.relative_to(folder)) for file in newest.rglob("*") if file.is_file())
 
 
-@pytest.mark.parametrize("damage", [truncate, empty, delete, zeros], ids=lambda damage: damage.__name__)
+@pytest.mark.parametrize(
+    "damage",
+    [truncate, delete, *(pytest.param(damage, marks=pytest.mark.slow) for damage in (empty, zeros))],
+    ids=lambda damage: damage.__name__,
+)
 def test_any_file_of_the_newest_state(saved: Path, tmp_path: Path, damage: Callable[[Path], None]) -> None:
     survived = {name: restored_after(saved, tmp_path / "copy", name, damage) for name in files_of(saved)}
     # The test would prove nothing if the damage went unnoticed everywhere.
@@ -190,7 +194,11 @@ def test_a_state_saved_after_more_lines_than_are_left_is_passed_over(saved: Path
     assert found[0].step == 20
 
 
-@pytest.mark.parametrize("damage", [truncate, empty, delete, zeros], ids=lambda damage: damage.__name__)
+@pytest.mark.parametrize(
+    "damage",
+    [truncate, delete, *(pytest.param(damage, marks=pytest.mark.slow) for damage in (empty, zeros))],
+    ids=lambda damage: damage.__name__,
+)
 def test_a_damaged_file_of_saved_parameters(
     saved: Path, tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:

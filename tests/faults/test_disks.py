@@ -56,13 +56,18 @@ WRITES = [
     (RunDirectory, "write_table", 1),
     (RunDirectory, "mark", 2),
 ]
+RARER = [WRITES[1], WRITES[2], WRITES[5]]
 
 
 # Where the disk refuses, a thread of the storage library may still report to a loop that has ended.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.usefixtures("leftovers")
 @pytest.mark.parametrize(
-    ("owner", "name", "number"), WRITES, ids=[f"{name}-{number}" for _, name, number in WRITES]
+    ("owner", "name", "number"),
+    [
+        pytest.param(*write, id=f"{write[1]}-{write[2]}", marks=pytest.mark.slow if write in RARER else ())
+        for write in WRITES
+    ],
 )
 def test_a_disk_that_fills_up(
     owner: type, name: str, number: int,
@@ -95,7 +100,9 @@ def test_a_disk_that_is_full_from_the_start(disk: Disk, train: Train, expected: 
     assert snapshot(disk.path / "run") == expected
 
 
-@pytest.mark.parametrize("room", [0, 1, 700])
+@pytest.mark.parametrize(
+    "room", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(700, marks=pytest.mark.slow)]
+)
 def test_a_metrics_file_that_cannot_grow(
     room: int, train: Train, undisturbed: Path, expected: dict[str, str], tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

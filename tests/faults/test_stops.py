@@ -60,6 +60,7 @@ def test_signals_that_come_together_are_one_request(
     assert snapshot(path) == expected
 
 
+@pytest.mark.slow
 def test_a_second_request_later_stops_at_once(
     request_to_stop: StopRequest, train: Train, expected: dict[str, str], tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

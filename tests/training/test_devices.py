@@ -185,9 +185,9 @@ def whole() -> ListSink:
     ("first", "then"),
     [
         (Layout(), Layout(2, 2)),
-        (Layout(4, 1), Layout(2, 1)),
+        pytest.param(Layout(4, 1), Layout(2, 1), marks=pytest.mark.slow),
         (Layout(1, 4), Layout(4, 1)),
-        (Layout(2, 2), Layout()),
+        pytest.param(Layout(2, 2), Layout(), marks=pytest.mark.slow),
     ],
     ids=str,
 )

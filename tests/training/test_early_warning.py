@@ -175,7 +175,9 @@ def test_a_run_with_the_warning_has_the_same_numbers_and_some_more(whole: ListSi
     assert not any("warning/alarm" in record for record in whole.records if record["step"] == 0)
 
 
-@pytest.mark.parametrize("boundaries", [2, 4, 6, 8, 10])
+@pytest.mark.parametrize(
+    "boundaries", [pytest.param(n, marks=() if n == 4 else pytest.mark.slow) for n in (2, 4, 6, 8, 10)]
+)
 def test_stopping_and_resuming_writes_the_same_records(
     whole: ListSink, tmp_path: Path, boundaries: int
 ) -> None:

@@ -71,6 +71,7 @@ def stop_after(boundaries: int) -> Callable[[], str | None]:
     return lambda: "asked to" if next(calls) >= boundaries else None
 
 
+@pytest.mark.slow
 def test_a_second_phase_of_it_is_the_same_bits_however_often_it_is_stopped(
     held_out: HeldOut, tmp_path: Path
 ) -> None:

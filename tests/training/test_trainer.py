@@ -236,6 +236,7 @@ def test_when_every_seed_diverges_training_stops_and_says_where(
 
 
 LONG = dataclasses.replace(FIRST, steps=40, schedule=EvaluationSchedule(every=1), log_every=20)
+RARE: dict[str, Any] = {"every_seconds": 1000.0, "parameters": "none"}
 
 
 def test_parameter_checkpoints_keep_to_their_budget_of_disk(
@@ -259,7 +260,7 @@ def test_log_probs_keep_to_their_budget_whatever_interrupts_the_run(
     held_out: tuple[HeldOut, ...], tmp_path: Path
 ) -> None:
     whole, part = ListSink(), ListSink()
-    options: dict[str, Any] = {"phases": (LONG,), "log_probs_mb": 0.03}
+    options: dict[str, Any] = {"phases": (LONG,), "log_probs_mb": 0.03} | RARE
     run(held_out, whole, tmp_path / "whole", **options)
     steps = [int(name[-8:]) for name in whole.log_probs]
     assert (steps[0], steps[-1]) == (0, 40)
@@ -273,7 +274,7 @@ def test_log_probs_keep_to_their_budget_whatever_interrupts_the_run(
     assert part.log_probs.keys() == whole.log_probs.keys()
     assert part.records == whole.records
     none = ListSink()
-    run(held_out, none, tmp_path / "none", phases=(LONG,), log_probs_mb=0.0001)
+    run(held_out, none, tmp_path / "none", phases=(LONG,), log_probs_mb=0.0001, **RARE)
     assert none.log_probs == {}
     assert none.records == whole.records
 

@@ -35,6 +35,7 @@ def measured() -> Measurements:
     return measure(settings, Study({}, Progress(), Path()))
 
 
+@pytest.mark.slow
 def test_what_a_small_study_already_shows() -> None:
     passed = {check.name for check in checks.checks(measured()) if check.passed}
     assert {

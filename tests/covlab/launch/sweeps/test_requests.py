@@ -51,14 +51,14 @@ def own(tmp_path: Path) -> Callable[[str], list[str]]:
 @pytest.mark.parametrize(
     ("text", "arguments"),
     [
-        (PARAMS, ["--multirun"]),
         (PARAMS, []),
-        (PARAMS, ["hydra.mode=MULTIRUN"]),
-        (PARAMS.replace("hydra:\n", MODE), []),
         (MODE, ["seed=0,5"]),
         ("", ["+hydra.sweeper.params.seed=0,5"]),
-        ("", ["+hydra.sweeper.params.seed='0,5'", "-m"]),
         (PARAMS.replace("0,5", "1,2"), ["hydra.sweeper.params.seed=0,5"]),
+        pytest.param(PARAMS, ["--multirun"], marks=pytest.mark.slow),
+        pytest.param(PARAMS, ["hydra.mode=MULTIRUN"], marks=pytest.mark.slow),
+        pytest.param(PARAMS.replace("hydra:\n", MODE), [], marks=pytest.mark.slow),
+        pytest.param("", ["+hydra.sweeper.params.seed='0,5'", "-m"], marks=pytest.mark.slow),
     ],
 )
 def test_a_sweep_is_the_same_however_it_is_asked_for(
@@ -79,7 +79,12 @@ def test_a_sweep_is_the_same_however_it_is_asked_for(
 
 @pytest.mark.parametrize(
     ("text", "arguments"),
-    [(MODE, []), ("", ["-m"]), (PARAMS.replace("0,5", "5"), []), ("", ["hydra.mode=MULTIRUN"])],
+    [
+        (PARAMS.replace("0,5", "5"), []),
+        ("", ["-m"]),
+        pytest.param(MODE, [], marks=pytest.mark.slow),
+        pytest.param("", ["hydra.mode=MULTIRUN"], marks=pytest.mark.slow),
+    ],
 )
 def test_a_comma_parts_paths_however_a_sweep_is_asked_for(
     text: str, arguments: list[str], sweep: Sweep, own: Callable[[str], list[str]]
@@ -91,6 +96,7 @@ def test_a_comma_parts_paths_however_a_sweep_is_asked_for(
     assert [row[2].split("/")[0] for row in table[1:]] == ["a=1", "b"]
 
 
+@pytest.mark.slow
 def test_the_command_line_wins_over_a_file(
     sweep: Sweep, own: Callable[[str], list[str]], tmp_path: Path
 ) -> None:

@@ -120,6 +120,7 @@ def test_complete_runs_are_skipped_and_others_are_not(
     assert sweep("-m", "seed=0", "launcher=basic").status == 0
 
 
+@pytest.mark.slow
 def test_jobs_that_would_share_a_directory_are_refused(sweep: Sweep, tmp_path: Path) -> None:
     ended = sweep("-m", "seed=0,5", "name=same")
     assert ended.status == 2
@@ -138,6 +139,7 @@ def test_a_root_that_cannot_be_written_is_one_line(sweep: Sweep, tmp_path: Path)
 
 
 @pytest.mark.usefixtures("_no_workers_left")
+@pytest.mark.slow
 def test_joblib_runs_jobs_at_once_each_on_its_own_cores(sweep: Sweep, tmp_path: Path) -> None:
     cores = len(os.sched_getaffinity(0))
     ended = sweep("-m", "launcher=joblib", "hydra.launcher.n_jobs=2", "seed=0,5,1,6")
@@ -162,7 +164,7 @@ def test_a_number_of_jobs_that_is_none_is_refused(sweep: Sweep) -> None:
     assert ended.err == "error: hydra.launcher.n_jobs: 0 is neither -1 nor an integer >= 1\n"
 
 
-@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+@pytest.mark.parametrize("launcher", ["basic", pytest.param("joblib", marks=pytest.mark.slow)])
 @pytest.mark.usefixtures("_no_workers_left")
 def test_a_signal_stops_what_runs_and_starts_no_more(sweep: Sweep, tmp_path: Path, launcher: str) -> None:
     def interrupt() -> None:
@@ -301,7 +303,7 @@ if len(sys.argv) > 1:
 """
 
 
-@pytest.mark.parametrize("how", ["asked", "deserted", "warned"])
+@pytest.mark.parametrize("how", ["asked", "deserted", pytest.param("warned", marks=pytest.mark.slow)])
 def test_a_job_stops_when_asked_deserted_or_warned(tmp_path: Path, how: str) -> None:
     environment = {**os.environ, JOB_VARIABLE: "-", "JAX_PLATFORMS": "cpu"}
     with subprocess.Popen(
