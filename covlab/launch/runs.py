@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import errno
 import os
-import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +25,7 @@ from covlab.launch.run_names import VOLATILE, run_path
 from covlab.launch.runtime import configure_run
 from covlab.launch.settings import TrackingSettings
 from tracking import Progress, RunDirectory, RunSink, load_run, read_status
+from tracking.metric_names import headline
 from tracking.wandb_mirror import WandbMirror, check_run_id
 from tracking.wandb_options import AGENT, WandbOptions, obeying_environment
 from training import Checkpoints, EarlyWarning, Outcome, Trainer, TrainingDiverged
@@ -237,16 +237,7 @@ def draw_figures(path: Path) -> dict[str, Path]:
     drawn: dict[str, Path] = {}
     for phase in pd.unique(frame["phase"]):
         part = frame[frame["phase"] == phase]
-        wanted = [
-            key
-            for key in part.columns
-            if re.fullmatch(
-                r"train/loss|eval/(kl|ce|validity|accuracy|cov/.*|pass/.*|squared_error|excess|rmse"
-                r"|calibration_error)",
-                key,
-            )
-        ]
-        wanted = [key for key in wanted if part[key].notna().any()]
+        wanted = [key for key in part.columns if headline(key) and part[key].notna().any()]
         if wanted and part["step"].nunique() > 1:
             target = path / "figures" / f"{phase}.png"
             save(figures.curves(part, wanted, marks=_alarm_starts(part)), target)
