@@ -11,6 +11,9 @@ from tracking.metric_names import better
 
 _STEP_KEYS = ("phase", "step", "global_step")
 _QUANTILES = {"q10": 0.1, "median": 0.5, "q90": 0.9}
+MEDIAN = "/median"
+BAND = ("/q10", "/q90")
+"""Ends of the names of a quantity over several seeds: the median and the ends of its band."""
 
 
 def wandb_name(name: str) -> str:
