@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import collections
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from covlab.launch.found_runs import Head
 from covlab.launch.run_names import VOLATILE
+from tracking.metric_names import natural
 
 REPLICATES = ("seed", "seeds")
 """Settings whose values are repetitions of one experiment; a group's band is over these."""
@@ -78,6 +80,14 @@ def texts(heads: Sequence[Head], key: str) -> list[str]:
 def _text(value: Any) -> str:
     short = f"{value:g}" if isinstance(value, float) else str(value)
     return short if not isinstance(value, float) or float(short) == value else repr(value)
+
+
+def setting_order(text: str) -> tuple[float, list[tuple[int, float, str]]]:
+    """Sorting key of a setting's texts: numbers by size, then words."""
+    try:
+        return float(text), []
+    except ValueError:
+        return math.inf, natural(text)
 
 
 def short_names(keys: Sequence[str]) -> dict[str, str]:

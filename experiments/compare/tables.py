@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from covlab.launch.differences import short_names
+from covlab.launch.differences import setting_order, short_names
 from covlab.launch.found_runs import Problem
 from covlab.report.labels import shortened
 from covlab.report.plotting import Band
@@ -18,7 +18,6 @@ from experiments.compare.groups import Group, Summary, best, direction, final, l
 from experiments.compare.rules import RuleRow
 from experiments.compare.sections import Section
 from metrics import Interval
-from tracking.metric_names import natural
 
 LONGEST_LABEL = 60
 """Characters of a label in a legend, if no fewer tell the groups apart."""
@@ -70,7 +69,7 @@ class Comparison:
         """
         kind, _, metric = self.sort.partition(":")
         if self.sort in self.keys:
-            order = [_setting_order(group.settings[self.sort]) for group in self.groups]
+            order = [setting_order(group.settings[self.sort]) for group in self.groups]
             ranks = sorted(range(len(order)), key=lambda i: order[i])
         elif kind in ("best", "final") and (metric or self.metrics[0]) in self.metrics:
             metric = metric or self.metrics[0]
@@ -220,13 +219,6 @@ def _value(text: str) -> Any:
         return int(text)
     except ValueError:
         return text
-
-
-def _setting_order(text: str) -> tuple[float, list[tuple[int, float, str]]]:
-    try:
-        return float(text), []
-    except ValueError:
-        return math.inf, natural(text)
 
 
 def flat_table(comparison: Comparison) -> tuple[list[str], list[list[Any]]]:
