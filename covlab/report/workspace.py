@@ -55,6 +55,8 @@ def require_workspaces(title: str) -> None:
         ValueError: in one line, with the command that installs it.
     """
     try:
+        # First, because the library's own modules import each other in a circle.
+        import wandb_workspaces.workspaces  # noqa: F401
         from wandb_workspaces.utils.validators import validate_no_emoji
     except ImportError:
         raise ValueError(
@@ -63,7 +65,9 @@ def require_workspaces(title: str) -> None:
     try:
         validate_no_emoji(title)
     except ValueError:
-        raise ValueError(f"title: {title!r}; valid: a text without emoji") from None
+        raise ValueError(
+            f"title: {title!r}; valid: a text without emoji and signs such as = + < > $"
+        ) from None
 
 
 def workspace(
