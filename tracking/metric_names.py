@@ -96,6 +96,28 @@ def headline(name: str) -> bool:
     return _HEADLINES.fullmatch(name) is not None
 
 
+def headlines(names: Iterable[str], classes: bool = False) -> list[str]:
+    """The headline metrics among `names`, the usual quantities first; if `classes`, those of each class too.
+
+    >>> headlines(["eval/G1/cov/4", "eval/accuracy", "eval/cov/16", "eval/cov/4", "eval/kl"], classes=True)
+    ['eval/kl', 'eval/cov/4', 'eval/cov/16', 'eval/G1/cov/4', 'eval/accuracy']
+    """
+
+    def place(name: str) -> tuple[int, int, str, list[tuple[int, float, str]]]:
+        parts = name.split("/")
+        known = [i for i, kind in enumerate(_SYMBOLS) if kind in parts]
+        return min(known, default=len(_SYMBOLS)), len(parts), families([name])[0].head, natural(name)
+
+    kept = {name for name in names if headline(name) or (classes and headline(_of_mixture(name)))}
+    return sorted(kept, key=place)
+
+
+def _of_mixture(name: str) -> str:
+    """`eval/cov/4` of a class's `eval/G1/cov/4`."""
+    first, _, rest = name.partition("/")
+    return f"{first}/{rest.partition('/')[2]}"
+
+
 def families(names: Iterable[str]) -> list[Family]:
     """The metrics by family, in the order of each family's first metric, numbers in increasing order.
 

@@ -2,8 +2,7 @@
 
 `tensorboard --logdir runs/train` shows them. Every phase is a TensorBoard run of its own, so that its points
 stand at the phase's own steps. Of several seeds a tag is the median; `seeds/<tag>/q10` and `seeds/<tag>/q90`
-are quantiles. The dashboard "Custom scalars" has a category for each quantity: the N as lines of one chart,
-and the median with its band.
+are quantiles. The dashboard "Custom scalars" has a chart for each quantity: the N as lines, with their bands.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from tracking.metric_names import families, headline, section_title
+from tracking.metric_names import families, headlines, section_title
 from tracking.metrics_file import Record
 from tracking.run_config import flatten, plain_config
 from tracking.wandb_names import quantile
@@ -185,7 +184,7 @@ class TensorboardMirror:
     def _scalars(self, phase: str, seed: Any, step: int, numbers: Mapping[str, float], wall: float) -> None:
         writer = self._writer(phase, seed)
         writer.scalars(numbers, step, wall)
-        shown = [name for name in numbers if name.startswith("eval/") and headline(name)]
+        shown = headlines(name for name in numbers if name.startswith("eval/"))
         if shown and (phase, seed) not in self._laid_out:
             self._laid_out.add((phase, seed))
             writer.layout(shown, bands=self._seeds > 1 and not self._per_seed)
@@ -300,12 +299,14 @@ class _EventFile:
         layout = layout_pb2.Layout()
         for family in families(names):
             category = layout.category.add(title=section_title(family))
-            chart = category.chart.add(title=family.title)
-            chart.multiline.tag.extend(f"^{re.escape(name)}$" for name in family.lines)
-            for name, line in family.lines.items() if bands else ():
-                chart = category.chart.add(title=f"{line}: median, 10 % to 90 % of the seeds")
-                low, high = f"seeds/{name}/q10", f"seeds/{name}/q90"
-                chart.margin.series.add(value=name, lower=low, upper=high)
+            band = ", median and 10 % to 90 % of the seeds" if bands else ""
+            chart = category.chart.add(title=f"{family.title}{band}")
+            for name in family.lines:
+                if bands:
+                    low, high = f"seeds/{name}/q10", f"seeds/{name}/q90"
+                    chart.margin.series.add(value=name, lower=low, upper=high)
+                else:
+                    chart.multiline.tag.append(f"^{re.escape(name)}$")
         serialised = np.array(layout.SerializeToString(), dtype=object)
         self._tensor(CONFIG_SUMMARY_TAG, serialised, create_summary_metadata(), 0, time.time())
 

@@ -14,7 +14,7 @@ from matplotlib.colors import to_hex
 from covlab.report.labels import shortened
 from covlab.report.plotting import ordered_colours
 from covlab.report.tables import markdown
-from tracking.metric_names import Family, families, headline, section_title
+from tracking.metric_names import Family, families, headlines, section_title
 from tracking.wandb_names import BAND, MEDIAN, best_of, wandb_name
 
 _MARKS = ("solid", "dashed", "dotdash", "dotdotdash")
@@ -98,9 +98,9 @@ def workspace(
     import wandb_workspaces.expr as expr
     import wandb_workspaces.workspaces as ws
 
-    there = sorted(set[str]().union(*(run.metrics for run in runs)))
+    there = set[str]().union(*(run.metrics for run in runs))
     by_kind: dict[str, list[Family]] = {}
-    for family in families(_shown(there, classes=len(runs) == 1) if metrics is None else metrics):
+    for family in families(headlines(there, len(runs) == 1) if metrics is None else metrics):
         by_kind.setdefault(family.kind, []).append(family)
     sections = [_sweep(runs, names)] if names else []
     for index, own in enumerate(by_kind.values()):
@@ -121,27 +121,9 @@ def workspace(
         runset_settings=ws.RunsetSettings(
             filters=f"Metric('ID') in {ids}",
             groupby=_grouping(runs, names, expr),
-            pinned_columns=_columns(runs, names, there),
+            pinned_columns=_columns(runs, names),
         ),
     )
-
-
-def _shown(names: Iterable[str], classes: bool) -> list[str]:
-    """The headline metrics, the usual quantities first; those of the classes behind each, if `classes`."""
-    order = ["kl", "ce", "cov", "pass", "sampled_pass"]
-
-    def place(name: str) -> tuple[int, int]:
-        parts = name.split("/")
-        return next((i for i, kind in enumerate(order) if kind in parts), len(order)), len(parts)
-
-    kept = [name for name in names if headline(name) or (classes and headline(_of_mixture(name)))]
-    return sorted(kept, key=place)
-
-
-def _of_mixture(name: str) -> str:
-    """`eval/cov/4` of a class's `eval/G1/cov/4`."""
-    first, _, rest = name.partition("/")
-    return f"{first}/{rest.partition('/')[2]}"
 
 
 def _panels(family: Family, runs: Sequence[MirroredRun], names: Mapping[str, str], x: str) -> list[Any]:
@@ -301,7 +283,7 @@ def _summaries(runs: Sequence[MirroredRun], columns: Iterable[str]) -> list[str]
     )
 
 
-def _columns(runs: Sequence[MirroredRun], names: Mapping[str, str], there: Sequence[str]) -> list[str]:
+def _columns(runs: Sequence[MirroredRun], names: Mapping[str, str]) -> list[str]:
     """Columns of the table of runs: the swept keys, then the best values."""
     columns = ["run:displayName"]
     for key in names:

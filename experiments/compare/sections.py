@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
 
@@ -12,7 +11,7 @@ from covlab.report.plotting import Band
 from experiments.compare import figures
 from experiments.compare.groups import Group, Member
 from experiments.compare.runs import Run, read_runs
-from tracking.metric_names import Family, families, headline, section_title
+from tracking.metric_names import Family, families, headlines, section_title
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +43,7 @@ def read_sections(groups: Mapping[str, Group], wanted: Sequence[str] | None = No
     """
     runs = [run for group in groups.values() for run in group.runs]
     there = set[str]().union(*(run.head.metrics for run in runs))
-    names = _headlines(there, classes=len(groups) == 1) if wanted is None else list(wanted)
+    names = headlines(there, classes=len(groups) == 1) if wanted is None else list(wanted)
     by_kind: dict[str, list[Family]] = {}
     for family in families(names):
         by_kind.setdefault(family.kind, []).append(family)
@@ -67,17 +66,6 @@ def draw(section: Section, x: str, band: Band) -> Figure:
         for family in section.families
     ]
     return figures.families(panels, x, band)
-
-
-def _headlines(names: Iterable[str], classes: bool) -> list[str]:
-    """The headline metrics, the usual quantities first; then those of the classes, if `classes`."""
-    order = ["kl", "ce", "cov", "pass", "sampled_pass"]
-    mixture = sorted(filter(headline, names))
-    mixture.sort(key=lambda name: next((i for i, kind in enumerate(order) if kind in name.split("/")), 9))
-    if not classes:
-        return mixture
-    of_class = {name: re.sub(r"^eval/[^/]+/", "eval/", name) for name in names}
-    return mixture + sorted(name for name, whole in of_class.items() if name != whole and whole in mixture)
 
 
 def _columns(runs: Sequence[Run], names: Sequence[str]) -> dict[str, Run]:

@@ -80,20 +80,26 @@ def test_a_continued_run_has_every_point_once(tmp_path: Path, position: int) -> 
     assert (buckets[0, 0], buckets[-1, 1], buckets[:, 2].sum()) == (4.0, 5.0, 10.0)
 
 
-def test_charts_have_the_n_as_lines_and_the_median_with_its_band(tmp_path: Path) -> None:
-    run(tmp_path, range(1))
-    (event,) = read(tmp_path / "tensorboard" / "pretrain").Tensors("custom_scalars__config__")
+def chart(folder: Path) -> Any:
+    (event,) = read(folder).Tensors("custom_scalars__config__")
     layout = layout_pb2.Layout.FromString(tensor_util.make_ndarray(event.tensor_proto).item())
     (category,) = layout.category
     assert category.title == "Coverage profile Cov_N, lower is better"
-    lines, *bands = category.chart
-    assert list(lines.multiline.tag) == ["^eval/cov/4$", "^eval/cov/16$"]
-    assert [chart.title for chart in bands] == [
-        f"Cov_{n}: median, 10 % to 90 % of the seeds" for n in (4, 16)
+    (made,) = category.chart
+    return made
+
+
+def test_charts_have_the_n_as_lines_and_the_median_with_its_band(tmp_path: Path) -> None:
+    run(tmp_path / "r", range(1))
+    made = chart(tmp_path / "r" / "tensorboard" / "pretrain")
+    assert made.title == "eval/cov, lower is better, median and 10 % to 90 % of the seeds"
+    assert [(line.value, line.lower, line.upper) for line in made.margin.series] == [
+        (f"eval/cov/{n}", f"seeds/eval/cov/{n}/q10", f"seeds/eval/cov/{n}/q90") for n in (4, 16)
     ]
-    (series,) = bands[1].margin.series
-    assert (series.value, series.lower, series.upper) == (
-        "eval/cov/16", "seeds/eval/cov/16/q10", "seeds/eval/cov/16/q90",
+    run(tmp_path / "single", range(1), per_seed=True)
+    made = chart(tmp_path / "single" / "tensorboard" / "pretrain" / "seed1")
+    assert (made.title, list(made.multiline.tag)) == (
+        "eval/cov, lower is better", ["^eval/cov/4$", "^eval/cov/16$"],
     )  # fmt: skip
 
 
