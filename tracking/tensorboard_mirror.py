@@ -258,9 +258,9 @@ class _EventFile:
         # A TensorBoard that is running drops what it has read of an earlier process.
         self._write(0, time.time(), session_log=SessionLog(status=SessionLog.START))
         shown = {
-            key: value for key, value in hyperparameters.items() if isinstance(value, bool | int | float)
+            key: value if isinstance(value, bool | int | float) else str(value)
+            for key, value in hyperparameters.items()
         }
-        shown |= {key: str(value) for key, value in hyperparameters.items() if key not in shown}
         self._write(0, time.time(), summary=hparams_pb(shown))
 
     def scalars(self, numbers: Mapping[str, float], step: int, wall: float) -> None:
