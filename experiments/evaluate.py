@@ -40,6 +40,7 @@ from metrics.evaluators import DistributionEvaluator, HeldOut, SamplingEvaluator
 from tasks import check_seed
 from tasks.checks import whole
 from tracking import LoadError, load_log_probs
+from tracking.metric_names import in_order
 
 Bounds = dict[str, dict[float, float]]
 """Name of the bound -> N -> value for the mixture."""
@@ -223,7 +224,7 @@ def print_results(results: Sequence[Result], path: Path) -> None:
         if result.diverged:
             print(left_out_line(path, result.phase, result.step, result.diverged))
     if len(results) > 1:
-        names = list(over_seeds(results[0].seeds))
+        names = in_order(over_seeds(results[0].seeds))
         rows = []
         for result in results:
             measured = over_seeds(result.seeds)
@@ -245,7 +246,8 @@ def _table(
     classes = list(dict.fromkeys(group for groups in measured.values() for group in groups))
     ns = {f"cov/{name_of_n(n)}": n for by_n in limits.values() for n in by_n}
     rows = []
-    for name, groups in measured.items():
+    for name in in_order(measured):
+        groups = measured[name]
         beside = [by_n[ns[name]] if name in ns else "" for by_n in limits.values()]
         rows.append([name, *(groups.get(group, "") for group in classes), *beside])
     headings = [group or "mixture" for group in classes]

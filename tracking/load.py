@@ -6,7 +6,6 @@ import difflib
 import fnmatch
 import glob
 import os
-import re
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tracking.array_log import ARRAYS, ArrayLogError, Entry, entries, read_entry
+from tracking.metric_names import natural
 from tracking.metrics_file import LEADING_KEYS, Record, read_records
 from tracking.run_config import flatten, read_config
 
@@ -36,8 +36,8 @@ def load_run(path: PathLike) -> pd.DataFrame:
         path: a run directory, or a `metrics.jsonl`. A run in progress and a torn last line are valid.
 
     Returns:
-        `phase`, `step`, `global_step` and `seed` first, then the other keys in sorted order; NaN where a line
-        lacks a key.
+        `phase`, `step`, `global_step` and `seed` first, then the other keys sorted, with numbers in names in
+        numeric order (`eval/cov/4` before `eval/cov/16`); NaN where a line lacks a key.
 
     Raises:
         LoadError: there is no `metrics.jsonl`.
@@ -116,7 +116,7 @@ def each_log_probs(path: PathLike, pattern: str = "*") -> Iterator[tuple[str, di
     file = folder / ARRAYS.name
     try:
         places |= {entry.name: entry for entry in (entries(file) if file.is_file() else ())}
-        for name in sorted(fnmatch.filter(places, pattern), key=_natural):
+        for name in sorted(fnmatch.filter(places, pattern), key=natural):
             place = places[name]
             yield name, read_entry(file, place) if isinstance(place, Entry) else _read_npz(place)
     except ArrayLogError as error:
@@ -146,7 +146,7 @@ def _frame(records: Sequence[dict[str, Any]], first: Sequence[str] = ()) -> pd.D
 
     keys = dict.fromkeys(key for record in records for key in record)
     leading = [*first, *LEADING_KEYS]
-    columns = leading + sorted(keys.keys() - set(leading))
+    columns = leading + sorted(keys.keys() - set(leading), key=natural)
     # pandas is several times slower on a list of dictionaries than on columns.
     return pd.DataFrame({key: [record.get(key) for record in records] for key in columns}, columns=columns)
 
@@ -192,7 +192,3 @@ def _run_folders(paths: Sequence[PathLike]) -> list[Path]:
 
 def _hashable(value: Any) -> Any:
     return tuple(map(_hashable, value)) if isinstance(value, list) else value
-
-
-def _natural(name: str) -> list[tuple[int, int, str]]:
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name)]

@@ -1,7 +1,7 @@
 """Sinks for the output of a training loop.
 
-`RunSink` writes to the run directory, W&B and the terminal; `ListSink` keeps all in memory. Both implement
-the sink protocol of `training`; neither package imports the other.
+`RunSink` writes to the run directory, the mirrors and the terminal; `ListSink` keeps all in memory. Both
+implement the sink protocol of `training`; neither package imports the other.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 from jaxtyping import Float
@@ -20,31 +20,29 @@ from jaxtyping import Float
 from tracking.background import Background
 from tracking.load import each_log_probs
 from tracking.metrics_file import Record
+from tracking.mirrors import Mirror
 from tracking.progress import Progress
 from tracking.run_directory import RunDirectory
-
-if TYPE_CHECKING:
-    from tracking.wandb_mirror import WandbMirror
 
 
 class RunSink:
     """Writes the output of a run to disk, then mirrors and displays it.
 
     Lines of metrics and timings reach the kernel before a call returns, so a killed process loses none;
-    `flush` makes them survive a loss of power. One background thread writes arrays and another one mirrors to
-    W&B. `flush` waits for the arrays, so a checkpoint never counts lines whose arrays a kill may lose. Data
-    not yet mirrored are in the files. Errors of the threads are raised by a later call, at the latest by
-    `flush` or at the end.
+    `flush` makes them survive a loss of power. One background thread writes arrays and another one passes all
+    to the mirrors (W&B, TensorBoard). `flush` waits for the arrays, so a checkpoint never counts lines whose
+    arrays a kill may lose. Data not yet mirrored are in the files. Errors of the threads are raised by a
+    later call, at the latest by `flush` or at the end.
 
-    When the context manager exits, all data are on disk, the mirror has finished (with exit code 1 on an
+    When the context manager exits, all data are on disk, the mirrors have finished (with exit code 1 on an
     exception) and the bar is closed. The run directory stays open, as it belongs to the caller.
     """
 
     def __init__(
-        self, run_directory: RunDirectory, mirror: WandbMirror | None = None, progress: Progress | None = None
+        self, run_directory: RunDirectory, *mirrors: Mirror, progress: Progress | None = None
     ) -> None:
         self._run = run_directory
-        self._mirror = mirror
+        self._mirrors = mirrors
         self._progress = Progress(show=False) if progress is None else progress
         self._files = Background("arrays")
         # Two threads, because W&B waiting for the network must not delay a checkpoint.
@@ -73,18 +71,18 @@ class RunSink:
         values: Float[np.ndarray, "*seeds examples"],
         weights: Float[np.ndarray, " examples"] | None = None,
     ) -> None:
-        """Log a weighted histogram of per-example values to W&B only."""
+        """Pass a weighted histogram of per-example values to the mirrors only."""
         self._tell(lambda mirror: mirror.histogram(name, global_step, values, weights))
 
     def table(
         self, name: str, global_step: int, columns: Sequence[str], rows: Sequence[Sequence[Any]]
     ) -> None:
-        """Write `tables/<name>_<global_step>.json` and log the table to W&B."""
+        """Write `tables/<name>_<global_step>.json` and pass the table to the mirrors."""
         self._run.write_table(name, global_step, columns, rows)
         self._tell(lambda mirror: mirror.table(name, global_step, columns, rows))
 
     def images(self, images: Mapping[str, str | os.PathLike[str]]) -> None:
-        """Log PNG files, by name, to W&B."""
+        """Pass PNG files, by name, to the mirrors."""
         self._tell(lambda mirror: mirror.images(images))
 
     def progress(self, phase: str, step: int, total: int, info: Mapping[str, float] | None = None) -> None:
@@ -96,7 +94,7 @@ class RunSink:
         self._progress.message(text)
 
     def warning(self, title: str, text: str) -> None:
-        """Print one line to the terminal and raise an alert in W&B."""
+        """Print one line to the terminal and pass it to the mirrors as an alert."""
         self._progress.message(text)
         self._tell(lambda mirror: mirror.alert(title, text))
 
@@ -120,7 +118,7 @@ class RunSink:
         return self._run.metrics.num_lines
 
     def rewind(self, position: int) -> None:
-        """Continue after the first `position` lines of the metrics, and replay these lines to W&B.
+        """Continue after the first `position` lines of the metrics, and replay these lines to the mirrors.
 
         Later lines stay on disk until `metrics` reaches them.
 
@@ -131,7 +129,7 @@ class RunSink:
             MetricsFileError: the file has fewer lines.
         """
         self._run.metrics.rewind(position)
-        if self._mirror is not None and position:
+        if self._mirrors and position:
             records = self._run.metrics.records()
             self._tell(lambda mirror: mirror.replay(records))
 
@@ -152,10 +150,10 @@ class RunSink:
             self._progress.close()
             self._finish(code)
 
-    def _tell(self, action: Callable[[WandbMirror], object]) -> None:
-        """Queue `action` for the mirror."""
-        if self._mirror is not None:
-            self._mirroring.submit(partial(action, self._mirror))
+    def _tell(self, action: Callable[[Mirror], object]) -> None:
+        """Queue `action` for the mirrors."""
+        for mirror in self._mirrors:
+            self._mirroring.submit(partial(action, mirror))
 
     def _finish(self, code: int) -> None:
         try:

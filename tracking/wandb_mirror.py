@@ -24,7 +24,7 @@ from tracking.atomic import atomic_write
 from tracking.load import LoadError
 from tracking.metrics_file import Record, read_records
 from tracking.run_config import plain_config, read_config
-from tracking.wandb_names import best_of, over_seeds, wandb_name
+from tracking.wandb_names import BAND, best_of, over_seeds, wandb_name
 from tracking.wandb_options import MODES, WandbOptions, resolve_mode
 from tracking.wandb_rows import Histograms, binned, stored_rows
 
@@ -252,8 +252,10 @@ class WandbMirror:
         for name in logged:
             if name not in self._defined[seed]:
                 self._defined[seed].add(name)
-                if (best := best_of(name)) is not None:
-                    run.define_metric(name, step_metric="global_step", summary=best)
+                # Hidden from automatic panels, which would be three for one quantity.
+                best, hidden = best_of(name), name.endswith(BAND)
+                if best is not None or hidden:
+                    run.define_metric(name, step_metric="global_step", summary=best, hidden=hidden)
         run.log(dict(logged), step=row)
 
     def _metrics(self, records: Sequence[Mapping[str, Any]]) -> None:

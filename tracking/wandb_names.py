@@ -7,12 +7,13 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-_LOWER = frozenset(
-    ("ce", "kl", "cov", "bound_excess", "loss", "squared_error", "excess", "rmse", "calibration_error")
-)
-_HIGHER = frozenset(("pass", "sampled_pass", "accuracy", "validity", "sampled_validity", "reward"))
+from tracking.metric_names import better
+
 _STEP_KEYS = ("phase", "step", "global_step")
 _QUANTILES = {"q10": 0.1, "median": 0.5, "q90": 0.9}
+MEDIAN = "/median"
+BAND = ("/q10", "/q90")
+"""Ends of the names of a quantity over several seeds: the median and the ends of its band."""
 
 
 def wandb_name(name: str) -> str:
@@ -26,8 +27,7 @@ def best_of(name: str) -> str | None:
     >>> best_of("eval/G2/pass/8/median"), best_of("eval/cov/5p7"), best_of("train/gradient_norm")
     ('max', 'min', None)
     """
-    parts = set(name.split("/"))
-    return "max" if parts & _HIGHER else "min" if parts & _LOWER else None
+    return {"higher": "max", "lower": "min", None: None}[better(name)]
 
 
 def quantile(values: Iterable[float], q: float) -> float:

@@ -58,10 +58,10 @@ def binned(values: np.ndarray, weights: np.ndarray | None) -> dict[str, np.ndarr
 
 
 class Histograms:
-    """Histograms of a run, stored so that the W&B run can be recreated."""
+    """Histograms of a run, stored so that a mirror can be made again."""
 
-    def __init__(self, directory: Path) -> None:
-        self._log = ArrayLog(directory / HISTOGRAMS)
+    def __init__(self, directory: Path, file: Path = HISTOGRAMS) -> None:
+        self._log = ArrayLog(directory / file)
 
     def keep(self, row: int, name: str, global_step: int, histogram: Mapping[str, np.ndarray]) -> None:
         """Append a histogram of a row; existing histograms stay unchanged."""
@@ -72,7 +72,7 @@ class Histograms:
         self._log.close()
 
 
-def stored_rows(directory: Path, records: Sequence[Record]) -> Iterator[Row]:
+def stored_rows(directory: Path, records: Sequence[Record], histograms: Path = HISTOGRAMS) -> Iterator[Row]:
     """Rows of the metric `records`, with the histograms, timings and tables in the directory.
 
     A table belongs to the first row of the table's global step, a timing to the row of the timed step.
@@ -84,7 +84,7 @@ def stored_rows(directory: Path, records: Sequence[Record]) -> Iterator[Row]:
         first = row.metrics[0]
         of_step[first.get("phase"), first.get("step")] = row
         of_global_step.setdefault(first.get("global_step"), row)
-    for name, histogram in _histograms(directory / HISTOGRAMS):
+    for name, histogram in _histograms(directory / histograms):
         number, global_step, own = name.split(":", 2)
         if int(number) < len(rows):
             rows[int(number)].histograms.append((own, int(global_step), histogram))

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import errno
 import os
-import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +25,9 @@ from covlab.launch.run_names import VOLATILE, run_path
 from covlab.launch.runtime import configure_run
 from covlab.launch.settings import TrackingSettings
 from tracking import Progress, RunDirectory, RunSink, load_run, read_status
+from tracking.metric_names import headline
+from tracking.mirrors import Mirror
+from tracking.tensorboard_mirror import TensorboardMirror, require_tensorboard
 from tracking.wandb_mirror import WandbMirror, check_run_id
 from tracking.wandb_options import AGENT, WandbOptions, obeying_environment
 from training import Checkpoints, EarlyWarning, Outcome, Trainer, TrainingDiverged
@@ -81,6 +83,8 @@ def train_run(
         raise ValueError("tracking.per_seed: True; an agent of a W&B sweep has one W&B run for all seeds")
     options = _options(tracking, config, path)
     check_run_id(options, path, again=AGENT in os.environ)
+    if tracking.tensorboard:
+        require_tensorboard()
     with (
         _refusals(path),
         RunDirectory.open(
@@ -101,9 +105,11 @@ def train_run(
                 mirror.finish()
             return Finished(path, "complete", reason, 0.0)
         held_out = setup.held_out()
-        mirror = WandbMirror(options, path, identity)
+        mirrors: list[Mirror] = [WandbMirror(options, path, identity)]
+        if tracking.tensorboard:
+            mirrors.append(TensorboardMirror(path, identity, tracking.per_seed))
         progress = Progress(show=tracking.progress, interval=tracking.interval)
-        with RunSink(directory, mirror, progress) as sink:
+        with RunSink(directory, *mirrors, progress=progress) as sink:
             for phase, held in zip(setup.phases, held_out, strict=True):
                 sink.arrays(f"{phase.name}_held_out", held_out_arrays(held))
             note_overlap(path, setup, held_out, sink.message)
@@ -237,16 +243,7 @@ def draw_figures(path: Path) -> dict[str, Path]:
     drawn: dict[str, Path] = {}
     for phase in pd.unique(frame["phase"]):
         part = frame[frame["phase"] == phase]
-        wanted = [
-            key
-            for key in part.columns
-            if re.fullmatch(
-                r"train/loss|eval/(kl|ce|validity|accuracy|cov/.*|pass/.*|squared_error|excess|rmse"
-                r"|calibration_error)",
-                key,
-            )
-        ]
-        wanted = [key for key in wanted if part[key].notna().any()]
+        wanted = [key for key in part.columns if headline(key) and part[key].notna().any()]
         if wanted and part["step"].nunique() > 1:
             target = path / "figures" / f"{phase}.png"
             save(figures.curves(part, wanted, marks=_alarm_starts(part)), target)

@@ -74,13 +74,15 @@ class EvaluationSettings:
 
 @dataclasses.dataclass(frozen=True)
 class TrackingSettings:
-    """Mirroring to W&B, progress display and figures of a run.
+    """Mirroring to W&B and TensorBoard, progress display and figures of a run.
 
     Attributes:
         wandb: "auto" (online with a key, else offline), "online", "offline" or "disabled".
         project: project of the W&B run; by default WANDB_PROJECT, else covlab.
         entity, tags, notes: options of the W&B run.
-        per_seed: one W&B run per seed instead of one with medians and quantiles over the seeds.
+        per_seed: one W&B (or TensorBoard) run per seed instead of one with medians and quantiles over the
+            seeds.
+        tensorboard: also write event files for TensorBoard, to `tensorboard/` in the run directory.
         progress: show a progress bar.
         interval: seconds between progress lines if the output is not a terminal.
         figures: draw `figures/*.png` at the end.
@@ -92,6 +94,7 @@ class TrackingSettings:
     tags: Sequence[str] = ()
     notes: str | None = None
     per_seed: bool = False
+    tensorboard: bool = False
     progress: bool = True
     interval: float = 30.0
     figures: bool = True
@@ -102,5 +105,5 @@ class TrackingSettings:
         if self.wandb not in valid:
             raise ValueError(f"tracking.wandb: {self.wandb!r} is not one of {', '.join(valid)}")
         real("tracking.interval", self.interval, above=0)
-        for field in ("per_seed", "progress", "figures"):
+        for field in ("per_seed", "tensorboard", "progress", "figures"):
             flag(f"tracking.{field}", getattr(self, field))

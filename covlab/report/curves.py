@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from covlab.report import plotting as draw
+from tracking.metric_names import families
 
 save = draw.save
 
@@ -47,7 +48,7 @@ def learning_curves(
     draw.line_over_seeds(
         left, steps, draw.seeds_by_checkpoints("kl", kl, shape), draw.INK, "KL", band, per_seed
     )
-    for (n, values), colour in zip(cov.items(), draw.ordered_colours(len(cov)), strict=True):
+    for (n, values), colour in zip(sorted(cov.items()), draw.ordered_colours(len(cov)), strict=True):
         values = draw.seeds_by_checkpoints(f"cov[{n:g}]", values, shape)
         draw.line_over_seeds(right, steps, values, colour, f"Cov$_{{{n:g}}}$", band, per_seed)
     for name, level in (theory or {}).items():
@@ -146,8 +147,9 @@ def curves(
     """Small multiples of any logged metrics: median over the seeds, range as band.
 
     `frame` is a data frame or mapping of equally long columns, one row per logged step and seed. Metrics
-    whose names differ only in a last numeric part (`eval/cov/2`, `eval/cov/4`) share a panel. Rows without a
-    value are left out. `marks` puts vertical lines, "early warning", into the panel of that title.
+    whose names differ only in a last numeric part (`eval/cov/2`, `eval/cov/4`) share a panel, small N first.
+    Titles say which direction is better. Rows without a value are left out. `marks` puts vertical lines,
+    "early warning", into the panel of the metrics with that head (`eval/cov`).
 
     Raises:
         ValueError: a requested column that is absent, or no numeric metric to draw.
@@ -155,25 +157,27 @@ def curves(
     if missing := [name for name in (x, group, *(names or ())) if name not in frame]:
         raise ValueError(f"frame: no column {missing[0]!r}; valid: one of {', '.join(map(str, frame))}")
     position, seed = np.asarray(frame[x], dtype=float), np.asarray(frame[group])
-    panels: dict[str, list[tuple[str, np.ndarray]]] = {}
-    for name in names or [name for name in frame if "/" in name]:
-        column = _numeric(frame[name])
-        if column is not None and np.isfinite(column).any():
-            head, _, last = name.rpartition("/")
-            panels.setdefault(head if _numeric([last]) is not None else name, []).append((last, column))
+    drawn = {
+        name: column
+        for name in names or [name for name in frame if "/" in name]
+        if (column := _numeric(frame[name])) is not None and np.isfinite(column).any()
+    }
+    panels = families(drawn)
     if not panels:
         raise ValueError("names: no metric with a finite number; valid: columns such as eval/kl")
     width = min(3, len(panels))
     height = -(-len(panels) // width)
     fig, axes = draw.new_figure(height, width, (4.2 * width, 3.1 * height + 0.3))
-    for axis, (head, columns) in zip(axes.flat, panels.items(), strict=False):
-        for (last, column), colour in zip(columns, draw.ordered_colours(len(columns)), strict=True):
-            draw.line_over_seeds(axis, *_by_step(position, seed, column), colour, last)
-        axis.set(title=head, xlabel=x.replace("_", " "))
-        for index, place in enumerate((marks or {}).get(head, ())):
+    for axis, family in zip(axes.flat, panels, strict=False):
+        for (name, line), colour in zip(
+            family.lines.items(), draw.ordered_colours(len(family.lines)), strict=True
+        ):
+            draw.line_over_seeds(axis, *_by_step(position, seed, drawn[name]), colour, line)
+        axis.set(title=family.title, xlabel=x.replace("_", " "))
+        for index, place in enumerate((marks or {}).get(family.head, ())):
             label = "early warning" if index == 0 else None
             axis.axvline(place, color=draw.RED, linestyle=draw.DASHED, linewidth=1.2, label=label)
-        if len(columns) > 1:
+        if len(family.lines) > 1:
             axis.legend(fontsize=8, ncols=2)
     for axis in axes.flat[len(panels) :]:
         axis.remove()

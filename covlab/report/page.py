@@ -8,7 +8,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,6 +19,15 @@ Figures = Sequence[tuple[str, str | Path]]
 Table = tuple[str, list[str], list[list[Any]]]
 """Caption, columns, rows."""
 Tables = Sequence[tuple[str, Sequence[str], Sequence[Sequence[Any]]]]
+
+
+class Section(NamedTuple):
+    """A part of a page under a heading of its own; captions are numbered through the whole page."""
+
+    title: str
+    figures: Figures = ()
+    tables: Tables = ()
+
 
 _MISSING = "—"
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -83,6 +92,7 @@ def write_report(
     timings: Mapping[str, Any] | None = None,
     intro_paragraphs: str | Sequence[str] = (),
     provenance: Mapping[str, Any] | None = None,
+    sections: Sequence[Section] = (),
 ) -> Path:
     """Write the page atomically and return its path.
 
@@ -97,6 +107,7 @@ def write_report(
         timings: name, with its unit -> value.
         intro_paragraphs: plain text, one item per paragraph; a single text is one paragraph.
         provenance: facts on how the page was made, added to the verdict's.
+        sections: parts with headings of their own, before the figures and tables without one.
 
     Raises:
         ValueError: a figure that is missing or neither PNG nor SVG, or a row that does not match its table's
@@ -112,12 +123,7 @@ def write_report(
     parts += [f"<p>{escape(text)}</p>" for text in paragraphs]
     if verdict is not None:
         parts += ["<h2>Checks</h2>", _checks(verdict)]
-    if figures:
-        parts.append("<h2>Figures</h2>")
-        parts += [_figure(number, *figure) for number, figure in enumerate(figures, start=1)]
-    if tables:
-        parts.append("<h2>Tables</h2>")
-        parts += [_table(number, *table) for number, table in enumerate(tables, start=1)]
+    parts += _sections([*sections, Section("Figures", figures), Section("Tables", (), tables)])
     if verdict is not None and verdict.notes:
         parts += ["<h2>Notes</h2>", *(f"<p>{escape(note)}</p>" for note in verdict.notes)]
     facts = (_facts(verdict) if verdict is not None else {}) | dict(provenance or {})
@@ -204,6 +210,19 @@ def _checks(verdict: Verdict) -> str:
     )
     head = "".join(f'<th scope="col" class="{kind}">{name}</th>' for name, kind in columns)
     return _scroll("Checks", f"<thead><tr>{head}</tr></thead>\n<tbody>{chr(10).join(rows)}</tbody>")
+
+
+def _sections(sections: Sequence[Section]) -> list[str]:
+    parts = []
+    figures = tables = 0
+    for section in sections:
+        if section.figures or section.tables:
+            parts.append(f"<h2>{escape(section.title)}</h2>")
+        for figures, figure in enumerate(section.figures, start=figures + 1):  # noqa: B020
+            parts.append(_figure(figures, *figure))
+        for tables, table in enumerate(section.tables, start=tables + 1):  # noqa: B020
+            parts.append(_table(tables, *table))
+    return parts
 
 
 def _figure(number: int, caption: str, path: str | Path) -> str:

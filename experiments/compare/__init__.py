@@ -13,63 +13,43 @@ are empty or cannot be read are named and left out.
 
 from __future__ import annotations
 
-import difflib
-import fnmatch
-import os
-import re
-import sys
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
 from omegaconf import DictConfig, OmegaConf
 
-from covlab.launch.cli import command
-from covlab.launch.run_names import VOLATILE
-from experiments.compare.groups import (
-    REPLICATES,
-    choose_keys,
-    differing_keys,
-    make_groups,
-    setting,
-    together,
+from covlab.launch.differences import REPLICATES, causes, differing_keys, texts, together
+from covlab.launch.found_runs import Head, Problem, find_runs, read_heads
+from covlab.launch.run_arguments import (
+    choose_metrics,
+    command_on_runs,
+    many,
+    nearest,
+    unknown,
+    usual_metrics,
 )
+from covlab.launch.run_names import VOLATILE
+from experiments.compare.groups import choose_keys, make_groups
 from experiments.compare.page import AXES, print_page, write_page
 from experiments.compare.rules import CE, KL, rule_rows, tournaments
-from experiments.compare.runs import Head, Problem, Run, find_runs, read_heads, read_runs
+from experiments.compare.runs import Run, read_runs
+from experiments.compare.sections import read_sections
 from experiments.compare.tables import Comparison
 from metrics import TIE_BREAKS, TieBreak
 from tasks.checks import flag, real, whole
+from tracking.metric_names import natural
 from tracking.run_directory import STATES
 
 _OPTIONS = (
-    "band", "group_by", "higher", "hydra", "lines", "metric", "out", "phase", "progress", "runs", "sort",
-    "states", "top", "tournament", "where", "x",
+    "band", "group_by", "higher", "hydra", "lines", "metric", "out", "phase", "progress", "runs", "sections",
+    "sort", "states", "top", "tournament", "where", "x",
 )  # fmt: skip
-_FLAGS_WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--config-dir", "-cd", "--info", "-i")
-
-
-def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """(runs, options) of a command line.
-
-    An option is a flag, or a `key=value` that has a key of this program or is not an existing path. So a
-    misspelt key is an unknown key and not a missing run.
-    """
-    runs, options = [], []
-    rest = iter(arguments)
-    for argument in rest:
-        match = re.match(r"[+~]*(\w+)[\w.@]*=", argument)
-        if argument in _FLAGS_WITH_VALUE:
-            options += [argument, *([following] if (following := next(rest, None)) is not None else [])]
-        elif argument.startswith("-") or (match and (match[1] in _OPTIONS or not os.path.exists(argument))):
-            options.append(argument)
-        else:
-            runs.append(argument)
-    return runs, options
 
 
 def compare(config: DictConfig, runs: Sequence[str] = (), arguments: Sequence[str] = ()) -> int:
     """Read, group, print and write; `arguments` is the command line shown on the page."""
-    asked = [*map(str, _many(config.runs)), *runs]
+    asked = [*map(str, many(config.runs)), *runs]
     if not asked:
         raise ValueError(
             "runs: none; valid: run directories, folders of them or patterns, "
@@ -95,8 +75,8 @@ def collect(config: DictConfig, paths: Sequence[str]) -> Comparison:
     heads, more = _in_state(heads, config.states)
     problems += more
     _need(heads, problems, paths)
-    names = sorted(set().union(*(head.metrics for head in heads)))
-    metrics = choose_metrics(_many(config.metric), names, config.x)
+    names = sorted(set().union(*(head.metrics for head in heads)), key=natural)
+    metrics = compared_metrics(many(config.metric), names, config.x)
     oracles = [metric for metric in metrics if metric.startswith("eval/pass/")]
     oracles = oracles or nearest(names, "eval/pass/", 8)
     columns = dict.fromkeys([*metrics, *(() if config.x in AXES else (config.x,)), CE, KL, *oracles])
@@ -107,11 +87,12 @@ def collect(config: DictConfig, paths: Sequence[str]) -> Comparison:
     problems += more
 
     heads = [run.head for run in read]
-    identity = [key for key in differing_keys(heads, VOLATILE) if key not in REPLICATES]
+    identity = causes(heads)
     known = dict.fromkeys(key for head in heads for key in head.config)
-    wanted = choose_keys(_many(config.group_by), identity, known) if config.group_by is not None else identity
+    differing = differing_keys(heads, (*VOLATILE, *REPLICATES))
+    wanted = identity if config.group_by is None else choose_keys(many(config.group_by), differing, known)
     keys = together(heads, wanted)
-    groups, more = make_groups(read, list(keys), identity)
+    groups, more = make_groups(read, list(keys), list(dict.fromkeys([*identity, *wanted])))
     problems += more
     comparison = Comparison(
         groups=tuple(groups),
@@ -121,39 +102,36 @@ def collect(config: DictConfig, paths: Sequence[str]) -> Comparison:
         phases=tuple(dict.fromkeys(run.phase for run in read)),
         band=config.band if isinstance(config.band, str) else (config.band[0], config.band[1]),
         sort=str(config.sort),
-        higher=tuple(map(str, _many(config.higher))),
+        higher=tuple(map(str, many(config.higher))),
         lines=config.lines,
         top=config.top,
         problems=tuple(problems),
         oracles=tuple(oracles),
     ).sorted()
-    return comparison.with_rules(_rules(comparison, config, oracles))
+    if measured := [key for key in differing if key not in (*identity, *wanted)]:
+        comparison.notes.append(
+            "The runs also differ in what they measure, which explains no difference in results: "
+            f"{', '.join(measured)}."
+        )
+    shown = dict(zip(comparison.labels, comparison.shown, strict=True))
+    of_sections = None if config.sections is None else choose_metrics(many(config.sections), names)
+    return dataclasses.replace(
+        comparison,
+        rules=_rules(comparison, config, oracles),
+        sections=read_sections(shown, of_sections),
+    )
 
 
-def choose_metrics(wanted: Sequence[str], names: Sequence[str], x: str = "step") -> list[str]:
+def compared_metrics(wanted: Sequence[str], names: Sequence[str], x: str = "step") -> list[str]:
     """The metrics that `wanted` names or matches; by default the KL, the Cov_N with N nearest to 4 and the
     Pass@N with N nearest to 8, or any three metrics.
 
     Raises:
         ValueError: a pattern or name that no run has, with the nearest names.
     """
-    if not wanted:
-        default = [KL] if KL in names else [CE] if CE in names else []
-        default += [*nearest(names, "eval/cov/", 4), *nearest(names, "eval/pass/", 8)]
-        return [name for name in default or names[:3] if name != x] or list(names[:1])
-    metrics: dict[str, None] = {}
-    for name in wanted:
-        matches = [name] if name in names else fnmatch.filter(names, name)
-        if not matches:
-            raise ValueError(_unknown("metric", name, names))
-        metrics |= dict.fromkeys(sorted(matches, key=_natural))
-    return list(metrics)
-
-
-def nearest(names: Sequence[str], prefix: str, n: float) -> list[str]:
-    """The name `<prefix><N>` with N nearest to `n` in ratio, as a list; empty if there is none."""
-    ns = {name: float(name.removeprefix(prefix)) for name in names if re.fullmatch(rf"{prefix}[\d.]+", name)}
-    return [min(ns, key=lambda name: max(ns[name] / n, n / ns[name]))] if ns else []
+    if wanted:
+        return choose_metrics(wanted, names)
+    return [name for name in usual_metrics(names) if name != x] or list(names[:1])
 
 
 def _rules(comparison: Comparison, config: DictConfig, oracles: Sequence[str]) -> dict[int, Any]:
@@ -198,7 +176,7 @@ def _check(config: DictConfig) -> None:
     if not isinstance(config.x, str):
         raise ValueError(f"x: {config.x!r}; valid: step, global_step or a metric")
     states = [*STATES, "unknown", "all"]
-    for state in _many(config.states):
+    for state in many(config.states):
         if state not in states:
             raise ValueError(f"states: {state!r}; valid: some of {', '.join(states)}")
 
@@ -209,17 +187,18 @@ def _where(heads: Sequence[Head], where: Mapping[str, Any] | None) -> list[Head]
         key = str(key)
         known = sorted({name for head in heads for name in head.config})
         if heads and key not in known:
-            raise ValueError(_unknown("where", key, known))
+            raise ValueError(unknown("where", key, known))
         wanted = f"{value:g}" if isinstance(value, float) else str(value)
-        there = sorted({setting(head, key) for head in kept})
-        kept = [head for head in kept if setting(head, key) == wanted]
+        values = texts(kept, key)
+        there = sorted(set(values), key=natural)
+        kept = [head for head, text in zip(kept, values, strict=True) if text == wanted]
         if there and not kept:
             raise ValueError(f"where: no run has {key}={wanted}; valid: {', '.join(there[:12])}")
     return kept
 
 
 def _in_state(heads: Sequence[Head], states: Any) -> tuple[list[Head], list[Problem]]:
-    wanted = _many(states)
+    wanted = many(states)
     kept = [head for head in heads if "all" in wanted or head.state in wanted]
     left = [head for head in heads if not ("all" in wanted or head.state in wanted)]
     return kept, [Problem(head.name, ": ".join(filter(None, (head.state, head.reason)))) for head in left]
@@ -235,7 +214,7 @@ def _with_metrics(
     problems = []
     for metric, there in has.items():
         if not any(there):
-            raise ValueError(_unknown("metric", metric, [name for name in names if name != metric]))
+            raise ValueError(unknown("metric", metric, [name for name in names if name != metric]))
         lacking = [run.head.name for run, present in zip(runs, there, strict=True) if not present]
         problems += [Problem(name, f"has no {metric}") for name in lacking]
     return [run for i, run in enumerate(runs) if any(there[i] for there in has.values())], problems
@@ -248,28 +227,4 @@ def _need(left: Sequence[Head] | Sequence[Run], problems: Sequence[Problem], pat
         raise ValueError(f"runs: nothing to compare in {', '.join(paths[:3])}: {why}{more}")
 
 
-def _unknown(field: str, name: str, names: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, names, n=5, cutoff=0.5) or list(names[:5])
-    return f"{field}: {name!r} is in no run; valid are {len(names)}, for example {', '.join(near)}"
-
-
-def _natural(name: str) -> list[tuple[int, float, str]]:
-    parts = re.split(r"(\d+\.?\d*)", name)
-    return [(0, float(part), "") if part[:1].isdigit() else (1, 0.0, part) for part in parts]
-
-
-def _many(value: Any) -> list[Any]:
-    """A scalar as a list of one; None as an empty list."""
-    if value is None:
-        return []
-    return list(value) if OmegaConf.is_list(value) else [value]
-
-
-def main() -> None:
-    """Run the command with the command line split in two, because Hydra takes only options."""
-    runs, options = split_arguments(sys.argv[1:])
-    whole, sys.argv = sys.argv, [sys.argv[0], *options]
-    try:
-        command("compare", lambda config: compare(config, runs, whole[1:]), makes_runs=False)()
-    finally:
-        sys.argv = whole
+main = command_on_runs("compare", _OPTIONS, compare)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,7 +14,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from covlab.report import plotting as draw
+from covlab.report.labels import shortened
 from experiments.compare.groups import Group, Member, Summary, curve
+from tracking.metric_names import natural, titled
 
 COLOURS = (draw.BLUE, draw.RED, draw.GREEN, draw.ORANGE, draw.PURPLE, draw.INK, "#56B4E9", "#8c6d31")
 """Okabe and Ito's colours, with a brown in place of yellow, which is too light on white."""
@@ -39,8 +42,32 @@ def curves(
             points, table = curve(group.members, x, metric)
             if points.size:
                 draw.line_over_seeds(axis, points, table, colour, label, band)
-        axis.set(title=metric, xlabel=x.replace("_", " "))
+        axis.set(title=titled(metric), xlabel=x.replace("_", " "))
     _finish(fig, axes, len(metrics), shown, others)
+    return fig
+
+
+@mpl.rc_context(draw.STYLE)
+def families(
+    panels: Sequence[tuple[str, Sequence[Member], Mapping[str, str]]], x: str, band: draw.Band
+) -> Figure:
+    """Panels with one line per metric: median over the seeds with a band, colours from small to large N.
+
+    A panel is (title, members, metric -> label).
+    """
+    labels = dict.fromkeys(label for _, _, lines in panels for label in lines.values())
+    ordered = sorted(labels, key=natural)
+    colours = dict(zip(ordered, draw.ordered_colours(len(ordered)), strict=True))
+    fig, axes = _panels(len(panels), sharey=True)
+    for axis, (title, members, lines) in zip(axes.flat, panels, strict=False):
+        for metric, label in lines.items():
+            points, table = curve(members, x, metric)
+            if points.size:
+                draw.line_over_seeds(axis, points, table, colours[label], label, band)
+        axis.set(title=textwrap.fill(title, 44), xlabel=x.replace("_", " "))
+    for axis in axes.flat[len(panels) :]:
+        axis.remove()
+    _legend(fig, [Line2D([], [], color=colours[label]) for label in ordered], ordered)
     return fig
 
 
@@ -129,15 +156,15 @@ def rules(chosen: Mapping[str, Mapping[str, Summary]], metric: str) -> Figure:
     axis.grid(visible=False, axis="y")
     axis.set(xlabel=f"{metric} at the chosen checkpoint")
     handles, labels = axis.get_legend_handles_labels()
-    _legend(fig, handles, labels, 8.2)
+    _legend(fig, handles, labels)
     return fig
 
 
-def _panels(count: int) -> tuple[Figure, np.ndarray]:
-    width = min(3, count)
+def _panels(count: int, sharey: bool = False) -> tuple[Figure, np.ndarray]:
+    width = 2 if count == 4 else min(3, count)
     height = -(-count // width)
     size = (8.2, 4.6) if count == 1 else (4.2 * width, 3.3 * height + 0.4)
-    return draw.new_figure(height, width, size)
+    return draw.new_figure(height, width, size, sharey=sharey)
 
 
 def _others(axis: Axes, others: Sequence[Group], x: str, metric: str) -> None:
@@ -178,11 +205,12 @@ def _finish(
         handles.append(Line2D([], [], color=_GREY))
         labels.append(f"the other {len(others)} groups" if shown else f"{len(others)} groups")
     if handles:
-        _legend(fig, handles, labels, float(fig.get_size_inches()[0]))
+        _legend(fig, handles, labels)
 
 
-def _legend(fig: Figure, handles: Sequence[Any], labels: Sequence[str], width: float) -> None:
+def _legend(fig: Figure, handles: Sequence[Any], labels: Sequence[str]) -> None:
     """A legend under the figure, in as many columns as the longest label allows at 13 letters per inch."""
+    width = float(fig.get_figwidth())
     columns = max(1, min(len(labels), int(width * 13 / (max(map(len, labels)) + 6))))
     fig.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=9, handlelength=1.6)
 
@@ -196,8 +224,7 @@ def _places(texts: Sequence[str]) -> tuple[np.ndarray, list[str]]:
     if np.isfinite(numbers).all() and np.unique(numbers).size > 2:
         return numbers, []
     names = sorted(set(texts), key=lambda text: (_number(text), text))
-    kept = [name if len(name) <= 18 else f"{name[:17]}…" for name in names]
-    return np.array([names.index(text) for text in texts], np.float64), kept
+    return np.array([names.index(text) for text in texts], np.float64), shortened(names, 18)
 
 
 def _numeric(texts: Sequence[str]) -> bool:

@@ -13,14 +13,13 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float, Num
 
-from experiments.compare.runs import Head, Problem, Run
+from covlab.launch.differences import texts
+from covlab.launch.found_runs import Problem
+from experiments.compare.runs import Run
+from tracking.metric_names import better
 
-REPLICATES = ("seed", "seeds")
-"""Settings whose values are repetitions of one experiment; a group's band is over these."""
-ABSENT = "absent"
 MOST_POINTS = 400
 """Largest number of points of a curve whose members were measured at different steps."""
-_HIGHER = ("pass", "sampled_pass", "accuracy", "validity", "sampled_validity")
 
 Direction = Literal["lowest", "highest"]
 Summary = tuple[float, float, float]
@@ -64,56 +63,6 @@ class Group:
         return next(iter(counts)) if len(counts) == 1 else ", ".join(f"{n} {s}" for s, n in counts.items())
 
 
-def differing_keys(heads: Sequence[Head], ignored: Iterable[str]) -> list[str]:
-    """Dotted keys whose values differ between the runs, in the order of the configuration.
-
-    `ignored` names keys, or sections, that are not compared.
-    """
-    skipped = tuple(ignored)
-    first: dict[str, str] = {}
-    differ: set[str] = set()
-    counts: collections.Counter[str] = collections.Counter()
-    for head in heads:
-        for key, value in head.config.items():
-            counts[key] += 1
-            text = repr(value)
-            if first.setdefault(key, text) != text:
-                differ.add(key)
-    differ |= {key for key, count in counts.items() if count < len(heads)}
-    return [key for key in first if key in differ and not _within(key, skipped)]
-
-
-def together(heads: Sequence[Head], keys: Sequence[str]) -> dict[str, list[str]]:
-    """key -> the later keys that always change with it (a larger model has more layers AND a larger width).
-
-    The keys of the result alone distinguish the groups.
-    """
-    key_of_pattern: dict[tuple[int, ...], str] = {}
-    kept: dict[str, list[str]] = {}
-    for key in keys:
-        seen: dict[str, int] = {}
-        pattern = tuple(seen.setdefault(setting(head, key), len(seen)) for head in heads)
-        if pattern in key_of_pattern:
-            kept[key_of_pattern[pattern]].append(key)
-        else:
-            key_of_pattern[pattern] = key
-            kept[key] = []
-    return kept
-
-
-def setting(head: Head, key: str) -> str:
-    """A value of a run's configuration as text; for a class or function (`_target_`) the last part of the
-    dotted name. The key `run` gives the run's name.
-    """
-    if key == "run":
-        return head.name
-    if key not in head.config:
-        return ABSENT
-    value = head.config[key]
-    text = str(value) if not isinstance(value, float) else f"{value:g}"
-    return text.rpartition(".")[2] if key.endswith("_target_") else text
-
-
 def choose_keys(wanted: Sequence[str], differing: Sequence[str], known: Iterable[str]) -> list[str]:
     """The keys that `wanted` names or matches, in the order given.
 
@@ -154,9 +103,10 @@ def make_groups(
     for (*_, seed), run in taken.items():
         owners[run.head.name].add(seed)
     by_values: dict[tuple[str, ...], list[Run]] = {}
-    for run in runs:
+    columns = [texts([run.head for run in runs], key) for key in keys]
+    for index, run in enumerate(runs):
         if owners[run.head.name]:
-            by_values.setdefault(tuple(setting(run.head, key) for key in keys), []).append(run)
+            by_values.setdefault(tuple(column[index] for column in columns), []).append(run)
     groups = []
     for values, group_runs in by_values.items():
         counted = [(run, seed) for run in group_runs for seed in run.seeds if seed in owners[run.head.name]]
@@ -168,8 +118,11 @@ def make_groups(
 
 def direction(metric: str, higher: Sequence[str] = ()) -> Direction:
     """Direction of a metric's best value; `higher` are patterns of metrics of which more is better."""
-    more = any(part in _HIGHER for part in metric.split("/"))
-    return "highest" if more or any(fnmatch.fnmatch(metric, name) for name in higher) else "lowest"
+    return (
+        "highest"
+        if better(metric) == "higher" or any(fnmatch.fnmatch(metric, name) for name in higher)
+        else "lowest"
+    )
 
 
 def final(member: Member, metric: str) -> float:
@@ -225,27 +178,9 @@ def curve(
     return grid[~np.isnan(table).all(axis=0)], table[:, ~np.isnan(table).all(axis=0)]
 
 
-def short_names(keys: Sequence[str]) -> dict[str, str]:
-    """key -> the shortest distinct suffix of its parts; `_target_` keeps the section before it."""
-    names = {}
-    for key in keys:
-        parts = [part for part in key.split(".") if part != "_target_"]
-        for size in range(1, len(parts) + 1):
-            name = ".".join(parts[-size:])
-            alike = [k for k in keys if f".{k.removesuffix('._target_')}".endswith(f".{name}")]
-            if alike == [key]:
-                break
-        names[key] = name
-    return names
-
-
-def label(group: Group, names: Mapping[str, str], limit: int = 60) -> str:
-    """`width=64, learning_rate=0.001`, cut to `limit` characters."""
+def label(group: Group, names: Mapping[str, str]) -> str:
+    """`width=64, learning_rate=0.001`, or the run's name if no setting differs."""
     text = ", ".join(f"{name}={group.settings[key]}" for key, name in names.items())
     if not group.settings:
         text = group.runs[0].head.name if len(group.runs) == 1 else f"all {len(group.runs)} runs"
-    return text if len(text) <= limit else f"{text[: limit - 1]}…"
-
-
-def _within(key: str, sections: Sequence[str]) -> bool:
-    return any(key == section or key.startswith(f"{section}.") for section in sections)
+    return text

@@ -6,18 +6,21 @@ import csv
 import io
 import math
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 
-from covlab.report.page import write_report
+from covlab.report.page import Section, write_report
 from covlab.report.plotting import save
 from covlab.report.tables import print_table
 from experiments.compare import figures as compare_figures
+from experiments.compare import sections
+from experiments.compare.sections import Section as MetricSection
 from experiments.compare.tables import (
     Comparison,
+    directions,
     flat_rules,
     flat_table,
     range_note,
@@ -28,6 +31,7 @@ from experiments.compare.tables import (
 )
 from tracking import LoadError
 from tracking.atomic import atomic_write
+from tracking.metric_names import titled
 
 AXES = ("step", "global_step")
 MOST_ROWS = 1000
@@ -66,69 +70,94 @@ def write_page(comparison: Comparison, out: str, config_text: str, arguments: Se
     if (folder / "metrics.jsonl").exists() or (folder / "config.yaml").exists():
         raise LoadError(f"out: {out}: holds a run; valid: a folder of its own, such as runs/compare")
     try:
-        drawn = []
-        for name, (caption, figure) in figures(comparison).items():
-            (path,) = save(figure, folder / "figures" / f"{name}.png")
-            drawn.append((caption, path))
-        columns, rows = table(comparison, MOST_ROWS)
-        beyond = "" if len(comparison.groups) <= MOST_ROWS else f" The first {MOST_ROWS}; table.csv has all."
-        tables: list[tuple[str, Sequence[str], Sequence[Sequence[Any]]]] = [
-            (f"{title(comparison)}.{range_note(comparison)}{beyond}", columns, rows)
-        ]
-        columns, rows = rules_table(comparison, range(1, len(comparison.shown) + 1))
-        if rows:
-            tables.append(("Checkpoints that the selection rules take, medians over the seeds. Behind the "
-                           "oracle: its Pass@N minus that of the choice, seed by seed; rules.csv has all.",
-                           columns, rows))  # fmt: skip
-        if comparison.problems:
-            left = [[problem.what, problem.why] for problem in comparison.problems[:MOST_ROWS]]
-            tables.append((f"Left out: {len(comparison.problems)}", ["what", "why"], left))
         atomic_write(folder / "table.csv", _csv(*flat_table(comparison)))
         atomic_write(folder / "rules.csv", _csv(*flat_rules(comparison)))
         return write_report(
             folder / "report.html",
             f"Comparison of {sum(len(group.runs) for group in comparison.groups)} runs",
-            figures=drawn,
-            tables=tables,
             config_text=config_text,
             intro_paragraphs=remarks(comparison),
             provenance={"Command": _command(arguments)},
+            sections=_sections(comparison, folder / "figures"),
         )
     except OSError as error:
         raise LoadError(f"out: {out}: {error.strerror}: choose a folder that can be written") from None
 
 
-def figures(comparison: Comparison) -> dict[str, tuple[str, Figure]]:
-    """File name -> caption and figure."""
+def _sections(comparison: Comparison, folder: Path) -> list[Section]:
+    """The page's parts: sweep, a section a quantity, groups side by side, rules, what is left out."""
+
+    def saved(drawings: Mapping[str, tuple[str, Figure]]) -> list[tuple[str, Path]]:
+        return [(caption, save(fig, folder / f"{name}.png")[0]) for name, (caption, fig) in drawings.items()]
+
+    columns, rows = table(comparison, MOST_ROWS)
+    beyond = "" if len(comparison.groups) <= MOST_ROWS else f" The first {MOST_ROWS}; table.csv has all."
+    caption = f"{title(comparison)}. {directions(comparison)}{range_note(comparison)}{beyond}"
+    parts = [Section("Sweep", saved(setting_figures(comparison)), [(caption, columns, rows)])]
+    for section in comparison.sections:
+        parts.append(Section(section.title, saved(metric_figures(comparison, section))))
+    parts.append(Section("Groups side by side", saved(group_figures(comparison))))
+    columns, rows = rules_table(comparison, range(1, len(comparison.shown) + 1))
+    if rows:
+        caption = (
+            "Checkpoints that the selection rules take, medians over the seeds. Behind the oracle: its "
+            "Pass@N minus that of the choice, seed by seed; rules.csv has all."
+        )
+        parts.append(Section("Selection rules", saved(rule_figures(comparison)), [(caption, columns, rows)]))
+    if comparison.problems:
+        left = [[problem.what, problem.why] for problem in comparison.problems[:MOST_ROWS]]
+        caption = f"Left out: {len(comparison.problems)}"
+        parts.append(Section("Left out", (), [(caption, ["what", "why"], left)]))
+    return parts
+
+
+def metric_figures(comparison: Comparison, section: MetricSection) -> dict[str, tuple[str, Figure]]:
+    """File name -> caption and figure of one quantity."""
+    x = comparison.x if comparison.x in AXES else "step"
+    several = any(len(family.lines) > 1 for family in section.families)
+    lines = "One line for each N. " if several else ""
+    caption = f"{section.title}, against the {x.replace('_', ' ')}. {lines}{_over(comparison)}"
+    return {f"section_{section.kind}": (caption, sections.draw(section, x, comparison.band))}
+
+
+def group_figures(comparison: Comparison) -> dict[str, tuple[str, Figure]]:
+    """File name -> caption and figure of the compared metrics, groups as lines."""
     shown = dict(zip(comparison.labels, comparison.shown, strict=True))
     others = comparison.groups[len(shown) :]
-    metrics, oracles, band = comparison.metrics, comparison.oracles, comparison.band
-    band_text = "whole range" if band == "range" else f"quantiles {band[0]} to {band[1]}"
-    over = f"Medians over the seeds; bands: their {band_text}." if comparison.repeated else ""
-    grey = (
-        f" Grey: median and middle 80 % of the medians of the other {len(others)} groups." if others else ""
-    )
-    drawn: dict[str, tuple[str, Figure]] = {}
-    if comparison.x in AXES:
-        figure = compare_figures.curves(shown, others, metrics, comparison.x, band)
-        drawn["curves"] = (f"Metrics against the {comparison.x.replace('_', ' ')}. {over}{grey}", figure)
-    else:
-        figure = compare_figures.paths(shown, others, metrics, comparison.x)
-        drawn["paths"] = (
-            f"Metrics against {comparison.x}: every checkpoint a dot, every group a line through the medians "
-            f"over its seeds, ending in the large dot.{' Grey: the other groups.' if others else ''}",
-            figure,
+    metrics, x = comparison.metrics, comparison.x
+    if x in AXES:
+        grey = (
+            f" Grey: median and middle 80 % of the medians of the other {len(others)} groups."
+            if others
+            else ""
         )
+        figure = compare_figures.curves(shown, others, metrics, x, comparison.band)
+        caption = f"Metrics against the {x.replace('_', ' ')}. {_over(comparison)}{grey}"
+        return {"curves": (caption, figure)}
+    caption = (
+        f"Metrics against {x}: every checkpoint a dot, every group a line through the medians over "
+        f"its seeds, ending in the large dot.{' Grey: the other groups.' if others else ''}"
+    )
+    return {"paths": (caption, compare_figures.paths(shown, others, metrics, x))}
+
+
+def setting_figures(comparison: Comparison) -> dict[str, tuple[str, Figure]]:
+    """File name -> caption and figure of one number against the differing settings; empty without any."""
+    metrics = comparison.metrics
     kind, _, metric = comparison.sort.partition(":")
     kind, metric = kind if kind in ("best", "final") else "best", metric or metrics[0]
     metric = metric if metric in metrics else metrics[0]
     value = [numbers[metric, kind][0] for numbers in comparison.all_numbers]
-    by_setting = compare_figures.settings(comparison.groups, value, comparison.names, f"{kind} {metric}")
-    if by_setting is not None:
-        drawn["settings"] = (
-            f"{kind.capitalize()} {metric} of every group against each setting, the most telling first.",
-            by_setting,
-        )
+    figure = compare_figures.settings(comparison.groups, value, comparison.names, f"{kind} {metric}")
+    caption = (
+        f"{kind.capitalize()} {titled(metric)}, of every group against each setting, the most telling first."
+    )
+    return {} if figure is None else {"settings": (caption, figure)}
+
+
+def rule_figures(comparison: Comparison) -> dict[str, tuple[str, Figure]]:
+    """File name -> caption and figure of the rules' choices; empty if there is at most one choice a group."""
+    metrics, oracles = comparison.metrics, comparison.oracles
     metric = oracles[0] if oracles and oracles[0] in metrics else metrics[0]
     choices = {
         text: {
@@ -138,12 +167,17 @@ def figures(comparison: Comparison) -> dict[str, tuple[str, Figure]]:
         }
         for rank, text in enumerate(comparison.labels, start=1)
     }
-    if any(len(rows) > 1 for rows in choices.values()):
-        drawn["rules"] = (
-            f"{metric} at the checkpoint that each rule takes: median and range over the seeds.",
-            compare_figures.rules(choices, metric),
-        )
-    return drawn
+    if not any(len(rows) > 1 for rows in choices.values()):
+        return {}
+    caption = f"{titled(metric)}, at the checkpoint that each rule takes: median and range over the seeds."
+    return {"rules": (caption, compare_figures.rules(choices, metric))}
+
+
+def _over(comparison: Comparison) -> str:
+    """What lines and bands are, if any group has several seeds."""
+    band = comparison.band
+    text = "whole range" if band == "range" else f"quantiles {band[0]} to {band[1]}"
+    return f"Medians over the seeds; bands: their {text}." if comparison.repeated else ""
 
 
 def _csv(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> bytes:

@@ -9,8 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from covlab.claims.selection import run_matrices, run_tables
+from covlab.launch.found_runs import Problem
 from experiments.compare.groups import Group, Member, Summary, summary
-from experiments.compare.runs import Problem, Run
+from experiments.compare.runs import Run
 from metrics import TieBreak, last, select_lowest
 
 CE, KL = "eval/ce", "eval/kl"

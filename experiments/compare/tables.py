@@ -8,13 +8,19 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from covlab.launch.differences import setting_order, short_names
+from covlab.launch.found_runs import Problem
+from covlab.report.labels import shortened
 from covlab.report.plotting import Band
 from covlab.report.tables import cell
 from experiments.compare.figures import MOST_LINES
-from experiments.compare.groups import Group, Summary, best, direction, final, label, short_names, summary
+from experiments.compare.groups import Group, Summary, best, direction, final, label, summary
 from experiments.compare.rules import RuleRow
-from experiments.compare.runs import Problem
+from experiments.compare.sections import Section
 from metrics import Interval
+
+LONGEST_LABEL = 60
+"""Characters of a label in a legend, if no fewer tell the groups apart."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +42,7 @@ class Comparison:
         oracles: the `eval/pass/<N>` of the oracles.
         rules: rank (from 1) -> the rules' choices.
         notes: further sentences for the reader.
+        sections: the sections of metrics, for the groups with a line.
     """
 
     groups: tuple[Group, ...]
@@ -52,6 +59,7 @@ class Comparison:
     oracles: tuple[str, ...] = ()
     rules: Mapping[int, Sequence[RuleRow]] = dataclasses.field(default_factory=dict)
     notes: list[str] = dataclasses.field(default_factory=list)
+    sections: tuple[Section, ...] = ()
 
     def sorted(self) -> Comparison:
         """The comparison with groups in the order of `sort`; groups without a number come last.
@@ -61,7 +69,7 @@ class Comparison:
         """
         kind, _, metric = self.sort.partition(":")
         if self.sort in self.keys:
-            order = [_setting_order(group.settings[self.sort]) for group in self.groups]
+            order = [setting_order(group.settings[self.sort]) for group in self.groups]
             ranks = sorted(range(len(order)), key=lambda i: order[i])
         elif kind in ("best", "final") and (metric or self.metrics[0]) in self.metrics:
             metric = metric or self.metrics[0]
@@ -78,10 +86,6 @@ class Comparison:
             raise ValueError(f"sort: {self.sort!r}; valid: {', '.join(valid)}")
         return dataclasses.replace(self, groups=tuple(self.groups[i] for i in ranks))
 
-    def with_rules(self, rules: Mapping[int, Sequence[RuleRow]]) -> Comparison:
-        """The comparison with the rules' choices."""
-        return dataclasses.replace(self, rules=rules)
-
     @property
     def shown(self) -> tuple[Group, ...]:
         """The groups with a line."""
@@ -96,11 +100,11 @@ class Comparison:
     def labels(self) -> list[str]:
         """Rank in the table and settings of every group with a line."""
         if len(self.groups) == 1:
-            return [label(self.groups[0], self.names)]
+            return shortened([label(self.groups[0], self.names)], LONGEST_LABEL)
         # Common settings are in the table, and would push differing settings out of a label.
         differ = [key for key in self.keys if len({group.settings[key] for group in self.shown}) > 1]
         names = {key: self.names[key] for key in differ}
-        texts = [label(group, names) for group in self.shown]
+        texts = shortened([label(group, names) for group in self.shown], LONGEST_LABEL)
         return [f"{rank}: {text}" if text else str(rank) for rank, text in enumerate(texts, start=1)]
 
     def number(self, group: Group, metric: str, kind: str) -> Summary:
@@ -188,6 +192,15 @@ def title(comparison: Comparison) -> str:
     return f"Groups of runs, sorted by {order}"
 
 
+def directions(comparison: Comparison) -> str:
+    """Which direction is better for every compared metric, in a sentence."""
+    by_direction = {"lowest": "Lower", "highest": "Higher"}
+    metrics = {way: [m for m in comparison.metrics if direction(m, comparison.higher) == way]
+               for way in by_direction}  # fmt: skip
+    texts = [f"{by_direction[way]} is better: {', '.join(names)}." for way, names in metrics.items() if names]
+    return " ".join(texts)
+
+
 def range_note(comparison: Comparison) -> str:
     """Explanation of the brackets in the groups' table, if it has any."""
     return " Median over the seeds [lowest, highest]." if comparison.repeated else ""
@@ -206,13 +219,6 @@ def _value(text: str) -> Any:
         return int(text)
     except ValueError:
         return text
-
-
-def _setting_order(text: str) -> tuple[float, str]:
-    try:
-        return float(text), ""
-    except ValueError:
-        return math.inf, text
 
 
 def flat_table(comparison: Comparison) -> tuple[list[str], list[list[Any]]]:

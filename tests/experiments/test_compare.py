@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import math
 from collections.abc import Callable, Sequence
@@ -13,24 +14,26 @@ import numpy as np
 import pytest
 
 from covlab.claims.selection import run_matrices, run_tables
+from covlab.launch.differences import causes, differing_keys, short_names, texts, together
+from covlab.launch.found_runs import Head, find_runs, read_heads
+from covlab.launch.run_arguments import split_arguments
+from covlab.report.labels import shortened
 from experiments import compare
 from experiments.compare import figures as compare_figures
 from experiments.compare.groups import (
     Group,
     Member,
     curve,
-    differing_keys,
     direction,
     label,
     make_groups,
-    setting,
-    short_names,
     summary,
-    together,
 )
 from experiments.compare.rules import choices, tournaments
-from experiments.compare.runs import Head, Run, find_runs, read_heads, read_runs
+from experiments.compare.runs import Run, read_runs
+from experiments.compare.sections import Section, draw
 from tracking import load_runs
+from tracking.metric_names import families
 from tracking.metrics_file import encode_record
 from tracking.run_config import dump_config
 
@@ -92,7 +95,7 @@ def test_arguments_are_runs_or_options(tmp_path: Path, monkeypatch: pytest.Monke
     (tmp_path / "x=3").mkdir()
     words = "runs/train/model=small__seed=1 metric=eval/kl seed=1 x=step ./x=3 seeed=2 runs/* tournament.n=4"
     flags = "--cfg job +new.key=1 hydra.verbose=true"
-    runs, options = compare.split_arguments([*words.split(), *flags.split()])
+    runs, options = split_arguments([*words.split(), *flags.split()], compare._OPTIONS)
     assert runs == ["runs/train/model=small__seed=1", "seed=1", "./x=3", "runs/*"]
     assert options == ["metric=eval/kl", "x=step", "seeed=2", "tournament.n=4", *flags.split()]
 
@@ -106,7 +109,23 @@ def test_what_differs_and_what_moves_together() -> None:
     keys = differing_keys(found, ("name", "tracking"))
     assert keys == ["model.width", "model.layers", "lr", "only.here"]
     assert together(found, keys) == {"model.width": ["model.layers"], "lr": ["only.here"]}
-    assert (setting(found[0], "only.here"), setting(found[2], "only.here")) == ("absent", "1")
+    assert texts(found, "only.here") == ["absent", "absent", "1"]
+
+
+def test_different_values_have_different_texts() -> None:
+    found = heads(*({"rate": rate, "model._target_": name} for rate, name in (
+        (0.1, "models.GPT"), (0.10000001, "mine.GPT"), (0.1, "models.GPT"),
+    )))  # fmt: skip
+    assert texts(found, "rate") == ["0.1", "0.10000001", "0.1"]
+    assert texts(found, "model._target_") == ["models.GPT", "mine.GPT", "models.GPT"]
+    assert texts(found[::2], "model._target_") == ["GPT", "GPT"]
+
+
+def test_what_is_measured_is_no_cause() -> None:
+    changes = ("evaluation.num_samples", "tracking.wandb", "checkpoint.keep", "log_every", "seed", "name",
+               "phases.a.evaluation.schedule.every")  # fmt: skip
+    found = heads(*(dict.fromkeys((*changes, "lr", "phases.a.steps"), i) for i in (1, 2)))
+    assert causes(found) == ["lr", "phases.a.steps"]
 
 
 def test_short_names_tell_keys_apart() -> None:
@@ -121,11 +140,16 @@ def test_short_names_tell_keys_apart() -> None:
     }
 
 
-def test_labels_are_cut() -> None:
+def test_labels_are_cut_where_they_agree() -> None:
     group = Group({"a": "1", "b": "x" * 80}, (run(),), (), 0)
     assert label(group, {"a": "a"}) == "a=1"
-    assert len(label(group, {"a": "a", "b": "b"}, 60)) == 60
+    assert shortened([label(group, {"a": "a", "b": "b"})], 60) == [f"a=1, b={'x' * 52}…"]
     assert label(Group({}, (run("alone"),), (), 0), {}) == "alone"
+    alike = [f"task={'t' * 60}, width={width}, rate=0.1" for width in (64, 128)]
+    assert shortened(alike, 30) == ["task=tttttt…width=64, rate=0.1", "task=ttttt…width=128, rate=0.1"]
+    hidden = ["x" * 40 + f"{digit}" + "y" * 40 + f"{letter}" + "z" * 40 for digit in "12" for letter in "ab"]
+    cut = shortened(hidden, 20)
+    assert len(set(cut)) == 4
 
 
 @pytest.mark.parametrize(
@@ -213,7 +237,9 @@ def test_command_writes_what_the_files_say(call: Callable[..., Any], tmp_path: P
     }
     page = (tmp_path / "runs" / "compare" / "report.html").read_text()
     assert "Comparison of 6 runs" in page
-    assert page.count("data:image/png;base64,") == 3
+    assert page.count("data:image/png;base64,") == 3 + 4
+    for title in ("Coverage profile Cov_N, lower is better", "Pass@N, higher is better", "Sweep"):
+        assert f"<h2>{title}</h2>" in page
     assert "http" not in page.replace("Content-Security-Policy", "").replace("http-equiv", "")
 
 
@@ -233,7 +259,7 @@ def test_what_cannot_be_used_is_named_and_left_out(call: Callable[..., Any], tmp
     lacking = write_run(root / "lacking", 0.6) / "metrics.jsonl"
     lacking.write_bytes(lacking.read_bytes().replace(b"eval/kl", b"eval/other"))
     (root / "notes").mkdir()
-    ended = call(compare.main, "runs/*", "runs/notes", "metric=eval/kl", "nowhere")
+    ended = call(compare.main, "runs/*", "runs/notes", "metric=eval/kl", "nowhere", "sections=[]")
     assert (ended.status, ended.err) == (0, "")
     rows = read_table(root / "compare" / "table.csv")
     assert [(row["run_names"], row["state"]) for row in rows] == [("good", "complete"), ("torn", "running")]
@@ -249,7 +275,9 @@ def test_what_cannot_be_used_is_named_and_left_out(call: Callable[..., Any], tmp
         "1 of the runs say that they are still running",
     ):
         assert text in ended.out
-    assert "failed" in read_table_names(call(compare.main, "runs/*", "states=all", "group_by=run"), root)
+    assert "failed" in read_table_names(
+        call(compare.main, "runs/*", "states=all", "group_by=run", "sections=[]"), root
+    )
 
 
 def read_table_names(ended: Any, root: Path) -> set[str]:
@@ -261,7 +289,7 @@ def test_a_diverged_seed_counts_in_no_median(call: Callable[..., Any], tmp_path:
     path = write_run(tmp_path / "runs" / "a", seeds=(0, 1, 2)) / "metrics.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(line for line in lines if b'"step":20,"global_step":20,"seed":1' not in line))
-    ended = call(compare.main, "runs/a", "metric=eval/kl")
+    ended = call(compare.main, "runs/a", "metric=eval/kl", "sections=[]")
     assert "1 seed stopped early (diverged) and counts in no median" in ended.out
     (row,) = read_table(tmp_path / "runs" / "compare" / "table.csv")
     assert (row["seeds"], row["diverged"], row["final eval/kl high"]) == ("2", "1", "1.02")
@@ -275,7 +303,15 @@ def test_last_phase_against_another_metric(call: Callable[..., Any], tiny_run: P
     assert "simple_tournament, N = 2" in ended.out
     assert (tmp_path / "page" / "figures" / "paths.png").stat().st_size > 1000
     assert sorted(path for path in tiny_run.rglob("*")) == before
-    ended = call(compare.main, str(tiny_run), "phase=all", "x=global_step", "out=page", "metric=train/loss")
+    ended = call(
+        compare.main,
+        str(tiny_run),
+        "phase=all",
+        "x=global_step",
+        "out=page",
+        "metric=train/loss",
+        "sections=[]",
+    )
     assert (ended.status, read_table(tmp_path / "page" / "table.csv")[0]["last_step"]) == (0, "20")
 
 
@@ -284,12 +320,22 @@ def test_selecting_and_grouping(call: Callable[..., Any], tmp_path: Path) -> Non
         model = {"_target_": "models.GPT", "width": 16 * (index + 1)}
         write_run(tmp_path / "runs" / str(index), rate, 1 + index, model=model)
     table = tmp_path / "runs" / "compare" / "table.csv"
-    assert call(compare.main, "runs/?", "group_by=optimizer.*", "sort=optimizer.learning_rate").status == 0
+    assert (
+        call(
+            compare.main, "runs/?", "group_by=optimizer.*", "sort=optimizer.learning_rate", "sections=[]"
+        ).status
+        == 0
+    )
     rows = read_table(table)
     assert [(row["optimizer.learning_rate"], row["runs"], row["seeds"]) for row in rows] == [
         ("0.001", "1", "2"), ("0.01", "2", "4"), ("0.1", "1", "2"),
     ]  # fmt: skip
-    assert call(compare.main, "runs/?", "where={optimizer.learning_rate:0.01}", "sort=final").status == 0
+    assert (
+        call(
+            compare.main, "runs/?", "where={optimizer.learning_rate:0.01}", "sort=final", "sections=[]"
+        ).status
+        == 0
+    )
     assert [(row["model.width"], row["run_names"]) for row in read_table(table)] == [("32", "1"), ("48", "2")]
 
 
@@ -309,6 +355,26 @@ def test_hundreds_of_groups_stay_readable(tmp_path: Path) -> None:
     by_setting = compare_figures.settings(groups, values, {"lr": "lr", "name": "name"}, "best eval/kl")
     assert by_setting is not None
     assert [axis.get_title(loc="left") for axis in by_setting.axes] == ["lr"]
+
+
+def test_a_section_has_the_n_as_lines_in_order() -> None:
+    values = {
+        f"eval/{part}cov/{n}": np.full((2, 2), n) + np.array([[0], [1]])
+        for part in ("", "G1/")
+        for n in (16, 2, 5.7)
+    }
+    own = dataclasses.replace(run(), values=values)
+    group = Group({}, (own,), (Member(own, 0), Member(own, 1)), 0)
+    section = Section("cov", tuple(families(values)), {"one": group})
+    fig = draw(section, "step", "range")
+    assert [axis.get_title(loc="left") for axis in fig.axes] == [
+        "eval/cov, lower is better", "eval/G1/cov, lower is better",
+    ]  # fmt: skip
+    (legend,) = fig.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["Cov_2", "Cov_5.7", "Cov_16"]
+    assert [float(line.get_ydata()[0]) for line in fig.axes[0].lines] == [2.5, 6.2, 16.5]
+    several = Section("cov", section.families[:1], {"a": group, "b": group})
+    assert [axis.get_title(loc="left") for axis in draw(several, "step", "range").axes] == ["a", "b"]
 
 
 def test_runs_are_found_in_folders_and_by_patterns(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ class FakeRun:
 
     def __init__(self, **settings) -> None:
         self.settings, self.calls, self.defined, self.exit_codes = settings, [], [], []
+        self.hidden: set[str] = set()
         self.starting_step, self.summaries = 0, {}
         self.dir = f"{settings['dir']}/wandb/fake/files"
 
@@ -30,7 +31,10 @@ class FakeRun:
         assert list(merged) == sorted(merged)
         return list(merged.values())
 
-    def define_metric(self, name: str, step_metric: str, summary: str | None = None) -> None:
+    def define_metric(
+        self, name: str, step_metric: str, summary: str | None = None, hidden: bool = False
+    ) -> None:
+        self.hidden |= {name} if hidden else set()
         if summary is None:
             self.defined.append((name, step_metric))
         else:

@@ -28,6 +28,7 @@ def test_one_run_for_all_seeds_also_when_some_are_frozen(fake, tmp_path) -> None
     assert run.rows[1]["timing/steps_per_second"] == 2.5
     assert run.summaries == {f"eval/cov/5p7/{part}": "min" for part in ("q10", "median", "q90")}
     assert run.defined == [("*", "global_step")]
+    assert run.hidden == {"eval/cov/5p7/q10", "eval/cov/5p7/q90"}
     assert run.exit_codes == [1]
     settings = run.settings
     assert settings["config"] == {"task": {"depth": 3, "groups": ["G1", "G2"]}}

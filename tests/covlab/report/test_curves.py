@@ -123,11 +123,11 @@ def long_frame() -> dict[str, list]:
 def test_curves_group_by_last_number_and_draw_medians(kind):
     fig = figures.curves(kind(long_frame()))
     panels = {axis.get_title(loc="left"): lines_of(axis) for axis in fig.axes}
-    assert list(panels) == ["eval/kl", "eval/cov", "train/loss"]
-    np.testing.assert_array_equal(panels["eval/kl"]["kl"], [[0, 7], [10, 17], [20, 27]])
-    assert list(panels["eval/cov"]) == ["2", "5.7"]
-    np.testing.assert_allclose(panels["eval/cov"]["2"][:, 1], [0.7] * 3)
-    np.testing.assert_array_equal(panels["train/loss"]["loss"], [[0, 7], [20, -13]])
+    assert list(panels) == [f"{name}, lower is better" for name in ("eval/kl", "eval/cov", "train/loss")]
+    np.testing.assert_array_equal(panels["eval/kl, lower is better"]["kl"], [[0, 7], [10, 17], [20, 27]])
+    assert list(panels["eval/cov, lower is better"]) == ["Cov_2", "Cov_5.7"]
+    np.testing.assert_allclose(panels["eval/cov, lower is better"]["Cov_2"][:, 1], [0.7] * 3)
+    np.testing.assert_array_equal(panels["train/loss, lower is better"]["loss"], [[0, 7], [20, -13]])
     assert [axis.get_xlabel() for axis in fig.axes] == ["global step"] * 3
 
 
@@ -135,7 +135,9 @@ def test_curves_draw_what_is_asked_for_against_another_column():
     frame = long_frame()
     frame["step"] = frame["global_step"]
     fig = figures.curves(frame, ["train/loss", "eval/kl"], x="step", title="Two")
-    assert [axis.get_title(loc="left") for axis in fig.axes] == ["train/loss", "eval/kl"]
+    assert [axis.get_title(loc="left") for axis in fig.axes] == [
+        "train/loss, lower is better", "eval/kl, lower is better",
+    ]  # fmt: skip
     assert fig.get_suptitle() == "Two"
 
 
