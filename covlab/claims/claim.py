@@ -169,8 +169,8 @@ class Claim(Generic[S, M]):
 
     @classmethod
     def of(cls, modules: tuple[_Measure[S, M], _Checks[M], _Figures[M]], **said: Any) -> Claim[S, M]:
-        """A claim from its modules `measure`, `checks` and `figures`, whose package is the claim's; `said` are
-        the other attributes."""
+        """A claim from the modules `measure`, `checks` and `figures` of its package; `said` are the other
+        attributes."""
         measure, checks, figures = modules
         return cls(
             settings=measure.Settings,

@@ -1,5 +1,4 @@
-"""Folders of configuration files besides `conf/`: in Hydra's search path, and free of files that are never read.
-"""
+"""Folders of configuration files besides `conf/`: put into Hydra's search path, and checked."""
 
 from __future__ import annotations
 
@@ -41,7 +40,7 @@ def check_config_dir(arguments: Sequence[str]) -> None:
 
 
 def require_no_shadowed(folders: Mapping[str, Path]) -> None:
-    """Refuse folders with a file that is never read, because `conf/` or an earlier folder has one of this name.
+    """Refuse folders with a file that is never read, because `conf/` or an earlier folder has one like it.
 
     Equal files are no conflict, so that a copy of `conf/` is allowed.
 
@@ -55,5 +54,7 @@ def require_no_shadowed(folders: Mapping[str, Path]) -> None:
             key = file.relative_to(folder)
             for there, other in earlier.items():
                 if (other / key).is_file() and (other / key).read_bytes() != file.read_bytes():
-                    raise ValueError(f"{file}: {there} has a {key} too, which is read instead; valid: another name")
+                    raise ValueError(
+                        f"{file}: {there} has a {key} too, which is read instead; valid: another name"
+                    )
         earlier[name] = folder
