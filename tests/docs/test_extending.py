@@ -28,7 +28,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Installed:
         (made.folder / name).write_text(text)
     program, *arguments = shlex.split(INSTALL)
     assert program == "pip"
-    made.pip(*arguments)
+    made.pip(*arguments, "--no-deps", "--no-build-isolation")
     return made
 
 

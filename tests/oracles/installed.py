@@ -49,7 +49,7 @@ class Installed:
         environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
         environment |= {"JAX_PLATFORMS": "cpu", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
         done = subprocess.run(
-            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600, check=False
+            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=1800, check=False
         )
         assert done.returncode == 0, f"{command}\n{done.stdout[-3000:]}{done.stderr[-3000:]}"
         return done.stdout + done.stderr
