@@ -7,7 +7,8 @@ Reads every `verdict.json` under the two folders and prints one line per claim. 
 new claim appears as soon as it has written a verdict. An invalid file is named and left out.
 
 With run=all every claim of the scale is run first, with run=figure1,vgb_delay the named claims, one after the
-other. A failed claim does not stop the others, is named at the end, and makes the exit status 1.
+other; claims of installed packages (entry points of the group covlab.claims) count. A failed claim does not
+stop the others, is named at the end, and makes the exit status 1.
 
 Nothing is written unless write=true. The table of all checks then goes to `out` as Markdown and to
 <results>/claims.json as JSON. One line per claim goes between the marks `<!-- claims -->` and

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import functools
 import importlib.resources
 import importlib.util
 import os
 import re
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -26,11 +24,14 @@ from omegaconf import DictConfig, OmegaConf
 
 jax.config.update("jax_platforms", "cpu")
 
-from covlab.claims.claim import command, register  # noqa: E402
+from covlab.claims.claim import register  # noqa: E402
 from covlab.launch.runs import train_run  # noqa: E402
 from covlab.launch.runtime import configure  # noqa: E402
 from covlab.launch.schema import register_schemas  # noqa: E402
 from covlab.report.verdict import Verdict  # noqa: E402
+from covlab.testing import commands  # noqa: E402
+from covlab.testing.claims import run_tiny  # noqa: E402
+from covlab.testing.commands import Ended  # noqa: E402
 from metrics.evaluators import Evaluator, HeldOut  # noqa: E402
 from models import Model  # noqa: E402
 from training import Grid, Phase, Program, loop, make_program  # noqa: E402
@@ -112,15 +113,6 @@ TINY = (
     "model.width=16", "model.num_layers=1", "model.num_heads=2", "steps=40", "batch_size=8",
     "evaluation.schedule.every=5", "evaluation.num_examples=16", "tracking.wandb=disabled",
 )  # fmt: skip
-
-
-@dataclasses.dataclass(frozen=True)
-class Ended:
-    """How a command ended."""
-
-    status: int
-    out: str
-    err: str
 
 
 @pytest.fixture(scope="session")
@@ -206,25 +198,12 @@ def shared_programs() -> Iterator[None]:
 
 
 @pytest.fixture
-def call(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> Callable[..., Ended]:
+def call(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Ended]:
     """`call(main, "key=value", ...)`: a command's `main` in this process, below `tmp_path`."""
 
     def called(main: Callable[[], None], *arguments: str) -> Ended:
         monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(sys, "argv", ["command", *arguments])
-        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        GlobalHydra.instance().clear()
-        capsys.readouterr()
-        try:
-            with pytest.raises(SystemExit) as exit_:
-                main()
-        finally:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
-        text = capsys.readouterr()
-        return Ended(int(exit_.value.code or 0), text.out, text.err)
+        return commands.call(main, arguments, tmp_path)
 
     return called
 
@@ -282,21 +261,7 @@ def tiny_claim(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
 
     @functools.cache
     def path(name: str) -> Path:
-        root = tmp_path_factory.mktemp("claims")
-        overrides = contract_of(name)["tiny"]
         claim = importlib.import_module(f"experiments.{name}").CLAIM
-        quiet = ("tracking.wandb=disabled", "tracking.progress=false")
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sys, "argv", ["command", *overrides, "name=tiny", f"root={root}", *quiet])
-            handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-            GlobalHydra.instance().clear()
-            try:
-                with pytest.raises(SystemExit) as ended:
-                    command(claim)()
-            finally:
-                for number, handler in handlers.items():
-                    signal.signal(number, handler)
-        assert ended.value.code == 0
-        return root / name / "tiny"
+        return run_tiny(claim, contract_of(name)["tiny"], tmp_path_factory.mktemp("claims"))
 
     return path

@@ -98,6 +98,8 @@ verdict."""
 
 
 class _Measure(Protocol[S, M_co]):
+    __name__: str
+
     @property
     def Settings(self) -> type[S]: ...
     @property
@@ -123,7 +125,7 @@ class Claim(Generic[S, M]):
     """The source and settings of a claim, and how it is measured and judged.
 
     Attributes:
-        name: the folder below experiments/, the configuration and the group of runs.
+        name: the name of the folder, of the configuration and of the group of runs.
         source: paper and section.
         title: the report's title.
         introduction: the report's introduction, one text per paragraph.
@@ -140,6 +142,7 @@ class Claim(Generic[S, M]):
         check_run: refuses, before anything is compiled, a run that the claim cannot be judged on.
         check_runs: refuses, after `check_run`, runs of a stage that cannot be compared; takes setups by name.
         timings: takes the seconds of all runs by name, and returns those that the page shows.
+        module: the claim's package, which `python -m` runs; by default experiments.<name>.
     """
 
     name: str
@@ -158,10 +161,16 @@ class Claim(Generic[S, M]):
     check_run: Callable[[S, str, Setup], None] | None = None
     check_runs: Callable[[S, Mapping[str, Setup]], None] | None = None
     timings: Callable[[Mapping[str, float]], Mapping[str, float]] = dict
+    module: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.module:
+            object.__setattr__(self, "module", f"experiments.{self.name}")
 
     @classmethod
     def of(cls, modules: tuple[_Measure[S, M], _Checks[M], _Figures[M]], **said: Any) -> Claim[S, M]:
-        """A claim from its modules `measure`, `checks` and `figures`; `said` are the other attributes."""
+        """A claim from the modules `measure`, `checks` and `figures` of its package; `said` are the other
+        attributes."""
         measure, checks, figures = modules
         return cls(
             settings=measure.Settings,
@@ -171,14 +180,14 @@ class Claim(Generic[S, M]):
             drawings=figures.drawings,
             tables=figures.tables,
             scales=getattr(measure, "SCALES", {}),
-            **said,
+            **{"module": measure.__name__.rpartition(".")[0], **said},
         )
 
 
 def command(claim: Claim[Any, Any]) -> Callable[[], None]:
-    """The `main()` of `python -m experiments.<claim>`."""
+    """The `main()` of `python -m <the claim's package>`, for example `python -m experiments.figure1`."""
     register(claim)
-    return cli.command(claim.name, functools.partial(run, claim))
+    return cli.command(claim.name, functools.partial(run, claim), module=claim.module)
 
 
 def register(claim: Claim[Any, Any]) -> None:
@@ -274,7 +283,7 @@ def run(claim: Claim[S, M], config: DictConfig) -> int:
         # The time of reused runs counts too.
         wall_seconds=round(max(time.monotonic() - clock, worked), 1),
         hardware=hardware(),
-        command=f"python -m experiments.{claim.name} " + " ".join(HydraConfig.get().overrides.task),
+        command=f"python -m {claim.module} " + " ".join(HydraConfig.get().overrides.task),
         started=date,
         versions=versions(),
         notes=tuple(notes),

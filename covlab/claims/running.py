@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import pkgutil
 import re
 import shutil
@@ -14,6 +15,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from covlab.launch import outside
 from covlab.report.verdict import Verdict, VerdictError
 from tracking.atomic import atomic_write
 
@@ -26,17 +28,41 @@ def claims() -> dict[str, Any]:
     return {module.CLAIM.name: module.CLAIM for module in modules if hasattr(module, "CLAIM")}
 
 
+def outside_claims() -> dict[str, Any]:
+    """The claims of installed packages, by name.
+
+    Raises:
+        ValueError: an entry point whose package cannot be imported or has no CLAIM of the entry's name, or
+            whose name is a command of this project.
+    """
+    found = {}
+    for name, module in outside.claim_modules().items():
+        entry = f"{outside.CLAIMS}: {name} = '{module}:CLAIM'"
+        if importlib.util.find_spec(f"experiments.{name}") is not None:
+            raise ValueError(f"{entry}: experiments.{name} exists already; valid: another name")
+        try:
+            claim: Any = importlib.import_module(module).CLAIM
+        except (ImportError, AttributeError) as error:
+            raise ValueError(f"{entry} cannot be imported: {' '.join(str(error).split())}") from None
+        if getattr(claim, "name", None) != name or getattr(claim, "module", None) != module:
+            raise ValueError(f"{entry} is not a Claim of this name and package")
+        found[name] = claim
+    return found
+
+
 def known_claims(scale: str) -> tuple[str, ...]:
-    """The claims that have this scale: in `Claim.scales`, or as conf/experiment/<claim>_<scale>.yaml.
+    """The claims of this project and of installed packages that have this scale: in `Claim.scales`, or as
+    experiment/<claim>_<scale>.yaml in conf/ or in a package's folder.
 
     Raises:
         ValueError: no claim has this scale; the message lists all scales.
     """
-    names = [entry.name for entry in resources.files("conf").joinpath("experiment").iterdir()]
+    folders = [Path(str(resources.files("conf"))), *outside.config_folders().values()]
+    names = [file.name for folder in folders for file in (folder / "experiment").glob("*.yaml")]
     scales: dict[str, list[str]] = {}
-    for name, claim in claims().items():
+    for name, claim in {**claims(), **outside_claims()}.items():
         files = [re.fullmatch(rf"{name}_([^_]+)\.yaml", file) for file in names]
-        for known_scale in (*claim.scales, *(match[1] for match in files if match)):
+        for known_scale in dict.fromkeys((*claim.scales, *(match[1] for match in files if match))):
             scales.setdefault(known_scale, []).append(name)
     if scale not in scales:
         raise ValueError(f"scale: {scale!r}; valid: one of {', '.join(sorted(scales))}")
@@ -60,7 +86,7 @@ def chosen_claims(run: str, scale: str) -> tuple[str, ...]:
 
 
 def run_claims(claims: Sequence[str], scale: str, runs: Path, results: Path | None) -> list[str]:
-    """Run `python -m experiments.<claim> scale=<scale>` for each claim; returns one line per failure.
+    """Run `python -m <the claim's package> scale=<scale>` for each claim; returns one line per failure.
 
     Finished runs are reused, as by the claim's command. A failure does not stop the other claims. Verdicts
     and figures are copied to <results>/<claim>_<scale>, unless `results` is None.
@@ -69,10 +95,11 @@ def run_claims(claims: Sequence[str], scale: str, runs: Path, results: Path | No
         KeyboardInterrupt: a claim was stopped by a signal; the same command continues from there.
     """
     failures = []
+    modules = outside.claim_modules()
     for place, claim in enumerate(claims, start=1):
         print(f"[{place}/{len(claims)}] {claim}", flush=True)
         began = time.monotonic()
-        command = [sys.executable, "-m", f"experiments.{claim}", f"scale={scale}"]
+        command = [sys.executable, "-m", modules.get(claim, f"experiments.{claim}"), f"scale={scale}"]
         if runs != Path("runs"):
             command.append(f"root={runs}")
         status = subprocess.run(command, check=False).returncode

@@ -20,10 +20,12 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from covlab.launch import outside
 from covlab.launch.explain import explain
 from covlab.launch.path_arguments import quoted_paths
 from covlab.launch.processes import run_on_all_processes
 from covlab.launch.schema import register_schemas
+from covlab.launch.search_path import check_config_dir
 from covlab.launch.stopping import STOP_SIGNALS
 from covlab.launch.sweeps.jobs import JOB_VARIABLE, STOPPED, Outcome, one_line, write_outcome
 from covlab.launch.sweeps.requests import SWEEP, as_sweep, is_sweep, is_sweep_by_file, sweep_with
@@ -90,6 +92,8 @@ def command(
     in a file. The jobs of a command that makes no runs share one process, with nothing to skip or continue.
     """
 
+    own_module = module or f"experiments.{config_name}"
+
     def main() -> None:
         # With this set, Hydra raises exceptions instead of printing several lines.
         os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -97,7 +101,7 @@ def command(
         status: list[int] = []
         sweeps_in_file: list[bool] = []
         sweep_with(
-            module or f"experiments.{config_name}",
+            own_module,
             config_name,
             status.append,
             lambda: sweeps_in_file.append(True),
@@ -115,12 +119,13 @@ def command(
                 status.append(run(config))
             except ValueError as error:
                 # Caught here, because Hydra would print another line before raising the error again.
-                if "\n" in str(error) or not is_user_error(error):
+                if "\n" in str(error) or not is_user_error(error, own_module):
                     raise
                 status.append(_refuse(str(error)))
             return status[-1]
 
         try:
+            check_config_dir(sys.argv[1:])
             with _mode_said_here(sys.argv[1:]):
                 job()
             if sweeps_in_file:
@@ -131,7 +136,7 @@ def command(
         except BaseException as error:
             if isinstance(error, ValueError) and _raised_in(error) == "hydra":
                 sys.exit(_refuse(explain(error, config_name, sys.argv[1:])))
-            if isinstance(error, ValueError) and "\n" not in str(error) and is_user_error(error):
+            if isinstance(error, ValueError) and "\n" not in str(error) and is_user_error(error, own_module):
                 sys.exit(_refuse(str(error)))
             _report(STOPPED if isinstance(error, KeyboardInterrupt) else 1, one_line(error))
             if isinstance(error, KeyboardInterrupt):
@@ -212,20 +217,29 @@ def flags_last(arguments: Sequence[str]) -> list[str]:
     return overrides + flags
 
 
-def is_user_error(error: ValueError) -> bool:
-    """True if a ValueError was raised by this project's checks, not inside a library."""
-    return _raised_in(error) in {
-        "tasks",
-        "models",
-        "decoding",
-        "metrics",
-        "training",
-        "tracking",
-        "theory",
-        "covlab",
-        "experiments",
-        "__main__",
-    }
+def is_user_error(error: ValueError, module: str = "") -> bool:
+    """True if a ValueError was raised by this project's checks or by those of the user's own packages, not
+    inside a library.
+
+    Args:
+        error: the error.
+        module: the module of the command, whose package counts as the user's own.
+    """
+    return _raised_in(error) in {*_OUR_PACKAGES, module.partition(".")[0], *outside.packages()}
+
+
+_OUR_PACKAGES = (
+    "tasks",
+    "models",
+    "decoding",
+    "metrics",
+    "training",
+    "tracking",
+    "theory",
+    "covlab",
+    "experiments",
+    "__main__",
+)
 
 
 def _raised_in(error: BaseException) -> str:

@@ -1,44 +1,34 @@
 """Config groups from signatures: a YAML file names a class or function, and gets all fields with defaults.
 
-A file of `conf/` says `defaults: [/schema/tasks.LayeredGraph@_here_, _self_]`. `register_schemas` stores a
-node for every such reference. So defaults are stated once (in the signature), overrides of unknown fields are
-refused when the configuration is composed, and `--cfg job` shows every field.
+A file of `conf/` says `defaults: [/schema/tasks.LayeredGraph@_here_, _self_]`, and so may a file in a folder
+of the user's own. `register_schemas` lets Hydra find a node for every such reference. So defaults are stated
+once (in the signature), overrides of unknown fields are refused when the configuration is composed, and
+`--cfg job` shows every field.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import importlib
-import importlib.resources
 import inspect
-import re
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from importlib.resources.abc import Traversable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
-from hydra.core.config_store import ConfigStore
+from hydra.core.config_store import ConfigNode, ConfigStore
+from hydra.core.plugins import Plugins
+from omegaconf import OmegaConf
 
-_REFERENCE = re.compile(r"/schema/([\w.]+)@")
+from covlab.launch.search_path import OutsideConfigs
 
 
 def register_schemas() -> None:
-    """Store a node for every `/schema/<dotted name>` that the configuration files mention, once a process.
-
-    Raises:
-        ImportError, AttributeError: a dotted name that does not exist.
-    """
+    """Let Hydra find a node for every `/schema/<dotted name>` that a configuration file mentions, and the
+    files of installed packages."""
+    Plugins.instance().register(OutsideConfigs)
     store = ConfigStore.instance()
-    stored = store.repo.get("schema", {})
-    names = {
-        name
-        for text in _yaml_texts(importlib.resources.files("conf"))
-        for name in _REFERENCE.findall(text)
-        if f"{name}.yaml" not in stored
-    }
-    for name in sorted(names):
-        store.store(group="schema", name=name, node=schema(name))
+    store.repo.setdefault("schema", _Schemas())
     # Hydra copies its sources for every composition and with them, node by node, the store. That hands out
     # copies only, so that the sources can share it.
     setattr(ConfigStore, "__deepcopy__", _itself)  # noqa: B010
@@ -48,12 +38,28 @@ def _itself(store: ConfigStore, memo: dict[int, Any]) -> ConfigStore:
     return store
 
 
+class _Schemas(dict[str, ConfigNode]):
+    """The store's group `schema`: `<dotted name>.yaml` -> node, made when Hydra first asks for it.
+
+    So a command reads the signatures of the options that were chosen, and no others.
+    """
+
+    def __contains__(self, file: object) -> bool:
+        name = str(file)
+        if not dict.__contains__(self, name) and name.endswith(".yaml"):
+            node = OmegaConf.create(schema(name.removesuffix(".yaml")))
+            self[name] = ConfigNode(name=name, node=node, group="schema", package=None, provider=None)
+        return dict.__contains__(self, name)
+
+
 def schema(name: str) -> dict[str, Any]:
-    """`_target_` and every parameter of the target that has a plain default."""
-    module, _, attribute = name.rpartition(".")
-    target = getattr(importlib.import_module(module), attribute)
+    """`_target_` and every parameter of the target that has a plain default.
+
+    Raises:
+        ValueError: there is no such class or function.
+    """
     fields: dict[str, Any] = {"_target_": name}
-    for parameter in inspect.signature(target).parameters.values():
+    for parameter in inspect.signature(_resolve(name, f"/schema/{name}")).parameters.values():
         if _plain(parameter.default):
             default = parameter.default
             fields[parameter.name] = list(default) if isinstance(default, tuple) else default
@@ -64,14 +70,6 @@ def _plain(value: Any) -> bool:
     if isinstance(value, tuple):
         return all(isinstance(item, str | int | float | bool) for item in value)
     return value is None or isinstance(value, str | int | float | bool)
-
-
-def _yaml_texts(folder: Traversable) -> Iterator[str]:
-    for entry in folder.iterdir():
-        if entry.is_dir():
-            yield from _yaml_texts(entry)
-        elif entry.name.endswith(".yaml"):
-            yield entry.read_text()
 
 
 def accepted(target: str, path: str) -> set[str]:
@@ -117,14 +115,22 @@ _OF_HYDRA = ("_target_", "_args_", "_convert_", "_partial_", "_recursive_")
 
 
 def _resolve(target: Any, path: str) -> Callable[..., Any]:
-    """The object with a dotted name."""
+    """The object with a dotted name; `path` is the node's key, or the reference in a file."""
     module, _, attribute = str(target).rpartition(".")
+    place = path if path.startswith("/") else f"{path}._target_"
     try:
         resolved = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError):
-        raise ValueError(f"{path}._target_: there is no {target!r}; valid: module.Name") from None
+    except (ImportError, AttributeError, ValueError) as error:
+        missing = error.name if isinstance(error, ImportError) else module
+        if missing and not f"{module}.".startswith(f"{missing}."):
+            # The module is there, and something that it imports is not.
+            reason = " ".join(str(error).split())
+            raise ValueError(f"{place}: {target!r} cannot be imported: {reason}") from None
+        raise ValueError(
+            f"{place}: there is no {target!r}; valid: module.Name, installed or in the current folder"
+        ) from None
     if not callable(resolved):
-        raise ValueError(f"{path}._target_: {target!r} is neither a class nor a function")
+        raise ValueError(f"{place}: {target!r} is neither a class nor a function")
     return cast(Callable[..., Any], resolved)
 
 

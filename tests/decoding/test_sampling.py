@@ -7,8 +7,8 @@ import jax
 import numpy as np
 import pytest
 from oracles import gpt2
-from oracles.statistics import chi_square_p
 
+from covlab.testing.statistics import chi_square_p
 from decoding import sample_responses
 from models import GPT, sequence_log_probs
 

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from oracles.statistics import chi_square_p
 from oracles.trees import TreeTask
 
+from covlab.testing.statistics import chi_square_p
 from decoding import ModelPolicy, Problem, TaskPolicy, TestTimeTraining, decode, ttt_log_probs
 from models import GPT, Linear, TeacherlessGPT
 from tasks.autoregressive_linear import AutoregressiveLinear

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from oracles import trees
-from oracles.statistics import uniform_p
 from oracles.trees import TreeTask
 
 import decoding
+from covlab.testing.statistics import uniform_p
 from models import GPT
 from tasks import categorical
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from oracles.statistics import chi_square_p
+from covlab.testing.statistics import chi_square_p
 from tasks import Task
 
 Node = tuple[int, ...]

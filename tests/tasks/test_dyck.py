@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from oracles import brackets
-from oracles.drawing import draw, take
-from oracles.statistics import chi_square_p
 
+from covlab.testing.drawing import draw, take
+from covlab.testing.statistics import chi_square_p
 from tasks import BracketLatent, BracketTask, Dyck, Example, FixedDyck
 from tasks.bracket_state import empty_stack
 

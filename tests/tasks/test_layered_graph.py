@@ -8,10 +8,10 @@ import jax
 import numpy as np
 import pytest
 from oracles import layered_graph as oracle
-from oracles.drawing import draw, judge, listed, take
 from oracles.small.layered_graph import THIRDS, exact
-from oracles.statistics import chi_square_p
 
+from covlab.testing.drawing import draw, judge, listed, take
+from covlab.testing.statistics import chi_square_p
 from tasks import LayeredGraph, stream
 
 HORIZON = {"chain": 0.3, "xor": 0.4, "uniform": 0.3}

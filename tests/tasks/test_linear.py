@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from oracles import linear as oracle
-from oracles.statistics import chi_square_p
 from oracles.whole_prefix import WholePrefix, plain
 
+from covlab.testing.statistics import chi_square_p
 from tasks.linear import all_responses, linear_log_probs, next_log_probs, sample_linear
 
 PHI = WholePrefix()

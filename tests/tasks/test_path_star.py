@@ -4,10 +4,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from oracles.drawing import draw, judge, listed, take
 from oracles.small import path_star as oracle
-from oracles.statistics import chi_square_p
 
+from covlab.testing.drawing import draw, judge, listed, take
+from covlab.testing.statistics import chi_square_p
 from tasks import PathStar
 
 OPTIONS = [

@@ -9,9 +9,9 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from oracles.statistics import chi_square_p
 from oracles.toy import ToyTask
 
+from covlab.testing.statistics import chi_square_p
 from models import GPT
 from tasks import LayeredGraph, stream
 from training import CrossEntropy, EvaluationSchedule, Phase

@@ -14,9 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from oracles import policy_gradient as oracle
-from oracles.statistics import chi_square_p
 from oracles.toy import TabularModel, ToyTask, class_blind_params
 
+from covlab.testing.statistics import chi_square_p
 from metrics.evaluators import Batch
 from training import (
     Bonus,

@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from oracles.statistics import chi_square_p
 from oracles.toy import TabularModel, ToyTask, class_blind_params
 
+from covlab.testing.statistics import chi_square_p
 from decoding import base_responses
 from tasks import PAD, stream
 from tasks.tabular import Tabular

@@ -10,8 +10,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from oracles.known_checks import Known, known_answers, power
 
+from covlab.testing.known_checks import Known, known_answers, power
 from experiments.coverage_bounds.checks import checks
 from experiments.coverage_bounds.measure import Measurements
 from theory.coverage_laws import Sides

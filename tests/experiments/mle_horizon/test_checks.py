@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from oracles.known_checks import Known, agree, decides, power, turned
 
+from covlab.testing.known_checks import Known, agree, decides, power, turned
 from experiments.mle_horizon.checks import checks
 from experiments.mle_horizon.measure import Measurements, Settings, swept
 

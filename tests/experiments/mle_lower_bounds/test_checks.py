@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from oracles.known_checks import Known, known_answers, power
 
 from covlab.claims.sweeps import Sweep
 from covlab.report.rates import Rate
+from covlab.testing.known_checks import Known, known_answers, power
 from experiments.mle_lower_bounds.checks import checks
 from experiments.mle_lower_bounds.measure import Measurements
 

@@ -9,10 +9,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from oracles.known_checks import Known, known_answers, power
 
 from covlab.claims.sweeps import Sweep, least_share, share_of_bound
 from covlab.report.rates import Rate
+from covlab.testing.known_checks import Known, known_answers, power
 from experiments.mle_rates.checks import checks
 from experiments.mle_rates.measure import Measurements
 from metrics import Interval

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from oracles.known_checks import Ends, Known, known_answers
 
+from covlab.testing.known_checks import Ends, Known, known_answers
 from experiments.rl_from_checkpoint.checks import checks
 from experiments.rl_from_checkpoint.measure import COVERAGE, CROSS_ENTROPY, TOURNAMENT, Measurements, Outcome
 

@@ -7,8 +7,8 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-from oracles.known_checks import Ends, Known, known_answers
 
+from covlab.testing.known_checks import Ends, Known, known_answers
 from experiments.rl_pass_at_k.checks import checks
 from experiments.rl_pass_at_k.measure import NS, Arm, Measurements
 

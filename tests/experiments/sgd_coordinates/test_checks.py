@@ -1,8 +1,8 @@
 """Every check of `sgd_coordinates` on measurements made by hand: right, wrong and at its threshold."""
 
-from oracles.known_checks import Known, known_answers, power
 from oracles.sgd_measured import HORIZONS, MEAN, RIGHT, WIDTH, at_ends, needing
 
+from covlab.testing.known_checks import Known, known_answers, power
 from experiments.sgd_coordinates.checks import checks
 
 METHODS = ("clipped SGD", "sign-SGD", "Adam")

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from oracles.known_checks import Known, known_answers, power
 from oracles.sgd_measured import FAMILY, GOOD, HORIZONS, MEAN, RIGHT, WIDTH, at_ends, averages, needing, put
 
+from covlab.testing.known_checks import Known, known_answers, power
 from experiments.sgd_horizon.checks import checks
 from theory.sgd.horizon_sweep import Measurements
 

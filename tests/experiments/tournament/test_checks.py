@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from oracles.known_checks import Ends, Known, known_answers, power
 from oracles.tournament_measured import (
     ALIKE,
     EXACT,
@@ -37,6 +36,7 @@ from oracles.tournament_measured import (
     with_pair,
 )
 
+from covlab.testing.known_checks import Ends, Known, known_answers, power
 from experiments.tournament.attempts import MIN_KL, OFFSET, OFFSET_EXACT, SIMPLE
 from experiments.tournament.checks import checks
 from experiments.tournament.measure import Measurements

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from oracles.known_checks import Known, known_answers, power
 
+from covlab.testing.known_checks import Known, known_answers, power
 from experiments.truncated_distillation.checks import checks
 from experiments.truncated_distillation.measure import Dense, Measurements, Point
 from theory.sgd.opposed_prompts import FamilyRun

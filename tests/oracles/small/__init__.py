@@ -4,28 +4,10 @@ A new task `x` brings `oracles/small/x.py` with `INSTANCES`, a tuple of `Small`,
 all sequences over the vocabulary; the contract test asks for it.
 """
 
-import dataclasses
 import importlib
-from collections.abc import Callable, Sequence
-from fractions import Fraction
 from pathlib import Path
 
-from tasks import Task
-
-
-@dataclasses.dataclass(frozen=True)
-class Small:
-    """A small instance; both answers are computed from the prompt's text.
-
-    Attributes:
-        probability: exact pi_D(response | prompt).
-        reward: (prompt, class, response) -> the reward in [0, 1]: for tasks with a 0/1 reward, whether that
-            class can emit the response.
-    """
-
-    task: Task
-    probability: Callable[[str, Sequence[int]], Fraction]
-    reward: Callable[[str, str, Sequence[int]], bool | Fraction]
+from covlab.testing.tasks import Small
 
 
 def described() -> set[str]:

@@ -5,8 +5,8 @@ from fractions import Fraction
 
 import numpy as np
 
+from covlab.testing import Small
 from oracles import linear
-from oracles.small import Small
 from tasks import AutoregressiveLinear
 
 

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from fractions import Fraction
 
+from covlab.testing import Small
 from oracles import brackets
-from oracles.small import Small
 from tasks import FixedDyck
 
 

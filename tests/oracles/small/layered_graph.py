@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
+from covlab.testing import Small
 from oracles import layered_graph
-from oracles.small import Small
 from tasks import LayeredGraph
 
 

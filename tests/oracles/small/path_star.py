@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
-from oracles.small import Small
+from covlab.testing import Small
 from tasks import PathStar
 
 

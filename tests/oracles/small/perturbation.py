@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from fractions import Fraction
 
-from oracles.small import Small
+from covlab.testing import Small
 from tasks.perturbation import Perturbation
 
 LENGTH = 3

@@ -5,7 +5,7 @@ import itertools
 from collections.abc import Sequence
 from fractions import Fraction
 
-from oracles.small import Small
+from covlab.testing import Small
 from tasks.tabular import Tabular
 
 

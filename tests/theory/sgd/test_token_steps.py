@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from oracles.linear_models import sample_running, token_pass, token_sgd
-from oracles.statistics import chi_square_p
 
+from covlab.testing.statistics import chi_square_p
 from tasks.linear import all_responses
 from tasks.markov_features import RandomFeatures, Sizes
 from training.token_sgd import start_bound, token_learning_rate, token_sgd_bound

@@ -1,4 +1,4 @@
-"""Compiled once a task and shared by all tests of a session."""
+"""Drawing and judging examples: compiled once for each task, and shared by all tests of a session."""
 
 import functools
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from tasks import Example, Task, stream
+from tasks import Task, stream
 
 
 @functools.cache
@@ -28,8 +28,8 @@ def _lister(task: Task) -> Any:
 
 
 @functools.cache
-def draw(task: Task, count: int, name: str = "test") -> Example:
-    """`count` examples as NumPy arrays."""
+def draw(task: Task, count: int, name: str = "test") -> Any:
+    """`count` examples (`tasks.Example`) as NumPy arrays, from the stream (0, `name`)."""
     return jax.tree.map(np.asarray, _sampler(task)(jax.random.split(stream(0, name), count)))
 
 

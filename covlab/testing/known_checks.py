@@ -61,6 +61,7 @@ def agree(checks: Sequence[Check], table: Mapping[str, Known]) -> None:
         else:
             assert check.interval is not None, check.name
             if known.interval == "some":
+                assert check.measured is not None, check.name
                 assert check.interval[0] < check.measured < check.interval[1], check.name
             else:
                 assert check.interval == pytest.approx(known.interval, rel=1e-9, abs=1e-12), check.name

@@ -1,0 +1,96 @@
+"""The contract of a model, on examples of a task."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from covlab.testing.drawing import draw
+from decoding.sampling import sample_responses
+from models import Model, check_model, sequence_log_probs
+from tasks import Task
+
+EXAMPLES = 8
+SAMPLES = 4
+
+
+def model_contract(kind: Any, task: Task, **fields: Any) -> type:
+    """Tests of a model, to be given a name that begins with `Test`.
+
+    Args:
+        kind: the class; the vocabulary and the lengths are given to it by name, as from a configuration.
+        task: the task whose examples the model reads.
+        fields: the other fields of the model.
+    """
+    sizes = {name: getattr(task, name) for name in ("vocab_size", "prompt_length", "response_length")}
+    model = kind(**sizes, **fields).for_task(task)
+    params = [pytest.param(model, task, id=type(model).__name__)]
+    tests: type = pytest.mark.parametrize(("model", "task"), params)(type("TestModel", (ModelTests,), {}))
+    return tests
+
+
+class ModelTests:
+    """The tests of one model."""
+
+    def test_it_is_a_static_argument(self, model: Model, task: Task) -> None:
+        again = copy.copy(model)
+        assert again == model
+        assert hash(again) == hash(model)
+
+    def test_it_predicts_from_earlier_tokens_and_samples_what_it_scores(
+        self, model: Model, task: Task
+    ) -> None:
+        """`check_model`, which every training run asks too."""
+        example = draw(task, EXAMPLES, "contract")
+        params = jax.tree.map(np.asarray, model.init(jax.random.key(0)))
+        prompts_too = model.prompt_length > 1
+        check_model(model, params, example.prompt, example.prompt_mask, example.response, prompts_too)
+
+    def test_samples_have_the_probabilities_that_the_model_gives_them(self, model: Model, task: Task) -> None:
+        example, params = draw(task, EXAMPLES, "contract"), model.init(jax.random.key(0))
+        drawn, log_probs = sample_responses(
+            model, params, example.prompt, example.prompt_mask, jax.random.key(1), SAMPLES
+        )
+        assert drawn.shape == (EXAMPLES, SAMPLES, task.response_length)
+        assert drawn.min() >= 0
+        assert drawn.max() < task.vocab_size
+        mask = jnp.ones(drawn.shape, bool)
+        score = jax.jit(sequence_log_probs, static_argnums=0)
+        scored = score(model, params, example.prompt, example.prompt_mask, drawn, mask)
+        np.testing.assert_allclose(log_probs, scored, rtol=1e-3, atol=1e-2)
+
+    def test_seeds_train_side_by_side(self, model: Model, task: Task) -> None:
+        """Two seeds under `vmap` have the losses that they have alone, and descend."""
+        example = draw(task, EXAMPLES, "contract")
+
+        def loss(params: Any) -> Any:
+            log_probs = sequence_log_probs(
+                model,
+                params,
+                example.prompt,
+                example.prompt_mask,
+                example.response[:, None],
+                example.response_mask[:, None],
+            )
+            return -jnp.mean(log_probs)
+
+        def descended(params: Any) -> tuple[Any, Any, Any]:
+            value, slope = jax.value_and_grad(loss)(params)
+            norm = jnp.sqrt(sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(slope)))
+            moved = jax.tree.map(lambda leaf, step: leaf - 0.01 * step / norm, params, slope)
+            return value, norm, loss(moved)
+
+        keys = jax.random.split(jax.random.key(0), 2)
+        together = jax.vmap(model.init)(keys)
+        before, norms, after = jax.jit(jax.vmap(descended))(together)
+        assert np.all(np.isfinite(before))
+        assert np.all(np.isfinite(norms))
+        assert np.all(np.asarray(norms) > 0), "no parameter has an effect on the loss"
+        assert np.all(after < before), "a small step against the gradient does not lower the loss"
+        alone = jax.jit(lambda key: loss(model.init(key)))
+        np.testing.assert_allclose(before, [alone(key) for key in keys], rtol=1e-3)
