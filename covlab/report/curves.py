@@ -169,7 +169,9 @@ def curves(
     for axis, (head, columns) in zip(axes.flat, panels.items(), strict=False):
         for (last, column), colour in zip(columns, draw.ordered_colours(len(columns)), strict=True):
             draw.line_over_seeds(axis, *_by_step(position, seed, column), colour, last)
-        axis.set(title=head, xlabel=x.replace("_", " "))
+        # A single line has no legend that would name it.
+        alone = len(columns) == 1 and head not in frame
+        axis.set(title=f"{head}/{columns[0][0]}" if alone else head, xlabel=x.replace("_", " "))
         for index, place in enumerate((marks or {}).get(head, ())):
             label = "early warning" if index == 0 else None
             axis.axvline(place, color=draw.RED, linestyle=draw.DASHED, linewidth=1.2, label=label)
