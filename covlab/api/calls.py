@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import importlib.util
 import itertools
 import signal
 import threading
@@ -27,7 +28,8 @@ def train(*overrides: str, config_dir: PathLike | None = None, **settings: Any) 
     call continues; a second one raises KeyboardInterrupt. Another stop signal (SIGTERM, SIGUSR1, SIGUSR2) has
     its usual effect after the run is saved. In a thread that is not the main one no signal stops the run.
 
-    JAX is configured at the first call: the devices of a CPU are those that the first run asks for.
+    JAX is configured at the first call, if it has not started before: the devices of a CPU are those that the
+    first run asks for, by default one per core.
 
     Args:
         overrides: overrides as on the command line, for example `"task=dyck"`.
@@ -92,7 +94,7 @@ def load(path: PathLike) -> Run:
     """
     from covlab.launch.trained import run_config
 
-    run_config(path)
+    run_config(Path(path))
     return Run(Path(path))
 
 
@@ -133,18 +135,37 @@ def _claim(name: str) -> Any:
     """
     from covlab.claims.running import claims
 
-    if name.isidentifier():
-        with contextlib.suppress(ModuleNotFoundError, AttributeError):
-            return importlib.import_module(f"experiments.{name}").CLAIM
+    if name.isidentifier() and importlib.util.find_spec(f"experiments.{name}") is not None:
+        module = importlib.import_module(f"experiments.{name}")
+        if hasattr(module, "CLAIM"):
+            return module.CLAIM
     raise ValueError(f"claim: {name!r} is no claim; valid are {', '.join(claims())}")
 
 
 def _train(wanted: Composed) -> Run:
     from covlab.launch.runs import train_named
 
+    _check_devices(wanted.config.devices)
     with stoppable() as stop:
         finished = train_named(wanted.config, wanted.overrides, stop())
     return Run(finished.path)
+
+
+def _check_devices(asked: Any) -> None:
+    """Refuse more devices than JAX has started with, which a command, a process of its own, would have.
+
+    Raises:
+        ValueError: one line.
+    """
+    import jax
+    from jax._src import xla_bridge
+
+    if isinstance(asked, int) and xla_bridge.backends_are_initialized() and asked > jax.local_device_count():
+        started = jax.local_device_count()
+        raise ValueError(
+            f"devices: {asked}; JAX has started with {started} in this process; valid: at most {started}, "
+            "or a new process"
+        )
 
 
 @contextlib.contextmanager
