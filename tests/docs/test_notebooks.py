@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tracking import load_run
+from tracking import load_run, read_status
 
 FOLDER = Path(__file__).parents[2] / "docs" / "notebooks"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.ipynb"))
@@ -38,16 +39,20 @@ def test_a_notebook_is_kept_as_it_ran(name: str) -> None:
             assert "/tmp/" not in json.dumps(output)
 
 
+@pytest.fixture
+def kernel_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kernels import the project of these tests."""
+    monkeypatch.setenv("PYTHONPATH", str(FOLDER.parents[1]), prepend=os.pathsep)
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("name", NAMES)
-def test_a_notebook_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_notebook_runs(name: str, tmp_path: Path, kernel_environment: None) -> None:
     import nbformat
     from nbclient import NotebookClient
 
-    root = FOLDER.parents[1]
-    monkeypatch.setenv("PYTHONPATH", str(root), prepend=os.pathsep)
-    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     notebook = nbformat.read(FOLDER / f"{name}.ipynb", 4)
     for cell in notebook.cells:
         if cell.cell_type == "code":
@@ -68,3 +73,42 @@ def test_a_notebook_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert last["eval/kl"] < first["eval/kl"] - 0.5
         assert last["eval/cov/32"] > first["eval/cov/32"] + 0.04
         assert last["eval/pass/32"] < first["eval/pass/32"] - 0.02
+
+
+STOPPED = """
+import covlab
+
+run = covlab.train(
+    "task=parity", "task.length=4", "model.width=8", "model.num_layers=1", "model.num_heads=2",
+    steps=10**7, log_every=100, batch_size=8, name="long",
+    evaluation=dict(schedule=dict(every=10**7), num_examples=4), tracking=dict(wandb="disabled"),
+)
+print(run.state, run.reason)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_interrupting_the_kernel_saves_the_run(tmp_path: Path, kernel_environment: None) -> None:
+    from jupyter_client.manager import start_new_kernel
+
+    manager, client = start_new_kernel(kernel_name="python3", cwd=str(tmp_path))
+    try:
+        client.execute(STOPPED)
+        printed, asked = "", False
+        while "stopped" not in printed:
+            message = client.get_iopub_msg(timeout=600)
+            content = message["content"]
+            assert message["msg_type"] != "error", content
+            bar = content.get("data", {}).get("text/plain", "")
+            # A second interrupt would stop at once.
+            if not asked and re.search(r"[1-9]\d*/10000000", bar):
+                manager.interrupt_kernel()
+                asked = True
+            if content.get("name") == "stdout":
+                printed += content["text"]
+        assert printed == "stopped SIGINT\n"
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+    assert read_status(tmp_path / "runs" / "train" / "long").state == "stopped"

@@ -6,6 +6,7 @@ import json
 import math
 import signal
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,8 @@ SETTINGS = (
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A run of two seeds that Ctrl-C stopped at its first boundary, and that the same call continued."""
+    """A run of two seeds that Ctrl-C stopped at its first boundary, and that the same call in another thread
+    continued."""
     root = tmp_path_factory.mktemp("runs")
     before = signal.getsignal(signal.SIGINT)
     shown = RunSink.progress
@@ -43,7 +45,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     assert (stopped.state, stopped.reason) == ("stopped", "SIGINT")
     assert stopped.metrics["step"].max() < 20
     assert signal.getsignal(signal.SIGINT) is before
-    run = covlab.train(*SETTINGS, root=root, name="api", seeds=2)
+    with ThreadPoolExecutor(1) as pool:
+        run = pool.submit(covlab.train, *SETTINGS, root=root, name="api", seeds=2).result()
     assert (run.state, run.reason) == ("complete", "")
     return run
 
