@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import importlib.util
 import itertools
@@ -148,6 +149,8 @@ def _train(wanted: Composed) -> Run:
     _check_devices(wanted.config.devices)
     with stoppable() as stop:
         finished = train_named(wanted.config, wanted.overrides, stop())
+    # Programs and their arrays lie in cycles, and `configure` has made Python's own collections rare.
+    gc.collect()
     return Run(finished.path)
 
 
