@@ -237,6 +237,7 @@ def decode(config: DictConfig) -> int:
     path = result_path(config, asked.run.path, content)
     print_results(asked, results, shown)
     write_result(path, content)
+    print(f"\n{path}")
     return 0
 
 

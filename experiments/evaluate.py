@@ -19,7 +19,7 @@ import math
 import operator
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -254,8 +254,21 @@ def _table(
     return ["metric", *headings, *(key.replace("_", " ") for key in limits)], rows
 
 
-def evaluate(config: DictConfig) -> int:
-    """Evaluate, print and write."""
+class Evaluation(NamedTuple):
+    """Results by checkpoint, the same as JSON values, and the file that they belong into."""
+
+    run: Path
+    results: list[Result]
+    content: dict[str, Any]
+    file: Path
+
+
+def evaluated(config: DictConfig) -> Evaluation:
+    """Evaluate what `config` (conf/evaluate.yaml) asks for; nothing is written.
+
+    Raises:
+        ValueError: an invalid run, checkpoint, seed, setting, task override or file name; one line.
+    """
     configure()
     if config.run is None:
         raise ValueError("run: none is named; valid: run=<run directory>, as runs/train/demo")
@@ -265,9 +278,15 @@ def evaluate(config: DictConfig) -> int:
     whole("num_samples", config.num_samples)
     results = measure(config, run)
     content = document(config, results)
-    path = result_path(config, run.path, content["asked"])
-    print_results(results, run.path)
-    write_result(path, content)
+    return Evaluation(run.path, results, content, result_path(config, run.path, content["asked"]))
+
+
+def evaluate(config: DictConfig) -> int:
+    """Evaluate, print and write."""
+    evaluation = evaluated(config)
+    print_results(evaluation.results, evaluation.run)
+    write_result(evaluation.file, evaluation.content)
+    print(f"\n{evaluation.file}")
     return 0
 
 

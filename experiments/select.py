@@ -35,7 +35,7 @@ import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -140,47 +140,98 @@ def draw(path: Path, matrices: RunMatrices, tables: Mapping[int, Sequence[Row]],
     return target
 
 
+class Selected(NamedTuple):
+    """The choices on a run: tables by seed, their medians, the N, the evaluated checkpoints (`matrices`), and
+    the JSON file for the choices."""
+
+    path: Path
+    matrices: RunMatrices
+    tables: dict[int, list[Row]]
+    medians: list[Row]
+    ns: list[Any]
+    file: Path
+
+
+def selected(config: DictConfig) -> Selected:
+    """The choices on the run that `config` (conf/select.yaml) names; nothing is written.
+
+    Raises:
+        ValueError: an invalid run, phase, rule, N or tie-break; one line.
+    """
+    _check_numbers(config)
+    path, phase = Path(config.run), last_phase(config.run, config.phase)
+    settings = _evaluation(path, phase)
+    ns, pass_ns = _many(config.n) or settings["coverage_ns"], _many(config.pass_ns) or settings["pass_ns"]
+    matrices = run_matrices(path, phase)
+    tables = run_tables(matrices, ns, _tie_breaks(config), pass_ns, _many(config.rules))
+    medians = median_table(list(tables.values()))
+    return Selected(path, matrices, tables, medians, ns, Path(config.out or path / "selection.json"))
+
+
+def write_selection(choices: Selected) -> Path | None:
+    """Write the tables as JSON, and `figures/selection.png` if the task enumerates its correct responses;
+    returns the figure."""
+    content = {
+        "phase": choices.matrices.phase,
+        "seeds": {str(seed): rows for seed, rows in choices.tables.items()},
+        "median": choices.medians,
+    }
+    _write(choices.file, content)
+    if choices.matrices.log_prob_correct is None:
+        return None
+    return draw(choices.path, choices.matrices, choices.tables, choices.ns)
+
+
 def select(config: DictConfig) -> int:
     """Select, print and write."""
     if (config.run is None) == (config.file is None):
         raise ValueError(
             "run, file: exactly one of them is needed: run=<run directory> or file=<.npz or .csv>"
         )
+    if config.file is not None:
+        return _select_in_file(config)
+    choices = selected(config)
+    matrices, tables = choices.matrices, choices.tables
+    for seed in matrices.diverged:
+        print(f"seed {seed} diverged and is left out")
+    # With several seeds only the median is printed; the file has all tables.
+    for seed, rows in tables.items() if len(tables) <= SHOWN_SEEDS else ():
+        title = f"{choices.path}, phase {matrices.phase}, seed {seed}, {len(matrices.steps)} checkpoints"
+        print_rows(title, rows)
+    if len(tables) > 1:
+        print_rows(f"Median over {len(tables)} seeds", choices.medians)
+    figure = write_selection(choices)
+    print(f"\n{choices.file}")
+    if figure is not None:
+        print(figure)
+    return 0
+
+
+def _select_in_file(config: DictConfig) -> int:
+    _check_numbers(config)
+    arrays = read_file(config.file)
+    ns, pass_ns = _many(config.n) or FILE_NS, _many(config.pass_ns) or FILE_PASS_NS
+    rows = file_table(arrays, ns, _tie_breaks(config), pass_ns, _many(config.rules), config.a)
+    print_rows(str(config.file), rows)
+    ties = [row["num_tied"] for row in rows if row["rule"] == "simple_tournament"]
+    if warning := warning_of_means(np.asarray(arrays["log_probs"], np.float64), ties):
+        print(f"warning: {config.file}: {warning}", file=sys.stderr)
+    target = Path(config.out or f"{config.file}.selection.json")
+    _write(target, {"file": str(config.file), "table": rows})
+    print(f"\n{target}")
+    return 0
+
+
+def _check_numbers(config: DictConfig) -> None:
     for n in _many(config.n) or ():
         real("n", n, least=1)
     for n in _many(config.pass_ns) or ():
         whole("pass_ns", n, 1)
     real("a", config.a, least=0)
-    tie_breaks = TIE_BREAKS if config.tie_break == "all" else tuple(_many(config.tie_break) or ())
-    rules = _many(config.rules)
-    if config.file is not None:
-        arrays = read_file(config.file)
-        ns, pass_ns = _many(config.n) or FILE_NS, _many(config.pass_ns) or FILE_PASS_NS
-        rows = file_table(arrays, ns, tie_breaks, pass_ns, rules, config.a)
-        print_rows(str(config.file), rows)
-        ties = [row["num_tied"] for row in rows if row["rule"] == "simple_tournament"]
-        if warning := warning_of_means(np.asarray(arrays["log_probs"], np.float64), ties):
-            print(f"warning: {config.file}: {warning}", file=sys.stderr)
-        _write(Path(config.out or f"{config.file}.selection.json"), {"file": str(config.file), "table": rows})
-        return 0
-    path, phase = Path(config.run), last_phase(config.run, config.phase)
-    settings = _evaluation(path, phase)
-    ns, pass_ns = _many(config.n) or settings["coverage_ns"], _many(config.pass_ns) or settings["pass_ns"]
-    matrices = run_matrices(path, phase)
-    tables = run_tables(matrices, ns, tie_breaks, pass_ns, rules)
-    for seed in matrices.diverged:
-        print(f"seed {seed} diverged and is left out")
-    # With several seeds only the median is printed; the file has all tables.
-    for seed, rows in tables.items() if len(tables) <= SHOWN_SEEDS else ():
-        print_rows(f"{path}, phase {phase}, seed {seed}, {len(matrices.steps)} checkpoints", rows)
-    medians = median_table(list(tables.values()))
-    if len(tables) > 1:
-        print_rows(f"Median over {len(tables)} seeds", medians)
-    content = {"phase": phase, "seeds": {str(k): v for k, v in tables.items()}, "median": medians}
-    _write(Path(config.out or path / "selection.json"), content)
-    if matrices.log_prob_correct is not None:
-        print(draw(path, matrices, tables, ns))
-    return 0
+
+
+def _tie_breaks(config: DictConfig) -> Sequence[Any]:
+    return TIE_BREAKS if config.tie_break == "all" else tuple(_many(config.tie_break) or ())
 
 
 def _evaluation(path: Path, phase: str) -> dict[str, Any]:
@@ -204,7 +255,6 @@ def _write(path: Path, content: Mapping[str, Any]) -> None:
         atomic_write(path, json.dumps(_strict(content), indent=1, allow_nan=False).encode() + b"\n")
     except OSError as error:
         raise LoadError(f"{path}: {error.strerror}: choose out=<a file that can be written>") from None
-    print(f"\n{path}")
 
 
 def _strict(value: Any) -> Any:

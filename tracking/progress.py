@@ -1,8 +1,9 @@
-"""Progress of a run: a bar on a terminal, periodic plain lines elsewhere (CI, cluster logs)."""
+"""Progress of a run: a bar on a terminal or in a notebook, periodic plain lines elsewhere."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import sys
 import time
@@ -74,7 +75,10 @@ class Progress:
         self._interval = interval
         self._clock = clock
         self._phases: dict[str, _Phase] = {}
-        self._bar = _Bar(self._stream, clock) if show and self._stream.isatty() else None
+        notebook = show and stream is None and in_notebook()
+        self._bar = (
+            _Bar(self._stream, clock, notebook) if show and (notebook or self._stream.isatty()) else None
+        )
 
     def update(self, phase: str, step: int, total: int, info: Mapping[str, float] | None = None) -> None:
         """Show that `step` of the `total` steps of `phase` are done, with the metrics `info`."""
@@ -135,10 +139,16 @@ class Progress:
         seen.printed, seen.step = (step, now), step
 
 
-class _Bar:
-    """Display on a terminal, one bar per phase."""
+def in_notebook() -> bool:
+    """True in a kernel that shows displays, such as Jupyter's; False on a terminal, IPython's included."""
+    python = sys.modules.get("IPython")
+    return python is not None and hasattr(python.get_ipython(), "kernel")
 
-    def __init__(self, stream: TextIO, clock: Callable[[], float]) -> None:
+
+class _Bar:
+    """Display on a terminal or in a notebook, one bar per phase."""
+
+    def __init__(self, stream: TextIO, clock: Callable[[], float], notebook: bool = False) -> None:
         from rich.console import Console
         from rich.progress import (
             BarColumn,
@@ -149,8 +159,13 @@ class _Bar:
         )
         from rich.progress import Progress as RichProgress
 
-        self._console: Console = Console(file=stream)
-        self._progress: RichProgress = RichProgress(
+        kind: type[RichProgress] = RichProgress
+        if notebook:
+            from tracking.notebook import NotebookProgress
+
+            kind = NotebookProgress
+        console: Console = Console(file=stream)
+        self._progress = kind(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
@@ -159,10 +174,12 @@ class _Bar:
             TextColumn("left"),
             TimeRemainingColumn(),
             TextColumn("{task.fields[info]}"),
-            console=self._console,
+            console=console,
             # A drawing thread would slow the training and fail with an error when the terminal closes.
             auto_refresh=False,
         )
+        say = functools.partial(console.print, markup=False, highlight=False, soft_wrap=True)
+        self.message: Callable[[str], None] = getattr(self._progress, "message", say)
         self._tasks: dict[str, TaskID] = {}
         self._clock = clock
         self._drawn = -math.inf
@@ -184,9 +201,6 @@ class _Bar:
         if step >= total or self._clock() - self._drawn >= _SECONDS_BETWEEN_DRAWINGS:
             self._progress.refresh()
             self._drawn = self._clock()
-
-    def message(self, text: str) -> None:
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
         self._progress.stop()

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from decoding import sample_responses
 from metrics.evaluators import HeldOut
 from models import Model, Params, sequence_log_probs
-from tasks import PAD, Task, stream
+from tasks import PAD, Example, Task, stream
 from training.phase import Phase
 
 COLUMNS = ("class", "prompt", "pi_D's response", "sampled response", "reward", "valid", "ln pi_hat")
@@ -31,16 +32,8 @@ def sample_table(
     chosen = jax.tree.map(lambda a: a[spread], held_out.flat(held_out.batches.example))
 
     key = stream(seed, "table", phase.name)
-    samples, log_probs = (
-        np.asarray(a)[:, 0]
-        for a in sample_responses(model, params, chosen.prompt, chosen.prompt_mask, key, 1)
-    )
-    responses, rewards, valid = (np.asarray(a) for a in _judged(task, chosen.latent, samples))
-    if np.any(responses != samples):
-        # Tokens drawn beyond the end are not part of the response.
-        kept = responses[:, None]
-        scores = _score(model, params, chosen.prompt, chosen.prompt_mask, kept, kept != PAD)
-        log_probs = np.asarray(scores)[:, 0]
+    drawn = draw_responses(model, task, params, chosen, key, 1)
+    responses, log_probs, rewards, valid = (array[:, 0] for array in drawn)
     for i, response in enumerate(responses):
         yield (
             task.groups[int(chosen.group[i])],
@@ -53,11 +46,52 @@ def sample_table(
         )
 
 
-_score = jax.jit(sequence_log_probs, static_argnums=0)
+class Drawn(NamedTuple):
+    """Responses up to their ends, ln pi_hat(y|x) in nats, rewards and validity, by prompt and sample."""
+
+    responses: Int[np.ndarray, "prompts samples response"]
+    log_probs: Float[np.ndarray, "prompts samples"]
+    rewards: Float[np.ndarray, "prompts samples"]
+    valid: Float[np.ndarray, "prompts samples"]
+
+
+def draw_responses(
+    model: Model,
+    task: Task,
+    params: Params,
+    examples: Example,
+    key: PRNGKeyArray,
+    num_samples: int,
+    temperature: float = 1.0,
+) -> Drawn:
+    """`num_samples` responses to each of a batch of prompts, judged by the task.
+
+    They are drawn at `temperature`; the log-probabilities are those of the model, at temperature 1.
+    """
+    prompt, mask = examples.prompt, examples.prompt_mask
+    sampled = sample_responses(model, params, prompt, mask, key, num_samples, temperature)
+    samples, log_probs = (np.asarray(each) for each in sampled)
+    judged = (np.asarray(each) for each in _judged(task, examples.latent, samples))
+    responses, kept, rewards, valid = judged
+    if temperature != 1 or not np.all(kept):
+        # Tokens drawn beyond the end are not part of the response.
+        log_probs = np.asarray(score_responses(model, params, prompt, mask, responses, kept))
+    return Drawn(responses, log_probs, rewards, valid)
+
+
+score_responses = jax.jit(sequence_log_probs, static_argnums=0)
+"""`models.sequence_log_probs`, compiled."""
 
 
 @functools.partial(jax.jit, static_argnames="task")
-def _judged(task: Task, latent: Any, drawn: Array) -> tuple[Array, Array, Array]:
-    """Responses up to their ends, with reward and validity."""
-    responses = jax.vmap(task.trimmed)(latent, drawn)
-    return responses, jax.vmap(task.reward)(latent, responses), jax.vmap(task.validity)(latent, responses)
+def _judged(task: Task, latents: Any, samples: Array) -> tuple[Array, Array, Array, Array]:
+    """Responses up to their ends, their positions, reward and validity."""
+    # A model may draw padding as a token of the response.
+    other = next((token for token in task.response_tokens if token != task.end_token), PAD)
+
+    def one(latent: Any, drawn: Array) -> tuple[Array, Array, Array, Array]:
+        response = task.trimmed(latent, drawn)
+        kept = task.trimmed(latent, jnp.where(drawn == PAD, other, drawn)) != PAD
+        return response, kept, task.reward(latent, response), task.validity(latent, response)
+
+    return jax.vmap(jax.vmap(one, in_axes=(None, 0)))(latents, samples)

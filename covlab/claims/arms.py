@@ -53,7 +53,7 @@ def train_arms(
     path: Path,
     check: Callable[[str, Setup], None] | None = None,
     check_all: Callable[[Mapping[str, Setup]], None] | None = None,
-    stop: Callable[[], StopRequest] = lambda: StopRequest().install(),
+    stop: Callable[[], Callable[[], str | None]] = lambda: StopRequest().install(),
 ) -> dict[str, TrainedRun] | int:
     """Train the runs below `path` in turn, and print a line before and after every run.
 

@@ -228,18 +228,52 @@ def _as_lists(value: Any) -> Any:
 
 
 def run(claim: Claim[S, M], config: DictConfig) -> int:
-    """Train, continue or reuse the claim's runs, measure, judge, and write verdict, figures and page.
+    """`judge` as a command, which prints the verdict.
 
     Returns:
-        The exit status: 0 whether or not the claim holds, 130 if training was stopped, 1 if every seed of a
-        run diverged.
+        The exit status: 0 whether or not the claim holds, else that of `judge`.
+
+    Raises:
+        ValueError: as `judge`.
+    """
+    stop = functools.cache(lambda: StopRequest().install())
+    judged = judge(claim, config, HydraConfig.get().overrides.task, stop)
+    if isinstance(judged, int):
+        return judged
+    print_verdict(*judged)
+    return 0
+
+
+class Judged(NamedTuple):
+    """A verdict, and the claim's directory, which holds `verdict.json` and `report.html`."""
+
+    verdict: Verdict
+    path: Path
+
+
+def judge(
+    claim: Claim[S, M],
+    config: DictConfig,
+    overrides: Sequence[str],
+    stop: Callable[[], Callable[[], str | None]],
+) -> Judged | int:
+    """Train, continue or reuse the claim's runs, measure, judge, and write verdict, figures and page.
+
+    Args:
+        claim: the claim.
+        config: its configuration.
+        overrides: the overrides that `config` was composed with, which name the directory and the scale.
+        stop: installs the signal handlers; called where a claim trains, after all checks.
+
+    Returns:
+        The verdict; or an exit status: 130 if training was stopped, 1 if every seed of a run diverged.
 
     Raises:
         ValueError: an invalid setting, directory name or directory; one line, before anything is compiled.
     """
     clock, date = time.monotonic(), datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     settings = read(claim.settings, plain(config))
-    path = run_path(config, HydraConfig.get().overrides.task)
+    path = run_path(config, overrides)
     tracking: TrackingSettings = make(config.tracking, "tracking", TrackingSettings)
     if claim.stages:
         configure_run(config)
@@ -250,7 +284,6 @@ def run(claim: Claim[S, M], config: DictConfig) -> int:
     plan = Plan(config, path, frozenset({"scale", *field_checks(claim.settings)}))
     runs: dict[str, TrainedRun] = {}
     timings: dict[str, float] = {}
-    stop = functools.cache(lambda: StopRequest().install())
     for stage in claim.stages:
         arms = stage(settings, plan)
         if isinstance(arms, int):
@@ -277,13 +310,13 @@ def run(claim: Claim[S, M], config: DictConfig) -> int:
     verdict = Verdict(
         claim=claim.name,
         source=claim.source,
-        scale=scale_name(config),
+        scale=scale_name(config, overrides),
         checks=tuple(claim.checks(results)),
         seeds=tuple(claim.seeds(results)),
         # The time of reused runs counts too.
         wall_seconds=round(max(time.monotonic() - clock, worked), 1),
         hardware=hardware(),
-        command=f"python -m {claim.module} " + " ".join(HydraConfig.get().overrides.task),
+        command=f"python -m {claim.module} " + " ".join(overrides),
         started=date,
         versions=versions(),
         notes=tuple(notes),
@@ -291,7 +324,7 @@ def run(claim: Claim[S, M], config: DictConfig) -> int:
     )
     facts = claim.timings(timings) or {"whole command (s)": verdict.wall_seconds}
     write_results(path, claim, verdict, config, results, facts)
-    return 0
+    return Judged(verdict, path)
 
 
 def write_results(
@@ -302,7 +335,7 @@ def write_results(
     results: M,
     timings: Mapping[str, Any],
 ) -> None:
-    """Write claim.yaml, verdict.json, figures/ and report.html, in this order, and print the verdict.
+    """Write claim.yaml, verdict.json, figures/ and report.html, in this order.
 
     The verdict comes first, so that an error in a drawing loses no number.
     """
@@ -312,12 +345,10 @@ def write_results(
     figures = save_all(path / "figures", claim.drawings(results))
     page, tables = path / "report.html", claim.tables(results)
     write_report(page, claim.title, verdict, figures, tables, text, timings, claim.introduction)
-    print_verdict(verdict, path)
 
 
-def scale_name(config: DictConfig) -> str:
+def scale_name(config: DictConfig, overrides: Sequence[str]) -> str:
     """The scale with the overrides that change it: a variant must not pass for the claim in the ledger."""
-    overrides = HydraConfig.get().overrides.task
     changed = [text for text in overrides if override_key(text).partition(".")[0] not in _PLACE]
     return f"{config.scale} with {' '.join(changed)}" if changed else str(config.scale)
 

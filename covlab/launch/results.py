@@ -49,7 +49,7 @@ def plain_intervals(measured: Measured) -> dict[str, Any]:
 
 
 def write_result(path: Path, content: Mapping[str, Any]) -> None:
-    """Write the results, and print where they are.
+    """Write the results.
 
     Raises:
         ValueError: the file cannot be written.
@@ -58,4 +58,3 @@ def write_result(path: Path, content: Mapping[str, Any]) -> None:
         atomic_write(path, json.dumps(content, indent=1, allow_nan=False).encode() + b"\n")
     except OSError as error:
         raise LoadError(f"{path}: {error.strerror}: choose a run directory that can be written") from None
-    print(f"\n{path}")

@@ -8,7 +8,7 @@ import errno
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,6 +36,7 @@ from training.reduction import held_out_arrays
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 _REFUSALS = {
     getattr(errno, name)
@@ -153,14 +154,22 @@ def train(config: DictConfig) -> int:
     Returns:
         The exit status: 0 if all seeds are complete, 1 if a seed diverged, 130 after a signal.
     """
-    configure_run(config)
-    path = run_path(config, HydraConfig.get().overrides.task)
-    finished = train_run(config, path, StopRequest().install())
+    finished = train_named(config, HydraConfig.get().overrides.task, StopRequest().install())
     if finished.state == "complete" and not finished.reason:
-        print(f"{path}: complete in {finished.wall_seconds:.0f} s")
+        print(f"{finished.path}: complete in {finished.wall_seconds:.0f} s")
         return 0
-    print(f"{path}: {finished.state}: {finished.reason}", file=sys.stderr)
+    print(f"{finished.path}: {finished.state}: {finished.reason}", file=sys.stderr)
     return 130 if finished.state == "stopped" else 1
+
+
+def train_named(config: DictConfig, overrides: Sequence[str], stop: Callable[[], str | None]) -> Finished:
+    """Train one configuration in the directory that its name, or else its overrides, decide.
+
+    Raises:
+        ValueError: as `run_path` and `train_run`.
+    """
+    configure_run(config)
+    return train_run(config, run_path(config, overrides), stop)
 
 
 @contextlib.contextmanager
@@ -236,16 +245,32 @@ def draw_figures(path: Path) -> dict[str, Path]:
     # Imported late, so that a run does not wait for them at its start.
     import pandas as pd
 
-    from covlab.report import curves as figures
     from covlab.report.plotting import save
 
     frame = load_run(path)
     drawn: dict[str, Path] = {}
     for phase in pd.unique(frame["phase"]):
         part = frame[frame["phase"] == phase]
-        wanted = [key for key in part.columns if headline(key) and part[key].notna().any()]
-        if wanted and part["step"].nunique() > 1:
+        if shown_metrics(part) and part["step"].nunique() > 1:
             target = path / "figures" / f"{phase}.png"
-            save(figures.curves(part, wanted, marks=_alarm_starts(part)), target)
+            save(phase_figure(part), target)
             drawn[f"figures/{phase}"] = target
     return drawn
+
+
+def shown_metrics(part: pd.DataFrame) -> list[str]:
+    """The metrics of a run that its figures show, without those that have no value in `part`."""
+    return [key for key in part.columns if headline(key) and part[key].notna().any()]
+
+
+def phase_figure(part: pd.DataFrame, metrics: Sequence[str] | None = None) -> Figure:
+    """Curves of a phase's metrics, by default `shown_metrics`, with the starts of early warnings.
+
+    Raises:
+        ValueError: a metric that is not in `part`, or none with a finite number.
+    """
+    from covlab.report import curves as figures
+
+    return figures.curves(
+        part, shown_metrics(part) if metrics is None else metrics, marks=_alarm_starts(part)
+    )

@@ -117,11 +117,21 @@ def open_run(path: str | Path) -> TrainedRun:
     Raises:
         ValueError: there is no run, or its configuration is not one of experiments.train.
     """
+    config = run_config(path)
+    return TrainedRun(Path(path), config, build(OmegaConf.create(config)))
+
+
+def run_config(path: str | Path) -> dict[str, Any]:
+    """The configuration of a run of experiments.train, from its `config.yaml`.
+
+    Raises:
+        ValueError: there is no run, or its configuration is not one of experiments.train.
+    """
     config = read_config(path)
     missing = [key for key in ("phases", "task", "model", "seed", "seeds") if key not in config]
     if missing:
         raise LoadError(f"run: {path}: config.yaml has no {missing[0]}; valid: a run of experiments.train")
-    return TrainedRun(Path(path), config, build(OmegaConf.create(config)))
+    return config
 
 
 def make_scorer(

@@ -6,6 +6,7 @@ yellow for ordered ones.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -44,11 +45,20 @@ STYLE: Any = {
 _MARKS = (("*", RED, 210), ("D", BLUE, 65), ("s", ORANGE, 65), ("^", PURPLE, 90), ("P", INK, 90))
 
 
+class ShownFigure(Figure):
+    """A figure that a notebook shows, also where pyplot, which would see to that, is not imported."""
+
+    def _repr_png_(self) -> bytes:
+        data = io.BytesIO()
+        self.savefig(data, format="png", dpi=100)
+        return data.getvalue()
+
+
 def new_figure(
     rows: int, columns: int, size: tuple[float, float], **subplots: Any
 ) -> tuple[Figure, np.ndarray]:
     """An empty figure with a grid of axes, always of shape (rows, columns); the size is in inches."""
-    fig = Figure(figsize=size, layout="constrained")
+    fig = ShownFigure(figsize=size, layout="constrained")
     FigureCanvasAgg(fig)
     return fig, fig.subplots(rows, columns, squeeze=False, **subplots)
 
