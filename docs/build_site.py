@@ -2,9 +2,9 @@
 
     python docs/build_site.py
 
-README, CHANGELOG, CONTRIBUTING and docs/*.md are copied to build/docs with their links and pictures, because
-a site has one folder of sources and these pages link to each other as they lie in the repository. The pages
-below reference/ are made of docstrings, without importing the packages.
+README, CHANGELOG, CONTRIBUTING, docs/*.md and docs/notebooks/*.ipynb are copied to build/docs with their
+links and pictures, because a site has one folder of sources and these pages link to each other as they lie in
+the repository. The pages below reference/ are made of docstrings, without importing the packages.
 
 Errors are a link to a missing page or heading, a reference to a name that is not documented, a fault of a
 docstring, text that a browser would take for a tag, and anything that a page would load from another site.
@@ -12,6 +12,9 @@ docstring, text that a browser would take for a tag, and anything that a page wo
 
 from __future__ import annotations
 
+import base64
+import json
+import os
 import re
 import shutil
 import subprocess
@@ -46,36 +49,62 @@ LOADED = re.compile(
 )
 
 
-def name_on_site(path: Path) -> str:
+def sources(root: Path = ROOT) -> list[Path]:
+    """Files that are pages of the site, relative to the repository."""
+    docs = (*sorted(root.glob("docs/*.md")), *sorted(root.glob("docs/notebooks/*.ipynb")))
+    return [*map(Path, ELSEWHERE), *(path.relative_to(root) for path in docs)]
+
+
+def name_on_site(path: Path) -> Path:
     """The name below `STAGED` of a file that the repository has at `path`."""
-    name = path.as_posix()
-    return ELSEWHERE.get(name, name.removeprefix("docs/"))
+    name = Path(ELSEWHERE.get(path.as_posix(), path.as_posix().removeprefix("docs/")))
+    return name.with_suffix(".md") if name.suffix == ".ipynb" else name
 
 
 def stage_page(page: Path, root: Path, staged: Path) -> None:
     """Copy a page and the pictures that it shows, with links as the site needs them.
 
     Raises:
-        FileNotFoundError: the page links to a file that does not exist.
+        FileNotFoundError: the page shows a picture that does not exist.
         ValueError: the page links to a file that the site has no page for.
     """
+    place = staged / name_on_site(page)
+    place.parent.mkdir(parents=True, exist_ok=True)
 
     def moved(found: re.Match[str]) -> str:
         target = (root / page.parent / found[1]).resolve().relative_to(root.resolve())
-        name = name_on_site(target)
+        copy = staged / name_on_site(target)
         if target.suffix == ".png":
-            (staged / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(root / target, staged / name)
-        elif not (target.suffix == ".md" and (target.parent.name == "docs" or str(target) in ELSEWHERE)):
-            raise ValueError(
-                f"{page}: link to {target}; valid: README, CHANGELOG, CONTRIBUTING, docs/*.md, *.png"
-            )
-        return name
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(root / target, copy)
+        elif target.parts[0] != "docs" and target.as_posix() not in ELSEWHERE:
+            raise ValueError(f"{page}: link to {target}; valid: pages of the site and pictures")
+        return Path(os.path.relpath(copy, place.parent)).as_posix()
 
-    parts = re.split(r"(^```.*?^```$)", (root / page).read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
+    text = (root / page).read_text("utf-8")
+    if page.suffix == ".ipynb":
+        text = notebook_text(text, place)
+    parts = re.split(r"(^```.*?^```$)", text, flags=re.DOTALL | re.MULTILINE)
     # Parts with odd numbers are code.
     text = "".join(part if index % 2 else LINK.sub(moved, part) for index, part in enumerate(parts))
-    (staged / name_on_site(page)).write_text(text, "utf-8")
+    place.write_text(text, "utf-8")
+
+
+def notebook_text(text: str, place: Path) -> str:
+    """A notebook as Markdown; the pictures of its outputs are written beside `place`."""
+    parts = []
+    for number, cell in enumerate(json.loads(text)["cells"]):
+        source = "".join(cell["source"])
+        parts.append(source if cell["cell_type"] == "markdown" else f"```python\n{source}\n```")
+        for output in cell.get("outputs", ()):
+            data = output.get("data", {"text/plain": output.get("text", "")})
+            if "image/png" in data:
+                picture = place.with_name(f"{place.stem}_{number}.png")
+                picture.write_bytes(base64.b64decode(data["image/png"]))
+                parts.append(f'<img src="{picture.name}" alt="output">')
+            else:
+                parts.append(f"```text\n{''.join(data['text/plain']).rstrip()}\n```")
+    return "\n\n".join(parts) + "\n"
 
 
 def directive(module: str) -> str:
@@ -89,8 +118,8 @@ def stage(root: Path = ROOT) -> None:
     staged = root / STAGED
     shutil.rmtree(staged, ignore_errors=True)
     shutil.copytree(root / "docs" / "assets", staged / "assets")
-    for page in (*map(Path, ELSEWHERE), *sorted((root / "docs").glob("*.md"))):
-        stage_page(page.relative_to(root) if page.is_absolute() else page, root, staged)
+    for page in sources(root):
+        stage_page(page, root, staged)
     (staged / "reference").mkdir()
     for name, modules in REFERENCE.items():
         text = "\n".join(map(directive, modules))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import importlib
+import json
 import re
 import shlex
 import tomllib
@@ -132,7 +134,7 @@ def titles(nav: list[Any]) -> list[str]:
 def test_every_page_is_in_the_navigation_of_the_site(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(ROOT / "docs")
     site = importlib.import_module("build_site")
-    pages = [site.name_on_site(page.relative_to(ROOT)) for page in PAGES if page.name != "AGENTS.md"]
+    pages = [site.name_on_site(page).as_posix() for page in site.sources()]
     nav = tomllib.loads((ROOT / "zensical.toml").read_text())["project"]["nav"]
     assert sorted(titles(nav)) == sorted([*pages, *(f"reference/{name}.md" for name in site.REFERENCE)])
 
@@ -142,7 +144,6 @@ def test_pages_are_staged_for_the_site(tmp_path: Path, monkeypatch: pytest.Monke
     site = importlib.import_module("build_site")
     (tmp_path / "docs").mkdir()
     (tmp_path / "results").mkdir()
-    (tmp_path / "staged").mkdir()
     (tmp_path / "results" / "a.png").write_bytes(b"picture")
     (tmp_path / "Makefile").touch()
     page = Path("docs/page.md")
@@ -155,8 +156,22 @@ def test_pages_are_staged_for_the_site(tmp_path: Path, monkeypatch: pytest.Monke
     )
     assert (tmp_path / "staged" / "results" / "a.png").read_bytes() == b"picture"
     (tmp_path / page).write_text("[x](../Makefile)\n")
-    with pytest.raises(ValueError, match=r"^docs/page\.md: link to Makefile; valid: README"):
+    with pytest.raises(ValueError, match=r"^docs/page\.md: link to Makefile; valid: pages of the site"):
         site.stage_page(page, tmp_path, tmp_path / "staged")
+    outputs = [{"data": {"image/png": base64.b64encode(b"plot").decode()}}, {"text": ["[a](b)\n"]}]
+    cells = [
+        {"cell_type": "markdown", "source": ["[x](../page.md#y)"]},
+        {"cell_type": "code", "source": ["run.plot()"], "outputs": outputs},
+    ]
+    page = Path("docs/notebooks/first.ipynb")
+    (tmp_path / page).parent.mkdir()
+    (tmp_path / page).write_text(json.dumps({"cells": cells}))
+    site.stage_page(page, tmp_path, tmp_path / "staged")
+    assert (tmp_path / "staged" / "notebooks" / "first.md").read_text() == (
+        "[x](../page.md#y)\n\n```python\nrun.plot()\n```\n\n"
+        '<img src="first_1.png" alt="output">\n\n```text\n[a](b)\n```\n'
+    )
+    assert (tmp_path / "staged" / "notebooks" / "first_1.png").read_bytes() == b"plot"
 
 
 def test_faults_of_the_site_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
