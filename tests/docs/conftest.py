@@ -34,7 +34,9 @@ class Page:
 
     def commands(self) -> list[tuple[str, str]]:
         """(module, arguments) of the page's commands of this project, in their order."""
-        found = [(name, line) for name, line in COMMAND.findall(self.text) if name != "pytest"]
+        blocks = re.findall(r"^```(\w*)\n(.*?)^```", self.text, re.DOTALL | re.MULTILINE)
+        plain = "".join(text for language, text in blocks if not language)
+        found = [(name, line) for name, line in COMMAND.findall(plain) if name != "pytest"]
         return [("experiments." + name.removeprefix("experiments."), line) for name, line in found]
 
 
