@@ -90,8 +90,11 @@ def test_tables_are_whole(name: str) -> None:
         assert {cells(line) for line in table} == {cells(table[1])}, table[0]
 
 
-GUIDES = tuple(f"docs/add_{what}.md" for what in ("a_task", "a_model", "an_objective", "a_claim"))
-"""Their files are the reader's; tests/docs/test_add_*.py write and run them."""
+GUIDES = (
+    *(f"docs/add_{what}.md" for what in ("a_task", "a_model", "an_objective", "a_claim")),
+    "docs/extending.md",
+)
+"""Their files are the reader's; tests/docs/test_add_*.py and test_extending.py write and run them."""
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in GUIDES])
