@@ -28,6 +28,7 @@ ELSEWHERE = {"README.md": "index.md", "CHANGELOG.md": "changelog.md", "CONTRIBUT
 """Pages outside docs/, and their names on the site."""
 REFERENCE = {
     "covlab": ("covlab", "covlab.claims.claim", "covlab.claims.settings", "covlab.report.verdict"),
+    "covlab.testing": ("covlab.testing",),
     "tasks": ("tasks", "tasks.checks"),
     "models": ("models", "models.contract"),
     "metrics": ("metrics", "metrics.evaluators"),
@@ -108,8 +109,8 @@ def notebook_text(text: str, place: Path) -> str:
 
 
 def directive(module: str) -> str:
-    """The line that stands for a module's documentation; a package is the heading of its page already."""
-    heading = "" if "." in module else "    options:\n      show_root_heading: false\n"
+    """The line that stands for a module's documentation; one with a page of its own has its heading there."""
+    heading = "" if "." in module and module not in REFERENCE else "    options:\n      show_root_heading: false\n"
     return f"::: {module}\n{heading}"
 
 
