@@ -19,7 +19,7 @@ define supported-python
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help env reproduce test test-all tests-fast check bench lock clean
+.PHONY: help env reproduce test test-all tests-fast check site bench lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -40,11 +40,15 @@ tests-fast: $(INSTALLED)
 test-all: check  ## checks, then every test
 	$(PY) -m pytest
 
-check: $(INSTALLED)  ## lint, format, types, import direction
+check: $(INSTALLED)  ## lint, format, types, import direction, the documentation's links
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 	$(VENV)/bin/lint-imports
+	$(PY) docs/build_site.py
+
+site: $(INSTALLED)  ## build the documentation into build/site; a broken link or reference is an error
+	$(PY) docs/build_site.py
 
 # An environment of its own: PyTorch and Flax are not needed for anything else.
 bench: $(BENCH_INSTALLED)  ## run all benchmarks (BENCH_FLAGS="--cores 2"); records in results/benchmarks
@@ -60,7 +64,7 @@ lock:  ## resolve requirements.lock again (LOCK_FLAGS=--upgrade for newer versio
 	  && if grep -nE '://|file:|@' requirements.lock; then echo "requirements.lock names an address" >&2; exit 1; fi
 
 clean:  ## remove caches and build output; environments and runs stay
-	rm -rf build dist .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
+	rm -rf build dist .cache .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
 	find $(wildcard tasks models decoding metrics training tracking theory covlab experiments conf benchmarks tests) \
 	  -type d -name __pycache__ -prune -exec rm -rf {} +
 

@@ -17,22 +17,15 @@ PACKAGES = (
     *("tasks", "models", "decoding", "metrics", "training", "tracking"),
     *("theory", "covlab", "experiments", "benchmarks", "conf", "tests"),
 )
-COMMAND = re.compile(r"^python -m (\S+) (.*)$", re.MULTILINE)
+COMMAND = re.compile(r"^(?:python -m |covlab )(\S+) (.*)$", re.MULTILINE)
+"""`python -m experiments.train steps=9` or `covlab train steps=9`."""
 
 
-class Guide:
-    """A page of docs/, and a copy of the project with the page's files in it."""
+class Page:
+    """A page of docs/ that gives files and commands."""
 
-    def __init__(self, page: str, root: Path) -> None:
-        self.text, self.root = (ROOT / "docs" / page).read_text(), root
-        for package in PACKAGES:
-            shutil.copytree(ROOT / package, root / package, ignore=shutil.ignore_patterns("__pycache__"))
-        for file in ("pyproject.toml", "README.md"):
-            shutil.copy(ROOT / file, root)
-        for name, text in self.sections().items():
-            assert not (root / name).exists(), f"{name} is in the project already"
-            (root / name).parent.mkdir(parents=True, exist_ok=True)
-            (root / name).write_text(text)
+    def __init__(self, page: str) -> None:
+        self.text = (ROOT / "docs" / page).read_text()
 
     def sections(self) -> dict[str, str]:
         """The first code block under each heading that names a file."""
@@ -41,7 +34,26 @@ class Guide:
 
     def commands(self) -> list[tuple[str, str]]:
         """(module, arguments) of the page's commands of this project, in their order."""
-        return [found for found in COMMAND.findall(self.text) if found[0].startswith("experiments.")]
+        blocks = re.findall(r"^```(\w*)\n(.*?)^```", self.text, re.DOTALL | re.MULTILINE)
+        plain = "".join(text for language, text in blocks if not language)
+        found = [(name, line) for name, line in COMMAND.findall(plain) if name != "pytest"]
+        return [("experiments." + name.removeprefix("experiments."), line) for name, line in found]
+
+
+class Guide(Page):
+    """A page, and a copy of the project with the page's files in it."""
+
+    def __init__(self, page: str, root: Path) -> None:
+        super().__init__(page)
+        self.root = root
+        for package in PACKAGES:
+            shutil.copytree(ROOT / package, root / package, ignore=shutil.ignore_patterns("__pycache__"))
+        for file in ("pyproject.toml", "README.md"):
+            shutil.copy(ROOT / file, root)
+        for name, text in self.sections().items():
+            assert not (root / name).exists(), f"{name} is in the project already"
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_text(text)
 
     def run(self, *arguments: str) -> str:
         """Run a command of the page, which must succeed; returns the output."""
@@ -63,3 +75,9 @@ class Guide:
 def open_guide(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Guide]:
     """`open_guide("add_a_task.md")`."""
     return lambda page: Guide(page, tmp_path_factory.mktemp("project"))
+
+
+@pytest.fixture(scope="session")
+def read_guide() -> Callable[[str], Page]:
+    """`read_guide("add_a_model.md")`: the page alone, where a copy of the project would cost more."""
+    return Page
