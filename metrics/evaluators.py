@@ -79,8 +79,13 @@ class HeldOut:
     @property
     def weights(self) -> np.ndarray:
         """Weights of the examples: class probability over class count; sum to 1."""
-        counts = np.bincount(self.groups, minlength=len(self.task.groups))
-        return np.asarray(self.task.group_probs)[self.groups] / counts[self.groups]
+        return self.weights_of(np.ones(self.num_examples, bool))
+
+    def weights_of(self, chosen: np.ndarray) -> np.ndarray:
+        """Weights of the `chosen` examples (a mask): class probability over the class's count among them."""
+        groups = self.groups[chosen]
+        counts = np.bincount(groups, minlength=len(self.task.groups))
+        return np.asarray(self.task.group_probs)[groups] / counts[groups]
 
     def flat(self, tree: Any) -> Any:
         """`batches`, or arrays of equal leading axes, on the host: one row per example, without repetitions.
@@ -278,6 +283,8 @@ class SamplingEvaluator(Evaluator):
         num_samples: responses per held-out prompt, drawn with the same random numbers at every evaluation.
         pass_ns: the N of Pass@N; N above `num_samples` have no unbiased estimate and are omitted.
         seed: seed of the sampling stream.
+        stride: responses are sampled to the first of every `stride` prompts of a batch, for an evaluation
+            that costs 1/`stride`.
 
     Names: `sampled_pass/<N>`, the unbiased 1 - C(n-c, N)/C(n, N), and `sampled_validity`.
     """
@@ -285,10 +292,12 @@ class SamplingEvaluator(Evaluator):
     num_samples: int = 16
     pass_ns: Sequence[int] = (1, 4, 8, 12)
     seed: int = 0
+    stride: int = 1
     name: str = dataclasses.field(default="sampling", init=False)
 
     def __post_init__(self) -> None:
         whole("evaluation.num_samples", self.num_samples, 1)
+        whole("stride", self.stride, 1)
         object.__setattr__(self, "pass_ns", tuple(n for n in self.pass_ns if n <= self.num_samples))
         if not self.pass_ns:
             raise ValueError(
@@ -296,8 +305,8 @@ class SamplingEvaluator(Evaluator):
             )
 
     def score(self, model: Model, task: Task, params: Params, batch: Batch) -> dict[str, Array]:
-        """`num_correct` and `num_valid` among the samples of every prompt."""
-        example = batch.example
+        """`num_correct` and `num_valid` among the samples of every prompt; -1 for one without samples."""
+        example = jax.tree.map(lambda leaf: leaf[:: self.stride], batch.example)
         key = stream(self.seed, "evaluation", "samples", batch.position[0])
         responses, _ = sample_responses(
             model, params, example.prompt, example.prompt_mask, key, self.num_samples
@@ -305,17 +314,22 @@ class SamplingEvaluator(Evaluator):
         responses = jax.vmap(jax.vmap(task.trimmed, (None, 0)))(example.latent, responses)
 
         def count(judge: Callable[[Any, Array], Array]) -> Array:
-            return jnp.sum(jax.vmap(jax.vmap(judge, (None, 0)))(example.latent, responses) > 0, axis=1)
+            counts = jnp.sum(jax.vmap(jax.vmap(judge, (None, 0)))(example.latent, responses) > 0, axis=1)
+            if self.stride == 1:
+                return counts
+            return jnp.full(batch.position.shape, -1, counts.dtype).at[:: self.stride].set(counts)
 
         return {"num_correct": count(task.reward), "num_valid": count(task.validity)}
 
     def reduce(self, scores: dict[str, np.ndarray], held_out: HeldOut) -> Iterator[tuple[str, float]]:
-        """Stratified means over prompts."""
-        passes = pass_at_n_unbiased(self.num_samples, scores["num_correct"], self.pass_ns)
-        for n, value in zip(self.pass_ns, weighted_mean(passes.T, held_out.weights), strict=True):
+        """Stratified means over the prompts with samples."""
+        asked = scores["num_correct"] >= 0
+        weights = held_out.weights_of(asked)
+        passes = pass_at_n_unbiased(self.num_samples, scores["num_correct"][asked], self.pass_ns)
+        for n, value in zip(self.pass_ns, weighted_mean(passes.T, weights), strict=True):
             yield f"sampled_pass/{name_of_n(n)}", float(value)
-        valid = scores["num_valid"] / self.num_samples
-        yield "sampled_validity", float(weighted_mean(valid, held_out.weights))
+        valid = scores["num_valid"][asked] / self.num_samples
+        yield "sampled_validity", float(weighted_mean(valid, weights))
 
 
 def log_ratios(

@@ -109,7 +109,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 TINY = (
-    "task.depth=2", "task.width=2", "task.num_ids=8",
+    "task.depth=2", "task.width=2", "task.num_ids=8", "task.edge_order=shuffled", "task.separators=true",
     "model.width=16", "model.num_layers=1", "model.num_heads=2", "steps=40", "batch_size=8",
     "evaluation.schedule.every=5", "evaluation.num_examples=16", "tracking.wandb=disabled",
 )  # fmt: skip

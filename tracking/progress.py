@@ -93,6 +93,21 @@ class Progress:
             # Writing to a closed file object raises a ValueError.
             self.close()
 
+    def waiting(self, phase: str, step: int, total: int, text: str) -> None:
+        """Show what `phase` waits for at `step`: beside the bar until the next update, elsewhere as a line.
+
+        The time until the next update counts for no rate.
+        """
+        if not self._show:
+            return
+        try:
+            if self._bar is not None:
+                self._bar.update(phase, step, total, text, at_once=True)
+            else:
+                print(f"{phase} {step}/{total}  {text}", file=self._stream, flush=True)
+        except (OSError, ValueError):
+            self.close()
+
     def over(
         self, phase: str, items: Iterable[T], info: Callable[[T], Mapping[str, float]] | None = None
     ) -> Iterator[T]:
@@ -185,7 +200,7 @@ class _Bar:
         self._drawn = -math.inf
         self._progress.start()
 
-    def update(self, phase: str, step: int, total: int, info: str) -> None:
+    def update(self, phase: str, step: int, total: int, info: str, at_once: bool = False) -> None:
         from rich.markup import escape
 
         if phase not in self._tasks:
@@ -198,7 +213,7 @@ class _Bar:
         speed = self._progress.tasks[self._progress.task_ids.index(task)].speed
         if speed:
             self._progress.update(task, rate=f"{speed:.3g} steps/s")
-        if step >= total or self._clock() - self._drawn >= _SECONDS_BETWEEN_DRAWINGS:
+        if at_once or step >= total or self._clock() - self._drawn >= _SECONDS_BETWEEN_DRAWINGS:
             self._progress.refresh()
             self._drawn = self._clock()
 

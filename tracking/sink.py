@@ -89,6 +89,10 @@ class RunSink:
         """Show the progress of `phase`, with a few metrics."""
         self._progress.update(phase, step, total, info)
 
+    def waiting(self, phase: str, step: int, total: int, text: str) -> None:
+        """Show what `phase` waits for."""
+        self._progress.waiting(phase, step, total, text)
+
     def message(self, text: str) -> None:
         """Print one line to the terminal."""
         self._progress.message(text)
@@ -177,6 +181,7 @@ class ListSink:
         self.tables: list[tuple[str, int, list[str], list[list[Any]]]] = []
         self.image_files: dict[str, Path] = {}
         self.updates: list[tuple[str, int, int, dict[str, float]]] = []
+        self.waits: list[tuple[str, int, int, str]] = []
         self.messages: list[str] = []
         self.flushes = 0
 
@@ -216,6 +221,10 @@ class ListSink:
     def progress(self, phase: str, step: int, total: int, info: Mapping[str, float] | None = None) -> None:
         """Append to `updates`."""
         self.updates.append((phase, step, total, dict(info or {})))
+
+    def waiting(self, phase: str, step: int, total: int, text: str) -> None:
+        """Keep in `waits`."""
+        self.waits.append((phase, step, total, text))
 
     def message(self, text: str) -> None:
         """Keep in `messages`."""

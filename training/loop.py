@@ -21,7 +21,8 @@ from training.parameter_files import disk_bytes
 from training.phase import Phase
 from training.processes import broadcast, leads, several, share
 from training.program import Program, SeedBatching, TrainState, make_program
-from training.reduction import any_nan, held_out_arrays, reduce_scores
+from training.reduction import any_nan, held_out_arrays, reduce_log, reduce_scores
+from training.seen import coverage_ns
 from training.sink import Record, Sink
 from training.sources import base_of, of_base
 from training.table import COLUMNS, sample_table
@@ -106,6 +107,7 @@ class Trainer:
         self.checkpoints, self.stop, self.table_prompts = checkpoints, stop, table_prompts
         self.failed: dict[int, tuple[str, int]] = {}
         self._still: set[tuple[str, int]] = set()
+        self._shown: dict[str, float] = {}
         self._watch = None if early_warning is None else Watch(early_warning)
         self._saved_at = time.monotonic()
         sizes = {phase.name: phase.batch_size for phase in self.phases}
@@ -223,8 +225,12 @@ class Trainer:
         began = time.monotonic()
         seconds = {"train": 0.0, "evaluation": 0.0, "save": 0.0}
         pending: _Pending | None = None
-        done, stopped = max(after, 0), None
-        for boundary in (b for b in phase.boundaries if b > after):
+        done, stopped, self._shown = max(after, 0), None, {}
+        boundaries = [boundary for boundary in phase.boundaries if boundary > after]
+        if boundaries:
+            # The first calls below compile, and nothing is reported before.
+            self.sink.waiting(phase.name, done, phase.steps, "compiling training step and evaluation ...")
+        for boundary in boundaries:
             mark = time.monotonic()
             log = None
             if boundary > done:
@@ -275,19 +281,13 @@ class Trainer:
         heads: list[Record] = [{"phase": phase.name, **place, "seed": seed} for seed in self.seeds]
         info: dict[str, float] = {}
         if pending.log is not None:
-            loss, norm, reward = (np.asarray(means, np.float64) for means in pending.log)
-            for i in alive:
-                heads[i] |= {"train/loss": float(loss[i]), "train/gradient_norm": float(norm[i])}
-                if phase.source.judges:
-                    heads[i]["train/reward"] = float(reward[i])
-            if alive:
-                self._note_stillness(phase, pending.step, [i for i in alive if norm[i] == 0])
-                info["loss"] = float(np.median(loss[alive]))
-                if phase.source.judges:
-                    info["reward"] = float(np.median(reward[alive]))
+            info |= reduce_log(pending.log, phase.source.judges, coverage_ns(self.evaluators), heads, alive)
+            self._note_stillness(
+                phase, pending.step, [i for i in alive if heads[i]["train/gradient_norm"] == 0]
+            )
         if pending.scores is not None and leads():
             shown, arrays = reduce_scores(self.evaluators, pending.scores, held_out, heads, alive, self.sink)
-            info |= shown
+            self._shown = shown
             self._keep_arrays(index, pending.step, arrays)
             if self._watch is not None:
                 self._watch.observe(
@@ -298,7 +298,8 @@ class Trainer:
         self.sink.timing(
             {"event": "step", "phase": phase.name, "step": pending.step, "time": round(time.time(), 3)}
         )
-        self.sink.progress(phase.name, pending.step, phase.steps, info)
+        # Between evaluations the newest one stays in sight.
+        self.sink.progress(phase.name, pending.step, phase.steps, info | self._shown)
         if not alive:
             where = ", ".join(
                 f"seed {seed} at step {step} of {name}" for seed, (name, step) in self.failed.items()

@@ -15,6 +15,8 @@ One training step of a seed, from random key to update:
    objective that weighs sequences.
 6. Gradient: `training.step.mean_gradient`, or `weighted_gradient`, averages the gradients of the batch's
    parts. `Grid.mean_over_data`, or `weighted_mean_over_data`, averages over the devices that share a batch.
+   The scores that the loss was computed from also give KL and coverage of pi_D's responses
+   (`training.seen`).
 7. Update: the optimizer, `Phase.rule`, turns the gradient into an update, which `optax.apply_updates` adds to
    the parameters. A seed whose loss or gradient is not finite keeps its old state from then on.
 
@@ -45,6 +47,7 @@ from training.mesh import DATA, EVERYWHERE, PER_EXAMPLE, PER_SEED, SEED, Grid, L
 from training.objectives import Objective, Scores
 from training.old_scores import Rolled, divergence, old_scores
 from training.phase import Phase
+from training.seen import Seen, coverage_ns, seen_in
 from training.sources import Policy, TrainingBatch
 from training.step import mean_gradient, parts_of_batch, weighted_gradient
 
@@ -73,11 +76,18 @@ class TrainState(NamedTuple):
 
 
 class ChunkLog(NamedTuple):
-    """Means over a chunk of steps and over the updates of each step; `reward` is 0 without a judge."""
+    """Means over a chunk of steps and over the updates of each step.
+
+    Attributes:
+        loss, gradient_norm: those of the update.
+        reward: mean reward of the batch; 0 without a judge.
+        seen: KL and coverage of the batch; None if the source does not demonstrate.
+    """
 
     loss: Float[Array, ""]
     gradient_norm: Float[Array, ""]
     reward: Float[Array, ""]
+    seen: Seen | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,6 +128,10 @@ def batch_loss(
     losses, scores, weights = _losses(model, objective, params, batch, class_weights)
     if objective.weighs:
         return _weighted(objective, losses, scores, weights)[0]
+    return _mean(losses, weights)
+
+
+def _mean(losses: Array, weights: Array | None) -> Float[Array, ""]:
     return jnp.mean(losses if weights is None else weights * losses)
 
 
@@ -210,7 +224,7 @@ def make_program(
     parts = grid.layout.data
     tokens = phase.task.prompt_length + phase.source.samples * phase.task.response_length
     turns = parts_of_batch(phase.batch_size // parts, tokens)
-    rule, source = phase.rule, phase.source
+    rule, source, ns = phase.rule, phase.source, coverage_ns(evaluators)
 
     @jax.named_scope("data")
     def training_batch(state: TrainState, seed: Array, fixed: Params, index: Array) -> TrainingBatch:
@@ -226,25 +240,28 @@ def make_program(
             old=old_scores(model, rolled, turns, drew, theirs, source.model, wanted == "distributions")
         )
 
-    def loss_and_gradient(params: Params, batch: TrainingBatch) -> tuple[Float[Array, ""], Any]:
-        """Loss of the batch and its gradient, from the batch's parts on all devices."""
-        objective, classes = phase.objective, phase.class_weights
+    def loss_and_gradient(
+        params: Params, batch: TrainingBatch
+    ) -> tuple[tuple[Float[Array, ""], Any], Float[Array, "batch samples"]]:
+        """Loss of the batch and its gradient, from the batch's parts on all devices, and ln pi(y|x) of the
+        responses of this device."""
+        objective = phase.objective
+
+        def mean_loss(params: Params, own: TrainingBatch) -> tuple[Array, Array]:
+            losses, scores, weights = _losses(model, objective, params, own, phase.class_weights)
+            return _mean(losses, weights), scores.log_probs
+
+        def weighted_loss(params: Params, own: TrainingBatch) -> tuple[Array, tuple[Array, Array]]:
+            losses, scores, weights = _losses(model, objective, params, own, phase.class_weights)
+            loss, log_mass = _weighted(objective, losses, scores, weights)
+            return loss, (log_mass, scores.log_probs)
+
+        batch = batch._replace(log_pi=None)
         if not objective.weighs:
-            return grid.mean_over_data(
-                mean_gradient(
-                    lambda params, own: batch_loss(model, objective, params, own, classes),
-                    params,
-                    batch,
-                    turns,
-                )
-            )
-        found, log_mass = weighted_gradient(
-            lambda params, own: _weighted(objective, *_losses(model, objective, params, own, classes)),
-            params,
-            batch,
-            turns,
-        )
-        return grid.weighted_mean_over_data(found, log_mass)
+            found, log_probs = mean_gradient(mean_loss, params, batch, turns)
+            return grid.mean_over_data(found), log_probs
+        found, log_mass, log_probs = weighted_gradient(weighted_loss, params, batch, turns)
+        return grid.weighted_mean_over_data(found, log_mass), log_probs
 
     def step(
         carry: tuple[TrainState, ChunkLog], seed: Array, fixed: Params, index: Array
@@ -263,7 +280,7 @@ def make_program(
     @jax.named_scope("update")
     def update(state: TrainState, batch: TrainingBatch, index: Array) -> tuple[TrainState, ChunkLog]:
         with jax.named_scope("gradient"):
-            loss, gradient = loss_and_gradient(state.params, batch)
+            (loss, gradient), log_probs = loss_and_gradient(state.params, batch)
         norm = optax.tree.norm(gradient)
         updates, opt_state = rule.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
@@ -273,12 +290,17 @@ def make_program(
         )
         failed_at = jnp.where(good | (state.failed_at >= 0), state.failed_at, index + 1)
         reward = jnp.zeros(()) if batch.rewards is None else grid.mean_over_data(jnp.mean(batch.rewards))
-        return TrainState(params, opt_state, failed_at, state.reference), ChunkLog(loss, norm, reward)
+        seen = None
+        if source.demonstrates:
+            seen = grid.mean_over_data(seen_in(batch, log_probs, ns, phase.class_weights))
+        log = ChunkLog(loss, norm, reward, seen)
+        return TrainState(params, opt_state, failed_at, state.reference), log
 
     def run_one(
         state: TrainState, seed: Array, fixed: Params, start: Array, stop: Array
     ) -> tuple[TrainState, ChunkLog]:
-        zero = ChunkLog(*(jnp.zeros(()) for _ in ChunkLog._fields))
+        nothing = Seen(jnp.zeros(()), jnp.zeros(len(ns))) if source.demonstrates else None
+        zero = ChunkLog(jnp.zeros(()), jnp.zeros(()), jnp.zeros(()), nothing)
         state, total = jax.lax.fori_loop(
             start, stop, lambda i, carry: step(carry, seed, fixed, i), (state, zero)
         )

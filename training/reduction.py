@@ -1,8 +1,8 @@
-"""Reduction of the device's scores to records, arrays and histograms."""
+"""Reduction of the device's means and scores to records, arrays and histograms."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -10,7 +10,63 @@ import numpy as np
 from jaxtyping import Bool
 
 from metrics.evaluators import Evaluator, HeldOut
+from training.program import ChunkLog
+from training.seen import named
 from training.sink import Record, Sink
+
+SHOWN_N = {"cov": 4.0, "pass": 8.0, "sampled_pass": 8.0}
+"""N of the coverage and of the Pass@N to show beside the progress bar, if the run has it."""
+
+
+def reduce_log(
+    log: ChunkLog, judges: bool, ns: Sequence[float], heads: list[Record], alive: Sequence[int]
+) -> dict[str, float]:
+    """Put the means over a chunk of steps into the records of the seeds `alive`.
+
+    Args:
+        log: means with a leading axis of seeds.
+        judges: True if the means have a reward.
+        ns: the N of the coverage of the batches.
+        heads: one record per seed, to which the numbers are added.
+        alive: indices of the seeds that have not diverged.
+
+    Returns:
+        Medians to show beside the progress bar.
+    """
+    for i in alive:
+        heads[i] |= {"train/loss": _number(log.loss, i), "train/gradient_norm": _number(log.gradient_norm, i)}
+        if judges:
+            heads[i]["train/reward"] = _number(log.reward, i)
+        if log.seen is not None:
+            heads[i] |= dict(named(log.seen, i, ns))
+    keys = ["train/loss", *(["train/reward"] if judges else [])]
+    return _medians(heads, alive, keys) if alive else {}
+
+
+def _number(values: Any, seed: int) -> float:
+    return float(np.asarray(values)[seed])
+
+
+def _medians(heads: Sequence[Record], alive: Sequence[int], keys: Sequence[str]) -> dict[str, float]:
+    return {key.partition("/")[2]: float(np.median([heads[i][key] for i in alive])) for key in keys}
+
+
+def shown_keys(record: Mapping[str, Any]) -> list[str]:
+    """Keys of an evaluation to show beside the progress bar: cross-entropy, KL, one Cov_N and one Pass@N.
+
+    N is 4 for coverage and 8 for Pass@N, exact or sampled, or else the N that is nearest. An evaluation
+    without any of these, as that of a value function, shows its first two numbers.
+
+    Example:
+        >>> shown_keys({"step": 1, "eval/ce": 0.0, "eval/cov/2": 0.0, "eval/cov/16": 0.0, "eval/pass/4": 0.0})
+        ['eval/ce', 'eval/cov/2', 'eval/pass/4']
+    """
+    shown = [key for key in ("eval/ce", "eval/kl") if key in record]
+    for name, wanted in SHOWN_N.items():
+        own = [key for key in record if key.startswith(f"eval/{name}/")]
+        if own:
+            shown.append(min(own, key=lambda key: abs(float(key.rpartition("/")[2]) - wanted)))
+    return shown or [key for key in record if key.startswith("eval/")][:2]
 
 
 def reduce_scores(
@@ -41,9 +97,7 @@ def reduce_scores(
         living = {k: v[list(alive)] for k, v in own.items()}
         for key, sample, weights in evaluator.histograms(living, held_out) if alive else ():
             sink.histogram(f"eval/{key}", heads[0]["global_step"], sample, weights)
-    shown = [key for key in heads[alive[0]] if key.startswith("eval/")][:2] if alive else []
-    medians = {key.removeprefix("eval/"): float(np.median([heads[i][key] for i in alive])) for key in shown}
-    return medians, arrays
+    return _medians(heads, alive, shown_keys(heads[alive[0]])) if alive else {}, arrays
 
 
 def held_out_arrays(held_out: HeldOut) -> dict[str, np.ndarray]:

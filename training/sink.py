@@ -37,6 +37,9 @@ class Sink(Protocol):
     def progress(self, phase: str, step: int, total: int, info: Mapping[str, float]) -> None:
         """Move the progress bar."""
 
+    def waiting(self, phase: str, step: int, total: int, text: str) -> None:
+        """Show beside the bar what `phase` waits for at `step`, until the next `progress`."""
+
     def message(self, text: str) -> None:
         """Show one line to the user."""
 

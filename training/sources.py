@@ -37,6 +37,7 @@ class TrainingBatch(NamedTuple):
         bonus: added to `rewards` for the objective alone.
         old: scores of the responses under parameters other than the present ones.
         teacher: ln pi_D(a|x, y_<t) in nats of every token a, if the objective needs it.
+        log_pi: ln pi_D(y|x) in nats, if the source is one of `demonstrations`.
     """
 
     prompt: Int[Array, "batch prompt"]
@@ -48,6 +49,7 @@ class TrainingBatch(NamedTuple):
     bonus: Float[Array, "batch samples"] | None = None
     old: OldScores = OldScores()
     teacher: Float[Array, "batch samples response vocab"] | None = None
+    log_pi: Float[Array, "batch samples"] | None = None
 
 
 class Source(abc.ABC):
@@ -71,6 +73,12 @@ class Source(abc.ABC):
     @property
     def judges(self) -> bool:
         """True if batches carry rewards."""
+        return False
+
+    @property
+    def demonstrates(self) -> bool:
+        """True if the responses are drawn from pi_D and batches hold `log_pi`: then the training records hold
+        KL and coverage of the batches."""
         return False
 
     @property
@@ -126,12 +134,18 @@ def demonstrations(examples: Example) -> TrainingBatch:
         examples.response_mask[:, None],
         examples.group,
         None,
+        log_pi=examples.log_prob[:, None],
     )
 
 
 @dataclasses.dataclass(frozen=True)
 class Demonstrations(Source):
     """Responses that pi_D gives: supervised learning."""
+
+    @property
+    def demonstrates(self) -> bool:
+        """True."""
+        return True
 
     def __call__(
         self,

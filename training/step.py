@@ -34,51 +34,62 @@ def parts_of_batch(examples: int, tokens: int) -> int:
 
 
 def mean_gradient(
-    loss: Callable[[Params, Batch], Float[Array, ""]], params: Params, batch: Batch, parts: int
-) -> tuple[Float[Array, ""], Any]:
-    """Mean loss of a batch and its gradient, from `parts` equal parts of the batch in turn.
+    loss: Callable[[Params, Batch], tuple[Float[Array, ""], Any]], params: Params, batch: Batch, parts: int
+) -> tuple[tuple[Float[Array, ""], Any], Any]:
+    """Mean loss of a batch with its gradient, and what `loss` says of each example, from `parts` equal parts
+    of the batch in turn.
 
-    The result equals `value_and_grad` of the whole batch up to rounding, because `loss` is a mean over
-    examples. The memory needed is that of one part.
+    `loss` gives the mean loss of a part, and a pytree of arrays whose leading axis is the part's examples.
+    The mean and its gradient equal `value_and_grad` of the whole batch up to rounding. The memory needed is
+    that of one part.
     """
     if parts == 1:
-        return jax.value_and_grad(loss)(params, batch)
-    split = jax.tree.map(lambda leaf: leaf.reshape(parts, -1, *leaf.shape[1:]), batch)
+        (value, said), gradient = jax.value_and_grad(loss, has_aux=True)(params, batch)
+        return (value, gradient), said
 
-    def add(total: tuple[Array, Any], part: Batch) -> tuple[tuple[Array, Any], None]:
-        return jax.tree.map(jnp.add, total, jax.value_and_grad(loss)(params, part)), None
+    def add(total: tuple[Array, Any], part: Batch) -> tuple[tuple[Array, Any], Any]:
+        (value, said), gradient = jax.value_and_grad(loss, has_aux=True)(params, part)
+        return jax.tree.map(jnp.add, total, (value, gradient)), said
 
     zero = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, params))
-    total, _ = jax.lax.scan(add, zero, split)
-    return jax.tree.map(lambda sum_: sum_ / parts, total)
+    total, said = jax.lax.scan(add, zero, _split(batch, parts))
+    return jax.tree.map(lambda sum_: sum_ / parts, total), _joined(said)
+
+
+def _split(batch: Batch, parts: int) -> Batch:
+    return jax.tree.map(lambda leaf: leaf.reshape(parts, -1, *leaf.shape[1:]), batch)
+
+
+def _joined(said: Any) -> Any:
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), said)
 
 
 def weighted_gradient(
-    loss: Callable[[Params, Batch], tuple[Float[Array, ""], Float[Array, ""]]],
+    loss: Callable[[Params, Batch], tuple[Float[Array, ""], tuple[Float[Array, ""], Any]]],
     params: Params,
     batch: Batch,
     parts: int,
-) -> tuple[tuple[Float[Array, ""], Any], Float[Array, ""]]:
-    """Weighted mean loss of a batch with its gradient, and ln of the sum of the weights, from `parts` equal
-    parts of the batch in turn.
+) -> tuple[tuple[Float[Array, ""], Any], Float[Array, ""], Any]:
+    """Weighted mean loss of a batch with its gradient, ln of the sum of the weights, and what `loss` says of
+    each example, from `parts` equal parts of the batch in turn.
 
-    `loss` gives the weighted mean of a part and ln of the sum of the part's weights, in nats. Weights are
-    added in log space, so that only weights that are negligible against the batch's largest are lost.
+    `loss` gives the weighted mean of a part, ln of the sum of the part's weights in nats, and a pytree as in
+    `mean_gradient`. Weights are added in log space, so that only weights that are negligible against the
+    batch's largest are lost.
     """
-    split = jax.tree.map(lambda leaf: leaf.reshape(parts, -1, *leaf.shape[1:]), batch)
 
-    def add(total: tuple[Any, Array], part: Batch) -> tuple[tuple[Any, Array], None]:
+    def add(total: tuple[Any, Array], part: Batch) -> tuple[tuple[Any, Array], Any]:
         mean, log_mass = total
-        (value, own_mass), gradient = jax.value_and_grad(loss, has_aux=True)(params, part)
+        (value, (own_mass, said)), gradient = jax.value_and_grad(loss, has_aux=True)(params, part)
         both = jnp.logaddexp(log_mass, own_mass)
         old, new = jnp.exp(log_mass - both), jnp.exp(own_mass - both)
         mean = jax.tree.map(
             lambda a, b: old.astype(a.dtype) * a + new.astype(b.dtype) * b, mean, (value, gradient)
         )
-        return (mean, both), None
+        return (mean, both), said
 
     zero = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, params))
     # ln of no weight: a finite number, because a difference of two -inf would be NaN.
     nothing = jnp.asarray(float(jnp.finfo(jnp.float32).min))
-    total, _ = jax.lax.scan(add, (zero, nothing), split)
-    return total
+    (total, log_mass), said = jax.lax.scan(add, (zero, nothing), _split(batch, parts))
+    return total, log_mass, _joined(said)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import re
 from collections.abc import Mapping
@@ -65,9 +66,9 @@ class Setup:
         """The evaluators: those of the last phase's settings, or of a value function if it trains one."""
         last, settings = self.phases[-1], self.evaluation[-1]
         if isinstance(last.objective, ValueRegression):
-            base, samples = last.source.model, max(settings.num_samples, 1)
+            base, samples = last.source.model, max(settings.num_samples or 0, 1)
             return (ValueEvaluator(base, samples, settings.seed),)
-        return settings.evaluators()
+        return settings.evaluators(all(phase.task.num_enumerated for phase in self.phases))
 
     def layout(self, config: DictConfig) -> Layout:
         """The devices that `config` asks for; ValueError if they are not available."""
@@ -94,6 +95,7 @@ def build(config: DictConfig) -> Setup:
     Raises:
         ValueError: one line that names the field, the value and what would be valid.
     """
+    config = spelt_out(config)
     if not isinstance(config.phases, DictConfig):
         raise ValueError(f"phases: {config.phases!r} is not a mapping from a phase's name to its overrides")
     check_seeds(config.seed, config.seeds)
@@ -124,6 +126,33 @@ def build(config: DictConfig) -> Setup:
         seeds=seeds,
         start_from_base=config.get("initial") == "base",
     )
+
+
+def spelt_out(config: DictConfig) -> DictConfig:
+    """`config` without the key `every`, whose number stands in `log_every` and `evaluation.schedule` instead,
+    also in phases that have their own. With null, all else stays as it is.
+
+    A run's `config.yaml` so has the same keys with and without `every`, and an earlier run can be continued.
+
+    Raises:
+        ValueError: `every` is neither null nor a whole number >= 1.
+    """
+    if "every" not in config:
+        return config
+    made = copy.deepcopy(config)
+    OmegaConf.set_struct(made, False)
+    every = made.pop("every")
+    if every is None:
+        return made
+    whole("every", every, 1, other="null")
+    changes = {"log_every": every, "evaluation": {"schedule": {"every": every, "spacing": "linear"}}}
+    phases = made.phases if isinstance(made.phases, DictConfig) else {}
+    for name, own in phases.items():
+        if isinstance(own, DictConfig) and {"log_every", "evaluation"} & own.keys():
+            phases[name] = OmegaConf.merge(own, changes)
+    merged = OmegaConf.merge(made, changes)
+    assert isinstance(merged, DictConfig)
+    return merged
 
 
 def make(node: Any, path: str, kind: type | None = None, **fields: Any) -> Any:

@@ -16,7 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from covlab.launch.base_model import base_parameters, same_base
-from covlab.launch.build import Setup, build, make, plain
+from covlab.launch.build import Setup, build, make, plain, spelt_out
 from covlab.launch.cli import StopRequest
 from covlab.launch.longer import longer
 from covlab.launch.overlap import note_overlap
@@ -69,6 +69,7 @@ def train_run(
         ValueError: an invalid configuration or directory, with nothing on disk changed; a disk that refuses
             a write, with all earlier writes kept; or checkpoints that are all damaged.
     """
+    config = spelt_out(config)
     setup = setup or build(config)
     layout = setup.layout(config)
     identity = plain(config)

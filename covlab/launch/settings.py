@@ -11,6 +11,11 @@ from tasks import Task, check_seed
 from tasks.checks import flag, real, whole
 from training import EvaluationSchedule
 
+DEFAULT_SAMPLES = 16
+"""Responses per prompt that are sampled where `num_samples` is null."""
+SAMPLED_PROMPTS = 64
+"""About the number of prompts of each class that responses are sampled to where `num_samples` is null."""
+
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationSettings:
@@ -23,7 +28,9 @@ class EvaluationSettings:
         seed: seed of the held-out stream, shared by all training seeds.
         coverage_ns: the N of the coverage profile.
         pass_ns: the N of Pass@N.
-        num_samples: responses sampled per held-out prompt for the sampling estimates; 0 for no estimates.
+        num_samples: responses sampled per held-out prompt for the sampling estimates of Pass@N and validity;
+            0 for no estimates. null samples where the exact values are not known, that is if a task of the
+            run does not enumerate its valid responses: 16 responses to 64 prompts of each class.
         table_prompts: held-out prompts whose sampled responses are tabulated at the end of every phase.
         extra: further evaluators, as nodes with a `_target_`; any names.
     """
@@ -34,7 +41,7 @@ class EvaluationSettings:
     seed: int = 0
     coverage_ns: Sequence[float] = (2, 3, 4, 4.6, 5.7)
     pass_ns: Sequence[int] = (1, 4, 8, 12)
-    num_samples: int = 0
+    num_samples: int | None = None
     table_prompts: int = 8
     extra: Sequence[Any] = ()
 
@@ -47,13 +54,19 @@ class EvaluationSettings:
                 raise ValueError(
                     f"evaluation.extra: {evaluator!r} is no evaluator; valid: [{{_target_: a class}}]"
                 )
-        lowest = {"num_examples": 1, "batch_size": 1, "num_samples": 0, "table_prompts": 0}
-        for field, low in lowest.items():
+        for field, low in (("num_examples", 1), ("batch_size", 1), ("table_prompts", 0)):
             whole(f"evaluation.{field}", getattr(self, field), low)
+        if self.num_samples is not None:
+            whole("evaluation.num_samples", self.num_samples, 0, other="null")
         object.__setattr__(self, "seed", check_seed("evaluation.seed", self.seed))
 
-    def evaluators(self) -> tuple[Evaluator, ...]:
-        """The exact evaluator, the sampling evaluator if `num_samples` > 0, and the evaluators in `extra`.
+    def evaluators(self, enumerated: bool = True) -> tuple[Evaluator, ...]:
+        """The exact evaluator, the sampling evaluator if responses are to be sampled, and the evaluators in
+        `extra`.
+
+        Args:
+            enumerated: True if the tasks enumerate their valid responses, so that the exact evaluator gives
+                Pass@N.
 
         Raises:
             ValueError: two evaluators with one name.
@@ -61,6 +74,9 @@ class EvaluationSettings:
         evaluators: list[Evaluator] = [DistributionEvaluator(self.coverage_ns, self.pass_ns)]
         if self.num_samples:
             evaluators.append(SamplingEvaluator(self.num_samples, self.pass_ns, self.seed))
+        elif self.num_samples is None and not enumerated and min(self.pass_ns) <= DEFAULT_SAMPLES:
+            stride = max(1, self.num_examples // SAMPLED_PROMPTS)
+            evaluators.append(SamplingEvaluator(DEFAULT_SAMPLES, self.pass_ns, self.seed, stride))
         evaluators += self.extra
         names = [evaluator.name for evaluator in evaluators]
         if len(set(names)) < len(names):

@@ -198,6 +198,18 @@ def test_sampling_agrees_with_the_exact_numbers(toy: HeldOut) -> None:
     assert len(set(scores["num_correct"][:40].tolist())) > 3, "prompts share their samples"
 
 
+def test_a_stride_samples_fewer_prompts_and_keeps_the_weights_of_the_classes(toy: HeldOut) -> None:
+    evaluator = SamplingEvaluator(num_samples=4, pass_ns=(1,), stride=3)
+    scores = scores_of(evaluator, toy, class_blind_params(0.5, 0.3, MODEL))
+    size = toy.batches.position.shape[1]
+    asked = np.arange(toy.num_examples) % size % 3 == 0
+    np.testing.assert_array_equal(scores["num_correct"] >= 0, asked)
+    np.testing.assert_array_equal(scores["num_valid"] >= 0, asked)
+    shares = [scores["num_correct"][asked & (toy.groups == group)].mean() / 4 for group in (0, 1)]
+    found = dict(evaluator.reduce(scores, toy))
+    assert found["sampled_pass/1"] == pytest.approx(np.dot(shares, TOY.group_probs), rel=1e-6)
+
+
 def test_by_default_every_exact_pass_rate_has_an_estimate_by_sampling() -> None:
     assert SamplingEvaluator().pass_ns == DistributionEvaluator().pass_ns == (1, 4, 8, 12)
 

@@ -67,6 +67,20 @@ def test_the_rate_is_recent_and_phases_are_apart() -> None:
     assert lines[3] == "finetune 0/50 (0.0%)"
 
 
+def test_the_time_of_compiling_counts_for_no_rate() -> None:
+    stream, clock = io.StringIO(), Clock()
+    progress = Progress(interval=0, stream=stream, clock=clock)
+    progress.waiting("train", 0, 100, "compiling ...")
+    assert stream.getvalue() == "train 0/100  compiling ...\n"
+    clock.now += 500
+    progress.update("train", 0, 100)
+    clock.now += 10
+    progress.update("train", 20, 100)
+    assert (
+        stream.getvalue().splitlines()[2] == "train 20/100 (20.0%)  2 steps/s  elapsed 0:00:10  left 0:00:40"
+    )
+
+
 def test_not_shown_still_gives_messages() -> None:
     stream = io.StringIO()
     progress = Progress(show=False, stream=stream)
@@ -92,6 +106,8 @@ def test_a_terminal_gets_a_bar_that_messages_do_not_break(monkeypatch) -> None:
     monkeypatch.setenv("COLUMNS", "160")
     stream = Terminal()
     progress = Progress(stream=stream)
+    progress.waiting("fine[tune]", 10, 40, "compiling ...")
+    assert "compiling ..." in stream.getvalue()
     progress.update("fine[tune]", 10, 40, {"kl": 0.5})
     progress.update("fine[tune]", 20, 40, {"kl": 0.25})
     progress.message("a line [with brackets]")
@@ -103,6 +119,7 @@ def test_a_terminal_gets_a_bar_that_messages_do_not_break(monkeypatch) -> None:
     assert "a line [with brackets]\n" in text
     last = text[text.rindex("fine[tune]") :]
     assert "40/40" in last
+    assert "compiling" not in last
     assert "kl 0.125" in last
 
 

@@ -17,10 +17,12 @@ def test_the_parts_give_the_whole_batchs_mean_loss_and_gradient(parts: int) -> N
     weights = {"w": rng.normal(0, 1, 3).astype("f")}
 
     def loss(params, batch):
-        return jax.numpy.mean((batch[0] @ params["w"] - batch[1]) ** 2)
+        errors = batch[0] @ params["w"] - batch[1]
+        return jax.numpy.mean(errors**2), errors
 
-    value, gradient = mean_gradient(loss, weights, (x, y), parts)
+    (value, gradient), errors = mean_gradient(loss, weights, (x, y), parts)
     error = x @ weights["w"] - y
+    np.testing.assert_allclose(errors, error, rtol=1e-4, atol=1e-6)
     assert value == pytest.approx(np.mean(error**2), rel=1e-5)
     np.testing.assert_allclose(gradient["w"], 2 * np.mean(error[:, None] * x, axis=0), rtol=1e-4, atol=1e-6)
 
@@ -28,7 +30,9 @@ def test_the_parts_give_the_whole_batchs_mean_loss_and_gradient(parts: int) -> N
 def test_one_bad_part_makes_the_loss_not_finite() -> None:
     x = np.ones((4, 1), "f")
     x[3] = np.nan
-    value, gradient = mean_gradient(lambda w, part: jax.numpy.mean(part * w), np.ones(1, "f"), x, 4)
+    (value, gradient), _ = mean_gradient(
+        lambda w, part: (jax.numpy.mean(part * w), ()), np.ones(1, "f"), x, 4
+    )
     assert np.isnan(value)
     assert np.isnan(gradient).all()
 

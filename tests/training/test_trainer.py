@@ -91,7 +91,8 @@ def test_records_have_the_documented_keys(whole: tuple[ListSink, Outcome, Path])
     evaluation = {
         f"eval/{n}" for n in exact | sampled | {f"{c}/{n}" for c in ("easy", "hard") for n in exact}
     }
-    head, train = {"phase", "step", "global_step", "seed"}, {"train/loss", "train/gradient_norm"}
+    head = {"phase", "step", "global_step", "seed"}
+    train = {"train/loss", "train/gradient_norm", "train/kl", "train/cov/2", "train/cov/5.7"}
     expected = []
     for phase, step in BOUNDARIES:
         evaluated = step in ((0, 2, 4, 6) if phase == "first" else (0, 4))
@@ -119,6 +120,12 @@ def test_everything_else_is_reported_too(
             for name, value in evaluator.reduce(scores, held_out[1]):
                 assert last[seed][f"eval/{name}"] == value
     assert [(phase, step) for phase, step, *_ in sink.updates] == BOUNDARIES
+    shown = ["ce", "kl", "cov/5.7", "pass/4", "sampled_pass/4"]
+    # Without an evaluation, at step 3 of the first phase, the numbers of the newest one stay.
+    for _, step, _, info in sink.updates:
+        assert list(info) == (["loss"] if step else []) + shown
+    assert [(phase, step) for phase, step, *_ in sink.waits] == [("first", 0), ("second", 0)]
+    assert all(text.startswith("compiling") for *_, text in sink.waits)
     assert [(name, step) for name, step, *_ in sink.histograms] == [
         ("eval/log_ratio", step) for step in (0, 2, 4, 6, 6, 10)
     ]

@@ -1,0 +1,55 @@
+"""`every`, and what is sampled by default: configurations and objects, without compilation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from omegaconf import DictConfig
+
+from covlab.launch.build import build, plain, spelt_out
+from metrics.evaluators import DistributionEvaluator, SamplingEvaluator
+
+Compose = Callable[..., DictConfig]
+
+
+def test_every_replaces_the_intervals_of_all_phases(compose_config: Compose) -> None:
+    phases = (
+        "+phases.one={steps: 6, log_every: 5, evaluation: {schedule: {every: 4, spacing: logarithmic}}}",
+        "+phases.two={steps: 4}",
+    )
+    config = compose_config("train", "every=2", *phases)
+    setup = build(config)
+    assert [phase.boundaries for phase in setup.phases] == [(0, 2, 4, 6), (0, 2, 4)]
+    assert [phase.schedule.steps(phase.steps) for phase in setup.phases] == [(0, 2, 4, 6), (0, 2, 4)]
+    # The configuration itself stays as it was given.
+    assert (config.every, config.phases.one.log_every) == (2, 5)
+
+
+def test_a_run_is_identified_without_the_key(compose_config: Compose) -> None:
+    given = compose_config("train", "steps=3")
+    assert plain(spelt_out(given)) == {key: value for key, value in plain(given).items() if key != "every"}
+    spelt = compose_config("train", "steps=3", "log_every=1", "evaluation.schedule.every=1")
+    assert plain(spelt_out(compose_config("train", "steps=3", "every=1"))) == plain(spelt_out(spelt))
+
+
+@pytest.mark.parametrize("every", ["0", "true", "often"])
+def test_a_bad_interval_is_one_line(compose_config: Compose, every: str) -> None:
+    with pytest.raises(ValueError, match=r"^every: .* is neither null nor an integer >= 1$"):
+        build(compose_config("train", f"every={every}"))
+
+
+def test_responses_are_sampled_by_default_where_no_task_enumerates_them(compose_config: Compose) -> None:
+    by_default = {
+        task: build(compose_config("train", f"task={task}")).evaluators for task in ("layered_graph", "dyck")
+    }
+    exact = DistributionEvaluator((2, 3, 4, 4.6, 5.7), (1, 4, 8, 12))
+    assert by_default["layered_graph"] == (exact,)
+    # 512 prompts of the class, every eighth of which is asked.
+    assert by_default["dyck"] == (exact, SamplingEvaluator(16, (1, 4, 8, 12), 0, stride=8))
+    small = build(compose_config("train", "task=dyck", "evaluation.num_examples=20"))
+    assert small.evaluators[1] == SamplingEvaluator(16, stride=1)
+    for given in ("evaluation.num_samples=0", "evaluation.pass_ns=[32]"):
+        assert len(build(compose_config("train", "task=dyck", given)).evaluators) == 1
+    given = build(compose_config("train", "task=dyck", "evaluation.num_samples=16"))
+    assert given.evaluators[1] == SamplingEvaluator(16, stride=1)
