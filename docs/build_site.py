@@ -109,8 +109,10 @@ def notebook_text(text: str, place: Path) -> str:
 
 
 def directive(module: str) -> str:
-    """The line that stands for a module's documentation; one with a page of its own has its heading there."""
-    heading = "" if "." in module and module not in REFERENCE else "    options:\n      show_root_heading: false\n"
+    """The directive of a module's documentation; a page of its own has its heading already."""
+    heading = (
+        "" if "." in module and module not in REFERENCE else "    options:\n      show_root_heading: false\n"
+    )
     return f"::: {module}\n{heading}"
 
 

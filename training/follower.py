@@ -41,6 +41,10 @@ class SilentSink(Sink):
         """Do nothing."""
         return
 
+    def waiting(self, phase: str, step: int, total: int, text: str) -> None:
+        """Do nothing."""
+        return
+
     def message(self, text: str) -> None:
         """Do nothing."""
         return

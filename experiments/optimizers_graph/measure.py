@@ -310,7 +310,7 @@ def curves_of(frame: Any, setup: Setup, seeds: Sequence[int]) -> Curves:
     def column(name: str) -> np.ndarray:
         return np.asarray(evaluations(frame, seeds, name).to_numpy(float))
 
-    if "eval/sampled_pass/1" in frame:
+    if settings.num_samples and "eval/sampled_pass/1" in frame:
         count = settings.num_examples * settings.num_samples
         correct = np.rint(column("sampled_pass/1") * count).astype(int)
         many = pass_at_n_unbiased(count, correct.reshape(-1), settings.pass_ns)
