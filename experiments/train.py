@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+from omegaconf import DictConfig
+
 from covlab.launch.cli import command
-from covlab.launch.runs import train
+
+
+def train(config: DictConfig) -> int:
+    """Train, resume or reuse the run; returns the exit status."""
+    # Imported here, so that a mistyped key is answered before JAX is loaded.
+    from covlab.launch import runs
+
+    return runs.train(config)
+
 
 main = command("train", train)
 

@@ -60,7 +60,7 @@ def chosen_claims(run: str, scale: str) -> tuple[str, ...]:
 
 
 def run_claims(claims: Sequence[str], scale: str, runs: Path, results: Path | None) -> list[str]:
-    """Run `python -m experiments.<claim> scale=<scale>` for each claim; returns one line per failure.
+    """Run `covlab <claim> scale=<scale>` for each claim; returns one line per failure.
 
     Finished runs are reused, as by the claim's command. A failure does not stop the other claims. Verdicts
     and figures are copied to <results>/<claim>_<scale>, unless `results` is None.
@@ -72,7 +72,7 @@ def run_claims(claims: Sequence[str], scale: str, runs: Path, results: Path | No
     for place, claim in enumerate(claims, start=1):
         print(f"[{place}/{len(claims)}] {claim}", flush=True)
         began = time.monotonic()
-        command = [sys.executable, "-m", f"experiments.{claim}", f"scale={scale}"]
+        command = [sys.executable, "-m", "covlab", claim, f"scale={scale}"]
         if runs != Path("runs"):
             command.append(f"root={runs}")
         status = subprocess.run(command, check=False).returncode

@@ -1,7 +1,7 @@
 """Config groups from signatures: a YAML file names a class or function, and gets all fields with defaults.
 
-A file of `conf/` says `defaults: [/schema/tasks.LayeredGraph@_here_, _self_]`. `register_schemas` stores a
-node for every such reference. So defaults are stated once (in the signature), overrides of unknown fields are
+A file of `conf/` says `defaults: [/schema/tasks.LayeredGraph@_here_, _self_]`, and so may a file in a folder
+of the user's own. `register_schemas` lets Hydra find a node for every such reference. So defaults are stated once (in the signature), overrides of unknown fields are
 refused when the configuration is composed, and `--cfg job` shows every field.
 """
 
@@ -9,36 +9,22 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import importlib.resources
 import inspect
-import re
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from importlib.resources.abc import Traversable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
-from hydra.core.config_store import ConfigStore
+from hydra.core.config_store import ConfigNode, ConfigStore
+from omegaconf import OmegaConf
 
-_REFERENCE = re.compile(r"/schema/([\w.]+)@")
+from covlab.launch.signatures import Field, Signature, documented, first_sentence, is_plain, read_signature
 
 
 def register_schemas() -> None:
-    """Store a node for every `/schema/<dotted name>` that the configuration files mention, once a process.
-
-    Raises:
-        ImportError, AttributeError: a dotted name that does not exist.
-    """
+    """Let Hydra find a node for every `/schema/<dotted name>` that a configuration file mentions."""
     store = ConfigStore.instance()
-    stored = store.repo.get("schema", {})
-    names = {
-        name
-        for text in _yaml_texts(importlib.resources.files("conf"))
-        for name in _REFERENCE.findall(text)
-        if f"{name}.yaml" not in stored
-    }
-    for name in sorted(names):
-        store.store(group="schema", name=name, node=schema(name))
+    store.repo.setdefault("schema", _Schemas())
     # Hydra copies its sources for every composition and with them, node by node, the store. That hands out
     # copies only, so that the sources can share it.
     setattr(ConfigStore, "__deepcopy__", _itself)  # noqa: B010
@@ -48,30 +34,53 @@ def _itself(store: ConfigStore, memo: dict[int, Any]) -> ConfigStore:
     return store
 
 
+class _Schemas(dict[str, ConfigNode]):
+    """The store's group `schema`: `<dotted name>.yaml` -> node, made when Hydra first asks for it.
+
+    So a command reads the signatures of the options that were chosen, and no others.
+    """
+
+    def __contains__(self, file: object) -> bool:
+        name = str(file)
+        if not dict.__contains__(self, name) and name.endswith(".yaml"):
+            node = OmegaConf.create(schema(name.removesuffix(".yaml")))
+            self[name] = ConfigNode(name=name, node=node, group="schema", package=None, provider=None)
+        return dict.__contains__(self, name)
+
+
 def schema(name: str) -> dict[str, Any]:
-    """`_target_` and every parameter of the target that has a plain default."""
-    module, _, attribute = name.rpartition(".")
-    target = getattr(importlib.import_module(module), attribute)
-    fields: dict[str, Any] = {"_target_": name}
-    for parameter in inspect.signature(target).parameters.values():
-        if _plain(parameter.default):
-            default = parameter.default
-            fields[parameter.name] = list(default) if isinstance(default, tuple) else default
-    return fields
+    """`_target_` and every parameter of the target that has a plain default.
+
+    Raises:
+        ValueError: there is no such class or function.
+    """
+    return {"_target_": name} | {
+        field.name: list(field.default) if isinstance(field.default, tuple) else field.default
+        for field in signature(name).fields
+        if field.plain
+    }
 
 
-def _plain(value: Any) -> bool:
-    if isinstance(value, tuple):
-        return all(isinstance(item, str | int | float | bool) for item in value)
-    return value is None or isinstance(value, str | int | float | bool)
+def signature(name: str) -> Signature:
+    """The fields of a class or function, from its source or else by importing it.
+
+    Raises:
+        ValueError: there is no such class or function.
+    """
+    return read_signature(name) or _imported_signature(name)
 
 
-def _yaml_texts(folder: Traversable) -> Iterator[str]:
-    for entry in folder.iterdir():
-        if entry.is_dir():
-            yield from _yaml_texts(entry)
-        elif entry.name.endswith(".yaml"):
-            yield entry.read_text()
+def _imported_signature(name: str) -> Signature:
+    target = _resolve(name, f"/schema/{name}")
+    doc = inspect.getdoc(target)
+    docs = documented(doc)
+    return Signature(
+        first_sentence(doc),
+        tuple(
+            Field(each.name, is_plain(each.default), each.default, doc=docs.get(each.name, ""))
+            for each in inspect.signature(target).parameters.values()
+        ),
+    )
 
 
 def accepted(target: str, path: str) -> set[str]:
