@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from covlab.launch.commands import Command, command_of, commands, overview
+from covlab.launch.commands import Command, command_of, commands, overview, say
 from covlab.launch.import_path import search_here_last
 
 EXIT_USER_ERROR = 2
@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     search_here_last()
     flag = given[0] if given else "--help"
     if flag in ("--help", "-h"):
-        print(overview(commands()))
+        say(overview(commands()))
     elif flag in ("--version", "-V"):
         from importlib.metadata import version
 
@@ -52,7 +52,7 @@ def start(command: Command) -> None:
     before JAX is loaded.
     """
     if {"--help", "-h"} & set(sys.argv[1:]) and command.module.startswith("experiments."):
-        print(_page(command))
+        say(_page(command))
     elif command.is_claim and (config_name := _configured(command)) is not None:
         from covlab.launch import cli
 

@@ -18,7 +18,6 @@ from omegaconf import OmegaConf
 
 from covlab.launch.run_names import override_key
 
-
 INTERNAL = ("hydra", "common", "schema")
 """Groups that no user chooses from."""
 

@@ -20,6 +20,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from covlab.launch.commands import say
 from covlab.launch.explain import explain
 from covlab.launch.path_arguments import quoted_paths
 from covlab.launch.processes import run_on_all_processes
@@ -105,7 +106,7 @@ def command(
         )
         arguments = as_sweep(sys.argv[1:])
         if answer := _asked(config_name, module or f"experiments.{config_name}", arguments):
-            print(answer)
+            say(answer)
             sys.exit(0)
         sys.argv[1:] = _read(arguments)
 

@@ -8,11 +8,14 @@ from __future__ import annotations
 import ast
 import dataclasses
 import difflib
+import os
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from covlab.launch.signatures import first_sentence, module_file
+from covlab.launch.documented import first_sentence
+from covlab.launch.signatures import module_file
 
 PACKAGE = "experiments"
 
@@ -106,8 +109,20 @@ def overview(known: Mapping[str, Command]) -> str:
         "  covlab --completion SHELL        a script for tab completion: bash, zsh or fish",
         "  covlab --version",
     ]
-    for title, claims in (("Commands", False), ("Claims, each with a verdict (covlab CLAIM scale=cpu)", True)):
+    for title, claims in (
+        ("Commands", False),
+        ("Claims, each with a verdict (covlab CLAIM scale=cpu)", True),
+    ):
         lines += ["", f"{title}:"]
         rows = [each for each in known.values() if each.is_claim == claims]
         lines += [f"  {each.name:{width}s}  {each.summary}" for each in rows]
     return "\n".join(lines)
+
+
+def say(text: str) -> None:
+    """Print a page; a reader such as `head` may stop reading."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        # What Python flushes at its end goes nowhere, too.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

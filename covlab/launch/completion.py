@@ -59,7 +59,7 @@ SCRIPTS = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
 
 
 Configured = Callable[[Command], str | None]
-"""Returns the name of a command's configuration, after registering it where it has no file; None without one."""
+"""Returns the name of a command's configuration, stored first where it has no file; None without one."""
 
 
 def with_file(command: Command) -> str | None:
@@ -86,8 +86,8 @@ def shell_completion(config_name: str, arguments: Sequence[str]) -> str:
     request = next((text for text in arguments if text.startswith(("install=", "query=", "uninstall="))), "")
     what, _, shell = request.partition("=")
     if shell not in SHELLS:
-        print(f"error: --shell-completion: valid are query=SHELL and install=SHELL, SHELL one of {', '.join(SHELLS)}",
-              file=sys.stderr)  # fmt: skip
+        valid = f"query=SHELL and install=SHELL, SHELL one of {', '.join(SHELLS)}"
+        print(f"error: --shell-completion: valid are {valid}", file=sys.stderr)
         sys.exit(2)
     if what == "uninstall":
         return {"fish": "complete -e -c covlab", "zsh": "compdef -d covlab"}.get(shell, "complete -r covlab")
@@ -134,7 +134,9 @@ def candidates(line: str, configured: Configured = with_file) -> list[str]:
         return []
     if not before:
         flags = ("--completion ", "--help ", "--version ")
-        return _fitting(word, (*(f"{name} " for name in commands()), *(flags if word.startswith("-") else ())))
+        return _fitting(
+            word, (*(f"{name} " for name in commands()), *(flags if word.startswith("-") else ()))
+        )
     if before == ["--completion"]:
         return _fitting(word, (f"{shell} " for shell in SHELLS))
     try:
@@ -176,7 +178,9 @@ def _overrides(config_name: str, before: Sequence[str], word: str) -> list[str]:
     # In a sweep the last of several values is completed.
     first = value.rpartition(",")[0]
     first += "," if "," in value else ""
-    return [f"{signs}{key}={first}{each}" for each in _fitting(value[len(first) :], (f"{v} " for v in values))]
+    return [
+        f"{signs}{key}={first}{each}" for each in _fitting(value[len(first) :], (f"{v} " for v in values))
+    ]
 
 
 def _keys(config: Mapping[str, Any], word: str) -> list[str]:
@@ -207,7 +211,9 @@ def _values(config: Mapping[str, Any], key: str) -> list[str]:
     if choices:
         return sorted(choices)
     text = str(present)
-    return [] if present is None or isinstance(present, Mapping | list) or re.search(r"\s|\$", text) else [text]
+    return (
+        [] if present is None or isinstance(present, Mapping | list) or re.search(r"\s|\$", text) else [text]
+    )
 
 
 def _at(config: Any, path: str) -> Any:

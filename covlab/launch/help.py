@@ -10,11 +10,11 @@ import json
 import re
 import shutil
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from covlab.launch.chosen import INTERNAL, Chosen
-from covlab.launch.comments import yaml_comments
+from covlab.launch.documented import first_sentence, yaml_comments
 from covlab.launch.schema import signature
 from covlab.launch.signatures import read_docs
 
@@ -37,7 +37,7 @@ class Setting(NamedTuple):
 
 
 class Section(NamedTuple):
-    """Settings under a title; an empty title for those of the command itself."""
+    """Settings under a title."""
 
     title: str
     settings: list[Setting]
@@ -60,44 +60,77 @@ def page(name: str, config_name: str, module: str, arguments: Sequence[str]) -> 
     summary = _module_summary(module)
     lines = [f"covlab {name} [key=value ...]", "", *textwrap.wrap(summary, _columns()), "", "Examples:"]
     lines += [f"  {example}" for example in examples(name, config, files, module)]
-    if choices:
-        lines += ["", "Choices (group=option):"]
-        rows = [(f"{group}={option}", ", ".join(chosen.options(_group(group)))) for group, option in choices.items()]
-        lines += _rows(rows)
-    for section in sections(config, choices, docs):
-        lines += ["", f"{section.title or 'Settings (key=value)'}:"]
+    options = {group: chosen.options(_group(group)) for group in _in_order(choices, config)}
+    # A claim's experiment follows from its scale.
+    rows = [
+        (f"{group}={choices[group]}", ", ".join(names))
+        for group, names in options.items()
+        if len(names) > 1 and not (group == "experiment" and "scale" in choices)
+    ]
+    if rows:
+        lines += ["", "Choices (group=option):", *_rows(rows)]
+    for section in sections(config, choices, docs, own_keys(module)):
+        lines += ["", f"{section.title}:"]
         lines += _rows((f"{each.key}={each.value}", each.doc) for each in section.settings)
     return "\n".join([*lines, "", "Flags:", *_rows(FLAGS)])
 
 
+def _in_order(choices: Mapping[str, str], config: Mapping[str, Any]) -> list[str]:
+    """The groups in the order of their keys in the configuration, those without a key last."""
+    keys = list(config)
+
+    def position(group: str) -> int:
+        key = _place(group).partition(".")[0]
+        return keys.index(key) if key in keys else len(keys)
+
+    return sorted(choices, key=position)
+
+
+def own_keys(module: str) -> frozenset[str]:
+    """The settings that a claim has beside those of its runs."""
+    settings = read_docs(f"{module}.measure.Settings")
+    return frozenset({"scale", *(field.name for field in settings.fields)} if settings is not None else ())
+
+
 def sections(
-    config: Mapping[str, Any], choices: Mapping[str, str], docs: Mapping[str, str]
-) -> Iterator[Section]:
-    """The settings of the command itself, then those of every mapping that makes an object."""
-    own: list[Setting] = []
+    config: Mapping[str, Any], choices: Mapping[str, str], docs: Mapping[str, str], own: frozenset[str]
+) -> list[Section]:
+    """The settings of the claim alone, of the command, then of every mapping that makes an object."""
+    alone: list[Setting] = []
+    common: list[Setting] = []
     others: list[Section] = []
     for key, value in config.items():
         if key in INTERNAL or any(_place(group) == key for group in choices if choices[group] == "null"):
             continue
         if isinstance(value, Mapping) and "_target_" in value:
             option = next((f"={each}" for group, each in choices.items() if _place(group) == key), "")
-            summary = signature(str(value["_target_"])).summary
-            others.append(Section(f"{key}{option}: {summary}".removesuffix("."), [*_leaves(key, value, docs)]))
+            summary = signature(str(value["_target_"])).summary.rstrip(":.")
+            others.append(Section(f"{key}{option}: {summary}", _leaves(key, value, docs)))
         else:
-            own += _leaves(key, value, docs)
-    yield Section("", own)
-    yield from others
+            (alone if key in own and "phases" in config else common).extend(_leaves(key, value, docs))
+    settings = [Section("Settings of the claim (key=value)", alone)] if alone else []
+    title = "Settings of its runs" if alone else "Settings (key=value)"
+    return [*settings, Section(title, [_resolved(each, config) for each in common]), *others]
 
 
-def _leaves(key: str, value: Any, docs: Mapping[str, str]) -> Iterator[Setting]:
-    """A setting for each value below a key; a mapping whose own keys are not explained is one setting."""
-    if isinstance(value, Mapping):
-        below = {f"{key}.{name}": each for name, each in value.items() if name != "_target_"}
-        if below and ("_target_" in value or any(path in docs for path in below)):
-            for path, each in below.items():
-                yield from _leaves(path, each, docs)
-            return
-    yield Setting(key, _text(value), docs.get(key, ""))
+def _leaves(key: str, value: Any, docs: Mapping[str, str]) -> list[Setting]:
+    """A setting for each value below a key; a mapping with keys that nothing explains is one setting."""
+    if isinstance(value, Mapping) and value:
+        below = [
+            each
+            for name, part in value.items()
+            if name != "_target_"
+            for each in _leaves(f"{key}.{name}", part, docs)
+        ]
+        if below and ("_target_" in value or all(each.doc for each in below)):
+            return below
+    return [Setting(key, _text(value), docs.get(key, ""))]
+
+
+def _resolved(setting: Setting, config: Mapping[str, Any]) -> Setting:
+    """A setting that refers to another one with the value of that one."""
+    match = re.fullmatch(r"\$\{(\w+)\}", setting.value)
+    return setting._replace(value=_text(config[match[1]])) if match and match[1] in config else setting
 
 
 def explanations(
@@ -112,8 +145,11 @@ def explanations(
         prefix = f"{package}." if package else ""
         into |= {prefix + key: _sentence(doc) for key, doc in yaml_comments(text).items()}
     own = read_docs(f"{module}.measure.Settings")
-    fields = {field.name: _sentence(field.doc) for field in own.fields if field.doc} if own is not None else {}
-    return {**weak, **fields, **_from_signatures(config, ""), **strong}
+    fields = (
+        {field.name: _sentence(field.doc) for field in own.fields if field.doc} if own is not None else {}
+    )
+    scale = {"scale": "sizes: cpu, or paper for accelerators", "group": "runs/<group>/<name>"}
+    return {**scale, **weak, **fields, **_from_signatures(config, ""), **strong}
 
 
 def _from_signatures(node: Mapping[str, Any], path: str) -> dict[str, str]:
@@ -131,21 +167,20 @@ def _from_signatures(node: Mapping[str, Any], path: str) -> dict[str, str]:
 def examples(
     name: str, config: Mapping[str, Any], files: Iterable[tuple[str, str, str]], module: str
 ) -> list[str]:
-    """Three command lines: those that the command's own file and docstring show, then general ones."""
-    texts = [text.partition("\ndefaults:")[0] for file, _, text in files if file == name]
-    texts.append(_module_docstring(module))
-    found: dict[str, None] = {}
-    for text in texts:
+    """Three command lines: those that the docstring and the command's own file show, then general ones."""
+    docstring = _module_docstring(module)
+    texts = ["\n".join(line for line in docstring.splitlines() if line.lstrip().startswith("python"))]
+    texts += [text.partition("\ndefaults:")[0] for file, _, text in files if file == name]
+    found: list[str] = []
+    for text in [*texts, docstring]:
         for line in re.findall(rf"python -m {re.escape(module)}\b([^#\n`]*)", text):
-            line = re.sub(r"\(.*$|[.;,:]+(?=\s|$)", "", line.replace("cpu|paper", "cpu")).strip()
-            found.setdefault(f"covlab {name} {line}".strip())
-    more = [
-        *(["scale=paper"] if "scale" in config else []),
-        *(["--multirun seed=0,1"] if "seeds" in config and "scale" not in config else []),
-        *(["seeds=8 name=eight"] if "seeds" in config else ["seed=1 name=second"]),
-        "--cfg job",
-    ]
-    return list(dict.fromkeys([*found, *(f"covlab {name} {each}" for each in more)]))[:3]
+            line = re.sub(r"\s\(.*$|[.;,:]+\s*$", "", line.replace("cpu|paper", "cpu")).strip()
+            if line and "<" not in line and not any(each.startswith(line) for each in found):
+                found.append(line)
+    found += ["scale=paper"] if "scale" in config else []
+    found += ["seeds=8 name=eight"] if "seeds" in config else ["seed=1 name=second"]
+    found += ["--cfg job"]
+    return [f"covlab {name} {each}" for each in dict.fromkeys(found)][:3]
 
 
 def docstring_page(name: str, module: str) -> str:
@@ -165,7 +200,7 @@ def _module_docstring(module: str) -> str:
 def _module_summary(module: str) -> str:
     paragraphs = re.split(r"\n\s*\n", _module_docstring(module))
     first = re.sub(r":?\s*python -m .*$", "", " ".join(paragraphs[0].split()))
-    more = next((each for each in paragraphs[1:] if not each.startswith(" ")), "")
+    more = next((each for each in paragraphs[1:] if not re.match(r"\s|python -m", each)), "")
     return " ".join([first.rstrip(".") + ".", *more.split()]).replace("?.", "?")
 
 
@@ -180,10 +215,7 @@ def _place(choice: str) -> str:
 
 
 def _sentence(text: str) -> str:
-    """The first sentence, without a full stop."""
-    text = " ".join(text.split())
-    match = re.search(r"(?<!\be\.g)(?<!\bi\.e)(?<!\bet al)[.](?=\s+[A-Z`\"(]|$)", text)
-    return text[: match.start()] if match else text
+    return first_sentence(text).removesuffix(".")
 
 
 def _text(value: Any) -> str:

@@ -1,8 +1,9 @@
 """Config groups from signatures: a YAML file names a class or function, and gets all fields with defaults.
 
 A file of `conf/` says `defaults: [/schema/tasks.LayeredGraph@_here_, _self_]`, and so may a file in a folder
-of the user's own. `register_schemas` lets Hydra find a node for every such reference. So defaults are stated once (in the signature), overrides of unknown fields are
-refused when the configuration is composed, and `--cfg job` shows every field.
+of the user's own. `register_schemas` lets Hydra find a node for every such reference. So defaults are stated
+once (in the signature), overrides of unknown fields are refused when the configuration is composed, and
+`--cfg job` shows every field.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from typing import Any, cast
 from hydra.core.config_store import ConfigNode, ConfigStore
 from omegaconf import OmegaConf
 
-from covlab.launch.signatures import Field, Signature, documented, first_sentence, is_plain, read_signature
+from covlab.launch.documented import documented, first_sentence
+from covlab.launch.signatures import Field, Signature, is_plain, read_signature
 
 
 def register_schemas() -> None:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from covlab.launch.comments import field_comments
+from covlab.launch.documented import documented, field_comments, first_sentence
 
 _BARE = {"ABC", "Protocol", "Generic", "object", "NamedTuple"}
 """Bases without fields."""
@@ -28,8 +28,7 @@ class Field:
         name: the parameter's name.
         plain: True if it has a default that a configuration can hold; `default` is that value.
         choices: the texts of a `Literal` in the annotation.
-        doc: the text in the docstring's section Attributes or Args, else the comment at the field; "" if there
-            is none.
+        doc: the text in the docstring's section Attributes or Args, else the comment at the field, else "".
         known: False if the default cannot be told from the source.
         stated: True if there is a default.
     """
@@ -95,54 +94,6 @@ def read_value(name: str) -> Any:
         return _value(*found)
     except _Unknown:
         return None
-
-
-def first_sentence(docstring: str | None) -> str:
-    """The first sentence of the first paragraph, in one line.
-
-    Example:
-        >>> first_sentence('''Rates of maximum likelihood's coverage, e.g. on
-        ... bits. Details follow.''')
-        "Rates of maximum likelihood's coverage, e.g. on bits."
-    """
-    paragraph = " ".join((docstring or "").strip().partition("\n\n")[0].split())
-    # A full stop ends a sentence before a capital letter, unless it ends an abbreviation.
-    match = re.search(r"(?<!\be\.g)(?<!\bi\.e)(?<!\bet al)[.?!](?=\s+[A-Z`\"(]|$)", paragraph)
-    return paragraph[: match.end()] if match else paragraph
-
-
-def documented(docstring: str | None) -> dict[str, str]:
-    """Name -> text, from the sections Attributes and Args of a docstring.
-
-    Example:
-        >>> documented('''A thing.
-        ...
-        ...     Attributes:
-        ...         a, b: two numbers,
-        ...             both positive.
-        ... ''')
-        {'a': 'two numbers, both positive.', 'b': 'two numbers, both positive.'}
-    """
-    docs: dict[str, str] = {}
-    names: list[str] = []
-    inside, depth = False, 0
-    for line in (docstring or "").splitlines():
-        indent = len(line) - len(line.lstrip())
-        if re.fullmatch(r"\s*(Attributes|Args):", line):
-            inside, depth, names = True, indent, []
-            continue
-        if not inside or not line.strip():
-            continue
-        if indent <= depth:
-            inside = False
-            continue
-        match = re.match(r"\s*(\w+(?:, \w+)*): (.*)", line)
-        if match and indent <= depth + 4:
-            names = match[1].split(", ")
-            docs |= dict.fromkeys(names, match[2].strip())
-        else:
-            docs |= {name: f"{docs[name]} {line.strip()}" for name in names}
-    return docs
 
 
 class _Unknown(Exception):
@@ -302,7 +253,10 @@ def _own_fields(source: _Source, node: ast.ClassDef, docs: dict[str, str]) -> It
         if "InitVar" in annotation or annotation.endswith("KW_ONLY"):
             raise _Unknown
         name, value = item.target.id, item.value
-        if isinstance(value, ast.Call) and getattr(value.func, "attr", getattr(value.func, "id", "")) == "field":
+        if (
+            isinstance(value, ast.Call)
+            and getattr(value.func, "attr", getattr(value.func, "id", "")) == "field"
+        ):
             given = {each.arg: each.value for each in value.keywords}
             if set(given) - {"default", "default_factory", "repr", "compare", "hash", "metadata"}:
                 raise _Unknown
@@ -394,5 +348,3 @@ def _inherited_doc(field: Field, before: dict[str, tuple[Field, bool]]) -> Field
     if field.doc or field.name not in before:
         return field
     return dataclasses.replace(field, doc=before[field.name][0].doc)
-
-

@@ -1,4 +1,4 @@
-"""Comments that explain the keys of a YAML file, or the fields of a dataclass that has no section for them."""
+"""Texts that explain keys and fields: comments of YAML files, docstrings, comments at fields."""
 
 from __future__ import annotations
 
@@ -61,3 +61,51 @@ def field_comments(lines: list[str], first: int, last: int) -> str:
         above.insert(0, lines[number].strip().lstrip("#").strip())
         number -= 1
     return " ".join(above)
+
+
+def first_sentence(docstring: str | None) -> str:
+    """The first sentence of the first paragraph, in one line.
+
+    Example:
+        >>> first_sentence('''Rates of maximum likelihood's coverage, e.g. on
+        ... bits. Details follow.''')
+        "Rates of maximum likelihood's coverage, e.g. on bits."
+    """
+    paragraph = " ".join((docstring or "").strip().partition("\n\n")[0].split())
+    # A full stop ends a sentence before a capital letter, unless it ends an abbreviation.
+    match = re.search(r"(?<!\be\.g)(?<!\bi\.e)(?<!\bet al)[.?!](?=\s+[A-Z`\"(]|$)", paragraph)
+    return paragraph[: match.end()] if match else paragraph
+
+
+def documented(docstring: str | None) -> dict[str, str]:
+    """Name -> text, from the sections Attributes and Args of a docstring.
+
+    Example:
+        >>> documented('''A thing.
+        ...
+        ...     Attributes:
+        ...         a, b: two numbers,
+        ...             both positive.
+        ... ''')
+        {'a': 'two numbers, both positive.', 'b': 'two numbers, both positive.'}
+    """
+    docs: dict[str, str] = {}
+    names: list[str] = []
+    inside, depth = False, 0
+    for line in (docstring or "").splitlines():
+        indent = len(line) - len(line.lstrip())
+        if re.fullmatch(r"\s*(Attributes|Args):", line):
+            inside, depth, names = True, indent, []
+            continue
+        if not inside or not line.strip():
+            continue
+        if indent <= depth:
+            inside = False
+            continue
+        match = re.match(r"\s*(\w+(?:, \w+)*): (.*)", line)
+        if match and indent <= depth + 4:
+            names = match[1].split(", ")
+            docs |= dict.fromkeys(names, match[2].strip())
+        else:
+            docs |= {name: f"{docs[name]} {line.strip()}" for name in names}
+    return docs
