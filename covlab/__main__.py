@@ -51,7 +51,8 @@ def start(command: Command) -> None:
     The command line of a claim is read before the claim's modules are imported: a mistyped key is answered
     before JAX is loaded.
     """
-    if {"--help", "-h"} & set(sys.argv[1:]) and command.module.startswith("experiments."):
+    known = command.is_claim or command.module.startswith("experiments.")
+    if known and {"--help", "-h"} & set(sys.argv[1:]):
         say(_page(command))
     elif command.is_claim and (config_name := _configured(command)) is not None:
         from covlab.launch import cli

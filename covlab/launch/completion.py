@@ -154,7 +154,8 @@ def candidates(line: str, configured: Configured = with_file) -> list[str]:
         return [f"{key}={file}" for file in _files(value)]
     config_name = configured(command)
     found = _overrides(config_name, before[1:], word) if config_name is not None else []
-    return found or (_files(word) if command.name == "compare" else [])
+    # Runs stand among the overrides of `compare`.
+    return found + (_files(word) if command.name == "compare" else [])
 
 
 def _overrides(config_name: str, before: Sequence[str], word: str) -> list[str]:

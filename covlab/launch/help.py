@@ -136,7 +136,7 @@ def _resolved(setting: Setting, config: Mapping[str, Any]) -> Setting:
 def explanations(
     config: Mapping[str, Any], files: Iterable[tuple[str, str, str]], module: str
 ) -> dict[str, str]:
-    """Dotted key -> explanation: a command's own files before docstrings, and those before an experiment's."""
+    """Dotted key -> explanation: a command's own files before docstrings before an experiment's files."""
     weak: dict[str, str] = {}
     strong: dict[str, str] = {}
     for name, package, text in files:
