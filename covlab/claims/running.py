@@ -72,7 +72,7 @@ def run_claims(claims: Sequence[str], scale: str, runs: Path, results: Path | No
     for place, claim in enumerate(claims, start=1):
         print(f"[{place}/{len(claims)}] {claim}", flush=True)
         began = time.monotonic()
-        command = [sys.executable, "-m", "covlab", claim, f"scale={scale}"]
+        command = [sys.executable, "-m", "covlab", f"experiments.{claim}", f"scale={scale}"]
         if runs != Path("runs"):
             command.append(f"root={runs}")
         status = subprocess.run(command, check=False).returncode
