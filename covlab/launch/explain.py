@@ -10,6 +10,7 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from covlab.launch.chosen import Chosen
+from covlab.launch.run_names import override_key
 
 
 def explain(error: Exception, config_name: str, arguments: Sequence[str] = ()) -> str:
@@ -27,7 +28,11 @@ def explain(error: Exception, config_name: str, arguments: Sequence[str] = ()) -
         return f"{plugin} is not installed, which this launcher needs: pip install -e '.[sweep]'"
     match = re.match(r"Could not override '([^']+)'", lines[0]) if lines else None
     if match is not None:
-        return _unknown_key(match.group(1), Chosen(config_name, arguments))
+        key = match.group(1)
+        # Without the key at once: a composition that must fail takes as long as one that does not.
+        return _unknown_key(
+            key, Chosen(config_name, [text for text in arguments if override_key(text) != key])
+        )
     if "Config group override must be a string or a list" in str(error):
         return _no_option(Chosen(config_name, arguments)) or " ".join(lines)
     cause = error.__cause__
