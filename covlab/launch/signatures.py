@@ -116,7 +116,7 @@ class _Source:
     @functools.cached_property
     def imported(self) -> dict[str, tuple[str, str]]:
         """Name -> (module, name there), of every `from module import name`, also under a condition."""
-        names = {}
+        names: dict[str, tuple[str, str]] = {}
         for node in ast.walk(self.tree):
             if isinstance(node, ast.ImportFrom):
                 module = self._absolute(node)
@@ -320,7 +320,7 @@ def _value(source: _Source, node: ast.expr, depth: int = 0) -> Any:
     if isinstance(node, ast.Name) and depth < 8:
         found = _find(source.module, node.id)
         if found is not None and isinstance(found[1], ast.expr):
-            return _value(*found, depth + 1)
+            return _value(found[0], found[1], depth + 1)
     raise _Unknown
 
 
@@ -330,12 +330,12 @@ def _choices(source: _Source, annotation: ast.expr, depth: int = 0) -> tuple[str
     for node in ast.walk(annotation):
         if isinstance(node, ast.Subscript) and getattr(node.value, "id", "") == "Literal":
             items = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
-            texts += [each.value for each in items if isinstance(each, ast.Constant)]
+            texts += [str(each.value) for each in items if isinstance(each, ast.Constant)]
         elif isinstance(node, ast.Name) and depth < 3 and node.id[:1].isupper():
             found = _find(source.module, node.id)
             if found is not None and isinstance(found[1], ast.Subscript):
-                texts += _choices(*found, depth + 1)
-    return tuple(str(text) for text in dict.fromkeys(texts))
+                texts += _choices(found[0], found[1], depth + 1)
+    return tuple(dict.fromkeys(texts))
 
 
 def _with_doc(field: Field, docs: dict[str, str]) -> Field:
