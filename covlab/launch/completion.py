@@ -165,7 +165,7 @@ def _overrides(config_name: str, before: Sequence[str], word: str) -> list[str]:
     from covlab.launch.schema import register_schemas
 
     register_schemas()
-    chosen = Chosen(config_name, [text for text in before if "=" in text or text.startswith("~")])
+    chosen = Chosen(config_name, _composing(before))
     config = chosen.compose()
     signs, rest = re.fullmatch(r"([+~]*)(.*)", word, re.DOTALL).groups()  # type: ignore[union-attr]
     key, equals, value = rest.partition("=")
@@ -182,6 +182,17 @@ def _overrides(config_name: str, before: Sequence[str], word: str) -> list[str]:
     return [
         f"{signs}{key}={first}{each}" for each in _fitting(value[len(first) :], (f"{v} " for v in values))
     ]
+
+
+def _composing(words: Sequence[str]) -> list[str]:
+    """The overrides among the words, and the flags that choose configuration files."""
+    kept = []
+    for place, word in enumerate(words):
+        if word in ("--config-dir", "-cd", "--config-name", "-cn"):
+            kept += words[place : place + 2]
+        elif "=" in word or word.startswith("~"):
+            kept.append(word)
+    return kept
 
 
 def _keys(config: Mapping[str, Any], word: str) -> list[str]:

@@ -79,9 +79,9 @@ class TrackingSettings:
     Attributes:
         wandb: "auto" (online with a key, else offline), "online", "offline" or "disabled".
         project: project of the W&B run; by default WANDB_PROJECT, else covlab.
-        entity: user or team of the W&B run; null: the user's default.
-        tags: tags of the W&B run.
-        notes: description of the W&B run.
+        entity: user or team of the W&B run; by default WANDB_ENTITY, else the user's own.
+        tags: tags of the W&B run; by default WANDB_TAGS.
+        notes: description of the W&B run; by default WANDB_NOTES.
         per_seed: one W&B run per seed instead of one with medians and quantiles over the seeds.
         progress: show a progress bar.
         interval: seconds between progress lines if the output is not a terminal.

@@ -17,6 +17,7 @@ from covlab.launch.completion import SHELLS, answer, candidates, main
 from covlab.launch.schema import register_schemas
 from experiments import train
 
+SIZES = ("medium", "mine", "paper", "small", "teacherless", "tiny")
 ROOT = Path(__file__).parents[3]
 SCRIPT = f"#!{sys.executable}\nimport sys\nfrom covlab.__main__ import main\nsys.exit(main())\n"
 BASH = """
@@ -82,6 +83,7 @@ def test_bash_completes_commands_groups_options_and_keys(tmp_path: Path) -> None
         ("covlab tournament pair_me", ["pair_members="]),
         ("covlab decode run=runs/", ["run=runs/train/"]),
         ("covlab compare ru", ["runs/"]),
+        ("covlab train --config-dir own model=gpt_", [f"model=gpt_{name} " for name in SIZES]),
         ("covlab train hydra", []),
         ("covlab no_such_command ta", []),
     ],
@@ -90,6 +92,8 @@ def test_what_is_offered(
     line: str, offered: Sequence[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "runs" / "train").mkdir(parents=True)
+    (tmp_path / "own" / "model").mkdir(parents=True)
+    (tmp_path / "own" / "model" / "gpt_mine.yaml").write_text("width: 8\n")
     monkeypatch.chdir(tmp_path)
     register_schemas()
     found = candidates(line, _configured)
