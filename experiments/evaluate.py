@@ -1,4 +1,4 @@
-"""Evaluating a trained run: python -m experiments.evaluate run=runs/train/demo checkpoint=finetune:480
+"""Evaluating a trained run: python -m experiments.evaluate run=runs/train/demo checkpoints=finetune:480
 coverage_ns=[2,8].
 
 Nothing is trained. Model and task are rebuilt from the run's `config.yaml`, and the parameters come from

@@ -11,13 +11,15 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
-from covlab.launch.base_model import rl_config
 from covlab.launch.cli import command
-from covlab.launch.runs import train
 
 
 def train_rl(config: DictConfig) -> int:
     """Train from a checkpoint; returns the exit status of `train`."""
+    # Imported here, so that a mistyped key is answered before JAX is loaded.
+    from covlab.launch.base_model import rl_config
+    from covlab.launch.runs import train
+
     return train(rl_config(config))
 
 

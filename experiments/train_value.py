@@ -10,13 +10,15 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
-from covlab.launch.base_model import value_config
 from covlab.launch.cli import command
-from covlab.launch.runs import train
 
 
 def train_value(config: DictConfig) -> int:
     """Train a value function; returns the exit status of `train`."""
+    # Imported here, so that a mistyped key is answered before JAX is loaded.
+    from covlab.launch.base_model import value_config
+    from covlab.launch.runs import train
+
     return train(value_config(config))
 
 

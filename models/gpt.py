@@ -32,7 +32,9 @@ class GPT(Model):
 
     Attributes:
         vocab_size, prompt_length, response_length: set from the task.
-        num_layers, num_heads, width: the paper's model has 6, 4 and 384.
+        num_layers: number of blocks; the paper's model has 6.
+        num_heads: attention heads of a block; the paper's model has 4.
+        width: size of the hidden states, a multiple of `num_heads`; the paper's model has 384.
         mlp_ratio: hidden width of the MLPs over `width`.
         init_std: standard deviation of the initial embeddings and weights, see `init`.
         tie_embeddings: the output layer is the transposed token embedding, as in GPT-2.

@@ -65,7 +65,9 @@ def adamw(
         steps: length of the phase, for the schedule.
         learning_rate: peak learning rate.
         weight_decay: decoupled weight decay, multiplied by the learning rate.
-        beta1, beta2, epsilon: Adam's constants.
+        beta1: decay rate of Adam's average of the gradient.
+        beta2: decay rate of Adam's average of the squared gradient.
+        epsilon: constant in the denominator of Adam's update.
         schedule: "constant", or "cosine" decay to `final_fraction` of the peak.
         warmup: updates of linear warm-up, from `learning_rate` / `warmup` to the peak.
         final_fraction: final rate of the cosine over the peak, in [0, 1].
@@ -241,8 +243,11 @@ def muon(
     Args:
         learning_rate: peak learning rate of both rules.
         weight_decay: decoupled decay for both rules, with the mask of `decay_mask`.
-        momentum, nesterov: constants of Muon.
-        beta1, beta2, epsilon: constants of AdamW.
+        momentum: decay rate of Muon's average of the gradient.
+        nesterov: True for Nesterov's momentum in Muon.
+        beta1: decay rate of AdamW's average of the gradient.
+        beta2: decay rate of AdamW's average of the squared gradient.
+        epsilon: constant in the denominator of AdamW's update.
         clip_norm: global-norm clipping of the gradient first; None for none. Other arguments as in `adamw`.
 
     Raises:

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import yaml
-from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
@@ -25,6 +24,7 @@ from rich.table import Table
 
 from covlab.claims.arms import Arm, train_arms
 from covlab.claims.settings import field_checks, read
+from covlab.claims.stored import store
 from covlab.launch import cli
 from covlab.launch.build import Setup, make, plain
 from covlab.launch.cli import StopRequest
@@ -192,39 +192,10 @@ def command(claim: Claim[Any, Any]) -> Callable[[], None]:
 
 def register(claim: Claim[Any, Any]) -> None:
     """Register the configuration of a claim that trains nothing with Hydra: defaults and scales."""
-    store = ConfigStore.instance()
-    if claim.stages:
-        return
-    store.store(
-        name=claim.name,
-        node={
-            "defaults": [
-                {"common": "keys"},
-                {"scale": "cpu"},
-                "_self_",
-                {"experiment": f"{claim.name}_${{scale}}"},
-                {"hydra": "default"},
-            ],
-            "name": "${scale}",
-            "group": claim.name,
-        },
-    )
-    defaults = _as_lists(claim.settings())
-    for scale, changes in claim.scales.items():
-        unknown = set(changes) - set(defaults)
-        if unknown:
-            raise TypeError(f"{claim.name}, scale {scale}: no settings {', '.join(sorted(unknown))}")
-        node = defaults | {key: _as_lists(value) for key, value in changes.items()}
-        store.store(group="experiment", name=f"{claim.name}_{scale}", node=node, package="_global_")
-
-
-def _as_lists(value: Any) -> Any:
-    """The value with dataclasses as mappings and tuples as lists."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: _as_lists(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {key: _as_lists(each) for key, each in value.items()}
-    return [_as_lists(each) for each in value] if isinstance(value, tuple | list) else value
+    if not claim.stages:
+        defaults = claim.settings()
+        fields = {each.name: getattr(defaults, each.name) for each in dataclasses.fields(defaults)}
+        store(claim.name, fields, claim.scales)
 
 
 def run(claim: Claim[S, M], config: DictConfig) -> int:

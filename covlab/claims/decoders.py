@@ -25,18 +25,24 @@ from theory.vgb.laws import ChainSettings, Goodness, Laws, Sampled, over_seeds
 
 @dataclasses.dataclass(frozen=True)
 class WalkSettings:
-    """Settings for measuring VGB's chain; the defaults are the scale `cpu`."""
+    """Settings for measuring VGB's chain; the defaults are the scale `cpu`.
 
-    # Steps of a VGB run, over H^2; chosen on H = 6, 12, 24, 48 with leaves of seed 999.
+    `steps` was chosen on H = 6, 12, 24, 48 with leaves of seed 999.
+
+    Attributes:
+        steps: steps of a VGB run, over H^2.
+        longest: steps up to which the error is followed, over H^2.
+        delta: total variation at which the chain counts as mixed.
+        seed: first of `seeds` seeds; every seed draws other leaves.
+        seeds: number of seeds.
+        leaves: leaves drawn from pi* for each seed.
+    """
+
     steps: Annotated[int, Whole(1)] = 8
-    # Steps up to which the error is followed, over H^2.
     longest: Annotated[int, Given()] = 16
-    # Total variation at which the chain counts as mixed.
     delta: Annotated[float, Real(above=0, below=1)] = 0.002
-    # First of `seeds` seeds; every seed draws other leaves.
     seed: Annotated[int, Seed()] = 0
     seeds: Annotated[int, Whole(2)] = 8
-    # Leaves drawn from pi* for each seed.
     leaves: Annotated[int, Whole(8)] = 32
 
     def __post_init__(self) -> None:

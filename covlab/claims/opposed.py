@@ -15,19 +15,24 @@ class OpposedSettings:
     """N, the lower bound's family and the seeds; the defaults are the scale `cpu`.
 
     Sizes, grids and draws were chosen on the seeds 900 to 905.
+
+    Attributes:
+        n: N of Cov_N.
+        family_horizons: lengths H of the family.
+        family_inner: B' of the family, B = B'^2.
+        family_plus: mu(+) of the family.
+        family_draws: draws of the order of the family's prompts.
+        family_tuning_draws: such draws for choosing step sizes.
+        tuning_seed: seed of the draws that step sizes are chosen on.
+        seed: seed of all other draws.
     """
 
-    # N of Cov_N.
     n: Annotated[float, Real(above=math.e, below=1e12)] = 16
     family_horizons: Annotated[tuple[int, ...], Wholes(64, at_least=3)] = (256, 512, 1024, 2048, 4096)
-    # B' of the family, B = B'^2.
     family_inner: Annotated[float, Real(above=4, below=100)] = 32
-    # mu(+).
     family_plus: Annotated[float, Real(above=1 / 16, below=15 / 16)] = 0.25
-    # Draws of the order of the family's prompts, for the checks and for choosing step sizes.
     family_draws: Annotated[int, Whole(8)] = 32
     family_tuning_draws: Annotated[int, Whole(2)] = 4
-    # Seed of the draws that step sizes are chosen on, and of all other draws.
     tuning_seed: Annotated[int, Seed()] = 905
     seed: Annotated[int, Seed()] = 0
 

@@ -86,7 +86,7 @@ def chosen_claims(run: str, scale: str) -> tuple[str, ...]:
 
 
 def run_claims(claims: Sequence[str], scale: str, runs: Path, results: Path | None) -> list[str]:
-    """Run `python -m <the claim's package> scale=<scale>` for each claim; returns one line per failure.
+    """Run `covlab <claim> scale=<scale>` for each claim; returns one line per failure.
 
     Finished runs are reused, as by the claim's command. A failure does not stop the other claims. Verdicts
     and figures are copied to <results>/<claim>_<scale>, unless `results` is None.
@@ -99,7 +99,8 @@ def run_claims(claims: Sequence[str], scale: str, runs: Path, results: Path | No
     for place, claim in enumerate(claims, start=1):
         print(f"[{place}/{len(claims)}] {claim}", flush=True)
         began = time.monotonic()
-        command = [sys.executable, "-m", modules.get(claim, f"experiments.{claim}"), f"scale={scale}"]
+        module = modules.get(claim, f"experiments.{claim}")
+        command = [sys.executable, "-m", "covlab", module, f"scale={scale}"]
         if runs != Path("runs"):
             command.append(f"root={runs}")
         status = subprocess.run(command, check=False).returncode

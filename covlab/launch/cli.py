@@ -21,6 +21,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from covlab.launch import outside
+from covlab.launch.commands import say
 from covlab.launch.explain import explain
 from covlab.launch.path_arguments import quoted_paths
 from covlab.launch.processes import run_on_all_processes
@@ -108,6 +109,9 @@ def command(
             makes_runs,
         )
         arguments = as_sweep(sys.argv[1:])
+        if answer := _asked(config_name, module or f"experiments.{config_name}", arguments):
+            say(answer)
+            sys.exit(0)
         sys.argv[1:] = _read(arguments)
 
         @hydra.main(version_base="1.3", config_path="pkg://conf", config_name=config_name)
@@ -147,6 +151,19 @@ def command(
         sys.exit(max(status, default=0))
 
     return run_on_all_processes(main, lambda: StopRequest().install(), _configure)
+
+
+def _asked(config_name: str, module: str, arguments: Sequence[str]) -> str:
+    """The page or the completions that a command line asks for, instead of a run; "" if it asks for none."""
+    if {"--help", "-h"} & set(arguments):
+        from covlab.launch.help import page
+
+        return page(module.rpartition(".")[2], config_name, module, arguments)
+    if {"--shell-completion", "-sc"} & set(arguments):
+        from covlab.launch.completion import shell_completion
+
+        return shell_completion(config_name, arguments)
+    return ""
 
 
 @contextlib.contextmanager

@@ -5,17 +5,11 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.utils import create_automatic_config_search_path, get_args_parser
-from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.utils import JobRuntime
-from hydra.types import RunMode
-from omegaconf import OmegaConf
 
+from covlab.launch.chosen import Chosen
 from covlab.launch.run_names import override_key
 
 
@@ -34,67 +28,20 @@ def explain(error: Exception, config_name: str, arguments: Sequence[str] = ()) -
         return f"{plugin} is not installed, which this launcher needs: pip install -e '.[sweep]'"
     match = re.match(r"Could not override '([^']+)'", lines[0]) if lines else None
     if match is not None:
-        return _unknown_key(match.group(1), _Chosen(config_name, arguments))
+        key = match.group(1)
+        # Without the key at once: a composition that must fail takes as long as one that does not.
+        return _unknown_key(
+            key, Chosen(config_name, [text for text in arguments if override_key(text) != key])
+        )
     if "Config group override must be a string or a list" in str(error):
-        return _no_option(_Chosen(config_name, arguments)) or " ".join(lines)
+        return _no_option(Chosen(config_name, arguments)) or " ".join(lines)
     cause = error.__cause__
     if cause is not None and str(cause) not in str(error):
         lines += [str(cause).splitlines()[0]]
     return " ".join(lines)
 
 
-class _Chosen:
-    """The configuration of a command line, from the overrides that are valid."""
-
-    def __init__(self, config_name: str, arguments: Sequence[str]) -> None:
-        parsed = get_args_parser().parse_known_intermixed_args(list(arguments))[0]
-        self.overrides: list[str] = list(parsed.overrides)
-        self.config_name = parsed.config_name or config_name
-        path = create_automatic_config_search_path(None, None, parsed.config_path or "pkg://conf")
-        if parsed.config_dir is not None:
-            folder = f"file://{Path(parsed.config_dir).absolute()}"
-            path.prepend("command-line", folder, SearchPathQuery(provider="schema"))
-        self.loader = ConfigLoaderImpl(path)
-
-    def options(self, group: str) -> list[str]:
-        """The options of a group; empty if there is no such group."""
-        return sorted(set(self.loader.get_group_options(group)))
-
-    def compose(self) -> dict[str, Any]:
-        """The configuration in plain containers, unresolved; what cannot be composed is left out."""
-        overrides = self.overrides
-        while True:
-            try:
-                return self._compose(overrides)
-            except Exception as error:
-                match = re.search(r"Could not override '([^']+)'|Error merging override (\S+)", str(error))
-                wrong = override_key(match.group(1) or match.group(2)) if match else ""
-                rest = [text for text in overrides if override_key(text) != wrong]
-                if len(rest) < len(overrides):
-                    overrides = rest
-                elif all(map(self._chooses, overrides)):
-                    return self._compose([])
-                else:
-                    overrides = list(filter(self._chooses, overrides))
-
-    def _chooses(self, override: str) -> bool:
-        return override.startswith("hydra.searchpath=") or bool(self.options(override_key(override)))
-
-    def _compose(self, overrides: Sequence[str]) -> dict[str, Any]:
-        JobRuntime.instance().set("name", self.config_name)
-        config = self.loader.load_configuration(
-            self.config_name,
-            list(overrides),
-            RunMode.RUN,
-            from_shell=False,
-            validate_sweep_overrides=False,
-        )
-        container = OmegaConf.to_container(config, resolve=False)
-        assert isinstance(container, dict)
-        return {str(key): value for key, value in container.items()}
-
-
-def _unknown_key(key: str, command_line: _Chosen) -> str:
+def _unknown_key(key: str, command_line: Chosen) -> str:
     """Valid names in place of `key`."""
     config = command_line.compose()
     if not key.startswith("hydra."):
@@ -155,7 +102,7 @@ def _among(name: str, part: str, keys: Sequence[str], key: str) -> str:
     return f"{name}: no such key; valid are {', '.join(valid)}{hint}"
 
 
-def _no_option(command_line: _Chosen) -> str | None:
+def _no_option(command_line: Chosen) -> str | None:
     """A message on the override whose text is not an option of its group."""
     for override in OverridesParser.create().parse_overrides(command_line.overrides):
         options = command_line.options(override.key_or_group)

@@ -20,7 +20,9 @@ from hydra.core.config_store import ConfigNode, ConfigStore
 from hydra.core.plugins import Plugins
 from omegaconf import OmegaConf
 
+from covlab.launch.documented import documented, first_sentence
 from covlab.launch.search_path import OutsideConfigs
+from covlab.launch.signatures import Field, Signature, is_plain, read_signature
 
 
 def register_schemas() -> None:
@@ -58,18 +60,33 @@ def schema(name: str) -> dict[str, Any]:
     Raises:
         ValueError: there is no such class or function.
     """
-    fields: dict[str, Any] = {"_target_": name}
-    for parameter in inspect.signature(_resolve(name, f"/schema/{name}")).parameters.values():
-        if _plain(parameter.default):
-            default = parameter.default
-            fields[parameter.name] = list(default) if isinstance(default, tuple) else default
-    return fields
+    return {"_target_": name} | {
+        field.name: list(field.default) if isinstance(field.default, tuple) else field.default
+        for field in signature(name).fields
+        if field.plain
+    }
 
 
-def _plain(value: Any) -> bool:
-    if isinstance(value, tuple):
-        return all(isinstance(item, str | int | float | bool) for item in value)
-    return value is None or isinstance(value, str | int | float | bool)
+def signature(name: str) -> Signature:
+    """The fields of a class or function, from its source or else by importing it.
+
+    Raises:
+        ValueError: there is no such class or function.
+    """
+    return read_signature(name) or _imported_signature(name)
+
+
+def _imported_signature(name: str) -> Signature:
+    target = _resolve(name, f"/schema/{name}")
+    doc = inspect.getdoc(target)
+    docs = documented(doc)
+    return Signature(
+        first_sentence(doc),
+        tuple(
+            Field(each.name, is_plain(each.default), each.default, doc=docs.get(each.name, ""))
+            for each in inspect.signature(target).parameters.values()
+        ),
+    )
 
 
 def accepted(target: str, path: str) -> set[str]:

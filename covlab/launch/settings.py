@@ -95,7 +95,9 @@ class TrackingSettings:
     Attributes:
         wandb: "auto" (online with a key, else offline), "online", "offline" or "disabled".
         project: project of the W&B run; by default WANDB_PROJECT, else covlab.
-        entity, tags, notes: options of the W&B run.
+        entity: user or team of the W&B run; by default WANDB_ENTITY, else the user's own.
+        tags: tags of the W&B run; by default WANDB_TAGS.
+        notes: description of the W&B run; by default WANDB_NOTES.
         per_seed: one W&B (or TensorBoard) run per seed instead of one with medians and quantiles over the
             seeds.
         tensorboard: also write event files for TensorBoard, to `tensorboard/` in the run directory.

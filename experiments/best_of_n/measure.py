@@ -20,25 +20,33 @@ from theory.coverage_laws import Sides, between
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Sizes and seeds of the measurement; the defaults are the scale `cpu`."""
+    """Sizes and seeds of the measurement; the defaults are the scale `cpu`.
 
-    # The ranges of the instances were chosen on seed 920.
+    The ranges of the instances were chosen on seed 920.
+
+    Attributes:
+        seed: seed of all instances.
+        draws: instances of each family and size.
+        alphabets: numbers of responses to a prompt.
+        prompts: prompts of the instances with several prompts.
+        ms: M of the sufficient condition.
+        epsilons: eps of the sufficient condition.
+        ns: N of the necessary condition.
+        tails: exponents alpha of the tails P_T[pi_T/pi_hat >= u] ~ u^-alpha.
+        atoms: responses of a tail.
+        budgets: N against which the worst loss is fitted.
+        ratios: M against which the number of samples needed is fitted.
+    """
+
     seed: Annotated[int, Seed()] = 520
-    # Instances of each family and size.
     draws: Annotated[int, Whole(32)] = 96
-    # Numbers of responses to a prompt.
     alphabets: Annotated[tuple[int, ...], Wholes(2, at_least=2)] = (4, 8, 16, 32, 64)
-    # Prompts of the instances with several prompts.
     prompts: Annotated[int, Whole(2)] = 8
-    # M and eps of the sufficient condition.
     ms: Annotated[tuple[float, ...], Reals(1, 1e6)] = (1.5, 2, 4, 8, 16, 64)
     epsilons: Annotated[tuple[float, ...], Reals(0, 0.5)] = (0.3, 0.1, 0.03, 0.01)
-    # N of the necessary condition.
     ns: Annotated[tuple[int, ...], Wholes(2)] = (2, 4, 8, 16, 32, 64)
-    # alpha: P_T[pi_T/pi_hat >= u] falls as u^-alpha; such a tail has `atoms` responses.
     tails: Annotated[tuple[float, ...], Reals(0, 3)] = (0.5, 1.0)
     atoms: Annotated[int, Whole(100)] = 4000
-    # N against which the worst loss is fitted, and M against which the samples needed are.
     budgets: Annotated[tuple[int, ...], Wholes(2, at_least=2)] = (8, 16, 32, 64, 128, 256)
     ratios: Annotated[tuple[int, ...], Wholes(2, at_least=2)] = (8, 16, 32, 64, 128)
 

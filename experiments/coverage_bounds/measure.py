@@ -53,28 +53,34 @@ def _tree_depths(field: str, value: Any) -> tuple[int, ...]:
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Sizes and seeds of the measurement; the defaults are the scale `cpu`."""
+    """Sizes and seeds of the measurement; the defaults are the scale `cpu`.
 
-    # The ranges of the instances were chosen on seed 900.
+    The ranges of the instances were chosen on seed 900.
+
+    Attributes:
+        seed: seed of all instances.
+        draws: instances of each family and size.
+        ns: N of Cov_N.
+        fitted_n: the N, one of `ns`, at which exponents are measured.
+        factors: c of the answer-level bound.
+        budgets: N of the Bernoulli pair.
+        alphabets: numbers of responses of softmax pairs, triples and chains of thought.
+        steps: steps of the heavy tail.
+        depths: depths H of the trees, whose 2^H responses are all enumerated.
+        horizons: tokens where prompts, or what follows a switch, are hard.
+        short_horizons: tokens where every token is a little off.
+    """
+
     seed: Annotated[int, Seed()] = 500
-    # Instances of each family and size.
     draws: Annotated[int, Whole(32)] = 96
-    # The N of Cov_N, and the one at which exponents are measured.
     ns: Annotated[tuple[int, ...], Wholes(3)] = (4, 16, 64, 256)
     fitted_n: Annotated[int, Whole(3)] = 16
-    # c of the answer-level bound.
     factors: Annotated[tuple[float, ...], Reals(1, 1e6)] = (1.5, 2, 4, 16)
-    # N of the Bernoulli pair.
     budgets: Annotated[tuple[int, ...], Wholes(2, at_least=2)] = (4, 8, 16, 32, 64, 128, 256)
-    # Numbers of responses of softmax pairs, triples and chains of thought.
     alphabets: Annotated[tuple[int, ...], Wholes(2, at_least=2)] = (4, 8, 16, 32, 64)
-    # Steps of the heavy tail.
     steps: Annotated[tuple[int, ...], Wholes(1, at_least=2)] = (32, 64, 128, 256, 512)
-    # Depths of the trees, whose 2^H responses are all enumerated.
     depths: Annotated[tuple[int, ...], _tree_depths] = (1, 2, 4, 8, 16)
-    # Tokens where prompts, or what follows a switch, are hard.
     horizons: Annotated[tuple[int, ...], Wholes(2, at_least=2)] = (128, 256, 512, 1024, 2048)
-    # Tokens where every token is a little off.
     short_horizons: Annotated[tuple[int, ...], Wholes(1, at_least=2)] = (8, 16, 32, 64, 128)
 
     def __post_init__(self) -> None:

@@ -43,10 +43,14 @@ def overrides(field: str, value: Any) -> dict[str, dict[str, Any]]:
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """The claim's own settings; those of its runs are of experiments.train."""
+    """The claim's own settings; those of its runs are of experiments.train.
+
+    Attributes:
+        arms: overrides of objective, optimizer and averaging in one run, by name; the first is cross-entropy.
+        early: step of the evaluation that the last one is compared with.
+    """
 
     arms: Annotated[Mapping[str, Mapping[str, Any]], overrides]
-    # The evaluation that the last one is compared with: a step.
     early: Annotated[int, Whole(1)]
 
 

@@ -80,19 +80,25 @@ def zoo(field: str, value: Any) -> dict[str, dict[str, Any]]:
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """The claim's own settings; those of its runs are of experiments.train."""
+    """The claim's own settings; those of its runs are of experiments.train.
+
+    Attributes:
+        truth: the event: an earlier evaluation has the higher cross-entropy and the lower Cov_N, by more than
+            the margins.
+        candidates: statistics that are tabulated.
+        judged: the statistic that the checks are about.
+        rate: false alarms that the thresholds allow on the other tasks.
+        resamples: resamples of the bootstrap.
+        runs: recorded runs that are judged beside the zoo: directories, or patterns.
+        zoo: runs that are trained and that the verdict rests on.
+    """
 
     truth: Annotated[Truth, Section(Truth)]
     candidates: Annotated[Candidates, Section(Candidates)]
-    # The statistic that the checks are about.
     judged: Annotated[Statistic, judged]
-    # False alarms that the thresholds allow on the other tasks.
     rate: Annotated[float, Real(above=0, below=1)]
-    # Of the bootstrap.
     resamples: Annotated[int, Whole(100)]
-    # Recorded runs that are judged beside the zoo: directories, or patterns.
     runs: Annotated[tuple[str, ...], runs]
-    # Runs that are trained and that the verdict rests on.
     zoo: Annotated[Mapping[str, Mapping[str, Any]], zoo]
 
     @property

@@ -94,15 +94,22 @@ def pool(field: str, value: Any) -> dict[str, Any]:
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """The claim's own settings; those of its base runs are of experiments.train."""
+    """The claim's own settings; those of its base runs are of experiments.train.
+
+    Attributes:
+        tasks: name -> task, settings of its base model (`base`) and of its reinforcement learning (`rl`),
+            checkpoints and prompts of its pools.
+        arms: runs of reinforcement learning: the first without a bonus, the second is judged against it, the
+            others are reported.
+        rl: settings of experiments.train_rl, of all arms.
+        ks: k of Pass@k along reinforcement learning.
+        coverage_n: N of the Cov_N that is reported.
+        pool: responses of a pool for each prompt, and lambda of the bonus at test time (`ridge`).
+    """
 
     tasks: Annotated[Mapping[str, TaskSettings], tasks]
-    # Runs of reinforcement learning: the first without a bonus, the second is judged against it, the others
-    # are reported.
     arms: Annotated[Mapping[str, Mapping[str, Any]], arms]
-    # Settings of experiments.train_rl, of all arms.
     rl: Annotated[Mapping[str, Any], rl]
-    # Pass@k along reinforcement learning.
     ks: Annotated[tuple[int, ...], Wholes(1)]
     coverage_n: Annotated[float, Real(above=1, below=1e9)]
     pool: Annotated[Mapping[str, Any], pool]

@@ -47,10 +47,15 @@ class Tournament:
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """The claim's own settings; those of the run are of experiments.train."""
+    """The claim's own settings; those of the run are of experiments.train.
+
+    Attributes:
+        tournament: the tournament that chooses a checkpoint by coverage.
+        blindness_examples: held-out examples of each class for the test that the model cannot tell the
+            classes apart.
+    """
 
     tournament: Annotated[Tournament, Section(Tournament)]
-    # Held-out examples of each class for the test that the model cannot tell the classes apart.
     blindness_examples: Annotated[int, Whole(2)]
 
 

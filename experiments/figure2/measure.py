@@ -46,12 +46,19 @@ def per_horizon(field: str, value: Any) -> dict[str, dict[str, Any]]:
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """The claim's own settings; those of its runs are of experiments.train."""
+    """The claim's own settings; those of its runs are of experiments.train.
+
+    Attributes:
+        horizons: numbers H of intermediate layers.
+        per_horizon: overrides of one horizon's run, for example {H10: {steps: 8000}}.
+        n: N of the Cov_N that is judged.
+        branching_examples: fresh prompts for the loss in each branching layer of class `xor`.
+        branching_checkpoints: saved checkpoints that are scored on them.
+    """
 
     horizons: Annotated[tuple[int, ...], Wholes(2, at_least=3)]
     per_horizon: Annotated[Mapping[str, Mapping[str, Any]], per_horizon]
     n: Annotated[float, Real(least=1)]
-    # Fresh prompts for the loss in each branching layer of class "xor", and saved checkpoints scored on them.
     branching_examples: Annotated[int, Whole(16)]
     branching_checkpoints: Annotated[int, Whole(1)]
 

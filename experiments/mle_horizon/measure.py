@@ -26,16 +26,22 @@ PER_TOKEN = float(bit_kl(np.asarray(2.0), np.asarray(0.0))) / 2
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Sizes and seeds of the measurement; the defaults are the scale `cpu`."""
+    """Sizes and seeds of the measurement; the defaults are the scale `cpu`.
 
-    # H; the sizes were chosen on seed 900.
+    Sizes were chosen on seed 900.
+
+    Attributes:
+        horizons: lengths H of the response.
+        samples: examples of a data set; the bound on coverage by KL stays below 1 at the longest H.
+        n: N of Cov_N.
+        seed: seed of all data sets.
+        draws: data sets for each H and each of the two theta*.
+    """
+
     horizons: Annotated[tuple[int, ...], Wholes(1, at_least=3)] = (64, 128, 256, 512, 1024, 2048, 4096)
-    # Examples of a data set: the bound on coverage by KL stays below 1 at the longest H.
     samples: Annotated[int, Whole(1)] = 1024
-    # N of Cov_N.
     n: Annotated[float, Real(above=1, below=math.inf)] = 16
     seed: Annotated[int, Seed()] = 580
-    # Data sets for each H and each of the two theta*.
     draws: Annotated[int, Whole(32)] = 2048
 
     @property

@@ -32,21 +32,42 @@ class Settings:
     """Sizes of the three families: lists for the sweeps, single numbers where something else varies.
 
     The defaults are the scale `cpu`. An instance refuses sizes at which its proposition does not hold.
+
+    Sizes, c0 and c1 were chosen on seed 900.
+
+    Attributes:
+        seed: seed of all data sets.
+        draws: data sets of each size.
+        log_n: ln N of the fine-rate instance where something else varies.
+        coarse_norm: B of the coarse-rate instance.
+        coarse_samples: numbers of examples n of the coarse-rate instance.
+        coarse_sample: n of the coarse-rate instance where d varies.
+        coarse_sizes: dimensions d of the coarse-rate instance.
+        coarse_size: d of the coarse-rate instance where n varies.
+        coarse_log_ns: ln N of the coarse-rate instance.
+        fine_samples: numbers of examples n of the fine-rate instance.
+        fine_sample: n of the fine-rate instance where something else varies.
+        fine_sizes: dimensions d of the fine-rate instance.
+        fine_size: d of the fine-rate instance where something else varies.
+        fine_log_ns: ln N of the fine-rate instance.
+        bits_norm: B of the instance on bits.
+        bits_responses: responses drawn for each data set on bits.
+        bits_samples: numbers of examples n on bits.
+        bits_sample: n on bits where H or N varies.
+        bits_horizons: lengths H on bits.
+        bits_horizon: H on bits where n varies.
+        bits_long: H on bits where N varies.
+        bits_log_n: ln N on bits where something else varies.
+        bits_log_ns: ln N on bits.
     """
 
-    # Sizes, c0 and c1 were chosen on seed 900.
     seed: Annotated[int, Seed()] = 601
-    # Data sets of each size.
     draws: Annotated[int, Whole(32)] = 256
-    # ln N = ln 16 of the fine-rate instance where something else varies.
     log_n: Annotated[float, Real(above=0.69, below=100)] = 2.772588722239781
-    # B.
     coarse_norm: Annotated[float, Real(above=0, below=300)] = 12
     coarse_samples: Sizes = (256, 512, 1024, 2048, 4096)
-    # n where d varies.
     coarse_sample: Size = 8192
     coarse_sizes: Sizes = (32, 64, 128, 256, 512)
-    # d where n varies.
     coarse_size: Size = 64
     coarse_log_ns: Annotated[tuple[float, ...], Increasing(0, 100)] = (0.75, 1.5, 3, 6, 12)
     fine_samples: Sizes = (256, 512, 1024, 2048, 4096)
@@ -54,18 +75,13 @@ class Settings:
     fine_sizes: Sizes = (16, 32, 64, 128, 256)
     fine_size: Size = 64
     fine_log_ns: Annotated[tuple[float, ...], Increasing(0.69, 100)] = (1, 2, 4, 8, 16)
-    # B.
     bits_norm: Annotated[float, Real(above=0, below=1000)] = 20
-    # Responses drawn for each data set.
     bits_responses: Size = 256
     bits_samples: Sizes = (2048, 4096, 8192, 16384, 32768)
-    # n where H or N varies.
     bits_sample: Size = 8192
     bits_horizons: Sizes = (64, 128, 256, 512, 1024)
-    # H where n varies, and where N varies.
     bits_horizon: Size = 256
     bits_long: Size = 512
-    # ln N = ln 4 where something else varies.
     bits_log_n: Annotated[float, Real(above=0, below=100)] = 1.3862943611198906
     bits_log_ns: Annotated[tuple[float, ...], Increasing(0, 100)] = (0.7, 1.4, 2.8, 5.6, 11.2)
 

@@ -38,32 +38,48 @@ def _summed_length(field: str, value: Any) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Sizes of the four families; the defaults are the scale `cpu`."""
+    """Sizes of the four families; the defaults are the scale `cpu`.
 
-    # Sizes and the linear instance were chosen on seed 900.
+    Sizes and the linear instance were chosen on seed 900.
+
+    Attributes:
+        seed: seed of all data sets.
+        draws: instances of the linear and the convex family, and classes of the finite one.
+        log_n: ln N where something else varies.
+        log_ns: ln N.
+        bernoulli_samples: numbers of examples n of the Bernoulli family.
+        bernoulli_draws: data sets of the Bernoulli family.
+        log_deltas: ln 1/delta.
+        linear_samples: numbers of examples n of the linear family.
+        linear_horizons: lengths H of the linear family.
+        linear_horizon: H of the linear family where n or N varies.
+        linear_sample: n of the linear family where H or N varies.
+        tree_length: length of the finite family's responses, all enumerated.
+        tree_samples: numbers of examples n of the finite family.
+        tree_sample: n of the finite family where |Pi| or N varies.
+        tree_models: sizes |Pi| of the finite family.
+        tree_sets: data sets for each class and n.
+        convex_size: dimension d of the convex family.
+        convex_samples: n of the convex family, at least 2 d.
+        convex_ns: N of the convex family.
+    """
+
     seed: Annotated[int, Seed()] = 600
-    # Instances of the linear and the convex family, and classes of the finite one.
     draws: Annotated[int, Whole(32)] = 64
-    # ln N = ln 16 where something else varies.
     log_n: Annotated[float, Real(above=0.69, below=100)] = 2.772588722239781
     log_ns: Annotated[tuple[float, ...], Increasing(0, 100)] = (0.75, 1.5, 3, 6, 12)
     bernoulli_samples: Annotated[tuple[int, ...], Wholes(16, at_least=3)] = (64, 256, 1024, 4096, 16384)
     bernoulli_draws: Annotated[int, Whole(32)] = 4096
-    # ln 1/delta.
     log_deltas: Annotated[tuple[float, ...], Increasing(0, 100)] = (0.7, 1.4, 2.8, 5.6, 11.2)
     linear_samples: Annotated[tuple[int, ...], Wholes(1, at_least=3)] = (512, 1024, 2048, 4096, 8192)
     linear_horizons: Annotated[tuple[int, ...], Wholes(1, at_least=3)] = (16, 32, 64, 128, 256)
-    # H where n or N varies, and n where H or N varies.
     linear_horizon: Annotated[int, Whole(1)] = 32
     linear_sample: Annotated[int, Whole(1)] = 4096
     tree_length: Annotated[int, _summed_length] = 7
     tree_samples: Annotated[tuple[int, ...], Wholes(1, at_least=3)] = (64, 128, 256, 512, 1024)
-    # n where |Pi| or N varies.
     tree_sample: Annotated[int, Whole(1)] = 256
     tree_models: Annotated[tuple[int, ...], Wholes(2, at_least=3)] = (2, 8, 32, 128, 512)
-    # Data sets for each class and n.
     tree_sets: Annotated[int, Whole(1)] = 64
-    # d, and n >= 2 d.
     convex_size: Annotated[int, Whole(1)] = 1024
     convex_samples: Annotated[int, Given()] = 4096
     convex_ns: Annotated[tuple[int, ...], Wholes(2, at_least=3)] = (4, 8, 16, 32, 64)

@@ -79,24 +79,33 @@ def task_settings(field: str, value: Any) -> TaskSettings:
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """The claim's own settings; those of its runs are of experiments.train."""
+    """The claim's own settings; those of its runs are of experiments.train.
+
+    Attributes:
+        graph: the graph task, its lengths, and overrides of its runs.
+        dyck: the Dyck task, its lengths, and overrides of its runs.
+        rules: rule -> grid of learning rates and options.
+        shared: arguments of all rules.
+        tune: true: choose the learning rates by validation loss on the tuning seeds, and judge nothing.
+        tuned_rules: the rules whose learning rates are chosen; null: all.
+        tuning_seed: first seed of the runs that learning rates are chosen on.
+        tuning_seeds: number of these seeds.
+        levels: levels of cross-entropy at which rules are compared.
+        n: N of the Cov_N that is judged.
+        pass_n: N of the Pass@N that is reported.
+        learning_rates: <task>-<length> -> rule -> learning rate.
+    """
 
     graph: Annotated[TaskSettings, task_settings]
     dyck: Annotated[TaskSettings, task_settings]
     rules: Annotated[Mapping[str, RuleSettings], rule_settings]
-    # Arguments of all rules.
     shared: Annotated[Mapping[str, Any], Given()]
-    # True: choose the learning rates by validation loss on the tuning seeds, and judge nothing.
     tune: Annotated[bool, Flag()]
-    # The rules whose learning rates are chosen; null: all.
     tuned_rules: Annotated[tuple[str, ...], some_rules]
     tuning_seed: Annotated[int, Given()]
     tuning_seeds: Annotated[int, Given()]
-    # Levels of cross-entropy at which rules are compared.
     levels: Annotated[int, Whole(1)]
-    # Of the Cov_N that is judged.
     n: Annotated[float, Real(least=1)]
-    # Of the Pass@N that is reported.
     pass_n: Annotated[int, Whole(1)]
     learning_rates: Annotated[Mapping[str, Mapping[str, Any]], learning_rates]
 

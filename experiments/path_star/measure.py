@@ -49,12 +49,18 @@ def per_run(field: str, value: Any) -> dict[str, dict[str, Any]]:
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """The claim's own settings; those of its runs are of experiments.train."""
+    """The claim's own settings; those of its runs are of experiments.train.
+
+    Attributes:
+        per_run: overrides of one run, by its name: forward, reversed or teacherless.
+        factor: Cov_N is measured at N = d/factor, where Clever Hans has 1, and at N = d factor, where it has
+            0.
+        fresh_examples: prompts for everything that the checks are computed on.
+        fresh_checkpoints: saved checkpoints that are scored on them.
+    """
 
     per_run: Annotated[Mapping[str, Mapping[str, Any]], per_run]
-    # Cov_N is asked at N = d/factor, where Clever Hans has 1, and at N = d factor, where it has 0.
     factor: Annotated[float, Real(above=1)]
-    # Prompts for everything that the checks are computed on, and saved checkpoints scored on them.
     fresh_examples: Annotated[int, Whole(16)]
     fresh_checkpoints: Annotated[int, Whole(1)]
 

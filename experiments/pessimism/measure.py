@@ -36,7 +36,14 @@ def overrides(field: str, value: Any) -> dict[str, Mapping[str, Any]]:
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """The claim's own settings; those of all reward networks are of experiments.train_value."""
+    """The claim's own settings; those of all reward networks are of experiments.train_value.
+
+    Attributes:
+        tabular: sizes of the random instances whose laws are exact.
+        pools: sizes of the pools of responses that the reward networks judge.
+        arms: reward networks for base models that cover the correct responses more and less: overrides of
+            each run.
+    """
 
     tabular: Annotated[TabularSettings, tabular]
     pools: Annotated[PoolSettings, pools]

@@ -51,18 +51,22 @@ class Tournament:
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """The claim's own settings; those of its base run are of experiments.train."""
+    """The claim's own settings; those of its base run are of experiments.train.
 
-    # Steps of the base run's phase `finetune` that reinforcement learning starts from.
+    Attributes:
+        starts: steps of the base run's phase `finetune` that reinforcement learning starts from.
+        prompts: kinds of prompts that are answered.
+        rl: settings of experiments.train_rl.
+        coverage_n: N of the start's Cov_N, the predictor that competes with the cross-entropy.
+        tournament: the tournament that chooses a start by coverage.
+        run: a run with the phases of Figure 1 and all its checkpoints; null trains one.
+    """
+
     starts: Annotated[tuple[int, ...], Wholes(0, at_least=3)]
-    # Kinds of prompts that are answered.
     prompts: Annotated[Mapping[str, Mapping[str, Any] | None], prompts]
-    # Settings of experiments.train_rl.
     rl: Annotated[Mapping[str, Any], check_rl_settings]
-    # Cov_N of the start is the predictor that competes with the cross-entropy.
     coverage_n: Annotated[float, Real(above=1, below=1e6)]
     tournament: Annotated[Tournament, Section(Tournament)]
-    # A run with the phases of Figure 1 and all its checkpoints; null trains one.
     run: Annotated[str | None, run]
 
 

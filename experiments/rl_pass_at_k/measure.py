@@ -54,15 +54,19 @@ def draws(field: str, value: Any) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """The claim's own settings; those of its base run are of experiments.train."""
+    """The claim's own settings; those of its base run are of experiments.train.
 
-    # Runs of reinforcement learning from the base model; the first is judged, the others are reported.
+    Attributes:
+        arms: runs of reinforcement learning from the base model; the first is judged, the others are
+            reported.
+        rl: settings of experiments.train_rl, of all arms.
+        small_k: the k at which Pass@k shall rise.
+        large_k: the k at which Pass@k shall fall; coverage is measured at N = large_k too.
+    """
+
     arms: Annotated[Mapping[str, Mapping[str, Any]], arms]
-    # Settings of experiments.train_rl, of all arms.
     rl: Annotated[Mapping[str, Any], check_rl_settings]
-    # Pass@k here shall rise,
     small_k: Annotated[int, draws]
-    # and fall here; coverage is asked at N = large_k too.
     large_k: Annotated[int, draws]
 
     def __post_init__(self) -> None:

@@ -27,28 +27,38 @@ def _ends(field: str, value: Any) -> tuple[int, int]:
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """The family, a mini-batch, the grid of step sizes, draws and seeds; the defaults are the scale `cpu`."""
+    """The family, a mini-batch, the grid of step sizes, draws and seeds; the defaults are the scale `cpu`.
+
+    Number of draws, grid and batch were chosen on the seeds 900 (tuning) and 901.
+
+    Attributes:
+        horizons: lengths H of the response.
+        letters: B', length of the features of + and -; B = B'^2. The least power of 2 with sigma*^2 <= 1 at H
+            = 4096.
+        plus: mu(+), probability of the prompts +.
+        coverage_n: N of Cov_N.
+        target: eps, half of mu(+).
+        updates: updates of every run: SGD needs H/(eps ln N) in theory, 1.1e4 at the longest H.
+        batch: a mini-batch beside 1 and normalised SGD's B/(eps ln N).
+        log2_steps: ends of the grid of step sizes in powers of 2, the same for all methods.
+        steps_per_octave: step sizes of the grid per power of 2.
+        draws: draws of the order of the prompts.
+        seed: seed of the draws.
+        tuning_draws: draws that every step size is tried on, at every H.
+        tuning_seed: seed of these draws.
+    """
 
     horizons: Annotated[tuple[int, ...], Wholes(2, at_least=3)] = (256, 512, 1024, 2048, 4096)
-    # B', length of the features of + and -; B = B'^2. The least power of 2 with sigma*^2 <= 1 at H = 4096.
     letters: Annotated[float, Real(above=1, below=1000)] = 32
-    # mu(+).
     plus: Annotated[float, Real(above=0, below=1)] = 0.25
-    # N of Cov_N.
     coverage_n: Annotated[float, Real(above=1, below=math.inf)] = 16
-    # eps, half of mu(+).
     target: Annotated[float, Given()] = 0.125
-    # Updates of every run: SGD needs H/(eps ln N) in theory, 1.1e4 at the longest H.
     updates: Annotated[int, Whole(2)] = 12288
-    # A mini-batch beside 1 and normalised SGD's B/(eps ln N).
     batch: Annotated[int, Whole(2)] = 32
-    # Ends of the grid of step sizes in powers of 2, the same for all methods, and its step sizes per power.
     log2_steps: Annotated[tuple[int, int], _ends] = (-24, 2)
     steps_per_octave: Annotated[int, Whole(1)] = 1
-    # Number of draws, grid and batch were chosen on the seeds 900 (tuning) and 901.
     draws: Annotated[int, Whole(32)] = 128
     seed: Annotated[int, Seed()] = 560
-    # Draws that every step size is tried on, at every H.
     tuning_draws: Annotated[int, Whole(2)] = 16
     tuning_seed: Annotated[int, Seed()] = 900
 

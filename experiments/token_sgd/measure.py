@@ -51,31 +51,40 @@ def _factors(field: str, value: Any) -> tuple[float, ...]:
 
 @dataclasses.dataclass(frozen=True)
 class Settings(OpposedSettings):
-    """The rare prompt, the opposed prompts, draws and seeds; the defaults are the scale `cpu`."""
+    """The rare prompt, the opposed prompts, draws and seeds; the defaults are the scale `cpu`.
+
+    Attributes:
+        horizons: H of the rare prompt, at `sequences` sequences.
+        sequences: sequences T where H varies.
+        sequence_counts: sequences T, at `horizon`.
+        horizon: H where T varies.
+        variance: sigma*^2, the same at every H: mu(1) = variance / (H (1 - tanh^2 theta*)).
+        halvings: exponents k of the step sizes 2^-k that every method chooses from, for each H.
+        draws: instances: theta*, prompts, responses.
+        responses: responses of each iterate, for test-time training.
+        tuning_draws: instances that step sizes are chosen on.
+        robust_horizon: H at which step sizes at test time are varied.
+        factors: step at test time over step in training; 0 decodes with fixed parameters.
+        robust_responses: responses of each iterate there.
+        family_sequences: sequences after which training on the slopes is given up.
+        token_halvings: exponents k of the step sizes 2^-k on the family, for a step a token.
+        sequence_halvings: the same for a step a sequence.
+    """
 
     seed: Annotated[int, Seed()] = 620
-    # H of the rare prompt, at `sequences` sequences.
     horizons: Annotated[tuple[int, ...], Wholes(4, at_least=3)] = (64, 128, 256, 512, 1024)
     sequences: Annotated[int, Whole(16)] = 8192
-    # T, at `horizon`.
     sequence_counts: Annotated[tuple[int, ...], Wholes(16, at_least=3)] = (1024, 2048, 4096, 8192, 16384)
     horizon: Annotated[int, Whole(4)] = 64
-    # sigma*^2, the same at every H: mu(1) = variance / (H (1 - tanh^2 theta*)).
     variance: Annotated[float, Real(above=0, below=1e6)] = 0.25
-    # Step sizes 2^-k that every method chooses from, for each H.
     halvings: Annotated[tuple[int, ...], Wholes(0, at_least=2)] = (2, 3, 4, 5, 6, 7, 8)
-    # Instances: theta*, prompts, responses.
     draws: Annotated[int, Whole(8)] = 48
-    # Responses of each iterate, for test-time training.
     responses: Annotated[int, Whole(1)] = 4
     tuning_draws: Annotated[int, Whole(2)] = 16
     robust_horizon: Annotated[int, Whole(4)] = 256
-    # Step at test time over step in training; 0 decodes with fixed parameters.
     factors: Annotated[tuple[float, ...], _factors] = (0, 0.0625, 0.25, 1, 4, 16)
     robust_responses: Annotated[int, Whole(1)] = 8
-    # Sequences after which training on the slopes is given up.
     family_sequences: Annotated[int, Whole(16)] = 8192
-    # Step sizes 2^-k on the family, for a step a token and for a step a sequence.
     token_halvings: Annotated[tuple[int, ...], Wholes(0, at_least=2)] = (10, 11, 12, 13)
     sequence_halvings: Annotated[tuple[int, ...], Wholes(0, at_least=2)] = tuple(range(16, 25))
 

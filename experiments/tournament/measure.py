@@ -50,31 +50,39 @@ class Settings:
     """Sizes and seeds of the measurement; the defaults are the scale `cpu`.
 
     The families' shapes and the sizes were chosen on seeds 900 to 911.
+
+    The offset tournament's premise needs N^(1-2a) >= 8, so N >= 64.
+
+    Attributes:
+        seed: first seed.
+        seeds: number of seeds; each draws an instance of every family, and held-out sets.
+        examples: sizes of the held-out sets.
+        sets: held-out sets of each size for each instance.
+        ns: N of the tournaments.
+        sizes: numbers of models |Pi|.
+        reference: the |Pi| at which the offset tournament also samples.
+        samples: responses of every model to every held-out prompt.
+        a: exponents a of the simple tournament's guarantee.
+        offset_a: exponent a of the offset tournament.
+        delta: probability that a guarantee may fail.
+        pair_m: M = N of the misspecified pair.
+        pair_examples: held-out sizes of the pair; the exponent is fitted from 16 M on.
+        pair_members: number of values alpha = 2^(-j/2) of the pair: mu(-)/2 from 1/177 to 1/90,000.
     """
 
-    # The first seed and their number; each draws an instance of every family, and held-out sets.
     seed: Annotated[int, Seed()] = 540
     seeds: Annotated[int, Whole(2)] = 32
-    # Held-out examples, and held-out sets of each size for each instance.
     examples: Annotated[tuple[int, ...], Wholes(1, at_least=3)] = (64, 256, 1024, 4096, 16384)
     sets: Annotated[int, Whole(1)] = 24
-    # N of the tournaments.
     ns: Annotated[tuple[int, ...], _judged_ns] = (4, 16, 64, 256)
-    # |Pi|, and the one at which the offset tournament also samples.
     sizes: Annotated[tuple[int, ...], Wholes(4, at_least=3)] = (4, 16, 64)
     reference: Annotated[int, Whole(4)] = 16
-    # Responses of every model to every held-out prompt.
     samples: Annotated[int, Whole(1)] = 4
-    # Of the simple tournament's guarantee.
     a: Annotated[tuple[float, ...], _exponents] = (0.0, 0.25, 0.5)
-    # The offset tournament's premise needs N^(1-2a) >= 8, so N >= 64.
     offset_a: Annotated[float, Real(above=0, below=0.5)] = 0.25
-    # Probability that a guarantee may fail.
     delta: Annotated[float, Real(above=0, below=1)] = 0.05
-    # M = N of the misspecified pair, and its held-out sizes; the exponent is fitted from 16 M on.
     pair_m: Annotated[int, Whole(3)] = 16
     pair_examples: Annotated[tuple[int, ...], Wholes(1)] = (1, 16, 256, 1024, 4096, 16384, 65536)
-    # Number of values alpha = 2^(-j/2) of the pair: mu(-)/2 from 1/177 to 1/90,000.
     pair_members: Annotated[int, Whole(2)] = 10
 
     def __post_init__(self) -> None:

@@ -37,30 +37,36 @@ FAMILY = {"truncated": "truncated", "sequence": "not truncated"}
 
 @dataclasses.dataclass(frozen=True)
 class Settings(OpposedSettings):
-    """The ladder, the opposed prompts, draws and seeds; the defaults are the scale `cpu`."""
+    """The ladder, the opposed prompts, draws and seeds; the defaults are the scale `cpu`.
+
+    Attributes:
+        lengths: informative tokens of the ladder's prompts.
+        variance: sigma*^2 of the ladder, in equal shares.
+        step_counts: steps T, at `n`.
+        log_ns: ln N, at `steps`.
+        steps: steps T where N varies.
+        halvings: exponents k of eta B^2 = 2^-k on the ladder, from which every gradient chooses.
+        draws: instances: theta*, prompts, responses.
+        tuning_draws: instances that step sizes are chosen on.
+        dense_length: informative tokens of the one prompt on which the theorem's constants are checked.
+        dense_steps: steps on that prompt.
+        family_halvings: exponents k of the step sizes eta = 2^-k on the family, for both gradients.
+        family_steps: sequences after which training on the slopes is given up.
+    """
 
     family_inner: Annotated[float, Real(above=4, below=100)] = 44
     seed: Annotated[int, Seed()] = 640
-    # Informative tokens of the ladder's prompts.
     lengths: Annotated[tuple[int, ...], Wholes(1, at_least=2)] = tuple(2**k for k in range(4, 14))
-    # sigma*^2 of the ladder, in equal shares.
     variance: Annotated[float, Real(above=0, below=1e6)] = 1.0
-    # T, at `n`.
     step_counts: Annotated[tuple[int, ...], Wholes(64, at_least=3)] = tuple(2**k for k in range(16, 21))
-    # ln N, at `steps`.
     log_ns: Annotated[tuple[float, ...], Reals(1, 1000, at_least=3)] = (2, 4, 8, 16, 32)
     steps: Annotated[int, Whole(64)] = 131072
-    # eta B^2 on the ladder: step sizes 2^-k that every gradient chooses from.
     halvings: Annotated[tuple[int, ...], Wholes(0, at_least=2)] = (2, 3, 4, 5, 6, 7, 8, 9, 10)
-    # Instances: theta*, prompts, responses.
     draws: Annotated[int, Whole(8)] = 32
     tuning_draws: Annotated[int, Whole(2)] = 16
-    # Informative tokens of the one prompt on which the theorem's constants are checked.
     dense_length: Annotated[int, Whole(1)] = 16
     dense_steps: Annotated[int, Whole(64)] = 131072
-    # eta on the family: step sizes 2^-k, for both gradients.
     family_halvings: Annotated[tuple[int, ...], Wholes(0, at_least=2)] = tuple(range(2, 25))
-    # Sequences after which training on the slopes is given up.
     family_steps: Annotated[int, Whole(16)] = 16384
 
     def __post_init__(self) -> None:

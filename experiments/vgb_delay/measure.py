@@ -44,18 +44,23 @@ class Settings(WalkSettings):
     """The two tasks at all horizons, VGB's chain and the decoders' samples; the defaults are the scale `cpu`.
 
     The number of steps was chosen on lambda = .7 and 1.3.
+
+    Attributes:
+        horizons: lengths H of the response.
+        tilt: lambda: pi* has bits with odds e^lambda; beta = 1/(lambda H).
+        block: bits of a parity block.
+        sampled_horizon: H at which the decoders' samples on the delay task are tested against their exact
+            laws.
+        chains: samples of each decoder there.
+        parity_chains: samples of the queries on parity.
     """
 
     horizons: Annotated[tuple[int, ...], Wholes(4, at_least=3)] = (4, 8, 16, 32, 64)
-    # lambda: pi* has bits with odds e^lambda; beta = 1/(lambda H).
     tilt: Annotated[float, Real(above=0, below=5)] = 1.0
-    # Bits of a parity block.
     block: Annotated[int, Whole(2)] = 4
     seed: Annotated[int, Seed()] = 400
-    # Where the decoders' samples on the delay task are tested against their exact laws, and their number.
     sampled_horizon: Annotated[int, Whole(2)] = 6
     chains: Annotated[int, Whole(32)] = 1024
-    # Samples of the queries on parity.
     parity_chains: Annotated[int, Whole(32)] = 256
 
     def __post_init__(self) -> None:

@@ -56,15 +56,20 @@ def tree_settings(field: str, value: Any) -> TreeSettings:
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """The claim's own settings; those of the base model are of experiments.train."""
+    """The claim's own settings; those of the base model are of experiments.train.
 
-    # Of experiments.train_value.
+    Attributes:
+        value: settings of experiments.train_value for the value function.
+        prompts: kinds of prompts: fields of the task, each with as many tokens left.
+        sweep: the grid of decoders, their budgets of queries, prompts and samples.
+        trees: sizes of the trees on which exact and disturbed values are compared.
+        margin: distance from the front of accuracy against queries that still counts as on it.
+    """
+
     value: Annotated[Mapping[str, Any], mapping]
-    # Fields of the task, each kind of prompts with as many tokens left.
     prompts: Annotated[Mapping[str, Mapping[str, Any]], prompts]
     sweep: Annotated[Grid, grid]
     trees: Annotated[TreeSettings, tree_settings]
-    # How far behind the front still counts as on it.
     margin: Annotated[float, Real(least=0)]
 
 

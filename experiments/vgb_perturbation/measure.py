@@ -32,13 +32,18 @@ class Settings(WalkSettings):
     defaults are the scale `cpu`.
 
     The number of steps was chosen on eps = .1, .3 and .9.
+
+    Attributes:
+        horizons: lengths H of the response.
+        epsilons: eps: V^ overrates the action `a` by 1 + eps.
+        sampled_horizon: H at which the decoders' samples are tested against their exact laws.
+        sampled_epsilon: eps there.
+        chains: samples of each decoder there.
     """
 
     horizons: Annotated[tuple[int, ...], Wholes(3, at_least=3)] = (4, 8, 16, 32, 64)
-    # eps: V^ overrates the action `a` by 1 + eps.
     epsilons: Annotated[tuple[float, ...], _epsilons] = (0.0625, 0.125, 0.25, 0.5, 1.0)
     seed: Annotated[int, Seed()] = 300
-    # Where the decoders' samples are tested against their exact laws, and their number.
     sampled_horizon: Annotated[int, Whole(2)] = 6
     sampled_epsilon: Annotated[float, Real(above=0, below=10)] = 0.5
     chains: Annotated[int, Whole(32)] = 1024

@@ -270,7 +270,7 @@ def test_a_claim_or_scale_that_does_not_exist_runs_nothing(arguments, said, tmp_
 def pretend(statuses: dict[str, int], ran: list[list[str]]):
     def start(command, **_):
         ran.append(command)
-        name = command[2].removeprefix("experiments.")
+        name = command[3].removeprefix("experiments.")
         root = Path(command[-1].removeprefix("root="))
         if statuses[name] == 0:
             write(root / name / "cpu", name)
@@ -289,9 +289,9 @@ def test_a_failing_claim_stops_no_other_and_is_named(tmp_path, capsys, monkeypat
     old.mkdir(parents=True)
     (old / "old.png").write_bytes(b"old")
     assert run(tmp_path, "run=vgb_delay,figure1") == 1
-    assert [command[2:4] for command in ran] == [
-        ["experiments.vgb_delay", "scale=cpu"],
-        ["experiments.figure1", "scale=cpu"],
+    assert [command[2:5] for command in ran] == [
+        ["covlab", "experiments.vgb_delay", "scale=cpu"],
+        ["covlab", "experiments.figure1", "scale=cpu"],
     ]
     assert sorted(path.name for path in old.iterdir()) == ["new.png", "verdict.json"]
     assert not (tmp_path / "results" / "vgb_delay_cpu").exists()

@@ -20,6 +20,7 @@ def main() -> None:
         "pid": os.getpid(),
         "cores": sorted(os.sched_getaffinity(0)),
         "arguments": sys.argv[1:],
+        "searched_last": sys.path[-1],
     }
     seen |= {"began": time.monotonic()}
     status, reason = 0, ""

@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from covlab.launch.import_path import ROOT
 from covlab.launch.stopping import STOP_SIGNALS, Signals
 from covlab.launch.sweeps.jobs import (
     STOPPED,
@@ -139,6 +140,10 @@ def _submit(launcher: Any, overrides: Sequence[list[str]], positions: Sequence[i
     from hydra.core.singleton import Singleton
     from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
 
+    if Path.cwd() != ROOT:
+        # Else Python searches the current folder first on the node, where a package of the user may have
+        # the name of one of the lab's.
+        os.environ["PYTHONSAFEPATH"] = "1"
     base = set(BaseQueueConf.__dataclass_fields__)
     settings = dict(launcher.params)
     try:

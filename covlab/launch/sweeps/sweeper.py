@@ -166,7 +166,7 @@ class Sweeper:
             cores = len(slots[0].cores)
             print(f"{len(todo)} of {len(jobs)} jobs to do: {len(slots)} at once, {cores} cores each")
         plan = Plan(
-            (sys.executable, "-m", self._module, *_flags(self.config, self._config_name)),
+            (sys.executable, "-m", "covlab", self._module, *_flags(self.config, self._config_name)),
             kind,
             tuple(job.overrides for job in jobs),
             tuple(job.number for job in todo),

@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from covlab.claims.claim import command
-from covlab.launch.explain import _Chosen, _unknown_key, explain
+from covlab.launch.chosen import Chosen
+from covlab.launch.explain import _unknown_key, explain
 from covlab.launch.schema import accepted, register_schemas, schema
 from experiments import show, train
 from experiments.vgb_delay import CLAIM as VGB_DELAY
@@ -48,7 +49,7 @@ def class_of(group: str, option: str) -> str:
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_a_wrong_key_lists_the_keys_of_the_option_that_was_chosen(group: str, option: str) -> None:
     command, key = PLACES.get(group, "train"), f"{group}.no_such_key"
-    said = _unknown_key(key, _Chosen(command, [f"{group}={option}"]))
+    said = _unknown_key(key, Chosen(command, [f"{group}={option}"]))
     start = f"{key}: no such key; valid are "
     assert said.startswith(start), said
     listed = set(said.removeprefix(start).partition(";")[0].split(", "))
@@ -63,7 +64,7 @@ def test_a_wrong_key_lists_the_keys_of_the_option_that_was_chosen(group: str, op
 def test_a_wrong_key_of_an_experiment_lists_that_experiments_keys(option: str) -> None:
     claim, _, scale = option.rpartition("_")
     command, chosen = (claim, f"scale={scale}") if claim in COMMANDS else ("train", f"experiment={option}")
-    said = _unknown_key("no_such_key", _Chosen(command, [chosen]))
+    said = _unknown_key("no_such_key", Chosen(command, [chosen]))
     stated = yaml.safe_load((CONF / "experiment" / f"{option}.yaml").read_text()) or {}
     listed = set(said.partition("valid are ")[2].partition(";")[0].split(", "))
     assert set(stated) - {"defaults"} <= listed
@@ -122,8 +123,8 @@ def test_below_a_phase_the_keys_are_those_of_the_runs_choice() -> None:
         "phases.finetune.stepps": "phases.finetune.stepps: no such key; valid are averaging, batch_size, ",
         "phases.finetunne.steps": "phases.finetunne: no such key; valid are finetune, pretrain; did you ",
     }.items():
-        assert _unknown_key(key, _Chosen(*figure)).startswith(said)
-    other = _Chosen("train", ["task=dyck", "+phases.one={task:{length:8},objective:{_target_:training.DCO}}"])
+        assert _unknown_key(key, Chosen(*figure)).startswith(said)
+    other = Chosen("train", ["task=dyck", "+phases.one={task:{length:8},objective:{_target_:training.DCO}}"])
     assert "max_depth" in _unknown_key("phases.one.task.depth", other)
     said = _unknown_key("phases.one.objective.m", other)
     assert said.startswith("phases.one.objective.m: no such key; valid are ")

@@ -55,6 +55,8 @@ def test_every_job_is_a_process_and_a_failing_one_is_named(sweep: Sweep, tmp_pat
     ended = sweep("steps=10", "--multirun", "seed=0,1,2,4,5", "optimizer=sgd")
     assert ended.status == 2
     assert seen(tmp_path, 0)["pid"] != seen(tmp_path, 5)["pid"]
+    # So that a module of the user's there hides none of the lab's.
+    assert seen(tmp_path, 5)["searched_last"] == str(tmp_path)
     assert seen(tmp_path, 5)["arguments"] == ["steps=10", "seed=5", "optimizer=sgd"]
     errors = [line for line in ended.err.splitlines() if line.startswith("error: ")]
     assert errors == [
