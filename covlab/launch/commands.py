@@ -55,16 +55,16 @@ def commands() -> dict[str, Command]:
     package = module_file(PACKAGE)
     if package is None:
         return {}
-    known = {}
+    known: dict[str, Command] = {}
     for entry in sorted(package.parent.iterdir()):
         name = entry.name.removesuffix(".py")
         file = entry / "__init__.py" if entry.is_dir() else entry
         if name.isidentifier() and not name.startswith("_") and file.suffix == ".py" and file.is_file():
             known[name] = describe(name, f"{PACKAGE}.{name}", file)
     for name, module in outside.claim_modules().items():
-        file = module_file(module)
-        if file is not None and name not in known:
-            known[name] = describe(name, module, file)
+        source = module_file(module)
+        if source is not None and name not in known:
+            known[name] = describe(name, module, source)
     return known
 
 

@@ -186,7 +186,7 @@ def _overrides(config_name: str, before: Sequence[str], word: str) -> list[str]:
 
 def _composing(words: Sequence[str]) -> list[str]:
     """The overrides among the words, and the flags that choose configuration files."""
-    kept = []
+    kept: list[str] = []
     for place, word in enumerate(words):
         if word in ("--config-dir", "-cd", "--config-name", "-cn"):
             kept += words[place : place + 2]
