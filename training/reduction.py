@@ -14,8 +14,9 @@ from training.program import ChunkLog
 from training.seen import named
 from training.sink import Record, Sink
 
-SHOWN_N = {"cov": 4.0, "pass": 8.0, "sampled_pass": 8.0}
-"""N of the coverage and of the Pass@N to show beside the progress bar, if the run has it."""
+SHOWN = ((("eval/cov/",), 4.0), (("eval/pass/", "eval/sampled_pass/"), 8.0))
+"""Coverage and Pass@N to show beside the progress bar: prefixes, of which the first that a run has is shown,
+and the N."""
 
 
 def reduce_log(
@@ -54,17 +55,17 @@ def _medians(heads: Sequence[Record], alive: Sequence[int], keys: Sequence[str])
 def shown_keys(record: Mapping[str, Any]) -> list[str]:
     """Keys of an evaluation to show beside the progress bar: cross-entropy, KL, one Cov_N and one Pass@N.
 
-    N is 4 for coverage and 8 for Pass@N, exact or sampled, or else the N that is nearest. An evaluation
-    without any of these, as that of a value function, shows its first two numbers.
+    N is 4 for coverage and 8 for Pass@N, which is exact where it is known and else sampled, or the N that is
+    nearest. An evaluation without any of these, as that of a value function, shows its first two numbers.
 
     Example:
         >>> shown_keys({"step": 1, "eval/ce": 0.0, "eval/cov/2": 0.0, "eval/cov/16": 0.0, "eval/pass/4": 0.0})
         ['eval/ce', 'eval/cov/2', 'eval/pass/4']
     """
     shown = [key for key in ("eval/ce", "eval/kl") if key in record]
-    for name, wanted in SHOWN_N.items():
-        own = [key for key in record if key.startswith(f"eval/{name}/")]
-        if own:
+    for names, wanted in SHOWN:
+        own = next(filter(None, ([key for key in record if key.startswith(name)] for name in names)), None)
+        if own is not None:
             shown.append(min(own, key=lambda key: abs(float(key.rpartition("/")[2]) - wanted)))
     return shown or [key for key in record if key.startswith("eval/")][:2]
 

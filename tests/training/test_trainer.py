@@ -120,7 +120,7 @@ def test_everything_else_is_reported_too(
             for name, value in evaluator.reduce(scores, held_out[1]):
                 assert last[seed][f"eval/{name}"] == value
     assert [(phase, step) for phase, step, *_ in sink.updates] == BOUNDARIES
-    shown = ["ce", "kl", "cov/5.7", "pass/4", "sampled_pass/4"]
+    shown = ["ce", "kl", "cov/5.7", "pass/4"]
     # Without an evaluation, at step 3 of the first phase, the numbers of the newest one stay.
     for _, step, _, info in sink.updates:
         assert list(info) == (["loss"] if step else []) + shown
