@@ -15,10 +15,10 @@ Compose = Callable[..., DictConfig]
 
 def test_the_configuration_adds_an_evaluator(compose_config: Compose) -> None:
     setup = build(compose_config("train", "task=fixed_dyck", "evaluation=brackets"))
-    assert [each.name for each in setup.evaluators] == ["distribution", "bracket_distance"]
-    assert setup.evaluators[1] == BracketDistance(threshold=0.8)
+    assert [each.name for each in setup.evaluators] == ["distribution", "sampling", "bracket_distance"]
+    assert setup.evaluators[2] == BracketDistance(threshold=0.8)
     own = "evaluation.extra=[{_target_:metrics.bracket_distance.BracketDistance,threshold:0.5}]"
-    assert build(compose_config("train", "task=dyck", own)).evaluators[1] == BracketDistance(threshold=0.5)
+    assert build(compose_config("train", "task=dyck", own)).evaluators[-1] == BracketDistance(threshold=0.5)
 
 
 NODE = "{_target_:metrics.bracket_distance.BracketDistance}"

@@ -148,7 +148,7 @@ def test_the_ledger_knows_claims_of_installed_packages(
     monkeypatch.setattr(running.subprocess, "run", lambda command, **_: ran.append(command))
     with pytest.raises(AttributeError):
         running.run_claims(["late"], "cpu", tmp_path, None)
-    assert ran == [[sys.executable, "-m", "outside_lab.late", "scale=cpu", f"root={tmp_path}"]]
+    assert ran == [[sys.executable, "-m", "covlab", "outside_lab.late", "scale=cpu", f"root={tmp_path}"]]
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ def test_a_share_of_more_prompts_than_are_drawn_is_estimated(
 
 
 def test_large_spaces_cost_nothing(compose_config: Callable[..., DictConfig]) -> None:
-    setup = build(compose_config("train"))
+    setup = build(compose_config("train", "task.depth=8", "task.num_ids=60"))
     (phase,) = setup.phases
     held_out = make_held_out(TASK, 6, 5, 0)
     found = overlap(phase, dataclasses.replace(held_out), 0)
