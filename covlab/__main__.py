@@ -24,24 +24,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     search_here_last()
     flag = given[0] if given else "--help"
-    if flag in ("--help", "-h"):
-        say(overview(commands()))
-    elif flag in ("--version", "-V"):
-        from importlib.metadata import version
+    try:
+        if flag in ("--help", "-h"):
+            say(overview(commands()))
+            return 0
+        if flag in ("--version", "-V"):
+            from importlib.metadata import version
 
-        print(f"covlab {version('covlab')}")
-    elif flag in ("--completion", "--complete"):
-        from covlab.launch import completion
+            print(f"covlab {version('covlab')}")
+            return 0
+        if flag in ("--completion", "--complete"):
+            from covlab.launch import completion
 
-        return completion.main(flag, given[1:], _configured)
-    else:
-        try:
-            command = command_of(flag)
-        except ValueError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return EXIT_USER_ERROR
-        sys.argv = [f"covlab {command.name}", *given[1:]]
-        start(command)
+            return completion.main(flag, given[1:], _configured)
+        command = command_of(flag)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    sys.argv = [f"covlab {command.name}", *given[1:]]
+    start(command)
     return 0
 
 

@@ -109,7 +109,7 @@ def command(
             makes_runs,
         )
         arguments = as_sweep(sys.argv[1:])
-        if answer := _asked(config_name, module or f"experiments.{config_name}", arguments):
+        if answer := _asked(config_name, own_module, arguments):
             say(answer)
             sys.exit(0)
         sys.argv[1:] = _read(arguments)

@@ -39,10 +39,11 @@ class Command:
 
     @property
     def config_name(self) -> str | None:
-        """The command's file in `conf/`, without its ending; None if it has none."""
+        """The command's file in `conf/` or in the folder of an installed package, without its ending; None if
+        it has none."""
         conf = module_file("conf")
-        there = conf is not None and conf.with_name(f"{self.name}.yaml").is_file()
-        return self.name if there else None
+        folders = [*([] if conf is None else [conf.parent]), *outside.config_folders().values()]
+        return self.name if any((folder / f"{self.name}.yaml").is_file() for folder in folders) else None
 
 
 def commands() -> dict[str, Command]:

@@ -71,7 +71,7 @@ def test_a_sweep_is_the_same_however_it_is_asked_for(
     assert [line.split()[-1] for line in table[1:]] == ["(seed=0)", "(seed=5)"]
     [folder] = (tmp_path / "runs" / "train" / ".sweeps").iterdir()
     plan = Plan.read(folder)
-    assert plan.command[4:] == ("--config-dir", str(tmp_path / "own"))
+    assert plan.command[1:] == ("-m", "covlab", "oracles.toy_job", "--config-dir", str(tmp_path / "own"))
     assert [set(job) for job in plan.jobs] == [
         {"experiment=mine", "steps=10", f"seed={seed}"} for seed in (0, 5)
     ]
