@@ -16,6 +16,7 @@ from models import Model, ModelError, Params, check_model
 from tasks.drawing import DRAWS
 from training.checkpoints import Checkpoints, Position
 from training.early_warning import EarlyWarning, Watch
+from training.kept import Shelf, shapes_of
 from training.mesh import Grid, Layout, choose_layout
 from training.parameter_files import disk_bytes
 from training.phase import Phase
@@ -82,6 +83,8 @@ class Trainer:
             seeds; with several processes, those of the first process.
         start_from_fixed: True to start training from `fixed` instead of fresh parameters.
         early_warning: settings of the early warning; None for no warnings.
+        programs: the phases' programs for this layout; None makes them.
+        shelf: where a model's passed check is kept, so that the next start need not repeat it.
     """
 
     def __init__(
@@ -100,6 +103,8 @@ class Trainer:
         fixed: Params | None = None,
         start_from_fixed: bool = False,
         early_warning: EarlyWarning | None = None,
+        programs: Sequence[Program] | None = None,
+        shelf: Shelf | None = None,
     ) -> None:
         self.model, self.phases, self.seeds, self.sink = model, tuple(phases), tuple(seeds), sink
         self.evaluators, self.held_out = tuple(evaluators), tuple(held_out)
@@ -114,7 +119,8 @@ class Trainer:
         base = base_of([phase.source for phase in self.phases])
         self._fixed: Params = () if base is None else self._grid.place(of_base(base, self.seeds, fixed))
         self._start_from_fixed = start_from_fixed
-        self.programs = [
+        self._shelf = shelf
+        self.programs = list(programs or ()) or [
             make_program(model, phase, self.evaluators, held_out, self._grid, batching)
             for phase, held_out in zip(self.phases, self.held_out, strict=True)
         ]
@@ -123,7 +129,7 @@ class Trainer:
         self._array_steps: dict[int, set[int]] = {}
         self._parameter_steps: list[set[int]] = [set() for _ in self.phases]
         if checkpoints is not None:
-            shapes = jax.eval_shape(self.programs[0].init, self._seeds)
+            shapes = shapes_of(self.programs[0].init, self._seeds)
             self._parameter_steps = checkpoints.policy.parameter_steps(self._evaluations, disk_bytes(shapes))
 
     def _first_parameters(self) -> Params:
@@ -138,6 +144,9 @@ class Trainer:
         The first process checks and shares the outcome.
         """
         problem = None
+        name = "" if self._shelf is None or self._start_from_fixed else f"checked, seed {self.seeds[0]}"
+        if name and self._shelf is not None and self._shelf.load(name) is not None:
+            return
         if leads():
             one = jax.tree.map(lambda leaf: np.asarray(leaf.addressable_shards[0].data)[0], params)
             example = self.held_out[0].batches.example
@@ -152,6 +161,8 @@ class Trainer:
         problem = share(problem)[0]
         if problem is not None:
             raise ModelError(problem)
+        if name and self._shelf is not None:
+            self._shelf.save(name, b"passed")
 
     def run(self) -> Outcome:
         """Train from the newest checkpoint, or from the start, to the end.

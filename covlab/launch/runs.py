@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import functools
 import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,16 +20,28 @@ from omegaconf import DictConfig, OmegaConf
 from covlab.launch.base_model import base_parameters, same_base
 from covlab.launch.build import Setup, build, make, plain
 from covlab.launch.cli import StopRequest
+from covlab.launch.kept import Kept, kept_for
 from covlab.launch.longer import longer
 from covlab.launch.overlap import note_overlap
 from covlab.launch.processes import send
 from covlab.launch.run_names import VOLATILE, run_path
 from covlab.launch.runtime import configure_run
 from covlab.launch.settings import TrackingSettings
+from metrics.evaluators import HeldOut
 from tracking import Progress, RunDirectory, RunSink, load_run, read_status
 from tracking.wandb_mirror import WandbMirror, check_run_id
 from tracking.wandb_options import AGENT, WandbOptions, obeying_environment
-from training import Checkpoints, EarlyWarning, Outcome, Trainer, TrainingDiverged
+from training import (
+    Checkpoints,
+    EarlyWarning,
+    Grid,
+    Layout,
+    Outcome,
+    Program,
+    Trainer,
+    TrainingDiverged,
+    make_program,
+)
 from training.checkpoints import require_same_draws
 from training.reduction import held_out_arrays
 
@@ -100,7 +113,10 @@ def train_run(
                 mirror.replay(directory.metrics.records())
                 mirror.finish()
             return Finished(path, "complete", reason, 0.0)
-        held_out = setup.held_out()
+        kept = kept_for(identity, setup, layout, _say)
+        held_out: list[HeldOut] = []
+        programs = _programs(setup, layout, kept, held_out)
+        held_out += setup.held_out()
         mirror = WandbMirror(options, path, identity)
         progress = Progress(show=tracking.progress, interval=tracking.interval)
         with RunSink(directory, mirror, progress) as sink:
@@ -123,6 +139,8 @@ def train_run(
                 fixed=fixed,
                 start_from_fixed=setup.start_from_base,
                 early_warning=early_warning,
+                programs=programs,
+                shelf=kept,
             )
             try:
                 outcome = trainer.run()
@@ -141,6 +159,22 @@ def train_run(
         return _finish(directory, outcome, path, began)
 
 
+def _programs(setup: Setup, layout: Layout, kept: Kept, held_out: Sequence[HeldOut]) -> list[Program] | None:
+    """Programs of the phases, the first of which begins to load or compile; `held_out` may be filled later.
+
+    None where nothing can be kept; the trainer then makes them.
+    """
+    if not kept.key:
+        return None
+    grid, drawn = Grid(layout), held_out.__getitem__
+    programs = [
+        make_program(setup.model, phase, setup.evaluators, functools.partial(drawn, index), grid, shelf=kept)
+        for index, phase in enumerate(setup.phases)
+    ]
+    programs[0].prepare(len(setup.seeds))
+    return programs
+
+
 def train(config: DictConfig) -> int:
     """Train one configuration as a command.
 
@@ -155,6 +189,10 @@ def train(config: DictConfig) -> int:
         return 0
     print(f"{path}: {finished.state}: {finished.reason}", file=sys.stderr)
     return 130 if finished.state == "stopped" else 1
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
