@@ -15,9 +15,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import jax
+import jax.numpy as jnp
 from jax._src import compilation_cache
 from jax._src import config as jax_settings
 from jax.experimental import serialize_executable
+from jax.sharding import NamedSharding
+
+from training.mesh import PER_SEED, Grid
 
 cached = threading.local()
 """`entry`: the entry of JAX's compilation cache that this thread read last; set by who hooks the cache."""
@@ -98,8 +102,10 @@ class KeptFunction:
     def shapes(self, *args: Any) -> Any:
         """`jax.eval_shape(jitted, *args)`, without tracing if the program is stored."""
         self._settle()
-        if self._compiled:
-            return self._compiled[0].out_shapes
+        return self._compiled[0].out_shapes if self._compiled else self.traced(*args)
+
+    def traced(self, *args: Any) -> Any:
+        """`jax.eval_shape(jitted, *args)`. Waits for nothing, so that a background thread may call it."""
         return jax.eval_shape(self._jitted, *args)
 
     def _settle(self) -> None:
@@ -198,20 +204,42 @@ def kept(
     }
 
 
-def fetch(
-    functions: Mapping[str, KeptFunction], arguments: Callable[[], tuple[Any, ...]], compiling: bool
-) -> None:
-    """Load all functions in the background, and `run` first.
+def fetch(functions: Mapping[str, KeptFunction], seeds: int, grid: Grid, compiling: bool) -> None:
+    """Load all functions of a phase in the background, `run` first.
 
     Args:
-        functions: the functions of a phase by name.
-        arguments: shapes and shardings of the arguments of `run`.
-        compiling: True to compile `run` if it is not stored.
+        functions: the functions by name.
+        seeds: number of seeds.
+        grid: devices of the functions.
+        compiling: True to compile `run` if it is not stored, for a phase without a base model.
     """
     if compiling:
-        functions["run"].prepare(arguments)
+        functions["run"].prepare(lambda: _arguments(functions, seeds, grid))
     for function in functions.values():
         function.fetch()
+
+
+def _arguments(functions: Mapping[str, KeptFunction], seeds: int, grid: Grid) -> tuple[Any, ...]:
+    """Shapes and shardings of the arguments of `run` for that many seeds, without a base model."""
+    sharding = None if grid.mesh is None else NamedSharding(grid.mesh, PER_SEED)
+
+    def on_devices(shape: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding)
+
+    numbers = on_devices(jax.ShapeDtypeStruct((seeds,), jnp.uint32))
+    failed_at = on_devices(jax.ShapeDtypeStruct((seeds,), jnp.int32))
+    params = jax.tree.map(on_devices, functions["init"].traced(numbers))
+    state = jax.tree.map(on_devices, functions["begin"].traced(params, failed_at))
+    return state, numbers, 0, 1, ()
+
+
+def once(shelf: Shelf | None, name: str, check: Callable[[], None]) -> None:
+    """Call `check()`, unless it has returned for this shelf and name before."""
+    if shelf is None:
+        check()
+    elif shelf.load(name) is None:
+        check()
+        shelf.save(name, b"passed")
 
 
 def shapes_of(function: Callable[..., Any], *args: Any) -> Any:

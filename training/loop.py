@@ -16,7 +16,7 @@ from models import Model, ModelError, Params, check_model
 from tasks.drawing import DRAWS
 from training.checkpoints import Checkpoints, Position
 from training.early_warning import EarlyWarning, Watch
-from training.kept import Shelf, shapes_of
+from training.kept import Shelf, once, shapes_of
 from training.mesh import Grid, Layout, choose_layout
 from training.parameter_files import disk_bytes
 from training.phase import Phase
@@ -119,7 +119,7 @@ class Trainer:
         base = base_of([phase.source for phase in self.phases])
         self._fixed: Params = () if base is None else self._grid.place(of_base(base, self.seeds, fixed))
         self._start_from_fixed = start_from_fixed
-        self._shelf = shelf
+        self._shelf = None if start_from_fixed else shelf
         self.programs = list(programs or ()) or [
             make_program(model, phase, self.evaluators, held_out, self._grid, batching)
             for phase, held_out in zip(self.phases, self.held_out, strict=True)
@@ -144,9 +144,6 @@ class Trainer:
         The first process checks and shares the outcome.
         """
         problem = None
-        name = "" if self._shelf is None or self._start_from_fixed else f"checked, seed {self.seeds[0]}"
-        if name and self._shelf is not None and self._shelf.load(name) is not None:
-            return
         if leads():
             one = jax.tree.map(lambda leaf: np.asarray(leaf.addressable_shards[0].data)[0], params)
             example = self.held_out[0].batches.example
@@ -161,8 +158,6 @@ class Trainer:
         problem = share(problem)[0]
         if problem is not None:
             raise ModelError(problem)
-        if name and self._shelf is not None:
-            self._shelf.save(name, b"passed")
 
     def run(self) -> Outcome:
         """Train from the newest checkpoint, or from the start, to the end.
@@ -178,7 +173,7 @@ class Trainer:
             self.sink.rewind(0)
             first, step, state = 0, -1, None
             params = self._first_parameters()
-            self._check_model(params)
+            once(self._shelf, f"checked, seed {self.seeds[0]}", lambda: self._check_model(params))
         else:
             position, restored = start
             position.require_same_draws()

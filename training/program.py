@@ -27,14 +27,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from metrics.evaluators import Batch, Evaluator, HeldOut
@@ -42,7 +42,7 @@ from models import Model, Params, token_log_probs, token_logits
 from tasks import stream
 from training.averaging import Averaged
 from training.feed import responses_of_step
-from training.kept import Shelf, fetch, kept, shapes_of
+from training.kept import Shelf, fetch, kept
 from training.mesh import DATA, EVERYWHERE, PER_EXAMPLE, PER_SEED, SEED, Grid, Layout
 from training.objectives import Objective, Scores
 from training.old_scores import Rolled, divergence, old_scores
@@ -354,7 +354,7 @@ def make_program(
 
     def prepare(seeds: int) -> None:
         if shelf is not None:
-            fetch(functions, lambda: abstract_arguments(functions, seeds, grid), source.model is None)
+            fetch(functions, seeds, grid, source.model is None)
 
     return Program(
         init=functions["init"],
@@ -364,20 +364,6 @@ def make_program(
         score=lambda params, fixed=(): functions["score"](params, fixed, batches()),
         prepare=prepare,
     )
-
-
-def abstract_arguments(functions: Mapping[str, Any], seeds: int, grid: Grid) -> tuple[Any, ...]:
-    """Shapes and shardings of the arguments of `run` for that many seeds, without a base model."""
-    sharding = None if grid.mesh is None else NamedSharding(grid.mesh, PER_SEED)
-
-    def on_devices(shape: Any) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding)
-
-    numbers = on_devices(jax.ShapeDtypeStruct((seeds,), jnp.uint32))
-    failed_at = on_devices(jax.ShapeDtypeStruct((seeds,), jnp.int32))
-    params = jax.tree.map(on_devices, shapes_of(functions["init"], numbers))
-    state = jax.tree.map(on_devices, shapes_of(functions["begin"], params, failed_at))
-    return state, numbers, 0, 1, ()
 
 
 def _spread(batches: Batch, grid: Grid) -> Batch:

@@ -1,10 +1,10 @@
 """Entries that one start leaves on disk for the next: compiled programs, held-out sets, checks passed.
 
-Everything lies in `$COVLAB_CACHE/kept`, a folder that only its owner may write to, because loading a compiled
+They lie in `$COVLAB_CACHE/kept`, a folder that only its owner may write to, because loading a compiled
 program runs it. An entry's name is the SHA-256 of all that its content depends on: the configuration without
-`IGNORED`, the objects built from it, the source text of the packages, the installed distributions, JAX's
-settings and variables, and the devices. An entry of anything else is therefore never found, and is removed
-when the folder exceeds its budget, the least recently used one first.
+names, seeds and tracking, the objects built from it, the source text of the packages, the installed
+distributions, JAX's settings and variables, and the devices. An entry of anything else is therefore never
+found. Where the entries exceed their budget, the least recently used ones are removed.
 """
 
 from __future__ import annotations
@@ -21,24 +21,17 @@ import sys
 import sysconfig
 import threading
 import types
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from covlab.launch.run_names import VOLATILE
 from metrics.evaluators import Candidates, draw_examples
 from tasks import Example, Task
-
-if TYPE_CHECKING:
-    from covlab.launch.build import Setup
-    from training import Layout
 
 PACKAGES = ("tasks", "models", "decoding", "metrics", "training", "theory", "covlab", "experiments")
 """Packages whose source text is part of every key."""
 TRUSTED = (*PACKAGES, "optax")
 """Packages of the classes that a configuration may name if its programs are to be kept."""
-IGNORED = (*VOLATILE, "seed", "seeds", "launcher", "run")
-"""Settings that change no program: the seeds are an argument, and a base model is among the objects."""
 BUDGET = 512 * 2**20
 """Bytes of all entries together."""
 ENVIRONMENT = ("XLA_", "JAX_", "TF_", "LIBTPU_", "TPU_", "CUDA_", "NVIDIA_", "HIP_", "ROCR_", "OMP_")
@@ -115,30 +108,15 @@ class Kept:
         return hashlib.sha256(f"{self.key} {name}".encode()).hexdigest()
 
 
-def kept_for(config: Mapping[str, Any], setup: Setup, layout: Layout, say: Callable[[str], None]) -> Kept:
-    """Entries of the programs of the run that `build` set up from `config`.
-
-    Nothing is kept for classes of other packages, whose sources are not known to the key, for a setup that
-    was not built from a configuration, and with several processes.
-    """
-    objects: list[Any] = [setup.model, *setup.evaluators]
-    for phase in setup.phases:
-        objects += [phase.task, phase.objective, phase.source, phase.source.model, phase.averaging]
-    given = {name: value for name, value in config.items() if name not in IGNORED}
-    if not setup.described or not _known(objects, _targets(given)):
-        return Kept("", say)
-    return Kept(key_of(*map(repr, objects), repr(given), repr(layout), repr(len(setup.seeds))), say)
-
-
 def kept_examples(task: Task, per_group: int, seed: int, split: str) -> tuple[Example, Candidates]:
     """`draw_examples`, whose result is kept for a task of `PACKAGES`."""
-    known = _known([task], ())
-    kept = Kept(key_of(repr(task), repr((per_group, seed, split))) if known else "", _say)
+    key = key_of(repr(task), repr((per_group, seed, split))) if known([task], ()) else ""
+    kept = Kept(key, _say)
     data = kept.load("held-out")
     if data is not None:
         try:
-            found: tuple[Example, Candidates] = pickle.loads(data)
-            return found
+            example, candidates = pickle.loads(data)
+            return example, candidates
         except Exception as error:
             kept.drop("held-out", f"{type(error).__name__}: {error}")
     drawn = draw_examples(task, per_group, seed, split)
@@ -151,7 +129,7 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _known(objects: Sequence[Any], targets: Iterable[str]) -> bool:
+def known(objects: Sequence[Any], targets: Iterable[str]) -> bool:
     """True if the text and the sources of `PACKAGES` determine the objects."""
     texts = [repr(each) for each in objects]
     modules = [type(each).__module__ for each in objects if each is not None]
@@ -166,18 +144,6 @@ def key_of(*parts: str) -> str:
     if not surroundings or patched():
         return ""
     return _digest([surroundings, *constants(), *parts])
-
-
-def _targets(node: Any) -> Iterator[str]:
-    """Every `_target_` of a configuration."""
-    if isinstance(node, Mapping):
-        if isinstance(node.get("_target_"), str):
-            yield node["_target_"]
-        for value in node.values():
-            yield from _targets(value)
-    elif isinstance(node, list | tuple):
-        for value in node:
-            yield from _targets(value)
 
 
 @functools.cache

@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
-import functools
 import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,10 +19,10 @@ from omegaconf import DictConfig, OmegaConf
 from covlab.launch.base_model import base_parameters, same_base
 from covlab.launch.build import Setup, build, make, plain
 from covlab.launch.cli import StopRequest
-from covlab.launch.kept import Kept, kept_for
 from covlab.launch.longer import longer
 from covlab.launch.overlap import note_overlap
 from covlab.launch.processes import send
+from covlab.launch.programs import kept_for, programs_of
 from covlab.launch.run_names import VOLATILE, run_path
 from covlab.launch.runtime import configure_run
 from covlab.launch.settings import TrackingSettings
@@ -34,13 +33,9 @@ from tracking.wandb_options import AGENT, WandbOptions, obeying_environment
 from training import (
     Checkpoints,
     EarlyWarning,
-    Grid,
-    Layout,
     Outcome,
-    Program,
     Trainer,
     TrainingDiverged,
-    make_program,
 )
 from training.checkpoints import require_same_draws
 from training.reduction import held_out_arrays
@@ -115,7 +110,7 @@ def train_run(
             return Finished(path, "complete", reason, 0.0)
         kept = kept_for(identity, setup, layout, _say)
         held_out: list[HeldOut] = []
-        programs = _programs(setup, layout, kept, held_out)
+        programs = programs_of(setup, layout, kept, held_out)
         held_out += setup.held_out()
         mirror = WandbMirror(options, path, identity)
         progress = Progress(show=tracking.progress, interval=tracking.interval)
@@ -157,22 +152,6 @@ def train_run(
             if tracking.figures and outcome.stopped is None:
                 sink.images(draw_figures(path))
         return _finish(directory, outcome, path, began)
-
-
-def _programs(setup: Setup, layout: Layout, kept: Kept, held_out: Sequence[HeldOut]) -> list[Program] | None:
-    """Programs of the phases, the first of which begins to load or compile; `held_out` may be filled later.
-
-    None where nothing can be kept; the trainer then makes them.
-    """
-    if not kept.key:
-        return None
-    grid, drawn = Grid(layout), held_out.__getitem__
-    programs = [
-        make_program(setup.model, phase, setup.evaluators, functools.partial(drawn, index), grid, shelf=kept)
-        for index, phase in enumerate(setup.phases)
-    ]
-    programs[0].prepare(len(setup.seeds))
-    return programs
 
 
 def train(config: DictConfig) -> int:

@@ -46,9 +46,6 @@ def configure(num_seeds: int = 1, devices: int | str = "auto", data_parallel: in
     # Objects loaded by now stay, so garbage collection during tracing need not visit them.
     if not gc.get_freeze_count():
         gc.freeze()
-    # Tracing makes many objects that live long: at Python's own threshold of 700, collections that free
-    # nothing follow each other.
-    gc.set_threshold(50_000, 20, 100)
     pin_settings()
     if global_state.process_id == 0:
         send(configure=[num_seeds, devices, data_parallel])
