@@ -62,7 +62,8 @@ def stream(seed: int | Int[Array, ""], *path: str | int | Int[Array, ""]) -> PRN
     if folded and isinstance(key, jax.core.Tracer):
         # One hash in a loop: a program spends a fifth of a second on compiling each.
         numbers = jnp.stack([jnp.asarray(number, jnp.uint32) for number in folded])
-        return jax.lax.scan(lambda key, number: (jax.random.fold_in(key, number), None), key, numbers)[0]
+        start: Array = key
+        return jax.lax.scan(lambda key, number: (jax.random.fold_in(key, number), None), start, numbers)[0]
     for number in folded:
         key = jax.random.fold_in(key, number)
     return key
