@@ -152,9 +152,24 @@ def _train(wanted: Composed) -> Run:
     _check_devices(wanted.config.devices)
     with stoppable() as stop:
         finished = train_named(wanted.config, wanted.overrides, stop())
-    # Programs and their arrays lie in cycles, and `configure` has made Python's own collections rare.
-    gc.collect()
+    _free_memory()
     return Run(finished.path)
+
+
+_trained = itertools.count(1)
+_RUNS_BETWEEN_CLEARS = 16
+"""Runs after which JAX forgets its compiled functions, those of the caller's program included."""
+
+
+def _free_memory() -> None:
+    """Free the programs and arrays of runs that are over."""
+    import jax
+
+    # Those of a run's own lie in cycles, and `configure` has made Python's own collections rare.
+    gc.collect()
+    # Functions of modules, such as the drawing of held-out sets, keep a program for every task and model.
+    if next(_trained) % _RUNS_BETWEEN_CLEARS == 0:
+        jax.clear_caches()
 
 
 def _check_devices(asked: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import signal
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -15,8 +16,10 @@ import pytest
 
 import covlab
 from covlab.api import Run
+from covlab.launch import runs
 from experiments import evaluate, select, train
 from tracking import RunSink
+from training import Trainer
 
 SETTINGS = (
     "task=parity", "task.length=4", "task.block=2", "model.width=8", "model.num_layers=1",
@@ -39,11 +42,21 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         shown(sink, *place)
         signal.raise_signal(signal.SIGINT)
 
+    trainers: list[weakref.ref[Trainer]] = []
+
+    def made(*given: Any, **named: Any) -> Trainer:
+        trainer = Trainer(*given, **named)
+        trainers.append(weakref.ref(trainer))
+        return trainer
+
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runs, "Trainer", made)
         patch.setattr(RunSink, "progress", interrupted)
         stopped = covlab.train(*SETTINGS, root=root, name="api", seeds=2)
     assert (stopped.state, stopped.reason) == ("stopped", "SIGINT")
     assert stopped.metrics["step"].max() < 20
+    # Neither its programs nor its arrays stay in memory.
+    assert [trainer() for trainer in trainers] == [None]
     assert signal.getsignal(signal.SIGINT) is before
     with ThreadPoolExecutor(1) as pool:
         run = pool.submit(covlab.train, *SETTINGS, root=root, name="api", seeds=2).result()
