@@ -28,8 +28,8 @@ def drawings(results: Measurements) -> list[Drawing]:
         Drawing(
             "curves",
             "Figure 1, left: KL (nats) and the coverage profile against the fine-tuning step; median and "
-            "range over the seeds. KL and Cov_2 (left panel) keep falling, while the profile at N >= 3 (right "
-            "panel, on an axis of its own) first falls and then rises: coverage improves, then degrades. "
+            "range over the seeds. KL and Cov_2 (left panel) keep falling. The profile at N >= 3 (right "
+            "panel, with an axis of its own) first falls and then rises: coverage improves, then degrades. "
             "Dashed: the best class-blind KL, 0.325.",
             learning_curves(steps, results.kl, results.cov, {"best class-blind KL": CLASS_BLIND_MIN_KL}),
         ),

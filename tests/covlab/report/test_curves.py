@@ -50,7 +50,7 @@ def test_learning_curves_draw_medians_bands_and_theory():
 
 def test_coverage_at_large_n_has_an_axis_of_its_own():
     high, low = np.full((4, 5), 0.9), np.full((4, 5), 0.03)
-    left, apart, right = figures.learning_curves(STEPS, KL, {2: high, 3: low}).axes
+    _, apart, right = figures.learning_curves(STEPS, KL, {2: high, 3: low}).axes
     assert right.get_ylim()[1] > 0.9 > 0.1 > apart.get_ylim()[1]
     assert len(figures.learning_curves(STEPS, KL, {4: low}).axes) == 2
     assert len(figures.learning_curves(STEPS, KL, {4: low}, apart=5).axes) == 2
