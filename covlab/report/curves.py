@@ -48,7 +48,9 @@ def learning_curves(
     }
     near = {n: line for n, line in lines.items() if n < apart}
     far = {n: line for n, line in lines.items() if n >= apart}
-    fig, axes = draw.new_figure(1, 2 if far else 1, (11.0 if far else 8.2, 4.6))
+    panels, width = (2, 11.0) if far else (1, 8.2)
+    # The labels of two axes meet between the panels.
+    fig, axes = draw.new_figure(1, panels, (width, 4.6), gridspec_kw={"wspace": 0.06})
     left = axes[0, 0]
     kl = draw.seeds_by_checkpoints("kl", kl, shape)
     draw.line_over_seeds(left, steps, kl, draw.INK, "KL", band, per_seed)
@@ -71,8 +73,6 @@ def learning_curves(
         axis.set_ylim(bottom=0)
     for axis in axes[0]:
         axis.set_xlabel("fine-tuning step")
-    # The labels of two axes meet between the panels.
-    fig.get_layout_engine().set(wspace=0.06)  # type: ignore[call-arg,union-attr]
     draw.legend_below(fig, shown)
     return fig
 
