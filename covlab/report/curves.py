@@ -29,36 +29,52 @@ def learning_curves(
     band: draw.Band = "range",
     per_seed: bool = False,
     title: str = "",
+    apart: float = 3,
 ) -> Figure:
-    """KL (left axis, nats) and Cov_N for each N (right axis) against the fine-tuning step.
+    """KL (nats) and Cov_N for each N against the fine-tuning step, in two panels.
 
-    Coverage Principle, arXiv 2510.15020, Figure 1 (left). Lines are medians over the seeds. The band is the
-    whole range, or the two quantiles given as `band=(low, high)`. `per_seed` adds one thin line per seed.
-    `theory` maps names to levels or curves in nats for the KL axis.
+    Coverage Principle, arXiv 2510.15020, Figure 1 (left). The left panel has KL, and Cov_N of N < `apart` on
+    its right axis. The right panel has Cov_N of N >= `apart`, which stays far below Cov_2, on an axis of its
+    own; without such N there is only the left panel. Lines are medians over the seeds. The band is the whole
+    range, or the two quantiles given as `band=(low, high)`. `per_seed` adds one thin line per seed. `theory`
+    maps names to levels or curves in nats for the KL axis.
 
     Raises:
         ValueError: an array whose shape is not (seeds, checkpoints), or an invalid band.
     """
     shape = (None, len(steps))
-    fig, axes = draw.new_figure(1, 1, (8.2, 5.0))
+    lines = {
+        n: (draw.seeds_by_checkpoints(f"cov[{n:g}]", values, shape), colour)
+        for (n, values), colour in zip(sorted(cov.items()), draw.ordered_colours(len(cov)), strict=True)
+    }
+    near = {n: line for n, line in lines.items() if n < apart}
+    far = {n: line for n, line in lines.items() if n >= apart}
+    panels, width = (2, 11.0) if far else (1, 8.2)
+    # The labels of two axes meet between the panels.
+    fig, axes = draw.new_figure(1, panels, (width, 4.6), gridspec_kw={"wspace": 0.06})
     left = axes[0, 0]
-    right = left.twinx()
-    right.grid(visible=False)
-    right.spines["right"].set_visible(True)
-    draw.line_over_seeds(
-        left, steps, draw.seeds_by_checkpoints("kl", kl, shape), draw.INK, "KL", band, per_seed
-    )
-    for (n, values), colour in zip(sorted(cov.items()), draw.ordered_colours(len(cov)), strict=True):
-        values = draw.seeds_by_checkpoints(f"cov[{n:g}]", values, shape)
-        draw.line_over_seeds(right, steps, values, colour, f"Cov$_{{{n:g}}}$", band, per_seed)
+    kl = draw.seeds_by_checkpoints("kl", kl, shape)
+    draw.line_over_seeds(left, steps, kl, draw.INK, "KL", band, per_seed)
     for name, level in (theory or {}).items():
         curve = np.broadcast_to(np.asarray(level, dtype=float), np.shape(steps))
         left.plot(steps, curve, color=draw.INK, linestyle=draw.DASHED, linewidth=1.2, label=name)
-    left.set(xlabel="fine-tuning step", ylabel="KL (nats)", title=title)
-    right.set_ylabel("coverage profile Cov$_N$")
-    for axis in (left, right):
+    left.set(ylabel="KL (nats)", title=title)
+    shown = [left]
+    if near:
+        shown.append(left.twinx())
+        shown[-1].grid(visible=False)
+        shown[-1].spines["right"].set_visible(True)
+    if far:
+        shown.append(axes[0, 1])
+    for axis, group in zip(shown[1:], (group for group in (near, far) if group), strict=True):
+        for n, (values, colour) in group.items():
+            draw.line_over_seeds(axis, steps, values, colour, f"Cov$_{{{n:g}}}$", band, per_seed)
+        axis.set_ylabel(f"coverage profile Cov$_N$, N = {', '.join(f'{n:g}' for n in group)}")
+    for axis in shown:
         axis.set_ylim(bottom=0)
-    draw.legend_below(fig, [left, right])
+    for axis in axes[0]:
+        axis.set_xlabel("fine-tuning step")
+    draw.legend_below(fig, shown)
     return fig
 
 

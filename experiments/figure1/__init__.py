@@ -23,8 +23,8 @@ CLAIM = Claim.of(
         "see, so the cheapest way to lower the cross-entropy is a shortcut: always follow the majority's "
         "rule.",
         "The coverage profile Cov_N = P[pi_D(y|x)/pi_hat(y|x) >= N] (lower is better) says which answers "
-        "Best-of-N with about N samples will miss. As the shortcut is learned, cross-entropy and KL keep "
-        "improving while coverage, and with it Pass@N, gets worse.",
+        "Best-of-N with about N samples will miss. Fine-tuning first improves coverage. As the shortcut is "
+        "learned, cross-entropy and KL keep improving while coverage, and with it Pass@N, gets worse.",
     ),
     stages=(runs.stage,),
     check_run=runs.check_run,

@@ -28,8 +28,9 @@ def drawings(results: Measurements) -> list[Drawing]:
         Drawing(
             "curves",
             "Figure 1, left: KL (nats) and the coverage profile against the fine-tuning step; median and "
-            "range over the seeds. KL keeps falling while coverage at large N first improves and then "
-            "degrades. Dashed: the best class-blind KL, 0.325.",
+            "range over the seeds. KL and Cov_2 (left panel) keep falling. The profile at N >= 3 (right "
+            "panel, with an axis of its own) first falls and then rises: coverage improves, then degrades. "
+            "Dashed: the best class-blind KL, 0.325.",
             learning_curves(steps, results.kl, results.cov, {"best class-blind KL": CLASS_BLIND_MIN_KL}),
         ),
         Drawing(

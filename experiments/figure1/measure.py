@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import jax
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from covlab.claims.claim import Study
 from covlab.claims.selection import Row, RunMatrices, run_matrices, run_tables
@@ -15,13 +15,23 @@ from covlab.claims.settings import OneOf, Section, Whole
 from covlab.claims.trained import bound_excess
 from covlab.launch.base_model import of_seed
 from covlab.launch.trained import TrainedRun
-from metrics import TIE_BREAKS, Interval, TieBreak, auc_interval, name_of_n
+from metrics import (
+    TIE_BREAKS,
+    Interval,
+    TieBreak,
+    auc_interval,
+    coverage_profile,
+    log_density_ratio,
+    name_of_n,
+)
 from metrics.evaluators import DistributionEvaluator
 
 RUN = "run"
 """The name of the only training run."""
 COVERAGE_NS = (2.0, 3.0, 4.0, 4.6, 5.7)
 PASS_NS = (4, 8, 12)
+TURN_N = 4.0
+"""The N whose coverage is tested for falling and then rising."""
 CLASS_BLIND_MIN_KL = round(float(-0.9 * np.log(0.9) - 0.1 * np.log(0.1)), 4)
 """KL of the best class-blind model, 0.325 nats."""
 
@@ -68,6 +78,7 @@ class Measurements:
         matrices: the log-probabilities of fine-tuning.
         kl: in nats.
         cov: N -> Cov_N.
+        halves: Cov_N at N = `TURN_N` on either half of the held-out prompts, (2, seeds, checkpoints).
         passes: N -> exact Pass@N.
         tables: seed -> every selection rule at every N and tie-break.
         chosen, lowest: by seed, indices of the checkpoints that the tournament and the least KL select.
@@ -80,6 +91,7 @@ class Measurements:
     matrices: RunMatrices
     kl: np.ndarray
     cov: dict[float, np.ndarray]
+    halves: np.ndarray
     passes: dict[int, np.ndarray]
     tables: dict[int, list[Row]]
     chosen: np.ndarray
@@ -112,6 +124,7 @@ def measure(settings: Settings, study: Study) -> Measurements:
         matrices=matrices,
         kl=matrices.kl(),
         cov=matrices.coverage(COVERAGE_NS),
+        halves=coverage_of_halves(matrices, TURN_N),
         passes=passes,
         tables=tables,
         chosen=picks(tables, "simple_tournament", tournament.n, tournament.tie_break),
@@ -120,6 +133,49 @@ def measure(settings: Settings, study: Study) -> Measurements:
         log_odds=log_odds,
         bound_excess=bound_excess(run),
     )
+
+
+def coverage_of_halves(matrices: RunMatrices, n: float) -> Float[np.ndarray, "2 seeds checkpoints"]:
+    """Cov_n of every checkpoint on either half of the held-out prompts, which alternate within each class."""
+    log_ratio = log_density_ratio(matrices.log_pi, matrices.log_probs)
+    half = np.zeros(matrices.groups.size, int)
+    for group in np.unique(matrices.groups):
+        members = np.flatnonzero(matrices.groups == group)
+        half[members] = np.arange(members.size) % 2
+    return np.stack(
+        [
+            coverage_profile(log_ratio[..., half == index], [n], matrices.weights[half == index])[..., 0]
+            for index in (0, 1)
+        ]
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Turn:
+    """Fall of a curve from its start to its turning point, rise from there to its end, by seed, and the
+    indices (2, seeds) of the checkpoints taken for the turning point."""
+
+    fall: Float[np.ndarray, " seeds"]
+    rise: Float[np.ndarray, " seeds"]
+    place: Int[np.ndarray, "2 seeds"]
+
+
+def turn(halves: Float[np.ndarray, "2 seeds checkpoints"]) -> Turn:
+    """Fall and rise of each seed's curve, c_s(0) - c_s(m) and c_s(end) - c_s(m), without selection bias.
+
+    The lowest of several noisy numbers lies below their mean, so a curve without any turn would seem to fall
+    and to rise if m were its own minimum. Here m, for seed s on one half of the prompts, is the first minimum
+    of the mean curve of all other seeds on the other half. Neither the noise of the prompts that c_s is
+    measured on nor that of the training of seed s has a part in the choice: for curves that only fluctuate
+    around a level, the mean of fall and rise is 0. A seed's numbers are the means over both halves.
+    """
+    if halves.shape[1] < 2:
+        raise ValueError(f"halves: {halves.shape[1]} seed; valid: at least 2, of which the others choose")
+    others = halves.sum(axis=1, keepdims=True) - halves
+    place = np.argmin(others[::-1], axis=-1)
+    lowest = np.take_along_axis(halves, place[..., None], axis=-1)[..., 0]
+    fall, rise = halves[..., 0] - lowest, halves[..., -1] - lowest
+    return Turn(fall.mean(axis=0), rise.mean(axis=0), place)
 
 
 def class_blindness(

@@ -29,21 +29,31 @@ def lines_of(axis: Axes) -> dict[str, np.ndarray]:
 
 def test_learning_curves_draw_medians_bands_and_theory():
     fig = figures.learning_curves(STEPS, KL, COV, theory={"floor": 0.325}, title="A title")
-    left, right = fig.axes
-    assert left.get_xlabel() == "fine-tuning step"
+    left, apart, right = fig.axes
+    assert left.get_xlabel() == apart.get_xlabel() == "fine-tuning step"
     assert left.get_ylabel() == "KL (nats)"
-    assert "Cov$_N$" in right.get_ylabel()
+    assert right.get_ylabel() == "coverage profile Cov$_N$, N = 2"
+    assert apart.get_ylabel() == "coverage profile Cov$_N$, N = 4, 5.7"
     assert left.get_title(loc="left") == "A title"
     drawn = lines_of(left)
     np.testing.assert_array_equal(drawn["KL"], np.column_stack([STEPS, np.median(KL, axis=0)]))
     np.testing.assert_array_equal(drawn["floor"], np.column_stack([STEPS, np.full(5, 0.325)]))
-    covs = lines_of(right)
+    assert list(lines_of(right)) == ["Cov$_{2}$"]
+    covs = lines_of(right) | lines_of(apart)
     assert list(covs) == ["Cov$_{2}$", "Cov$_{4}$", "Cov$_{5.7}$"]
     for line, values in zip(covs.values(), COV.values(), strict=True):
         np.testing.assert_array_equal(line[:, 1], np.median(values, axis=0))
     assert labels_of(fig) == ["KL", "floor", *covs]
     band = left.collections[0].get_paths()[0].vertices
     assert {*KL.min(axis=0), *KL.max(axis=0)} <= set(band[:, 1])
+
+
+def test_coverage_at_large_n_has_an_axis_of_its_own():
+    high, low = np.full((4, 5), 0.9), np.full((4, 5), 0.03)
+    _, apart, right = figures.learning_curves(STEPS, KL, {2: high, 3: low}).axes
+    assert right.get_ylim()[1] > 0.9 > 0.1 > apart.get_ylim()[1]
+    assert len(figures.learning_curves(STEPS, KL, {4: low}).axes) == 2
+    assert len(figures.learning_curves(STEPS, KL, {4: low}, apart=5).axes) == 2
 
 
 def test_learning_curves_take_quantile_bands_and_single_seeds():
@@ -183,7 +193,7 @@ def test_saved_files_have_the_stated_size_and_equal_bytes(tmp_path):
     png, svg = figures.save(drawn(), tmp_path / "new" / "figure1", svg=True)
     assert (png.name, svg.name) == ("figure1.png", "figure1.svg")
     image = matplotlib.image.imread(png)
-    assert image.shape[:2] == (150 * 5, int(150 * 8.2))
+    assert image.shape[:2] == (int(150 * 4.6), 150 * 11)
     assert image.std() > 0.01
     again = figures.save(drawn(), tmp_path / "again.png", svg=True)
     assert [path.read_bytes() for path in again] == [png.read_bytes(), svg.read_bytes()]

@@ -31,6 +31,8 @@ def made(**changes: Any) -> Measurements:
             4.0: columns((0.375, 0.001), (0.03, 0.001), (0.05, 0.001), (0.125, 0.002)),
             4.6: columns(0.9, 0.8, 0.9, 0.7),
         },
+        # Both seeds fall by .25 -+ .01 and rise by .125 -+ .002 on either half of the prompts.
+        "halves": both(columns((0.375, 0.01), 0.125, 0.3, (0.25, 0.002))),
         "passes": {4: eight / 2, 8: eight, 12: (1 + eight) / 2},
         "lowest": np.array([1, 2]),
         "chosen": np.array([2, 1]),
@@ -41,12 +43,21 @@ def made(**changes: Any) -> Measurements:
     return Measurements(tournament=unused, matrices=unused, tables={}, log_odds={}, **fields | changes)
 
 
+def both(values: np.ndarray) -> np.ndarray:
+    """The same numbers on either half of the prompts."""
+    return np.stack([values, values])
+
+
 def kl(*values: Any) -> dict[str, Any]:
     return {"kl": columns(*values)}
 
 
 def cov(n: float, *values: Any) -> dict[str, Any]:
     return {"cov": {2.0: np.zeros((2, 4)), 4.0: np.zeros((2, 4)), n: columns(*values)}}
+
+
+def halves(*values: Any) -> dict[str, Any]:
+    return {"halves": both(columns(*values))}
 
 
 def blind(first: Interval, second: Interval) -> dict[str, Any]:
@@ -136,6 +147,20 @@ CHECKS = {
         Case({"bound_excess": 2e-9}, 2e-9, None, False),
         Case({"bound_excess": 1e-9}, 1e-9, None, True),
     ),
+    "Cov_4: fall from start to turning point": Known(
+        "lower end of the interval > 0",
+        Case({}, 0.25, 0.01, True),
+        # Both seeds fall, by too different amounts.
+        Case(halves((0.3, 0.1), 0.125, 0.3, 0.25), 0.175, 0.1, False),
+        Case(halves(0.125, 0.125, 0.3, 0.25), 0, 0, False),
+    ),
+    "Cov_4: rise from turning point to end": Known(
+        "lower end of the interval > 0",
+        Case({}, 0.125, 0.002, True),
+        Case(halves(0.375, 0.125, 0.3, (0.25, 0.1)), 0.125, 0.1, False),
+        # It falls to its end.
+        Case(halves(0.375, 0.3, 0.25, 0.125), 0, 0, False),
+    ),
 }
 
 
@@ -149,4 +174,4 @@ def test_the_whole_interval_is_asked_at_the_end_that_is_nearer_to_missing_the_ta
     assert whole[1:8] == asked
     assert whole[11] == f"lower end of the interval {means[11]}"
     # Checks without an interval, and those that ask for all of it in any case, stay as they are.
-    assert [whole[i] for i in (0, 8, 9, 10, 12)] == [means[i] for i in (0, 8, 9, 10, 12)]
+    assert [whole[i] for i in (0, 8, 9, 10, 12, 13, 14)] == [means[i] for i in (0, 8, 9, 10, 12, 13, 14)]

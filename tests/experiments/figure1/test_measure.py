@@ -11,7 +11,16 @@ import numpy as np
 from covlab.claims.selection import RunMatrices, run_tables
 from covlab.report.verdict import Verdict
 from experiments.figure1.checks import checks, notes
-from experiments.figure1.measure import COVERAGE_NS, PASS_NS, Measurements, Tournament, picks
+from experiments.figure1.measure import (
+    COVERAGE_NS,
+    PASS_NS,
+    TURN_N,
+    Measurements,
+    Tournament,
+    coverage_of_halves,
+    picks,
+    turn,
+)
 from metrics import Interval
 from tracking import read_config
 
@@ -46,6 +55,7 @@ def measured(paths: np.ndarray, auc: float = 0.5) -> Measurements:
         matrices=matrices,
         kl=matrices.kl(),
         cov=matrices.coverage(COVERAGE_NS),
+        halves=coverage_of_halves(matrices, TURN_N),
         passes=passes,
         tables=tables,
         chosen=picks(tables, "simple_tournament", 2.0, "min_cross_entropy"),
@@ -70,14 +80,19 @@ def test_checks_pass_where_the_shortcut_is_learned() -> None:
     # From (0.24, 0.24) on the two paths, as a pre-trained model has with mixed paths, to the class-blind
     # optimum.
     found = measured(ideal())
-    start = np.log([0.3, 0.3, 0.3])
+    start = np.log([0.24, 0.24, 0.24])
     log_probs = found.matrices.log_probs.copy()
     log_probs[:, 0] = start[:, None]
     matrices = dataclasses.replace(found.matrices, log_probs=log_probs, log_prob_correct=log_probs)
     passes = matrices.pass_at_n(PASS_NS)
     assert passes is not None
     found = dataclasses.replace(
-        found, matrices=matrices, kl=matrices.kl(), cov=matrices.coverage(COVERAGE_NS), passes=passes
+        found,
+        matrices=matrices,
+        kl=matrices.kl(),
+        cov=matrices.coverage(COVERAGE_NS),
+        halves=coverage_of_halves(matrices, TURN_N),
+        passes=passes,
     )
     assert failing(found) == []
 
@@ -89,6 +104,39 @@ def test_checks_fail_without_a_shortcut() -> None:
     assert "Cov_4: at the end" in names
     assert "Pass@8: tournament's choice over min-KL's" in names
     assert "Pass@8 of the min-KL checkpoint" in names
+
+
+def test_the_turning_point_of_a_seed_is_chosen_by_the_other_seeds_on_the_other_half() -> None:
+    # On the first half seeds 0 and 1 are lowest at 1, seed 2 at 2; on the second half all are at 3.
+    first = np.array([[0.5, 0.1, 0.2, 0.3, 0.4], [0.7, 0.2, 0.3, 0.4, 0.6], [0.9, 0.8, 0.0, 0.7, 0.8]])
+    second = np.array([[0.5, 0.5, 0.4, 0.2, 0.5], [0.6, 0.6, 0.5, 0.1, 0.3], [0.7, 0.6, 0.6, 0.2, 0.9]])
+    found = turn(np.stack([first, second]))
+    # Others' sums on the first half: [1.6, 1.0, .3, ...], [1.4, .9, .2, ...] and [1.2, .3, .5, ...].
+    np.testing.assert_array_equal(found.place, [[3, 3, 3], [2, 2, 1]])
+    np.testing.assert_allclose(found.fall, [(0.2 + 0.1) / 2, (0.3 + 0.1) / 2, (0.2 + 0.1) / 2])
+    np.testing.assert_allclose(found.rise, [(0.1 + 0.1) / 2, (0.2 - 0.2) / 2, (0.1 + 0.3) / 2], atol=1e-12)
+
+
+def test_curves_that_only_fluctuate_neither_fall_nor_rise() -> None:
+    # Noise of a seed's training, the same on both halves, and noise of the prompts, the same for all seeds:
+    # a seed's own minimum would lie about 2.3 below the start.
+    rng = np.random.default_rng(0)
+    shape = (4000, 1, 4, 40)
+    halves = rng.normal(size=shape) + rng.normal(size=(4000, 2, 1, 40))
+    found = [turn(one) for one in halves]
+    for change in ("fall", "rise"):
+        values = np.array([getattr(each, change).mean() for each in found])
+        assert abs(values.mean()) < 4 * values.std() / np.sqrt(len(values))
+
+
+def test_halves_have_alternating_prompts_of_each_class() -> None:
+    matrices = class_blind_matrices(np.full((2, 3), 0.6), per_class=4)
+    log_probs = matrices.log_probs.copy()
+    # Prompts 0, 2 of the first class (first half) and 1 of the second class (second half) are uncovered.
+    log_probs[:, 1, [0, 2, 5]] = np.log(0.1)
+    found = coverage_of_halves(dataclasses.replace(matrices, log_probs=log_probs), 4)
+    np.testing.assert_allclose(found[0], [[0, 0.9, 0]] * 2)
+    np.testing.assert_allclose(found[1], [[0, 0.05, 0]] * 2)
 
 
 def test_notes_say_what_the_whole_interval_misses() -> None:
