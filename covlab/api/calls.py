@@ -106,7 +106,7 @@ def claim(name: str, /, *overrides: str, config_dir: PathLike | None = None, **s
     nothing.
 
     Args:
-        name: a folder below `experiments/`, for example "tournament", or a claim of an installed package.
+        name: a folder below `experiments/`, for example "tournament".
         overrides, config_dir, settings: as in `train`, for example `scale="cpu"`.
 
     Returns:
@@ -134,16 +134,13 @@ def _claim(name: str) -> Any:
     Raises:
         ValueError: there is no claim of this name; the message lists all claims.
     """
-    from covlab.claims.running import claims, outside_claims
+    from covlab.claims.running import claims
 
     if name.isidentifier() and importlib.util.find_spec(f"experiments.{name}") is not None:
         module = importlib.import_module(f"experiments.{name}")
         if hasattr(module, "CLAIM"):
             return module.CLAIM
-    outside = outside_claims()
-    if name in outside:
-        return outside[name]
-    raise ValueError(f"claim: {name!r} is not a claim; valid are {', '.join([*claims(), *outside])}")
+    raise ValueError(f"claim: {name!r} is no claim; valid are {', '.join(claims())}")
 
 
 def _train(wanted: Composed) -> Run:
