@@ -106,7 +106,7 @@ def claim(name: str, /, *overrides: str, config_dir: PathLike | None = None, **s
     nothing.
 
     Args:
-        name: a folder below `experiments/`, for example "tournament".
+        name: a folder below `experiments/`, for example "tournament", or a claim of an installed package.
         overrides, config_dir, settings: as in `train`, for example `scale="cpu"`.
 
     Returns:
@@ -134,13 +134,16 @@ def _claim(name: str) -> Any:
     Raises:
         ValueError: there is no claim of this name; the message lists all claims.
     """
-    from covlab.claims.running import claims
+    from covlab.claims.running import claims, outside_claims
 
     if name.isidentifier() and importlib.util.find_spec(f"experiments.{name}") is not None:
         module = importlib.import_module(f"experiments.{name}")
         if hasattr(module, "CLAIM"):
             return module.CLAIM
-    raise ValueError(f"claim: {name!r} is no claim; valid are {', '.join(claims())}")
+    outside = outside_claims()
+    if name in outside:
+        return outside[name]
+    raise ValueError(f"claim: {name!r} is not a claim; valid are {', '.join([*claims(), *outside])}")
 
 
 def _train(wanted: Composed) -> Run:
@@ -149,24 +152,9 @@ def _train(wanted: Composed) -> Run:
     _check_devices(wanted.config.devices)
     with stoppable() as stop:
         finished = train_named(wanted.config, wanted.overrides, stop())
-    _free_memory()
-    return Run(finished.path)
-
-
-_trained = itertools.count(1)
-_RUNS_BETWEEN_CLEARS = 16
-"""Runs after which JAX forgets its compiled functions, those of the caller's program included."""
-
-
-def _free_memory() -> None:
-    """Free the programs and arrays of runs that are over."""
-    import jax
-
-    # Those of a run's own lie in cycles, and `configure` has made Python's own collections rare.
+    # Programs and their arrays lie in cycles, and `configure` has made Python's own collections rare.
     gc.collect()
-    # Functions of modules, such as the drawing of held-out sets, keep a program for every task and model.
-    if next(_trained) % _RUNS_BETWEEN_CLEARS == 0:
-        jax.clear_caches()
+    return Run(finished.path)
 
 
 def _check_devices(asked: Any) -> None:

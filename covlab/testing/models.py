@@ -13,7 +13,7 @@ import pytest
 from covlab.testing.drawing import draw
 from decoding.sampling import sample_responses
 from models import Model, check_model, sequence_log_probs
-from tasks import Task
+from tasks import Task, stream
 
 EXAMPLES = 8
 SAMPLES = 4
@@ -47,14 +47,14 @@ class ModelTests:
     ) -> None:
         """`check_model`, which every training run asks too."""
         example = draw(task, EXAMPLES, "contract")
-        params = jax.tree.map(np.asarray, model.init(jax.random.key(0)))
+        params = jax.tree.map(np.asarray, model.init(stream(0, "init")))
         prompts_too = model.prompt_length > 1
         check_model(model, params, example.prompt, example.prompt_mask, example.response, prompts_too)
 
     def test_samples_have_the_probabilities_that_the_model_gives_them(self, model: Model, task: Task) -> None:
-        example, params = draw(task, EXAMPLES, "contract"), model.init(jax.random.key(0))
+        example, params = draw(task, EXAMPLES, "contract"), model.init(stream(0, "init"))
         drawn, log_probs = sample_responses(
-            model, params, example.prompt, example.prompt_mask, jax.random.key(1), SAMPLES
+            model, params, example.prompt, example.prompt_mask, stream(1, "contract"), SAMPLES
         )
         assert drawn.shape == (EXAMPLES, SAMPLES, task.response_length)
         assert drawn.min() >= 0
@@ -85,7 +85,7 @@ class ModelTests:
             moved = jax.tree.map(lambda leaf, step: leaf - 0.01 * step / norm, params, slope)
             return value, norm, loss(moved)
 
-        keys = jax.random.split(jax.random.key(0), 2)
+        keys = jax.random.split(stream(0, "init"), 2)
         together = jax.vmap(model.init)(keys)
         before, norms, after = jax.jit(jax.vmap(descended))(together)
         assert np.all(np.isfinite(before))
