@@ -186,7 +186,8 @@ def test_momentum_with_a_fixed_number_of_steps() -> None:
 
 def test_momentum_with_exact_values_never_turns_back() -> None:
     # Down to a leaf without a step back: a query a child on the way.
-    decoded = run(VGB(stop="first_leaf", momentum=1.0, laziness=0), EXACT, chains=500)
+    down = VGB(steps=EXACT.depth, runs=1, stop="first_leaf", momentum=1.0, laziness=0)
+    decoded = run(down, EXACT, chains=500)
     assert np.all(decoded.finished)
     np.testing.assert_array_equal(decoded.tokens, EXACT.depth)
     assert trees.fit_p(responses(decoded), trees.Tree(EXACT).tilted()) > 1e-3

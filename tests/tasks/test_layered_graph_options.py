@@ -119,6 +119,7 @@ def test_options_agree_with_each_other(options: dict[str, Any], data: st.DataObj
     assert task.response_length == task.depth + 2
     assert len(task._subset_positions) == task.num_nodes
     assert task._subset_positions.sum() == task.num_nodes // 2
+    assert len(task._subset_labels) == task.num_ids + 1
     assert task._subset_labels[1:].sum() == task.num_ids // 2
     assert not task._subset_labels[0]
     tokens = data.draw(st.lists(st.integers(1, task.vocab_size - 1), max_size=20))
