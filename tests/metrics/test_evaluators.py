@@ -166,15 +166,15 @@ class Given(TabularModel):
 
 
 def test_the_score_of_a_response_is_that_of_its_tokens_without_padding() -> None:
-    """Responses of three and of two tokens and a row of padding, for two prompts."""
-    token = np.log([[0.7, 0.2, 0.1], [0.1, 0.6, 0.3], [0.2, 0.5, 0.3]])
-    logits = jnp.asarray(np.broadcast_to(token, (2, 3, 3, 3)), jnp.float32)
+    """Responses of three and of two tokens and a row of padding, for two prompts and four tokens."""
+    token = np.log([[0.6, 0.2, 0.1, 0.1], [0.1, 0.5, 0.3, 0.1], [0.2, 0.4, 0.3, 0.1]])
+    logits = jnp.asarray(np.broadcast_to(token, (2, 3, 3, 4)), jnp.float32)
     responses = np.array([[[0, 1, 1], [0, 2, 0], [0, 0, 0]], [[0, 1, 2], [0, 1, 0], [0, 0, 0]]])
     mask = np.broadcast_to(np.arange(3) < np.array([[3], [2], [0]]), (2, 3, 3))
     prompts: Any = SimpleNamespace(prompt=None, prompt_mask=None)
     batch = Batch(prompts, Candidates(responses, mask, *np.zeros((3, 2, 3))), np.arange(2))
     scores = jax.jit(lambda logits: EXACT.score(Given(), TOY, logits, batch))(logits)
-    probs = [[0.7 * 0.6 * 0.5, 0.7 * 0.3, 0], [0.7 * 0.6 * 0.3, 0.7 * 0.6, 0]]
+    probs = [[0.6 * 0.5 * 0.4, 0.6 * 0.3, 0], [0.6 * 0.5 * 0.3, 0.6 * 0.5, 0]]
     np.testing.assert_allclose(np.exp(scores["log_prob"]), probs, rtol=1e-5)
     assert scores["greedy"].tolist() == [[True, False, True], [False, True, True]]
 

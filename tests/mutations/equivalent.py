@@ -18,8 +18,12 @@ EQUIVALENT: dict[str, str] = {
     "metrics/intervals.py auc_interval: 1 -> 2": (
         "`below` is used through its variance alone, which a constant does not change"
     ),
-    "theory/maximum_likelihood/bit_laws.py shared_coverage: np.clip(np.ceil(ones) - 1, -1, horizon) -> "
-    "(np.clip(-1, np.ceil(ones) - 1, horizon))": (
-        "`np.clip(a, low, high)` is min(max(a, low), high), and max is symmetric"
+    "metrics/coverage.py summarize_log_ratio: 1e-12 -> 1.5e-12": (
+        "the tolerance separates rounding, about 1e-16 a summed weight, from a difference of one weight"
+    ),
+    "theory/maximum_likelihood/fitting.py _roots: 1 -> 2": (
+        "with `2 - rest` the steps are at most three times shorter and still end at the root, and with "
+        "`1e-12 * (2 + v)` they end within the tolerance. Another `rest` moves the root, which "
+        "`_require_optimal` refuses"
     ),
 }

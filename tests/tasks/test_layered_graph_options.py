@@ -74,8 +74,9 @@ def test_each_class_has_its_own_number_of_branching_layers() -> None:
     keys = jax.random.split(jax.random.key(0), 8)
     for group, layers in enumerate((0, 5, 2)):
         drawn = jax.vmap(task.sample_group, in_axes=(0, None))(keys, np.asarray(group))
-        seen = np.asarray(drawn.latent.passable >= 0).all(axis=-1).sum(axis=-1)
-        assert seen.tolist() == [layers] * 8
+        passable = np.asarray(drawn.latent.passable)
+        assert (passable >= 0).all(axis=-1).sum(axis=-1).tolist() == [layers] * 8
+        assert set(passable[passable < 1].tolist()) == {-1}
 
 
 def test_a_class_of_probability_zero_is_no_class() -> None:

@@ -23,6 +23,7 @@ from experiments.sgd_horizon.measure import Settings
 from theory.sgd import horizon_sweep as sweep
 from theory.sgd.family import letters_instance, letters_start, letters_token_law, likeliest, number_instance
 from theory.sgd.horizon_runs import Family, advance, begin, letters_stream, rare_events, transformation
+from tracking import Progress
 
 FAMILY = Family(horizons=(64, 256, 1024), letters=32.0, plus=0.25, n=16.0, target=0.125, updates=3000)
 
@@ -162,6 +163,51 @@ def test_ties_go_to_the_smaller_step_and_outliers_count_in_means_only() -> None:
     worst = np.array([[[5.0, 5.0, 5.0], [3.0, 3.0, np.inf], [4.0, 4.0, 4.0], [4.0, 4.0, 4.0]]])
     assert sweep.choose(worst, "mean").tolist() == [2]
     assert sweep.choose(worst, "good").tolist() == [1]
+
+
+def test_chunks_are_all_updates_in_order() -> None:
+    chunks = sweep._chunks(2 * sweep.CHUNK + 5)
+    assert [len(chunk) for chunk in chunks] == [sweep.CHUNK, sweep.CHUNK, 5]
+    np.testing.assert_array_equal(np.concatenate(chunks), np.arange(2 * sweep.CHUNK + 5))
+
+
+def test_the_sweep_chooses_on_some_draws_and_reports_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numbers made by hand in place of runs, for two lengths, three step sizes and three draws."""
+    family, grid = dataclasses.replace(FAMILY, horizons=(64, 256)), np.array([0.25, 0.5, 1.0])
+    # By the mean the middle step is best, by the median the smallest; the largest is refused on numbers.
+    tuning = np.broadcast_to(np.array([[1.0, 1.0, 90.0], [9.0, 9.0, 9.0], [2.0, 2.0, 2.0]]), (2, 3, 3))
+    fixed = np.broadcast_to(np.array([[1.0, 1.0], [1.0, 7.0], [1.0, 80.0]]), (2, 3, 2))
+    final = np.arange(2 * 2 * 3, dtype=float).reshape(2, 2, 3)
+    asked: list[Any] = []
+
+    def on_letters(family: Family, steps: Any, draws: int, seed: int, role: str, progress: Any) -> Any:
+        asked.append((draws, seed, role, steps[sweep.methods(family, 32)[0]].tolist()))
+        values = tuning if role == "tuning" else final
+        return dict.fromkeys(steps, sweep.Needed(values, values, values))
+
+    def trace(family: Family, method: Any, steps: np.ndarray, seed: int, role: str) -> Any:
+        return method.name, steps.tolist(), seed
+
+    monkeypatch.setattr(
+        sweep, "_on_numbers", lambda family, rules, *rest: dict.fromkeys(rules, sweep.Needed(*[fixed] * 3))
+    )
+    monkeypatch.setattr(sweep, "_on_letters", on_letters)
+    monkeypatch.setattr(sweep, "_trace_letters", trace)
+    monkeypatch.setattr(sweep, "_guarantees", lambda family, seed: ("trap", seed))
+    results = sweep.sweep(family, 32, grid, (4, 900), (3, 901), Progress())
+    assert asked == [
+        (4, 900, "tuning", [grid.tolist()] * 2),
+        (3, 901, "verdict", [[0.5, 0.25]] * 2),
+    ]
+    assert (results.seed, results.trap, results.bound) == (901, "trap", 901)
+    assert results.shown["Adam"] == ("Adam", [0.5, 0.5], 901)
+    chosen = results.chosen["SGD"]
+    assert {name: steps.tolist() for name, steps in chosen.steps.items()} == {"mean": [1, 1], "good": [0, 0]}
+    # (draws, lengths): the first column of the two step sizes is that of "mean".
+    assert chosen.letters["mean"].tolist() == [[0, 6], [1, 7], [2, 8]]
+    assert chosen.letters["good"].tolist() == [[3, 9], [4, 10], [5, 11]]
+    assert chosen.worst["mean"].tolist() == [[7, 7], [7, 7], [7, 8]]
+    assert chosen.worst["good"].tolist() == [[3, 9], [4, 10], [5, 11]]
 
 
 def made_up() -> sweep.Measurements:
