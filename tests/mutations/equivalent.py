@@ -4,6 +4,10 @@ A key is the mutant's name without its line number.
 """
 
 EQUIVALENT: dict[str, str] = {
+    "experiments/mle_horizon/checks.py checks: results.kl >= PER_TOKEN * h / n * (1 - 1e-9) -> "
+    "(results.kl > PER_TOKEN * h / n * (1 - 1e-09))": (
+        "the slack of 1e-9 is for rounding at the value itself; no KL is that far below it and exactly so"
+    ),
     "decoding/blocks.py BlockDecoder.act: 1 -> 2": (
         "`keys[2]` of two keys is `keys[1]`: JAX clamps an index out of bounds. The other two 1s of the "
         "method count a query and a candidate, and tests catch them"
@@ -11,6 +15,10 @@ EQUIVALENT: dict[str, str] = {
     "theory/vgb/typed_trees.py ChainTransform.of_leaves: 1 -> 2": (
         "NumPy's `reshape` takes any negative length as the one to infer. The other 1s of the method make "
         "shapes that do not fit in trees as deep as the tests'"
+    ),
+    "theory/vgb/typed_trees.py _shifted: 0 -> 1": (
+        "where the shift is the whole grid or more, `by > 1` differs from `by > 0` on a grid of one point "
+        "alone, whose edges are one. Tests catch the other 0s of the function"
     ),
     "theory/vgb/typed_trees.py chain_transform: 4 -> 5": (
         "any number of points from 2 steps on gives the same coefficients within the documented 1e-10"

@@ -21,7 +21,14 @@ from experiments.sgd_horizon import checks as claim
 from experiments.sgd_horizon.figures import drawings, tables
 from experiments.sgd_horizon.measure import Settings
 from theory.sgd import horizon_sweep as sweep
-from theory.sgd.family import letters_instance, letters_start, letters_token_law, likeliest, number_instance
+from theory.sgd.family import (
+    letters_instance,
+    letters_start,
+    letters_token_law,
+    letters_variance,
+    likeliest,
+    number_instance,
+)
 from theory.sgd.horizon_runs import Family, advance, begin, letters_stream, rare_events, transformation
 from tracking import Progress
 
@@ -208,6 +215,35 @@ def test_the_sweep_chooses_on_some_draws_and_reports_others(monkeypatch: pytest.
     assert chosen.letters["good"].tolist() == [[3, 9], [4, 10], [5, 11]]
     assert chosen.worst["mean"].tolist() == [[7, 7], [7, 7], [7, 8]]
     assert chosen.worst["good"].tolist() == [[3, 9], [4, 10], [5, 11]]
+
+
+def test_the_bound_of_sgd_is_that_of_its_step_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs with a KL of t at update t on numbers and of 2t on letters: means (T + 1)/2 and T + 1."""
+    family = dataclasses.replace(FAMILY, horizons=(64, 256), updates=6)
+    steps = []
+
+    def run(instance: Any, sizes: Any, lane: Any, times: Any, counts: None) -> Any:
+        steps.append(np.asarray(sizes))
+        path = np.broadcast_to(np.asarray(times, float), (2, 2, 1, 6))
+        return lane, sweep.Trace((path, path), path, path)
+
+    def letters(family: Family, method: Any, sizes: np.ndarray, seed: int, role: str) -> sweep.Trace:
+        path = np.broadcast_to(2.0 * np.arange(6), (2, 4, 6))
+        return sweep.Trace((path, path), path, path)
+
+    monkeypatch.setattr(sweep, "begin", lambda *arguments: None)
+    monkeypatch.setattr(sweep, "program", lambda *arguments, **named: run)
+    monkeypatch.setattr(sweep, "_trace_letters", letters)
+    trap, bound = sweep._guarantees(family, 901)
+    small = [1 / (2 * horizon * family.bound**2) for horizon in family.horizons]
+    least = [8 / (horizon * family.bound) for horizon in family.horizons]
+    np.testing.assert_allclose(steps, [np.stack([small, least], -1)], rtol=1e-6)
+    assert trap.kl.tolist() == [[list(range(6))]] * 2
+    assert bound.numbers.tolist() == [[1.0, 1.5, 2.0, 2.5, 3.0]] * 2
+    assert bound.letters.tolist() == [[2.0, 3.0, 4.0, 5.0, 6.0]] * 2
+    for row, eta, horizon in zip(bound.bound, small, family.horizons, strict=True):
+        variance = letters_variance(family.member(horizon))
+        assert row == pytest.approx([4 / (eta * t) + 2 * eta * variance for t in range(1, 6)])
 
 
 def made_up() -> sweep.Measurements:
