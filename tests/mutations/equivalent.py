@@ -12,6 +12,10 @@ EQUIVALENT: dict[str, str] = {
         "`keys[2]` of two keys is `keys[1]`: JAX clamps an index out of bounds. The other two 1s of the "
         "method count a query and a candidate, and tests catch them"
     ),
+    "tasks/bracket_state.py matches: 1 -> 2": (
+        "the level above the stack and the rank of no bracket are compared with 0 or with a depth alone, so "
+        "that -2 is as good as -1. Tests catch the other 1s of the function"
+    ),
     "theory/vgb/typed_trees.py ChainTransform.of_leaves: 1 -> 2": (
         "NumPy's `reshape` takes any negative length as the one to infer. The other 1s of the method make "
         "shapes that do not fit in trees as deep as the tests'"
