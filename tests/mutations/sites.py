@@ -113,6 +113,23 @@ def mutants(file: str, source: bytes, inside: Callable[[ast.AST], bool] | None =
     return sorted(found, key=lambda mutant: (mutant.start, mutant.end, mutant.text))
 
 
+def statement_lines(source: bytes, mutant: Mutant) -> range:
+    """The lines (from 1) of the innermost statement around a mutant, without the statements inside it.
+
+    A line that holds only a constant, as in a tuple over several lines, is no line that coverage sees.
+    """
+    ends = mutant.line + mutant.before.count("\n")
+    inside = range(mutant.line, ends + 1)
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.stmt):
+            body = getattr(node, "body", None)
+            last = max(node.lineno, body[0].lineno - 1) if body else node.end_lineno or node.lineno
+            # Statements inside others come later.
+            if node.lineno <= mutant.line and ends <= last:
+                inside = range(node.lineno, last + 1)
+    return inside
+
+
 def _walk(
     node: ast.AST, function: str, wanted: bool, inside: Callable[[ast.AST], bool] | None
 ) -> Iterator[tuple[ast.AST, str, bool]]:

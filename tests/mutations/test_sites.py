@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 
-from tests.mutations.sites import mutants
+from tests.mutations.sites import mutants, statement_lines
 
 SOURCE = b'''"""A module: 1 + 1."""
 
@@ -69,3 +69,16 @@ def test_a_name_says_place_function_and_change() -> None:
 def test_only_wanted_functions_are_changed() -> None:
     assert not mutants("x.py", SOURCE, inside=lambda function: False)
     assert len(mutants("x.py", SOURCE, inside=lambda function: True)) == len(changed())
+
+
+def test_a_constant_on_a_line_of_its_own_is_reached_with_its_statement() -> None:
+    source = b"""def f(x):
+    for name, at in (
+        ("a", 1),
+        ("b", 2),
+    ):
+        if at > 3: x += 4
+    return x
+"""
+    lines = {m.before: [*statement_lines(source, m)] for m in mutants("x.py", source) if m.kind == "constant"}
+    assert lines == {"1": [2, 3, 4, 5], "2": [2, 3, 4, 5], "3": [6], "4": [6]}
