@@ -59,7 +59,10 @@ NAN, INF = math.nan, math.inf
             lambda: reals("xs", [1, 1.0], 0, 2),
             "xs: [1, 1.0]; valid: at least 1 different numbers strictly between 0 and 2",
         ),
-        (lambda: reals("xs", [], 0, 2), "xs: []; valid: at least 1 different numbers strictly between 0 and 2"),
+        (
+            lambda: reals("xs", [], 0, 2),
+            "xs: []; valid: at least 1 different numbers strictly between 0 and 2",
+        ),
         (lambda: reals("xs", 1, 0, 2), "xs: 1; valid: at least 1 different numbers strictly between 0 and 2"),
         (lambda: distribution("m", 3, ("a", "b")), "m: 3 is not a mapping from classes to probabilities"),
         (
