@@ -1,6 +1,8 @@
 """VGB against its transition matrix, which NumPy builds from the tree."""
 
 import dataclasses
+from types import SimpleNamespace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -182,6 +184,15 @@ def test_momentum_with_a_fixed_number_of_steps() -> None:
     drawn = responses(run(VGB(steps=12, momentum=0.75, budget=10**6, runs=10**6), chains=8000))
     assert trees.fit_p(drawn, trees.normalised(leaves)) > 1e-3
     assert trees.fit_p(drawn, trees.vgb_fixed(TREE, 12)) < 1e-6
+
+
+def test_the_first_run_begins_with_its_lazy_steps_and_downwards() -> None:
+    at_root: Any = SimpleNamespace(depth=jnp.zeros((1, 2), jnp.int32))
+    tree: Any = None
+    first = VGB(steps=7).own_state(tree, at_root)
+    assert first.run.tolist() == [[0, 0]]
+    assert first.steps.tolist() == [[7, 7]]
+    assert first.fresh.tolist() == first.down.tolist() == [[True, True]]
 
 
 def test_momentum_with_exact_values_never_turns_back() -> None:

@@ -12,6 +12,9 @@ EQUIVALENT: dict[str, str] = {
         "`keys[2]` of two keys is `keys[1]`: JAX clamps an index out of bounds. The other two 1s of the "
         "method count a query and a candidate, and tests catch them"
     ),
+    "metrics/worst_reward.py _check_laws: np.isfinite(law).all() -> (np.isfinite(law).any())": (
+        "no law with a NaN or an infinity passes the two conditions after it"
+    ),
     "tasks/bracket_state.py matches: 1 -> 2": (
         "the level above the stack and the rank of no bracket are compared with 0 or with a depth alone, so "
         "that -2 is as good as -1. Tests catch the other 1s of the function"
