@@ -1,7 +1,9 @@
 """Law and cost of every decoder against enumeration of the whole tree."""
 
+import dataclasses
 import functools
 import importlib.resources
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from hydra.utils import instantiate
+from jax.experimental.key_reuse._core import check_key_reuse  # no other name, up to JAX 0.12
 from oracles import trees
 from oracles.decoded import problem, responses, run_on
 from oracles.trees import Node, TreeTask
@@ -20,15 +23,18 @@ from decoding import (
     ActionRejection,
     Ancestral,
     BacktrackingRejection,
+    BestOfN,
     BlockBestOfN,
     BlockRejection,
     Decoded,
     OutcomeRejection,
+    Pessimism,
     TaskPolicy,
     TaskValues,
+    TestTimeTraining,
     decode,
 )
-from decoding.explore import Explorer, Tree
+from decoding.explore import Explorer, Tree, with_rewards
 
 TASK = TreeTask(depth=3, symbols=3, ends=True, seed=34, reward_rate=0.6, guide_seed=35)
 TREE = trees.Tree(TASK)
@@ -138,6 +144,32 @@ def test_backtracking_erases_stride_tokens_and_not_the_whole_response() -> None:
     decoder = BacktrackingRejection(quota=2, stride=1, greedy=False, threshold=0.1)
     # Both tokens are checked, the last once more, and after two refusals it is not.
     np.testing.assert_array_equal(run(decoder, task, chains=2).queries, 3)
+
+
+@pytest.mark.parametrize(
+    "decoder",
+    [VGB(), VGB(children=2), BlockBestOfN(block_length=2), BacktrackingRejection(quota=2, stride=1)],
+    ids=["vgb", "vgb-2", "block", "backtracking"],
+)
+def test_no_two_draws_of_an_act_share_a_key(decoder: Explorer) -> None:
+    tree = Tree(TASK, TaskPolicy(TASK), TaskValues(TASK), problem(TASK))
+
+    def act(keys: Any) -> Any:
+        state, memory, _ = decoder.begin(tree, 2)
+        return decoder.act(tree, state, memory, ~state.done, keys)
+
+    check_key_reuse(act, jax.random.split(jax.random.key(0), decoder.num_keys))
+
+
+def test_the_verifier_values_leaves_and_the_values_inner_nodes() -> None:
+    """Children of the nodes (), (2,) and (2, 3), whatever V^ says of them."""
+    tree = Tree(TASK, TaskPolicy(TASK), TaskValues(TASK), problem(TASK))
+    path = jnp.broadcast_to(jnp.asarray([2, 3, 0]), (1, 3, 3))
+    values = jnp.full((1, 3, TASK.vocab_size), 5.0)
+    log_values = jax.jit(lambda: with_rewards(tree, path, jnp.arange(3)[None], values))()
+    for node, row in zip(((), (2,), (2, 3)), np.exp(log_values[0]), strict=True):
+        children = [(*node, token) for token in range(1, 4)]
+        assert row[1:] == pytest.approx([TREE.tau.get(child, math.exp(5)) for child in children])
 
 
 def trace(decoder: Explorer, chains: int = 40) -> tuple[list[list[Node]], Any]:
@@ -263,6 +295,38 @@ def test_bad_settings_are_one_clear_line(make: Any, field: str) -> None:
     with pytest.raises(ValueError, match=field) as caught:
         make()
     assert "\n" not in str(caught.value)
+
+
+def test_defaults_stay_as_they_are() -> None:
+    """Another default would change what an old command line computes."""
+    blocks = {"budget": 1024, "block_length": 4, "candidates": 4}
+    defaults: dict[type[Any], dict[str, Any]] = {
+        Ancestral: {"budget": 1024},
+        OutcomeRejection: {"budget": 1024},
+        ActionRejection: {"budget": 1024},
+        BestOfN: {"budget": 1024, "candidates": 16},
+        BlockBestOfN: blocks,
+        BlockRejection: blocks,
+        BacktrackingRejection: {
+            "budget": 1024,
+            "quota": 16,
+            "stride": 4,
+            "threshold": 0.5,
+            "greedy": True,
+        },
+        Pessimism: {"budget": 1024, "candidates": 16, "beta": 0.1, "ceiling": None, "fresh": True},
+        TestTimeTraining: {"learning_rate": 0.01, "parameters": "last", "radius": None},
+        VGB: {
+            "budget": 1024,
+            "steps": 256,
+            "stop": "fixed",
+            "runs": 64,
+            "children": "all",
+            "momentum": None,
+            "laziness": 0.5,
+        },
+    }
+    assert {kind: dataclasses.asdict(kind()) for kind in defaults} == defaults
 
 
 def test_every_configuration_names_a_decoder() -> None:

@@ -1,6 +1,8 @@
 """VGB against its transition matrix, which NumPy builds from the tree."""
 
 import dataclasses
+from types import SimpleNamespace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -184,9 +186,19 @@ def test_momentum_with_a_fixed_number_of_steps() -> None:
     assert trees.fit_p(drawn, trees.vgb_fixed(TREE, 12)) < 1e-6
 
 
+def test_the_first_run_begins_with_its_lazy_steps_and_downwards() -> None:
+    at_root: Any = SimpleNamespace(depth=jnp.zeros((1, 2), jnp.int32))
+    tree: Any = None
+    first = VGB(steps=7).own_state(tree, at_root)
+    assert first.run.tolist() == [[0, 0]]
+    assert first.steps.tolist() == [[7, 7]]
+    assert first.fresh.tolist() == first.down.tolist() == [[True, True]]
+
+
 def test_momentum_with_exact_values_never_turns_back() -> None:
     # Down to a leaf without a step back: a query a child on the way.
-    decoded = run(VGB(stop="first_leaf", momentum=1.0, laziness=0), EXACT, chains=500)
+    down = VGB(steps=EXACT.depth, runs=1, stop="first_leaf", momentum=1.0, laziness=0)
+    decoded = run(down, EXACT, chains=500)
     assert np.all(decoded.finished)
     np.testing.assert_array_equal(decoded.tokens, EXACT.depth)
     assert trees.fit_p(responses(decoded), trees.Tree(EXACT).tilted()) > 1e-3

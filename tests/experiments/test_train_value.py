@@ -109,6 +109,13 @@ def test_bad_decoding_is_refused_in_one_line(
     assert not (tiny_run / "evaluations").exists()
 
 
+def test_a_decoder_that_uses_no_values_takes_a_task_without_them(
+    tiny_run: Path, compose_config: Callable[..., Any]
+) -> None:
+    for name in ("ancestral", "outcome_rejection", "test_time_training"):
+        decode.check(compose_config("decode", f"run={tiny_run}", f"decoding={name}", "value=exact"))
+
+
 def test_the_default_pass_at_n_follows_the_number_of_samples(
     tiny_run: Path, compose_config: Callable[..., Any]
 ) -> None:

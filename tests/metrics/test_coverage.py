@@ -65,6 +65,7 @@ def test_only_proportions_of_weights_matter_and_weight_zero_is_no_example() -> N
         ([0.0, 1.0], (2,), [1.0, -0.5], 0.0, "weights"),
         ([0.0, 1.0], (2,), [0.0, 0.0], 0.0, "weights"),
         ([0.0, 1.0], (2,), [math.nan, 1.0], 0.0, "weights"),
+        ([0.0, 1.0], (2,), [math.inf, 1.0], 0.0, "weights"),
         ([0.0], (2,), None, -1e-9, "tolerance"),
         ([0.0], (2,), None, math.nan, "tolerance"),
     ],
@@ -96,9 +97,9 @@ def test_log_density_ratio_covers_every_kind_of_zero() -> None:
     assert ratio.tolist() == [2.0, 0.0, np.inf, -np.inf]
     for bad in (np.nan, np.inf):
         with pytest.raises(ValueError, match=r"^log_denominator"):
-            log_density_ratio(np.array([0.0]), np.array([bad]))
+            log_density_ratio(np.zeros(2), np.array([0.0, bad]))
         with pytest.raises(ValueError, match=r"^log_numerator"):
-            log_density_ratio(np.array([bad]), np.array([0.0]))
+            log_density_ratio(np.array([0.0, bad]), np.zeros(2))
 
 
 def test_a_mean_of_probabilities_is_a_probability() -> None:

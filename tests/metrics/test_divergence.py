@@ -66,7 +66,7 @@ def test_a_response_outside_the_data_is_refused() -> None:
             function(np.array([0.0, -np.inf]))
         assert np.isfinite(function(np.array([0.0, -np.inf]), np.array([1.0, 0.0])))
     with pytest.raises(ValueError, match=r"^log_prob_model"):
-        cross_entropy(np.array([np.inf]))
+        cross_entropy(np.array([-1.0, np.inf]))
 
 
 def test_f_divergence_part_keeps_its_precision_near_zero_and_does_not_overflow_silently() -> None:

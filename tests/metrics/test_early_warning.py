@@ -183,9 +183,10 @@ def test_bad_statistics_are_refused(kind: str, parameter: float | None, message:
 def test_bad_numbers_are_refused() -> None:
     rule = early_warning.Statistic("tournament", 2)
     with pytest.raises(ValueError, match="log_probs: shape"):
-        early_warning.strongest_values(rule, np.full((2, 3), np.nan), np.ones(3))
-    with pytest.raises(ValueError, match="weights: shape"):
-        early_warning.strongest_values(rule, np.zeros((2, 3)), np.zeros(3))
+        early_warning.strongest_values(rule, np.array([[0.0, 0.0], [0.0, np.nan]]), np.ones(2))
+    for weight in (0.0, np.inf, np.nan):
+        with pytest.raises(ValueError, match="weights: shape"):
+            early_warning.strongest_values(rule, np.zeros((2, 2)), np.array([1.0, weight]))
     with pytest.raises(ValueError, match="level: 0"):
         early_warning.upper_quantile(np.zeros(3), np.ones(3), 0)
     with pytest.raises(ValueError, match="share: 2"):

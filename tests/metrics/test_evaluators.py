@@ -1,9 +1,11 @@
 """Held-out sets and evaluators against closed forms and brute force."""
 
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from oracles import layered_graph as oracle
@@ -11,7 +13,14 @@ from oracles.small.layered_graph import THIRDS, exact
 from oracles.toy import TabularModel, ToyTask, class_blind_params
 
 from metrics import stratified_mean_interval
-from metrics.evaluators import DistributionEvaluator, HeldOut, SamplingEvaluator, make_held_out
+from metrics.evaluators import (
+    Batch,
+    Candidates,
+    DistributionEvaluator,
+    HeldOut,
+    SamplingEvaluator,
+    make_held_out,
+)
 from tasks import LayeredGraph, stream
 
 MODEL = TabularModel()
@@ -147,6 +156,27 @@ def test_the_enumerated_mixture_is_reduced_like_brute_force(graph: HeldOut) -> N
         for key, value in total.items():
             assert found[prefix + key] == pytest.approx(value, rel=1e-5), prefix + key
         assert found[f"{prefix}bound_excess"] <= 1e-9
+
+
+class Given(TabularModel):
+    """`params` are the logits of all tokens of all candidates."""
+
+    def logits(self, params: Any, prompt: Any, prompt_mask: Any, responses: Any) -> Any:
+        return params
+
+
+def test_the_score_of_a_response_is_that_of_its_tokens_without_padding() -> None:
+    """Responses of three and of two tokens and a row of padding, for two prompts and four tokens."""
+    token = np.log([[0.6, 0.2, 0.1, 0.1], [0.1, 0.5, 0.3, 0.1], [0.2, 0.4, 0.3, 0.1]])
+    logits = jnp.asarray(np.broadcast_to(token, (2, 3, 3, 4)), jnp.float32)
+    responses = np.array([[[0, 1, 1], [0, 2, 0], [0, 0, 0]], [[0, 1, 2], [0, 1, 0], [0, 0, 0]]])
+    mask = np.broadcast_to(np.arange(3) < np.array([[3], [2], [0]]), (2, 3, 3))
+    prompts: Any = SimpleNamespace(prompt=None, prompt_mask=None)
+    batch = Batch(prompts, Candidates(responses, mask, *np.zeros((3, 2, 3))), np.arange(2))
+    scores = jax.jit(lambda logits: EXACT.score(Given(), TOY, logits, batch))(logits)
+    probs = [[0.6 * 0.5 * 0.4, 0.6 * 0.3, 0], [0.6 * 0.5 * 0.3, 0.6 * 0.5, 0]]
+    np.testing.assert_allclose(np.exp(scores["log_prob"]), probs, rtol=1e-5)
+    assert scores["greedy"].tolist() == [[True, False, True], [False, True, True]]
 
 
 def test_a_perfect_model_has_no_divergence(graph: HeldOut) -> None:

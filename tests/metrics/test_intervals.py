@@ -122,6 +122,7 @@ def test_stratified_mean_ignores_absent_classes_and_says_when_nothing_varies() -
     [
         ([0, 0, 0, 1], (0.5, 0.5), "groups: class 1 has 1 examples"),
         ([0, 0, 1, 2], (0.5, 0.5), "groups: from 0 to 2"),
+        ([0, 0, 1, -1], (0.5, 0.5), "groups: from -1 to 1"),
         ([0, 0, 1], (0.5, 0.5), "groups: int64 of shape"),
         ([0, 0, 1, 1], (0.5, 0.4), "class_probabilities"),
         ([0, 0, 1, 1], (1.5, -0.5), "class_probabilities"),

@@ -46,7 +46,7 @@ def test_pass_at_n_at_the_ends_and_its_shape() -> None:
 )
 def test_pass_at_n_refuses(log_prob: float, ns: tuple[float, ...], field: str) -> None:
     with pytest.raises(ValueError, match=rf"^{field}: (contains .*; valid: |.* is not )[^\n]*$"):
-        pass_at_n(np.array([log_prob]), ns)
+        pass_at_n(np.array([-1.0, log_prob]), ns)
 
 
 @pytest.mark.parametrize("num_samples", [1, 2, 5, 40])

@@ -120,7 +120,7 @@ def test_select_lowest_refuses() -> None:
         select_lowest("rule", np.zeros(2), "min_cross_entropy")
     with pytest.raises(ValueError, match=r"^cross_entropies: shape \(3,\)"):
         select_lowest("rule", np.zeros(2), "min_cross_entropy", cross_entropies=np.zeros(3))
-    for scores in (np.array([]), np.array([np.nan]), np.zeros((2, 2))):
+    for scores in (np.array([]), np.array([0.0, np.nan]), np.zeros((2, 2))):
         with pytest.raises(ValueError, match=r"^scores"):
             select_lowest("rule", scores)
     with pytest.raises(ValueError, match=r"^tolerance: -1"):
@@ -132,8 +132,8 @@ def test_select_lowest_refuses() -> None:
     [
         ([0.0, -1.0], "log_probs: shape"),
         ([[]], "log_probs: shape"),
-        ([[math.nan]], "log_probs: contains NaN"),
-        ([[3.5]], "log_probs: contains 3.5; valid: log-probabilities <= 0 "),
+        ([[0.0, math.nan]], "log_probs: contains NaN"),
+        ([[0.0, 3.5]], "log_probs: contains 3.5; valid: log-probabilities <= 0 "),
     ],
 )
 def test_log_probs_are_checked(log_probs: list[list[float]], field: str) -> None:

@@ -99,7 +99,7 @@ def test_bad_sums_are_refused() -> None:
         with pytest.raises(ValueError, match=r"^kl_along: contains -1.0; valid: sums of divergences, >= 0"):
             function(np.array([0.0, -1.0]), (4,))
         with pytest.raises(ValueError, match=r"^kl_along: contains NaN"):
-            function(np.array([np.nan]), (4,))
+            function(np.array([0.0, np.nan]), (4,))
         with pytest.raises(ValueError, match=r"^ns: 0.5 is not a number >= 1"):
             function(np.array([1.0]), (0.5,))
 

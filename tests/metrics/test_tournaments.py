@@ -88,7 +88,7 @@ def test_an_infinite_cross_entropy_still_gives_a_tied_one() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"scores": np.array([[math.nan]])}, "scores: shape"),
+        ({"scores": np.array([[0.0, math.nan]])}, "scores: shape"),
         ({"tie_break": "first"}, "tie_break: 'first'; valid"),
         ({"cross_entropies": np.zeros((1, 2))}, "cross_entropies: shape"),
     ],

@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.mutations.equivalent import EQUIVALENT
-from tests.mutations.sites import Mutant, mutants
+from tests.mutations.sites import Mutant, mutants, statement_lines
 from tracking import Progress
 from tracking.atomic import atomic_write
 
@@ -219,7 +219,7 @@ _OURS = (
 def asked(mutant: Mutant, reached: Mapping[str, Any], most: int) -> list[str]:
     """The test files that reach the mutant: of its name, then of its package, the quickest first."""
     package, name = mutant.file.split("/")[0], Path(mutant.file).stem
-    lines = range(mutant.line, mutant.line + mutant.before.count("\n") + 1)
+    lines = statement_lines((ROOT / mutant.file).read_bytes(), mutant)
     files = [
         file
         for file, what in reached.items()

@@ -52,6 +52,9 @@ NAMES = {
     "floor": "ceil",
     "ceil": "floor",
 }
+COMMUTATIVE = {"max", "min", "maximum", "minimum", "logaddexp", "multiply", "add", "clip"}
+"""Functions that give the same for their first two arguments in the other order; `clip(x, low, high)` is
+min(max(x, low), high)."""
 BUILTINS = {"max", "min", "all", "any"}
 """The names among them that mean something without a module before them."""
 OPERATORS_AS_TEXT = {">=": "<=", "<=": ">=", ">": "<", "<": ">", "low": "high", "high": "low"}
@@ -108,6 +111,23 @@ def mutants(file: str, source: bytes, inside: Callable[[ast.AST], bool] | None =
             before = source[start:end].decode()
             found.append(Mutant(file, node.lineno, start, end, before, text, kind, function))
     return sorted(found, key=lambda mutant: (mutant.start, mutant.end, mutant.text))
+
+
+def statement_lines(source: bytes, mutant: Mutant) -> range:
+    """The lines (from 1) of the innermost statement around a mutant, without the statements inside it.
+
+    A line that holds only a constant, as in a tuple over several lines, is no line that coverage sees.
+    """
+    ends = mutant.line + mutant.before.count("\n")
+    inside = range(mutant.line, ends + 1)
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.stmt):
+            body = getattr(node, "body", None)
+            last = max(node.lineno, body[0].lineno - 1) if body else node.end_lineno or node.lineno
+            # Statements inside others come later.
+            if node.lineno <= mutant.line and ends <= last:
+                inside = range(node.lineno, last + 1)
+    return inside
 
 
 def _walk(
@@ -171,11 +191,13 @@ def _changes(node: ast.AST) -> Iterator[tuple[str, str]]:
 def _calls(node: ast.Call) -> Iterator[tuple[str, str]]:
     """Arguments in another order, and another function."""
     args = node.args
-    if len(args) >= 2 and not any(isinstance(arg, ast.Starred) for arg in args[:2]):
+    name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+    # `x.clip(low, high)` has two arguments.
+    commutes = name in COMMUTATIVE and (name != "clip" or len(args) >= 3)
+    if len(args) >= 2 and not commutes and not any(isinstance(arg, ast.Starred) for arg in args[:2]):
         first, second = (ast.unparse(arg) for arg in args[:2])
         if first != second and not all(isinstance(arg, ast.Constant) for arg in args[:2]):
             yield "arguments", _with(node, args=[args[1], args[0], *args[2:]])
-    name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
     if name in NAMES and (isinstance(node.func, ast.Attribute) or name in BUILTINS):
         func = copy.deepcopy(node.func)
         setattr(func, "attr" if isinstance(func, ast.Attribute) else "id", NAMES[name])

@@ -24,6 +24,7 @@ NAN, INF = math.nan, math.inf
         (lambda: whole("x", "3", 1), "x: '3' is not an integer >= 1"),
         (lambda: whole("x", NAN, 1), "x: nan is not an integer >= 1"),
         (lambda: whole("x", None, 1), "x: None is not an integer >= 1"),
+        (lambda: whole("x", -1), "x: -1 is not an integer >= 0"),
         (lambda: whole("x", 5, 1, 4), "x: 5 is not an integer from 1 to 4"),
         (lambda: whole("x", 0, 1, other="auto"), "x: 0 is neither auto nor an integer >= 1"),
         (lambda: real("x", "1"), "x: '1' is not a number"),
@@ -50,12 +51,17 @@ NAN, INF = math.nan, math.inf
         (lambda: wholes("xs", 4, 1), "xs: 4; valid: at least 1 different integers >= 1"),
         (lambda: wholes("xs", "48", 1), "xs: 48; valid: at least 1 different integers >= 1"),
         (lambda: wholes("xs", [4, True], 1), "xs: [4, True]; valid: at least 1 different integers >= 1"),
+        (lambda: wholes("xs", []), "xs: []; valid: at least 1 different integers >= 0"),
         (lambda: wholes("xs", [4], 1, 2), "xs: [4]; valid: at least 2 different integers >= 1"),
         (lambda: reals("xs", [1, 3], 0, 2), "xs: 3 is not a number strictly between 0 and 2"),
         (lambda: reals("xs", [[1]], 0, 2), "xs: [1] is not a number strictly between 0 and 2"),
         (
             lambda: reals("xs", [1, 1.0], 0, 2),
             "xs: [1, 1.0]; valid: at least 1 different numbers strictly between 0 and 2",
+        ),
+        (
+            lambda: reals("xs", [], 0, 2),
+            "xs: []; valid: at least 1 different numbers strictly between 0 and 2",
         ),
         (lambda: reals("xs", 1, 0, 2), "xs: 1; valid: at least 1 different numbers strictly between 0 and 2"),
         (lambda: distribution("m", 3, ("a", "b")), "m: 3 is not a mapping from classes to probabilities"),
@@ -85,6 +91,7 @@ def test_bad_values_are_one_line(check: Callable[[], Any], message: str) -> None
 
 def test_good_values_come_back() -> None:
     assert whole("x", 3, 1) == 3
+    assert whole("x", 0) == 0
     assert type(whole("x", np.int64(3), 3, 3)) is int
     assert real("x", 1, above=0, below=2) == 1.0
     assert type(real("x", np.float32(0.5), least=0.5, most=0.5)) is float
@@ -96,6 +103,7 @@ def test_good_values_come_back() -> None:
 def test_lists_come_back_in_order() -> None:
     assert wholes("xs", [8, 4], 1) == (4, 8)
     assert wholes("xs", OmegaConf.create([3]), 3) == (3,)
+    assert wholes("xs", [1, 0]) == (0, 1)
     assert wholes("xs", [], 1, 0) == ()
     assert reals("xs", (1, 0.5), 0, 2) == (0.5, 1.0)
 

@@ -14,7 +14,7 @@ from oracles import brackets
 from covlab.testing.drawing import draw, take
 from covlab.testing.statistics import chi_square_p
 from tasks import BracketLatent, BracketTask, Dyck, Example, FixedDyck
-from tasks.bracket_state import empty_stack
+from tasks.bracket_state import empty_stack, parse
 
 DYCK = Dyck(max_depth=2, max_length=7, prefix_lengths=(0, 3))
 FIXED = FixedDyck(length=8, max_depth=3, prefix_lengths=(0, 5))
@@ -67,6 +67,16 @@ def test_entropy_and_mean_length_are_the_sums_over_all_strings(
     assert task.string_entropy == pytest.approx(surprise(law), abs=1e-12)
     mean = float(sum(p * len(string) for string, p in law.items()))
     assert task.mean_length == pytest.approx(mean, abs=1e-12)
+
+
+def test_states_of_a_response_name_type_and_place_of_the_innermost_open_bracket() -> None:
+    """The string "[ ( ) ] [ ]" from its second bracket on."""
+    response = jnp.asarray(DYCK.encode("( ) ] [ ]"), jnp.int32)
+    parsed = jax.jit(lambda latent: parse(DYCK.text, latent, response))(latent_of(1, (1,), (0,)))
+    assert parsed.depth.tolist() == [1, 2, 1, 0, 1, 0]
+    assert parsed.top.tolist() == [1, 0, 1, -1, 1, -1]
+    assert parsed.opened.tolist() == [0, 1, 0, -1, 4, -1]
+    assert parsed.legal.all()
 
 
 def words(task: BracketTask, tokens: np.ndarray) -> brackets.String:

@@ -74,8 +74,9 @@ def test_each_class_has_its_own_number_of_branching_layers() -> None:
     keys = jax.random.split(jax.random.key(0), 8)
     for group, layers in enumerate((0, 5, 2)):
         drawn = jax.vmap(task.sample_group, in_axes=(0, None))(keys, np.asarray(group))
-        seen = np.asarray(drawn.latent.passable >= 0).all(axis=-1).sum(axis=-1)
-        assert seen.tolist() == [layers] * 8
+        passable = np.asarray(drawn.latent.passable)
+        assert (passable >= 0).all(axis=-1).sum(axis=-1).tolist() == [layers] * 8
+        assert set(passable[passable < 1].tolist()) == {-1}
 
 
 def test_a_class_of_probability_zero_is_no_class() -> None:
@@ -119,6 +120,7 @@ def test_options_agree_with_each_other(options: dict[str, Any], data: st.DataObj
     assert task.response_length == task.depth + 2
     assert len(task._subset_positions) == task.num_nodes
     assert task._subset_positions.sum() == task.num_nodes // 2
+    assert len(task._subset_labels) == task.num_ids + 1
     assert task._subset_labels[1:].sum() == task.num_ids // 2
     assert not task._subset_labels[0]
     tokens = data.draw(st.lists(st.integers(1, task.vocab_size - 1), max_size=20))

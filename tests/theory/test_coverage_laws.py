@@ -97,6 +97,42 @@ def test_the_switching_law_with_fewer_places_than_tokens(monkeypatch: pytest.Mon
     )
 
 
+class Ends:
+    """A generator that draws one end of every range, and ones."""
+
+    def __init__(self, end: int) -> None:
+        self.end = end
+
+    def uniform(self, low: float, high: float, size: int | None = None) -> Any:
+        drawn = (low, high)[self.end]
+        return drawn if size is None else np.full(size, drawn)
+
+    def choice(self, values: tuple[int, ...]) -> int:
+        return values[self.end]
+
+    def normal(self, size: int) -> np.ndarray:
+        return np.ones(size)
+
+
+@pytest.mark.parametrize("end", [0, 1])
+def test_instances_span_the_ranges_that_are_documented(end: int) -> None:
+    rng: Any = Ends(end)
+
+    def log_ratio(data: float, model: float) -> list[float]:
+        pairs = zip(bernoulli(data), bernoulli(model), strict=True)
+        return [math.log(p / q) for p, q in pairs]
+
+    assert laws.bernoulli(rng, 2).mass[0] == pytest.approx((1e-4, 0.5)[end])
+    smallest, ratio = (0.05, 0.5)[end], (10, 1000)[end]
+    assert laws.heavy_tail(rng, 1).log_ratio == pytest.approx([smallest, smallest * ratio])
+    assert laws.rare_prompts(rng, 1).mass[:2].sum() == pytest.approx((0.02, 0.04)[end])
+    assert laws.switch(rng, 1).mass[-1] == pytest.approx((0.98, 0.96)[end])
+    assert laws.tree(rng, 1).log_ratio == pytest.approx(log_ratio(1, 1 + (0.3, 3)[end]))
+    data = math.log((3 / 7, 7 / 3)[end])
+    off = math.sqrt(8 * (0.003, 0.3)[end])
+    assert laws.every_token(rng, 1).log_ratio == pytest.approx(log_ratio(data, data + off))
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_the_tree_is_its_enumeration(seed: int) -> None:
     rng: Any = Recorded(seed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ from oracles.toy import TabularModel, ToyLatent, ToyTask
 
 from metrics.evaluators import DistributionEvaluator, make_held_out
 from models import sequence_log_probs, token_log_probs
-from tasks import LayeredGraph
+from tasks import Enumeration, LayeredGraph
 from tasks.linear import all_responses, next_log_probs
 from tasks.markov_features import RandomFeatures, Sizes
 from training import CrossEntropy, EvaluationSchedule, Objective, Phase, Scores, make_program
@@ -160,6 +161,26 @@ def test_a_teacher_by_enumeration_knows_a_certain_response_and_is_silent_elsewhe
     np.testing.assert_array_equal(certain, np.eye(6)[[1, 2]])
     # No response begins with 2.
     np.testing.assert_array_equal(never, [np.eye(6)[1], np.zeros(6)])
+
+
+class Mixed(ToyTask):
+    """The easy end with probability 3/4; the third response that is listed is padding."""
+
+    num_enumerated = 3
+
+    def log_prob(self, latent: ToyLatent, response: Any) -> Any:
+        return jnp.log(jnp.where(response[1] == latent.word, 0.75, 0.25))
+
+    def enumerate(self, latent: ToyLatent) -> Enumeration:
+        ends = jnp.stack([latent.word, 3 - latent.word, latent.word])
+        responses = jnp.stack([jnp.full(3, latent.word), ends], axis=1)
+        return Enumeration(responses, jnp.asarray([True, True, False]))
+
+
+def test_a_teacher_by_enumeration_weighs_responses_by_their_probability() -> None:
+    latent = ToyLatent(jnp.asarray(1), jnp.asarray(0))
+    law = np.exp(jax.jit(lambda y: enumerated_teacher(Mixed(), latent, y))(jnp.array([1, 2])))
+    np.testing.assert_allclose(law, [np.eye(6)[1], [0, 0.75, 0.25, 0, 0, 0]], rtol=1e-6)
 
 
 def phase_of(objective: Objective, task: ToyTask = TOY) -> Phase:

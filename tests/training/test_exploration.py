@@ -95,6 +95,10 @@ def test_the_bonus_of_counts() -> None:
     np.testing.assert_allclose(
         bonus(policy, batch._replace(response_mask=mask.at[..., 2].set(False)))[0], 0.15, rtol=1e-6
     )
+    # Padding is no token: the second response is shorter.
+    padded = jnp.asarray([[[1, 1, 1], [1, 1, 1], [1, 1, 1], [1, 1, 2]]] * 2)
+    shorter = batch._replace(responses=padded, response_mask=mask.at[:, 1, 2].set(False))
+    np.testing.assert_allclose(bonus(policy, shorter)[0], [0.3, 0.6, 0.3, 0.6], rtol=1e-6)
     with pytest.raises(ValueError, match="bonus: the batch has no rewards"):
         bonus(*batch_of(None))
     with pytest.raises(ValueError, match=r"bonus\.weight: -1 is not a number"):

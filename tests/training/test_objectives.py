@@ -1,9 +1,25 @@
 from __future__ import annotations
 
+import dataclasses
+from typing import Any
+
 import numpy as np
 import pytest
 
-from training import CrossEntropy, Scores, ValueRegression
+from training import (
+    DCO,
+    ConfidencePenalty,
+    CountBonus,
+    CrossEntropy,
+    LabelSmoothing,
+    PolicyGradient,
+    RepresentationBonus,
+    Reweighted,
+    Scores,
+    StepwiseDCO,
+    TruncatedDistillation,
+    ValueRegression,
+)
 
 TOKENS = np.array([[-1.0, -2.0, -4.0], [-0.5, -8.0, -100.0]], np.float32)
 MASK = np.array([[True, True, True], [True, True, False]])
@@ -70,3 +86,30 @@ def test_bad_settings_are_refused_in_one_line(options: dict, line: str) -> None:
     with pytest.raises(ValueError, match="objective") as refused:
         CrossEntropy(**options)
     assert str(refused.value) == line
+
+
+def test_defaults_stay_as_they_are() -> None:
+    """Another default would change what an old command line computes."""
+    plain = {"prompt_weight": 0.0, "normalisation": "sequence"}
+    defaults: dict[type[Any], dict[str, Any]] = {
+        CrossEntropy: plain,
+        ValueRegression: {"loss": "squared"},
+        DCO: {"n": 16},
+        StepwiseDCO: {"n": 4},
+        Reweighted: plain | {"favour": "hard", "gamma": 2.0},
+        LabelSmoothing: plain | {"smoothing": 0.1},
+        ConfidencePenalty: plain | {"weight": 0.1},
+        TruncatedDistillation: {"n": 16},
+        PolicyGradient: {
+            "baseline": "mean",
+            "normalise": "std",
+            "ratio": "token",
+            "length": "mean",
+            "clip": 0.2,
+            "kl_weight": 0.0,
+            "kl": "k3",
+        },
+        RepresentationBonus: {"ridge": 0.01, "weight": 0.01},
+        CountBonus: {"weight": 0.01},
+    }
+    assert {kind: dataclasses.asdict(kind()) for kind in defaults} == defaults

@@ -21,8 +21,16 @@ from experiments.sgd_horizon import checks as claim
 from experiments.sgd_horizon.figures import drawings, tables
 from experiments.sgd_horizon.measure import Settings
 from theory.sgd import horizon_sweep as sweep
-from theory.sgd.family import letters_instance, letters_start, letters_token_law, likeliest, number_instance
+from theory.sgd.family import (
+    letters_instance,
+    letters_start,
+    letters_token_law,
+    letters_variance,
+    likeliest,
+    number_instance,
+)
 from theory.sgd.horizon_runs import Family, advance, begin, letters_stream, rare_events, transformation
+from tracking import Progress
 
 FAMILY = Family(horizons=(64, 256, 1024), letters=32.0, plus=0.25, n=16.0, target=0.125, updates=3000)
 
@@ -162,6 +170,80 @@ def test_ties_go_to_the_smaller_step_and_outliers_count_in_means_only() -> None:
     worst = np.array([[[5.0, 5.0, 5.0], [3.0, 3.0, np.inf], [4.0, 4.0, 4.0], [4.0, 4.0, 4.0]]])
     assert sweep.choose(worst, "mean").tolist() == [2]
     assert sweep.choose(worst, "good").tolist() == [1]
+
+
+def test_chunks_are_all_updates_in_order() -> None:
+    chunks = sweep._chunks(2 * sweep.CHUNK + 5)
+    assert [len(chunk) for chunk in chunks] == [sweep.CHUNK, sweep.CHUNK, 5]
+    np.testing.assert_array_equal(np.concatenate(chunks), np.arange(2 * sweep.CHUNK + 5))
+
+
+def test_the_sweep_chooses_on_some_draws_and_reports_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numbers made by hand in place of runs, for two lengths, three step sizes and three draws."""
+    family, grid = dataclasses.replace(FAMILY, horizons=(64, 256)), np.array([0.25, 0.5, 1.0])
+    # By the mean the middle step is best, by the median the smallest; the largest is refused on numbers.
+    tuning = np.broadcast_to(np.array([[1.0, 1.0, 90.0], [9.0, 9.0, 9.0], [2.0, 2.0, 2.0]]), (2, 3, 3))
+    fixed = np.broadcast_to(np.array([[1.0, 1.0], [1.0, 7.0], [1.0, 80.0]]), (2, 3, 2))
+    final = np.arange(2 * 2 * 3, dtype=float).reshape(2, 2, 3)
+    asked: list[Any] = []
+
+    def on_letters(family: Family, steps: Any, draws: int, seed: int, role: str, progress: Any) -> Any:
+        asked.append((draws, seed, role, steps[sweep.methods(family, 32)[0]].tolist()))
+        values = tuning if role == "tuning" else final
+        return dict.fromkeys(steps, sweep.Needed(values, values, values))
+
+    def trace(family: Family, method: Any, steps: np.ndarray, seed: int, role: str) -> Any:
+        return method.name, steps.tolist(), seed
+
+    monkeypatch.setattr(
+        sweep, "_on_numbers", lambda family, rules, *rest: dict.fromkeys(rules, sweep.Needed(*[fixed] * 3))
+    )
+    monkeypatch.setattr(sweep, "_on_letters", on_letters)
+    monkeypatch.setattr(sweep, "_trace_letters", trace)
+    monkeypatch.setattr(sweep, "_guarantees", lambda family, seed: ("trap", seed))
+    results = sweep.sweep(family, 32, grid, (4, 900), (3, 901), Progress())
+    assert asked == [
+        (4, 900, "tuning", [grid.tolist()] * 2),
+        (3, 901, "verdict", [[0.5, 0.25]] * 2),
+    ]
+    assert (results.seed, results.trap, results.bound) == (901, "trap", 901)
+    assert results.shown["Adam"] == ("Adam", [0.5, 0.5], 901)
+    chosen = results.chosen["SGD"]
+    assert {name: steps.tolist() for name, steps in chosen.steps.items()} == {"mean": [1, 1], "good": [0, 0]}
+    # (draws, lengths): the first column of the two step sizes is that of "mean".
+    assert chosen.letters["mean"].tolist() == [[0, 6], [1, 7], [2, 8]]
+    assert chosen.letters["good"].tolist() == [[3, 9], [4, 10], [5, 11]]
+    assert chosen.worst["mean"].tolist() == [[7, 7], [7, 7], [7, 8]]
+    assert chosen.worst["good"].tolist() == [[3, 9], [4, 10], [5, 11]]
+
+
+def test_the_bound_of_sgd_is_that_of_its_step_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs with a KL of t at update t on numbers and of 2t on letters: means (T + 1)/2 and T + 1."""
+    family = dataclasses.replace(FAMILY, horizons=(64, 256), updates=6)
+    steps = []
+
+    def run(instance: Any, sizes: Any, lane: Any, times: Any, counts: None) -> Any:
+        steps.append(np.asarray(sizes))
+        path = np.broadcast_to(np.asarray(times, float), (2, 2, 1, 6))
+        return lane, sweep.Trace((path, path), path, path)
+
+    def letters(family: Family, method: Any, sizes: np.ndarray, seed: int, role: str) -> sweep.Trace:
+        path = np.broadcast_to(2.0 * np.arange(6), (2, 4, 6))
+        return sweep.Trace((path, path), path, path)
+
+    monkeypatch.setattr(sweep, "begin", lambda *arguments: None)
+    monkeypatch.setattr(sweep, "program", lambda *arguments, **named: run)
+    monkeypatch.setattr(sweep, "_trace_letters", letters)
+    trap, bound = sweep._guarantees(family, 901)
+    small = [1 / (2 * horizon * family.bound**2) for horizon in family.horizons]
+    least = [8 / (horizon * family.bound) for horizon in family.horizons]
+    np.testing.assert_allclose(steps, [np.stack([small, least], -1)], rtol=1e-6)
+    assert trap.kl.tolist() == [[list(range(6))]] * 2
+    assert bound.numbers.tolist() == [[1.0, 1.5, 2.0, 2.5, 3.0]] * 2
+    assert bound.letters.tolist() == [[2.0, 3.0, 4.0, 5.0, 6.0]] * 2
+    for row, eta, horizon in zip(bound.bound, small, family.horizons, strict=True):
+        variance = letters_variance(family.member(horizon))
+        assert row == pytest.approx([4 / (eta * t) + 2 * eta * variance for t in range(1, 6)])
 
 
 def made_up() -> sweep.Measurements:

@@ -72,6 +72,7 @@ def test_heavy_tail_by_enumeration() -> None:
     assert (np.linalg.norm(star, axis=1) <= instance.radius).all()
     np.testing.assert_allclose(instance.masses.sum(), 1)
     fitted = rng.normal(size=(2, 5))
+    fitted[0, 3:] = 1.0, 0.0
     for row in range(2):
         theta_star = np.concatenate([star[row], np.zeros(2)]) / instance.radius
         kl, coverage, variance = enumerated(

@@ -64,6 +64,20 @@ def test_tokens_are_independent_with_the_softmax_of_their_features() -> None:
             np.testing.assert_allclose(found, np.log(law[response]), atol=1e-12)
 
 
+def test_log_probabilities_of_far_logits_keep_their_digits() -> None:
+    """Logits 0, a and b: nothing overflows, and ln of a probability near 1 is minus the rest."""
+    one, zero = jnp.asarray(1.0), jnp.asarray(0.0)
+    prompt = sgd.Prompt(one, ((one, zero), (zero, one)), (), (), ())
+    for a, b, wanted in (
+        (1000.0, 0.0, (-1000, 0, -1000)),
+        (0.0, 1000.0, (-1000, -1000, 0)),
+        (-50.0, -60.0, (-(math.exp(-50) + math.exp(-60)), -50, -60)),
+    ):
+        probs, log_probs = sgd.token_law(prompt, (jnp.asarray(a), jnp.asarray(b)))
+        np.testing.assert_allclose(log_probs, wanted, rtol=1e-12)
+        np.testing.assert_allclose(probs, np.exp(wanted), rtol=1e-12)
+
+
 def test_law_of_the_deficit_against_enumeration() -> None:
     law = sgd.letters_token_law(FAMILY)
     assert law == pytest.approx(np.exp([-1.5, 0, 1.5]) / np.exp([-1.5, 0, 1.5]).sum())

@@ -111,6 +111,7 @@ def test_visits_are_those_of_independent_prompts() -> None:
 def test_the_inherent_variance_is_what_was_asked_for() -> None:
     own = rare.rare_prompt(12, 0.25, 5, np.random.default_rng(0), 2.0, 0.5)
     assert np.all((np.abs(own.truth) >= 0.5) & (np.abs(own.truth) <= 1))
+    np.testing.assert_allclose(own.variance, 0.25)
     features = RarePrompts((3, 12), 2.0)
     for truth, mass in zip(own.truth, own.mass, strict=True):
         theta = jnp.array([0.0, truth / 2])

@@ -1,10 +1,17 @@
 """Measured laws of the VGB claims, compared with brute force and with deliberately wrong laws."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy import stats
 
+from decoding import VGB, Decoded, TaskPolicy
 from decoding.exact import Tree, chain_law, target_law, total_variation
+from decoding.walks import Constant
+from tasks import stream
+from tasks.delay import Delay
+from theory.vgb import laws
 from theory.vgb.laws import ChainSettings, chi_square, expected_queries, laws_of, log_slope, upper_end
 from theory.vgb.typed_trees import action_level_moves, parity_tree, perturbation_tree
 
@@ -57,6 +64,22 @@ def test_queries_of_a_sampler_that_never_goes_back() -> None:
     # rest at depth 4.
     moves = action_level_moves(parity_tree(6, 2))
     assert expected_queries(moves, 2) == pytest.approx(2 * (3 + 0.5 * 2 + 0.25))
+
+
+def test_a_sample_asks_for_chains_of_the_prompt_and_counts_queries(monkeypatch: pytest.MonkeyPatch) -> None:
+    task, decoder = Delay(length=2, tilt=1.0), VGB()
+    values, empty = Constant(task), np.zeros((1, 3))
+    decoded = Decoded(empty, empty, empty, np.array([[2, 4, 9]]), empty)  # type: ignore[arg-type]
+
+    def decode(*arguments: Any) -> Decoded:
+        assert arguments[:5] == (decoder, task, TaskPolicy(task), values, "the prompt")
+        assert (arguments[5] == stream(7, "decoder", "walk")).all()
+        assert arguments[6] == 3
+        return decoded
+
+    monkeypatch.setattr(laws, "decode", decode)
+    monkeypatch.setattr(laws, "problem_of_task", lambda task: "the prompt")
+    assert laws.sample(task, values, decoder, 3, 7, "walk").queries.estimate == 5
 
 
 def test_chi_square_accepts_the_law_and_refuses_another() -> None:

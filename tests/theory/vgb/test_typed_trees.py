@@ -114,6 +114,34 @@ def test_the_action_level_on_perturbation_is_binomial_at_any_horizon() -> None:
     np.testing.assert_allclose(law, np.convolve(first, [0.5, 0.5]), atol=1e-14)
 
 
+def test_leaves_of_a_tree_of_one_level_are_not_overrated() -> None:
+    tree = typed_trees.perturbation_tree(1, 0.6)
+    np.testing.assert_array_equal(tree.weights, tree.target)
+
+
+def test_total_variation_of_a_law_that_never_takes_half_of_the_branches() -> None:
+    # One of the four leaves has all of the mass.
+    moves = np.zeros((2, 2, 2))
+    moves[..., 0] = 1.0
+    assert typed_trees.total_variation_of(moves, np.full((2, 2, 2), 0.5)) == pytest.approx(0.75, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("by", "moved"),
+    [
+        (0, [1, 2, 3, 4]),
+        (1, [0, 1, 2, 7]),
+        (3, [0, 0, 0, 10]),
+        (4, [0, 0, 0, 10]),
+        (-1, [3, 3, 4, 0]),
+        (-3, [10, 0, 0, 0]),
+        (-5, [10, 0, 0, 0]),
+    ],
+)
+def test_shifted_mass_stays_on_the_grid(by: int, moved: list[int]) -> None:
+    assert typed_trees._shifted(np.array([1.0, 2.0, 3.0, 4.0]), by).tolist() == moved
+
+
 def test_parity_kills_all_but_the_last_check_of_a_sampler_that_never_goes_back() -> None:
     for length, block in ((4, 1), (12, 3), (64, 4)):
         tree = typed_trees.parity_tree(length, block)
