@@ -38,7 +38,7 @@ tests-fast: $(INSTALLED)
 	$(PY) -m pytest -m "not slow" $(PARALLEL)
 
 test-all: check  ## checks, then every test
-	$(PY) -m pytest
+	$(PY) -m pytest $(PARALLEL)
 
 check: $(INSTALLED)  ## lint, format, types, import direction, the documentation's links
 	$(PY) -m ruff check .

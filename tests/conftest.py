@@ -59,6 +59,21 @@ def compilation(request: pytest.FixtureRequest) -> Iterator[None]:
     jax.config.update("jax_disable_most_optimizations", request.path.parent.name in HASTY)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
+    # Compiled programs stay in memory, several mappings each, and XLA crashes where the system has no more.
+    if mappings() > MOST_MAPPINGS:
+        jax.clear_caches()
+
+
+MOST_MAPPINGS = 20_000
+"""Memory mappings of this process above which a test file drops what it compiled; Linux allows 65,530."""
+
+
+def mappings() -> int:
+    """Number of memory mappings of this process; 0 where the system does not tell."""
+    try:
+        return Path("/proc/self/maps").read_bytes().count(b"\n")
+    except OSError:
+        return 0
 
 
 SLOWEST = ("experiments", "covlab", "faults", "training", "docs")
