@@ -48,7 +48,7 @@ def tuning_stage(settings: Settings, plan: Plan) -> dict[str, Arm] | int:
     assert isinstance(config, DictConfig)
     setups = {
         cell.name: {
-            rule: _build(settings, cell, run_config(settings, plan._replace(config=config), cell, rule, 1.0))
+            rule: _build(cell, run_config(settings, plan._replace(config=config), cell, rule, 1.0))
             for rule in RULES
         }
         for cell in settings.cells
@@ -112,6 +112,10 @@ def run_config(settings: Settings, plan: Plan, cell: Cell, rule: str, rate: floa
 def check_run(settings: Settings, name: str, setup: Setup) -> None:
     """Refuse a run that the claim cannot be judged on."""
     require_seeds("optimizers_graph", setup.seeds)
+    _check_setup(setup)
+
+
+def _check_setup(setup: Setup) -> None:
     require_single_phase("optimizers_graph", setup)
     phase = setup.phases[-1]
     task: Any = phase.task
@@ -128,10 +132,11 @@ def check_run(settings: Settings, name: str, setup: Setup) -> None:
         )
 
 
-def _build(settings: Settings, cell: Cell, config: DictConfig) -> Setup:
+def _build(cell: Cell, config: DictConfig) -> Setup:
     try:
         setup = build(config)
-        check_run(settings, cell.name, setup)
+        # One seed is enough for tuning.
+        _check_setup(setup)
     except ValueError as error:
         raise ValueError(f"{cell.name}: {error}") from None
     return setup

@@ -41,9 +41,10 @@ class Installed:
         command = [sys.executable, "-m", "pip", "--python", str(self.python), "--quiet"]
         return self._run([*command, *arguments, "--no-index"], self.folder)
 
-    def run(self, *arguments: str) -> str:
-        """Run the interpreter in the folder, which must succeed; returns the output."""
-        return self._run([str(self.python), *arguments], self.folder)
+    def run(self, *arguments: str, program: str = "python") -> str:
+        """Run a program of the environment in the folder, which must succeed; returns
+        the output."""
+        return self._run([str(self.python.with_name(program)), *arguments], self.folder)
 
     def _run(self, command: list[str], folder: Path) -> str:
         environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}

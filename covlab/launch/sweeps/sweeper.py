@@ -29,7 +29,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from covlab.launch.build import plain
+from covlab.launch.build import plain, spelt_out
 from covlab.launch.explain import explain
 from covlab.launch.run_names import VOLATILE, override_key, run_path
 from covlab.launch.stopping import STOP_SIGNALS, GoingOn, Signals
@@ -139,7 +139,7 @@ class Sweeper:
             job.path = run_path(job_config, overrides, swept)
             if job.path != run_path(job_config, overrides):
                 job.name = job.path.name
-            identity = plain_config(plain(job_config))
+            identity = plain_config(plain(spelt_out(job_config)))
             job.wandb = str(OmegaConf.select(job_config, "tracking.wandb"))
         # Hydra makes this directory for every job, and a launcher that cannot would end the sweep.
         sweep_dir.mkdir(parents=True, exist_ok=True)
