@@ -67,8 +67,8 @@ def interval_over_shared_prompts(intervals: Sequence[Interval]) -> Interval:
     For intervals over one set of prompts that all seeds share: averaging over seeds does not shrink the
     prompts' part of the error.
     """
-    estimate = float(np.mean([each.estimate for each in intervals]))
-    half = float(np.mean([each.high - each.low for each in intervals])) / 2
+    estimate = float(np.mean([interval.estimate for interval in intervals]))
+    half = float(np.mean([interval.high - interval.low for interval in intervals])) / 2
     return Interval(estimate, estimate - half, estimate + half)
 
 

@@ -28,7 +28,7 @@ def spearman(
     if np.isnan(one).any() or np.isnan(two).any():
         raise ValueError("first, second: contain NaN; valid: numbers")
     ranks = [mean_ranks(each) for each in (one, two)]
-    centred = [each - each.mean(axis=-1, keepdims=True) for each in ranks]
+    centred = [rank - rank.mean(axis=-1, keepdims=True) for rank in ranks]
     scale = np.sqrt(np.sum(centred[0] ** 2, axis=-1) * np.sum(centred[1] ** 2, axis=-1))
     product = np.sum(centred[0] * centred[1], axis=-1)
     return np.where(scale > 0, product / np.where(scale > 0, scale, 1.0), 0.0)

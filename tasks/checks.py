@@ -92,7 +92,7 @@ def wholes(field: str, value: Any, low: int = 0, at_least: int = 1) -> tuple[int
         ValueError: anything else, or fewer than `at_least` integers.
     """
     items = _items(value)
-    found = {int(each) for each in items if _is(each, Integral) and each >= low}
+    found = {int(item) for item in items if _is(item, Integral) and item >= low}
     if len(found) < len(items) or len(items) < at_least:
         raise ValueError(f"{field}: {value}; valid: at least {at_least} different integers >= {low}")
     return tuple(sorted(found))
@@ -105,7 +105,7 @@ def reals(field: str, value: Any, above: float, below: float, at_least: int = 1)
         ValueError: anything else, or fewer than `at_least` numbers.
     """
     items = _items(value)
-    found = {real(field, each, above=above, below=below) for each in items}
+    found = {real(field, item, above=above, below=below) for item in items}
     if len(found) < len(items) or len(items) < at_least:
         valid = f"at least {at_least} different numbers strictly between {above:g} and {below:g}"
         raise ValueError(f"{field}: {value}; valid: {valid}")

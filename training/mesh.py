@@ -153,7 +153,7 @@ def _without_empty_operands(
                 is_leaf=lambda node: node is None,
             )
             traced, shapes = jax.make_jaxpr(function, return_shape=True)(*args)
-            constants = [each if np.size(each) else jnp.zeros_like(each) for each in traced.consts]
+            constants = [const if np.size(const) else jnp.zeros_like(const) for const in traced.consts]
             results = jax.core.eval_jaxpr(traced.jaxpr, constants, *jax.tree.leaves(args))
             return jax.tree.unflatten(jax.tree.structure(shapes), results)
 

@@ -36,7 +36,12 @@ class Seen(NamedTuple):
 def coverage_ns(evaluators: Sequence[Evaluator]) -> tuple[float, ...]:
     """The N of the coverage profile that the run evaluates; none without a `DistributionEvaluator`."""
     return next(
-        (tuple(each.coverage_ns) for each in evaluators if isinstance(each, DistributionEvaluator)), ()
+        (
+            tuple(evaluator.coverage_ns)
+            for evaluator in evaluators
+            if isinstance(evaluator, DistributionEvaluator)
+        ),
+        (),
     )
 
 

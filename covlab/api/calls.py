@@ -73,15 +73,15 @@ def sweep(*overrides: str, config_dir: PathLike | None = None, **settings: Any) 
     from covlab.launch.run_names import run_path
 
     every = [composed("train", combination, settings, config_dir) for combination in _combinations(overrides)]
-    paths = [run_path(*each) for each in every]
+    paths = [run_path(*setting) for setting in every]
     for path in paths:
         if paths.count(path) > 1:
             raise ValueError(
                 f"name: {paths.count(path)} runs of the sweep would share {path}; leave name out"
             )
     runs = []
-    for each in every:
-        runs.append(_train(each))
+    for setting in every:
+        runs.append(_train(setting))
         if runs[-1].state == "stopped":
             break
     return runs

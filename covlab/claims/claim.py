@@ -86,7 +86,7 @@ class Plan(NamedTuple):
         )
         OmegaConf.set_struct(base, False)
         named = {"name": f"{self.path.name}-{name}"}
-        merged = OmegaConf.merge(base, *(each or {} for each in changes), named)
+        merged = OmegaConf.merge(base, *(change or {} for change in changes), named)
         assert isinstance(merged, DictConfig)
         return merged
 

@@ -76,7 +76,7 @@ def share_of_bound(sweep: Sweep, index: int, seed: int) -> Interval:
 
 def least_share(hits: Sequence[np.ndarray]) -> Interval:
     """The share of true entries, at the size where its lower Clopper-Pearson end is least."""
-    ends = [proportion_interval(int(np.sum(each)), int(np.size(each))) for each in hits]
+    ends = [proportion_interval(int(np.sum(hit)), int(np.size(hit))) for hit in hits]
     return min(ends, key=lambda each: each.low)
 
 

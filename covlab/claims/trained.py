@@ -22,7 +22,7 @@ from training.program import seed_devices
 def require_single_phase(claim: str, setup: Setup) -> None:
     """Refuse several phases by a ValueError."""
     if len(setup.phases) != 1:
-        raise ValueError(f"phases: {[each.name for each in setup.phases]}; {claim} needs a single phase")
+        raise ValueError(f"phases: {[phase.name for phase in setup.phases]}; {claim} needs a single phase")
 
 
 def require_parameters(claim: str, setup: Setup, evaluations: bool = False) -> None:

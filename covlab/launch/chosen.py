@@ -70,9 +70,9 @@ class Chosen:
     def files(self) -> list[tuple[str, str, str]]:
         """(name, package, text) of every YAML file of the last `compose`, later ones overriding earlier."""
         found = []
-        for each in self.loader.compute_defaults_list(self.config_name, self._valid, RunMode.RUN).defaults:
-            if each.config_path is not None and (text := self._text(each.config_path)) is not None:
-                found.append((each.config_path, each.package or "", text))
+        for default in self.loader.compute_defaults_list(self.config_name, self._valid, RunMode.RUN).defaults:
+            if default.config_path is not None and (text := self._text(default.config_path)) is not None:
+                found.append((default.config_path, default.package or "", text))
         return found
 
     def _text(self, name: str) -> str | None:

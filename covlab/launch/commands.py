@@ -126,7 +126,7 @@ def overview(known: Mapping[str, Command]) -> str:
     ):
         lines += ["", f"{title}:"]
         rows = [each for each in known.values() if each.is_claim == claims]
-        lines += [f"  {each.name:{width}s}  {each.summary}" for each in rows]
+        lines += [f"  {row.name:{width}s}  {row.summary}" for row in rows]
     return "\n".join(lines)
 
 

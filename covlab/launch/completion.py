@@ -108,10 +108,10 @@ def answer(shell: str, environ: Mapping[str, str], configured: Configured = with
         word = re.split(r"\s", line)[-1]
         breaks = set(environ.get("COMP_WORDBREAKS", "=:")) - set(" \t\n")
         cut = max((place + 1 for place, letter in enumerate(word) if letter in breaks), default=0)
-        found = [each[cut:] for each in found]
+        found = [choice[cut:] for choice in found]
     if shell == "fish":
-        found = [each.rstrip() for each in found]
-    return "".join(f"{each}\n" for each in found)
+        found = [choice.rstrip() for choice in found]
+    return "".join(f"{choice}\n" for choice in found)
 
 
 def _line(environ: Mapping[str, str]) -> str:

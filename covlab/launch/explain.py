@@ -55,7 +55,7 @@ def _unknown_key(key: str, command_line: Chosen) -> str:
         above, name = ".".join(parts[:depth]), ".".join(parts[: depth + 1])
         if not isinstance(node, dict):
             options = command_line.options(above.replace(".", "/")) if node is None else []
-            hint = f"; it has keys with one of {', '.join(f'{above}={each}' for each in options)}"
+            hint = f"; it has keys with one of {', '.join(f'{above}={option}' for option in options)}"
             value = "null" if node is None else repr(node)
             return f"{key}: no such key; {above} is {value}{hint if options else ''}"
         # A group without a chosen option is not in the configuration.

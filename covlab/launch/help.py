@@ -71,7 +71,7 @@ def page(name: str, config_name: str, module: str, arguments: Sequence[str]) -> 
         lines += ["", "Choices (group=option):", *_rows(rows)]
     for section in sections(config, choices, docs, own_keys(module)):
         lines += ["", f"{section.title}:"]
-        lines += _rows((f"{each.key}={each.value}", each.doc) for each in section.settings)
+        lines += _rows((f"{setting.key}={setting.value}", setting.doc) for setting in section.settings)
     return "\n".join([*lines, "", "Flags:", *_rows(FLAGS)])
 
 
@@ -103,7 +103,7 @@ def sections(
         if key in INTERNAL or any(_place(group) == key for group in choices if choices[group] == "null"):
             continue
         if isinstance(value, Mapping) and "_target_" in value:
-            option = next((f"={each}" for group, each in choices.items() if _place(group) == key), "")
+            option = next((f"={choice}" for group, choice in choices.items() if _place(group) == key), "")
             summary = signature(str(value["_target_"])).summary.rstrip(":.")
             others.append(Section(f"{key}{option}: {summary}", _leaves(key, value, docs)))
         else:
@@ -175,7 +175,7 @@ def examples(
     for text in [*texts, docstring]:
         for line in re.findall(rf"python -m {re.escape(module)}\b([^#\n`]*)", text):
             line = re.sub(r"\s\(.*$|[.;,:]+\s*$", "", line.replace("cpu|paper", "cpu")).strip()
-            if line and "<" not in line and not any(each.startswith(line) for each in found):
+            if line and "<" not in line and not any(choice.startswith(line) for choice in found):
                 found.append(line)
     found += ["scale=paper"] if "scale" in config else []
     found += ["seeds=8 name=eight"] if "seeds" in config else ["seed=1 name=second"]
@@ -200,7 +200,7 @@ def _module_docstring(module: str) -> str:
 def _module_summary(module: str) -> str:
     paragraphs = re.split(r"\n\s*\n", _module_docstring(module))
     first = re.sub(r":?\s*python -m .*$", "", " ".join(paragraphs[0].split()))
-    more = next((each for each in paragraphs[1:] if not re.match(r"\s|python -m", each)), "")
+    more = next((paragraph for paragraph in paragraphs[1:] if not re.match(r"\s|python -m", paragraph)), "")
     return " ".join([first.rstrip(".") + ".", *more.split()]).replace("?.", "?")
 
 

@@ -83,8 +83,13 @@ def _imported_signature(name: str) -> Signature:
     return Signature(
         first_sentence(doc),
         tuple(
-            Field(each.name, is_plain(each.default), each.default, doc=docs.get(each.name, ""))
-            for each in inspect.signature(target).parameters.values()
+            Field(
+                parameter.name,
+                is_plain(parameter.default),
+                parameter.default,
+                doc=docs.get(parameter.name, ""),
+            )
+            for parameter in inspect.signature(target).parameters.values()
         ),
     )
 

@@ -120,7 +120,7 @@ class _Source:
         for node in ast.walk(self.tree):
             if isinstance(node, ast.ImportFrom):
                 module = self._absolute(node)
-                names |= {each.asname or each.name: (module, each.name) for each in node.names}
+                names |= {name.asname or name.name: (module, name.name) for name in node.names}
         return names
 
     def _absolute(self, node: ast.ImportFrom) -> str:
@@ -257,7 +257,7 @@ def _own_fields(source: _Source, node: ast.ClassDef, docs: dict[str, str]) -> It
             isinstance(value, ast.Call)
             and getattr(value.func, "attr", getattr(value.func, "id", "")) == "field"
         ):
-            given = {each.arg: each.value for each in value.keywords}
+            given = {keyword.arg: keyword.value for keyword in value.keywords}
             if set(given) - {"default", "default_factory", "repr", "compare", "hash", "metadata"}:
                 raise _Unknown
             value = given.get("default")
@@ -330,7 +330,7 @@ def _choices(source: _Source, annotation: ast.expr, depth: int = 0) -> tuple[str
     for node in ast.walk(annotation):
         if isinstance(node, ast.Subscript) and getattr(node.value, "id", "") == "Literal":
             items = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
-            texts += [str(each.value) for each in items if isinstance(each, ast.Constant)]
+            texts += [str(item.value) for item in items if isinstance(item, ast.Constant)]
         elif isinstance(node, ast.Name) and depth < 3 and node.id[:1].isupper():
             found = _find(source.module, node.id)
             if found is not None and isinstance(found[1], ast.Subscript):

@@ -142,7 +142,10 @@ def make_scorer(
     @jax.jit
     def scan(params: Params, batches: Any) -> dict[str, dict[str, jax.Array]]:
         def score(batch: Any) -> dict[str, dict[str, jax.Array]]:
-            return {each.name: each.score(model, held_out.task, params, batch) for each in evaluators}
+            return {
+                evaluator.name: evaluator.score(model, held_out.task, params, batch)
+                for evaluator in evaluators
+            }
 
         return jax.lax.map(score, batches)
 

@@ -139,7 +139,7 @@ def advance(
         total = lane.total + jnp.where(time > 0, cov, 0.0)
         reached = (time > 0) & (total <= target * time)
         upwards = gradient(instance, lane.theta, likeliest(instance) if seen is None else seen)
-        downwards = tuple(-each for each in upwards)
+        downwards = tuple(-upward for upward in upwards)
         changes, state = rules.update(downwards, lane.state, lane.theta)
         after = Lane(
             optax.apply_updates(lane.theta, changes),

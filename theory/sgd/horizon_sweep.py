@@ -217,11 +217,11 @@ def _on_letters(
 ) -> dict[Method, Needed]:
     """Updates of each method on the small-step instance, (horizons, steps, draws)."""
     instance = _letters(family)
-    lanes = {method: _begin_letters(method, instance, (*each.shape, draws)) for method, each in steps.items()}
+    lanes = {method: _begin_letters(method, instance, (*step.shape, draws)) for method, step in steps.items()}
     for chunk, times in enumerate(progress.over(f"letters, {role}", _chunks(family.updates))):
         for batch in dict.fromkeys(method.batch for method in steps):
             counts = letters_stream(family, batch, draws, seed, role, chunk, len(times))
-            for method in (each for each in steps if each.batch == batch):
+            for method in (step for step in steps if step.batch == batch):
                 run = program(method.rule, family.log_n, family.target, letters=True)
                 lanes[method] = run(instance, jnp.asarray(steps[method]), lanes[method], times, counts)
     return {method: _needed(family, lane) for method, lane in lanes.items()}
