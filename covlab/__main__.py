@@ -13,10 +13,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from covlab.launch.commands import Command, command_of, commands, overview, say
+from covlab.launch.commands import EXIT_USER_ERROR, Command, command_of, commands, overview, say
 from covlab.launch.import_path import search_here_last
-
-EXIT_USER_ERROR = 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -20,7 +20,13 @@ from omegaconf import DictConfig
 
 from covlab.launch.differences import causes, setting_order, short_names, texts, together
 from covlab.launch.found_runs import Head, Problem, find_runs, read_heads
-from covlab.launch.run_arguments import choose_metrics, command_on_runs, many, usual_metrics
+from covlab.launch.run_arguments import (
+    asked_runs,
+    choose_metrics,
+    command_on_runs,
+    many,
+    usual_metrics,
+)
 from covlab.report.workspace import MirroredRun, require_workspaces, workspace
 from tracking.atomic import atomic_write
 from tracking.metric_names import better, natural
@@ -32,12 +38,7 @@ _OPTIONS = ("hydra", "metric", "out", "root", "runs", "title", "tracking", "x")
 
 def dashboard(config: DictConfig, runs: Sequence[str] = (), arguments: Sequence[str] = ()) -> int:
     """Read the runs, write the workspace, and send it if there is a key."""
-    asked = [*map(str, many(config.runs)), *runs]
-    if not asked:
-        raise ValueError(
-            "runs: none; valid: run directories, folders of them or patterns, "
-            "as in python -m experiments.dashboard runs/train/*"
-        )
+    asked = asked_runs(config, runs, "experiments.dashboard")
     if config.x not in ("global_step", "step"):
         raise ValueError(f"x: {config.x!r}; valid: global_step or step")
     if config.tracking.wandb not in MODES:

@@ -39,7 +39,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from covlab.claims.matrices import last_phase
 from covlab.claims.selection import (
@@ -52,6 +52,7 @@ from covlab.claims.selection import (
 )
 from covlab.launch.cli import command
 from covlab.launch.log_prob_file import read_file, warning_of_means
+from covlab.launch.run_arguments import many
 from covlab.report import curves as figures
 from covlab.report.plotting import save
 from covlab.report.tables import print_table
@@ -161,9 +162,9 @@ def selected(config: DictConfig) -> Selected:
     _check_numbers(config)
     path, phase = Path(config.run), last_phase(config.run, config.phase)
     settings = _evaluation(path, phase)
-    ns, pass_ns = _many(config.n) or settings["coverage_ns"], _many(config.pass_ns) or settings["pass_ns"]
+    ns, pass_ns = many(config.n) or settings["coverage_ns"], many(config.pass_ns) or settings["pass_ns"]
     matrices = run_matrices(path, phase)
-    tables = run_tables(matrices, ns, _tie_breaks(config), pass_ns, _many(config.rules))
+    tables = run_tables(matrices, ns, _tie_breaks(config), pass_ns, _rules(config))
     medians = median_table(list(tables.values()))
     return Selected(path, matrices, tables, medians, ns, Path(config.out or path / "selection.json"))
 
@@ -210,8 +211,8 @@ def select(config: DictConfig) -> int:
 def _select_in_file(config: DictConfig) -> int:
     _check_numbers(config)
     arrays = read_file(config.file)
-    ns, pass_ns = _many(config.n) or FILE_NS, _many(config.pass_ns) or FILE_PASS_NS
-    rows = file_table(arrays, ns, _tie_breaks(config), pass_ns, _many(config.rules), config.a)
+    ns, pass_ns = many(config.n) or FILE_NS, many(config.pass_ns) or FILE_PASS_NS
+    rows = file_table(arrays, ns, _tie_breaks(config), pass_ns, _rules(config), config.a)
     print_rows(str(config.file), rows)
     ties = [row["num_tied"] for row in rows if row["rule"] == "simple_tournament"]
     if warning := warning_of_means(np.asarray(arrays["log_probs"], np.float64), ties):
@@ -223,15 +224,19 @@ def _select_in_file(config: DictConfig) -> int:
 
 
 def _check_numbers(config: DictConfig) -> None:
-    for n in _many(config.n) or ():
+    for n in many(config.n):
         real("n", n, least=1)
-    for n in _many(config.pass_ns) or ():
+    for n in many(config.pass_ns):
         whole("pass_ns", n, 1)
     real("a", config.a, least=0)
 
 
+def _rules(config: DictConfig) -> list[Any] | None:
+    return None if config.rules is None else many(config.rules)
+
+
 def _tie_breaks(config: DictConfig) -> Sequence[Any]:
-    return TIE_BREAKS if config.tie_break == "all" else tuple(_many(config.tie_break) or ())
+    return TIE_BREAKS if config.tie_break == "all" else tuple(many(config.tie_break))
 
 
 def _evaluation(path: Path, phase: str) -> dict[str, Any]:
@@ -240,13 +245,6 @@ def _evaluation(path: Path, phase: str) -> dict[str, Any]:
     return dict(config["evaluation"]) | dict(
         ((config["phases"] or {}).get(phase) or {}).get("evaluation") or {}
     )
-
-
-def _many(value: Any) -> list[Any] | None:
-    """A scalar as a list of one; None stays None."""
-    if value is None:
-        return None
-    return list(value) if OmegaConf.is_list(value) else [value]
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:

@@ -13,7 +13,6 @@ import re
 import shutil
 import socket
 import struct
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +22,7 @@ import numpy as np
 
 from tracking.metric_names import families, headlines, section_title
 from tracking.metrics_file import Record
+from tracking.mirrors import say
 from tracking.run_config import flatten, plain_config
 from tracking.wandb_names import quantile
 from tracking.wandb_rows import Histograms, binned, stored_rows
@@ -47,10 +47,6 @@ def require_tensorboard() -> None:
         )
 
 
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
 class TensorboardMirror:
     """Mirrors a run to TensorBoard's event files. No method raises: the first failure prints one line.
 
@@ -69,7 +65,7 @@ class TensorboardMirror:
         directory: str | os.PathLike[str],
         config: Mapping[str, Any],
         per_seed: bool = False,
-        say: Callable[[str], None] = _say,
+        say: Callable[[str], None] = say,
     ) -> None:
         self.failure: str | None = None
         self._directory = Path(directory).absolute()

@@ -23,6 +23,7 @@ import numpy as np
 from tracking.atomic import atomic_write
 from tracking.load import LoadError
 from tracking.metrics_file import Record, read_records
+from tracking.mirrors import say
 from tracking.run_config import plain_config, read_config
 from tracking.wandb_names import BAND, best_of, over_seeds, wandb_name
 from tracking.wandb_options import MODES, WandbOptions, resolve_mode
@@ -33,10 +34,6 @@ _OPTIONS_FILE = "wandb.json"
 
 class MirrorError(ValueError):
     """A W&B run that could not be rebuilt."""
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def check_run_id(options: WandbOptions, directory: str | os.PathLike[str], again: bool = False) -> None:
@@ -103,7 +100,7 @@ class WandbMirror:
         options: WandbOptions,
         directory: str | os.PathLike[str],
         config: Mapping[str, Any],
-        say: Callable[[str], None] = _say,
+        say: Callable[[str], None] = say,
         anew: bool = False,
     ) -> None:
         self.mode = resolve_mode(options.mode)
@@ -314,9 +311,7 @@ class WandbMirror:
                 self._table(wandb_name(name), global_step, columns, cells)
 
 
-def rebuild(
-    directory: str | os.PathLike[str], say: Callable[[str], None] = _say, **options: Any
-) -> list[str]:
+def rebuild(directory: str | os.PathLike[str], say: Callable[[str], None] = say, **options: Any) -> list[str]:
     """Recreate the W&B run from the metrics, histograms, timings, tables and figures of a run directory.
 
     The result is a new W&B run with the name, group and tags of the first.

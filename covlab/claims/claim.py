@@ -26,7 +26,7 @@ from covlab.claims.arms import Arm, train_arms
 from covlab.claims.settings import field_checks, read
 from covlab.claims.stored import store
 from covlab.launch import cli
-from covlab.launch.build import Setup, make, plain, spelt_out
+from covlab.launch.build import Setup, identity_of, make, plain
 from covlab.launch.cli import StopRequest
 from covlab.launch.run_names import VOLATILE, override_key, run_path
 from covlab.launch.runtime import configure, configure_run
@@ -310,7 +310,7 @@ def write_results(
 
     The verdict comes first, so that an error in a drawing loses no number.
     """
-    text = OmegaConf.to_yaml(OmegaConf.create(plain(spelt_out(config))))
+    text = OmegaConf.to_yaml(OmegaConf.create(identity_of(config)))
     atomic_write(path / "claim.yaml", text.encode())
     verdict.write(path / "verdict.json")
     figures = save_all(path / "figures", claim.drawings(results))
@@ -365,7 +365,7 @@ def _check_contents(path: Path, config: DictConfig) -> None:
             f"{path}: holds results already; another name=... or resume=auto computes them again"
         )
     there: Any = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-    now = plain(spelt_out(config))
+    now = identity_of(config)
     for key in sorted({*there, *now} - set(VOLATILE)):
         if there.get(key) != now.get(key):
             raise ValueError(

@@ -301,6 +301,11 @@ def plain(config: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in container.items()}
 
 
+def identity_of(config: DictConfig) -> dict[str, Any]:
+    """The resolved settings as a run or a claim stores them: those that a later command is compared with."""
+    return plain(spelt_out(config))
+
+
 def task_overrides(config: DictConfig) -> Mapping[str, Any]:
     """The fields of the run's task that a command replaces.
 

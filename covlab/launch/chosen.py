@@ -9,14 +9,13 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.utils import create_automatic_config_search_path, get_args_parser
-from hydra.core.config_search_path import SearchPathQuery
+from hydra._internal.utils import get_args_parser
 from hydra.core.utils import JobRuntime
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from covlab.launch.run_names import override_key
+from covlab.launch.search_path import config_loader
 
 INTERNAL = ("hydra", "common", "schema")
 """Groups that no user chooses from."""
@@ -36,11 +35,7 @@ class Chosen:
         parsed = get_args_parser().parse_known_intermixed_args(list(arguments))[0]
         self.overrides: list[str] = list(parsed.overrides)
         self.config_name = parsed.config_name or config_name
-        path = create_automatic_config_search_path(None, None, parsed.config_path or "pkg://conf")
-        if parsed.config_dir is not None:
-            folder = f"file://{Path(parsed.config_dir).absolute()}"
-            path.prepend("command-line", folder, SearchPathQuery(provider="schema"))
-        self.loader = ConfigLoaderImpl(path)
+        self.loader = config_loader(parsed.config_dir, parsed.config_path or "pkg://conf")
         self.choices: dict[str, str] = {}
         self._valid: list[str] = []
 

@@ -21,7 +21,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from covlab.launch import outside
-from covlab.launch.commands import say
+from covlab.launch.commands import EXIT_USER_ERROR, say
 from covlab.launch.explain import explain
 from covlab.launch.path_arguments import quoted_paths
 from covlab.launch.processes import run_on_all_processes
@@ -31,7 +31,6 @@ from covlab.launch.stopping import STOP_SIGNALS
 from covlab.launch.sweeps.jobs import JOB_VARIABLE, STOPPED, Outcome, one_line, write_outcome
 from covlab.launch.sweeps.requests import SWEEP, as_sweep, is_sweep, is_sweep_by_file, sweep_with
 
-EXIT_USER_ERROR = 2
 _ONE_REQUEST = 1.0
 """Seconds within which two signals are one request."""
 

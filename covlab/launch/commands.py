@@ -19,6 +19,8 @@ from covlab.launch.documented import first_sentence
 from covlab.launch.signatures import module_file
 
 PACKAGE = "experiments"
+EXIT_USER_ERROR = 2
+"""Exit status of a command after one line on standard error."""
 
 
 @dataclasses.dataclass(frozen=True)

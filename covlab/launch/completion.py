@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from covlab.launch.commands import Command, command_of, commands
+from covlab.launch.commands import EXIT_USER_ERROR, Command, command_of, commands
 from covlab.launch.signatures import read_docs
 
 SHELLS = ("bash", "zsh", "fish")
@@ -72,7 +72,7 @@ def main(flag: str, arguments: Sequence[str], configured: Configured) -> int:
     shell = arguments[0] if arguments else ""
     if shell not in SHELLS:
         print(f"error: {flag}: {shell!r}; valid: one of {', '.join(SHELLS)}", file=sys.stderr)
-        return 2
+        return EXIT_USER_ERROR
     print(SCRIPTS[shell] if flag == "--completion" else answer(shell, os.environ, configured), end="")
     return 0
 
@@ -88,7 +88,7 @@ def shell_completion(config_name: str, arguments: Sequence[str]) -> str:
     if shell not in SHELLS:
         valid = f"query=SHELL and install=SHELL, SHELL one of {', '.join(SHELLS)}"
         print(f"error: --shell-completion: valid are {valid}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(EXIT_USER_ERROR)
     if what == "uninstall":
         return {"fish": "complete -e -c covlab", "zsh": "compdef -d covlab"}.get(shell, "complete -r covlab")
     if what == "install":
@@ -122,7 +122,7 @@ def _line(environ: Mapping[str, str]) -> str:
 
 
 def candidates(line: str, configured: Configured = with_file) -> list[str]:
-    """What the last word of a command line may become; a trailing space ends the word.
+    """Candidates for the last word of a command line; a trailing space ends the word.
 
     Example:
         >>> candidates("covlab train_v")

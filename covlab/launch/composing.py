@@ -8,9 +8,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hydra import version
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.utils import create_automatic_config_search_path
-from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.utils import JobRuntime
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -20,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from covlab.launch.explain import explain
 from covlab.launch.path_arguments import quoted_paths
 from covlab.launch.schema import register_schemas
+from covlab.launch.search_path import config_loader
 
 
 class Composed(NamedTuple):
@@ -47,18 +45,15 @@ def compose(
     register_schemas()
     version.setbase("1.3")
     given = quoted_paths(overrides, several=False)
-    search_path = create_automatic_config_search_path(None, None, "pkg://conf")
     flags: list[str] = []
     if config_dir is not None:
         folder = Path(config_dir).absolute()
         if not folder.is_dir():
             raise ValueError(f"config_dir: {str(config_dir)!r} is not a folder")
-        # The place that Hydra gives to --config-dir.
-        search_path.prepend("command-line", f"file://{folder}", SearchPathQuery(provider="schema"))
         flags = ["--config-dir", str(folder)]
     try:
         JobRuntime.instance().set("name", config_name)
-        config = ConfigLoaderImpl(search_path).load_configuration(
+        config = config_loader(config_dir).load_configuration(
             config_name, given, RunMode.RUN, from_shell=False
         )
     except (HydraException, OmegaConfBaseException, ValueError) as error:

@@ -84,7 +84,6 @@ def read_heads(folders: Sequence[Path], show: bool = True) -> tuple[list[Head], 
     A name is the path below the common folder.
     """
     shared = os.path.commonpath([folder.parent for folder in folders]) if folders else ""
-    heads, problems = [], []
 
     def read(folder: Path) -> Head | Problem:
         name = os.path.relpath(folder, shared)
@@ -105,15 +104,24 @@ def read_heads(folders: Sequence[Path], show: bool = True) -> tuple[list[Head], 
         except ValueError as error:
             return Problem(name, str(error))
 
-    for result in in_order(read, folders, "configurations", show):
-        if isinstance(result, Head):
-            heads.append(result)
-        else:
+    return read_all(read, folders, "configurations", show)
+
+
+def read_all(
+    read: Callable[[Found], Read | Problem], items: Sequence[Found], what: str, show: bool
+) -> tuple[list[Read], list[Problem]]:
+    """What `read` gives for the items, in order, and apart from it the problems."""
+    good: list[Read] = []
+    problems: list[Problem] = []
+    for result in _in_order(read, items, what, show):
+        if isinstance(result, Problem):
             problems.append(result)
-    return heads, problems
+        else:
+            good.append(result)
+    return good, problems
 
 
-def in_order(read: Callable[[Found], Read], items: Sequence[Found], what: str, show: bool) -> Iterator[Read]:
+def _in_order(read: Callable[[Found], Read], items: Sequence[Found], what: str, show: bool) -> Iterator[Read]:
     """`read` of every item, in order, with at most `_AT_ONCE` items read ahead."""
     ahead: deque[Any] = deque()
     with ThreadPoolExecutor(_AT_ONCE) as pool, _progress(what, len(items), show) as advance:

@@ -6,6 +6,7 @@ takes it.
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import shutil
@@ -16,7 +17,7 @@ from typing import Any, NamedTuple
 from covlab.launch.chosen import INTERNAL, Chosen
 from covlab.launch.documented import first_sentence, yaml_comments
 from covlab.launch.schema import signature
-from covlab.launch.signatures import read_docs
+from covlab.launch.signatures import module_file, read_docs
 
 FLAGS = (
     ("--multirun, -m", "a sweep: every combination of the values that commas separate, as in seed=0,1"),
@@ -189,10 +190,6 @@ def docstring_page(name: str, module: str) -> str:
 
 
 def _module_docstring(module: str) -> str:
-    import ast
-
-    from covlab.launch.signatures import module_file
-
     file = module_file(module)
     return "" if file is None else ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
 

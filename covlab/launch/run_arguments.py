@@ -59,6 +59,21 @@ def command_on_runs(
     return main
 
 
+def asked_runs(config: DictConfig, runs: Sequence[str], module: str) -> list[str]:
+    """The runs of the key `runs` and of the command line.
+
+    Raises:
+        ValueError: there are none.
+    """
+    asked = [*map(str, many(config.runs)), *runs]
+    if not asked:
+        raise ValueError(
+            "runs: none; valid: run directories, folders of them or patterns, "
+            f"as in python -m {module} runs/train/*"
+        )
+    return asked
+
+
 def choose_metrics(wanted: Sequence[str], names: Sequence[str]) -> list[str]:
     """The metrics among `names` that `wanted` names or matches, the matches of a pattern in natural order.
 

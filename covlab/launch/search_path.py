@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 
-from hydra._internal.utils import get_args_parser
-from hydra.core.config_search_path import ConfigSearchPath
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.utils import create_automatic_config_search_path, get_args_parser
+from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 
 from covlab.launch.outside import config_folders
@@ -30,6 +32,17 @@ class OutsideConfigs(SearchPathPlugin):
             require_no_shadowed(folders)
         for package, folder in folders.items():
             search_path.append(package, f"file://{folder}")
+
+
+def config_loader(
+    config_dir: str | os.PathLike[str] | None = None, config_path: str = "pkg://conf"
+) -> ConfigLoaderImpl:
+    """Hydra's loader as its commands make it, with `config_dir` in the place of `--config-dir`."""
+    search_path = create_automatic_config_search_path(None, None, config_path)
+    if config_dir is not None:
+        folder = f"file://{Path(config_dir).absolute()}"
+        search_path.prepend("command-line", folder, SearchPathQuery(provider="schema"))
+    return ConfigLoaderImpl(search_path)
 
 
 def check_config_dir(arguments: Sequence[str]) -> None:

@@ -17,7 +17,7 @@ from hydra.core.global_hydra import GlobalHydra
 
 @dataclasses.dataclass(frozen=True)
 class Ended:
-    """How a command ended: its exit status, and what it wrote to standard output and error."""
+    """A command's exit status, and its texts on standard output and error."""
 
     status: int
     out: str

@@ -20,7 +20,7 @@ VOCABULARY = 6
 SIZES = (1.0, 100.0)
 """Scales of the logits: token probabilities of about e^-1 and of about e^-100."""
 ANY = 1e30
-"""Where the mask is False, scores may be any number, such as this one."""
+"""An absurd score, as it may stand where the mask is False."""
 
 
 def objective_contract(objective: Objective) -> type:

@@ -22,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from covlab.launch.differences import REPLICATES, causes, differing_keys, texts, together
 from covlab.launch.found_runs import Head, Problem, find_runs, read_heads
 from covlab.launch.run_arguments import (
+    asked_runs,
     choose_metrics,
     command_on_runs,
     many,
@@ -49,12 +50,7 @@ _OPTIONS = (
 
 def compare(config: DictConfig, runs: Sequence[str] = (), arguments: Sequence[str] = ()) -> int:
     """Read, group, print and write; `arguments` is the command line shown on the page."""
-    asked = [*map(str, many(config.runs)), *runs]
-    if not asked:
-        raise ValueError(
-            "runs: none; valid: run directories, folders of them or patterns, "
-            "as in python -m experiments.compare runs/train/*"
-        )
+    asked = asked_runs(config, runs, "experiments.compare")
     _check(config)
     comparison = collect(config, asked)
     print_page(comparison)

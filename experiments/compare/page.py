@@ -174,7 +174,7 @@ def rule_figures(comparison: Comparison) -> dict[str, tuple[str, Figure]]:
 
 
 def _over(comparison: Comparison) -> str:
-    """What lines and bands are, if any group has several seeds."""
+    """A sentence on lines and bands; empty if no group has several seeds."""
     band = comparison.band
     text = "whole range" if band == "range" else f"quantiles {band[0]} to {band[1]}"
     return f"Medians over the seeds; bands: their {text}." if comparison.repeated else ""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from covlab.launch.found_runs import Head, Problem, in_order
+from covlab.launch.found_runs import Head, Problem, read_all
 from covlab.launch.healthy import every_seed_diverged
 from tracking.quick import Columns, read_columns
 from tracking.run_directory import RunStatus
@@ -48,7 +48,6 @@ def read_runs(
         phase: a phase's name; None for the last phase of each run's configuration; "all" for all phases.
         show: True to show progress if it takes longer than a few seconds.
     """
-    runs, problems = [], []
 
     def read(head: Head) -> Run | Problem:
         try:
@@ -56,12 +55,7 @@ def read_runs(
         except ValueError as error:
             return Problem(head.name, str(error))
 
-    for result in in_order(read, heads, "metrics", show):
-        if isinstance(result, Run):
-            runs.append(result)
-        else:
-            problems.append(result)
-    return runs, problems
+    return read_all(read, heads, "metrics", show)
 
 
 def _run(head: Head, columns: Columns, phase: str | None) -> Run | Problem:

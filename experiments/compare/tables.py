@@ -193,7 +193,7 @@ def title(comparison: Comparison) -> str:
 
 
 def directions(comparison: Comparison) -> str:
-    """Which direction is better for every compared metric, in a sentence."""
+    """The better direction of every compared metric, in a sentence."""
     by_direction = {"lowest": "Lower", "highest": "Higher"}
     metrics = {way: [m for m in comparison.metrics if direction(m, comparison.higher) == way]
                for way in by_direction}  # fmt: skip

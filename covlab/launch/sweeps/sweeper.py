@@ -29,7 +29,8 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from covlab.launch.build import plain, spelt_out
+from covlab.launch.build import identity_of
+from covlab.launch.commands import EXIT_USER_ERROR
 from covlab.launch.explain import explain
 from covlab.launch.run_names import VOLATILE, override_key, run_path
 from covlab.launch.stopping import STOP_SIGNALS, GoingOn, Signals
@@ -50,7 +51,6 @@ from tracking import read_status
 from tracking.run_config import RunDirectoryError, differences, plain_config, read_config
 from tracking.wandb_options import require_no_run_id
 
-USER_ERROR = 2
 _OF_THE_SWEEP = re.compile(r"^\+*launcher=")
 
 
@@ -125,9 +125,9 @@ class Sweeper:
                 self._look(job, swept)
             except (HydraException, OmegaConfBaseException) as error:
                 asked = [*_flags(self.config, self._config_name), *job.given]
-                job.end("failed", USER_ERROR, explain(error, self._config_name, asked))
+                job.end("failed", EXIT_USER_ERROR, explain(error, self._config_name, asked))
             except (ValueError, OSError) as error:
-                job.end("failed", USER_ERROR, " ".join(str(error).split()))
+                job.end("failed", EXIT_USER_ERROR, " ".join(str(error).split()))
             jobs.append(job)
         return jobs
 
@@ -139,7 +139,7 @@ class Sweeper:
             job.path = run_path(job_config, overrides, swept)
             if job.path != run_path(job_config, overrides):
                 job.name = job.path.name
-            identity = plain_config(plain(spelt_out(job_config)))
+            identity = plain_config(identity_of(job_config))
             job.wandb = str(OmegaConf.select(job_config, "tracking.wandb"))
         # Hydra makes this directory for every job, and a launcher that cannot would end the sweep.
         sweep_dir.mkdir(parents=True, exist_ok=True)

@@ -8,18 +8,15 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import pytest
-from matplotlib.figure import Figure
+from oracles.toy_claim import CLAIM
 
 import covlab
 from covlab.api import Run, calls
 from covlab.claims import claim
-from covlab.claims.claim import Claim, Study
-from covlab.claims.settings import Real
-from covlab.report.plotting import Drawing
-from covlab.report.verdict import Verdict, check_value
+from covlab.report.verdict import Verdict
 
 
 def test_the_import_is_light() -> None:
@@ -83,38 +80,12 @@ def test_a_sweep_trains_all_combinations_in_order(monkeypatch: pytest.MonkeyPatc
     assert len(trained) == 4
 
 
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """A number that is its own measurement."""
-
-    tilt: Annotated[float, Real(above=0, below=5)] = 1.0
-
-
-def measure(settings: Settings, study: Study) -> Settings:
-    return settings
-
-
-CLAIM = Claim(
-    name="toy",
-    source="Some paper, section 1",
-    title="A title",
-    introduction=("A paragraph.",),
-    settings=Settings,
-    measure=measure,
-    checks=lambda results: [check_value("the tilt", results.tilt, ">=", 1)],
-    notes=lambda results: (),
-    drawings=lambda results: [Drawing("picture", "A caption.", Figure())],
-    tables=lambda results: [],
-    seeds=lambda results: (7,),
-    scales={"cpu": {}},
-)
-
-
 def test_a_claim_gives_verdict_checks_and_page(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(claim, "configure", lambda: None)
-    monkeypatch.setattr(calls, "_claim", lambda name: CLAIM)
+    silent = dataclasses.replace(CLAIM, measure=lambda settings, study: settings)
+    monkeypatch.setattr(calls, "_claim", lambda name: silent)
     judgement = covlab.claim("toy", scale="cpu", tilt=2, root=tmp_path)
     assert judgement.holds
     assert judgement.verdict == Verdict.read(tmp_path / "toy" / "cpu" / "verdict.json")

@@ -1,47 +1,16 @@
 """Files and refusals of claims that train nothing."""
 
-import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import pytest
-from matplotlib.figure import Figure
 from omegaconf import OmegaConf
+from oracles.toy_claim import CLAIM
 
 from covlab.claims import claim
-from covlab.claims.claim import Claim, Study, command
-from covlab.claims.settings import Real
-from covlab.report.plotting import Drawing
-from covlab.report.verdict import Verdict, check_value
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """A number that is its own measurement."""
-
-    tilt: Annotated[float, Real(above=0, below=5)] = 1.0
-
-
-def measure(settings: Settings, study: Study) -> Settings:
-    study.progress.update("measuring", 1, 1)
-    return settings
-
-
-CLAIM = Claim(
-    name="toy",
-    source="Some paper, section 1",
-    title="A title",
-    introduction=("A paragraph.",),
-    settings=Settings,
-    measure=measure,
-    checks=lambda results: [check_value("the tilt", results.tilt, ">=", 1)],
-    notes=lambda results: ("A note.",),
-    drawings=lambda results: [Drawing("picture", "A caption.", Figure())],
-    tables=lambda results: [("Numbers.", ["tilt"], [[results.tilt]])],
-    seeds=lambda results: (7,),
-    scales={"cpu": {}},
-)
+from covlab.claims.claim import command
+from covlab.report.verdict import Verdict
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What differs between runs, and how it is called."""
+"""Settings that differ between runs, and their short names."""
 
 from __future__ import annotations
 

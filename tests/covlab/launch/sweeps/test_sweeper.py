@@ -17,7 +17,7 @@ import yaml
 from omegaconf import DictConfig
 
 from covlab.launch import cli
-from covlab.launch.build import plain, spelt_out
+from covlab.launch.build import identity_of
 from covlab.launch.cli import StopRequest, flags_last
 from covlab.launch.stopping import GoingOn, Signals
 from covlab.launch.sweeps.jobs import JOB_VARIABLE, Outcome, read_outcome, varying
@@ -95,7 +95,7 @@ def test_complete_runs_are_skipped_and_others_are_not(
     def make(seed: int, state: str, reason: str = "", of: int | None = None) -> None:
         path = tmp_path / "runs" / "train" / f"seed={seed}"
         path.mkdir(parents=True)
-        config = plain(spelt_out(compose_config("train", f"seed={seed if of is None else of}")))
+        config = identity_of(compose_config("train", f"seed={seed if of is None else of}"))
         # `tracking` changes no number, so it may differ.
         config["tracking"]["progress"] = False
         (path / "config.yaml").write_text(yaml.safe_dump(config))
