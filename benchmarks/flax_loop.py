@@ -50,9 +50,10 @@ class GPT(nnx.Module):
 
     def __call__(self, batch: Sequences) -> jax.Array:
         """Logits of the response's tokens."""
-        x = self.token(batch.tokens) + self.position(batch.positions)
+        x = self.token(jnp.asarray(batch.tokens)) + self.position(jnp.asarray(batch.positions))
+        mask = None if batch.mask is None else jnp.asarray(batch.mask)
         for block in self.blocks:
-            x = block(x, batch.mask)
+            x = block(x, mask)
         x = jnp.take_along_axis(x, batch.places[..., None], axis=1)
         return self.token.attend(self.final_norm(x))
 

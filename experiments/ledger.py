@@ -30,7 +30,7 @@ from pathlib import Path
 
 from covlab.claims.running import chosen_claims, run_claims
 from covlab.report.page import format_interval, format_number
-from covlab.report.verdict import Check, Verdict, VerdictError, describe_hardware, started_at
+from covlab.report.verdict import Check, Verdict, VerdictError, describe_hardware, open_text, started_at
 from tracking.atomic import atomic_write
 
 COLUMNS = (
@@ -85,7 +85,7 @@ def collect(folders: Iterable[str | Path]) -> tuple[list[Verdict], list[str]]:
 
 
 def headline(verdict: Verdict) -> tuple[Check, ...]:
-    """The checks that a row shows: the first three, and every failed check."""
+    """The checks that a row shows: the first three, and every check that has not passed."""
     return tuple(check for index, check in enumerate(verdict.checks) if index < _HEADLINE or not check.passed)
 
 
@@ -98,17 +98,14 @@ def row(verdict: Verdict) -> list[list[str]]:
         + (f" {format_interval(check.interval)}" if check.interval else "")
         for number, check in enumerate(shown, start=1)
     ]
-    targets = [
-        f"{number}. {check.target} ({'passed' if check.passed else 'not passed'})"
-        for number, check in enumerate(shown, start=1)
-    ]
+    targets = [f"{number}. {check.target} ({check.state})" for number, check in enumerate(shown, start=1)]
     return [
         [verdict.claim],
         [verdict.source],
         [verdict.scale],
         measured + ([f"and {hidden} more, passed"] if hidden else []),
         targets,
-        ["holds" if verdict.holds else "does not hold"],
+        [verdict.outcome, *filter(None, [open_text(verdict)])],
         [str(len(verdict.seeds))],
         [describe_hardware(verdict.hardware)],
         [verdict.command],
@@ -146,7 +143,7 @@ def head(verdicts: Sequence[Verdict]) -> str:
         cells = (
             verdict.title or verdict.claim,
             verdict.scale,
-            f"{'holds' if verdict.holds else 'does not hold'}: {passed} of {len(verdict.checks)} checks",
+            f"{verdict.outcome}: {passed} of {len(verdict.checks)} checks",
             f"{seeds[0]}-{seeds[-1]}" if consecutive else ", ".join(map(str, seeds)),
             describe_hardware(verdict.hardware),
             verdict.command,
@@ -164,7 +161,7 @@ def with_head(text: str, verdicts: Sequence[Verdict]) -> str:
 
 
 def as_json(verdicts: Sequence[Verdict]) -> str:
-    """A list of verdicts, each with its claim, scale, whether it holds, checks, seeds, command and date."""
+    """A list of verdicts, each with its claim, scale, outcome, checks, seeds, command and date."""
     records = [
         {
             "claim": verdict.claim,
@@ -172,7 +169,8 @@ def as_json(verdicts: Sequence[Verdict]) -> str:
             "source": verdict.source,
             "scale": verdict.scale,
             "holds": verdict.holds,
-            "checks": [dataclasses.asdict(check) for check in verdict.checks],
+            "outcome": verdict.outcome,
+            "checks": [dataclasses.asdict(check) | {"state": check.state} for check in verdict.checks],
             "seeds": verdict.seeds,
             "wall_seconds": verdict.wall_seconds,
             "hardware": verdict.hardware,
@@ -194,8 +192,7 @@ def lines(verdicts: Sequence[Verdict]) -> list[str]:
 def _outcome(verdict: Verdict) -> str:
     passed = sum(check.passed for check in verdict.checks)
     count = f"{passed} of {len(verdict.checks)} checks, {len(verdict.seeds)} seeds"
-    holds = "holds" if verdict.holds else "does not hold"
-    return f"{holds + ':':14} {count}, {started_at(verdict.started).date().isoformat()}"
+    return f"{verdict.outcome + ':':8} {count}, {started_at(verdict.started).date().isoformat()}"
 
 
 def parse(arguments: Sequence[str]) -> dict[str, str]:

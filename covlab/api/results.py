@@ -236,7 +236,7 @@ class Judgement:
             return f"Judgement({str(self.path)!r}, {self.state})"
         checks = self.verdict.checks
         passed = f"{sum(check.passed for check in checks)} of {len(checks)} checks"
-        return f"Judgement({str(self.page)!r}, {'holds' if self.holds else 'does not hold'}: {passed})"
+        return f"Judgement({str(self.page)!r}, {self.verdict.outcome}: {passed})"
 
     @property
     def page(self) -> Path:
@@ -249,12 +249,17 @@ class Judgement:
         return None if self.verdict is None else self.verdict.holds
 
     @property
+    def outcome(self) -> str | None:
+        """`holds`, `refuted` or `open`; None without a verdict."""
+        return None if self.verdict is None else self.verdict.outcome
+
+    @property
     def checks(self) -> pd.DataFrame:
-        """A row for each check: `name`, `measured`, `low`, `high`, `target`, `passed`."""
+        """A row for each check: `name`, `measured`, `low`, `high`, `target`, `passed`, `state`."""
         import pandas as pd
 
         rows = []
         for check in () if self.verdict is None else self.verdict.checks:
             low, high = check.interval or (None, None)
-            rows.append((check.name, check.measured, low, high, check.target, check.passed))
-        return pd.DataFrame(rows, columns=["name", "measured", "low", "high", "target", "passed"])
+            rows.append((check.name, check.measured, low, high, check.target, check.passed, check.state))
+        return pd.DataFrame(rows, columns=["name", "measured", "low", "high", "target", "passed", "state"])

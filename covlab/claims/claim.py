@@ -34,7 +34,7 @@ from covlab.launch.settings import TrackingSettings
 from covlab.launch.trained import TrainedRun
 from covlab.report.page import Tables, write_report
 from covlab.report.plotting import Drawing, save_all
-from covlab.report.verdict import Check, Verdict, hardware, versions
+from covlab.report.verdict import Check, Verdict, hardware, open_text, versions
 from tracking import Progress
 from tracking.atomic import atomic_write
 from tracking.run_directory import RESUME
@@ -329,14 +329,16 @@ def print_verdict(verdict: Verdict, path: Path) -> None:
     console = Console()
     if not console.is_terminal:
         console = Console(width=140)
-    table = Table(title=f"{verdict.claim} ({verdict.scale}): {'HOLDS' if verdict.holds else 'DOES NOT HOLD'}")
+    table = Table(title=f"{verdict.claim} ({verdict.scale}): {verdict.outcome.upper()}")
     for column in ("check", "measured", "95 % interval", "target", ""):
         table.add_column(column)
     for check in verdict.checks:
         measured = "-" if check.measured is None else f"{check.measured:.4g}"
         interval = "-" if check.interval is None else f"[{check.interval[0]:.4g}, {check.interval[1]:.4g}]"
-        table.add_row(check.name, measured, interval, check.target, "pass" if check.passed else "FAIL")
+        table.add_row(check.name, measured, interval, check.target, check.state)
     console.print(table)
+    if needed := open_text(verdict):
+        console.print(needed, soft_wrap=True)
     console.print(f"report: {path / 'report.html'}", soft_wrap=True)
 
 

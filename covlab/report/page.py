@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from covlab.report.verdict import Verdict, describe_hardware, started_at
+from covlab.report.verdict import Verdict, describe_hardware, open_text, started_at
 from tracking.atomic import atomic_write
 
 Figures = Sequence[tuple[str, str | Path]]
@@ -30,14 +30,16 @@ class Section(NamedTuple):
 
 
 _MISSING = "—"
+_MARKS = {"passed": ("yes", "✓ passed"), "failed": ("no", "✗ failed"), "open": ("open", "? open")}
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 _STYLE = """
 :root { color-scheme: light dark; --page: #fcfcfa; --ink: #1c1e21; --quiet: #5b6168; --line: #d9dbd6;
-  --stripe: #f3f4f0; --yes: #0b6e4f; --yes-back: #e3f3ec; --no: #a8321e; --no-back: #fbe9e4; }
+  --stripe: #f3f4f0; --yes: #0b6e4f; --yes-back: #e3f3ec; --no: #a8321e; --no-back: #fbe9e4;
+  --open: #8a5a00; --open-back: #faf0d8; }
 @media (prefers-color-scheme: dark) { :root { --page: #16181b; --ink: #e6e6e3; --quiet: #a0a6ad;
   --line: #363a40; --stripe: #1d2024; --yes: #6fd3ab; --yes-back: #12302a; --no: #ff9d86;
-  --no-back: #3a1d18; } }
+  --no-back: #3a1d18; --open: #e8bb62; --open-back: #33290f; } }
 * { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 62rem; padding: 2rem 1.25rem 4rem;
   background: var(--page); color: var(--ink);
@@ -55,6 +57,7 @@ p { margin: .6rem 0; max-width: 42rem; }
 .banner span { display: block; font-weight: 400; letter-spacing: 0; color: var(--ink); font-size: .95rem; }
 .banner.yes { color: var(--yes); background: var(--yes-back); }
 .banner.no { color: var(--no); background: var(--no-back); }
+.banner.open { color: var(--open); background: var(--open-back); }
 .scroll { overflow-x: auto; margin: 1rem 0; }
 table { border-collapse: collapse; font-size: .93rem; line-height: 1.4; min-width: 100%; }
 th, td { padding: .42rem .6rem; text-align: left; vertical-align: top;
@@ -65,6 +68,7 @@ tbody th { font-weight: 600; font-size: .85rem; white-space: nowrap; }
 .mark { font-weight: 700; white-space: nowrap; }
 .mark.yes { color: var(--yes); }
 .mark.no { color: var(--no); }
+.mark.open { color: var(--open); }
 figure { margin: 1.6rem 0; }
 figure img { display: block; width: 100%; min-width: 36rem; height: auto;
   background: #fff; border: 1px solid var(--line);
@@ -184,17 +188,19 @@ def _subtitle(verdict: Verdict) -> str:
 
 def _banner(verdict: Verdict) -> str:
     passed = sum(check.passed for check in verdict.checks)
-    kind, text = ("yes", "HOLDS") if verdict.holds else ("no", "DOES NOT HOLD")
-    return (
-        f'<div class="banner {kind}">{text}'
-        f"<span>Claim {escape(verdict.claim)}: {passed} of {len(verdict.checks)} checks passed.</span></div>"
-    )
+    kind = {"holds": "yes", "refuted": "no", "open": "open"}[verdict.outcome]
+    said = [f"Claim {verdict.claim}: {passed} of {len(verdict.checks)} checks passed."]
+    if verdict.refuted_by:
+        said.append(f"Refuted by: {'; '.join(check.name for check in verdict.refuted_by)}.")
+    said.append(open_text(verdict))
+    text = escape(" ".join(filter(None, said)))
+    return f'<div class="banner {kind}">{verdict.outcome.upper()}<span>{text}</span></div>'
 
 
 def _checks(verdict: Verdict) -> str:
     rows = []
     for check in verdict.checks:
-        kind, mark = ("yes", "✓ passed") if check.passed else ("no", "✗ not passed")
+        kind, mark = _MARKS[check.state]
         rows.append(
             f'<tr><td>{escape(check.name)}</td><td class="mark {kind}">{mark}</td>'
             f'<td class="number">{format_number(check.measured)}</td>'

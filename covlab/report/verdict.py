@@ -1,4 +1,4 @@
-"""Verdict of a claim: named checks with their numbers, and whether the claim holds.
+"""Verdict of a claim: named checks with their numbers, and whether the claim holds, is refuted or is open.
 
 A verdict is written once, by the claim that measured it. The report and the ledger read the file.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import operator
 import os
 import platform
 from collections.abc import Mapping
@@ -20,13 +19,12 @@ from typing import TYPE_CHECKING, Any, Literal, SupportsFloat
 
 import numpy as np
 
+from covlab.report.states import OPERATORS, PLACES, POWER, Outcome, State, check_state, needed_seeds
 from tracking.atomic import atomic_write
 
 if TYPE_CHECKING:
     from metrics.intervals import Interval
 
-_OPERATORS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
-_PLACES = {"estimate": "", "low": "lower end of the interval ", "high": "upper end of the interval "}
 _KINDS = {"checks": "checks", "seeds": "integers", "notes": "sentences"}
 
 
@@ -75,6 +73,11 @@ class Check:
                 raise VerdictError(f"check.interval of {self.name!r}: {interval}; valid: low <= high")
         vars(self).update(measured=measured, interval=interval, passed=passed)
 
+    @property
+    def state(self) -> State:
+        """`passed`; `failed` if the number, or its whole interval, misses the target; else `open`."""
+        return check_state(self.passed, self.measured, self.interval, self.target)
+
 
 def check_interval(
     name: str,
@@ -91,10 +94,10 @@ def check_interval(
     Raises:
         VerdictError: an operator other than <, <=, >, >=, an unknown `on`, a threshold that is not finite.
     """
-    if on not in _PLACES:
-        raise VerdictError(f"on: {on!r}; valid: one of {', '.join(_PLACES)}")
+    if on not in PLACES:
+        raise VerdictError(f"on: {on!r}; valid: one of {', '.join(PLACES)}")
     passed, text = _compare(getattr(interval, on), target_op, threshold)
-    return Check(name, interval.estimate, (interval.low, interval.high), _PLACES[on] + text, passed)
+    return Check(name, interval.estimate, (interval.low, interval.high), PLACES[on] + text, passed)
 
 
 def check_value(name: str, measured: float, target_op: str, threshold: float) -> Check:
@@ -198,11 +201,42 @@ class Verdict:
     @property
     def holds(self) -> bool:
         """True if every check passed and there is at least one."""
-        return bool(self.checks) and all(check.passed for check in self.checks)
+        return self.outcome == "holds"
+
+    @property
+    def outcome(self) -> Outcome:
+        """`holds` if there are checks and all passed, `refuted` if one failed, else `open`."""
+        states = [check.state for check in self.checks]
+        if "failed" in states:
+            return "refuted"
+        return "holds" if states and "open" not in states else "open"
+
+    @property
+    def refuted_by(self) -> tuple[Check, ...]:
+        """The failed checks."""
+        return tuple(check for check in self.checks if check.state == "failed")
+
+    @property
+    def seeds_to_decide(self) -> int | None:
+        """The number of seeds that would decide every open check with probability .8, each by itself.
+
+        None if no check is open, or if one of them could not be decided by any number of seeds
+        (`covlab.report.states.needed_seeds`).
+        """
+        needed = [
+            needed_seeds(check.measured, check.interval, check.target, len(self.seeds))
+            for check in self.checks
+            if check.state == "open"
+        ]
+        known = [count for count in needed if count is not None]
+        return max(known) if needed and len(known) == len(needed) else None
 
     def write(self, path: str | Path) -> Path:
         """Write the verdict as strict JSON (no NaN), atomically; returns the path."""
-        record = {"claim": self.claim, "source": self.source, "holds": self.holds} | asdict(self)
+        said = {"holds": self.holds, "outcome": self.outcome}
+        record = {"claim": self.claim, "source": self.source} | said | asdict(self)
+        for check, stored in zip(self.checks, record["checks"], strict=True):
+            stored["state"] = check.state
         text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         atomic_write(Path(path), text.encode())
         return Path(path)
@@ -219,6 +253,7 @@ class Verdict:
             record = json.loads(Path(path).read_text(encoding="utf-8"), parse_constant=_refuse_constant)
             if isinstance(record, dict):
                 record.setdefault("title", "")
+            outcome, states = _states_of(record)
             _require_fields("verdict", record, {field.name for field in fields(cls)} | {"holds"})
             if not isinstance(record["checks"], list):
                 raise VerdictError(f"checks: {record['checks']!r}; valid: a list of checks")
@@ -228,10 +263,32 @@ class Verdict:
             verdict = cls(**record | {"checks": tuple(Check(**check) for check in record["checks"])})
             if said is not verdict.holds:
                 raise VerdictError(f"holds: {said!r}; valid: {verdict.holds}, which is what the checks say")
+            if outcome not in (None, verdict.outcome):
+                raise VerdictError(
+                    f"outcome: {outcome!r}; valid: {verdict.outcome}, which is what the checks say"
+                )
+            for check, state in zip(verdict.checks, states, strict=True):
+                if state not in (None, check.state):
+                    raise VerdictError(f"check.state of {check.name!r}: {state!r}; valid: {check.state}")
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             raise VerdictError(f"{path}: {reason}") from error
         return verdict
+
+
+def open_text(verdict: Verdict) -> str:
+    """A sentence on the open checks and the number of seeds that would decide them; empty if none is open."""
+    count = sum(check.state == "open" for check in verdict.checks)
+    if not count:
+        return ""
+    checks = f"{count} check{'s are' if count > 1 else ' is'} open"
+    needed = verdict.seeds_to_decide
+    if needed is None:
+        return f"{checks}; more seeds alone may not decide {'them' if count > 1 else 'it'}."
+    return (
+        f"{checks}; with the present spread {needed} seeds would decide {'each' if count > 1 else 'it'} "
+        f"with a probability of {POWER:g}."
+    )
 
 
 def started_at(started: str) -> datetime:
@@ -283,13 +340,13 @@ def versions() -> dict[str, str]:
 
 
 def _compare(value: float, target_op: str, threshold: float) -> tuple[bool, str]:
-    if target_op not in _OPERATORS:
-        raise VerdictError(f"target_op: {target_op!r}; valid: one of {', '.join(_OPERATORS)}")
+    if target_op not in OPERATORS:
+        raise VerdictError(f"target_op: {target_op!r}; valid: one of {', '.join(OPERATORS)}")
     threshold = _number("threshold", threshold)
     if not math.isfinite(threshold):
         raise VerdictError(f"threshold: {threshold!r}; valid: a finite number")
     shown = str(int(threshold)) if threshold.is_integer() and abs(threshold) < 1e15 else repr(threshold)
-    return bool(_OPERATORS[target_op](value, threshold)), f"{target_op} {shown}"
+    return bool(OPERATORS[target_op](value, threshold)), f"{target_op} {shown}"
 
 
 def _number(field: str, value: Any) -> float:
@@ -310,6 +367,16 @@ def _require_fields(where: str, record: Any, expected: set[str]) -> None:
     for problem, names in (("lacks", expected - record.keys()), ("unknown", record.keys() - expected)):
         if names:
             raise VerdictError(f"{where}: {problem} field(s) {', '.join(sorted(names))}; {valid}")
+
+
+def _states_of(record: Any) -> tuple[Any, list[Any]]:
+    """Take the outcome and the checks' states out of a record; None where an older file has none."""
+    if not isinstance(record, dict):
+        return None, []
+    checks = record.get("checks")
+    checks = checks if isinstance(checks, list) else []
+    states = [check.pop("state", None) if isinstance(check, dict) else None for check in checks]
+    return record.pop("outcome", None), states
 
 
 def _refuse_constant(text: str) -> float:

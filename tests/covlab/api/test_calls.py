@@ -91,7 +91,8 @@ def test_a_claim_gives_verdict_checks_and_page(
     assert judgement.verdict == Verdict.read(tmp_path / "toy" / "cpu" / "verdict.json")
     assert judgement.verdict.command == f"python -m experiments.toy scale=cpu tilt=2 root={tmp_path}"
     assert judgement.checks.to_dict("records")[0] | {"low": 0, "high": 0} == {
-        "name": "the tilt", "measured": 2.0, "low": 0, "high": 0, "target": ">= 1", "passed": True
+        "name": "the tilt", "measured": 2.0, "low": 0, "high": 0, "target": ">= 1", "passed": True,
+            "state": "passed",
     }  # fmt: skip
     assert "A paragraph." in judgement.page.read_text()
     assert "".join(capsys.readouterr()) == ""

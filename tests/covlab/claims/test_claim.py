@@ -43,7 +43,7 @@ def test_a_claim_that_does_not_hold_says_so_and_ends_well(
 ) -> None:
     ended = call(main, "name=one", "tilt=0.5")
     assert ended.status == 0
-    assert "DOES NOT HOLD" in ended.out
+    assert "REFUTED" in ended.out
     assert not Verdict.read(tmp_path / "runs/toy/one/verdict.json").holds
 
 

@@ -67,6 +67,7 @@ def verdict(*checks: Check, **changes: object) -> Verdict:
 
 
 GOOD = Check("score", 0.995, (0.9912345, 1.0), ">= 0.98", True)
+MISSED = Check("spread", 2.0, (1.5, 2.5), "<= 1", False)
 BAD = Check("gap", None, None, "lower end of the interval > 0", False)
 
 
@@ -116,7 +117,7 @@ def test_page_shows_every_check_and_what_made_it(tmp_path, pictures):
     page = Page(write(tmp_path, pictures).read_text(encoding="utf-8"))
     cells = page.of("td")
     assert cells[:5] == ["score", "✓ passed", "0.995", "[0.9912, 1]", ">= 0.98"]
-    assert cells[5:10] == ["gap", "✗ not passed", "—", "—", "lower end of the interval > 0"]
+    assert cells[5:10] == ["gap", "? open", "—", "—", "lower end of the interval > 0"]
     assert cells[10:16] == ["last", "0.1235", "3", "first", "—", "—"]
     facts = dict(zip(page.of("th")[-8:], cells[16:], strict=True))
     assert facts == {
@@ -135,12 +136,20 @@ def test_page_shows_every_check_and_what_made_it(tmp_path, pictures):
 
 
 @pytest.mark.parametrize(
-    ("checks", "banner"), [((GOOD,), "HOLDS"), ((GOOD, BAD), "DOES NOT HOLD"), ((), "DOES NOT HOLD")]
+    ("checks", "banner", "more"),
+    [
+        ((GOOD,), "HOLDS", ""),
+        ((GOOD, BAD), "OPEN", " 1 check is open; more seeds alone may not decide it."),
+        ((GOOD, MISSED), "REFUTED", " Refuted by: spread."),
+        ((), "OPEN", ""),
+    ],
 )
-def test_banner_states_the_verdict(tmp_path, checks, banner):
+def test_banner_states_the_verdict(tmp_path, checks, banner, more):
     page = Page(write_report(tmp_path / "r.html", "T", verdict(*checks)).read_text(encoding="utf-8"))
     assert page.of("div") == [banner]
-    assert page.of("span") == [f"Claim some_claim: {checks.count(GOOD)} of {len(checks)} checks passed."]
+    assert page.of("span") == [
+        f"Claim some_claim: {checks.count(GOOD)} of {len(checks)} checks passed.{more}"
+    ]
 
 
 def test_figures_are_embedded_with_caption_and_alternative_text(tmp_path, pictures):

@@ -43,12 +43,13 @@ def test_written_fields_are_exactly_the_documented_ones(tmp_path):
     path = make(checks=(PASSED, FAILED)).write(tmp_path / "deep" / "verdict.json")
     record = json.loads(path.read_text())
     assert set(record) == {
-        "claim", "source", "scale", "holds", "checks", "seeds", "wall_seconds", "hardware", "command",
+        "claim", "source", "scale", "holds", "outcome", "checks",
+        "seeds", "wall_seconds", "hardware", "command",
         "started", "versions", "notes", "title",
     }  # fmt: skip
     assert record["checks"][1] == {
         "name": "gap", "measured": 0.01, "interval": [-0.01, 0.03], "target": "lower end of the interval > 0",
-        "passed": False,
+        "passed": False, "state": "open",
     }  # fmt: skip
     assert record["holds"] is False
     assert record["seeds"] == [3, 4, 5]
