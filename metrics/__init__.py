@@ -46,6 +46,7 @@ from metrics.intervals import (
     stratified_mean_interval,
     stratified_proportion_interval,
 )
+from metrics.isotonic import isotonic_r2
 from metrics.lines import chord_deviation, line_fit
 from metrics.pass_rates import pass_at_n, pass_at_n_unbiased
 from metrics.sampled_rewards import best_of_n, best_of_n_interval
@@ -92,6 +93,7 @@ __all__ = [
     "hellinger_tail_bound",
     "hockey_stick_divergence",
     "interval_over_shared_prompts",
+    "isotonic_r2",
     "kl",
     "kl_converse_bound",
     "last",

@@ -62,14 +62,22 @@ def mean_interval(values: Float[np.ndarray, " seeds"], confidence: float = 0.95)
 
 
 def interval_over_shared_prompts(intervals: Sequence[Interval]) -> Interval:
-    """Mean of the seeds' estimates, plus and minus the mean half-width of the seeds' own intervals.
+    """Mean of the seeds' estimates, for intervals over one set of prompts that all seeds share.
 
-    For intervals over one set of prompts that all seeds share: averaging over seeds does not shrink the
-    prompts' part of the error.
+    estimate +- sqrt(a^2 + b^2): a is Student's half-width over the seeds' estimates, 0 for a single seed, and
+    b the mean half-width of the seeds' own intervals. More seeds shrink a and not b, because they see the
+    same prompts. Conservative: what the prompts add to the seeds' spread counts twice.
+
+    Raises:
+        ValueError: no interval, or an estimate that is not finite.
     """
-    estimate = float(np.mean([interval.estimate for interval in intervals]))
-    half = float(np.mean([interval.high - interval.low for interval in intervals])) / 2
-    return Interval(estimate, estimate - half, estimate + half)
+    if not intervals:
+        raise ValueError("intervals: none; valid: one per seed")
+    estimates = _check_finite("estimates", np.array([interval.estimate for interval in intervals]), 1)
+    over_prompts = float(np.mean([interval.high - interval.low for interval in intervals])) / 2
+    seeds = mean_interval(estimates) if estimates.size > 1 else Interval(*estimates, *estimates, *estimates)
+    half = math.hypot((seeds.high - seeds.low) / 2, over_prompts)
+    return Interval(seeds.estimate, seeds.estimate - half, seeds.estimate + half)
 
 
 def paired_difference_interval(

@@ -15,7 +15,7 @@ CLAIM = Claim.of(
     (measure, checks, figures),
     name="figure1",
     source="Coverage Principle, arXiv 2510.15020, section 1, Figure 1; appendix C.2",
-    title="Figure 1: cross-entropy improves, coverage and Best-of-N get worse",
+    title="Figure 1: cross-entropy improves, coverage and Best-of-N with N of 8 or 12 get worse",
     introduction=(
         "A small transformer is pre-trained on paths through layered graphs that follow a parity rule "
         "(G1), oppose it (G2) or ignore it (G3), then fine-tuned on nine parts G1 and one part G2. Which "

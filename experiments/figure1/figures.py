@@ -9,11 +9,8 @@ from covlab.report.curves import learning_curves, log_ratio_histogram, scatter_p
 from covlab.report.page import Table
 from covlab.report.plotting import Drawing
 from experiments.figure1.class_blind import class_blind_comparison, class_blind_theory, log_odds_by_class
-from experiments.figure1.measure import CLASS_BLIND_MIN_KL, COVERAGE_NS, PASS_NS, Measurements
+from experiments.figure1.measure import CLASS_BLIND_MIN_KL, COVERAGE_NS, PAIRS, PASS_NS, Measurements
 from metrics import name_of_n
-
-PANELS = {4: 2.0, 8: 4.0, 12: 5.7}
-"""The right plots' pairs: Pass@N against Cov_M, as the paper draws them."""
 
 
 def drawings(results: Measurements) -> list[Drawing]:
@@ -39,8 +36,8 @@ def drawings(results: Measurements) -> list[Drawing]:
             "(bottom), with the checkpoints that the tournament and the least KL pick for every seed.",
             scatter_pass_at_n(
                 steps,
-                {n: results.passes[n] for n in PANELS},
-                {m: results.cov[m] for m in PANELS.values()},
+                {n: results.passes[n] for n in PAIRS},
+                {m: results.cov[m] for m in PAIRS.values()},
                 results.kl,
                 marked,
             ),

@@ -21,17 +21,27 @@ from metrics import (
     TieBreak,
     auc_interval,
     coverage_profile,
+    isotonic_r2,
     log_density_ratio,
     name_of_n,
 )
 from metrics.evaluators import DistributionEvaluator
+from metrics.rank_correlation import spearman
 
 RUN = "run"
 """The name of the only training run."""
 COVERAGE_NS = (2.0, 3.0, 4.0, 4.6, 5.7)
 PASS_NS = (4, 8, 12)
-TURN_N = 4.0
-"""The N whose coverage is tested for falling and then rising."""
+FALL_NS = (3.0, 4.0, 4.6)
+RISE_NS = (4.0, 4.6, 5.7)
+"""The N whose coverage is tested for falling from the start to its turning point, and for rising from there.
+
+A class-blind model on its way to the shortcut raises Cov_N, N > 2, from 0 to .1, but the start leaves Cov_3
+above .1, and next to nothing of Cov_5.7 to fall.
+"""
+TURN_NS = tuple(sorted({*FALL_NS, *RISE_NS}))
+PAIRS = {4: 2.0, 8: 4.0, 12: 5.7}
+"""Pass@N and the Cov_M that it is held against, as the paper draws them."""
 CLASS_BLIND_MIN_KL = round(float(-0.9 * np.log(0.9) - 0.1 * np.log(0.1)), 4)
 """KL of the best class-blind model, 0.325 nats."""
 
@@ -78,7 +88,7 @@ class Measurements:
         matrices: the log-probabilities of fine-tuning.
         kl: in nats.
         cov: N -> Cov_N.
-        halves: Cov_N at N = `TURN_N` on either half of the held-out prompts, (2, seeds, checkpoints).
+        halves: N -> Cov_N on either half of the held-out prompts, (2, seeds, checkpoints), for `TURN_NS`.
         passes: N -> exact Pass@N.
         tables: seed -> every selection rule at every N and tie-break.
         chosen, lowest: by seed, indices of the checkpoints that the tournament and the least KL select.
@@ -91,7 +101,7 @@ class Measurements:
     matrices: RunMatrices
     kl: np.ndarray
     cov: dict[float, np.ndarray]
-    halves: np.ndarray
+    halves: dict[float, np.ndarray]
     passes: dict[int, np.ndarray]
     tables: dict[int, list[Row]]
     chosen: np.ndarray
@@ -124,7 +134,7 @@ def measure(settings: Settings, study: Study) -> Measurements:
         matrices=matrices,
         kl=matrices.kl(),
         cov=matrices.coverage(COVERAGE_NS),
-        halves=coverage_of_halves(matrices, TURN_N),
+        halves={n: coverage_of_halves(matrices, n) for n in TURN_NS},
         passes=passes,
         tables=tables,
         chosen=picks(tables, "simple_tournament", tournament.n, tournament.tie_break),
@@ -176,6 +186,31 @@ def turn(halves: Float[np.ndarray, "2 seeds checkpoints"]) -> Turn:
     lowest = np.take_along_axis(halves, place[..., None], axis=-1)[..., 0]
     fall, rise = halves[..., 0] - lowest, halves[..., -1] - lowest
     return Turn(fall.mean(axis=0), rise.mean(axis=0), place)
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """How well KL and coverage order and explain Pass@N over the checkpoints of each seed.
+
+    Attributes:
+        rank_kl, rank_cov: Spearman's rank correlation of -KL, and of -Cov_M, with Pass@N.
+        r2_kl, r2_cov: `metrics.isotonic_r2` of Pass@N as a decreasing function of KL, and of Cov_M.
+    """
+
+    rank_kl: Float[np.ndarray, " seeds"]
+    rank_cov: Float[np.ndarray, " seeds"]
+    r2_kl: Float[np.ndarray, " seeds"]
+    r2_cov: Float[np.ndarray, " seeds"]
+
+
+def prediction(results: Measurements, n: int) -> Prediction:
+    """`Prediction` of Pass@n, by the Cov_M of `PAIRS`."""
+    passes, cov = results.passes[n], results.cov[PAIRS[n]]
+
+    def r2(predictor: np.ndarray) -> np.ndarray:
+        return np.array([isotonic_r2(x, y, increasing=False) for x, y in zip(predictor, passes, strict=True)])
+
+    return Prediction(spearman(-results.kl, passes), spearman(-cov, passes), r2(results.kl), r2(cov))
 
 
 def class_blindness(

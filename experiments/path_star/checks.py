@@ -20,32 +20,25 @@ from experiments.path_star.measure import (
     Measurements,
     clever_hans,
 )
-from metrics import Interval, mean_interval, proportion_interval
+from metrics import Interval, interval_over_shared_prompts, mean_interval, proportion_interval
 
 
 def interval(results: Measurements, run: str, of: Callable[[ArmScores], np.ndarray]) -> Interval:
     """Mean over prompts and seeds of a quantity of each prompt at the last checkpoint, with a 95 % interval.
 
-    estimate +- sqrt(a^2 + b^2): a is Student's half-width over the seeds' means, b the mean half-width of the
-    seeds' own intervals over the prompts, exact (Clopper-Pearson) for quantities that are true or false. All
-    seeds see the same prompts, so that more seeds do not shrink b. Proportions are cut to [0, 1].
-    Conservative: what the prompts add to the seeds' spread counts twice.
+    `interval_over_shared_prompts` of the seeds' own intervals, which are exact (Clopper-Pearson) for
+    quantities that are true or false. Proportions are cut to [0, 1].
     """
     values = [np.asarray(of(scores)) for scores in results.runs[run].last]
     if not all(np.isfinite(value).all() for value in values):
         return Interval(math.nan, math.nan, math.nan)
-    over_seeds = mean_interval(np.array([value.mean() for value in values]))
     shares = values[0].dtype == np.bool_
     over_prompts = [
         proportion_interval(int(value.sum()), value.size) if shares else mean_interval(value.astype(float))
         for value in values
     ]
-    widths = [(bounds.high - bounds.low) / 2 for bounds in over_prompts]
-    half = math.hypot((over_seeds.high - over_seeds.low) / 2, float(np.mean(widths)))
-    low, high = over_seeds.estimate - half, over_seeds.estimate + half
-    if shares:
-        low, high = max(low, 0.0), min(high, 1.0)
-    return Interval(over_seeds.estimate, low, high)
+    found = interval_over_shared_prompts(over_prompts)
+    return Interval(found.estimate, max(found.low, 0.0), min(found.high, 1.0)) if shares else found
 
 
 def scaled(value: Interval, scale: float, shift: float = 0.0) -> Interval:

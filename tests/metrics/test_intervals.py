@@ -40,9 +40,24 @@ def test_paired_difference_removes_what_a_seed_shares() -> None:
     assert paired.low > 0
 
 
-def test_an_interval_over_shared_prompts_keeps_their_width() -> None:
+def test_an_interval_over_shared_prompts_adds_the_width_over_the_prompts_to_that_over_the_seeds() -> None:
     found = interval_over_shared_prompts([Interval(0.4, 0.3, 0.6), Interval(0.6, 0.5, 0.6)])
-    assert (found.estimate, found.low, found.high) == pytest.approx((0.5, 0.4, 0.6))
+    half = math.hypot(12.7062047 * 0.1, 0.1)  # t_{1, 0.975} s / sqrt(2), and the mean of .15 and .05
+    assert (found.estimate, found.low, found.high) == pytest.approx((0.5, 0.5 - half, 0.5 + half))
+    equal = interval_over_shared_prompts([Interval(0.5, 0.4, 0.6)] * 5)
+    assert (equal.estimate, equal.low, equal.high) == pytest.approx((0.5, 0.4, 0.6))
+    assert interval_over_shared_prompts([Interval(0.5, 0.4, 0.7)]).low == pytest.approx(0.35)
+    with pytest.raises(ValueError, match="intervals: none"):
+        interval_over_shared_prompts([])
+
+
+def test_one_seed_that_differs_shows_in_an_interval_over_shared_prompts() -> None:
+    """AUCs of .5, .5, .5 and .64, each +- .01, are no evidence for an AUC within .05 of .5."""
+    found = interval_over_shared_prompts(
+        [Interval(auc, auc - 0.01, auc + 0.01) for auc in (0.5, 0.5, 0.5, 0.64)]
+    )
+    assert found.high > 0.64
+    assert found.low < 0.43
 
 
 @pytest.mark.parametrize("values", [[1.0], [1.0, math.nan], [1.0, math.inf], [[1.0, 2.0]]])

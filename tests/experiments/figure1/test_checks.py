@@ -15,28 +15,29 @@ LOW_KL = 0.3251
 
 def made(**changes: Any) -> Measurements:
     """Two seeds at four checkpoints. Their lowest KL and the tournament's choice are at checkpoints 1 and 2
-    of the first seed, 2 and 1 of the second; the best Pass@8 is at the last one."""
+    of the first seed, 2 and 1 of the second; the best Pass@8 is at the first one. Over the checkpoints Pass@N
+    falls as Cov_M rises and as the KL falls."""
     lowest, chosen, best = (
         changes.pop(name, default)
         for name, default in (("lowest", two(0.955, 2e-4)), ("chosen", two(0.975, 1e-4)), ("best", 0.99))
     )
     best = best if isinstance(best, np.ndarray) else two(best, 1e-4)
-    eight = np.array([[0.5, lowest[0], chosen[0], best[0]], [0.6, chosen[1], lowest[1], best[1]]])
+    eight = np.array([[best[0], lowest[0], chosen[0], 0.96], [best[1], chosen[1], lowest[1], 0.96]])
     fields: dict[str, Any] = {
-        # The KL rises by .005 and by .015 above its running minimum and ends .004 above it.
-        "kl": columns((1.004, 0.011), (0.4, 0.001), np.array([0.404, 0.416]), (0.404, 0.001)),
+        # The KL rises by .015 and by .004 above its running minimum and ends .004 above it.
+        "kl": KL,
         "cov": {
             2.0: columns((0.75, 0.03), 0.1, 0.2, (0.25, 0.01)),
             3.0: columns(0.7, 0.6, 0.5, 0.4),
-            4.0: columns((0.375, 0.001), (0.03, 0.001), (0.05, 0.001), (0.125, 0.002)),
+            4.0: COV,
             4.6: columns(0.9, 0.8, 0.9, 0.7),
+            5.7: COV / 2,
         },
-        # Both seeds fall by .25 -+ .01 and rise by .125 -+ .002 on either half of the prompts.
-        "halves": both(columns((0.375, 0.01), 0.125, 0.3, (0.25, 0.002))),
+        "halves": HALVES,
         "passes": {4: eight / 2, 8: eight, 12: (1 + eight) / 2},
         "lowest": np.array([1, 2]),
         "chosen": np.array([2, 1]),
-        "blindness": {0: Interval(0.48, 0.46, 0.5), 1: Interval(0.5, 0.47, 0.53)},
+        "blindness": {0: Interval(0.49, 0.47, 0.51), 1: Interval(0.49, 0.46, 0.52)},
         "bound_excess": -0.25,
     }
     unused = cast(Any, None)
@@ -48,16 +49,62 @@ def both(values: np.ndarray) -> np.ndarray:
     return np.stack([values, values])
 
 
+KL = np.array([[0.993, 0.399, 0.414, 0.403], [1.015, 0.406, 0.401, 0.405]])
+COV = np.array([[0.029, 0.2, 0.05, 0.123], [0.031, 0.05, 0.2, 0.127]])
+# Both seeds fall by .06 n -+ .01 and rise by .03 n -+ .002 on either half of the prompts.
+HALVES = {
+    n: both(columns((0.125 + 0.06 * n, 0.01), 0.125, 0.5, (0.125 + 0.03 * n, 0.002)))
+    for n in (3.0, 4.0, 4.6, 5.7)
+}
+
+
 def kl(*values: Any) -> dict[str, Any]:
     return {"kl": columns(*values)}
 
 
 def cov(n: float, *values: Any) -> dict[str, Any]:
-    return {"cov": {2.0: np.zeros((2, 4)), 4.0: np.zeros((2, 4)), n: columns(*values)}}
+    return {"cov": {2.0: np.zeros((2, 4)), 4.0: COV, 5.7: COV, n: columns(*values)}}
 
 
-def halves(*values: Any) -> dict[str, Any]:
-    return {"halves": both(columns(*values))}
+def halves(n: float, *values: Any) -> dict[str, Any]:
+    return {"halves": HALVES | {n: both(columns(*values))}}
+
+
+def profile(m: float, values: np.ndarray) -> dict[str, Any]:
+    """The values in place of Cov_m."""
+    return {"cov": {2.0: np.zeros((2, 4)), 4.0: COV, 5.7: COV / 2} | {m: values}}
+
+
+def falls(n: float) -> Known:
+    return Known(
+        "lower end of the interval > 0",
+        Case({}, 0.06 * n, 0.01, True),
+        # Both seeds fall, by too different amounts.
+        Case(halves(n, (0.3, 0.1), 0.125, 0.3, 0.25), 0.175, 0.1, False),
+        Case(halves(n, 0.125, 0.125, 0.3, 0.25), 0, 0, False),
+    )
+
+
+def rises(n: float) -> Known:
+    return Known(
+        "lower end of the interval > 0",
+        Case({}, 0.03 * n, 0.002, True),
+        Case(halves(n, 0.375, 0.125, 0.3, (0.25, 0.1)), 0.125, 0.1, False),
+        # It falls to its end.
+        Case(halves(n, 0.375, 0.3, 0.25, 0.125), 0, 0, False),
+    )
+
+
+def predicts(m: float, right: float) -> Known:
+    """The profile orders Pass@N perfectly and the KL the wrong way round: a rank correlation of 1 against
+    -1, an R^2 of 1 against 0."""
+    return Known(
+        "lower end of the interval > 0",
+        Case({}, right, 0, True),
+        Case(profile(m, KL) | {"kl": COV}, -right, 0, False),
+        # Both order it perfectly.
+        Case({"kl": COV}, 0, 0, False),
+    )
 
 
 def blind(first: Interval, second: Interval) -> dict[str, Any]:
@@ -126,13 +173,13 @@ CHECKS = {
     "class-blindness: AUC of the log-odds between the rules, from below": Known(
         "lower end of the interval >= 0.45",
         Case({}, 0.49, (0.465, 0.515), True),
-        Case(blind(Interval(0.5, 0.4, 0.6), Interval(0.46, 0.45, 0.47)), 0.48, (0.425, 0.535), False),
+        Case(blind(Interval(0.48, 0.38, 0.58), Interval(0.48, 0.47, 0.49)), 0.48, (0.425, 0.535), False),
         Case(blind(EXACT[0], EXACT[0]), 0.45, (0.45, 0.45), True),
     ),
     "class-blindness: the same AUC, from above": Known(
         "upper end of the interval <= 0.55",
         Case({}, 0.49, (0.465, 0.515), True),
-        Case(blind(Interval(0.5, 0.4, 0.6), Interval(0.54, 0.53, 0.55)), 0.52, (0.465, 0.575), False),
+        Case(blind(Interval(0.52, 0.42, 0.62), Interval(0.52, 0.51, 0.53)), 0.52, (0.465, 0.575), False),
         Case(blind(EXACT[1], EXACT[1]), 0.55, (0.55, 0.55), True),
     ),
     "KL: minimum over the run (nats)": Known(
@@ -147,19 +194,17 @@ CHECKS = {
         Case({"bound_excess": 2e-9}, 2e-9, None, False),
         Case({"bound_excess": 1e-9}, 1e-9, None, True),
     ),
-    "Cov_4: fall from start to turning point": Known(
+    **{f"Cov_{n:g}: fall from start to turning point": falls(n) for n in (3.0, 4.0, 4.6)},
+    **{f"Cov_{n:g}: rise from turning point to end": rises(n) for n in (4.0, 4.6, 5.7)},
+    "Pass@8: rank correlation with a lower Cov_4 minus with a lower KL": predicts(4.0, 2),
+    "Pass@8: isotonic R^2 of Cov_4 minus that of KL": predicts(4.0, 1),
+    "Pass@12: rank correlation with a lower Cov_5.7 minus with a lower KL": predicts(5.7, 2),
+    "Pass@12: isotonic R^2 of Cov_5.7 minus that of KL": predicts(5.7, 1),
+    "Pass@12: tournament's choice over min-KL's": Known(
         "lower end of the interval > 0",
-        Case({}, 0.25, 0.01, True),
-        # Both seeds fall, by too different amounts.
-        Case(halves((0.3, 0.1), 0.125, 0.3, 0.25), 0.175, 0.1, False),
-        Case(halves(0.125, 0.125, 0.3, 0.25), 0, 0, False),
-    ),
-    "Cov_4: rise from turning point to end": Known(
-        "lower end of the interval > 0",
-        Case({}, 0.125, 0.002, True),
-        Case(halves(0.375, 0.125, 0.3, (0.25, 0.1)), 0.125, 0.1, False),
-        # It falls to its end.
-        Case(halves(0.375, 0.3, 0.25, 0.125), 0, 0, False),
+        Case({}, 0.01, 5e-5, True),
+        Case({"chosen": two(0.975, 0.0022)}, 0.01, 0.001, False),
+        Case({"chosen": two(0.955, 2e-4)}, 0.0, 0, False),
     ),
 }
 
@@ -174,4 +219,5 @@ def test_the_whole_interval_is_asked_at_the_end_that_is_nearer_to_missing_the_ta
     assert whole[1:8] == asked
     assert whole[11] == f"lower end of the interval {means[11]}"
     # Checks without an interval, and those that ask for all of it in any case, stay as they are.
-    assert [whole[i] for i in (0, 8, 9, 10, 12, 13, 14)] == [means[i] for i in (0, 8, 9, 10, 12, 13, 14)]
+    same = (0, 8, 9, 10, *range(12, len(whole)))
+    assert [whole[i] for i in same] == [means[i] for i in same]
