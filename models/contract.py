@@ -161,7 +161,7 @@ def _measure(
         return jnp.max(gap, axis=(0, -1)) / jnp.where(spread > 0, spread, 1.0)
 
     # The original response, then a changed one, from a step back to the first of its changed inputs on.
-    steps, change = jnp.arange(responses.shape[2]), len(later.starts) // 2
+    steps, change = jnp.arange(responses.shape[2]), (len(later.starts) - 1) // 3
     first = jnp.minimum(later.starts[change] + 1, responses.shape[2] - 1)
     positions = jnp.concatenate([steps, jnp.maximum(steps, first)])
     last = jnp.broadcast_to(prompt[:, None, -1:], (*responses.shape[:2], 1))

@@ -41,7 +41,7 @@ class Network(abc.ABC):
     def __init__(self, kind: type, fields: Mapping[str, Any], sizes: Mapping[str, int]) -> None:
         self.kind, self.sizes = kind, sizes
         # Not of the class: the metaclass of nnx modules hides the constructor's signature.
-        named = inspect.signature(kind.__init__).parameters
+        named = inspect.signature(inspect.getattr_static(kind, "__init__")).parameters
         for name in (*SIZES, "rngs"):
             if name in fields:
                 raise ValueError(f"model.module.{name}: is set by the model; valid: leave it out")
@@ -90,7 +90,7 @@ class Network(abc.ABC):
         """
         if not self._has("__call__"):
             raise ValueError(f"model.module: {self.kind.__name__} has no __call__(tokens)")
-        params = self._shapes("its constructor", self.init, jax.random.key(0))
+        params = self._shapes("its initialisation", self.init, jax.random.key(0))
         length = self.sizes["max_length"]
         tokens = jax.ShapeDtypeStruct((BATCH, length), jnp.int32)
         mask = jax.ShapeDtypeStruct((BATCH, length), jnp.bool_)
@@ -126,9 +126,11 @@ class Network(abc.ABC):
         given = self._shapes("step", step, params, carry, jax.ShapeDtypeStruct((BATCH,), jnp.int32))
         if not isinstance(given, tuple) or len(given) != 2:
             raise ValueError(f"model.module: {self.kind.__name__}.step gives no pair (carry, logits)")
-        if jax.tree.structure(given[0]) != jax.tree.structure(carry) or (
-            list(map(_shape, jax.tree.leaves(given[0]))) != list(map(_shape, jax.tree.leaves(carry)))
-        ):
+        before, after = (
+            (str(jax.tree.structure(each)), list(map(_shape, jax.tree.leaves(each))))
+            for each in (carry, given[0])
+        )
+        if before != after:
             raise ValueError(
                 f"model.module: {self.kind.__name__}.step gives another carry than initial_carry: "
                 f"{jax.tree.map(_shape, given[0])}; expected {jax.tree.map(_shape, carry)}"
