@@ -25,7 +25,7 @@ class Block(nnx.Module):
         self.mlp_in = nnx.Linear(width, hidden, rngs=rngs)
         self.mlp_out = nnx.Linear(hidden, width, rngs=rngs)
 
-    def __call__(self, x: jax.Array, mask: jax.Array | None) -> jax.Array:
+    def __call__(self, x: jax.Array, mask: Any) -> jax.Array:
         """The outputs at all positions."""
         normed = self.query_key_value(self.attention_norm(x))
         heads = (*x.shape[:-1], self.num_heads, x.shape[-1] // self.num_heads)

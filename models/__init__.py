@@ -2,6 +2,7 @@
 
 from models.base import Cache, Model, Params
 from models.contract import ModelError, check_model
+from models.flax_model import Flax
 from models.gpt import GPT
 from models.linear_model import Linear
 from models.scoring import sequence_log_probs, token_log_probs, token_logits
@@ -10,6 +11,7 @@ from models.teacherless import TeacherlessGPT
 __all__ = [
     "GPT",
     "Cache",
+    "Flax",
     "Linear",
     "Model",
     "ModelError",
