@@ -59,8 +59,8 @@ class ModularAddition(Task):
         flag("task.commuted", self.commuted)
         if not 0 < self._trained_units < self._units:
             raise ValueError(
-                f"task.fraction: {self.fraction} of {self._units} pairs leaves a class empty; valid: at least "
-                f"one pair for each of train, held_out"
+                f"task.fraction: {self.fraction} of {self._units} pairs leaves a class empty; valid: at "
+                f"least one pair for each of train, held_out"
             )
 
     @property
@@ -86,7 +86,7 @@ class ModularAddition(Task):
 
     @functools.cached_property
     def _pairs(self) -> tuple[Int[np.ndarray, " pairs"], Int[np.ndarray, " classes"]]:
-        """Numbers a p + b of all pairs, those of class `train` first, and the number of pairs of each class."""
+        """Numbers a p + b of all pairs, those of class `train` first, and the sizes of the classes."""
         flat = self.trained.reshape(-1)
         ordered = np.concatenate([np.flatnonzero(flat), np.flatnonzero(~flat)])
         return ordered.astype(np.int32), np.array([flat.sum(), (~flat).sum()], np.int32)

@@ -53,7 +53,7 @@ class SequenceTask(Task):
         whole("task.min_length", self.min_length, 1)
         whole("task.length", self.length, self.min_length)
         listed = isinstance(self.longer, Sequence) and not isinstance(self.longer, str)
-        ends = [self.length, *self.longer] if listed else []
+        ends: list[Any] = [self.length, *self.longer] if listed else []
         numbers = all(isinstance(end, Integral) and not isinstance(end, bool) for end in ends)
         if not listed or not numbers or sorted(set(ends)) != ends:
             shown = list(self.longer) if listed else self.longer

@@ -89,7 +89,9 @@ def test_commuting_pairs_and_perfectness() -> None:
     assert math.factorial(5) // 2 == finite_group("a5").order
 
 
-@pytest.mark.parametrize("name", ["z1", "z0", "z1001", "s1", "s6", "a2", "a6", "d4", "S3", "s03", "s3 ", "", 3])
+@pytest.mark.parametrize(
+    "name", ["z1", "z0", "z1001", "s1", "s6", "a2", "a6", "d4", "S3", "s03", "s3 ", "", 3]
+)
 def test_an_unknown_group_is_refused(name: object) -> None:
     with pytest.raises(ValueError, match=r"^group: .* is no group; valid: z<n> with n from 2 to 1000, s<n>"):
         finite_group(name)  # type: ignore[arg-type]

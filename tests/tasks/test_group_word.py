@@ -126,7 +126,7 @@ def test_entropy_and_the_kl_of_a_guess_are_sums_over_all_responses(noise: float)
 
 
 def test_coverage_of_a_uniform_guess() -> None:
-    """X = ln(|G| (1 - eps)) with probability 1 - eps, else ln(|G| eps/(|G| - 1)): Cov_N is a step function."""
+    """X = ln(|G| (1 - eps)) with probability 1 - eps, else ln(|G| eps/(|G| - 1)): Cov_N has two steps."""
     task = GroupWord(group="s3", length=4, longer=(), noise=0.2)
     ratio = np.exp(draw(task, 6000).log_prob) * 6
     for n, expected in ((0.23, 1.0), (0.25, 0.8), (4.7, 0.8), (4.9, 0.0)):
@@ -169,5 +169,7 @@ def test_bad_fields_are_refused(options: dict[str, Any], message: str) -> None:
 def test_a_word_that_is_no_symbol_is_refused() -> None:
     with pytest.raises(ValueError, match=r"^text: '124' is neither a symbol \(123, 132, 213, .*\) nor =$"):
         GroupWord(group="s3").encode("123 124 =")
-    with pytest.raises(ValueError, match=r"^text: '8' is neither a symbol \(1, 2, 3, 4, 5, 6, \.\.\.\) nor =$"):
+    with pytest.raises(
+        ValueError, match=r"^text: '8' is neither a symbol \(1, 2, 3, 4, 5, 6, \.\.\.\) nor =$"
+    ):
         Sorting(num_symbols=7).encode("8")

@@ -125,7 +125,7 @@ ZEROS = {
     "source": {"bonus.weight"},
     "task": {
         *("branching", "uniform_branching", "max_enumerated", "subset_seed", "mixture.G3"),
-        *("mixture.cap", "mixture.given", "noise", "prefix_lengths", "norm", "seed", "theta_seed"),
+        *("mixture.cap", "mixture.given", "noise", "prefix_lengths", "norm", "seed", "split_seed", "theta_seed"),
     },
     "tracking": set(),
 }
