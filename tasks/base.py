@@ -72,7 +72,7 @@ class Task(abc.ABC):
     @property
     @abc.abstractmethod
     def group_probs(self) -> tuple[float, ...]:
-        """Probabilities of the classes; sum to 1."""
+        """Probabilities of the classes; sum to 1. A class of probability 0 is evaluated, never trained on."""
 
     @property
     def least_prompts(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,13 +79,19 @@ def overlap(phase: Phase, held_out: HeldOut, seed: int) -> dict[str, Any]:
 
     Returns:
         `held_out` (number of prompts), `different` (number of different prompts), `training` (n), `drawn`
-        (m), `share`, `counted` (True if the share is exact).
+        (m), `share`, `counted` (True if the share is exact), and, for a task with several classes whose
+        prompts were drawn, `classes` (class -> share of its held-out prompts).
     """
     count = phase.steps * phase.batch_size if phase.dataset_size is None else phase.dataset_size
     drawn = min(count, MOST)
     prompts = held_out.flat(held_out.batches.example.prompt)
     different = len(set(_hashable(prompts)))
-    facts = {"held_out": len(prompts), "different": different, "training": count, "drawn": drawn}
+    facts: dict[str, Any] = {
+        "held_out": len(prompts),
+        "different": different,
+        "training": count,
+        "drawn": drawn,
+    }
     if count < RARE * phase.task.least_prompts:
         return facts | {"drawn": 0, "share": 0.0, "counted": False}
     if not drawn:
@@ -95,14 +101,18 @@ def overlap(phase: Phase, held_out: HeldOut, seed: int) -> dict[str, Any]:
         return facts | {"drawn": 0, "share": 1.0, "counted": False}
     trained = training_prompts(phase, seed, drawn)
     met = among(prompts, trained)
-    share = float(np.sum(held_out.weights[met]) / np.sum(held_out.weights))
-    if drawn < count and met.any():
-        share = 0.0
-        for group in np.unique(held_out.groups):
-            members = held_out.groups == group
+    estimated = drawn < count and bool(met.any())
+    classes, share = {}, 0.0
+    for group in np.unique(held_out.groups):
+        members = held_out.groups == group
+        own = float(met[members].mean())
+        if estimated:
             rate = among(trained, prompts[members]).mean() / len(set(_hashable(prompts[members])))
-            weight = np.sum(held_out.weights[members]) / np.sum(held_out.weights)
-            share += float(weight * -np.expm1(count * np.log1p(-min(rate, 1 - 1e-12))))
+            own = float(-np.expm1(count * np.log1p(-min(rate, 1 - 1e-12))))
+        classes[phase.task.groups[group]] = round(own, 4)
+        share += float(own * np.sum(held_out.weights[members]) / np.sum(held_out.weights))
+    if len(classes) > 1:
+        facts["classes"] = classes
     return facts | {"share": round(share, 4), "counted": drawn == count}
 
 
@@ -131,9 +141,20 @@ def note_overlap(
             how = "" if facts["counted"] else f", estimated from {facts['drawn']} of them"
             about = "" if facts["counted"] else "about "
             say(
-                f"phase {phase.name}: {about}{100 * facts['share']:.2g} % of the held-out prompts are among "
-                f"its {facts['training']} training prompts{how}: its numbers are of prompts that were partly "
-                "trained on"
+                f"phase {phase.name}: {about}{_percent(facts['share'])} of the held-out prompts are among "
+                f"its {facts['training']} training prompts{how}{_by_class(phase, facts)}: its numbers are of "
+                "prompts that were partly trained on"
             )
     atomic_write(file, json.dumps({"phases": asked, "overlap": counts}, indent=1).encode() + b"\n")
     return counts
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2g} %" if share < 0.995 else f"{100 * share:.0f} %"
+
+
+def _by_class(phase: Phase, facts: Mapping[str, Any]) -> str:
+    """The shares of all classes, where the mixture's share says nothing of some: classes of probability 0."""
+    if all(phase.task.group_probs) or "classes" not in facts:
+        return ""
+    return f" ({', '.join(f'class {name}: {_percent(own)}' for name, own in facts['classes'].items())})"

@@ -124,7 +124,7 @@ ZEROS = {
     "optimizer": {"beta1", "beta2", "damping", "final_fraction", "momentum", "warmup", "weight_decay"},
     "source": {"bonus.weight"},
     "task": {
-        *("branching", "uniform_branching", "max_enumerated", "subset_seed", "mixture.G3"),
+        *("branching", "uniform_branching", "max_enumerated", "subset_seed", "split_seed", "mixture.G3"),
         *("mixture.cap", "mixture.given", "noise", "prefix_lengths", "norm", "seed", "theta_seed"),
     },
     "tracking": set(),

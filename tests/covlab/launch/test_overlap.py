@@ -59,6 +59,9 @@ def test_the_share_is_counted_by_plain_python(dataset_size: int | None) -> None:
     own = [tuple(row) for row in held_out.flat(held_out.batches.example.prompt).tolist()]
     share = sum(w for w, row in zip(held_out.weights, own, strict=True) if row in trained)
     assert found["share"] == pytest.approx(share / held_out.weights.sum(), abs=1e-4)
+    met = np.array([row in trained for row in own])
+    by_class = [met[held_out.groups == group].mean() for group in range(2)]
+    assert [*found["classes"].values()] == pytest.approx(by_class, abs=1e-4)
     assert found["counted"]
     assert (found["held_out"], found["different"], found["training"]) == (12, len(set(own)), n)
 
@@ -101,14 +104,27 @@ def test_it_is_said_once_and_kept(compose_config: Callable[..., DictConfig], tmp
     found = note_overlap(tmp_path, setup, held_out, said.append)
     assert json.loads((tmp_path / "overlap.json").read_text())["overlap"] == found
     share = found["toy"]["share"]
-    assert share > 0
+    assert share == pytest.approx(1, abs=0.005)
     (line,) = said
     assert line.startswith("phase toy: ")
-    assert f"{100 * share:.2g} % of the held-out prompts" in line
+    assert "100 % of the held-out prompts" in line
     assert note_overlap(tmp_path, setup, held_out, said.append) == found
     assert len(said) == 1
     longer = dataclasses.replace(setup, phases=(phase_of(None, steps=300),))
     assert note_overlap(tmp_path, longer, held_out, said.append)["toy"]["training"] == 1200
+
+
+def test_classes_that_are_never_trained_on_are_told_apart(
+    compose_config: Callable[..., DictConfig], tmp_path: Path
+) -> None:
+    """Every pair of class train is drawn 150 times, no pair of class held_out."""
+    config = compose_config("train", "task=modular_addition", "task.modulus=7", "steps=60")
+    setup = build(config)
+    said: list[str] = []
+    found = note_overlap(tmp_path, setup, setup.held_out(), said.append)["train"]
+    assert found["classes"] == {"train": 1.0, "held_out": 0.0}
+    assert said[0].startswith("phase train: about 100 % of the held-out prompts are among its 3840 training")
+    assert "(class train: 100 %, class held_out: 0 %): its numbers are" in said[0]
 
 
 def test_evaluate_counts_prompts_that_the_run_knows(
