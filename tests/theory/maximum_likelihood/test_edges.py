@@ -92,7 +92,9 @@ def test_grouped_coverage_of_given_numbers_of_ones() -> None:
     assert 0 < sum(plain) < 2
 
 
-@pytest.mark.parametrize(("n", "p", "big_n"), [(12, "1/4", 3), (20, "3/10", 2), (20, "3/10", 6), (7, "1/8", 9)])
+@pytest.mark.parametrize(
+    ("n", "p", "big_n"), [(12, "1/4", 3), (20, "3/10", 2), (20, "3/10", 6), (7, "1/8", 9)]
+)
 def test_bernoulli_misses_with_at_most_np_over_n_ones(n: int, p: str, big_n: int) -> None:
     most = int(n * Fraction(p) / big_n)
     law = [math.comb(n, k) * float(Fraction(p) ** k * (1 - Fraction(p)) ** (n - k)) for k in range(most + 1)]
@@ -296,7 +298,9 @@ def test_one_bad_number_among_good_ones_is_refused(call: Any, message: str) -> N
 def test_one_count_in_a_box() -> None:
     fitted = np.exp(fit_categorical_in_box(np.array([[1, 0, 0], [1, 1, 1]]), 1.0))
     low, high = math.exp(-1), math.e
-    np.testing.assert_allclose(fitted, [[high / (high + 2 * low), *[low / (high + 2 * low)] * 2], [1 / 3] * 3])
+    np.testing.assert_allclose(
+        fitted, [[high / (high + 2 * low), *[low / (high + 2 * low)] * 2], [1 / 3] * 3]
+    )
 
 
 def test_coverage_of_groups_in_an_instance_is_that_of_its_bits() -> None:
@@ -312,3 +316,13 @@ def test_coverage_of_groups_in_an_instance_is_that_of_its_bits() -> None:
         if own - special.log_expit(signs * fitted[0]).sum() >= 0.1:
             plain += math.exp(own)
     assert found[0] == pytest.approx(instance.mass * plain, abs=instance.mass * 5 * 0.5 / math.sqrt(20_000))
+
+
+def test_draws_in_a_box_do_not_depend_on_each_other() -> None:
+    """Draws whose search over the knots takes different numbers of halvings."""
+    rng = np.random.default_rng(4)
+    counts = rng.integers(0, 9, (12, 7)) * (rng.random((12, 7)) < np.linspace(0.1, 1, 12)[:, None])
+    counts[:, 0] += 1
+    together = fit_categorical_in_box(counts, 0.4)
+    alone = np.concatenate([fit_categorical_in_box(row[None], 0.4) for row in counts])
+    np.testing.assert_allclose(together, alone, rtol=1e-12)

@@ -46,7 +46,7 @@ def plain_slopes(method: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     coming = rng.random((MOST, DRAWS)) < FAMILY.plus
     theta = {(r, d): [*FAMILY.start] for r in range(4) for d in range(DRAWS)}
-    over = {lane: -1 for lane in theta}
+    over = dict.fromkeys(theta, -1)
     shown: dict[Any, set[int]] = {lane: set() for lane in theta}
     missed = dict(over)
     for step in range(MOST):
@@ -280,9 +280,7 @@ def test_token_steps_are_those_of_a_plain_loop() -> None:
     all_running, all_fixed = [], []
     for _ in range(4):
         at_start, along = np.zeros((3, 2, 2)), np.zeros((3, 2, 2))
-        signs = np.where(
-            rng.random((5, 1, 4, 2)) < [plus(each) for each in TRUTHS], 1, -1
-        )
+        signs = np.where(rng.random((5, 1, 4, 2)) < [plus(each) for each in TRUTHS], 1, -1)
         for r, d in itertools.product(range(2), range(2)):
             truth, start = TRUTHS[d], now[r, d]
             at_start[:, r, d] = plain_fixed(truth, start)
@@ -302,7 +300,9 @@ def test_token_steps_are_those_of_a_plain_loop() -> None:
     assert np.abs(last).max() == pytest.approx(1.05), "the box must do something"
 
 
-@pytest.mark.parametrize(("gradient", "every"), [("sampled", 1), ("truncated", 2), ("soft", 1), ("sampled", 3)])
+@pytest.mark.parametrize(
+    ("gradient", "every"), [("sampled", 1), ("truncated", 2), ("soft", 1), ("sampled", 3)]
+)
 def test_sequence_steps_are_those_of_a_plain_loop(gradient: Any, every: int) -> None:
     found = rare.sequence_means(RUNG, GAINS, VISITS, N, np.random.default_rng(6), gradient, every)
     rng = np.random.default_rng(6)
@@ -332,7 +332,9 @@ def test_sequence_steps_are_those_of_a_plain_loop(gradient: Any, every: int) -> 
 
 
 def test_fixed_values_on_a_grid() -> None:
-    for truth, u, n, size in itertools.product((-0.9, 0.2), (-3.0, -0.9, 0.1, 0.2, 2.0), (1.0, 2.0, 50.0), (1, 7)):
+    for truth, u, n, size in itertools.product(
+        (-0.9, 0.2), (-3.0, -0.9, 0.1, 0.2, 2.0), (1.0, 2.0, 50.0), (1, 7)
+    ):
         own = rare.Rung(4, np.ones(1), np.array([truth]))
         found = np.array(rare.fixed_values(own, np.array([[u]]), n, size))[:, 0, 0]
         np.testing.assert_allclose(found, plain_fixed(truth, u, size, n), atol=1e-12)

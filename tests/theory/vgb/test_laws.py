@@ -230,7 +230,11 @@ def test_every_decoder_is_sampled_with_the_steps_of_its_law(monkeypatch: pytest.
 def test_slopes_and_means_over_seeds() -> None:
     x = np.array([1.0, 2.0, 8.0])
     y = np.stack([3 * x**2, x, x**3])
-    for found in (log_slope(x, y), laws.slope_in_log(x, np.log(y)), laws.over_seeds(np.array([2.0, 1.0, 3.0]))):
+    for found in (
+        log_slope(x, y),
+        laws.slope_in_log(x, np.log(y)),
+        laws.over_seeds(np.array([2.0, 1.0, 3.0])),
+    ):
         assert found.estimate == pytest.approx(2)
         # Student's quantile with two degrees of freedom.
         assert found.high - 2 == pytest.approx(4.302653 / math.sqrt(3))

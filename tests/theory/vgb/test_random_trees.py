@@ -83,7 +83,7 @@ def test_laws_of_samplers_that_never_go_back() -> None:
     assert 0 < plain.sum() < 0.9, "dead ends are reached"
     assert typed_trees.leaf_probability(moves) == pytest.approx(plain.sum(), rel=1e-12)
     for counted in range(TYPES):
-        counts = np.bincount((ROWS == counted).sum(axis=1), plain, minlength=DEPTH + 1)
+        counts = np.bincount((counted == ROWS).sum(axis=1), plain, minlength=DEPTH + 1)
         np.testing.assert_allclose(typed_trees.count_law(moves, counted), counts, atol=1e-14)
 
 
@@ -107,7 +107,7 @@ def test_the_chain_at_every_time(steps: int) -> None:
     for time in {0, steps // 2, steps}:
         np.testing.assert_allclose(transform.at(values, time), expected[:, time], **close)
         for counted in range(TYPES):
-            counts = np.bincount((ROWS == counted).sum(axis=1), expected[:, time], minlength=DEPTH + 1)
+            counts = np.bincount((counted == ROWS).sum(axis=1), expected[:, time], minlength=DEPTH + 1)
             np.testing.assert_allclose(transform.counts(counted, time), counts, **close)
 
 
