@@ -150,7 +150,7 @@ def given(objective: Objective, scores: Scores) -> Scores:
 def test_losses_are_those_of_a_plain_loop(name: str) -> None:
     objective, plain = PLAIN[name]
     rows = [[plain(at(row, column)) for column in range(SAMPLES)] for row in range(GROUPS)]
-    found = jax.jit(objective)(given(objective, SCORES))
+    found = objective(given(objective, SCORES))
     np.testing.assert_allclose(found, rows, rtol=2e-5, atol=1e-6)
     alone = objective(given(objective, at(1, 2)))
     assert alone.shape == ()
@@ -214,7 +214,7 @@ def plain_policy_gradient(objective: PolicyGradient, fresh: bool) -> np.ndarray:
     ids=lambda objective: f"{objective.ratio}, {objective.kl}, {objective.baseline}, {objective.normalise}",
 )
 def test_policy_gradients_are_those_of_a_plain_loop(objective: PolicyGradient) -> None:
-    found = jax.jit(objective)(SCORES)
+    found = objective(SCORES)
     np.testing.assert_allclose(found, plain_policy_gradient(objective, False), rtol=1e-4, atol=1e-5)
     fresh = objective(SCORES._replace(behaviour=None))
     np.testing.assert_allclose(fresh, plain_policy_gradient(objective, True), rtol=1e-4, atol=1e-5)
