@@ -226,6 +226,9 @@ def test_the_hull_without_visits_and_against_a_search() -> None:
     nothing = Visits(np.array([0, 1]), np.zeros((2, 4), int), np.zeros((2, 4), int))
     assert instance.misses(nothing).tolist() == [False, False], "no more likely than pi_D"
     assert instance.hull_weight(nothing)[1] == 0
+    # The likelihood of a single outcome still rises at s = 1, where the coverage changes.
+    single = Visits(np.zeros(1, int), np.array([[1, 0, 0, 0]]), np.array([[1, 0, 0, 0]]))
+    assert instance.hull_weight(single).tolist() == [1.0]
 
 
 def test_a_free_optimum_on_the_ball_has_no_multiplier() -> None:
@@ -265,7 +268,7 @@ def test_newtons_method_ends_after_few_steps(
     ],
 )
 def test_a_violated_condition_is_measured(u: float, multiplier: float, radius: float, worst: str) -> None:
-    """Two of three trials; one draw with the optimum and one without, and a coordinate that counts for none."""
+    """Two of three trials; a draw at the optimum and one that is not; a coordinate that no draw has."""
     k, m, c = np.array([2.0, 5.0]), np.array([3.0, 9.0]), np.array([[1, 0], [1, 0]])
     both = np.array([[math.log(2), 0.0], [u, 0.0]])
     lam = np.array([0.0, multiplier])

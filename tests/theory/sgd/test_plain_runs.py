@@ -151,9 +151,9 @@ def test_spikes_are_those_of_a_plain_loop(method: Any) -> None:
 def test_a_step_size_is_given_up_at_twice_the_best_and_64() -> None:
     """Visits to + alone: the second step size needs a known number, the first few."""
     family = opposed.Family(256, inner=25.0, plus=1.0, target=0.5)
-    rates = np.array([8 / (256 * 625), 0.8 / (256 * 625)])
 
-    def needed(elsewhere: list[float] | None) -> list[float]:
+    def needed(elsewhere: list[float] | None, slow: float = 0.8) -> list[float]:
+        rates = np.array([8 / (256 * 625), slow / (256 * 625)])
         rng, other = np.random.default_rng(0), None if elsewhere is None else np.array(elsewhere)
         return opposed.slope_steps(family, "sequence", rates, 2, rng, 400, other).fixed[:, 0].tolist()
 
@@ -165,6 +165,9 @@ def test_a_step_size_is_given_up_at_twice_the_best_and_64() -> None:
     last = math.ceil((many - 64) / 2)
     assert needed([float(last), 1.0]) == [few, many]
     assert needed([float(last - 1), 1.0]) == [few, math.inf]
+    # The best's own sequences count as well as those elsewhere: 2 * 9 + 64 = 82.
+    assert needed(None, 0.97)[1] == 84
+    assert needed([1.0, 1.0], 0.97) == [few, math.inf]
     # What the slower one needs elsewhere is no bound.
     assert needed([1.0, 1000.0]) == [few, math.inf]
 

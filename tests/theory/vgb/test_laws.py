@@ -1,5 +1,6 @@
 """Measured laws of the VGB claims, compared with brute force and with deliberately wrong laws."""
 
+import dataclasses
 import itertools
 import math
 from types import SimpleNamespace
@@ -78,6 +79,8 @@ def test_queries_of_a_sampler_that_never_goes_back() -> None:
     # rest at depth 4.
     moves = action_level_moves(parity_tree(6, 2))
     assert expected_queries(moves, 2) == pytest.approx(2 * (3 + 0.5 * 2 + 0.25))
+    # The root has type 0, whose child of type 1 is a dead end at the last level.
+    assert expected_queries(np.array([[[0.5, 0.25], [1.0, 0.0]], [[1.0, 0.0], [0.0, 0.0]]]), 3) == 3 * 1.75
 
 
 def test_a_sample_asks_for_chains_of_the_prompt_and_counts_queries(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,6 +139,9 @@ def test_all_laws_of_a_tree_whose_leaves_are_all_drawn_once(monkeypatch: pytest.
     np.testing.assert_allclose(found.curve, np.array(curve)[found.times.astype(int)], atol=1e-8)
     settled = 1 + max(t for t, each in enumerate(curve) if each > 0.01)
     assert found.mixing_steps.tolist() == [settled] * 2
+    # Before the first leaf nothing has settled, however large delta is.
+    loose = laws_of(typed, 1.8, dataclasses.replace(settings, delta=0.49))
+    assert loose.mixing_steps.tolist() == [3, 3]
     law = ends[18] / ends[18].sum()
     np.testing.assert_allclose(found.divergence, [law @ np.log(8 * law)] * 2, rtol=1e-6)
     assert found.leaf_probability == pytest.approx(ends[18].sum(), rel=1e-8)
@@ -239,6 +245,11 @@ def test_slopes_and_means_over_seeds() -> None:
         # Student's quantile with two degrees of freedom.
         assert found.high - 2 == pytest.approx(4.302653 / math.sqrt(3))
         assert upper_end(found) == found.high
-    for bad in (log_slope(x, np.stack([x, 0 * x])), laws.over_seeds(np.array([1.0, np.inf]))):
+    holes = np.stack([x, [1.0, np.inf, 2.0]])
+    for bad in (
+        log_slope(x, np.stack([x, 0 * x])),
+        log_slope(x, holes),
+        laws.over_seeds(np.array([1.0, np.inf])),
+    ):
         assert np.isnan([bad.estimate, bad.low, bad.high]).all()
         assert upper_end(bad) == math.inf

@@ -150,7 +150,7 @@ class Given:
 
 
 def test_types_are_drawn_where_the_cumulated_moves_pass_a_uniform_number() -> None:
-    """Rows need not sum to 1: a number u picks the first type whose cumulated move is above u times the sum."""
+    """Rows need not sum to 1: u picks the first type whose cumulated move is above u times the sum."""
     moves = np.array([[[0.0, 0.5, 1.5], [9, 9, 9], [9, 9, 9]], [[9, 9, 9], [1.0, 0.0, 1.0], [0, 0, 2.0]]])
     rng: Any = Given([0.0, 0.2, 0.25, 0.6, 1.0])
     types = typed_trees.sample_types(moves, 5, rng)
