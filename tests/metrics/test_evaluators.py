@@ -244,6 +244,7 @@ def test_a_stride_samples_fewer_prompts_and_keeps_the_weights_of_the_classes(toy
 def test_by_default_every_exact_pass_rate_has_an_estimate_by_sampling() -> None:
     assert SamplingEvaluator().pass_ns == DistributionEvaluator().pass_ns == (1, 4, 8, 12)
     assert DistributionEvaluator().coverage_ns == (2, 3, 4, 4.6, 5.7)
+    assert SamplingEvaluator(num_samples=8).pass_ns == (1, 4, 8)
 
 
 @pytest.mark.parametrize(

@@ -172,6 +172,21 @@ def test_a_step_size_is_given_up_at_twice_the_best_and_64() -> None:
     assert needed([1.0, 1000.0]) == [few, math.inf]
 
 
+def test_a_coverage_of_exactly_the_target_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cov_N is 1 on + and 0 on -: together mu(+)."""
+    monkeypatch.setattr(opposed, "slope_coverage", lambda family, u: np.broadcast_to([1.0, 0.0], u.shape))
+    for target, needed in ((0.4, 0), (0.39, math.inf)):
+        family = FAMILY._replace(target=target)
+        found = opposed.slope_steps(family, "sequence", RATES[:1], 2, np.random.default_rng(0), 3)
+        assert found.fixed.tolist() == [[needed] * 2]
+
+
+def test_defaults_of_the_family_and_of_an_arm() -> None:
+    """Another default would change what a claim has recorded."""
+    assert opposed.Family(8) == (8, 16, 25, 1 / 4, 1 / 16)
+    assert opposed.Arm("token", (0.5,), 3) == ("token", (0.5,), 3, 24, 256, False)
+
+
 def test_laws_of_a_slope_at_any_logit() -> None:
     u = np.array([-60.0, -2.0, -0.1, 0.0, 0.3, 5.0, 60.0])
     one, zero, mean = opposed.slope_law(u)
@@ -200,9 +215,9 @@ def test_the_family_chooses_on_one_seed_and_counts_on_another(monkeypatch: pytes
         asked.append(("slopes", family.horizon, method, rates.tolist(), draws, rng, most, where))
         if elsewhere is None:
             return opposed.Slopes(np.array([[4.0, 7.0]]), np.array([[2.0, 9.0]]))
-        # The mean over draws of the second is best for fixed parameters, of the first for running ones.
+        # By the means over draws the second is best for fixed parameters, the first for running ones.
         return opposed.Slopes(
-            np.array([[1.0, 30.0], [8.0, 8.0], [1.0, 1.0]]), np.array([[1.0, 1.0], [8.0, 8.0], [1.0, 1.0]])
+            np.array([[1.0, 30.0], [8.0, 8.0], [1.0, 1.0]]), np.array([[4.0, 5.0], [3.0, 3.0], [1.0, 1.0]])
         )
 
     monkeypatch.setattr(opposed, "spike_steps", spikes)
