@@ -12,6 +12,7 @@ from oracles import layered_graph as oracle
 from oracles.small.layered_graph import THIRDS, exact
 from oracles.toy import TabularModel, ToyTask, class_blind_params
 
+from decoding import sample_responses
 from metrics import stratified_mean_interval
 from metrics.evaluators import (
     Batch,
@@ -242,6 +243,8 @@ def test_a_stride_samples_fewer_prompts_and_keeps_the_weights_of_the_classes(toy
 
 def test_by_default_every_exact_pass_rate_has_an_estimate_by_sampling() -> None:
     assert SamplingEvaluator().pass_ns == DistributionEvaluator().pass_ns == (1, 4, 8, 12)
+    assert DistributionEvaluator().coverage_ns == (2, 3, 4, 4.6, 5.7)
+    assert SamplingEvaluator(num_samples=8).pass_ns == (1, 4, 8)
 
 
 @pytest.mark.parametrize(
@@ -272,3 +275,19 @@ def test_bad_settings_are_refused_in_one_line(make: Any, line: str) -> None:
     with pytest.raises(ValueError, match="evaluation") as refused:
         make()
     assert str(refused.value) == line
+
+
+def test_samples_are_those_of_the_stream_of_the_batchs_first_position(toy: HeldOut) -> None:
+    batch = jax.tree.map(lambda a: a[1], toy.batches)
+    params = class_blind_params(0.5, 0.3, MODEL)
+    evaluator = SamplingEvaluator(num_samples=8, pass_ns=(1,), seed=5)
+
+    @jax.jit
+    def plain(key: Any) -> Any:
+        example = batch.example
+        drawn, _ = sample_responses(MODEL, params, example.prompt, example.prompt_mask, key, 8)
+        return jax.vmap(jax.vmap(TOY.reward, (None, 0)))(example.latent, drawn)
+
+    rewards = plain(stream(5, "evaluation", "samples", int(batch.position[0])))
+    found = jax.jit(lambda: evaluator.score(MODEL, TOY, params, batch))()
+    np.testing.assert_array_equal(found["num_correct"], np.sum(np.asarray(rewards) > 0, axis=1))

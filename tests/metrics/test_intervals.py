@@ -1,5 +1,7 @@
 import itertools
 import math
+from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 import pytest
@@ -239,3 +241,107 @@ def test_auc_refuses() -> None:
         auc_interval(np.array([1.0]), np.zeros(3))
     with pytest.raises(ValueError, match=r"^negative_scores"):
         auc_interval(np.zeros(3), np.array([1.0, math.nan]))
+
+
+@pytest.mark.parametrize("confidence", [0.8, 0.95])
+@pytest.mark.parametrize("method", ["bca", "percentile"])
+def test_the_bootstrap_is_its_formula_on_the_same_resamples(method: str, confidence: float) -> None:
+    """Ties of resamples with the estimate count half; the acceleration is that of the jackknife."""
+    normal = NormalDist()
+    for values, bins in ((np.array([0.0, 0, 1, 1, 1, 5]), 40), (np.array([3.0, -1, 2]), 7)):
+        found = bootstrap_interval(
+            values,
+            np.random.default_rng(7),
+            np.mean,
+            bins,
+            method,
+            confidence,  # type: ignore[arg-type]
+        )
+        rng, size = np.random.default_rng(7), len(values)
+        draws = sorted(values[rng.integers(size, size=size)].mean() for _ in range(bins))
+        levels = [(1 - confidence) / 2, (1 + confidence) / 2]
+        if method == "bca":
+            mean = values.mean()
+            assert any(each == mean for each in draws)
+            bias = normal.inv_cdf(sum((each < mean) + (each == mean) / 2 for each in draws) / bins)
+            left_out = [(values.sum() - each) / (size - 1) for each in values]
+            off = [sum(left_out) / size - each for each in left_out]
+            acceleration = sum(each**3 for each in off) / (6 * sum(each**2 for each in off) ** 1.5)
+            shifted = [bias + normal.inv_cdf(level) for level in levels]
+            levels = [normal.cdf(bias + each / (1 - acceleration * each)) for each in shifted]
+        for level, end in zip(levels, ends(found), strict=True):
+            place = level * (bins - 1)
+            below, above = draws[math.floor(place)], draws[math.ceil(place)]
+            assert end == pytest.approx(below + (place % 1) * (above - below), abs=1e-9)
+        assert found.estimate == values.mean()
+
+
+def test_a_bias_that_no_resample_shows_is_half_a_resample() -> None:
+    """An estimate above or below all resamples; no acceleration, as the two examples are symmetric."""
+    normal = NormalDist()
+    for sign in (1, -1):
+        calls = iter([10.0 * sign])
+
+        def statistic(sample: np.ndarray, calls: Any = calls) -> float:
+            return next(calls, sample.mean())
+
+        found = bootstrap_interval(np.array([1.0, 2.0]), np.random.default_rng(0), statistic, 20)
+        bias = normal.inv_cdf(0.5 + sign * (0.5 - 0.5 / 20))
+        levels = [normal.cdf(2 * bias + sign_of_end * normal.inv_cdf(0.975)) for sign_of_end in (-1, 1)]
+        rng = np.random.default_rng(0)
+        draws = [np.array([1.0, 2.0])[rng.integers(2, size=2)].mean() for _ in range(20)]
+        assert ends(found) == pytest.approx(np.quantile(draws, levels))
+
+
+def test_the_fewest_values_of_each_interval() -> None:
+    two = np.array([1.0, 3.0])
+    half = 12.706205 * math.sqrt(2) / math.sqrt(2)
+    assert ends(mean_interval(two)) == pytest.approx([2 - half, 2 + half], rel=1e-6)
+    assert ends(paired_difference_interval(two, np.zeros(2))) == pytest.approx([2 - half, 2 + half], rel=1e-6)
+    for first, second in ((np.zeros(1), np.zeros(2)), (np.zeros(2), np.zeros(1))):
+        with pytest.raises(ValueError, match=r"shape \(1,\); valid: one axis of at least 2"):
+            paired_difference_interval(first, second)
+    assert bootstrap_interval(two, np.random.default_rng(0), num_resamples=1).estimate == 2
+    assert stratified_mean_interval(two, np.zeros(2, int), (1.0,)).estimate == 2
+    one = stratified_proportion_interval(np.array([True, False]), np.array([0, 1]), (0.5, 0.5))
+    assert one.estimate == 0.5
+    assert auc_interval(two, np.array([0.0, 2.0])).estimate == 0.75
+    assert proportion_interval(1, 1).high == 1
+    assert (proportion_interval(0, 1).low, proportion_interval(0, 1).high) == pytest.approx((0, 0.975))
+
+
+@pytest.mark.parametrize("size", range(2, 40))
+def test_an_interval_of_separated_classes_stays_in_0_to_1(size: int) -> None:
+    above, below = np.arange(size) + 100.0, np.arange(50.0)
+    least = size
+    wilson = stats.binomtest(least, least).proportion_ci(method="wilson")
+    apart = auc_interval(above, below)
+    assert apart.low == pytest.approx(wilson.low)
+    assert 1 - 1e-12 <= apart.high <= 1
+    reverse = auc_interval(below, above)
+    assert reverse.estimate == 0
+    assert reverse.high == pytest.approx(1 - wilson.low)
+    assert 0 <= reverse.low <= 1e-12
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: auc_interval(np.zeros((2, 2)), np.zeros(3)), "positive_scores"),
+        (lambda: auc_interval(np.zeros(3), np.zeros(1)), "negative_scores"),
+        (lambda: bootstrap_interval(np.float64(1.0), np.random.default_rng(0)), "values"),
+        (lambda: proportion_interval(-1, 3), "num_successes: -1"),
+        (
+            lambda: stratified_proportion_interval(np.zeros((2, 2), bool), np.zeros((2, 2), int), (1.0,)),
+            "successes: bool",
+        ),
+        (lambda: stratified_mean_interval(np.zeros(2), np.zeros(2), (1.0,)), "groups: float64"),
+        (lambda: stratified_mean_interval(np.zeros(2), np.zeros(2, int), 1.0), "class_probabilities"),  # type: ignore[arg-type]
+        (lambda: stratified_mean_interval(np.array([0.0, np.nan]), np.zeros(2, int), (1.0,)), "values"),
+        (lambda: mean_interval(np.zeros(2), confidence=0.0), "confidence: 0"),
+        (lambda: mean_interval(np.zeros(2), confidence=1.0), "confidence: 1"),
+    ],
+)
+def test_what_else_is_refused(call: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{message}"):
+        call()

@@ -41,4 +41,75 @@ EQUIVALENT: dict[str, str] = {
         "`1e-12 * (2 + v)` they end within the tolerance. Another `rest` moves the root, which "
         "`_require_optimal` refuses"
     ),
+    "theory/maximum_likelihood/fitting.py fit_logistic_on_ball: trials > 0 -> (trials >= 0)": (
+        "coordinates without trials are then a kind of their own with m = 0, which also has u = 0 and counts "
+        "for no draw; kind 0 has the same values and exists to save time"
+    ),
+    "theory/maximum_likelihood/fitting.py fit_categorical_in_box: np.sum(np.clip(z * share, low, high), "
+    "axis=1) < z[:, 0] -> (np.sum(np.clip(z * share, low, high), axis=1) <= z[:, 0])": (
+        "where both sides are equal the knot itself is the zero, which the linear pieces on both sides of it "
+        "have in common"
+    ),
+    "theory/maximum_likelihood/fitting.py best_of_class: 0.0 -> 0.5": (
+        "the number in place of ln 0 is multiplied by a count of 0, or the model has missed an outcome, and "
+        "its sum is replaced"
+    ),
+    "theory/maximum_likelihood/fitting.py _roots: 2 * k >= m -> (2 * k > m)": (
+        "for 2 k = m the root is 0, whose sign does not matter"
+    ),
+    "theory/maximum_likelihood/fitting.py _roots: start * sign -> (start / sign)": "the sign is 1 or -1",
+    "theory/maximum_likelihood/fitting.py _roots: 0.0 -> 0.5": (
+        "from 0.5 instead of a lower start, Newton's method on the concave increasing function ends at the "
+        "same root. Tests catch the other 0.0, which bounds the iterates"
+    ),
+    "theory/maximum_likelihood/fitting.py _roots: 1e-12 -> 1.5e-12": (
+        "Newton's method is quadratic: a step of 1e-12 leaves an error far below `KKT_TOLERANCE`"
+    ),
+    "theory/maximum_likelihood/fitting.py _roots: 1e-12 * (1 + v) -> (1e-12 / (1 + v))": (
+        "a smaller tolerance; the iteration ends later, at the same root"
+    ),
+    "theory/maximum_likelihood/fitting.py _roots: np.abs(new - v) <= 1e-12 * (1 + v) -> "
+    "(np.abs(new - v) < 1e-12 * (1 + v))": (
+        "a step of exactly the tolerance is followed by one more, of which the same holds as of 1.5e-12"
+    ),
+    "theory/maximum_likelihood/fitting.py _on_sphere: 16 -> 17": (
+        "the point at which a bracket from 0 is divided; any other in the bracket leads to the same root"
+    ),
+    "theory/maximum_likelihood/random_trees.py RandomTrees.sample_classes: 1 -> 2": (
+        "NumPy's `reshape` takes any negative length as the one to infer. Tests catch the other 1s"
+    ),
+    "theory/maximum_likelihood/rate_classes.py FineRate.hull_weight: 40 -> 41": (
+        "after 40 halvings the weight is known within the documented 1e-12"
+    ),
+    "theory/maximum_likelihood/rate_classes.py FineRate.hull_weight: slope(middle) > 0 -> "
+    "(slope(middle) >= 0)": (
+        "where the slope is 0 the middle is the maximum, and both halves have it as an end"
+    ),
+    "theory/maximum_likelihood/rate_instances.py HeavyTail.sample: trials > 0 -> (trials >= 0)": (
+        "NumPy's binomial of no trials is 0 and draws nothing; the mask saves time"
+    ),
+    "theory/sgd/horizon_runs.py begin: 1.0 -> 1.5": (
+        "the state before the first update depends on neither the step size nor ln N"
+    ),
+    "metrics/evaluators.py HeldOut.flat: 1 -> 2": (
+        "NumPy's `reshape` takes any negative length as the one to infer"
+    ),
+    "training/coverage_objectives.py log_miss: 1.0 -> 1.5": (
+        "-1 and -1.5 stand in for ln p in the branch that is not taken; value and gradient there are finite"
+    ),
+    "training/coverage_objectives.py log_miss: log_p > -math.log(2) -> (log_p >= -math.log(2))": (
+        "at p = 1/2 both branches compute ln(1/2) from numbers without cancellation"
+    ),
+    "training/coverage_objectives.py log_pass: 1.0 -> 1.5": (
+        "a bound above 0.7, beyond which the branch is not taken"
+    ),
+    "training/coverage_objectives.py log_pass: a < 0.7 -> (a <= 0.7)": (
+        "at a = 0.7 neither branch cancels, and both give ln(1 - e^-0.7) to the last digits"
+    ),
+    "training/coverage_objectives.py log_pass: log_p < _TINY -> (log_p <= _TINY)": (
+        "at `_TINY` both branches agree to the last digit of float64"
+    ),
+    "training/coverage_objectives.py dco_factor: log_p < _TINY -> (log_p <= _TINY)": (
+        "at `_TINY` both branches agree to the last digit of float64"
+    ),
 }

@@ -198,3 +198,106 @@ def test_every_family_is_a_law_on_every_size_and_its_draws_differ() -> None:
         if one.kl_along is not None:
             chained = float(one.mass @ one.kl_along)
             assert chained == pytest.approx(kl(one.log_ratio, one.mass), rel=1e-9), "the chain rule of the KL"
+
+
+@pytest.mark.parametrize("end", [0, 1])
+def test_the_wrong_tokens_are_off_by_what_is_documented(end: int) -> None:
+    rng: Any = Ends(end)
+
+    def pair(data: float, off: float) -> list[float]:
+        pairs = zip(bernoulli(data), bernoulli(data + off), strict=True)
+        return [math.log(p / q) for p, q in pairs]
+
+    data, hard, easy = math.log((3 / 7, 7 / 3)[end]), (-2.0, 3.0)[end], math.sqrt(8 * (0.001, 0.01)[end])
+    assert laws.rare_prompts(rng, 1).log_ratio == pytest.approx([*pair(data, hard), *pair(data, easy)])
+    share = (0.02, 0.04)[end]
+    found = laws.switch(rng, 1)
+    expected = share * math.exp((-1, 1)[end])
+    ratios = math.log(share / expected), math.log((1 - share) / (1 - expected))
+    assert found.log_ratio == pytest.approx(ratios)
+    assert found.mass == pytest.approx([share, 1 - share])
+
+
+def plain_softmax(scores: Any) -> np.ndarray:
+    weights = np.exp(np.asarray(scores, float))
+    return weights / weights.sum()
+
+
+def test_softmax_pairs_triples_and_chains_from_their_draws() -> None:
+    rng: Any = Recorded(2)
+    found = laws.softmax(rng, 7)
+    width, scores, log_error, errors = rng.drawn
+    data = plain_softmax(width * scores)
+    model = plain_softmax(np.log(data) + math.exp(log_error) * errors)
+    np.testing.assert_allclose(found.mass, data)
+    np.testing.assert_allclose(found.log_ratio, np.log(data / model), atol=1e-12)
+
+    rng = Recorded(3)
+    triple = laws.random_triple(rng, 7)
+    width, scores, log_error, errors, numbers, share, sure, tilt, rewards = rng.drawn
+    data = plain_softmax(width * scores)
+    target = data * np.exp(tilt * rewards) * ((numbers < share) | (np.arange(7) == sure))
+    np.testing.assert_allclose(triple.data, data)
+    np.testing.assert_allclose(triple.model, plain_softmax(np.log(data) + math.exp(log_error) * errors))
+    np.testing.assert_allclose(triple.target, target / target.sum())
+    assert 0 < (triple.target == 0).sum() < 7
+
+    for responses, answers in ((12, 3), (8, 2), (5, 2), (4, 2)):
+        rng = Recorded(4)
+        chains = laws.random_chains(rng, responses)
+        width, scores, log_error, errors, drawn = rng.drawn
+        np.testing.assert_allclose(np.exp(chains.data), plain_softmax(width * scores))
+        wanted = plain_softmax(chains.data + math.exp(log_error) * errors)
+        np.testing.assert_allclose(np.exp(chains.model), wanted)
+        np.testing.assert_array_equal(chains.answers, drawn)
+        most: Any = Asked()
+        laws.random_chains(most, responses)
+        assert most.asked == answers
+
+
+class Asked(Recorded):
+    """A recording generator that tells what whole numbers were asked for."""
+
+    def __init__(self) -> None:
+        super().__init__(0)
+        self.asked = 0
+
+    def integers(self, below: int, size: int) -> np.ndarray:
+        self.asked = below
+        return np.zeros(size, int)
+
+
+@pytest.mark.parametrize("end", [0, 1])
+def test_softmax_families_span_their_ranges(end: int) -> None:
+    class Row(Ends):
+        """The ends, with three different normal numbers."""
+
+        def normal(self, size: int) -> np.ndarray:
+            return np.arange(size) - 1.0
+
+        def random(self, size: int) -> np.ndarray:
+            return np.array([0.05, 0.5, 0.95])
+
+        def integers(self, below: int, size: int | None = None) -> Any:
+            return 0 if size is None else np.zeros(size, int)
+
+    rng: Any = Row(end)
+    normal = np.arange(3) - 1.0
+    data = plain_softmax((0.5, 2.0)[end] * normal)
+    model = plain_softmax(np.log(data) + (0.3, 3.0)[end] * normal)
+    np.testing.assert_allclose(laws.softmax(rng, 3).log_ratio, np.log(data / model), atol=1e-12)
+    triple = laws.random_triple(rng, 3)
+    np.testing.assert_allclose([triple.data, triple.model], [data, model])
+    # Shares of .1 and .9 of the responses are correct, tilted by 0 and 2.
+    target = data * np.exp((0, 2)[end] * normal) * np.array([1, end, 0])
+    np.testing.assert_allclose(triple.target, target / target.sum())
+    chains = laws.random_chains(rng, 3)
+    np.testing.assert_allclose(np.exp([chains.data, chains.model]), [data, model])
+
+
+def test_excess_and_ratios_of_both_sides() -> None:
+    sides = laws.Sides(np.array([[[0.5, 3.0, 0.0]]]), np.array([[[0.25, 10.0, 7.0]]]))
+    # .25 where the right side is at most 1, relative beyond.
+    assert sides.excess == 0.25
+    assert sides.ratios.tolist() == [0.5, 10 / 3]
+    assert laws.Sides(np.array([[[30.0]]]), np.array([[[10.0]]])).excess == 2.0

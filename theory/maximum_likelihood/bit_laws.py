@@ -37,7 +37,7 @@ def shared_coverage(
     horizon: int,
     log_n: Float[np.ndarray, " n"],
 ) -> Float[np.ndarray, "*batch n"]:
-    """P[X >= ln N] for H independent bits of log-odds u*, modelled as bits of log-odds u.
+    """P[X >= ln N], N >= 1, for H independent bits of log-odds u*, modelled as bits of log-odds u.
 
     X = c (u* - u) - H (ln(1 + e^u*) - ln(1 + e^u)) with c ~ Binomial(H, sigma(u*)) the number of ones, so
     the coverage is a tail of a binomial law.
@@ -52,12 +52,10 @@ def shared_coverage(
         + horizon * (softplus(star) - softplus(fitted))[..., None]
     )
     p = np.broadcast_to(sigmoid(star)[..., None], need.shape)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ones = np.nan_to_num(need / slope, nan=0.0, posinf=horizon + 1.0, neginf=-1.0)
-    at_least = np.clip(np.ceil(ones) - 1, -1, horizon)
-    at_most = np.clip(np.floor(ones), -1, horizon)
-    upper = np.where(at_least < 0, 1.0, special.bdtrc(np.maximum(at_least, 0), horizon, p))
-    lower = np.where(at_most < 0, 0.0, special.bdtr(np.maximum(at_most, 0), horizon, p))
+    ones = np.divide(need, slope, out=np.zeros_like(need), where=slope != 0)
+    # With a positive slope some one is needed, since N >= 1.
+    upper = special.bdtrc(np.clip(np.ceil(ones) - 1, 0, horizon), horizon, p)
+    lower = np.where(ones >= 0, special.bdtr(np.clip(np.floor(ones), 0, horizon), horizon, p), 0.0)
     return np.where(slope > 0, upper, np.where(slope < 0, lower, (need <= 0).astype(np.float64)))
 
 
@@ -75,6 +73,6 @@ def grouped_coverage(
     number of ones per group, so only those numbers are drawn.
     """
     ones = rng.binomial(sizes, float(sigmoid(np.asarray(star))), (responses, *sizes.shape))
-    constant = np.sum(sizes * (softplus(np.asarray(star)) - softplus(fitted)), axis=-1)
+    constant = np.sum(sizes * (softplus(np.asarray(star)) - softplus(fitted)), axis=1)
     log_ratio = np.einsum("rdg,dg->rd", ones, star - fitted) - constant
     return np.mean(log_ratio >= log_n - LOG_TOLERANCE, axis=0)

@@ -45,14 +45,13 @@ def fit_logistic_on_ball(
         raise ValueError(f"radius: {radius}; valid: a positive number")
     if ones.shape != trials.shape or ones.ndim != 2 or not ((ones >= 0) & (ones <= trials)).all():
         raise ValueError("ones: valid: whole numbers from 0 to trials, (draws, coordinates)")
-    seen, most = trials > 0, int(trials.max(initial=0)) + 1
     # Kind 0 is a coordinate without trials, as there may be very many.
-    kinds, kind_of_seen = np.unique((trials * most + ones)[seen], return_inverse=True)
+    seen = trials > 0
+    kinds, kind_of_seen = np.unique((trials + 1j * ones)[seen], return_inverse=True)
     where = np.zeros(ones.shape, np.int64)
     where[seen] = kind_of_seen + 1
-    code = np.concatenate([[0], kinds])
-    m, k = (part.astype(np.float64) for part in np.divmod(code, most))
-    c = np.stack([np.bincount(row, minlength=len(code)) for row in where]) * (m > 0.0)
+    m, k = (np.append(0.0, part) for part in (kinds.real, kinds.imag))
+    c = np.stack([np.bincount(row, minlength=len(m)) for row in where]) * (m > 0)
     inside = (k > 0) & (k < m)
     free = np.zeros_like(k)
     free[inside] = np.log(k[inside]) - np.log((m - k)[inside])
@@ -80,30 +79,29 @@ def fit_categorical_in_box(
         ValueError: no count in some draw, or a bound that is not positive.
     """
     n = np.asarray(counts, np.float64)
-    total = n.sum(axis=-1, keepdims=True)
+    total = n.sum(axis=1, keepdims=True)
     if not log_bound > 0 or not (n >= 0).all() or not (total > 0).all():
         raise ValueError(f"log_bound: {log_bound}; valid: positive, with at least one count in each draw")
     low, high = np.exp(-log_bound), np.exp(log_bound)
     share = n / total
     # Z at which a coordinate leaves the lower and reaches the upper bound; infinite without counts.
     with np.errstate(divide="ignore"):
-        knots = np.sort(np.concatenate([low / share, high / share], axis=-1), axis=-1)
-    first, beyond = np.zeros(len(n), int), np.sum(np.isfinite(knots), axis=-1)
+        leaves, reaches = low / share, high / share
+    knots = np.sort(np.concatenate([leaves, reaches], axis=1), axis=1)
+    first, beyond = np.zeros(len(n), int), np.sum(np.isfinite(knots), axis=1)
     while (first + 1 < beyond).any():
         half = (first + beyond) // 2
-        z = np.take_along_axis(knots, half[:, None], -1)
-        falls = np.sum(np.clip(z * share, low, high), axis=-1) < z[:, 0]
+        z = np.take_along_axis(knots, half[:, None], 1)
+        falls = np.sum(np.clip(z * share, low, high), axis=1) < z[:, 0]
         first, beyond = np.where(falls, first, half), np.where(falls, half, beyond)
-    left = np.take_along_axis(knots, first[:, None], -1)
-    right = np.take_along_axis(knots, np.minimum(first + 1, knots.shape[1] - 1)[:, None], -1)
-    right = np.where(np.isfinite(right), right, left)
-    middle = np.where(right > left, (left + right) / 2, 2 * left)
-    free = (middle * share > low) & (middle * share < high)
-    fixed = np.sum(np.where(free, 0.0, np.clip(middle * share, low, high)), axis=-1, keepdims=True)
-    slack = 1 - np.sum(share * free, axis=-1, keepdims=True)
-    z = np.where(slack > 1e-15, fixed / np.maximum(slack, 1e-15), left)
+    left = np.take_along_axis(knots, first[:, None], 1)
+    below, above = leaves > left, reaches <= left
+    fixed = np.sum(low * below + high * above, axis=1, keepdims=True)
+    # Without a coordinate at a bound every Z up to the next knot has the same p.
+    slack = np.sum(share, axis=1, where=below | above, keepdims=True)
+    z = np.divide(fixed, slack, out=left.copy(), where=slack > 0)
     w = np.clip(z * share, low, high)
-    return np.log(w) - np.log(np.sum(w, axis=-1, keepdims=True))
+    return np.log(w) - np.log(np.sum(w, axis=1, keepdims=True))
 
 
 def best_of_class(

@@ -58,4 +58,4 @@ class RandomTrees:
         """Exact Cov_N of every model of a class, by a sum over the responses."""
         above = log_probs[0] - log_probs
         star = np.exp(log_probs[0])
-        return np.stack([(above >= threshold - LOG_TOLERANCE) @ star for threshold in log_n], axis=-1)
+        return np.stack([(above >= threshold - LOG_TOLERANCE) @ star for threshold in log_n], axis=1)

@@ -144,7 +144,7 @@ class CoarseRate:
     ) -> Float[np.ndarray, "draws n"]:
         """Exact Cov_N, by a sum over the tokens."""
         above = np.log(self.probs) - log_probs
-        return np.stack([(above >= threshold - LOG_TOLERANCE) @ self.probs for threshold in log_n], axis=-1)
+        return np.stack([(above >= threshold - LOG_TOLERANCE) @ self.probs for threshold in log_n], axis=1)
 
 
 class Visits(NamedTuple):
@@ -226,15 +226,15 @@ class FineRate:
         """
         more = np.maximum(data.ones, data.visits - data.ones)
         fewer = data.visits - more
-        tilt = (more - fewer) / np.maximum(data.visits, 1) / self.tilt
         bad = -math.expm1(-self.log_n)
 
         def slope(s: np.ndarray) -> np.ndarray:
             at = self.tilt * s[:, None]
             term = self.tilt * (more / (1 + at) - fewer / (1 - at))
-            return np.sum(np.where(tilt > s[:, None], term, 0.0), axis=-1) - data.hidden * bad / (1 - s * bad)
+            clipped = more - fewer > at * data.visits
+            return np.sum(term, axis=1, where=clipped) - data.hidden * bad / (1 - s * bad)
 
-        low, high = np.zeros(len(tilt)), np.ones(len(tilt))
+        low, high = np.zeros(len(more)), np.ones(len(more))
         at_one = slope(high) >= 0
         for _ in range(40):
             middle = (low + high) / 2

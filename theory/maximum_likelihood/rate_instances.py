@@ -136,14 +136,14 @@ class HeavyTail:
         p = sigmoid(star)
         spread = self.masses[: self.active] * p * (1 - p)
         passive = (1 - self.silent) / 2 / 4
-        return self.length * self.radius**2 * (spread.sum(axis=-1) + passive)
+        return self.length * self.radius**2 * (spread.sum(axis=1) + passive)
 
     def kl(
         self, star: Float[np.ndarray, "draws active"], fitted: Float[np.ndarray, "draws prompts"]
     ) -> Float[np.ndarray, " draws"]:
         """KL(pi_D || pi) in nats."""
         every = np.concatenate([star, np.zeros((len(star), self.passive))], axis=1)
-        return self.length * np.sum(self.masses[:-1] * bit_kl(every, fitted), axis=-1)
+        return self.length * np.sum(self.masses[:-1] * bit_kl(every, fitted), axis=1)
 
     def coverage(
         self,
@@ -224,7 +224,7 @@ class VarianceNeeded:
 
     def kl(self, fitted: Float[np.ndarray, "draws bits"]) -> Float[np.ndarray, " draws"]:
         """KL(pi_D || pi) in nats."""
-        return self.mass * np.sum(bit_kl(np.asarray(self.star), fitted), axis=-1)
+        return self.mass * np.sum(bit_kl(np.asarray(self.star), fitted), axis=1)
 
     def coverage(
         self,
@@ -238,8 +238,9 @@ class VarianceNeeded:
         The sum has one term per distinct datum and no closed form, so the probability is estimated without
         bias from `responses` draws per data set.
         """
-        kinds = np.arange(int(data.ones.max(initial=0)) + 1)
-        sizes = np.stack([np.bincount(row, minlength=len(kinds)) for row in data.ones])
+        kinds, which = np.unique(data.ones, return_inverse=True)
+        which = which.reshape(data.ones.shape)
+        sizes = np.stack([np.bincount(row, minlength=len(kinds)) for row in which])
         log_odds = np.zeros(sizes.shape)
-        np.put_along_axis(log_odds, data.ones, fitted, axis=1)
+        np.put_along_axis(log_odds, which, fitted, axis=1)
         return self.mass * grouped_coverage(rng, self.star, log_odds, sizes, responses, self.log_n)

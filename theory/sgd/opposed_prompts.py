@@ -28,7 +28,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy import special
 
-from theory.sgd.rare_prompts import binomial_cdf, generator
+from theory.sgd.rare_prompts import binomial_cdf, generator, kept_tokens
 from tracking import Progress
 
 Method = Literal["sequence", "truncated", "token"]
@@ -72,12 +72,6 @@ def ball(theta: Float[np.ndarray, "*batch two"]) -> Float[np.ndarray, "*batch tw
     return theta / np.maximum(np.linalg.norm(theta, axis=-1, keepdims=True), 1.0)
 
 
-def kept_tokens(eps: np.ndarray, horizon: int, budget: float) -> np.ndarray:
-    """sum_h alpha_h of the truncation if every token has the KL `eps`: min{H, A/eps}."""
-    with np.errstate(divide="ignore"):
-        return np.minimum(horizon, np.where(eps > 0, budget / np.maximum(eps, 1e-300), np.inf))
-
-
 def spike_steps(
     family: Family, method: Method, rates: Float[np.ndarray, " rates"], spikes: int = 24, most: int = 64
 ) -> Float[np.ndarray, " rates"]:
@@ -108,10 +102,10 @@ def spike_steps(
         if family.horizon * eps.max() < 1e-9:
             break
         if method == "token":
-            for token in range(family.horizon):
+            for _ in range(family.horizon):
                 theta = ball(theta + reach * gradient)
                 eps, gradient = law(theta)
-                if token % 32 == 0 and eps.max() < 1e-15:
+                if eps.max() < 1e-15:
                     break
         else:
             kept = np.full(eps.shape, float(family.horizon))
@@ -145,7 +139,8 @@ def slope_coverage(family: Family, u: np.ndarray) -> np.ndarray:
     gain, loss = truth[0] - one, zero - truth[1]
     # ln ratio = (H - z) gain - z loss for z zeros.
     slope = gain + loss
-    edge = (family.horizon * gain - family.budget) / np.where(slope == 0, 1.0, slope)
+    room = family.horizon * gain - family.budget
+    edge = np.divide(room, slope, out=np.zeros_like(room), where=slope != 0)
     few = binomial_cdf(np.floor(edge), family.horizon, np.exp(truth[1]))
     many = 1 - binomial_cdf(np.ceil(edge) - 1, family.horizon, np.exp(truth[1]))
     return np.where(slope > 0, few, np.where(slope < 0, many, 0.0))

@@ -101,9 +101,14 @@ def token_kl(truth: np.ndarray, u: np.ndarray) -> np.ndarray:
 
 
 def binomial_cdf(count: np.ndarray, trials: int, p: np.ndarray) -> np.ndarray:
-    """P(Binomial(trials, p) <= count) for whole numbers; 0 or 1 for NaN and infinities."""
-    inside = np.clip(np.nan_to_num(count, posinf=trials, neginf=-1), -1, trials)
-    return np.where(inside < 0, 0.0, special.bdtr(np.maximum(inside, 0), trials, p))
+    """P(Binomial(trials, p) <= count) for whole numbers and infinities."""
+    return np.where(count >= 0, special.bdtr(np.clip(count, 0, trials), trials, p), 0.0)
+
+
+def kept_tokens(eps: np.ndarray, horizon: int, budget: float) -> np.ndarray:
+    """sum_h alpha_h of the truncation if every token has the KL `eps`: min{H, A/eps}."""
+    with np.errstate(over="ignore"):
+        return np.minimum(horizon, np.divide(budget, eps, out=np.full(eps.shape, np.inf), where=eps > 0))
 
 
 def fixed_values(rung: Rung, u: np.ndarray, n: float, length: int | None = None) -> Values:
@@ -114,8 +119,8 @@ def fixed_values(rung: Rung, u: np.ndarray, n: float, length: int | None = None)
     behind = log_sigmoid(-2 * rung.truth) - log_sigmoid(-2 * u)
     slope = ahead - behind
     needed = math.log(n) - size * behind
-    with np.errstate(divide="ignore", invalid="ignore"):
-        edge = needed / slope
+    # A number of +1 within 1e-9 of the edge is on it.
+    edge = np.divide(needed, slope, out=np.zeros_like(needed), where=slope != 0)
     above = 1 - binomial_cdf(np.ceil(edge - 1e-9) - 1, size, rung.plus())
     below = binomial_cdf(np.floor(edge + 1e-9), size, rung.plus())
     coverage = np.where(slope > 0, above, np.where(slope < 0, below, (needed <= 0).astype(float)))
@@ -238,8 +243,7 @@ def sequence_means(
         values.append(fixed_values(rung, u, n) if visit % every == 0 else values[-1])
         kept = np.full(u.shape, float(rung.length))
         if gradient == "truncated":
-            eps = token_kl(rung.truth, u)
-            kept = np.minimum(kept, math.log(n) / np.maximum(eps, 1e-300))
+            kept = kept_tokens(token_kl(rung.truth, u), rung.length, math.log(n))
         total = kept * np.tanh(rung.truth)
         if gradient != "soft":
             whole = np.floor(kept).astype(np.int64)

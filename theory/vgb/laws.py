@@ -162,7 +162,8 @@ def _settled(curve: Float[np.ndarray, " times"], delta: float) -> float:
 def expected_queries(moves: Moves, actions: int) -> float:
     """Mean number of queries of one attempt of a sampler that never steps back: all `actions` children of
     every visited node before depth H."""
-    law = np.eye(moves.shape[1])[0]
+    _, types, _ = moves.shape
+    law = np.eye(types)[0]
     reached = 0.0
     for table in moves:
         reached += float(law.sum())

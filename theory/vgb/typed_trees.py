@@ -94,7 +94,7 @@ def first_leaf_steps(tree: TypedTree) -> float:
     grounded.
     """
     _, below = _conductances(tree)
-    visits = np.zeros(tree.weights.shape[1])
+    visits = np.zeros(_types(tree.weights))
     for h in reversed(range(tree.depth)):
         parent = 0.0 if h == 0 else 1.0
         # A leaf is grounded and has no visits below; elsewhere the voltage falls by 1/(1 + S) along an edge.
@@ -132,7 +132,7 @@ def total_variation_of(moves: Moves, target: Moves, width: float = 1e-3, reach: 
     if np.any((target == 0) & (moves > 0)):
         raise ValueError("target: 0 where the law is positive; valid: a target that covers the law")
     bins = round(2 * reach / width) + 1
-    law = np.zeros((moves.shape[1], bins))
+    law = np.zeros((_types(moves), bins))
     law[:, bins // 2] = _start(moves)
     lost = 0.0
     for h in range(len(moves)):
@@ -233,8 +233,8 @@ def chain_transform(tree: TypedTree, steps: int) -> ChainTransform:
     root = tree.weights[0].sum(axis=1)
     rates[0] = np.divide(0.5, root, out=np.zeros_like(root), where=root > 0)
     down = tree.weights * rates[:, :, None]
-    up = np.concatenate([rates[1:], np.full((1, tree.weights.shape[1]), 0.5)])
-    visits = np.empty((tree.depth + 1, tree.weights.shape[1], len(z)), complex)
+    up = np.concatenate([rates[1:], np.full((1, _types(tree.weights)), 0.5)])
+    visits = np.empty((tree.depth + 1, _types(tree.weights), len(z)), complex)
     visits[-1] = 1 / (1 - z / 2)
     for h in reversed(range(tree.depth)):
         visits[h] = 1 / (1 - z / 2 - z * z * ((down[h] * up[h]) @ visits[h + 1]))
@@ -243,7 +243,7 @@ def chain_transform(tree: TypedTree, steps: int) -> ChainTransform:
 
 def stationary_leaf_mass(tree: TypedTree) -> float:
     """Stationary probability of the leaves under VGB."""
-    reached = np.zeros(tree.weights.shape[1])
+    reached = np.zeros(_types(tree.weights))
     reached[0] = 1.0
     inner = 0.0
     for h, table in enumerate(tree.weights):
@@ -259,7 +259,7 @@ def sample_types(moves: Moves, count: int, rng: np.random.Generator) -> Int[np.n
     for h, table in enumerate(moves):
         below = np.cumsum(table, axis=1)[last]
         last = np.minimum(
-            (rng.random(count)[:, None] * below[:, -1:] >= below).sum(axis=1), moves.shape[1] - 1
+            (rng.random(count)[:, None] * below[:, -1:] >= below).sum(axis=1), _types(moves) - 1
         )
         types[:, h] = last
     return types
@@ -277,7 +277,7 @@ def _conductances(tree: TypedTree) -> tuple[np.ndarray, np.ndarray]:
 
     The first is through the edge above the node (1 at leaves), the second from the node (infinite at leaves).
     """
-    types = tree.weights.shape[1]
+    types = _types(tree.weights)
     passing, below = np.ones((tree.depth + 1, types)), np.full((tree.depth + 1, types), np.inf)
     for h in reversed(range(tree.depth)):
         below[h] = tree.weights[h] @ passing[h + 1]
@@ -285,8 +285,14 @@ def _conductances(tree: TypedTree) -> tuple[np.ndarray, np.ndarray]:
     return passing, below
 
 
+def _types(moves: Moves) -> int:
+    """Number of types."""
+    _, types, _ = moves.shape
+    return int(types)
+
+
 def _start(moves: Moves) -> Float[np.ndarray, " types"]:
-    return np.eye(moves.shape[1])[0]
+    return np.eye(_types(moves))[0]
 
 
 def _share(weights: Moves) -> Moves:

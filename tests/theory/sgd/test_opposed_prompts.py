@@ -10,12 +10,12 @@ from scipy import stats
 from theory.sgd.family import SGDFamily, letters_start, letters_token_law
 from theory.sgd.opposed_prompts import (
     Family,
-    kept_tokens,
     slope_coverage,
     slope_law,
     slope_steps,
     spike_steps,
 )
+from theory.sgd.rare_prompts import kept_tokens
 
 
 @pytest.mark.parametrize(("horizon", "visits"), [(256, 9), (512, 20), (1024, 41), (4096, 166)])

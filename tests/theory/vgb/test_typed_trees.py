@@ -191,3 +191,28 @@ def test_walks_refuse_bad_settings() -> None:
         Overrated(DELAY, 5)
     with pytest.raises(ValueError, match="epsilon: -1 is not a number > -1"):
         Overrated(DELAY, 1, -1)
+
+
+def test_weights_of_the_tasks_trees_by_hand() -> None:
+    """pi_ref(a) V^(va)/V^(v), the scale of the root included."""
+    found = typed_trees.perturbation_tree(3, 0.6)
+    # V^ of `a` is 1.6 times that of `b`; leaves have no error.
+    between = [[0.5, 0.5 / 1.6], [0.8, 0.5]]
+    np.testing.assert_allclose(found.weights[0, 0], [0.8, 0.5])
+    np.testing.assert_allclose(found.weights[1:], [between, [[0.5 / 1.6] * 2, [0.5] * 2]])
+    assert (found.target == 0.5).all()
+    assert found.target.shape == (3, 2, 2)
+    # exp(-tilt) = 1/3: V grows by 1/2 after a 0 and by 3/2 after a 1.
+    found = typed_trees.delay_tree(3, np.log(3))
+    np.testing.assert_allclose(found.weights[0], np.full((2, 2), 0.5))
+    np.testing.assert_allclose(found.weights[1], [[0.25, 0.25], [0.75, 0.75]])
+    np.testing.assert_allclose(found.weights[2], [[0.125, 0.375], [0.375, 1.125]])
+    np.testing.assert_allclose(found.target, [[[0.25, 0.75]] * 2] * 3)
+    np.testing.assert_allclose(typed_trees.delay_tree(1, np.log(3)).weights, [[[0.25, 0.75]] * 2])
+    # Types even, odd, dead. The check at depth 2 doubles V^ one step later, the last check at once.
+    found = typed_trees.parity_tree(4, 2)
+    step, check = [0.5, 0.5, 0.0], [0.5, 0.0, 0.5]
+    rows = [step, check, [1.0, 1.0, 0.0], [1.0, 0.0, 0.0]]
+    np.testing.assert_allclose(found.weights, [[row, row, [0.0] * 3] for row in rows])
+    rows = [step, [1.0, 0.0, 0.0]] * 2
+    np.testing.assert_allclose(found.target, [[row, row, [0.0] * 3] for row in rows])
