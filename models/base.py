@@ -12,6 +12,7 @@ from tasks import Task
 Params = Any
 Cache = Any
 
+_NEXT_ALONE = "model: {} predicts the next token alone; valid for objective.k > 1: a GPT"
 _NO_TABLE = "model: the last layer of {} is no matrix of its own; valid: a GPT, or all parameters"
 
 
@@ -29,6 +30,8 @@ class Model(abc.ABC):
     vocab_size: int
     prompt_length: int
     response_length: int
+    ahead: int = 0
+    """Number of heads for tokens after the next one. Training alone reads them, by `logits_ahead`."""
 
     def for_task(self, task: Task) -> Model:
         """This model for `task`. A model that needs more of a task than its sizes takes it here.
@@ -37,6 +40,16 @@ class Model(abc.ABC):
             ValueError: one line, if the task lacks what the model needs or differs from what the model has.
         """
         return self
+
+    def with_ahead(self, heads: int) -> Model:
+        """This model with at least `heads` heads for tokens after the next one, for an objective that asks.
+
+        Raises:
+            ValueError: one line, if the model has no such heads.
+        """
+        if heads <= self.ahead:
+            return self
+        raise ValueError(_NEXT_ALONE.format(type(self).__name__))
 
     @abc.abstractmethod
     def init(self, key: PRNGKeyArray) -> Params:
@@ -52,6 +65,25 @@ class Model(abc.ABC):
     ) -> Float[Array, "batch candidates response vocab"]:
         """Logits of each response token given the prompt and the earlier tokens of the response (teacher
         forcing)."""
+
+    def logits_ahead(
+        self,
+        params: Params,
+        prompt: Int[Array, "batch prompt"],
+        prompt_mask: Bool[Array, "batch prompt"],
+        responses: Int[Array, "batch candidates response"],
+        heads: int,
+    ) -> tuple[
+        Float[Array, "batch candidates response vocab"],
+        tuple[Float[Array, "batch candidates response_d vocab"], ...],
+    ]:
+        """`logits`, and for d = 1..heads the logits of y_d, ..., y_H-1 (counted from 0), those of y_t given the
+        prompt and y_<t-d: head d predicts d tokens further than the next.
+
+        Raises:
+            ValueError: one line, if the model has fewer heads.
+        """
+        raise ValueError(_NEXT_ALONE.format(type(self).__name__))
 
     @abc.abstractmethod
     def prompt_logits(

@@ -154,7 +154,10 @@ def _losses(
     class_weights: Sequence[float] | None,
 ) -> tuple[Float[Array, "batch samples"], Scores, Float[Array, "batch 1"] | None]:
     """Loss of every response, the scores that it was computed from, and the weight of its class."""
-    logits = model.logits(params, batch.prompt, batch.prompt_mask, batch.responses)
+    read = (params, batch.prompt, batch.prompt_mask, batch.responses)
+    logits, further = (
+        model.logits_ahead(*read, objective.ahead) if objective.ahead else (model.logits(*read), ())
+    )
     prompt_scores = prompt_mask = None
     if objective.needs_prompt:
         prompt_scores = token_log_probs(
@@ -177,9 +180,19 @@ def _losses(
         None if theirs is None else divergence(logits, theirs),
         jax.nn.log_softmax(logits),
         batch.teacher,
+        _ahead_log_probs(further, batch.responses) if further else None,
     ).masked()
     weights = None if class_weights is None else jnp.asarray(class_weights)[batch.group][:, None]
     return objective.losses(scores), scores, weights
+
+
+def _ahead_log_probs(
+    further: Sequence[Float[Array, "batch samples _ vocab"]], responses: Int[Array, "batch samples response"]
+) -> Float[Array, "batch samples heads response"]:
+    """ln pi_d(y_t|x, y_<t-d) of the heads d = 1, 2, ..., and 0 at t < d."""
+    by_head = [token_log_probs(logits, responses[..., d:]) for d, logits in enumerate(further, start=1)]
+    early = [(0, 0)] * (responses.ndim - 1)
+    return jnp.stack([jnp.pad(own, [*early, (d, 0)]) for d, own in enumerate(by_head, start=1)], axis=-2)
 
 
 SCORED = PartitionSpec(SEED, DATA)

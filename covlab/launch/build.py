@@ -272,7 +272,8 @@ def _source(node: Any, path: str, task: Task) -> Source:
 
 
 def _model(config: DictConfig, phases: list[Phase]) -> Model:
-    """The model, for the longest prompt of any phase; vocabularies and lengths must agree."""
+    """The model, for the longest prompt of any phase, with the heads that any phase's objective asks for;
+    vocabularies and lengths must agree."""
     shapes: dict[str, set[int]] = {}
     for field in ("vocab_size", "prompt_length", "response_length"):
         shapes[field] = {getattr(phase.task, field) for phase in phases}
@@ -286,7 +287,7 @@ def _model(config: DictConfig, phases: list[Phase]) -> Model:
     )
     for phase in phases:
         model = model.for_task(phase.task)
-    return model
+    return model.with_ahead(max(phase.objective.ahead for phase in phases))
 
 
 def _plain(node: Any) -> Any:
