@@ -1,19 +1,22 @@
 """Small autoregressive models."""
 
-from models.base import Cache, Model, Params
+from models.base import Cache, Forward, Model, Params
 from models.contract import ModelError, check_model
 from models.gpt import GPT
 from models.linear_model import Linear
+from models.recursive import Recursive
 from models.scoring import sequence_log_probs, token_log_probs, token_logits
 from models.teacherless import TeacherlessGPT
 
 __all__ = [
     "GPT",
     "Cache",
+    "Forward",
     "Linear",
     "Model",
     "ModelError",
     "Params",
+    "Recursive",
     "TeacherlessGPT",
     "check_model",
     "sequence_log_probs",

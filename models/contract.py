@@ -31,12 +31,15 @@ class _Found(NamedTuple):
     Attributes:
         ahead: of the response's logits, by first changed token and predicted token.
         ahead_in_prompt: of the prompt's logits, likewise; None if they are not checked.
+        further: of the logits of each head for tokens after the next one, by first changed token and
+            position.
         stepped: between `step` and `logits`, by token.
         tolerance: largest difference that is allowed.
     """
 
     ahead: Float[Array, "changes response"]
     ahead_in_prompt: Float[Array, "changes prompt_1"] | None
+    further: tuple[Float[Array, "changes _"], ...]
     stepped: Float[Array, " response"]
     tolerance: Float[Array, ""]
 
@@ -78,6 +81,9 @@ def check_model(
     _refuse_reading_ahead(kind, "response", found.ahead, later.starts, 0, found.tolerance)
     if prompts is not None:
         _refuse_reading_ahead(kind, "prompt", found.ahead_in_prompt, prompts.starts, 1, found.tolerance)
+    for d, further in enumerate(found.further, start=1):
+        # The logits of y_t from d tokens ahead have read what those of y_t-d have.
+        _refuse_reading_ahead(kind, "response", further, later.starts, 0, found.tolerance, further=d)
     if np.any(found.stepped > found.tolerance):
         token = int(np.argmax(found.stepped > found.tolerance))
         raise ModelError(
@@ -144,6 +150,11 @@ def _measure(
         gap = jnp.where(same, 0.0, jnp.nan_to_num(jnp.abs(one - other), nan=jnp.inf))
         return jnp.max(gap, axis=(0, -1)) / jnp.where(spread > 0, spread, 1.0)
 
+    further = ()
+    if model.ahead:
+        real_tokens = jnp.ones(responses.shape, bool)
+        passed = model.training_pass(params, prompt, prompt_mask, responses, real_tokens, model.ahead)
+        further = tuple(apart(head[:, 1:], head[:, :1]) for head in passed.ahead)
     cache = model.start(params, prompt, prompt_mask, 1)
     fed = jnp.concatenate([prompt[:, -1:], responses[:, 0, :-1]], axis=1)
 
@@ -173,6 +184,7 @@ def _measure(
     return _Found(
         apart(logits[:, 1:], logits[:, :1]),
         ahead_in_prompt,
+        further,
         apart(jnp.swapaxes(stepped, 0, 1), own),
         jnp.asarray(tolerance),
     )
@@ -193,14 +205,16 @@ def _refuse_reading_ahead(
     starts: Int[np.ndarray, " changes"],
     first: int,
     tolerance: float,
+    further: int = 0,
 ) -> None:
-    """Raise if logits differ where they must not; `first` is the token that the first logits predict."""
+    """Raise if logits differ where they must not; `first` is the token after those that the first logits have
+    read, and `further` how much later the token is that they predict."""
     predicted = first + np.arange(ahead.shape[1])
     wrong = (ahead > tolerance) & (predicted <= starts[:, None])
     if wrong.any():
         change, place = np.argwhere(wrong)[0]
         raise ModelError(
-            f"model: {kind}'s logits of {part} token {predicted[place]} change with {part} tokens from "
-            f"{starts[change]} on, by {ahead[change, place]:.2g} of their spread: it reads what it must "
+            f"model: {kind}'s logits of {part} token {predicted[place] + further} change with {part} tokens "
+            f"from {starts[change]} on, by {ahead[change, place]:.2g} of their spread: it reads what it must "
             "predict"
         )

@@ -34,7 +34,8 @@ class Scores(NamedTuple):
     `behaviour` is `tokens` under the parameters that drew the responses, None if these are the current ones;
     `reference` is `tokens` under the reference model, `divergence` KL(pi || pi_ref) in nats per position.
     `distributions` is ln pi(a|x, y_<t) of every token a of the vocabulary, `teacher` is ln pi_D(a|x, y_<t).
-    `ahead` is ln pi_d(y_t|x, y_<t-d) of the heads d = 1, 2, ... for tokens further ahead, meaningless at t < d.
+    `ahead` is ln pi_d(y_t|x, y_<t-d) of the heads d = 1, 2, ... for tokens further ahead, with no meaning at
+    t < d.
     """
 
     tokens: Float[Array, "*batch response"]

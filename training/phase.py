@@ -75,8 +75,8 @@ class Phase:
         if self.objective.ahead >= self.task.response_length:
             raise ValueError(
                 f"phases.{self.name}.objective: {type(self.objective).__name__} predicts "
-                f"{self.objective.ahead + 1} tokens at once; valid: at most the {self.task.response_length} of "
-                f"a response of {type(self.task).__name__}"
+                f"{self.objective.ahead + 1} tokens at once; valid: at most the {self.task.response_length} "
+                f"of a response of {type(self.task).__name__}"
             )
         if self.class_proposal is not None:
             self._check_proposal(self.class_proposal)

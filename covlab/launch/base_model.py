@@ -178,7 +178,7 @@ def task_config(run: TrainedRun, phase: str, overrides: Mapping[str, Any]) -> An
 
 
 def fitted(model: Model, task: Task, where: str) -> Model:
-    """The model with the task's lengths of prompt and response.
+    """The model with the task's lengths of prompt and response, as it is evaluated and sampled.
 
     A model reads a sequence alike wherever it is divided into prompt and response, so its parameters serve
     every division of as many tokens as the model has positions.
@@ -197,7 +197,7 @@ def fitted(model: Model, task: Task, where: str) -> Model:
         prompt_length=task.prompt_length,
         response_length=task.response_length,
     )
-    return changed.for_task(task)
+    return changed.for_task(task).tested
 
 
 def base_parameters(config: DictConfig | Mapping[str, Any], setup: Setup) -> Params | None:
@@ -207,7 +207,8 @@ def base_parameters(config: DictConfig | Mapping[str, Any], setup: Setup) -> Par
     Seeds that had diverged at the base's checkpoint are left out of the run, and named.
 
     Raises:
-        ValueError: a missing run, checkpoint or seed, or an objective that asks for heads that the base lacks.
+        ValueError: a missing run, checkpoint or seed, or an objective that asks for heads that the base
+            lacks.
     """
     asked = config.get("base")
     if asked is None:

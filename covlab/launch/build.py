@@ -267,7 +267,7 @@ def _source(node: Any, path: str, task: Task) -> Source:
     """A phase's source, whose base model is fitted to the phase's task."""
     source: Source = make(node, path, Source)
     if isinstance(source, Judged) and source.base is not None:
-        return dataclasses.replace(source, base=source.base.for_task(task))
+        return dataclasses.replace(source, base=source.base.for_task(task).tested)
     return source
 
 
@@ -313,7 +313,20 @@ def task_overrides(config: DictConfig) -> Mapping[str, Any]:
     Raises:
         ValueError: they are not a mapping.
     """
-    overrides = plain(config)["task_overrides"] or {}
+    return _overrides(config, "task")
+
+
+def model_overrides(config: DictConfig) -> Mapping[str, Any]:
+    """The fields of the run's model that a command replaces.
+
+    Raises:
+        ValueError: they are not a mapping.
+    """
+    return _overrides(config, "model")
+
+
+def _overrides(config: DictConfig, of: str) -> Mapping[str, Any]:
+    overrides = plain(config)[f"{of}_overrides"] or {}
     if not isinstance(overrides, Mapping):
-        raise ValueError(f"task_overrides: {overrides!r} is not a mapping from the task's fields to values")
+        raise ValueError(f"{of}_overrides: {overrides!r} is not a mapping from the {of}'s fields to values")
     return overrides

@@ -59,8 +59,8 @@ def longer(path: Path, config: Mapping[str, Any], setup: Setup) -> tuple[str, ..
     began = open_run(path).setup
     if began.model.ahead != setup.model.ahead:
         raise LoadError(
-            f"phases: predict {setup.model.ahead + 1} tokens at once; the model of {path} began with heads for "
-            f"{began.model.ahead + 1}; valid: another run name"
+            f"phases: predict {setup.model.ahead + 1} tokens at once; the model of {path} began with heads "
+            f"for {began.model.ahead + 1}; valid: another run name"
         )
     if was.steps == now.steps:
         return GROWING

@@ -2,8 +2,9 @@
 
     python -m experiments.path_star scale=cpu|paper
 
-One small transformer is trained three times: on responses written from the start (forward), from the goal
-(reversed), and from the start without ever reading its response (teacherless). The claim: forward training
+One small transformer is trained four times: on responses written from the start (forward), from the goal
+(reversed), from the start without ever reading its response (teacherless), and from the start with heads that
+predict the whole rest of the response (multi-token). The claim: forward training
 learns to follow edges and leaves the choice of the arm at chance, as the closed form of "Clever Hans" says
 in accuracy, cross-entropy, coverage and Pass@N, while reversed training solves the task. What teacherless
 training reaches is reported beside them. Draws figures, writes `verdict.json` and `report.html` above the

@@ -14,6 +14,7 @@ from covlab.report.tables import interval_text
 from covlab.report.verdict import Check, at_least, at_most, between
 from experiments.path_star.measure import (
     FORWARD,
+    MULTI_TOKEN,
     REVERSED,
     TEACHERLESS,
     ArmScores,
@@ -135,11 +136,17 @@ def notes(results: Measurements) -> tuple[str, ...]:
     def shown(run: str, of: Callable[[ArmScores], np.ndarray]) -> str:
         return interval_text(interval(results, run, of), ".4f")
 
-    by_seed = ", ".join(f"{scores.correct.mean():.3f}" for scores in results.runs[TEACHERLESS].last)
+    def reached(label: str, run: str) -> str:
+        by_seed = ", ".join(f"{scores.correct.mean():.3f}" for scores in results.runs[run].last)
+        return (
+            f"{label} (not judged): accuracy {shown(run, lambda s: s.correct)}, by seed {by_seed}; KL "
+            f"{shown(run, lambda s: s.log_ratio)} nats, against {math.log(results.arms):.4f} for a random "
+            f"arm; loss of the choice {shown(run, token_loss(1))} nats."
+        )
+
     written = [
-        f"Teacherless (not judged): accuracy {shown(TEACHERLESS, lambda s: s.correct)}, by seed {by_seed}; "
-        f"KL {shown(TEACHERLESS, lambda s: s.log_ratio)} nats, against {math.log(results.arms):.4f} for a "
-        f"random arm.",
+        reached("Teacherless", TEACHERLESS),
+        reached("Multi-token", MULTI_TOKEN),
         f"Reversed: accuracy {shown(REVERSED, lambda s: s.correct)}; each of its tokens is one look-up, so "
         f"that teacher forcing shows nothing that makes one of them needless.",
         f"Forward, mass of whole arms: {shown(FORWARD, lambda s: s.valid)}. In training the last token is "

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from models import Model
+from models import Forward, Model
 from training import CrossEntropy, MultiToken, Scores
 from training.program import batch_loss
 from training.sources import TrainingBatch
@@ -38,16 +38,16 @@ class Tables(Model):
 
     def _read(self, tables: Any, responses: Any, d: int) -> Any:
         powers = V ** jnp.arange(H)
-        return jnp.stack(
-            [tables[t][responses[..., : t - d] @ powers[: t - d]] for t in range(d, H)], axis=-2
-        )
+        return jnp.stack([tables[t][responses[..., : t - d] @ powers[: t - d]] for t in range(d, H)], axis=-2)
 
     def logits(self, params: Any, prompt: Any, prompt_mask: Any, responses: Any) -> Any:
         return self._read(params[0], responses, 0)
 
-    def logits_ahead(self, params: Any, prompt: Any, prompt_mask: Any, responses: Any, heads: int) -> Any:
+    def training_pass(
+        self, params: Any, prompt: Any, prompt_mask: Any, responses: Any, response_mask: Any, heads: int = 0
+    ) -> Forward:
         further = [self._read(params[d], responses, d) for d in range(1, heads + 1)]
-        return self.logits(params, prompt, prompt_mask, responses), tuple(further)
+        return Forward(self.logits(params, prompt, prompt_mask, responses), tuple(further))
 
     def prompt_logits(self, params: Any, prompt: Any, prompt_mask: Any) -> Any:
         return jnp.zeros((*prompt[:, 1:].shape, V)).at[..., 1].set(1.0)
@@ -116,7 +116,9 @@ def by_hand(k: int, ahead_weight: float, prompt_weight: float, normalisation: st
 @pytest.mark.parametrize(
     ("k", "ahead_weight", "prompt_weight"), [(1, 1.0, 0.0), (2, 1.0, 0.0), (4, 1.0, 0.0), (4, 0.3, 0.5)]
 )
-def test_losses_of_a_plain_loop(k: int, ahead_weight: float, prompt_weight: float, normalisation: Any) -> None:
+def test_losses_of_a_plain_loop(
+    k: int, ahead_weight: float, prompt_weight: float, normalisation: Any
+) -> None:
     objective = MultiToken(
         k=k, ahead_weight=ahead_weight, prompt_weight=prompt_weight, normalisation=normalisation
     )

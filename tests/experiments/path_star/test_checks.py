@@ -46,13 +46,14 @@ DEFAULT = {
     "forward": (scores(HANS, OTHER, 520),) * 2,
     "reversed": (scores((-0.01, -0.02, -0.03), correct=PROMPTS),) * 2,
     "teacherless": (scores((-1.0, -2.0, -3.0)),) * 2,
+    "multi_token": (scores((-0.01, -0.03, -0.02), correct=PROMPTS),) * 2,
 }
 
 
 def made(pass_ns: tuple[int, ...] = (1, 2), excess: float = -0.25, **last: Any) -> Measurements:
     """Both seeds of a run are alike where one is given."""
     runs = {}
-    for name, own in zip(DEFAULT, (-0.5, excess, -0.75), strict=True):
+    for name, own in zip(DEFAULT, (-0.5, excess, -0.75, -0.6), strict=True):
         seeds = last.get(name, DEFAULT[name])
         seeds = seeds if isinstance(seeds, tuple) else (seeds, seeds)
         unused = cast(Any, None)
