@@ -4,6 +4,7 @@ from models.base import Cache, Forward, Model, Params
 from models.contract import ModelError, check_model
 from models.gpt import GPT
 from models.linear_model import Linear
+from models.multi_token import MultiTokenGPT, with_ahead
 from models.recursive import Recursive
 from models.scoring import sequence_log_probs, token_log_probs, token_logits
 from models.teacherless import TeacherlessGPT
@@ -15,6 +16,7 @@ __all__ = [
     "Linear",
     "Model",
     "ModelError",
+    "MultiTokenGPT",
     "Params",
     "Recursive",
     "TeacherlessGPT",
@@ -22,4 +24,5 @@ __all__ = [
     "sequence_log_probs",
     "token_log_probs",
     "token_logits",
+    "with_ahead",
 ]

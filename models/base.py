@@ -63,13 +63,13 @@ class Model(abc.ABC):
         return self
 
     def with_ahead(self, heads: int) -> Model:
-        """This model with at least `heads` heads for tokens after the next one, for an objective that asks.
+        """This model with `heads` heads for tokens after the next one, more than it has.
+
+        `models.with_ahead` asks.
 
         Raises:
             ValueError: one line, if the model has no such heads.
         """
-        if heads <= self.ahead:
-            return self
         raise ValueError(_NEXT_ALONE.format(type(self).__name__))
 
     @abc.abstractmethod

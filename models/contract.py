@@ -150,7 +150,7 @@ def _measure(
         gap = jnp.where(same, 0.0, jnp.nan_to_num(jnp.abs(one - other), nan=jnp.inf))
         return jnp.max(gap, axis=(0, -1)) / jnp.where(spread > 0, spread, 1.0)
 
-    further = ()
+    further: tuple[Array, ...] = ()
     if model.ahead:
         real_tokens = jnp.ones(responses.shape, bool)
         passed = model.training_pass(params, prompt, prompt_mask, responses, real_tokens, model.ahead)

@@ -9,8 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import jax
@@ -18,7 +17,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from models.base import Forward, Model
+from models.base import Model
 from models.cache import (
     DecodeCache,
     PrefixCache,
@@ -30,7 +29,7 @@ from models.cache import (
 )
 from models.gradients import attend, lookup
 from models.layers import Memory
-from models.nnx_layers import Block, Norm
+from models.nnx_layers import Dense, Norm, in_heads, joined
 from models.pure import Structure, parameters
 from tasks.checks import flag, real, whole
 
@@ -83,10 +82,43 @@ class Transformer(nnx.Module):
         self.blocks = nnx.List([Block(model, keys) for _ in range(model.num_layers)])
         self.final_norm = Norm(model.width, model.dtype)
         self.output = None if model.tie_embeddings else table(model.vocab_size)
-        # Their keys are no part of a split of `key`, so that no other parameter depends on their number.
-        keys = iter(jax.random.split(jax.random.fold_in(key, zlib.crc32(b"ahead")), 4 * model.ahead))
-        self.ahead = nnx.List([Block(model, keys) for _ in range(model.ahead)])
         self.dtype = model.dtype
+
+
+class Block(nnx.Module):
+    """x + attention(layer norm(x)), then x + MLP(layer norm(x))."""
+
+    def heads(
+        self, x: Float[Array, "batch candidates length width"], first: int = 0
+    ) -> tuple[Float[Array, "batch heads candidates length head_dim"], ...]:
+        """Query, key and value of every position, without the `first` of them."""
+        columns = first * self.num_heads * self.head_dim
+        projected = self.query_key_value(self.attention_norm(x), columns)
+        return in_heads(projected, self.num_heads, self.head_dim)
+
+    def outputs(
+        self,
+        x: Float[Array, "batch candidates length width"],
+        attended: Float[Array, "batch heads candidates length head_dim"],
+    ) -> Float[Array, "batch candidates length width"]:
+        """The block's outputs from its inputs and the attended values."""
+        x = x + self.attention_out(joined(attended))
+        hidden = self.mlp_in(self.mlp_norm(x))
+        return x + self.mlp_out(jax.nn.gelu(hidden, approximate=True))
+
+    def __init__(self, model: GPT, keys: Iterator[PRNGKeyArray]) -> None:
+        def dense(fan_in: int, fan_out: int, std: float) -> Dense:
+            return Dense(fan_in, fan_out, std, model.dtype, next(keys))
+
+        width, hidden = model.width, model.mlp_ratio * model.width
+        residual_std = model.init_std / math.sqrt(2 * model.depth)
+        self.attention_norm = Norm(width, model.dtype)
+        self.query_key_value = dense(width, 3 * width, model.init_std)
+        self.attention_out = dense(width, width, residual_std)
+        self.mlp_norm = Norm(width, model.dtype)
+        self.mlp_in = dense(width, hidden, model.init_std)
+        self.mlp_out = dense(hidden, width, residual_std)
+        self.num_heads, self.head_dim = model.num_heads, model.head_dim
 
 
 def run(
@@ -124,7 +156,6 @@ class GPT(Model):
         init_std: standard deviation of the initial embeddings and weights, see `init`.
         tie_embeddings: the output layer is the transposed token embedding, as in GPT-2.
         dtype: of activations and matrix products; parameters, norms, softmax and logits stay float32.
-        ahead: number of heads for tokens after the next one; objective multi_token sees to its own.
     """
 
     vocab_size: int
@@ -137,7 +168,6 @@ class GPT(Model):
     init_std: float = 0.02
     tie_embeddings: bool = True
     dtype: Literal["float32", "bfloat16"] = "float32"
-    ahead: int = 0
 
     def __post_init__(self) -> None:
         for field in (
@@ -157,7 +187,6 @@ class GPT(Model):
         if self.dtype not in ("float32", "bfloat16"):
             raise ValueError(f"model.dtype: {self.dtype!r} is not one of float32, bfloat16")
         real("model.init_std", self.init_std, above=0)
-        whole("model.ahead", self.ahead)
         flag("model.tie_embeddings", self.tie_embeddings)
 
     @property
@@ -191,14 +220,6 @@ class GPT(Model):
         """
         params: Params = parameters(self.module(key))
         return params
-
-    def with_ahead(self, heads: int) -> Model:
-        """This model with at least `heads` heads for tokens after the next one.
-
-        A head is one block more, which reads what enters the last block, with final norm and output table
-        shared: the last block itself is the head of the next token (arXiv 2404.19737, section 2).
-        """
-        return dataclasses.replace(self, ahead=max(heads, self.ahead))
 
     def _network(self, params: Params) -> Transformer:
         network: Transformer = _structure(self).module(params)
@@ -253,39 +274,6 @@ class GPT(Model):
         tokens = jnp.concatenate([last, responses[:, :, :-1]], axis=2)
         steps = jnp.arange(tokens.shape[2])
         return tokens, jnp.broadcast_to(prefix.length[:, None, None] + steps, tokens.shape)
-
-    def training_pass(
-        self,
-        params: Params,
-        prompt: Int[Array, "batch prompt"],
-        prompt_mask: Bool[Array, "batch prompt"],
-        responses: Int[Array, "batch candidates response"],
-        response_mask: Bool[Array, "batch candidates response"],
-        heads: int = 0,
-    ) -> Forward:
-        """`logits`, and those of the first `heads` heads for tokens after the next one.
-
-        Raises:
-            ValueError: the model has fewer heads.
-        """
-        if not heads:
-            return Forward(self.logits(params, prompt, prompt_mask, responses))
-        if heads > self.ahead:
-            raise ValueError(f"model.ahead: {self.ahead}; the objective needs at least {heads}")
-        network = self._network(params)
-        *trunk, last = network.blocks
-        prefix, before = self._prefill(network, prompt, prompt_mask, outputs=False)
-        length = responses.shape[2]
-        attention = with_prompt(prefix, length)
-        x = run(trunk, network.embed(*self._inputs(prefix, prompt, responses)), attention)
-        logits = network.logits(run([last], x, attention, first=len(trunk)))
-        further = []
-        for d, block in enumerate(network.ahead[:heads], start=1):
-            key, value = block.heads(before[:, None], first=1)
-            own = PrefixCache((key[:, :, 0],), (value[:, :, 0],), prefix.mask, prefix.length)
-            # The last d inputs have no target.
-            further.append(network.logits(run([block], x[:, :, :-d], with_prompt(own, length - d))))
-        return Forward(logits, tuple(further))
 
     def prompt_logits(
         self, params: Params, prompt: Int[Array, "batch prompt"], prompt_mask: Bool[Array, "batch prompt"]

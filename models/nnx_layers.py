@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -78,44 +74,3 @@ def joined(
     """The heads side by side: the inverse of `in_heads`."""
     rows = jnp.transpose(heads, (0, 2, 3, 1, 4))
     return rows.reshape(*rows.shape[:3], -1)
-
-
-class Block(nnx.Module):
-    """x + attention(layer norm(x)), then x + MLP(layer norm(x)).
-
-    Args:
-        model: a `models.GPT`, whose module imports this one.
-        keys: for the four kernels.
-    """
-
-    def heads(
-        self, x: Float[Array, "batch candidates length width"], first: int = 0
-    ) -> tuple[Float[Array, "batch heads candidates length head_dim"], ...]:
-        """Query, key and value of every position, without the `first` of them."""
-        columns = first * self.num_heads * self.head_dim
-        projected = self.query_key_value(self.attention_norm(x), columns)
-        return in_heads(projected, self.num_heads, self.head_dim)
-
-    def outputs(
-        self,
-        x: Float[Array, "batch candidates length width"],
-        attended: Float[Array, "batch heads candidates length head_dim"],
-    ) -> Float[Array, "batch candidates length width"]:
-        """The block's outputs from its inputs and the attended values."""
-        x = x + self.attention_out(joined(attended))
-        hidden = self.mlp_in(self.mlp_norm(x))
-        return x + self.mlp_out(jax.nn.gelu(hidden, approximate=True))
-
-    def __init__(self, model: Any, keys: Iterator[PRNGKeyArray]) -> None:
-        def dense(fan_in: int, fan_out: int, std: float) -> Dense:
-            return Dense(fan_in, fan_out, std, model.dtype, next(keys))
-
-        width, hidden = model.width, model.mlp_ratio * model.width
-        residual_std = model.init_std / math.sqrt(2 * model.depth)
-        self.attention_norm = Norm(width, model.dtype)
-        self.query_key_value = dense(width, 3 * width, model.init_std)
-        self.attention_out = dense(width, width, residual_std)
-        self.mlp_norm = Norm(width, model.dtype)
-        self.mlp_in = dense(width, hidden, model.init_std)
-        self.mlp_out = dense(hidden, width, residual_std)
-        self.num_heads, self.head_dim = model.num_heads, model.head_dim

@@ -7,7 +7,6 @@ from `GPT`: every use of a block is a layer with keys and values of its own.
 from __future__ import annotations
 
 import dataclasses
-import functools
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -15,10 +14,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from models.base import Forward, Model
-from models.gpt import GPT, Attention, Params, Transformer, run
-from models.nnx_layers import Block, Norm
-from models.pure import Structure
+from models.base import Forward
+from models.gpt import GPT, Attention, Block, Params, Transformer, run
+from models.nnx_layers import Norm
 from tasks.checks import flag, real, whole
 
 HIDDEN = -1e30
@@ -57,7 +55,7 @@ class RecursiveTransformer(Transformer):
     ) -> tuple[Float[Array, "batch candidates length width"], Route | None]:
         """`hidden_states`, and the router's choices."""
         entered = run(self.entry, x, attention)
-        route = self.route(entered)
+        route = None if self.router is None else self.router(entered)
         state, first = entered, len(self.entry)
         for recursion in range(1, self.recursions + 1):
             inner = state + entered if self.input_injection and recursion > 1 else state
@@ -70,13 +68,6 @@ class RecursiveTransformer(Transformer):
         if route is not None:
             state = entered + route.gate.astype(state.dtype) * state
         return run(self.exit, state, attention, first, outputs), route
-
-    def route(self, entered: Float[Array, "batch candidates length width"]) -> Route | None:
-        """Number of recursions of each token, from what enters the recursion; None without a router."""
-        if self.router is None:
-            return None
-        probs = jax.nn.softmax(self.router_norm(entered) @ self.router[...])
-        return Route(probs, jnp.argmax(probs, axis=-1) + 1)
 
     def __init__(self, model: Recursive, key: PRNGKeyArray) -> None:
         """Initial parameters: as of `GPT`, with the number of uses of blocks as the number of layers."""
@@ -93,12 +84,24 @@ class RecursiveTransformer(Transformer):
         self.exit = blocks(model.outer_layers)
         self.final_norm = Norm(model.width, model.dtype)
         self.output = None if model.tie_embeddings else table(model.vocab_size)
-        # float32, so that rounding changes no choice.
-        routed = model.routing == "token"
-        self.router_norm = Norm(model.width, "float32") if routed else None
-        self.router = nnx.Param(table(model.num_recursions)[...].T) if routed else None
+        self.router = Router(model, next(keys)) if model.routing == "token" else None
         self.recursions, self.input_injection = model.num_recursions, model.input_injection
         self.dtype = model.dtype
+
+
+class Router(nnx.Module):
+    """softmax(layer norm(x) W), the probability of each number of recursions, in float32: coarser ones would
+    change choices."""
+
+    def __call__(self, x: Float[Array, "batch candidates length width"]) -> Route:
+        """Choice of every token, from what enters the recursion."""
+        probs = jax.nn.softmax(self.norm(x) @ self.kernel[...])
+        return Route(probs, jnp.argmax(probs, axis=-1) + 1)
+
+    def __init__(self, model: Recursive, key: PRNGKeyArray) -> None:
+        shape = (model.width, model.num_recursions)
+        self.norm = Norm(model.width, "float32")
+        self.kernel = nnx.Param(model.init_std * jax.random.normal(key, shape))
 
 
 def among(attention: Attention, active: Bool[Array, "batch candidates length"]) -> Attention:
@@ -176,10 +179,6 @@ class Recursive(GPT):
                     f"model.test_recursions: {self.test_recursions}; valid with model.routing = token: null, "
                     "because the router gives each token its number"
                 )
-        if self.ahead:
-            raise ValueError(
-                f"model.ahead: {self.ahead}; valid for Recursive: 0, which predicts the next token alone"
-            )
 
     @property
     def depth(self) -> int:
@@ -193,17 +192,9 @@ class Recursive(GPT):
             return self
         return dataclasses.replace(self, num_recursions=self.test_recursions, test_recursions=None)
 
-    def with_ahead(self, heads: int) -> Model:
-        """This model; ValueError if heads for tokens after the next one are asked for."""
-        return Model.with_ahead(self, heads)
-
     def module(self, key: PRNGKeyArray) -> RecursiveTransformer:
         """The network as a `flax.nnx` module with the parameters of `init(key)`."""
         return RecursiveTransformer(self, key)
-
-    def _network(self, params: Params) -> RecursiveTransformer:
-        network: RecursiveTransformer = _structure(self).module(params)
-        return network
 
     def routes(
         self,
@@ -230,7 +221,7 @@ class Recursive(GPT):
         responses: Int[Array, "batch candidates response"],
     ) -> tuple[Float[Array, "batch candidates response vocab"], tuple[Route, Route]]:
         """`logits` and `routes`."""
-        watched = _Watched(self._network(params), [])
+        watched: Any = _Watched(self._network(params), [])
         x = self._teacher_forced(watched, prompt, prompt_mask, responses)
         of_prompt, of_response = watched.routes
         return watched.logits(x), (of_prompt, of_response)
@@ -279,7 +270,7 @@ def balancing_loss(
 class _Watched:
     """A network that notes the routes of every call of `hidden_states`."""
 
-    network: RecursiveTransformer
+    network: Any
     routes: list[Route]
 
     def __getattr__(self, name: str) -> Any:
@@ -287,11 +278,5 @@ class _Watched:
 
     def hidden_states(self, x: Array, attention: Attention, outputs: bool = True) -> Array:
         x, route = self.network.recursed(x, attention, outputs)
-        assert route is not None
         self.routes.append(route)
         return x
-
-
-@functools.cache
-def _structure(model: Recursive) -> Structure:
-    return Structure.of(lambda: model.module(jax.random.key(0)))

@@ -7,7 +7,7 @@ import dataclasses
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from models.base import Cache, Model
+from models.base import Cache
 from models.gpt import GPT, Params
 from tasks import PAD
 
@@ -25,17 +25,6 @@ class TeacherlessGPT(GPT):
     response are therefore independent given the prompt, and `log_prob` is exact for the law that is sampled
     from. Positions attend causally to one another, as in the paper.
     """
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.ahead:
-            raise ValueError(
-                f"model.ahead: {self.ahead}; valid for TeacherlessGPT: 0, because it reads no response"
-            )
-
-    def with_ahead(self, heads: int) -> Model:
-        """This model; ValueError if heads are asked for: every token is predicted from the prompt already."""
-        return Model.with_ahead(self, heads)
 
     def logits(
         self,

@@ -91,9 +91,12 @@ def _from_run(config: DictConfig, settings: DictConfig, overrides: Mapping[str, 
     settings.task = task_config(run, phase, overrides)
     base = fitted(run.setup.model, make(settings.task, "task_overrides", Task), f"run: {run.path}")
     shape = {field: getattr(base, field) for field in SHAPE}
-    heads = run.setup.model.ahead
-    # The parameters hold the heads that an objective of the base's run asked for, whatever its model says.
-    architecture = run.config["model"] | ({"ahead": heads} if heads else {})
+    architecture = dict(run.config["model"])
+    if run.setup.model.ahead:
+        # The parameters hold the heads that an objective of the base's run asked for.
+        kind = type(run.setup.model)
+        named = {"_target_": f"{kind.__module__}.{kind.__qualname__}", "ahead": run.setup.model.ahead}
+        architecture |= named
     if "model" not in settings:
         settings.model = architecture
     elif settings.initial == "base" and OmegaConf.to_container(settings.model) != architecture:

@@ -19,7 +19,7 @@ from covlab.launch.schema import check_fields
 from covlab.launch.settings import EvaluationSettings, TrackingSettings
 from metrics.evaluators import Evaluator, HeldOut
 from metrics.values import ValueEvaluator
-from models import Model
+from models import Model, with_ahead
 from tasks import Task, check_seeds
 from tasks.checks import whole
 from training import (
@@ -287,7 +287,7 @@ def _model(config: DictConfig, phases: list[Phase]) -> Model:
     )
     for phase in phases:
         model = model.for_task(phase.task)
-    return model.with_ahead(max(phase.objective.ahead for phase in phases))
+    return with_ahead(model, max(phase.objective.ahead for phase in phases))
 
 
 def _plain(node: Any) -> Any:

@@ -38,7 +38,7 @@ from metrics.evaluators import (
     log_ratios,
     total_prob,
 )
-from models import Model, Params
+from models import Model, Params, with_ahead
 from tasks import Task, stream
 from tracking import LoadError, read_config
 from training.checkpoints import load_parameters, saved_digest, saved_parameters
@@ -98,7 +98,7 @@ class TrainedRun:
         changed: Model = make(node, "model_overrides", Model, **sizes)
         for phase in self.setup.phases:
             changed = changed.for_task(phase.task)
-        changed = changed.with_ahead(model.ahead)
+        changed = with_ahead(changed, model.ahead)
         before, now = (
             described(jax.eval_shape(lambda seed, of=of: of.init(stream(seed, "init")), np.uint32(0)))
             for of in (model, changed)

@@ -11,12 +11,12 @@ import pytest
 from oracles import gpt2
 from oracles.toy import TabularModel
 
-from models import GPT, Forward, TeacherlessGPT, check_model
+from models import GPT, Forward, MultiTokenGPT, Recursive, TeacherlessGPT, check_model, with_ahead
 
 SIZES: dict[str, Any] = {
     "vocab_size": 17, "prompt_length": 6, "response_length": 4, "num_layers": 2, "num_heads": 2, "width": 16,
 }  # fmt: skip
-PLAIN, MODEL = GPT(**SIZES), GPT(**SIZES, ahead=3)
+PLAIN, MODEL = GPT(**SIZES), MultiTokenGPT(**SIZES, ahead=3)
 REAL = (6, 3, 1)
 passed_of = jax.jit(lambda model, heads, *args: model.training_pass(*args, heads), static_argnums=(0, 1))
 
@@ -103,24 +103,27 @@ def test_gradients_reach_the_heads_that_are_asked_for_and_are_finite() -> None:
 
 
 def test_models_take_as_many_heads_as_are_asked_for_or_refuse() -> None:
-    assert PLAIN.with_ahead(0) == PLAIN
-    assert PLAIN.with_ahead(2) == GPT(**SIZES, ahead=2)
-    assert MODEL.with_ahead(2) == MODEL
-    with pytest.raises(ValueError, match=r"^model\.ahead: 0; the objective needs at least 1$"):
-        PLAIN.training_pass(PARAMS, *batch(), 1)
-    with pytest.raises(ValueError, match=r"^model\.ahead: -1 is not an integer >= 0$"):
-        GPT(**SIZES, ahead=-1)
-    for model in (TabularModel(), TeacherlessGPT(**SIZES)):
+    assert with_ahead(PLAIN, 0) is PLAIN
+    assert with_ahead(PLAIN, 2) == MultiTokenGPT(**SIZES, ahead=2)
+    assert with_ahead(MODEL, 2) is MODEL
+    assert with_ahead(MODEL, 5) == MultiTokenGPT(**SIZES, ahead=5)
+    with pytest.raises(ValueError, match=r"^model\.ahead: 3; the objective needs at least 4$"):
+        MODEL.training_pass(PARAMS, *batch(), 4)
+    with pytest.raises(ValueError, match=r"^model\.ahead: 0 is not an integer >= 1$"):
+        MultiTokenGPT(**SIZES, ahead=0)
+    for model in (TabularModel(), TeacherlessGPT(**SIZES), Recursive(**SIZES)):
         with pytest.raises(
             ValueError, match=r"^model: \w+ predicts the next token alone; valid for objective"
         ):
-            model.with_ahead(1)
-        assert model.with_ahead(0) == model
-    with pytest.raises(ValueError, match=r"^model\.ahead: 1; valid for TeacherlessGPT: 0"):
-        TeacherlessGPT(**SIZES, ahead=1)
+            with_ahead(model, 1)
+        with pytest.raises(
+            ValueError, match=r"^model: \w+ predicts the next token alone; valid for objective"
+        ):
+            model.training_pass(PARAMS, *batch(), 1)
+        assert with_ahead(model, 0) is model
 
 
-class Peeking(GPT):
+class Peeking(MultiTokenGPT):
     """Its only head ahead has read the token before the one that it predicts."""
 
     def training_pass(self, *given: Any) -> Forward:

@@ -119,7 +119,7 @@ ZEROS = {
     "checkpoint": {"every_seconds"},
     "decoding": {"learning_rate", "momentum", "quota"},
     "evaluation": {"num_samples", "schedule.every", "seed", "table_prompts"},
-    "model": {"ahead", "balance", "init_radius", "outer_layers"},
+    "model": {"balance", "init_radius", "outer_layers"},
     "objective": {"ahead_weight", "kl_weight", "prompt_weight", "smoothing", "weight"},
     "optimizer": {"beta1", "beta2", "damping", "final_fraction", "momentum", "warmup", "weight_decay"},
     "source": {"bonus.weight"},

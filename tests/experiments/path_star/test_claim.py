@@ -40,7 +40,7 @@ from experiments.path_star.measure import (
     clever_hans,
 )
 from metrics.evaluators import make_held_out
-from models import GPT, TeacherlessGPT
+from models import GPT, MultiTokenGPT, TeacherlessGPT
 from tasks import PathStar
 from training import MultiToken
 
@@ -200,7 +200,7 @@ def test_every_run_of_a_scale_is_a_run_of_train(
         runs.check_run(read(Settings, config), name, setups[name])
     tasks: dict[str, Any] = {name: setup.phases[-1].task for name, setup in setups.items()}
     assert [tasks[name].reversed for name in runs.RUNS] == [False, True, False, False]
-    assert [type(setup.model) for setup in setups.values()] == [GPT, GPT, TeacherlessGPT, GPT]
+    assert [type(setup.model) for setup in setups.values()] == [GPT, GPT, TeacherlessGPT, MultiTokenGPT]
     length = tasks[FORWARD].response_length
     assert setups[MULTI_TOKEN].phases[-1].objective == MultiToken(k=length)
     assert [setup.model.ahead for setup in setups.values()] == [0, 0, 0, length - 1]
