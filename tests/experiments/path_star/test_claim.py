@@ -79,7 +79,7 @@ def measured(forward: str = "hans", backwards: str = "knows", arms: int = 3) -> 
         FORWARD: run_of(forward, arms),
         REVERSED: run_of(backwards, arms),
         TEACHERLESS: run_of("hans", arms),
-        MULTI_TOKEN: run_of("knows", arms),
+        MULTI_TOKEN: run_of("hans", arms),
     }
     return Measurements(arms, 1.5, (1, 2, 4, 16), tuple(range(SEEDS)), (), runs)
 
