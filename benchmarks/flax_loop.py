@@ -25,7 +25,7 @@ class Block(nnx.Module):
         self.mlp_in = nnx.Linear(width, hidden, rngs=rngs)
         self.mlp_out = nnx.Linear(hidden, width, rngs=rngs)
 
-    def __call__(self, x: jax.Array, mask: jax.Array | None) -> jax.Array:
+    def __call__(self, x: jax.Array, mask: Any) -> jax.Array:
         """The outputs at all positions."""
         normed = self.query_key_value(self.attention_norm(x))
         heads = (*x.shape[:-1], self.num_heads, x.shape[-1] // self.num_heads)
@@ -50,7 +50,7 @@ class GPT(nnx.Module):
 
     def __call__(self, batch: Sequences) -> jax.Array:
         """Logits of the response's tokens."""
-        x = self.token(batch.tokens) + self.position(batch.positions)
+        x = self.token(jnp.asarray(batch.tokens)) + self.position(jnp.asarray(batch.positions))
         for block in self.blocks:
             x = block(x, batch.mask)
         x = jnp.take_along_axis(x, batch.places[..., None], axis=1)

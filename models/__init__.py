@@ -2,6 +2,7 @@
 
 from models.base import Cache, Forward, Model, Params
 from models.contract import ModelError, check_model
+from models.flax_model import Flax
 from models.gpt import GPT
 from models.linear_model import Linear
 from models.multi_token import MultiTokenGPT, with_ahead
@@ -12,6 +13,7 @@ from models.teacherless import TeacherlessGPT
 __all__ = [
     "GPT",
     "Cache",
+    "Flax",
     "Forward",
     "Linear",
     "Model",

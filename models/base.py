@@ -57,6 +57,17 @@ class Model(abc.ABC):
         return self
 
     @property
+    def label(self) -> str:
+        """Name of the model in messages."""
+        return type(self).__name__
+
+    @property
+    def separate_paths(self) -> bool:
+        """True if `logits` scores one candidate in another way than several; `check_model` then checks both
+        ways."""
+        return False
+
+    @property
     def tested(self) -> Model:
         """This model as it is evaluated, sampled and decoded, with the same parameters: itself, unless it can
         be given more or less compute after training."""
@@ -150,7 +161,7 @@ class Model(abc.ABC):
         Raises:
             ValueError: the last layer of this model is not a matrix.
         """
-        raise ValueError(_NO_TABLE.format(type(self).__name__))
+        raise ValueError(_NO_TABLE.format(self.label))
 
     def step_features(
         self,
@@ -160,8 +171,8 @@ class Model(abc.ABC):
         position: Int[Array, "*batch_samples"],
     ) -> tuple[Float[Array, "batch samples width"], Cache]:
         """`step` with features in place of logits; raises what `features` raises."""
-        raise ValueError(_NO_TABLE.format(type(self).__name__))
+        raise ValueError(_NO_TABLE.format(self.label))
 
     def output_table(self, params: Params) -> Float[Array, "vocab width"]:
         """Matrix of the last layer; raises what `features` raises."""
-        raise ValueError(_NO_TABLE.format(type(self).__name__))
+        raise ValueError(_NO_TABLE.format(self.label))

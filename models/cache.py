@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from models.gradients import attend
 from models.layers import Memory
@@ -55,6 +55,19 @@ def write(
         return jax.lax.dynamic_update_slice_in_dim(stored, new, position, axis=3)
     here = jnp.arange(stored.shape[3]) == position[..., None]
     return jnp.where(here[:, None, :, :, None], new, stored)
+
+
+def put(
+    stored: Shaped[Array, "batch samples response *rest"],
+    new: Shaped[Array, "batch samples *rest"],
+    position: Int[Array, "*batch_samples"],
+) -> Shaped[Array, "batch samples response *rest"]:
+    """Put `new` at `position`, which has shape () for all samples, or (batch, samples) for one each."""
+    if position.ndim == 0:
+        return jax.lax.dynamic_update_slice_in_dim(stored, new[:, :, None], position, axis=2)
+    rest = [1] * (stored.ndim - 3)
+    here = jnp.arange(stored.shape[2]).reshape(-1, *rest) == position.reshape(*position.shape, 1, *rest)
+    return jnp.where(here, new[:, :, None], stored)
 
 
 CAUSAL_BLOCK = 64

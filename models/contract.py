@@ -33,14 +33,20 @@ class _Found(NamedTuple):
         ahead_in_prompt: of the prompt's logits, likewise; None if they are not checked.
         further: of the logits of each head for tokens after the next one, by first changed token and
             position.
+        ahead_alone: as `ahead`, of each response as the only candidate; None if that is no other computation.
+        alone: between one candidate and several, by token; None likewise.
         stepped: between `step` and `logits`, by token.
+        back: likewise, of a changed response, after a step back to the token before the change.
         tolerance: largest difference that is allowed.
     """
 
     ahead: Float[Array, "changes response"]
     ahead_in_prompt: Float[Array, "changes prompt_1"] | None
     further: tuple[Float[Array, "changes _"], ...]
+    ahead_alone: Float[Array, "changes response"] | None
+    alone: Float[Array, " response"] | None
     stepped: Float[Array, " response"]
+    back: Float[Array, " response"]
     tolerance: Float[Array, ""]
 
 
@@ -56,7 +62,8 @@ def check_model(
 
     The model runs on a few examples, with a little noise added to its parameters so that none is without
     effect. `logits` must have one entry for each token of the vocabulary. The logits of a token must not
-    change with that token or later ones. `step`, token by token, must give what `logits` gives.
+    change with that token or later ones. `step`, token by token, must give what `logits` gives, also after a
+    step back.
 
     Args:
         model: the model to check, with the lengths and the vocabulary that it will be used with.
@@ -77,19 +84,28 @@ def check_model(
     with jax.default_matmul_precision("highest"):
         found = _measure(model, _moved(draw, params), prompt, prompt_mask, later, prompts)
     found = jax.tree.map(np.asarray, found)
-    kind = type(model).__name__
-    _refuse_reading_ahead(kind, "response", found.ahead, later.starts, 0, found.tolerance)
+    kind = model.label
+    for ahead in filter(lambda each: each is not None, (found.ahead, found.ahead_alone)):
+        _refuse_reading_ahead(kind, "response", ahead, later.starts, 0, found.tolerance)
     if prompts is not None:
         _refuse_reading_ahead(kind, "prompt", found.ahead_in_prompt, prompts.starts, 1, found.tolerance)
     for d, further in enumerate(found.further, start=1):
         # The logits of y_t from d tokens ahead have read what those of y_t-d have.
         _refuse_reading_ahead(kind, "response", further, later.starts, 0, found.tolerance, further=d)
-    if np.any(found.stepped > found.tolerance):
-        token = int(np.argmax(found.stepped > found.tolerance))
-        raise ModelError(
-            f"model: {kind}.step gives other logits of response token {token} than {kind}.logits does, by "
-            f"{found.stepped[token]:.2g} of their spread: what it samples is not what it scores"
-        )
+    sampled = "than {kind}.logits does, by {by} of their spread: what it samples is not what it scores"
+    differences = (
+        (found.stepped, "{kind}.step gives other logits of response token {token} " + sampled),
+        (found.back, "after a step back {kind}.step gives other logits of response token {token} " + sampled),
+        (
+            found.alone,
+            "{kind}.logits gives response token {token} other logits as the only candidate than among "
+            "several, by {by} of their spread: what it trains is not what it evaluates",
+        ),
+    )
+    for by, line in differences:
+        if by is not None and np.any(by > found.tolerance):
+            token = int(np.argmax(by > found.tolerance))
+            raise ModelError("model: " + line.format(kind=kind, token=token, by=f"{by[token]:.2g}"))
 
 
 class _Changed(NamedTuple):
@@ -155,8 +171,14 @@ def _measure(
         real_tokens = jnp.ones(responses.shape, bool)
         passed = model.training_pass(params, prompt, prompt_mask, responses, real_tokens, model.ahead)
         further = tuple(apart(head[:, 1:], head[:, :1]) for head in passed.ahead)
-    cache = model.start(params, prompt, prompt_mask, 1)
-    fed = jnp.concatenate([prompt[:, -1:], responses[:, 0, :-1]], axis=1)
+    # The original response, then a changed one, from a step back to the first of its changed inputs on.
+    steps, change = jnp.arange(responses.shape[2]), (len(later.starts) - 1) // 3
+    first = jnp.minimum(later.starts[change] + 1, responses.shape[2] - 1)
+    positions = jnp.concatenate([steps, jnp.maximum(steps, first)])
+    last = jnp.broadcast_to(prompt[:, None, -1:], (*responses.shape[:2], 1))
+    inputs = jnp.concatenate([last, responses[:, :, :-1]], axis=2)
+    again = jnp.take(inputs[:, 1 + change], positions[steps.size :], axis=1)
+    fed = jnp.concatenate([inputs[:, 0], again], axis=1)
 
     def step(cache: Any, at: tuple[Array, Array]) -> tuple[Any, Array]:
         position, tokens = at
@@ -164,7 +186,18 @@ def _measure(
         _require_shape(model, "step", given, (prompt.shape[0], 1, model.vocab_size))
         return cache, given[:, 0]
 
-    _, stepped = jax.lax.scan(step, cache, (jnp.arange(fed.shape[1]), fed.T))
+    cache = model.start(params, prompt, prompt_mask, 1)
+    _, every = jax.lax.scan(step, cache, (positions, fed.T))
+    stepped, back = jnp.split(jnp.swapaxes(every, 0, 1), 2, axis=1)
+    logits_alone = None
+    if model.separate_paths:
+        count = responses.shape[1]
+        logits_alone = model.logits(
+            params,
+            jnp.repeat(prompt, count, axis=0),
+            jnp.repeat(prompt_mask, count, axis=0),
+            responses.reshape(-1, 1, responses.shape[2]),
+        ).reshape(logits.shape)
     ahead_in_prompt = None
     if prompts is not None:
         batch, count, length = prompts.tokens.shape
@@ -186,6 +219,10 @@ def _measure(
         ahead_in_prompt,
         further,
         apart(jnp.swapaxes(stepped, 0, 1), own),
+        None if logits_alone is None else apart(logits_alone[:, 1:], logits_alone[:, :1]),
+        None if logits_alone is None else apart(logits_alone[:, 0], own),
+        apart(stepped, own),
+        jnp.where(steps < first, 0.0, apart(back, logits[:, 1 + change])),
         jnp.asarray(tolerance),
     )
 
@@ -193,7 +230,7 @@ def _measure(
 def _require_shape(model: Model, name: str, given: Array, shape: tuple[int, ...]) -> None:
     if given.shape != shape or not jnp.issubdtype(given.dtype, jnp.floating):
         raise ModelError(
-            f"model: {type(model).__name__}.{name} gives {given.dtype}{list(given.shape)}; expected floats "
+            f"model: {model.label}.{name} gives {given.dtype}{list(given.shape)}; expected floats "
             f"{list(shape)}, the last axis the vocabulary's"
         )
 

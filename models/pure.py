@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
 from flax import nnx
 
 Params = Any
@@ -30,22 +31,45 @@ class Structure:
 
     Attributes:
         graph: static structure.
-        paths: of every parameter, in the order of `graph`.
+        paths: of every variable, in the order of `graph`.
+        constants: values of the variables that are not `nnx.Param`.
     """
 
     graph: nnx.GraphDef[Any]
     paths: tuple[Path, ...]
+    constants: Mapping[Path, Any] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def of(cls, make: Callable[[], nnx.Module]) -> Structure:
-        """The structure of the module that `make` constructs, without computing parameters."""
+        """The structure of the module that `make` constructs. Parameters are not computed, unless the module
+        has other variables, whose values are kept."""
         graph, state = nnx.split(nnx.eval_shape(make))
         leaves = _leaves(state)
-        return cls(graph, tuple(path for path, _ in leaves))
+        if all(isinstance(leaf, nnx.Param) for _, leaf in leaves):
+            return cls(graph, tuple(path for path, _ in leaves))
+        # Also while a function is traced, these values are constants.
+        with jax.ensure_compile_time_eval():
+            graph, state = nnx.split(make())
+        leaves = _leaves(state)
+        constants = {path: leaf.get_value() for path, leaf in leaves if not isinstance(leaf, nnx.Param)}
+        return cls(graph, tuple(path for path, _ in leaves), constants)
 
-    def module(self, params: Params) -> Any:
+    def module(self, params: Params, constants: Mapping[Path, Any] | None = None) -> Any:
         """The module with `params`, a tree as `parameters` gives it."""
-        return nnx.merge(self.graph, [_at(params, path) for path in self.paths])
+        return nnx.merge(self.graph, self._values(params, self.constants if constants is None else constants))
+
+    def changed(self, module: nnx.Module, params: Params) -> dict[Path, Any]:
+        """The variables of `module`, made by `module(params)`, that since have another value or are new."""
+        before = dict(zip(self.paths, self._values(params, self.constants), strict=True))
+        after = _leaves(nnx.state(module))
+        return {
+            path: leaf
+            for path, leaf in after
+            if path not in before or leaf.get_raw_value() is not before[path]
+        }
+
+    def _values(self, params: Params, constants: Mapping[Path, Any]) -> list[Any]:
+        return [constants[path] if path in constants else _at(params, path) for path in self.paths]
 
 
 def _leaves(state: Any) -> list[tuple[Path, Any]]:
@@ -60,7 +84,7 @@ def _nested(leaves: Mapping[Path, Any]) -> Any:
     below = {
         key: _nested({path[1:]: leaf for path, leaf in leaves.items() if path[0] == key}) for key in keys
     }
-    if set(below) == set(range(len(below))):
+    if below and set(below) == set(range(len(below))):
         return [below[index] for index in range(len(below))]
     return {str(key): item for key, item in below.items()}
 

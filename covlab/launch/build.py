@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from covlab.launch.healthy import seeds_of
-from covlab.launch.schema import check_fields
+from covlab.launch.schema import check_fields, free_fields
 from covlab.launch.settings import EvaluationSettings, TrackingSettings
 from metrics.evaluators import Evaluator, HeldOut
 from metrics.values import ValueEvaluator
@@ -173,12 +173,27 @@ def make(node: Any, path: str, kind: type | None = None, **fields: Any) -> Any:
         raise ValueError(f"{path}: {plain!r} is not a mapping with a _target_")
     check_fields(plain, path, kind)
     try:
-        made = instantiate(plain, **fields, _convert_="all")
+        made = instantiate(_with_free_fields(plain), **fields, _convert_="all")
     except InstantiationException as error:
         cause = error.__cause__ or error
         raise ValueError(_line(_reason(cause), path)) from None
     if kind is not None and not isinstance(made, kind):
         raise ValueError(f"{path}._target_: {plain['_target_']} makes no {kind.__name__}")
+    return made
+
+
+def _with_free_fields(node: Any) -> Any:
+    """`node` with a `functools.partial` of the `_target_` of every free field, for the object that has the
+    field to call."""
+    if isinstance(node, list):
+        return [_with_free_fields(item) for item in node]
+    if not isinstance(node, Mapping):
+        return node
+    free = free_fields(node["_target_"]) if "_target_" in node else ()
+    made = {key: _with_free_fields(item) for key, item in node.items()}
+    for field in free:
+        if isinstance(made.get(field), dict) and "_target_" in made[field]:
+            made[field]["_partial_"] = True
     return made
 
 

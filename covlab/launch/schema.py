@@ -49,7 +49,11 @@ class _Schemas(dict[str, ConfigNode]):
     def __contains__(self, file: object) -> bool:
         name = str(file)
         if not dict.__contains__(self, name) and name.endswith(".yaml"):
-            node = OmegaConf.create(schema(name.removesuffix(".yaml")))
+            target = name.removesuffix(".yaml")
+            node = OmegaConf.create(schema(target))
+            for field in free_fields(target):
+                # Hydra takes further keys there without a leading +.
+                OmegaConf.set_struct(node[field], False)
             self[name] = ConfigNode(name=name, node=node, group="schema", package=None, provider=None)
         return dict.__contains__(self, name)
 
@@ -61,10 +65,23 @@ def schema(name: str) -> dict[str, Any]:
         ValueError: there is no such class or function.
     """
     return {"_target_": name} | {
-        field.name: list(field.default) if isinstance(field.default, tuple) else field.default
+        field.name: {} if field.free else _in_yaml(field.default)
         for field in signature(name).fields
-        if field.plain
+        if field.plain or field.free
     }
+
+
+def _in_yaml(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def free_fields(name: str) -> tuple[str, ...]:
+    """Names of the fields that are mappings with any keys, such as `module` of `models.Flax`.
+
+    Raises:
+        ValueError: there is no such class or function.
+    """
+    return tuple(field.name for field in signature(name).fields if field.free)
 
 
 def signature(name: str) -> Signature:
@@ -80,6 +97,8 @@ def _imported_signature(name: str) -> Signature:
     target = _resolve(name, f"/schema/{name}")
     doc = inspect.getdoc(target)
     docs = documented(doc)
+    fields = dataclasses.fields(target) if dataclasses.is_dataclass(target) else ()
+    free = {field.name for field in fields if field.metadata.get("free")}
     return Signature(
         first_sentence(doc),
         tuple(
@@ -88,8 +107,9 @@ def _imported_signature(name: str) -> Signature:
                 is_plain(parameter.default),
                 parameter.default,
                 doc=docs.get(parameter.name, ""),
+                free=parameter.name in free,
             )
-            for parameter in inspect.signature(target).parameters.values()
+            for parameter in _parameters(target).values()
         ),
     )
 
@@ -100,7 +120,19 @@ def accepted(target: str, path: str) -> set[str]:
     Raises:
         ValueError: the target does not exist or cannot be called.
     """
-    return set(inspect.signature(_resolve(target, path)).parameters)
+    return set(_parameters(_resolve(target, path)))
+
+
+def _parameters(target: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """Parameters of a function or a constructor, also where a metaclass with a `__call__` hides them, as for
+    Flax modules."""
+    if inspect.isclass(target) and type(target).__call__ is not type.__call__:
+        return {
+            name: each
+            for name, each in inspect.signature(target.__init__).parameters.items()
+            if name != "self"
+        }
+    return inspect.signature(target).parameters
 
 
 def check_fields(node: Mapping[str, Any], path: str, kind: type | None = None) -> None:
@@ -117,17 +149,18 @@ def check_fields(node: Mapping[str, Any], path: str, kind: type | None = None) -
     if kind is not None and inspect.isclass(made) and not issubclass(made, kind):
         raise ValueError(f"{path}._target_: {target} is not a subclass of {kind.__name__}")
     valid = accepted(target, path)
+    free = any(each.kind is each.VAR_KEYWORD for each in _parameters(made).values())
     hints = _hints(made)
     for key, value in node.items():
         if key in _OF_HYDRA:
             continue
-        if key not in valid:
+        if key not in valid and not free:
             raise ValueError(f"{path}.{key}: no such field; valid are {', '.join(sorted(valid))}")
         hint = hints.get(key)
         if wanted := _other_shape(value, hint):
             raise ValueError(f"{path}.{key}: {value!r} is not {wanted}")
         if isinstance(value, Mapping):
-            check_fields(value, f"{path}.{key}", hint if inspect.isclass(hint) else None)
+            check_fields(value, f"{path}.{key}", hint if inspect.isclass(hint) and hint is not Any else None)
         for item in value if isinstance(value, list) else ():
             if isinstance(item, Mapping):
                 check_fields(item, f"{path}.{key}")

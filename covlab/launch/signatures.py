@@ -31,6 +31,7 @@ class Field:
         doc: the text in the docstring's section Attributes or Args, else the comment at the field, else "".
         known: False if the default cannot be told from the source.
         stated: True if there is a default.
+        free: True for a mapping with any keys, empty by default: a field with `metadata={"free": True}`.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Field:
     doc: str = ""
     known: bool = True
     stated: bool = True
+    free: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -252,7 +254,7 @@ def _own_fields(source: _Source, node: ast.ClassDef, docs: dict[str, str]) -> It
             continue
         if "InitVar" in annotation or annotation.endswith("KW_ONLY"):
             raise _Unknown
-        name, value = item.target.id, item.value
+        name, value, free = item.target.id, item.value, False
         if (
             isinstance(value, ast.Call)
             and getattr(value.func, "attr", getattr(value.func, "id", "")) == "field"
@@ -261,7 +263,8 @@ def _own_fields(source: _Source, node: ast.ClassDef, docs: dict[str, str]) -> It
             if set(given) - {"default", "default_factory", "repr", "compare", "hash", "metadata"}:
                 raise _Unknown
             value = given.get("default")
-        field = _field(source, name, value, item.annotation, docs)
+            free = any(ast.unparse(key) == "'free'" for key in getattr(given.get("metadata"), "keys", ()))
+        field = dataclasses.replace(_field(source, name, value, item.annotation, docs), free=free)
         if not field.doc:
             lines = source.text.splitlines()
             said = field_comments(lines, item.lineno, item.end_lineno or item.lineno)

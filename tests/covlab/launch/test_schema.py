@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import jax
 import pytest
 from hydra.errors import ConfigCompositionException
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -15,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from covlab.launch.build import build, make
 from covlab.launch.schema import accepted, check_fields, schema
 from decoding import Decoder
+from models import Flax
 from tasks import LayeredGraph
 from training import CheckpointPolicy, Objective, Phase, Source
 
@@ -54,6 +56,7 @@ UNTRAINED = {"exploration", "optimizers_graph"}
 COMPANIONS = {
     ("evaluation", "brackets"): ("task=dyck",),
     ("model", "linear"): ("task=autoregressive_linear",),
+    ("model", "flax"): ("model.module._target_=oracles.flax_modules.GRU",),
 }
 # What only experiments.train_value takes: without rewards there is nothing to regress on.
 OF_VALUES = {("objective", "value_regression"), ("source", "rollouts")}
@@ -227,3 +230,41 @@ def test_an_unknown_field_of_a_phase_is_refused(compose_config: Callable[..., Di
         build(compose_config("train", "+phases.train.task={dpeth:3}"))
     with pytest.raises(ValueError, match=r"phases\.train\.stepps: no such field; valid are .*steps"):
         build(compose_config("train", "+phases.train.stepps=3"))
+
+
+FLAX = ("model=flax", "model.module._target_=oracles.flax_modules.GRU")
+
+
+def test_fields_of_a_flax_module_need_no_leading_plus(compose_config: Callable[..., DictConfig]) -> None:
+    config = compose_config("train", *FLAX, "model.module.width=8")
+    assert OmegaConf.to_container(config.model.module) == {"_target_": FLAX[1].partition("=")[2], "width": 8}
+    model = build(config).model
+    assert isinstance(model, Flax)
+    assert model.init(jax.random.key(0))["embed"]["embedding"].shape == (model.vocab_size, 8)
+    # The rest of the node is as strict as before.
+    with pytest.raises(ConfigCompositionException):
+        compose_config("train", *FLAX, "model.modul=3")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        (FLAX[:1], "model.module: {} names no class; valid: model.module._target_=my_package.MyLM, or in Python a"),
+        ((FLAX[0], "model.module.width=3"), "model.module: {'width': 3} names no class; valid: "),
+        (
+            (FLAX[0], "model.module._target_=oracles.flax_modules.LSTM"),
+            "model.module._target_: there is no 'oracles.flax_modules.LSTM'; valid: module.Name, installed or in",
+        ),
+        ((FLAX[0], "model.module._target_=tasks.Dyck"), "model.module._target_: 'Dyck' is not a class of flax.nnx"),
+        ((*FLAX, "model.module.widht=8"), "model.module.widht: no such field; valid are dtype, rngs, vocab_size, width"),
+        ((*FLAX, "model.module.width=wide"), "model.module: GRU: its initialisation fails at line "),
+        ((*FLAX, "model.module.vocab_size=3"), "model.module.vocab_size: is set by the model"),
+    ],
+)  # fmt: skip
+def test_a_bad_flax_module_is_one_line(
+    overrides: tuple[str, ...], line: str, compose_config: Callable[..., DictConfig]
+) -> None:
+    with pytest.raises(ValueError, match="model") as refused:
+        build(compose_config("train", *overrides))
+    assert str(refused.value).startswith(line)
+    assert "\n" not in str(refused.value)

@@ -8,6 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from oracles.flax_modules import GRU
 from oracles.toy import TabularModel, ToyTask
 
 from covlab.testing import model_contract, objective_contract, task_contract
@@ -42,6 +43,8 @@ PROMISES = (
 
 TestToyTask = task_contract(ToyTask())
 TestTabularModel = model_contract(TabularModel, ToyTask())
+# Modules of Flax: a class is enough.
+TestBfloat16 = model_contract(GRU, ToyTask(), dtype=jnp.bfloat16)
 
 
 TestOurs = type(
