@@ -24,7 +24,7 @@ from rich.progress import Progress
 
 from covlab.launch import answering
 from covlab.launch.base_model import fitted, of_seed, seed_rows, task_config
-from covlab.launch.build import make, plain, task_overrides
+from covlab.launch.build import make, model_overrides, plain, task_overrides
 from covlab.launch.cli import command
 from covlab.launch.healthy import chosen_seeds, left_out_line, require_healthy
 from covlab.launch.results import asked_settings, plain_intervals, result_file, write_result
@@ -78,7 +78,7 @@ def check(config: DictConfig) -> Asked:
     if config.run is None:
         raise ValueError("run: none is named; valid: run=<run directory>, as runs/train/demo")
     overrides = task_overrides(config)
-    run = open_run(config.run)
+    run = open_run(config.run).with_model(model_overrides(config))
     phase, step = run.checkpoints([str(config.checkpoint_of)])[-1]
     task: Task = make(task_config(run, phase, overrides), "task_overrides", Task)
     fitted(run.setup.model, task, f"run: {run.path}")

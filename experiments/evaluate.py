@@ -26,7 +26,7 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from covlab.launch import trained
-from covlab.launch.build import plain, task_overrides
+from covlab.launch.build import model_overrides, plain, task_overrides
 from covlab.launch.cli import command
 from covlab.launch.healthy import chosen_seeds, left_out_line, require_healthy
 from covlab.launch.overlap import among
@@ -103,7 +103,7 @@ def measure(config: DictConfig, run: trained.TrainedRun) -> list[Result]:
         evaluators = settings.evaluators()
         held_out = settings.held_out(run.task(phase, overrides), "asked")
         repeated = _repeated_prompts(run, phase, held_out)
-        scorer = trained.make_scorer(run.setup.model, evaluators, held_out)
+        scorer = trained.make_scorer(run.model, evaluators, held_out)
         for _, step in members:
             healthy = run.healthy_seeds(phase, step)
             params = run.parameters(phase, step)
@@ -267,12 +267,12 @@ def evaluated(config: DictConfig) -> Evaluation:
     """Evaluate what `config` (conf/evaluate.yaml) asks for; nothing is written.
 
     Raises:
-        ValueError: an invalid run, checkpoint, seed, setting, task override or file name; one line.
+        ValueError: an invalid run, checkpoint, seed, setting, override or file name; one line.
     """
     configure()
     if config.run is None:
         raise ValueError("run: none is named; valid: run=<run directory>, as runs/train/demo")
-    run = trained.open_run(config.run)
+    run = trained.open_run(config.run).with_model(model_overrides(config))
     if any(phase.objective.needs_rewards for phase in run.setup.phases):
         raise ValueError(f"run: {config.run}: holds a value function; valid: a run of experiments.train")
     whole("num_samples", config.num_samples)

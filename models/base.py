@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from typing import Any
+from typing import Any, NamedTuple
 
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
@@ -12,7 +12,23 @@ from tasks import Task
 Params = Any
 Cache = Any
 
+_NEXT_ALONE = "model: {} predicts the next token alone; valid for objective.k > 1: a GPT"
 _NO_TABLE = "model: the last layer of {} is no matrix of its own; valid: a GPT, or all parameters"
+
+
+class Forward(NamedTuple):
+    """Forward pass of `Model.training_pass`.
+
+    Attributes:
+        logits: as of `Model.logits`.
+        ahead: by head d = 1, 2, ...: logits of y_d, ..., y_H-1 (counted from 0), those of y_t given the
+            prompt and y_<t-d.
+        penalty: loss of the model's own per response, added to the objective's; None if there is none.
+    """
+
+    logits: Float[Array, "batch candidates response vocab"]
+    ahead: tuple[Float[Array, "batch candidates _ vocab"], ...] = ()
+    penalty: Float[Array, "batch candidates"] | None = None
 
 
 class Model(abc.ABC):
@@ -29,6 +45,8 @@ class Model(abc.ABC):
     vocab_size: int
     prompt_length: int
     response_length: int
+    ahead: int = 0
+    """Number of heads for tokens after the next one. Training alone reads them, by `training_pass`."""
 
     def for_task(self, task: Task) -> Model:
         """This model for `task`. A model that needs more of a task than its sizes takes it here.
@@ -49,6 +67,22 @@ class Model(abc.ABC):
         ways."""
         return False
 
+    @property
+    def tested(self) -> Model:
+        """This model as it is evaluated, sampled and decoded, with the same parameters: itself, unless it can
+        be given more or less compute after training."""
+        return self
+
+    def with_ahead(self, heads: int) -> Model:
+        """This model with `heads` heads for tokens after the next one, more than it has.
+
+        `models.with_ahead` asks.
+
+        Raises:
+            ValueError: one line, if the model has no such heads.
+        """
+        raise ValueError(_NEXT_ALONE.format(type(self).__name__))
+
     @abc.abstractmethod
     def init(self, key: PRNGKeyArray) -> Params:
         """Fresh parameters."""
@@ -63,6 +97,25 @@ class Model(abc.ABC):
     ) -> Float[Array, "batch candidates response vocab"]:
         """Logits of each response token given the prompt and the earlier tokens of the response (teacher
         forcing)."""
+
+    def training_pass(
+        self,
+        params: Params,
+        prompt: Int[Array, "batch prompt"],
+        prompt_mask: Bool[Array, "batch prompt"],
+        responses: Int[Array, "batch candidates response"],
+        response_mask: Bool[Array, "batch candidates response"],
+        heads: int = 0,
+    ) -> Forward:
+        """`logits` and what else training reads: the logits of `heads` heads for tokens after the next one,
+        and a loss of the model's own.
+
+        Raises:
+            ValueError: one line, if the model has fewer heads.
+        """
+        if heads:
+            raise ValueError(_NEXT_ALONE.format(type(self).__name__))
+        return Forward(self.logits(params, prompt, prompt_mask, responses))
 
     @abc.abstractmethod
     def prompt_logits(

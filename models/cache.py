@@ -1,13 +1,15 @@
-"""Caches of keys and values: of the prompt, stored once, and of every sample."""
+"""Caches of keys and values: of the prompt, stored once, and of every sample. Attention to them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
+from models.gradients import attend
 from models.layers import Memory
 
 
@@ -66,3 +68,45 @@ def put(
     rest = [1] * (stored.ndim - 3)
     here = jnp.arange(stored.shape[2]).reshape(-1, *rest) == position.reshape(*position.shape, 1, *rest)
     return jnp.where(here, new[:, :, None], stored)
+
+
+CAUSAL_BLOCK = 64
+"""Queries of a prompt that attend together on CPU."""
+
+
+def attend_causally(
+    query: Float[Array, "batch heads candidates query head_dim"], memory: Memory
+) -> Float[Array, "batch heads candidates query head_dim"]:
+    """Attention of positions to themselves and those before.
+
+    On CPU queries go in blocks, each with the keys up to its end: many scores after the diagonal are then
+    never computed. Accelerators prefer one large product.
+    """
+    length = query.shape[3]
+    if length <= CAUSAL_BLOCK or jax.default_backend() != "cpu":
+        return attend(query, (memory,))
+    parts = []
+    for start in range(0, length, CAUSAL_BLOCK):
+        end = min(start + CAUSAL_BLOCK, length)
+        seen = Memory(
+            memory.keys[..., :end, :], memory.values[..., :end, :], memory.visible[..., start:end, :end]
+        )
+        parts.append(attend(query[..., start:end, :], (seen,)))
+    return jnp.concatenate(parts, axis=3)
+
+
+def leading(visible: Bool[Array, "query key"]) -> Bool[Array, "1 1 1 query key"]:
+    """`visible` with axes of batch, heads and candidates in front."""
+    return visible[None, None, None]
+
+
+def with_prompt(prefix: PrefixCache, length: int) -> Callable[[int, Array, Array, Array], Array]:
+    """Attention of the first `length` positions of the response to the prompt, to themselves and to those
+    before."""
+    steps = jnp.arange(length)
+    causal = leading(steps[:, None] >= steps[None, :])
+
+    def attention(layer: int, query: Array, key: Array, value: Array) -> Array:
+        return attend(query, (prefix.memory(layer), Memory(key, value, causal)))
+
+    return attention

@@ -31,6 +31,8 @@ class _Found(NamedTuple):
     Attributes:
         ahead: of the response's logits, by first changed token and predicted token.
         ahead_in_prompt: of the prompt's logits, likewise; None if they are not checked.
+        further: of the logits of each head for tokens after the next one, by first changed token and
+            position.
         ahead_alone: as `ahead`, of each response as the only candidate; None if that is no other computation.
         alone: between one candidate and several, by token; None likewise.
         stepped: between `step` and `logits`, by token.
@@ -40,6 +42,7 @@ class _Found(NamedTuple):
 
     ahead: Float[Array, "changes response"]
     ahead_in_prompt: Float[Array, "changes prompt_1"] | None
+    further: tuple[Float[Array, "changes _"], ...]
     ahead_alone: Float[Array, "changes response"] | None
     alone: Float[Array, " response"] | None
     stepped: Float[Array, " response"]
@@ -86,6 +89,9 @@ def check_model(
         _refuse_reading_ahead(kind, "response", ahead, later.starts, 0, found.tolerance)
     if prompts is not None:
         _refuse_reading_ahead(kind, "prompt", found.ahead_in_prompt, prompts.starts, 1, found.tolerance)
+    for d, further in enumerate(found.further, start=1):
+        # The logits of y_t from d tokens ahead have read what those of y_t-d have.
+        _refuse_reading_ahead(kind, "response", further, later.starts, 0, found.tolerance, further=d)
     sampled = "than {kind}.logits does, by {by} of their spread: what it samples is not what it scores"
     differences = (
         (found.stepped, "{kind}.step gives other logits of response token {token} " + sampled),
@@ -160,6 +166,11 @@ def _measure(
         gap = jnp.where(same, 0.0, jnp.nan_to_num(jnp.abs(one - other), nan=jnp.inf))
         return jnp.max(gap, axis=(0, -1)) / jnp.where(spread > 0, spread, 1.0)
 
+    further: tuple[Array, ...] = ()
+    if model.ahead:
+        real_tokens = jnp.ones(responses.shape, bool)
+        passed = model.training_pass(params, prompt, prompt_mask, responses, real_tokens, model.ahead)
+        further = tuple(apart(head[:, 1:], head[:, :1]) for head in passed.ahead)
     # The original response, then a changed one, from a step back to the first of its changed inputs on.
     steps, change = jnp.arange(responses.shape[2]), (len(later.starts) - 1) // 3
     first = jnp.minimum(later.starts[change] + 1, responses.shape[2] - 1)
@@ -206,6 +217,8 @@ def _measure(
     return _Found(
         apart(logits[:, 1:], logits[:, :1]),
         ahead_in_prompt,
+        further,
+        apart(jnp.swapaxes(stepped, 0, 1), own),
         None if logits_alone is None else apart(logits_alone[:, 1:], logits_alone[:, :1]),
         None if logits_alone is None else apart(logits_alone[:, 0], own),
         apart(stepped, own),
@@ -229,14 +242,16 @@ def _refuse_reading_ahead(
     starts: Int[np.ndarray, " changes"],
     first: int,
     tolerance: float,
+    further: int = 0,
 ) -> None:
-    """Raise if logits differ where they must not; `first` is the token that the first logits predict."""
+    """Raise if logits differ where they must not; `first` is the token after those that the first logits have
+    read, and `further` how much later the token is that they predict."""
     predicted = first + np.arange(ahead.shape[1])
     wrong = (ahead > tolerance) & (predicted <= starts[:, None])
     if wrong.any():
         change, place = np.argwhere(wrong)[0]
         raise ModelError(
-            f"model: {kind}'s logits of {part} token {predicted[place]} change with {part} tokens from "
-            f"{starts[change]} on, by {ahead[change, place]:.2g} of their spread: it reads what it must "
+            f"model: {kind}'s logits of {part} token {predicted[place] + further} change with {part} tokens "
+            f"from {starts[change]} on, by {ahead[change, place]:.2g} of their spread: it reads what it must "
             "predict"
         )

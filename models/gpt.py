@@ -18,7 +18,15 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from models.base import Model
-from models.cache import DecodeCache, PrefixCache, visible_until, write
+from models.cache import (
+    DecodeCache,
+    PrefixCache,
+    attend_causally,
+    leading,
+    visible_until,
+    with_prompt,
+    write,
+)
 from models.gradients import attend, lookup
 from models.layers import Memory
 from models.nnx_layers import Dense, Norm, in_heads, joined
@@ -26,8 +34,9 @@ from models.pure import Structure, parameters
 from tasks.checks import flag, real, whole
 
 Params = dict[str, Any]
-Attention = Callable[[int, Array, Array, Array], Array]
-"""(layer, query, key, value) -> attended, arrays of shape (batch, heads, candidates, length, head_dim)."""
+Attention = Callable[[int, Any, Array, Array], Any]
+"""(layer, query, key, value) -> attended, arrays of shape (batch, heads, candidates, length, head_dim).
+Without a query (None) keys and values are only kept."""
 
 
 class Transformer(nnx.Module):
@@ -36,18 +45,24 @@ class Transformer(nnx.Module):
     def __call__(self, tokens: Int[Array, "batch length"]) -> Float[Array, "batch length vocab"]:
         """Logits of the next token at every position of sequences without padding."""
         index = jnp.arange(tokens.shape[1])
-        causal = _leading(index[:, None] >= index[None, :])
+        causal = leading(index[:, None] >= index[None, :])
 
         def attention(layer: int, query: Array, key: Array, value: Array) -> Array:
-            return _attend_causally(query, Memory(key, value, causal))
+            return attend_causally(query, Memory(key, value, causal))
 
         x = self.embed(tokens, jnp.broadcast_to(index, tokens.shape))[:, None]
-        return self.logits(_hidden_states(self.blocks, x, attention))[:, 0]
+        return self.logits(self.hidden_states(x, attention))[:, 0]
 
     def embed(self, tokens: Int[Array, "*shape"], positions: Int[Array, "*shape"]) -> Array:
         """Token embedding plus position embedding."""
         token, position = self.token[...].astype(self.dtype), self.position[...].astype(self.dtype)
         return lookup(token, tokens) + lookup(position, positions)
+
+    def hidden_states(
+        self, x: Float[Array, "batch candidates length width"], attention: Attention, outputs: bool = True
+    ) -> Float[Array, "batch candidates length width"]:
+        """`run` of all blocks."""
+        return run(self.blocks, x, attention, outputs=outputs)
 
     def logits(self, x: Float[Array, "*batch width"]) -> Float[Array, "*batch vocab"]:
         """Logits of the next token from hidden states: the output table times the final layer norm."""
@@ -96,7 +111,7 @@ class Block(nnx.Module):
             return Dense(fan_in, fan_out, std, model.dtype, next(keys))
 
         width, hidden = model.width, model.mlp_ratio * model.width
-        residual_std = model.init_std / math.sqrt(2 * model.num_layers)
+        residual_std = model.init_std / math.sqrt(2 * model.depth)
         self.attention_norm = Norm(width, model.dtype)
         self.query_key_value = dense(width, 3 * width, model.init_std)
         self.attention_out = dense(width, width, residual_std)
@@ -106,14 +121,23 @@ class Block(nnx.Module):
         self.num_heads, self.head_dim = model.num_heads, model.head_dim
 
 
-def _hidden_states(
-    blocks: Sequence[Block], x: Float[Array, "batch candidates length width"], attention: Attention
+def run(
+    blocks: Sequence[Block],
+    x: Float[Array, "batch candidates length width"],
+    attention: Attention,
+    first: int = 0,
+    outputs: bool = True,
 ) -> Float[Array, "batch candidates length width"]:
     """Outputs of `blocks`.
 
-    `attention` gets queries scaled by 1 / sqrt(head_dim) and returns softmax(q k^T) v over visible keys.
+    `attention` gets the number of the layer, counted from `first`, and queries scaled by 1 / sqrt(head_dim),
+    and returns softmax(q k^T) v over visible keys. Without `outputs` the last block computes keys and values
+    alone: `attention` gets no query (None), and the result is what enters that block.
     """
-    for layer, block in enumerate(blocks):
+    for layer, block in enumerate(blocks, start=first):
+        if not outputs and layer == first + len(blocks) - 1:
+            attention(layer, None, *block.heads(x, first=1))
+            return x
         query, key, value = block.heads(x)
         x = block.outputs(x, attention(layer, query * (1 / math.sqrt(block.head_dim)), key, value))
     return x
@@ -172,6 +196,11 @@ class GPT(Model):
         return self.prompt_length + self.response_length - 1
 
     @property
+    def depth(self) -> int:
+        """Number of blocks that a token passes."""
+        return self.num_layers
+
+    @property
     def head_dim(self) -> int:
         """Width of one attention head."""
         return self.width // self.num_heads
@@ -204,7 +233,8 @@ class GPT(Model):
         responses: Int[Array, "batch candidates response"],
     ) -> Float[Array, "batch candidates response vocab"]:
         """Teacher-forced logits of every response token; the prompt is computed once for all candidates."""
-        return self._network(params).logits(self._teacher_forced(params, prompt, prompt_mask, responses))
+        network = self._network(params)
+        return network.logits(self._teacher_forced(network, prompt, prompt_mask, responses))
 
     def features(
         self,
@@ -214,8 +244,8 @@ class GPT(Model):
         responses: Int[Array, "batch candidates response"],
     ) -> Float[Array, "batch candidates response width"]:
         """Outputs of the final norm, in the activations' dtype."""
-        x = self._teacher_forced(params, prompt, prompt_mask, responses)
-        return self._network(params).final_norm(x)
+        network = self._network(params)
+        return network.final_norm(self._teacher_forced(network, prompt, prompt_mask, responses))
 
     def output_table(self, params: Params) -> Float[Array, "vocab width"]:
         """The token embedding if it is tied, else the output layer's own matrix."""
@@ -223,31 +253,35 @@ class GPT(Model):
 
     def _teacher_forced(
         self,
-        params: Params,
+        network: Transformer,
         prompt: Int[Array, "batch prompt"],
         prompt_mask: Bool[Array, "batch prompt"],
         responses: Int[Array, "batch candidates response"],
     ) -> Float[Array, "batch candidates response width"]:
         """Hidden states at the input before every response token."""
-        prefix, _ = self._prefill(params, prompt, prompt_mask, outputs=False)
+        prefix, _ = self._prefill(network, prompt, prompt_mask, outputs=False)
+        inputs = self._inputs(prefix, prompt, responses)
+        return network.hidden_states(network.embed(*inputs), with_prompt(prefix, responses.shape[2]))
+
+    def _inputs(
+        self,
+        prefix: PrefixCache,
+        prompt: Int[Array, "batch prompt"],
+        responses: Int[Array, "batch candidates response"],
+    ) -> tuple[Int[Array, "batch candidates response"], Int[Array, "batch candidates response"]]:
+        """Inputs before every response token, and their positions."""
         last = jnp.broadcast_to(prompt[:, None, -1:], (*responses.shape[:2], 1))
         tokens = jnp.concatenate([last, responses[:, :, :-1]], axis=2)
         steps = jnp.arange(tokens.shape[2])
-        positions = jnp.broadcast_to(prefix.length[:, None, None] + steps, tokens.shape)
-        causal = _leading(steps[:, None] >= steps[None, :])
-
-        def attention(layer: int, query: Array, key: Array, value: Array) -> Array:
-            return attend(query, (prefix.memory(layer), Memory(key, value, causal)))
-
-        network = self._network(params)
-        return _hidden_states(network.blocks, network.embed(tokens, positions), attention)
+        return tokens, jnp.broadcast_to(prefix.length[:, None, None] + steps, tokens.shape)
 
     def prompt_logits(
         self, params: Params, prompt: Int[Array, "batch prompt"], prompt_mask: Bool[Array, "batch prompt"]
     ) -> Float[Array, "batch prompt_1 vocab"]:
         """Logits of prompt tokens 1..P-1; the caller masks those that follow padding, which mean nothing."""
-        _, x = self._prefill(params, prompt, prompt_mask, outputs=True)
-        return self._network(params).logits(x)
+        network = self._network(params)
+        _, x = self._prefill(network, prompt, prompt_mask, outputs=True)
+        return network.logits(x)
 
     def start(
         self,
@@ -257,10 +291,13 @@ class GPT(Model):
         num_samples: int,
     ) -> DecodeCache:
         """Prefill the prompt and allocate the cache of `num_samples` responses of each."""
-        prefix, _ = self._prefill(params, prompt, prompt_mask, outputs=False)
-        shape = (prompt.shape[0], self.num_heads, num_samples, self.response_length, self.head_dim)
-        empty = tuple(jnp.zeros(shape, self.dtype) for _ in range(self.num_layers))
-        return DecodeCache(prefix, empty, empty)
+        prefix, _ = self._prefill(self._network(params), prompt, prompt_mask, outputs=False)
+        rows = (prompt.shape[0], self.num_heads, num_samples, self.response_length)
+        keys, values = (
+            tuple(jnp.zeros((*rows, of_layer.shape[-1]), self.dtype) for of_layer in kept)
+            for kept in (prefix.keys, prefix.values)
+        )
+        return DecodeCache(prefix, keys, values)
 
     def step(
         self,
@@ -270,8 +307,9 @@ class GPT(Model):
         position: Int[Array, "*batch_samples"],
     ) -> tuple[Float[Array, "batch samples vocab"], DecodeCache]:
         """One incremental step for every sample of every prompt."""
-        x, cache = self._stepped(params, cache, tokens, position)
-        return self._network(params).logits(x)[:, :, 0], cache
+        network = self._network(params)
+        x, cache = self._stepped(network, cache, tokens, position)
+        return network.logits(x)[:, :, 0], cache
 
     def step_features(
         self,
@@ -281,12 +319,13 @@ class GPT(Model):
         position: Int[Array, "*batch_samples"],
     ) -> tuple[Float[Array, "batch samples width"], DecodeCache]:
         """`step` up to the final norm."""
-        x, cache = self._stepped(params, cache, tokens, position)
-        return self._network(params).final_norm(x)[:, :, 0], cache
+        network = self._network(params)
+        x, cache = self._stepped(network, cache, tokens, position)
+        return network.final_norm(x)[:, :, 0], cache
 
     def _stepped(
         self,
-        params: Params,
+        network: Transformer,
         cache: DecodeCache,
         tokens: Int[Array, "batch samples"],
         position: Int[Array, "*batch_samples"],
@@ -303,13 +342,12 @@ class GPT(Model):
             values.append(write(cache.values[layer], value, position))
             return attend(query, (cache.prefix.memory(layer), Memory(keys[-1], values[-1], visible)))
 
-        network = self._network(params)
-        x = _hidden_states(network.blocks, network.embed(tokens[:, :, None], positions), attention)
+        x = network.hidden_states(network.embed(tokens[:, :, None], positions), attention)
         return x, DecodeCache(cache.prefix, tuple(keys), tuple(values))
 
     def _prefill(
         self,
-        params: Params,
+        network: Transformer,
         prompt: Int[Array, "batch prompt"],
         prompt_mask: Bool[Array, "batch prompt"],
         outputs: bool,
@@ -324,57 +362,19 @@ class GPT(Model):
         tokens, mask = prompt[:, :-1], prompt_mask[:, :-1]
         positions = jnp.maximum(jnp.cumsum(mask, axis=1) - 1, 0)
         index = jnp.arange(tokens.shape[1])
-        visible = _leading(index[:, None] >= index[None, :]) & mask[:, None, None, None, :]
+        visible = leading(index[:, None] >= index[None, :]) & mask[:, None, None, None, :]
         keys, values = [], []
 
-        def attention(layer: int, query: Array, key: Array, value: Array) -> Array:
-            attended = _attend_causally(query, Memory(key, value, visible))
+        def attention(layer: int, query: Array | None, key: Array, value: Array) -> Array | None:
             keys.append(key[:, :, 0])
             values.append(value[:, :, 0])
-            return attended
+            return None if query is None else attend_causally(query, Memory(key, value, visible))
 
-        network = self._network(params)
-        *earlier, last = network.blocks
         # Prompts are sequences with one candidate each.
-        x = network.embed(tokens, positions)[:, None]
-        x = _hidden_states([*earlier, last] if outputs else earlier, x, attention)
-        if not outputs:
-            key, value = last.heads(x, first=1)
-            keys.append(key[:, :, 0])
-            values.append(value[:, :, 0])
+        x = network.hidden_states(network.embed(tokens, positions)[:, None], attention, outputs)
         return PrefixCache(tuple(keys), tuple(values), mask, jnp.sum(mask, axis=1)), x[:, 0]
 
 
 @functools.cache
 def _structure(model: GPT) -> Structure:
     return Structure.of(lambda: model.module(jax.random.key(0)))
-
-
-CAUSAL_BLOCK = 64
-"""Queries of a prompt that attend together on CPU."""
-
-
-def _attend_causally(
-    query: Float[Array, "batch heads candidates query head_dim"], memory: Memory
-) -> Float[Array, "batch heads candidates query head_dim"]:
-    """Attention of positions to themselves and those before.
-
-    On CPU queries go in blocks, each with the keys up to its end: many scores after the diagonal are then
-    never computed. Accelerators prefer one large product.
-    """
-    length = query.shape[3]
-    if length <= CAUSAL_BLOCK or jax.default_backend() != "cpu":
-        return attend(query, (memory,))
-    parts = []
-    for start in range(0, length, CAUSAL_BLOCK):
-        end = min(start + CAUSAL_BLOCK, length)
-        seen = Memory(
-            memory.keys[..., :end, :], memory.values[..., :end, :], memory.visible[..., start:end, :end]
-        )
-        parts.append(attend(query[..., start:end, :], (seen,)))
-    return jnp.concatenate(parts, axis=3)
-
-
-def _leading(visible: Bool[Array, "query key"]) -> Bool[Array, "1 1 1 query key"]:
-    """`visible` with axes of batch, heads and candidates in front."""
-    return visible[None, None, None]

@@ -9,6 +9,7 @@ from training.early_warning import EarlyWarning
 from training.exploration import CountBonus, RepresentationBonus
 from training.loop import Outcome, Trainer, TrainingDiverged
 from training.mesh import Grid, Layout, choose_layout
+from training.multi_token import MultiToken
 from training.objectives import CrossEntropy, Objective, Scores, ValueRegression
 from training.phase import Phase
 from training.policy_gradient import PolicyGradient
@@ -34,6 +35,7 @@ __all__ = [
     "Judged",
     "LabelSmoothing",
     "Layout",
+    "MultiToken",
     "Objective",
     "OnPolicy",
     "Outcome",

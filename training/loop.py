@@ -137,6 +137,8 @@ class Trainer:
     def _check_model(self, params: Params) -> None:
         """`check_model` with the parameters of one seed, on prompts of the first held-out set.
 
+        The model is checked as it is trained and as it is evaluated.
+
         The first process checks and shares the outcome.
         """
         problem = None
@@ -148,7 +150,8 @@ class Trainer:
             )
             scored = any(phase.objective.needs_prompt for phase in self.phases)
             try:
-                check_model(self.model, one, prompt, mask, response, scored)
+                for model in dict.fromkeys((self.model, self.model.tested)):
+                    check_model(model, one, prompt, mask, response, scored)
             except ModelError as error:
                 problem = str(error)
         problem = share(problem)[0]
@@ -381,7 +384,12 @@ class Trainer:
         if leads():
             held_out, first = self.held_out[index], self.seeds[0]
             rows = sample_table(
-                self.model, self.phases[index], jax.device_put(params), first, held_out, self.table_prompts
+                self.model.tested,
+                self.phases[index],
+                jax.device_put(params),
+                first,
+                held_out,
+                self.table_prompts,
             )
             self.sink.table("samples", self._offsets[index + 1], COLUMNS, list(rows))
 

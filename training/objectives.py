@@ -17,6 +17,13 @@ ReferenceKind = Literal["none", "tokens", "distributions"]
 or those of all tokens at every position of the responses."""
 
 
+def ahead_mask(mask: Bool[Array, "*batch response"], heads: int) -> Bool[Array, "*batch heads response"]:
+    """Tokens that a head for tokens further ahead predicts: of head d = 1..heads, the real tokens y_t with
+    t >= d, counted from 0, since that head has read y_<t-d."""
+    distance = jnp.arange(1, heads + 1)[:, None]
+    return mask[..., None, :] & (jnp.arange(mask.shape[-1]) >= distance)
+
+
 class Scores(NamedTuple):
     """Scores of a batch of responses; `batch` stands for the axes of prompts and of responses per prompt.
 
@@ -27,6 +34,8 @@ class Scores(NamedTuple):
     `behaviour` is `tokens` under the parameters that drew the responses, None if these are the current ones;
     `reference` is `tokens` under the reference model, `divergence` KL(pi || pi_ref) in nats per position.
     `distributions` is ln pi(a|x, y_<t) of every token a of the vocabulary, `teacher` is ln pi_D(a|x, y_<t).
+    `ahead` is ln pi_d(y_t|x, y_<t-d) of the heads d = 1, 2, ... for tokens further ahead, with no meaning at
+    t < d.
     """
 
     tokens: Float[Array, "*batch response"]
@@ -40,6 +49,7 @@ class Scores(NamedTuple):
     divergence: Float[Array, "*batch response"] | None = None
     distributions: Float[Array, "*batch response vocab"] | None = None
     teacher: Float[Array, "*batch response vocab"] | None = None
+    ahead: Float[Array, "*batch heads response"] | None = None
 
     def masked(self) -> Scores:
         """These scores with 0 at masked positions.
@@ -52,6 +62,7 @@ class Scores(NamedTuple):
             return values if values is None or mask is None else jnp.where(mask, values, 0.0)
 
         by_vocabulary = self.mask[..., None]
+        by_head = None if self.ahead is None else ahead_mask(self.mask, self.ahead.shape[-2])
         return self._replace(
             tokens=jnp.where(self.mask, self.tokens, 0.0),
             prompt_tokens=cleared(self.prompt_tokens, self.prompt_mask),
@@ -61,6 +72,7 @@ class Scores(NamedTuple):
             divergence=cleared(self.divergence, self.mask),
             distributions=cleared(self.distributions, by_vocabulary),
             teacher=cleared(self.teacher, by_vocabulary),
+            ahead=cleared(self.ahead, by_head),
         )
 
     @property
@@ -95,6 +107,11 @@ class Objective(abc.ABC):
     def needs_teacher(self) -> bool:
         """True if pi_D's next-token laws are needed, which requires a task that enumerates responses."""
         return False
+
+    @property
+    def ahead(self) -> int:
+        """Number of tokens after the next one that the model must predict at every position."""
+        return 0
 
     @property
     def reference(self) -> ReferenceKind:

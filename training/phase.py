@@ -72,6 +72,12 @@ class Phase:
                 f"phases.{self.name}.objective: {type(self.objective).__name__} needs pi_D's next-token "
                 f"laws; task {type(self.task).__name__} does not enumerate its responses"
             )
+        if self.objective.ahead >= self.task.response_length:
+            raise ValueError(
+                f"phases.{self.name}.objective: {type(self.objective).__name__} predicts "
+                f"{self.objective.ahead + 1} tokens at once; valid: at most the {self.task.response_length} "
+                f"of a response of {type(self.task).__name__}"
+            )
         if self.class_proposal is not None:
             self._check_proposal(self.class_proposal)
 

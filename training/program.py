@@ -10,9 +10,9 @@ One training step of a seed, from random key to update:
    needs them, `training.distillation.enumerated_teacher` adds pi_D's next-token laws.
 4. Old scores: `training.old_scores.old_scores` scores the responses under the parameters that drew them and
    under a reference model, each only where the objective needs it.
-5. Loss: `_losses` turns the output of `Model.logits` into `Scores`, from which `Objective.losses` computes
-   one loss per response. `batch_loss` is the mean of the losses; `_weighted` is the weighted mean, for an
-   objective that weighs sequences.
+5. Loss: `_losses` turns the output of `Model.training_pass` into `Scores`, from which `Objective.losses`
+   computes one loss per response, and adds the model's own. `batch_loss` is the mean of the losses;
+   `_weighted` is the weighted mean, for an objective that weighs sequences.
 6. Gradient: `training.step.mean_gradient`, or `weighted_gradient`, averages the gradients of the batch's
    parts. `Grid.mean_over_data`, or `weighted_mean_over_data`, averages over the devices that share a batch.
    The scores that the loss was computed from also give KL and coverage of pi_D's responses
@@ -154,7 +154,9 @@ def _losses(
     class_weights: Sequence[float] | None,
 ) -> tuple[Float[Array, "batch samples"], Scores, Float[Array, "batch 1"] | None]:
     """Loss of every response, the scores that it was computed from, and the weight of its class."""
-    logits = model.logits(params, batch.prompt, batch.prompt_mask, batch.responses)
+    logits, further, penalty = model.training_pass(
+        params, batch.prompt, batch.prompt_mask, batch.responses, batch.response_mask, objective.ahead
+    )
     prompt_scores = prompt_mask = None
     if objective.needs_prompt:
         prompt_scores = token_log_probs(
@@ -177,9 +179,20 @@ def _losses(
         None if theirs is None else divergence(logits, theirs),
         jax.nn.log_softmax(logits),
         batch.teacher,
+        _ahead_log_probs(further, batch.responses) if further else None,
     ).masked()
     weights = None if class_weights is None else jnp.asarray(class_weights)[batch.group][:, None]
-    return objective.losses(scores), scores, weights
+    losses = objective.losses(scores)
+    return losses if penalty is None else losses + penalty, scores, weights
+
+
+def _ahead_log_probs(
+    further: Sequence[Float[Array, "batch samples _ vocab"]], responses: Int[Array, "batch samples response"]
+) -> Float[Array, "batch samples heads response"]:
+    """ln pi_d(y_t|x, y_<t-d) of the heads d = 1, 2, ..., and 0 at t < d."""
+    by_head = [token_log_probs(logits, responses[..., d:]) for d, logits in enumerate(further, start=1)]
+    early = [(0, 0)] * (responses.ndim - 1)
+    return jnp.stack([jnp.pad(own, [*early, (d, 0)]) for d, own in enumerate(by_head, start=1)], axis=-2)
 
 
 SCORED = PartitionSpec(SEED, DATA)
@@ -225,6 +238,7 @@ def make_program(
     tokens = phase.task.prompt_length + phase.source.samples * phase.task.response_length
     turns = parts_of_batch(phase.batch_size // parts, tokens)
     rule, source, ns = phase.rule, phase.source, coverage_ns(evaluators)
+    tested = model.tested
 
     @jax.named_scope("data")
     def training_batch(state: TrainState, seed: Array, fixed: Params, index: Array) -> TrainingBatch:
@@ -320,7 +334,7 @@ def make_program(
     def score_one(params: Params, fixed: Params, batches: Batch) -> dict[str, dict[str, Array]]:
         def score(batch: Batch) -> dict[str, dict[str, Array]]:
             return {
-                evaluator.name: evaluator.given(fixed).score(model, phase.task, params, batch)
+                evaluator.name: evaluator.given(fixed).score(tested, phase.task, params, batch)
                 for evaluator in evaluators
             }
 

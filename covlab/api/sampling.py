@@ -41,7 +41,7 @@ def sample(
     check_seed("sampling_seed", sampling_seed)
     phase, step = run.checkpoints([checkpoint])[-1]
     seed = _healthy_seed(run, phase, step, seed)
-    task, model = run.task(phase, {}), run.setup.model
+    task, model = run.task(phase, {}), run.model
     params = of_seed(run.parameters(phase, step), run.setup.seeds.index(seed))
     key = stream(sampling_seed, "sample", seed)
     if not isinstance(prompts, int | Example):
@@ -90,7 +90,7 @@ def _of_texts(
     temperature: float,
 ) -> pd.DataFrame:
     """Responses to prompts of which nothing but the text is known."""
-    model = run.setup.model
+    model = run.model
     prompt = np.full((len(prompts), task.prompt_length), PAD, np.int32)
     for row, text in zip(prompt, prompts, strict=True):
         tokens = task.encode(text)

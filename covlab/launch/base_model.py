@@ -91,7 +91,12 @@ def _from_run(config: DictConfig, settings: DictConfig, overrides: Mapping[str, 
     settings.task = task_config(run, phase, overrides)
     base = fitted(run.setup.model, make(settings.task, "task_overrides", Task), f"run: {run.path}")
     shape = {field: getattr(base, field) for field in SHAPE}
-    architecture = run.config["model"]
+    architecture = dict(run.config["model"])
+    if run.setup.model.ahead:
+        # The parameters hold the heads that an objective of the base's run asked for.
+        kind = type(run.setup.model)
+        named = {"_target_": f"{kind.__module__}.{kind.__qualname__}", "ahead": run.setup.model.ahead}
+        architecture |= named
     if "model" not in settings:
         settings.model = architecture
     elif settings.initial == "base" and OmegaConf.to_container(settings.model) != architecture:
@@ -102,7 +107,7 @@ def _from_run(config: DictConfig, settings: DictConfig, overrides: Mapping[str, 
             f"task_overrides: {lengths[0]} tokens of prompt and response, where the base model has "
             f"{lengths[1]}; valid: as many{', or initial=fresh' if 'initial' in config else ''}"
         )
-    settings.source = OmegaConf.merge(settings.source, {"base": run.config["model"] | shape})
+    settings.source = OmegaConf.merge(settings.source, {"base": architecture | shape})
     settings.base = {"run": str(config.run), "phase": phase, "step": step, "sha256": run.digest(phase, step)}
     run_seeds = _all_seeds(run)
     first = run_seeds[0] if settings.seed is None else settings.seed
@@ -176,7 +181,7 @@ def task_config(run: TrainedRun, phase: str, overrides: Mapping[str, Any]) -> An
 
 
 def fitted(model: Model, task: Task, where: str) -> Model:
-    """The model with the task's lengths of prompt and response.
+    """The model with the task's lengths of prompt and response, as it is evaluated and sampled.
 
     A model reads a sequence alike wherever it is divided into prompt and response, so its parameters serve
     every division of as many tokens as the model has positions.
@@ -195,7 +200,7 @@ def fitted(model: Model, task: Task, where: str) -> Model:
         prompt_length=task.prompt_length,
         response_length=task.response_length,
     )
-    return changed.for_task(task)
+    return changed.for_task(task).tested
 
 
 def base_parameters(config: DictConfig | Mapping[str, Any], setup: Setup) -> Params | None:
@@ -205,12 +210,18 @@ def base_parameters(config: DictConfig | Mapping[str, Any], setup: Setup) -> Par
     Seeds that had diverged at the base's checkpoint are left out of the run, and named.
 
     Raises:
-        ValueError: a missing run, checkpoint or seed.
+        ValueError: a missing run, checkpoint or seed, or an objective that asks for heads that the base
+            lacks.
     """
     asked = config.get("base")
     if asked is None:
         return None
     run = open_run(asked["run"])
+    if setup.start_from_base and setup.model.ahead != run.setup.model.ahead:
+        raise LoadError(
+            f"objective: predicts {setup.model.ahead + 1} tokens at once; training starts from {run.path}, "
+            f"whose model predicts {run.setup.model.ahead + 1}; valid: at most as many"
+        )
     if asked.get("diverged"):
         print(left_out_line(run.path, asked["phase"], asked["step"], asked["diverged"]))
     rows = seed_rows(run, setup.seeds)

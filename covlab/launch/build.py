@@ -19,7 +19,7 @@ from covlab.launch.schema import check_fields, free_fields
 from covlab.launch.settings import EvaluationSettings, TrackingSettings
 from metrics.evaluators import Evaluator, HeldOut
 from metrics.values import ValueEvaluator
-from models import Model
+from models import Model, with_ahead
 from tasks import Task, check_seeds
 from tasks.checks import whole
 from training import (
@@ -282,12 +282,13 @@ def _source(node: Any, path: str, task: Task) -> Source:
     """A phase's source, whose base model is fitted to the phase's task."""
     source: Source = make(node, path, Source)
     if isinstance(source, Judged) and source.base is not None:
-        return dataclasses.replace(source, base=source.base.for_task(task))
+        return dataclasses.replace(source, base=source.base.for_task(task).tested)
     return source
 
 
 def _model(config: DictConfig, phases: list[Phase]) -> Model:
-    """The model, for the longest prompt of any phase; vocabularies and lengths must agree."""
+    """The model, for the longest prompt of any phase, with the heads that any phase's objective asks for;
+    vocabularies and lengths must agree."""
     shapes: dict[str, set[int]] = {}
     for field in ("vocab_size", "prompt_length", "response_length"):
         shapes[field] = {getattr(phase.task, field) for phase in phases}
@@ -301,7 +302,7 @@ def _model(config: DictConfig, phases: list[Phase]) -> Model:
     )
     for phase in phases:
         model = model.for_task(phase.task)
-    return model
+    return with_ahead(model, max(phase.objective.ahead for phase in phases))
 
 
 def _plain(node: Any) -> Any:
@@ -327,7 +328,20 @@ def task_overrides(config: DictConfig) -> Mapping[str, Any]:
     Raises:
         ValueError: they are not a mapping.
     """
-    overrides = plain(config)["task_overrides"] or {}
+    return _overrides(config, "task")
+
+
+def model_overrides(config: DictConfig) -> Mapping[str, Any]:
+    """The fields of the run's model that a command replaces.
+
+    Raises:
+        ValueError: they are not a mapping.
+    """
+    return _overrides(config, "model")
+
+
+def _overrides(config: DictConfig, of: str) -> Mapping[str, Any]:
+    overrides = plain(config)[f"{of}_overrides"] or {}
     if not isinstance(overrides, Mapping):
-        raise ValueError(f"task_overrides: {overrides!r} is not a mapping from the task's fields to values")
+        raise ValueError(f"{of}_overrides: {overrides!r} is not a mapping from the {of}'s fields to values")
     return overrides

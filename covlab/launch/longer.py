@@ -56,11 +56,17 @@ def longer(path: Path, config: Mapping[str, Any], setup: Setup) -> tuple[str, ..
     (was, now) = old[last], new[last]
     if old[:last] != new[:last] or (was.name, was.rest) != (now.name, now.rest):
         return ()
+    began = open_run(path).setup
+    if began.model.ahead != setup.model.ahead:
+        raise LoadError(
+            f"phases: predict {setup.model.ahead + 1} tokens at once; the model of {path} began with heads "
+            f"for {began.model.ahead + 1}; valid: another run name"
+        )
     if was.steps == now.steps:
         return GROWING
     if not isinstance(was.steps, int) or was.steps > now.steps:
         return ()
-    first = open_run(path).setup.phases[last]
+    first = began.phases[last]
     if _update(first, setup.model) != _update(setup.phases[last], setup.model):
         raise LoadError(
             f"steps: phase {now.name} of {path} is {was.steps} steps long, and its learning rate depends on "

@@ -28,8 +28,10 @@ def result_file(run: Path, name: str) -> Path:
 
 
 def asked_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a command that say what it asked of its run."""
-    return {key: value for key, value in settings.items() if key not in ("run", "out", "hydra", *COMMON)}
+    """The settings of a command that say what it asked of its run. Without overrides of the model they are
+    those of before there were any, and so is the name that they give to a result."""
+    kept = {key: value for key, value in settings.items() if key not in ("run", "out", "hydra", *COMMON)}
+    return {key: value for key, value in kept.items() if key != "model_overrides" or value}
 
 
 def finite(value: float) -> float | None:

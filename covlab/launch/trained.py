@@ -38,11 +38,11 @@ from metrics.evaluators import (
     log_ratios,
     total_prob,
 )
-from models import Model, Params
+from models import Model, Params, with_ahead
 from tasks import Task, stream
 from tracking import LoadError, read_config
 from training.checkpoints import load_parameters, saved_digest, saved_parameters
-from training.parameter_files import digest
+from training.parameter_files import described, digest
 
 Scores = dict[str, np.ndarray]
 Measured = dict[str, dict[str, Interval]]
@@ -76,6 +76,41 @@ class TrainedRun:
             )
         wanted = {item for name in asked for item in valid[name]}
         return [item for item in saved if item in wanted]
+
+    @property
+    def model(self) -> Model:
+        """The run's model, as it is evaluated, sampled and decoded."""
+        return self.setup.model.tested
+
+    def with_model(self, overrides: Mapping[str, Any]) -> TrainedRun:
+        """This run with the fields `overrides` of its model replaced; the parameters' shapes must stay.
+
+        Raises:
+            ValueError: an unknown field, an invalid value, or a field that changes a parameter's shape.
+        """
+        if not overrides:
+            return self
+        model = self.setup.model
+        sizes = {field: getattr(model, field) for field in ("vocab_size", "prompt_length", "response_length")}
+        node = dict(self.config["model"]) | dict(overrides)
+        for field in sizes.keys() & overrides.keys():
+            raise ValueError(f"model_overrides.{field}: is the task's; valid: task_overrides")
+        changed: Model = make(node, "model_overrides", Model, **sizes)
+        for phase in self.setup.phases:
+            changed = changed.for_task(phase.task)
+        changed = with_ahead(changed, model.ahead)
+        before, now = (
+            described(jax.eval_shape(lambda seed, of=of: of.init(stream(seed, "init")), np.uint32(0)))
+            for of in (model, changed)
+        )
+        if before != now:
+            name = next(name for name in sorted(before | now) if before.get(name) != now.get(name))
+            raise ValueError(
+                f"model_overrides: {dict(overrides)} make parameter {name} {now.get(name, 'nothing')}, which "
+                f"is {before.get(name, 'nothing')} in {self.path}; valid: fields that change no parameter, "
+                "such as test_recursions"
+            )
+        return dataclasses.replace(self, setup=dataclasses.replace(self.setup, model=changed))
 
     def task(self, phase: str, overrides: Mapping[str, Any]) -> Task:
         """The task of a phase, with the fields `overrides` replaced.

@@ -17,6 +17,8 @@ from training import Objective, Scores
 
 SHAPE = PROMPTS, RESPONSES, LENGTH = 3, 4, 5
 VOCABULARY = 6
+HEADS = 3
+"""Heads for tokens after the next one."""
 SIZES = (1.0, 100.0)
 """Scales of the logits: token probabilities of about e^-1 and of about e^-100."""
 ANY = 1e30
@@ -119,6 +121,7 @@ def scores(size: float = 1.0, padding: float = -ANY, seed: int = 0) -> Scores:
         return values - special.logsumexp(values, axis=-1, keepdims=True)
 
     own, reference, teacher = law(), law(), law()
+    ahead = np.stack([mask & (np.arange(LENGTH) >= d) for d in range(1, HEADS + 1)], axis=2)
     chosen = rng.integers(0, VOCABULARY, (*SHAPE, 1))
 
     def at_tokens(values: np.ndarray) -> np.ndarray:
@@ -136,5 +139,6 @@ def scores(size: float = 1.0, padding: float = -ANY, seed: int = 0) -> Scores:
         "divergence": filled(np.sum(np.exp(own) * (own - reference), axis=-1)),
         "distributions": filled(own),
         "teacher": filled(teacher),
+        "ahead": np.where(ahead, size * rng.normal(-1, 0.1, ahead.shape), padding).astype(np.float32),
     }
     return Scores(**{name: jnp.asarray(value) for name, value in made.items()})

@@ -297,7 +297,7 @@ def measure_test_time(
         params = run.parameters(phase.name, step)
         for row, (seed, place) in enumerate(zip(seeds, seed_rows(run, seeds), strict=True)):
             key = pool_key(evaluation_seed, task_name, seed)
-            pool = draw_pool(held_out, run.setup.model, of_seed(params, place), settings, key)
+            pool = draw_pool(held_out, run.model, of_seed(params, place), settings, key)
             count = range(len(pool.reward))
             each_curve = [rules.prompt_curves(pool, index) for index in count]
             each_facts = [rules.prompt_facts(pool, index, settings.group) for index in count]
@@ -354,7 +354,7 @@ def measure_arms(
                     measured[row, column] = start[seed]
                     continue
                 key = pool_key(evaluation_seed, task_name, seed)
-                pool = draw_pool(held_out, run.setup.model, of_seed(params, place), settings, key, False)
+                pool = draw_pool(held_out, run.model, of_seed(params, place), settings, key, False)
                 measured[row, column] = rules.pool_measures(pool, held_out, ks)
                 if step == 0:
                     start[seed] = measured[row, column]

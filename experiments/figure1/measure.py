@@ -234,7 +234,8 @@ def class_blindness(
     @jax.jit
     def score(own: Any) -> Any:
         return jax.lax.map(
-            lambda batch: evaluator.score(setup.model, phase.task, own, batch)["log_prob"], held_out.batches
+            lambda batch: evaluator.score(setup.model.tested, phase.task, own, batch)["log_prob"],
+            held_out.batches,
         )
 
     blindness: dict[int, Interval] = {}

@@ -2,12 +2,13 @@
 
     python -m experiments.path_star scale=cpu|paper
 
-One small transformer is trained three times: on responses written from the start (forward), from the goal
-(reversed), and from the start without ever reading its response (teacherless). The claim: forward training
-learns to follow edges and leaves the choice of the arm at chance, as the closed form of "Clever Hans" says
-in accuracy, cross-entropy, coverage and Pass@N, while reversed training solves the task. What teacherless
-training reaches is reported beside them. Draws figures, writes `verdict.json` and `report.html` above the
-runs.
+One small transformer is trained four times: on responses written from the start (forward), from the goal
+(reversed), from the start without ever reading its response (teacherless), and from the start with heads that
+predict the whole rest of the response (multi-token). The claim: forward training learns to follow edges and
+leaves the choice of the arm at chance, as the closed form of "Clever Hans" says in accuracy, cross-entropy,
+coverage and Pass@N, while reversed training solves the task. The heads do not teach the choice either. What
+teacherless training reaches is reported beside them. Draws figures, writes `verdict.json` and `report.html`
+above the runs.
 """
 
 from covlab.claims.claim import Claim
@@ -27,6 +28,9 @@ CLAIM = Claim.of(
         "learned this 'Clever Hans' look-up earns no more from the rest, and the choice stays at chance, "
         "1/d. Then the cross-entropy is ln d, Cov_N is 1 up to N = d and 0 beyond, and Pass@N is 1 - (1 - "
         "1/d)^N: a model that fails by accuracy covers the answer, and a few samples find it.",
+        "Multi-token training gives every position the rest of the response as its targets, one for each head "
+        "on a shared trunk. Its claim is one-sided: the law of the next token, which samples and scores, "
+        "chooses no better than a random arm.",
     ),
     stages=(runs.stage,),
     check_run=runs.check_run,

@@ -15,10 +15,17 @@ from covlab.report.page import Table
 from covlab.report.plotting import Drawing
 from covlab.report.tables import estimate_and_ends
 from experiments.path_star.checks import interval, short, token_loss
-from experiments.path_star.measure import FORWARD, REVERSED, TEACHERLESS, Measurements, clever_hans
+from experiments.path_star.measure import (
+    FORWARD,
+    MULTI_TOKEN,
+    REVERSED,
+    TEACHERLESS,
+    Measurements,
+    clever_hans,
+)
 from metrics import coverage_profile
 
-COLOURS = {FORWARD: draw.RED, REVERSED: draw.BLUE, TEACHERLESS: draw.GREEN}
+COLOURS = {FORWARD: draw.RED, REVERSED: draw.BLUE, TEACHERLESS: draw.GREEN, MULTI_TOKEN: draw.ORANGE}
 
 
 def drawings(results: Measurements) -> list[Drawing]:
@@ -186,7 +193,7 @@ def _tokens(results: Measurements) -> Table:
         for name, run in results.runs.items()
     ]
     return (
-        "Loss of every token of the right arm in nats, mean over seeds and prompts. Forward and teacherless "
+        "Loss of every token of the right arm in nats, mean over seeds and prompts. All but reversed "
         "write from the start, so that token 2 is the choice; reversed writes from the goal.",
         ["run", *(f"token {t}" for t in range(1, most + 1))],
         rows,

@@ -26,7 +26,7 @@ from models import Model, Params, token_log_probs
 from tasks import Task
 from tracking import load_run
 
-NAMES = FORWARD, REVERSED, TEACHERLESS = "forward", "reversed", "teacherless"
+NAMES = FORWARD, REVERSED, TEACHERLESS, MULTI_TOKEN = "forward", "reversed", "teacherless", "multi_token"
 CURVES = ("kl", "accuracy", "validity")
 
 
@@ -52,7 +52,7 @@ class Settings:
     """The claim's own settings; those of its runs are of experiments.train.
 
     Attributes:
-        per_run: overrides of one run, by its name: forward, reversed or teacherless.
+        per_run: overrides of one run, by its name: forward, reversed, teacherless or multi_token.
         factor: Cov_N is measured at N = d/factor, where Clever Hans has 1, and at N = d factor, where it has
             0.
         fresh_examples: prompts for everything that the checks are computed on.

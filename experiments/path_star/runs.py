@@ -1,4 +1,4 @@
-"""The three training runs of experiments.path_star."""
+"""The four training runs of experiments.path_star."""
 
 from __future__ import annotations
 
@@ -9,23 +9,32 @@ from covlab.claims.arms import Arm
 from covlab.claims.claim import Plan, require_seeds
 from covlab.claims.trained import require_parameters, require_single_phase
 from covlab.launch.build import Setup
-from experiments.path_star.measure import FORWARD, REVERSED, TEACHERLESS, Settings
+from experiments.path_star.measure import FORWARD, MULTI_TOKEN, REVERSED, TEACHERLESS, Settings
 from tasks import PathStar
 
 RUNS: Mapping[str, Mapping[str, Any]] = {
     FORWARD: {"task": {"reversed": False}, "model": {"_target_": "models.GPT"}},
     REVERSED: {"task": {"reversed": True}, "model": {"_target_": "models.GPT"}},
     TEACHERLESS: {"task": {"reversed": False}, "model": {"_target_": "models.TeacherlessGPT"}},
+    MULTI_TOKEN: {
+        "task": {"reversed": False},
+        "model": {"_target_": "models.GPT"},
+        "objective": {"_target_": "training.MultiToken"},
+    },
 }
 
 
 def stage(settings: Settings, plan: Plan) -> dict[str, Arm]:
-    """The runs: the command's configuration, `per_run`'s changes, then what defines the run."""
+    """The runs: the command's configuration, `per_run`'s changes, then what defines the run.
+
+    Multi-token training predicts as many tokens as a response has, unless `per_run` says otherwise.
+    """
     target = plan.config.task.get("_target_")
     if target != "tasks.PathStar":
         raise ValueError(f"task: {target}; path_star needs tasks.PathStar (task=path_star)")
+    defaults = {MULTI_TOKEN: {"objective": {"k": plan.config.task.path_length}}}
     return {
-        name: Arm(plan.run_config(name, settings.per_run.get(name), defining), label=name)
+        name: Arm(plan.run_config(name, defaults.get(name), settings.per_run.get(name), defining), label=name)
         for name, defining in RUNS.items()
     }
 

@@ -12,6 +12,7 @@ from training import (
     CountBonus,
     CrossEntropy,
     LabelSmoothing,
+    MultiToken,
     PolicyGradient,
     RepresentationBonus,
     Reweighted,
@@ -99,6 +100,7 @@ def test_defaults_stay_as_they_are() -> None:
         Reweighted: plain | {"favour": "hard", "gamma": 2.0},
         LabelSmoothing: plain | {"smoothing": 0.1},
         ConfidencePenalty: plain | {"weight": 0.1},
+        MultiToken: plain | {"k": 4, "ahead_weight": 1.0},
         TruncatedDistillation: {"n": 16},
         PolicyGradient: {
             "baseline": "mean",

@@ -18,6 +18,7 @@ from training import (
     CountBonus,
     CrossEntropy,
     LabelSmoothing,
+    MultiToken,
     Objective,
     Policy,
     PolicyGradient,
@@ -40,6 +41,7 @@ OBJECTIVES: dict[str, Objective] = {
     "values, log": ValueRegression("log"),
     "label smoothing": LabelSmoothing(smoothing=0.2, normalisation="token"),
     "confidence penalty": ConfidencePenalty(weight=0.3),
+    "multi-token": MultiToken(k=3, normalisation="token"),
     "dco": DCO(16),
     "stepwise dco": StepwiseDCO(4),
     "hard": Reweighted(favour="hard"),
@@ -74,7 +76,10 @@ def scores(absurd: Any, given: dict[str, Any]) -> Scores:
         mask = MASK if values.shape[1] == 3 else PROMPT_MASK
         return jnp.where(mask.reshape(mask.shape + (1,) * (values.ndim - 3)), values, absurd)
 
-    arrays = {name: padded(values) for name, values in given.items()}
+    arrays = {name: padded(values) for name, values in given.items() if name != "ahead"}
+    # Head d predicts no token before y_d.
+    predicted = np.stack([MASK & (np.arange(4) >= d) for d in (1, 2)], axis=2)
+    arrays["ahead"] = jnp.where(predicted, given["ahead"], absurd)
     rewards = jnp.array([[1.0, 0.0, 0.0], [0.0, 1.0, 1.0]])
     return Scores(mask=jnp.asarray(MASK), prompt_mask=jnp.asarray(PROMPT_MASK), rewards=rewards, **arrays)
 
@@ -94,6 +99,7 @@ def arrays() -> dict[str, Any]:
         "prompt_tokens": numbers(*PROMPT_MASK.shape),
         "distributions": laws(),
         "teacher": laws(),
+        "ahead": numbers(*MASK.shape[:2], 2, MASK.shape[2]),
     }
 
 

@@ -119,8 +119,8 @@ ZEROS = {
     "checkpoint": {"every_seconds"},
     "decoding": {"learning_rate", "momentum", "quota"},
     "evaluation": {"num_samples", "schedule.every", "seed", "table_prompts"},
-    "model": {"init_radius"},
-    "objective": {"kl_weight", "prompt_weight", "smoothing", "weight"},
+    "model": {"balance", "init_radius", "outer_layers"},
+    "objective": {"ahead_weight", "kl_weight", "prompt_weight", "smoothing", "weight"},
     "optimizer": {"beta1", "beta2", "damping", "final_fraction", "momentum", "warmup", "weight_decay"},
     "source": {"bonus.weight"},
     "task": {

@@ -18,6 +18,7 @@ from training import (
     ConfidencePenalty,
     CrossEntropy,
     LabelSmoothing,
+    MultiToken,
     Objective,
     PolicyGradient,
     Reweighted,
@@ -29,7 +30,7 @@ from training import (
 
 OBJECTIVES = (
     *(CrossEntropy(), DCO(4), StepwiseDCO(4), Reweighted(), Reweighted(favour="easy", gamma=0.5)),
-    *(LabelSmoothing(), ConfidencePenalty(), TruncatedDistillation(), ValueRegression()),
+    *(LabelSmoothing(), ConfidencePenalty(), TruncatedDistillation(), ValueRegression(), MultiToken(k=3)),
     *(PolicyGradient(), CrossEntropy(prompt_weight=1.0, normalisation="token")),
 )
 PROMISES = (

@@ -28,6 +28,7 @@ from experiments.path_star.figures import tables
 from experiments.path_star.measure import (
     CURVES,
     FORWARD,
+    MULTI_TOKEN,
     REVERSED,
     TEACHERLESS,
     ArmEvaluator,
@@ -39,8 +40,9 @@ from experiments.path_star.measure import (
     clever_hans,
 )
 from metrics.evaluators import make_held_out
-from models import GPT, TeacherlessGPT
+from models import GPT, MultiTokenGPT, TeacherlessGPT
 from tasks import PathStar
+from training import MultiToken
 
 SEEDS, PROMPTS, LENGTH = 4, 300, 4
 STEPS = np.arange(0, 5) * 100
@@ -77,6 +79,7 @@ def measured(forward: str = "hans", backwards: str = "knows", arms: int = 3) -> 
         FORWARD: run_of(forward, arms),
         REVERSED: run_of(backwards, arms),
         TEACHERLESS: run_of("hans", arms),
+        MULTI_TOKEN: run_of("hans", arms),
     }
     return Measurements(arms, 1.5, (1, 2, 4, 16), tuple(range(SEEDS)), (), runs)
 
@@ -196,16 +199,21 @@ def test_every_run_of_a_scale_is_a_run_of_train(
         setups[name] = build(arm.config)
         runs.check_run(read(Settings, config), name, setups[name])
     tasks: dict[str, Any] = {name: setup.phases[-1].task for name, setup in setups.items()}
-    assert [tasks[name].reversed for name in runs.RUNS] == [False, True, False]
-    assert [type(setup.model) for setup in setups.values()] == [GPT, GPT, TeacherlessGPT]
+    assert [tasks[name].reversed for name in runs.RUNS] == [False, True, False, False]
+    assert [type(setup.model) for setup in setups.values()] == [GPT, GPT, TeacherlessGPT, MultiTokenGPT]
+    length = tasks[FORWARD].response_length
+    assert setups[MULTI_TOKEN].phases[-1].objective == MultiToken(k=length)
+    assert [setup.model.ahead for setup in setups.values()] == [0, 0, 0, length - 1]
     assert len({dataclasses.replace(task, reversed=False) for task in tasks.values()}) == 1
     assert len({(s.model.num_layers, s.model.width) for s in setups.values()}) == 1  # type: ignore[attr-defined]
 
 
 def test_a_run_may_be_overridden_alone(compose_config: Callable[..., DictConfig]) -> None:
-    config = compose_config("path_star", "+per_run.teacherless={steps: 77, model: {num_layers: 5}}")
+    other = "+per_run={teacherless: {steps: 77, model: {num_layers: 5}}, multi_token: {objective: {k: 2}}}"
+    config = compose_config("path_star", other)
     configs = {name: arm.config for name, arm in planned(config).items()}
     assert (configs[TEACHERLESS].steps, configs[TEACHERLESS].model.num_layers) == (77, 5)
+    assert configs[MULTI_TOKEN].objective.k == 2
     assert (configs[FORWARD].steps, configs[FORWARD].model.num_layers) == (
         config.steps,
         config.model.num_layers,
@@ -232,11 +240,11 @@ def test_a_run_that_does_not_finish_ends_the_command(
     assert arms.train_arms("path_star", planned(config), Path("runs/path_star/x")) == status
     assert trained == ["x-forward", "x-reversed"]
     said = capsys.readouterr().err
-    assert "path_star: reversed, 2 of 3: runs/path_star/x/reversed" in said
+    assert "path_star: reversed, 2 of 4: runs/path_star/x/reversed" in said
     assert "runs/path_star/x/reversed: " in said
 
 
-def test_the_tiny_run_trains_three_runs(tiny_claim: Callable[[str], Path]) -> None:
+def test_the_tiny_run_trains_every_run(tiny_claim: Callable[[str], Path]) -> None:
     path = tiny_claim("path_star")
     verdict = Verdict.read(path / "verdict.json")
     assert (verdict.holds, verdict.seeds) == (False, (3, 4))
