@@ -95,8 +95,23 @@ class HeldOut:
         return jax.tree.map(lambda a: np.asarray(a).reshape(-1, *a.shape[2:])[: self.num_examples], tree)
 
 
-def make_held_out(task: Task, per_group: int, batch_size: int, seed: int, split: str = "held-out") -> HeldOut:
-    """Draw the held-out set of `task` from the stream (seed, "evaluation", split, class).
+def draw_examples(task: Task, per_group: int, seed: int, split: str) -> tuple[Example, Candidates]:
+    """`per_group` examples of every class from the stream (seed, "evaluation", split, class), and their
+    candidates, as host arrays."""
+    streams = tuple(stream(seed, "evaluation", split, name) for name in task.groups)
+    drawn: tuple[Example, Candidates] = jax.tree.map(np.asarray, _draw(task, per_group, streams))
+    return drawn
+
+
+def make_held_out(
+    task: Task,
+    per_group: int,
+    batch_size: int,
+    seed: int,
+    split: str = "held-out",
+    draw: Callable[[Task, int, int, str], tuple[Example, Candidates]] = draw_examples,
+) -> HeldOut:
+    """The held-out set of `task`: what `draw` returns for these arguments, in batches on the device.
 
     Raises:
         ValueError: for sizes below 1 or a seed that `check_seed` refuses.
@@ -105,15 +120,14 @@ def make_held_out(task: Task, per_group: int, batch_size: int, seed: int, split:
         whole(f"evaluation.{field}", value, 1)
     check_seed("evaluation.seed", seed)
 
-    streams = tuple(stream(seed, "evaluation", split, name) for name in task.groups)
-    examples, found = _draw(task, per_group, streams)
+    examples, found = draw(task, per_group, seed, split)
     total = per_group * len(task.groups)
     size = min(batch_size, total)
     index = np.resize(np.arange(total), (-(-total // size), size))
     return HeldOut(
         task=task,
         batches=jax.tree.map(
-            lambda a: jax.device_put(np.asarray(a)[index]),
+            lambda a: jax.device_put(a[index]),
             Batch(examples, found, np.arange(total, dtype=np.int32)),
         ),
         num_examples=total,

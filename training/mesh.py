@@ -189,6 +189,11 @@ class Grid:
         """`out_shardings` of arrays that the host reads; every process needs all of them."""
         self._copy = jax.jit(jnp.copy, out_shardings=replicated)
 
+    @property
+    def devices(self) -> tuple[jax.Device, ...]:
+        """The devices in the order of the mesh."""
+        return tuple(jax.local_devices()[:1]) if self.mesh is None else tuple(self.mesh.devices.flat)
+
     def shard(
         self, function: Callable[..., Any], inputs: tuple[PartitionSpec, ...], output: Any = PER_SEED
     ) -> Callable[..., Any]:
