@@ -24,7 +24,8 @@ from jax.sharding import NamedSharding
 from training.mesh import PER_SEED, Grid
 
 cached = threading.local()
-"""`entry`: the entry of JAX's compilation cache that this thread read last; set by who hooks the cache."""
+"""`entry`: the entry of JAX's compilation cache that this thread read last, None if it was missing.
+`written`: True if this thread wrote one. Both are set by who hooks the cache."""
 
 
 class Shelf(Protocol):
@@ -117,10 +118,11 @@ class KeptFunction:
 
     def _compile(self, args: tuple[Any, ...]) -> _Program:
         traced = self._jitted.trace(*args)
-        cached.entry = None
+        cached.entry, cached.written = None, False
         compiled = traced.lower().compile()
         out = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), traced.out_info)
-        _threads().submit(self._save, compiled, out, cached.entry)
+        if cached.entry is not None or cached.written:
+            _threads().submit(self._save, compiled, out, cached.entry)
         return _Program(compiled, out)
 
     def _save(self, compiled: Any, out: Any, entry: bytes | None) -> None:
@@ -162,8 +164,8 @@ def _serialized(compiled: Any, entry: bytes | None) -> tuple[bytes, Any]:
 
     Args:
         compiled: a compiled program.
-        entry: entry of the compilation cache from which the program was read, or None. On a CPU an executable
-            that was read and is serialised again has lost its machine code, without an error.
+        entry: the cache's entry that the program was read from, or None. On a CPU an executable that was read
+            and is serialised again has lost its machine code, without an error.
     """
     if entry is None:
         executable, inputs, _ = serialize_executable.serialize(compiled)

@@ -139,7 +139,9 @@ def test_a_run_with_kept_programs_is_the_run_without_byte_for_byte(
     config = compose_config("train", *TINY)
     counted: list[Any] = []
     compile_ = KeptFunction._compile
-    monkeypatch.setattr(KeptFunction, "_compile", lambda *given: counted.append(1) or compile_(*given))
+    monkeypatch.setattr(
+        KeptFunction, "_compile", lambda *given: counted.append(given[0]._name) or compile_(*given)
+    )
     monkeypatch.setattr(kept, "patched", lambda: False)
 
     def train(name: str, stop: Callable[[], str | None] = lambda: None) -> bytes:
