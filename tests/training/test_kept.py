@@ -1,3 +1,4 @@
+import time
 from pathlib import Path
 
 import jax
@@ -48,8 +49,10 @@ def test_a_kept_function_is_not_traced_and_donates_and_shards_as_before(devices:
         return [np.asarray(newer["a"]), np.asarray(mean)]
 
     def filled(before: bytes | None) -> None:
+        until = time.monotonic() + 60
         while shelf.load("moved") in (None, before):
-            pass
+            assert time.monotonic() < until, "the program was not saved"
+            time.sleep(0.01)
 
     first = called(made())
     filled(None)
