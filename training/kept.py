@@ -18,14 +18,15 @@ import jax
 import jax.numpy as jnp
 from jax._src import compilation_cache
 from jax._src import config as jax_settings
+from jax._src.lib import _jax, xla_client
 from jax.experimental import serialize_executable
 from jax.sharding import NamedSharding
 
 from training.mesh import PER_SEED, Grid
 
 cached = threading.local()
-"""`entry`: the entry of JAX's compilation cache that this thread read last, None if it was missing.
-`written`: True if this thread wrote one. Both are set by who hooks the cache."""
+"""`entry`: the entry of JAX's compilation cache that this thread read or wrote last, None if it was missing;
+set by who hooks the cache."""
 
 
 class Shelf(Protocol):
@@ -118,14 +119,16 @@ class KeptFunction:
 
     def _compile(self, args: tuple[Any, ...]) -> _Program:
         traced = self._jitted.trace(*args)
-        cached.entry, cached.written = None, False
+        cached.entry = None
         compiled = traced.lower().compile()
         out = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), traced.out_info)
-        if cached.entry is not None or cached.written:
+        # Without an entry the program came from JAX's memory or cannot be serialised. One program is kept, so
+        # that calls with several shapes do not replace it time and again.
+        if cached.entry is not None and not self._compiled:
             _threads().submit(self._save, compiled, out, cached.entry)
         return _Program(compiled, out)
 
-    def _save(self, compiled: Any, out: Any, entry: bytes | None) -> None:
+    def _save(self, compiled: Any, out: Any, entry: bytes) -> None:
         try:
             executable, inputs = _serialized(compiled, entry)
             # Trees cannot be pickled, containers of their structure can.
@@ -159,23 +162,22 @@ class KeptFunction:
         return _Program(compiled, out)
 
 
-def _serialized(compiled: Any, entry: bytes | None) -> tuple[bytes, Any]:
+def _serialized(compiled: Any, entry: bytes) -> tuple[bytes, Any]:
     """The executable and the tree of its arguments.
+
+    `serialize_executable.serialize` would serialise the executable once more. On a CPU that fails for a
+    program with a sort that has run, and loses the machine code of one that was read from a cache.
 
     Args:
         compiled: a compiled program.
-        entry: the cache's entry that the program was read from, or None. On a CPU an executable that was read
-            and is serialised again has lost its machine code, without an error.
+        entry: the entry of JAX's cache that holds the program.
     """
-    if entry is None:
-        executable, inputs, _ = serialize_executable.serialize(compiled)
-        return executable, inputs
     code = compilation_cache.extract_executable_and_time(compilation_cache.decompress_executable(entry))[0]
 
     class Pickler(serialize_executable._JaxPjrtPickler):
         def persistent_id(self, obj: Any) -> Any:
-            found = super().persistent_id(obj)
-            return ("exec", code) if found is not None and found[0] == "exec" else found
+            executable = isinstance(obj, xla_client.LoadedExecutable | _jax.Executable)
+            return ("exec", code) if executable else super().persistent_id(obj)
 
     leaves, inputs = jax.tree.flatten(compiled.args_info)
     if compiled._params.const_args:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from covlab.launch.build import Setup
-from covlab.launch.kept import Kept, key_of, known
+from covlab.launch.kept import Kept, cache_folder
+from covlab.launch.keys import key_of
 from covlab.launch.run_names import VOLATILE
 from metrics.evaluators import HeldOut
 from training import Grid, Layout, Program, make_program
@@ -16,19 +17,18 @@ IGNORED = (*VOLATILE, "seed", "seeds", "launcher", "run")
 """Settings that change no program: the seeds are an argument, and a base model is among the objects."""
 
 
-def kept_for(config: Mapping[str, Any], setup: Setup, layout: Layout, say: Callable[[str], None]) -> Kept:
+def kept_for(config: Mapping[str, Any], setup: Setup, layout: Layout) -> Kept:
     """Entries of the programs of the run that `build` set up from `config`.
 
-    Nothing is kept for classes of other packages, whose sources are not known to the key, for a setup that
-    was not built from a configuration, and with several processes.
+    Nothing is kept for a setup that was not built from a configuration, and where `key_of` gives no key.
     """
     objects: list[Any] = [setup.model, *setup.evaluators]
     for phase in setup.phases:
         objects += [phase.task, phase.objective, phase.source, phase.source.model, phase.averaging]
     given = {name: value for name, value in config.items() if name not in IGNORED}
-    if not setup.described or not known(objects, _targets(given)):
-        return Kept("", say)
-    return Kept(key_of(*map(repr, objects), repr(given), repr(layout), repr(len(setup.seeds))), say)
+    if not setup.described or cache_folder() is None:
+        return Kept("")
+    return Kept(key_of(objects, given, layout, len(setup.seeds), targets=_targets(given)))
 
 
 def programs_of(

@@ -32,13 +32,7 @@ from tracking.mirrors import Mirror
 from tracking.tensorboard_mirror import TensorboardMirror, require_tensorboard
 from tracking.wandb_mirror import WandbMirror, check_run_id
 from tracking.wandb_options import AGENT, WandbOptions, obeying_environment
-from training import (
-    Checkpoints,
-    EarlyWarning,
-    Outcome,
-    Trainer,
-    TrainingDiverged,
-)
+from training import Checkpoints, EarlyWarning, Outcome, Trainer, TrainingDiverged
 from training.checkpoints import require_same_draws
 from training.reduction import held_out_arrays
 
@@ -114,7 +108,7 @@ def train_run(
                 mirror.replay(directory.metrics.records())
                 mirror.finish()
             return Finished(path, "complete", reason, 0.0)
-        kept = kept_for(identity, setup, layout, _say)
+        kept = kept_for(identity, setup, layout)
         held_out: list[HeldOut] = []
         programs = programs_of(setup, layout, kept, held_out)
         held_out += setup.held_out()
@@ -184,10 +178,6 @@ def train_named(config: DictConfig, overrides: Sequence[str], stop: Callable[[],
     """
     configure_run(config)
     return train_run(config, run_path(config, overrides), stop)
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager

@@ -103,7 +103,7 @@ def _put_whole(cache: LRUCache, key: str, value: bytes) -> None:
     JAX writes entries in place and never replaces one, so a truncated entry would cost a warning and a
     compilation at every later start.
     """
-    cached.written = True
+    cached.entry = value
     folder = os.fspath(cache.path)
     entry = Path(folder) / f"{key}-cache"
     if cache.eviction_enabled or "://" in folder:

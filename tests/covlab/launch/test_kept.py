@@ -1,6 +1,8 @@
-import dataclasses
 import hashlib
 import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,20 +11,21 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from jax._src import compilation_cache
 from omegaconf import DictConfig
 
 import training.kept
-from covlab.launch import kept
-from covlab.launch.build import build, plain
+from covlab.launch import kept, keys, overlap
 from covlab.launch.kept import Kept, keep_to, kept_examples
-from covlab.launch.programs import kept_for
+from covlab.launch.overlap import kept_overlap
 from covlab.launch.runs import train_run
-from metrics.evaluators import draw_examples
-from tasks import LayeredGraph, drawing
+from metrics.evaluators import draw_examples, make_held_out
+from tasks import LayeredGraph
+from training import CrossEntropy, EvaluationSchedule, Phase
 from training.kept import KeptFunction
 
 TINY = (
-    "task.depth=2", "task.width=2", "task.num_ids=8",
+    "task.depth=2", "task.width=2", "task.num_ids=8", "task.edge_order=shuffled",
     "model.width=16", "model.num_layers=1", "model.num_heads=2", "steps=20", "batch_size=8",
     "evaluation.schedule.every=5", "evaluation.num_examples=16", "evaluation.table_prompts=0",
     "tracking.wandb=disabled", "tracking.figures=false", "tracking.progress=false",
@@ -33,60 +36,23 @@ TINY = (
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty cache that this process uses."""
     monkeypatch.setenv("COVLAB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(kept, "enabled", True)
-    kept._surroundings.cache_clear()
+    monkeypatch.setattr(keys, "enabled", True)
     yield tmp_path / "cache" / "kept"
-    kept._surroundings.cache_clear()
+
+
+@pytest.fixture
+def jax_cache(tmp_path: Path) -> Iterator[Path]:
+    """JAX's own compilation cache, empty."""
+    before = jax.config.values["jax_compilation_cache_dir"]
+    compilation_cache.reset_cache()
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path / "jax"))
+    yield tmp_path / "jax"
+    compilation_cache.reset_cache()
+    jax.config.update("jax_compilation_cache_dir", before)
 
 
 def entries(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.glob("*")}
-
-
-def test_the_key_depends_on_sources_constants_and_settings(
-    cache: Path, monkeypatch: pytest.MonkeyPatch, compose_config: Callable[..., DictConfig]
-) -> None:
-    def key(*overrides: str) -> str:
-        kept._surroundings.cache_clear()
-        config = compose_config("train", *TINY, *overrides)
-        setup = build(config)
-        return kept_for(plain(config), setup, setup.layout(config), print).key
-
-    first = key()
-    assert len(first) == 64
-    assert key("seed=3", "name=other", "tracking.project=other") == key() == first
-    changed = [key("steps=41"), key("seeds=2"), key("task.num_ids=9"), key("model.init_std=0.03")]
-    with monkeypatch.context() as patch:
-        patch.setenv("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=true")
-        changed.append(key())
-    with monkeypatch.context() as patch:
-        patch.setattr(drawing, "SMALLEST", 2e-18)
-        changed.append(key())
-    with monkeypatch.context() as patch:
-        real = list(kept._sources())
-        patch.setattr(kept, "_sources", lambda: [*real[:-1], (real[-1][0], real[-1][1] + "# more\n")])
-        changed.append(key())
-    assert len({first, *changed}) == 1 + len(changed)
-    with monkeypatch.context() as patch:
-        patch.setattr(drawing, "gumbel", lambda key, shape: None)
-        assert key() == ""
-    assert key() == first
-
-
-def test_nothing_is_kept_for_classes_of_other_packages(
-    cache: Path, compose_config: Callable[..., DictConfig]
-) -> None:
-    config = compose_config("train", *TINY)
-    setup = build(config)
-    layout = setup.layout(config)
-    other = dataclasses.make_dataclass("Other", [], bases=(LayeredGraph,), frozen=True)
-    other.__module__ = "elsewhere"
-    phases = (dataclasses.replace(setup.phases[0], task=other()),)
-    assert kept_for(plain(config), setup, layout, print).key
-    assert not kept_for(plain(config), dataclasses.replace(setup, phases=phases), layout, print).key
-    assert not kept_for(plain(config), dataclasses.replace(setup, described=False), layout, print).key
-    given = plain(config) | {"optimizer": {"_target_": "elsewhere.adam"}}
-    assert not kept_for(given, setup, layout, print).key
 
 
 def test_an_entry_that_cannot_be_trusted_is_not_read(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,8 +99,52 @@ def test_a_kept_held_out_set_is_the_drawn_one(cache: Path, monkeypatch: pytest.M
             np.testing.assert_array_equal(one, two, strict=True)
 
 
+def test_a_kept_overlap_is_the_counted_one(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = LayeredGraph(depth=2, width=2, num_ids=8)
+    held_out = make_held_out(task, 20, 8, 0)
+
+    def phase(steps: int) -> Phase:
+        schedule = EvaluationSchedule()
+        return Phase("train", task, CrossEntropy(), overlap._NO_OPTIMIZER, steps, 8, None, schedule, 1)
+
+    counted = kept_overlap(phase(40), held_out, 0)
+    assert counted == overlap.overlap(phase(40), held_out, 0)
+    assert 0 < counted["share"]
+    with monkeypatch.context() as patch:
+        patch.setattr(overlap, "overlap", lambda *_: pytest.fail("counted again"))
+        assert kept_overlap(phase(40), held_out, 0) == counted
+    for other, seed in ((phase(41), 0), (phase(40), 1)):
+        assert kept_overlap(other, held_out, seed) == overlap.overlap(other, held_out, seed)
+    assert len(entries(cache)) == 3
+
+
+WRITER = """
+import sys
+from covlab.launch.kept import Kept
+for _ in range(40):
+    Kept("key").save("run", bytes([int(sys.argv[1])]) * 300_000)
+"""
+
+
+def test_two_processes_that_write_one_entry_leave_a_whole_one(cache: Path) -> None:
+    writers = [subprocess.Popen([sys.executable, "-c", WRITER, str(number)]) for number in (1, 2)]
+    said: list[str] = []
+    whole = [bytes([number]) * 300_000 for number in (1, 2)]
+    while any(writer.poll() is None for writer in writers):
+        found = Kept("key", said.append).load("run")
+        assert found is None or found in whole
+    assert [writer.returncode for writer in writers] == [0, 0]
+    assert Kept("key", said.append).load("run") in whole
+    assert not said
+    assert len(entries(cache)) == 1
+
+
 def test_a_run_with_kept_programs_is_the_run_without_byte_for_byte(
-    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compose_config: Callable[..., DictConfig]
+    cache: Path,
+    jax_cache: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    compose_config: Callable[..., DictConfig],
 ) -> None:
     config = compose_config("train", *TINY)
     counted: list[Any] = []
@@ -142,7 +152,7 @@ def test_a_run_with_kept_programs_is_the_run_without_byte_for_byte(
     monkeypatch.setattr(
         KeptFunction, "_compile", lambda *given: counted.append(given[0]._name) or compile_(*given)
     )
-    monkeypatch.setattr(kept, "patched", lambda: False)
+    monkeypatch.setattr(keys, "patched", lambda: False)
 
     def train(name: str, stop: Callable[[], str | None] = lambda: None) -> bytes:
         # All that is written in the background is on disk in the end.
@@ -152,12 +162,19 @@ def test_a_run_with_kept_programs_is_the_run_without_byte_for_byte(
         return (tmp_path / name / "metrics.jsonl").read_bytes()
 
     with monkeypatch.context() as patch:
-        patch.setattr(kept, "enabled", False)
+        patch.setattr(keys, "enabled", False)
         plain_run = train("without")
     assert not counted
     assert train("filling") == plain_run
     assert counted
+    # The same from JAX's own cache, which has all programs now.
+    compiled = {path: path.stat().st_mtime_ns for path in jax_cache.glob("*-cache")}
+    cold = entries(cache)
+    shutil.rmtree(cache)
+    assert train("filling again") == plain_run
+    assert {path: path.stat().st_mtime_ns for path in jax_cache.glob("*-cache")} == compiled
     filled = entries(cache)
+    assert filled.keys() == cold.keys()
     counted.clear()
     calls = iter(range(100))
     train("kept", lambda: "asked to" if next(calls) >= 3 else None)
