@@ -24,6 +24,7 @@ from metrics.pass_rates import pass_at_n, pass_at_n_unbiased
 from models import Model, Params, token_log_probs
 from tasks import Example, Task, check_seed, stream
 from tasks.checks import whole
+from tasks.compiling import QUICK
 
 BOUND_TOLERANCE = 1e-9
 """Tolerance for rounding in float64 of the bound of coverage by KL; a larger violation is a bug."""
@@ -99,7 +100,8 @@ def draw_examples(task: Task, per_group: int, seed: int, split: str) -> tuple[Ex
     """`per_group` examples of every class from the stream (seed, "evaluation", split, class), and their
     candidates, as host arrays."""
     streams = tuple(stream(seed, "evaluation", split, name) for name in task.groups)
-    drawn: tuple[Example, Candidates] = jax.tree.map(np.asarray, _draw(task, per_group, streams))
+    draw = _draw_few if per_group * len(task.groups) <= FEW else _draw
+    drawn: tuple[Example, Candidates] = jax.tree.map(np.asarray, draw(task, per_group, streams))
     return drawn
 
 
@@ -139,15 +141,20 @@ def make_held_out(
     )
 
 
-# One program per task and size, for every stream: a run and its evaluations share what is compiled.
-@functools.partial(jax.jit, static_argnames=("task", "per_group"))
-def _draw(task: Task, per_group: int, streams: tuple[PRNGKeyArray, ...]) -> tuple[Example, Candidates]:
+def _draws(task: Task, per_group: int, streams: tuple[PRNGKeyArray, ...]) -> tuple[Example, Candidates]:
     """`per_group` examples of every class, from the class's stream, and their candidates."""
     keys = [jax.random.split(key, per_group) for key in streams]
     # A call per class would be traced and compiled per class.
     groups = jnp.repeat(jnp.arange(len(task.groups)), per_group)
     examples = jax.vmap(task.sample_group)(jnp.concatenate(keys), groups)
     return examples, jax.vmap(functools.partial(_candidates, task))(examples)
+
+
+# One program per task and size, for every stream: a run and its evaluations share what is compiled.
+_draw = jax.jit(_draws, static_argnames=("task", "per_group"))
+_draw_few = jax.jit(_draws, static_argnames=("task", "per_group"), compiler_options=QUICK)
+FEW = 8192
+"""Largest number of examples whose drawing takes less time than compiling it well."""
 
 
 def _candidates(task: Task, example: Example) -> Candidates:

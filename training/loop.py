@@ -244,8 +244,9 @@ class Trainer:
             scores = program.score(state.evaluated, self._fixed) if boundary in evaluations else None
             # The host reports the previous boundary while the device computes this one.
             self._report(index, pending)
-            pending = _Pending(boundary, log, scores, self._grid.copy(state.failed_at))
             jax.block_until_ready(log)
+            # Read now, because the next step is given the memory of the state.
+            pending = _Pending(boundary, log, scores, self._grid.read(state.failed_at))
             trained = time.monotonic()
             jax.block_until_ready(scores)
             evaluated = time.monotonic()

@@ -236,10 +236,6 @@ class Grid:
 
         return jax.tree.map(put, tree)
 
-    def copy(self, array: jax.Array) -> jax.Array:
-        """A copy that the host can read even if the original is donated. All processes must call it."""
-        return self._copy(array)
-
     def read(self, tree: Any) -> Any:
         """The full arrays on the host of every process; all processes must call it.
 

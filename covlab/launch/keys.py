@@ -36,7 +36,7 @@ ENVIRONMENT = (
 )
 """Beginnings of the variables that are part of every key, without the folder of the cache."""
 MOST_FILES, MOST_BYTES = 2000, 32 * 2**20
-"""Most files and folders, and bytes, of an outside package that are read; nothing is kept for a larger one."""
+"""Most files and folders, and bytes, of an outside package; nothing is kept for a larger one."""
 
 enabled = True
 """False in a process that keeps nothing, such as one that changes functions of the packages."""
@@ -62,7 +62,7 @@ def key_of(*parts: Any, targets: Iterable[str] = ()) -> str:
         roots = described.roots | {target.split(".")[0] for target in targets}
         outside = sorted(roots - {*PACKAGES, *LIBRARIES, "numpy", "builtins"})
         files = [read for root in outside for read in outside_sources(root)]
-        surroundings = [*_installation(), *_settings(), *constants()]
+        surroundings = [_installation(), *_settings(), *constants()]
     except (Unknown, OSError, UnicodeError):
         return _NO_KEY
     if patched():
@@ -215,10 +215,11 @@ def _below(folder: str, suffix: str) -> list[str]:
 
 
 @functools.cache
-def _installation() -> list[str]:
-    """Sources, distributions, libraries, interpreter, processor and devices: what stays in a process."""
+def _installation() -> str:
+    """Digest of sources, distributions, libraries, interpreter, processor and devices: what stays in a
+    process."""
     devices = jax.devices()
-    return [
+    parts = [
         *(text for read in sources() for text in read),
         *_distributions(),
         *(line for name in LIBRARIES for line in _times(name)),
@@ -229,6 +230,7 @@ def _installation() -> list[str]:
         devices[0].client.platform_version,
         *_processor(),
     ]
+    return _digest(parts)
 
 
 def _settings() -> list[str]:

@@ -18,6 +18,7 @@ from covlab.launch.build import Setup
 from covlab.launch.kept import kept_for_parts
 from metrics.evaluators import HeldOut
 from tasks import stream
+from tasks.compiling import QUICK
 from tracking.atomic import atomic_write
 from training import CrossEntropy, EvaluationSchedule, Phase
 from training.feed import batch_of_step
@@ -59,7 +60,7 @@ def training_prompts(phase: Phase, seed: int, count: int) -> Int[np.ndarray, "co
 _NO_OPTIMIZER = optax.identity()
 
 
-@functools.partial(jax.jit, static_argnames=("phase", "count"))
+@functools.partial(jax.jit, static_argnames=("phase", "count"), compiler_options=QUICK)
 def _prompts(phase: Phase, seed: Int[Array, ""], count: int) -> Int[Array, "... prompt"]:
     if phase.dataset_size is None:
         steps = jnp.arange(-(-count // phase.batch_size))

@@ -51,7 +51,7 @@ def cold(tmp_path: Path) -> Iterator[Path]:
 
 
 class Case:
-    """A function with a donated state, a mean over devices, and a sort, whose order is a function of XLA's."""
+    """A function with a donated state, a mean over devices, and a sort, which XLA compiles a function for."""
 
     def __init__(self, devices: int) -> None:
         self.grid, self.shelf = Grid(Layout(1, devices)), Shelf()

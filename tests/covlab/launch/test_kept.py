@@ -3,6 +3,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,7 +21,7 @@ from covlab.launch.kept import Kept, keep_to, kept_examples
 from covlab.launch.overlap import kept_overlap
 from covlab.launch.runs import train_run
 from metrics.evaluators import draw_examples, make_held_out
-from tasks import LayeredGraph
+from tasks import Dyck, LayeredGraph
 from training import CrossEntropy, EvaluationSchedule, Phase
 from training.kept import KeptFunction
 
@@ -100,7 +101,7 @@ def test_a_kept_held_out_set_is_the_drawn_one(cache: Path, monkeypatch: pytest.M
 
 
 def test_a_kept_overlap_is_the_counted_one(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    task = LayeredGraph(depth=2, width=2, num_ids=8)
+    task = Dyck(prefix_lengths=(2, 4))
     held_out = make_held_out(task, 20, 8, 0)
 
     def phase(steps: int) -> Phase:
@@ -109,7 +110,7 @@ def test_a_kept_overlap_is_the_counted_one(cache: Path, monkeypatch: pytest.Monk
 
     counted = kept_overlap(phase(40), held_out, 0)
     assert counted == overlap.overlap(phase(40), held_out, 0)
-    assert 0 < counted["share"]
+    assert counted["share"] > 0
     with monkeypatch.context() as patch:
         patch.setattr(overlap, "overlap", lambda *_: pytest.fail("counted again"))
         assert kept_overlap(phase(40), held_out, 0) == counted
@@ -186,3 +187,63 @@ def test_a_run_with_kept_programs_is_the_run_without_byte_for_byte(
         path.write_bytes(hashlib.sha256(data).digest() + data)
     assert train("spoiled") == plain_run
     assert counted
+
+
+LAB = {
+    "lab_of_test_kept/__init__.py": "",
+    "lab_of_test_kept/task.py": """
+import dataclasses
+import jax
+from tasks import Dyck
+
+@dataclasses.dataclass(frozen=True)
+class Mine(Dyck):
+    def sample(self, key, proposal=None):
+        return super().sample(jax.random.fold_in(key, 1), proposal)
+""",
+    "lab_of_test_kept/conf/task/mine.yaml": "defaults: [/schema/lab_of_test_kept.task.Mine@_here_]\n",
+}
+RUN = (
+    *("task=mine", "steps=3", "log_every=1", "model.num_layers=1", "model.width=8", "model.num_heads=2"),
+    *("batch_size=4", "evaluation.num_examples=4", "tracking.wandb=disabled", "tracking.progress=false"),
+    *("tracking.figures=false", "evaluation.table_prompts=0"),
+)
+
+
+@pytest.mark.slow
+def test_a_changed_line_of_an_outside_task_gives_a_new_program(tmp_path: Path) -> None:
+    for name, text in LAB.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+
+    def train(name: str, cache: str) -> bytes:
+        # The system tells the start of a process to a hundredth of a second; a file must be older.
+        time.sleep(0.1)
+        command = [sys.executable, "-m", "experiments.train", "--config-dir", "lab_of_test_kept/conf", *RUN]
+        paths = os.pathsep.join([str(tmp_path), str(Path.cwd())])
+        environment = os.environ | {"COVLAB_CACHE": str(tmp_path / cache), "PYTHONPATH": paths}
+        done = subprocess.run(
+            [*command, f"name={name}"],
+            env=environment,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return (tmp_path / "runs" / "train" / name / "metrics.jsonl").read_bytes()
+
+    kept_programs = tmp_path / "cache" / "kept"
+    first = train("first", "cache")
+    filled = entries(kept_programs)
+    assert filled
+    assert train("again", "cache") == first
+    assert entries(kept_programs) == filled
+    task = tmp_path / "lab_of_test_kept" / "task.py"
+    task.write_text(task.read_text().replace("(key, 1)", "(key, 2)"))
+    changed = train("changed", "cache")
+    assert changed == train("fresh", "empty")
+    assert changed != first
+    assert len(entries(kept_programs)) == 2 * len(filled)
+    task.write_text(task.read_text().replace("(key, 2)", "(key, 1)"))
+    assert train("back", "cache") == first

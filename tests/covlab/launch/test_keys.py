@@ -64,7 +64,8 @@ def long_array(last: float) -> np.ndarray:
 
 
 DIFFERENT: tuple[Any, ...] = (
-    1, 1.0, True, "1", b"1", None, -0.0, 0.0, 0.1, 0.1 + 2**-56, (1, 2), [1, 2], (1, (2,)), ((1,), 2), "(1, 2)",
+    1, 1.0, True, "1", b"1", None, -0.0, 0.0, 0.1, 0.1 + 2**-56, (1, 2), [1, 2], (1, (2,)), ((1,), 2),
+    "(1, 2)",
     {"a": 1, "b": 2}, {"b": 2, "a": 1}, {"a": 1}, frozenset({1, 2}), {1, 2}, Quiet(), Quiet(hidden=3), Twin(),
     Quiet(shown=long_array(0.0)), Quiet(shown=long_array(1e-12)), long_array(0.0), long_array(1e-12),
     np.zeros(2), np.zeros(2, np.float32), np.zeros((2, 1)), np.float32(0), jnp.zeros(3), Quiet, Twin,
