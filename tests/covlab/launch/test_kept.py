@@ -34,11 +34,11 @@ TINY = (
 
 
 @pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache that this process uses."""
     monkeypatch.setenv("COVLAB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(keys, "enabled", True)
-    yield tmp_path / "cache" / "kept"
+    return tmp_path / "cache" / "kept"
 
 
 @pytest.fixture
