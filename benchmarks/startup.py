@@ -35,8 +35,8 @@ def parts(record: dict[str, Any]) -> dict[str, float]:
 
 
 def measure(overrides: Sequence[str], folder: Path, cold: bool, repeats: int) -> dict[str, Any]:
-    """Summaries of the seconds to the first and tenth step, of the parts, and of compiling before the first
-    step."""
+    """Summaries of the seconds to the first and tenth step, of CPU seconds to them, of the parts, and of
+    compiling before the first step."""
     ran: dict[str, list[float]] = {"first step": [], "tenth step": []}
     told: list[dict[str, Any]] = []
 
@@ -63,6 +63,10 @@ def measure(overrides: Sequence[str], folder: Path, cold: bool, repeats: int) ->
     compiling = [record["compilation"]["step 1"] for record in told]
     return {
         "seconds_to": {name: common.summary(values) for name, values in ran.items()},
+        "cpu_to": {
+            f"{name} step": common.summary([record["cpu"][mark] for record in told])
+            for name, mark in (("first", "step 1"), ("tenth", "step 10"))
+        },
         "parts": {name: common.summary([one[name] for one in lists]) for name in PARTS},
         "before_first_step": {
             kind: common.summary([one[kind] for one in compiling]) for kind in compiling[0]
@@ -86,7 +90,7 @@ def main(arguments: Sequence[str]) -> None:
         with tempfile.TemporaryDirectory() as folder:
             found = results[state] = measure(overrides, Path(folder), state == "cold", options.repeats)
         print(f"{state}: " + ", ".join(f"{s} s to the {name}" for name, s in found["seconds_to"].items()))
-        for key in ("parts", "before_first_step"):
+        for key in ("cpu_to", "parts", "before_first_step"):
             print(
                 f"  {key.replace('_', ' ')}: "
                 + ", ".join(f"{name} {s.median:.2f} s" for name, s in found[key].items())

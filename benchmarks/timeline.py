@@ -1,8 +1,8 @@
 """Training with marks at the ends of the parts: python -m benchmarks.timeline FILE STARTED key=value ...
 
 The real entry point runs in this process. `FILE` gets a JSON object: `marks`, seconds from STARTED (since
-1970) to the end of each part, and `compilation`, seconds of each kind of compiling work before each mark, by
-JAX's events. Used by `benchmarks.startup`.
+1970) to the end of each part, `cpu`, seconds of this process on all cores by then, and `compilation`, seconds
+of each kind of compiling work before each mark, by JAX's events. Used by `benchmarks.startup`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import functools
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -45,11 +46,15 @@ class Timeline:
     def __init__(self, started: float) -> None:
         self.started = started
         self.marks: dict[str, float] = {}
+        self.cpu: dict[str, float] = {}
         self.spans: dict[str, list[tuple[float, float]]] = {kind: [] for kind in KINDS.values()}
 
     def mark(self, name: str) -> None:
         """Record the first time at which `name` is over."""
-        self.marks.setdefault(name, time.time() - self.started)
+        if name not in self.marks:
+            self.marks[name] = time.time() - self.started
+            used = os.times()
+            self.cpu[name] = used.user + used.system
 
     def compiled(self, event: str, duration_secs: float, **_: Any) -> None:
         """A listener of JAX's events."""
@@ -92,7 +97,7 @@ class Timeline:
             mark: {kind: covered(spans, until) for kind, spans in self.spans.items()}
             for mark, until in self.marks.items()
         }
-        return {"marks": self.marks, "compilation": compilation}
+        return {"marks": self.marks, "cpu": self.cpu, "compilation": compilation}
 
 
 def _nothing(*_: Any, **__: Any) -> None:

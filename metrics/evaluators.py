@@ -24,6 +24,7 @@ from metrics.pass_rates import pass_at_n, pass_at_n_unbiased
 from models import Model, Params, token_log_probs
 from tasks import Example, Task, check_seed, stream
 from tasks.checks import whole
+from tasks.compiling import QUICK
 
 BOUND_TOLERANCE = 1e-9
 """Tolerance for rounding in float64 of the bound of coverage by KL; a larger violation is a bug."""
@@ -95,8 +96,24 @@ class HeldOut:
         return jax.tree.map(lambda a: np.asarray(a).reshape(-1, *a.shape[2:])[: self.num_examples], tree)
 
 
-def make_held_out(task: Task, per_group: int, batch_size: int, seed: int, split: str = "held-out") -> HeldOut:
-    """Draw the held-out set of `task` from the stream (seed, "evaluation", split, class).
+def draw_examples(task: Task, per_group: int, seed: int, split: str) -> tuple[Example, Candidates]:
+    """`per_group` examples of every class from the stream (seed, "evaluation", split, class), and their
+    candidates, as host arrays."""
+    streams = tuple(stream(seed, "evaluation", split, name) for name in task.groups)
+    draw = _draw_few if per_group * len(task.groups) <= FEW else _draw
+    drawn: tuple[Example, Candidates] = jax.tree.map(np.asarray, draw(task, per_group, streams))
+    return drawn
+
+
+def make_held_out(
+    task: Task,
+    per_group: int,
+    batch_size: int,
+    seed: int,
+    split: str = "held-out",
+    draw: Callable[[Task, int, int, str], tuple[Example, Candidates]] = draw_examples,
+) -> HeldOut:
+    """The held-out set of `task`: what `draw` returns for these arguments, in batches on the device.
 
     Raises:
         ValueError: for sizes below 1 or a seed that `check_seed` refuses.
@@ -105,15 +122,14 @@ def make_held_out(task: Task, per_group: int, batch_size: int, seed: int, split:
         whole(f"evaluation.{field}", value, 1)
     check_seed("evaluation.seed", seed)
 
-    streams = tuple(stream(seed, "evaluation", split, name) for name in task.groups)
-    examples, found = _draw(task, per_group, streams)
+    examples, found = draw(task, per_group, seed, split)
     total = per_group * len(task.groups)
     size = min(batch_size, total)
     index = np.resize(np.arange(total), (-(-total // size), size))
     return HeldOut(
         task=task,
         batches=jax.tree.map(
-            lambda a: jax.device_put(np.asarray(a)[index]),
+            lambda a: jax.device_put(a[index]),
             Batch(examples, found, np.arange(total, dtype=np.int32)),
         ),
         num_examples=total,
@@ -125,15 +141,20 @@ def make_held_out(task: Task, per_group: int, batch_size: int, seed: int, split:
     )
 
 
-# One program per task and size, for every stream: a run and its evaluations share what is compiled.
-@functools.partial(jax.jit, static_argnames=("task", "per_group"))
-def _draw(task: Task, per_group: int, streams: tuple[PRNGKeyArray, ...]) -> tuple[Example, Candidates]:
+def _draws(task: Task, per_group: int, streams: tuple[PRNGKeyArray, ...]) -> tuple[Example, Candidates]:
     """`per_group` examples of every class, from the class's stream, and their candidates."""
     keys = [jax.random.split(key, per_group) for key in streams]
     # A call per class would be traced and compiled per class.
     groups = jnp.repeat(jnp.arange(len(task.groups)), per_group)
     examples = jax.vmap(task.sample_group)(jnp.concatenate(keys), groups)
     return examples, jax.vmap(functools.partial(_candidates, task))(examples)
+
+
+# One program per task and size, for every stream: a run and its evaluations share what is compiled.
+_draw = jax.jit(_draws, static_argnames=("task", "per_group"))
+_draw_few = jax.jit(_draws, static_argnames=("task", "per_group"), compiler_options=QUICK)
+FEW = 8192
+"""Largest number of examples whose drawing takes less time than compiling it well."""
 
 
 def _candidates(task: Task, example: Example) -> Candidates:

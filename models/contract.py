@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from models.base import Model, Params
+from tasks.compiling import QUICK
 
 EXAMPLES = 2
 TOKENS = 1024
@@ -141,10 +142,7 @@ def _moved(draw: np.random.Generator, params: Params) -> Params:
 
 
 # The function runs once, so that compiling it well would cost more than it saves.
-_HASTY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-
-
-@functools.partial(jax.jit, static_argnums=0, compiler_options=_HASTY)
+@functools.partial(jax.jit, static_argnums=0, compiler_options=QUICK)
 def _measure(
     model: Model,
     params: Params,

@@ -6,6 +6,7 @@ probability 1e-7 half as often as they should, and events below 1e-9 never or a 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import jax
@@ -62,6 +63,18 @@ def unit(key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> Float[Array, "*shape
     # The two words of a split key are as random as the output of `bits` and cost half as much.
     words = jax.random.key_data(jax.random.split(key, shape))
     return from_words(words[..., 0], words[..., 1])
+
+
+def uniforms(keys: PRNGKeyArray, shapes: Sequence[tuple[int, ...]]) -> tuple[Float[Array, "..."], ...]:
+    """`jax.random.uniform(key, shape)` for every key of the array `keys` and its shape, with equal bits.
+
+    All numbers come from one hash, because each hash in a program takes a quarter of a second to compile.
+    Number i of a key does not depend on the quantity drawn, so that every key draws as many as the largest
+    shape has.
+    """
+    most = max(math.prod(shape) for shape in shapes)
+    draws = jax.vmap(lambda key: jax.random.uniform(key, (most,)))(keys)
+    return tuple(own[: math.prod(shape)].reshape(shape) for own, shape in zip(draws, shapes, strict=True))
 
 
 def from_words(high: UInt32[Array, "*shape"], low: UInt32[Array, "*shape"]) -> Float[Array, "*shape"]:

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Int, PRNGKeyArray
 
 from tasks.base import PAD
+from tasks.drawing import uniforms
 from tasks.ordering import highest, lowest
 
 EdgeOrder = Literal["shuffled", "by_layer", "depth_first"]
@@ -45,9 +46,9 @@ def edge_list_prompt(
     path, then the other passable nodes from the last layer to the first.
     """
     depth, width = nodes.shape
-    slot_key, edge_key = jax.random.split(key)
+    slots, priority = uniforms(jax.random.split(key), ((depth, width), ((depth - 1) * width**2 + 2 * width,)))
     # In layer order, the position of a slot would reveal passable nodes; hence the shuffle within layers.
-    shuffle = jnp.argsort(jax.random.uniform(slot_key, (depth, width)), axis=1)
+    shuffle = jnp.argsort(slots, axis=1)
     nodes = jnp.take_along_axis(nodes, shuffle, axis=1)
     passable = jnp.take_along_axis(passable, shuffle, axis=1)
     sources = [jnp.repeat(ends[:1], width), jnp.repeat(nodes[:-1].reshape(-1), width), nodes[-1]]
@@ -55,11 +56,9 @@ def edge_list_prompt(
     exists = [jnp.ones((width,), bool), jnp.repeat(passable[:-1].reshape(-1), width), passable[-1]]
     source, target, exist = (jnp.concatenate(parts) for parts in (sources, targets, exists))
     listed = np.arange(exist.shape[0])
-    if edge_order == "shuffled":
-        priority = jax.random.uniform(edge_key, exist.shape)
-    elif edge_order == "by_layer":
+    if edge_order == "by_layer":
         priority = jnp.asarray(listed, jnp.float32)
-    else:
+    elif edge_order == "depth_first":
         from_layer = (listed + width * (width - 1)) // width**2
         first = passable & (jnp.cumsum(passable, axis=1) == 1)
         down = jnp.concatenate(

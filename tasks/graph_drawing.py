@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, PRNGKeyArray
 
+from tasks.drawing import uniforms
 from tasks.ordering import lowest
 
 
@@ -33,15 +34,15 @@ def draw_graph(
     key: PRNGKeyArray, depth: int, width: int, num_ids: int, count: Int[Array, ""] | int, most: int
 ) -> Drawing:
     """Uniform labelled graph with `count` <= `most` branching layers and ids from 1..num_ids."""
-    layers_key, chosen_key, ids_key = jax.random.split(key, 3)
-    rank = jnp.argsort(jax.random.uniform(layers_key, (depth,)))
+    half = (num_ids + 1) // 2
+    layers, draws, priority = uniforms(jax.random.split(key, 3), ((depth,), (2, half), (num_ids,)))
+    rank = jnp.argsort(layers)
     branching = rank < count
     # Ids of the constrained slots are drawn separately: taking them off a permutation by parity would leave
     # parities that are not exchangeable.
-    draws = jax.random.uniform(chosen_key, (2, (num_ids + 1) // 2)).at[0, num_ids // 2 :].set(-1.0)
+    draws = draws.at[0, num_ids // 2 :].set(-1.0)
     chosen = 2 * jax.lax.top_k(draws, most)[1] + jnp.asarray([[2], [1]])
     used = jnp.where(jnp.arange(most) < count, 2.0, -1.0)
-    priority = jax.random.uniform(ids_key, (num_ids,))
     priority = priority.at[chosen - 1].max(jnp.broadcast_to(used, chosen.shape))
     rest = 1 + lowest(priority, 2 + depth * width)
     constrained = branching[:, None] & (jnp.arange(width) < 2)

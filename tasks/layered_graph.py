@@ -212,16 +212,21 @@ class LayeredGraph(Task):
             graph = draw_graph(own, self.depth, self.width, self.num_ids, count, self.max_branching)
             return graph, self._bit(graph.ends, graph.nodes)
 
-        graph, bit = drawn(0)
-        if any(CLASSES[name].bit != "any" for name in self.groups):
+        if all(CLASSES[name].bit == "any" for name in self.groups):
+            graph, bit = drawn(0)
+        else:
             codes = {"fair": 2, "any": 3}
             bits = [CLASSES[name].bit for name in self.groups]
             code = jnp.asarray([codes[own] if isinstance(own, str) else own for own in bits])[group]
-            wanted = jnp.where(code == 2, jax.random.bernoulli(bit_key).astype(code.dtype), code)
+            wanted = code
+            if "fair" in bits:
+                wanted = jnp.where(code == 2, jax.random.bernoulli(bit_key).astype(code.dtype), code)
+            # The first graph is drawn in the loop too, so that the program holds the drawing once.
+            first = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(drawn, 0))
             _, graph, bit = jax.lax.while_loop(
-                lambda carry: (carry[2] != wanted) & (wanted < 2),
+                lambda carry: (carry[0] == 0) | ((carry[2] != wanted) & (wanted < 2)),
                 lambda carry: (carry[0] + 1, *drawn(carry[0])),
-                (jnp.asarray(1), graph, bit),
+                (jnp.asarray(0), *first),
             )
 
         latent = self._latent(graph, bit, group)
@@ -259,8 +264,9 @@ class LayeredGraph(Task):
 
     def _sample_opposition(self, key: PRNGKeyArray, latent: GraphLatent) -> Bool[Array, " depth"]:
         """True for layers where the path takes the node of the other parity if the layer branches."""
-        fair = jax.random.bernoulli(key, shape=(self.depth,))
-        same = jnp.zeros((self.depth,), bool)
+        same = fair = jnp.zeros((self.depth,), bool)
+        if any(CLASSES[name].rule == "uniform" for name in self.groups):
+            fair = jax.random.bernoulli(key, shape=(self.depth,))
         by_rule = {
             "follow": same,
             "oppose": ~same,

@@ -25,6 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 jax.config.update("jax_platforms", "cpu")
 
 from covlab.claims.claim import register  # noqa: E402
+from covlab.launch import keys  # noqa: E402
 from covlab.launch.runs import train_run  # noqa: E402
 from covlab.launch.runtime import configure  # noqa: E402
 from covlab.launch.schema import register_schemas  # noqa: E402
@@ -37,6 +38,8 @@ from models import Model  # noqa: E402
 from training import Grid, Phase, Program, loop, make_program  # noqa: E402
 
 configure(devices=4)
+# Tests replace functions and constants of the packages, and share programs in their own ways.
+keys.enabled = False
 # `oracles` is imported by name, whatever pytest's import mode is.
 sys.path.append(str(Path(__file__).parent))
 

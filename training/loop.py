@@ -16,6 +16,7 @@ from models import Model, ModelError, Params, check_model
 from tasks.drawing import DRAWS
 from training.checkpoints import Checkpoints, Position
 from training.early_warning import EarlyWarning, Watch
+from training.kept import Shelf, once, shapes_of
 from training.mesh import Grid, Layout, choose_layout
 from training.parameter_files import disk_bytes
 from training.phase import Phase
@@ -83,6 +84,8 @@ class Trainer:
             seeds; with several processes, those of the first process.
         start_from_fixed: True to start training from `fixed` instead of fresh parameters.
         early_warning: settings of the early warning; None for no warnings.
+        programs: the phases' programs for this layout; None makes them.
+        shelf: where a model's passed check is kept, so that the next start need not repeat it.
     """
 
     def __init__(
@@ -101,6 +104,8 @@ class Trainer:
         fixed: Params | None = None,
         start_from_fixed: bool = False,
         early_warning: EarlyWarning | None = None,
+        programs: Sequence[Program] | None = None,
+        shelf: Shelf | None = None,
     ) -> None:
         self.model, self.phases, self.seeds, self.sink = model, tuple(phases), tuple(seeds), sink
         self.evaluators, self.held_out = tuple(evaluators), tuple(held_out)
@@ -116,7 +121,8 @@ class Trainer:
         base = base_of([phase.source for phase in self.phases])
         self._fixed: Params = () if base is None else self._grid.place(of_base(base, self.seeds, fixed))
         self._start_from_fixed = start_from_fixed
-        self.programs = [
+        self._shelf = None if start_from_fixed else shelf
+        self.programs = list(programs or ()) or [
             make_program(model, phase, self.evaluators, held_out, self._grid, batching)
             for phase, held_out in zip(self.phases, self.held_out, strict=True)
         ]
@@ -125,7 +131,7 @@ class Trainer:
         self._array_steps: dict[int, set[int]] = {}
         self._parameter_steps: list[set[int]] = [set() for _ in self.phases]
         if checkpoints is not None:
-            shapes = jax.eval_shape(self.programs[0].init, self._seeds)
+            shapes = shapes_of(self.programs[0].init, self._seeds)
             self._parameter_steps = checkpoints.policy.parameter_steps(self._evaluations, disk_bytes(shapes))
 
     def _first_parameters(self) -> Params:
@@ -172,7 +178,7 @@ class Trainer:
             self.sink.rewind(0)
             first, step, state = 0, -1, None
             params = self._first_parameters()
-            self._check_model(params)
+            once(self._shelf, f"checked, seed {self.seeds[0]}", lambda: self._check_model(params))
         else:
             position, restored = start
             position.require_same_draws()
@@ -241,8 +247,9 @@ class Trainer:
             scores = program.score(state.evaluated, self._fixed) if boundary in evaluations else None
             # The host reports the previous boundary while the device computes this one.
             self._report(index, pending)
-            pending = _Pending(boundary, log, scores, self._grid.copy(state.failed_at))
             jax.block_until_ready(log)
+            # Read now, because the next step is given the memory of the state.
+            pending = _Pending(boundary, log, scores, self._grid.read(state.failed_at))
             trained = time.monotonic()
             jax.block_until_ready(scores)
             evaluated = time.monotonic()

@@ -189,6 +189,11 @@ class Grid:
         """`out_shardings` of arrays that the host reads; every process needs all of them."""
         self._copy = jax.jit(jnp.copy, out_shardings=replicated)
 
+    @property
+    def devices(self) -> tuple[jax.Device, ...]:
+        """The devices in the order of the mesh."""
+        return tuple(jax.local_devices()[:1]) if self.mesh is None else tuple(self.mesh.devices.flat)
+
     def shard(
         self, function: Callable[..., Any], inputs: tuple[PartitionSpec, ...], output: Any = PER_SEED
     ) -> Callable[..., Any]:
@@ -230,10 +235,6 @@ class Grid:
             return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
 
         return jax.tree.map(put, tree)
-
-    def copy(self, array: jax.Array) -> jax.Array:
-        """A copy that the host can read even if the original is donated. All processes must call it."""
-        return self._copy(array)
 
     def read(self, tree: Any) -> Any:
         """The full arrays on the host of every process; all processes must call it.

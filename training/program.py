@@ -28,6 +28,7 @@ In `make_program`, `step` runs `training_batch` (stages 1 to 4) once and `update
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -43,6 +44,7 @@ from models import Model, Params, token_log_probs, token_logits
 from tasks import stream
 from training.averaging import Averaged
 from training.feed import responses_of_step
+from training.kept import Shelf, fetch, kept
 from training.mesh import DATA, EVERYWHERE, PER_EXAMPLE, PER_SEED, SEED, Grid, Layout
 from training.objectives import Objective, Scores
 from training.old_scores import Rolled, divergence, old_scores
@@ -102,6 +104,8 @@ class Program:
         place: a state read from disk -> that state on the devices where `run` keeps it.
         run: the state after the steps from `start` to `stop`, and means over them; the old state is donated.
         score: per-example arrays of every evaluator on the held-out set, at least `num_examples` of them.
+        prepare: number of seeds -> nothing; begins to load the functions in the background, and to compile
+            `run` if it is not stored. Does nothing without a shelf.
 
     The last argument of `run` and of `score` holds the fixed parameters of the base model, with an axis of
     seeds. It is needed if the phase's source, its objective or an evaluator uses the base model.
@@ -112,6 +116,7 @@ class Program:
     place: Callable[[TrainState], TrainState]
     run: Callable[..., tuple[TrainState, ChunkLog]]
     score: Callable[..., dict[str, dict[str, Array]]]
+    prepare: Callable[[int], None] = lambda seeds: None
 
 
 def batch_loss(
@@ -214,9 +219,10 @@ def make_program(
     model: Model,
     phase: Phase,
     evaluators: tuple[Evaluator, ...],
-    held_out: HeldOut,
+    held_out: HeldOut | Callable[[], HeldOut],
     devices: int | Grid = 1,
     batching: SeedBatching = "auto",
+    shelf: Shelf | None = None,
 ) -> Program:
     """Functions of a phase, compiled when they are first called.
 
@@ -228,10 +234,12 @@ def make_program(
     Args:
         model: the model to train.
         phase: how to train it.
-        evaluators, held_out: measurements, and the examples to make them on.
+        evaluators, held_out: measurements, and the examples to make them on, or a function that gives them
+            at the first evaluation.
         devices: the devices to use; a number n means n devices of this process, with the seeds spread over
             them.
         batching: how the seeds of one device are computed, see `over_seeds`.
+        shelf: storage of the compiled functions for later processes; None keeps nothing.
     """
     grid = Grid(Layout(devices), local=True) if isinstance(devices, int) else devices
     parts = grid.layout.data
@@ -362,14 +370,35 @@ def make_program(
     # One thread per CPU device: with one device per core, XLA's own threads would only wait for each other.
     alone = grid.mesh is None or jax.default_backend() != "cpu"
     options = None if alone else {"xla_cpu_multi_thread_eigen": False}
-    compiled_score = jax.jit(score_seeds, compiler_options=options, out_shardings=grid.replicated)
-    batches = _spread(held_out.batches, grid)
+    functions = kept(
+        {
+            "init": jax.jit(init),
+            "begin": jax.jit(begin),
+            "score": jax.jit(score_seeds, compiler_options=options, out_shardings=grid.replicated),
+            "run": jax.jit(
+                run, donate_argnums=0, compiler_options=options, out_shardings=(None, grid.replicated)
+            ),
+        },
+        phase.name,
+        shelf,
+        grid.devices,
+    )
+
+    @functools.cache
+    def batches() -> Batch:
+        return _spread((held_out if isinstance(held_out, HeldOut) else held_out()).batches, grid)
+
+    def prepare(seeds: int) -> None:
+        if shelf is not None:
+            fetch(functions, seeds, grid, source.model is None)
+
     return Program(
-        init=jax.jit(init),
-        begin=jax.jit(begin),
+        init=functions["init"],
+        begin=functions["begin"],
         place=lambda state: place(grid.place(state)),
-        run=jax.jit(run, donate_argnums=0, compiler_options=options, out_shardings=(None, grid.replicated)),
-        score=lambda params, fixed=(): compiled_score(params, fixed, batches),
+        run=functions["run"],
+        score=lambda params, fixed=(): functions["score"](params, fixed, batches()),
+        prepare=prepare,
     )
 
 

@@ -60,6 +60,8 @@ class Setup:
     tracking: TrackingSettings
     seeds: tuple[int, ...]
     start_from_base: bool = False
+    described: bool = False
+    """True if a configuration describes everything: `build` made it."""
 
     @property
     def evaluators(self) -> tuple[Evaluator, ...]:
@@ -82,7 +84,7 @@ class Setup:
         )
 
     def held_out(self) -> tuple[HeldOut, ...]:
-        """The held-out set of each phase, drawn now."""
+        """The held-out set of each phase, drawn or taken from the cache now."""
         return tuple(
             settings.held_out(phase.task)
             for phase, settings in zip(self.phases, self.evaluation, strict=True)
@@ -125,6 +127,7 @@ def build(config: DictConfig) -> Setup:
         tracking=make(config.tracking, "tracking", TrackingSettings),
         seeds=seeds,
         start_from_base=config.get("initial") == "base",
+        described=True,
     )
 
 

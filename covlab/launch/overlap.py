@@ -15,8 +15,10 @@ import optax
 from jaxtyping import Array, Bool, Int
 
 from covlab.launch.build import Setup
+from covlab.launch.kept import kept_for_parts
 from metrics.evaluators import HeldOut
 from tasks import stream
+from tasks.compiling import QUICK
 from tracking.atomic import atomic_write
 from training import CrossEntropy, EvaluationSchedule, Phase
 from training.feed import batch_of_step
@@ -58,7 +60,7 @@ def training_prompts(phase: Phase, seed: int, count: int) -> Int[np.ndarray, "co
 _NO_OPTIMIZER = optax.identity()
 
 
-@functools.partial(jax.jit, static_argnames=("phase", "count"))
+@functools.partial(jax.jit, static_argnames=("phase", "count"), compiler_options=QUICK)
 def _prompts(phase: Phase, seed: Int[Array, ""], count: int) -> Int[Array, "... prompt"]:
     if phase.dataset_size is None:
         steps = jnp.arange(-(-count // phase.batch_size))
@@ -116,6 +118,29 @@ def overlap(phase: Phase, held_out: HeldOut, seed: int) -> dict[str, Any]:
     return facts | {"share": round(share, 4), "counted": drawn == count}
 
 
+def kept_overlap(phase: Phase, held_out: HeldOut, seed: int) -> dict[str, Any]:
+    """`overlap`, whose result is kept for the next start."""
+    drawing = (
+        phase.name,
+        phase.task,
+        phase.steps,
+        phase.batch_size,
+        phase.dataset_size,
+        phase.class_proposal,
+    )
+    prompts = held_out.flat(held_out.batches.example.prompt)
+    kept = kept_for_parts("overlap", drawing, prompts, held_out.groups, held_out.weights, seed)
+    data = kept.load("overlap")
+    if data is not None:
+        try:
+            return dict(json.loads(data))
+        except (ValueError, TypeError) as error:
+            kept.drop("overlap", f"{type(error).__name__}: {error}")
+    facts = overlap(phase, held_out, seed)
+    kept.save("overlap", json.dumps(facts).encode())
+    return facts
+
+
 def note_overlap(
     path: Path, setup: Setup, held_out: Sequence[HeldOut], say: Callable[[str], None] = print
 ) -> dict[str, Any]:
@@ -135,7 +160,7 @@ def note_overlap(
         pass
     counts = {}
     for phase, held in zip(setup.phases, held_out, strict=True):
-        counts[phase.name] = facts = overlap(phase, held, setup.seeds[0])
+        counts[phase.name] = facts = kept_overlap(phase, held, setup.seeds[0])
         # A task with a single prompt overlaps by design.
         if facts["share"] and facts["different"] > 1:
             how = "" if facts["counted"] else f", estimated from {facts['drawn']} of them"

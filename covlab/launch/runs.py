@@ -21,9 +21,11 @@ from covlab.launch.cli import StopRequest
 from covlab.launch.longer import longer
 from covlab.launch.overlap import note_overlap
 from covlab.launch.processes import send
+from covlab.launch.programs import kept_for, programs_of
 from covlab.launch.run_names import VOLATILE, run_path
 from covlab.launch.runtime import configure_run
 from covlab.launch.settings import TrackingSettings
+from metrics.evaluators import HeldOut
 from tracking import Progress, RunDirectory, RunSink, load_run, read_status
 from tracking.metric_names import headline
 from tracking.mirrors import Mirror
@@ -106,7 +108,10 @@ def train_run(
                 mirror.replay(directory.metrics.records())
                 mirror.finish()
             return Finished(path, "complete", reason, 0.0)
-        held_out = setup.held_out()
+        kept = kept_for(identity, setup, layout)
+        held_out: list[HeldOut] = []
+        programs = programs_of(setup, layout, kept, held_out)
+        held_out += setup.held_out()
         mirrors: list[Mirror] = [WandbMirror(options, path, identity)]
         if tracking.tensorboard:
             mirrors.append(TensorboardMirror(path, identity, tracking.per_seed))
@@ -131,6 +136,8 @@ def train_run(
                 fixed=fixed,
                 start_from_fixed=setup.start_from_base,
                 early_warning=early_warning,
+                programs=programs,
+                shelf=kept,
             )
             try:
                 outcome = trainer.run()

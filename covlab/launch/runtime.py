@@ -12,11 +12,13 @@ from jax._src import xla_bridge
 from jax._src.distributed import global_state
 from jax._src.lru_cache import LRUCache
 
+from covlab.launch.kept import cache_folder
 from covlab.launch.processes import send
 from tasks.checks import whole
 from tasks.streams import pin_settings
+from training.kept import cached
 
-_put = LRUCache.put
+_put, _get = LRUCache.put, LRUCache.get
 
 
 def configure(num_seeds: int = 1, devices: int | str = "auto", data_parallel: int | str = "auto") -> None:
@@ -44,18 +46,16 @@ def configure(num_seeds: int = 1, devices: int | str = "auto", data_parallel: in
     # Objects loaded by now stay, so garbage collection during tracing need not visit them.
     if not gc.get_freeze_count():
         gc.freeze()
-    # Tracing makes many objects that live long: at Python's own threshold of 700, collections that free
-    # nothing follow each other.
-    gc.set_threshold(50_000, 20, 100)
     pin_settings()
     if global_state.process_id == 0:
         send(configure=[num_seeds, devices, data_parallel])
-    cache = os.environ.get("COVLAB_CACHE", str(Path.home() / ".cache" / "covlab"))
-    if cache:
-        jax.config.update("jax_compilation_cache_dir", cache)
+    cache = cache_folder()
+    if cache is not None:
+        jax.config.update("jax_compilation_cache_dir", str(cache))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
         setattr(LRUCache, "put", _put_whole)  # noqa: B010
+        setattr(LRUCache, "get", _get_noted)  # noqa: B010
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if not isinstance(devices, int):
         if global_state.num_processes == 1 and data_parallel == "auto":
@@ -91,12 +91,19 @@ def cpu_devices(num_seeds: int, data_parallel: int, processes: int, cores: int) 
     return max(fitting, default=-(-data_parallel // processes))
 
 
+def _get_noted(cache: LRUCache, key: str) -> bytes | None:
+    """Read an entry of the compilation cache, and leave it where `training.kept` looks for it."""
+    cached.entry = entry = _get(cache, key)
+    return entry
+
+
 def _put_whole(cache: LRUCache, key: str, value: bytes) -> None:
     """Add an entry to the compilation cache atomically.
 
     JAX writes entries in place and never replaces one, so a truncated entry would cost a warning and a
     compilation at every later start.
     """
+    cached.entry = value
     folder = os.fspath(cache.path)
     entry = Path(folder) / f"{key}-cache"
     if cache.eviction_enabled or "://" in folder:

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+from covlab.launch.kept import kept_examples
 from metrics.evaluators import DistributionEvaluator, Evaluator, HeldOut, SamplingEvaluator, make_held_out
 from tasks import Task, check_seed
 from tasks.checks import flag, real, whole
@@ -84,8 +85,8 @@ class EvaluationSettings:
         return tuple(evaluators)
 
     def held_out(self, task: Task, split: str = "held-out") -> HeldOut:
-        """The held-out set of a task."""
-        return make_held_out(task, self.num_examples, self.batch_size, self.seed, split)
+        """The held-out set of a task, drawn or taken from the cache."""
+        return make_held_out(task, self.num_examples, self.batch_size, self.seed, split, kept_examples)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,8 +23,7 @@ COARSE = ("categorical", "choice", "bernoulli", "gumbel", "exponential", "PRNGKe
 UNIFORM = {
     "decoding/estimates.py": "errors of known size, and the sign of one",
     "models/linear_model.py": "a radius",
-    "tasks/edge_list.py": "priorities, of which the order counts",
-    "tasks/graph_drawing.py": "priorities, of which the order counts",
+    "tasks/drawing.py": "`uniforms`, priorities of which the order counts",
     "tasks/path_star.py": "priorities, of which the order counts",
 }
 """Files that call `jax.random.uniform`, with the purpose; none compares the result with a probability."""
@@ -147,3 +146,9 @@ def test_no_product_file_draws_or_makes_keys_by_jaxs_defaults() -> None:
     assert uniform - {"experiments/compare/figures.py"} == set(UNIFORM)
     fair = {"tasks/layered_graph.py": ["bernoulli"]}
     assert coarse == {"tasks/streams.py": ["key"]} | fair
+
+
+def test_numbers_of_one_hash_are_those_of_their_keys() -> None:
+    keys, shapes = jax.random.split(stream(0, "together"), 3), ((), (2, 3), (7,))
+    for key, shape, found in zip(keys, shapes, drawing.uniforms(keys, shapes), strict=True):
+        np.testing.assert_array_equal(found, jax.random.uniform(key, shape), strict=True)
