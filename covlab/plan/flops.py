@@ -7,14 +7,15 @@ other operation counts: their work is bound by memory and not by the units for p
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
 
-def product_flops(jaxpr: ClosedJaxpr | Jaxpr) -> float:
-    """FLOP of the matrix products and convolutions of a jaxpr on one device.
+def product_flops(jaxpr: ClosedJaxpr | Jaxpr) -> Counter[str]:
+    """FLOP of the matrix products and convolutions of a jaxpr on one device, by the operands' dtype.
 
     The body of a `scan` counts as often as it runs. That of a `while` counts once, because the number of
     iterations may depend on data: a chunk of training so counts as one step. Of the branches of a `cond` the
@@ -24,24 +25,28 @@ def product_flops(jaxpr: ClosedJaxpr | Jaxpr) -> float:
         >>> import jax, jax.numpy as jnp
         >>> x = jax.ShapeDtypeStruct((2, 3), jnp.float32)
         >>> product_flops(jax.make_jaxpr(lambda x: x @ x.T)(x))
-        24.0
+        Counter({'float32': 24})
     """
-    total = 0.0
+    total: Counter[str] = Counter()
     for equation in (jaxpr.jaxpr if isinstance(jaxpr, ClosedJaxpr) else jaxpr).eqns:
-        name, shape = equation.primitive.name, equation.outvars[0].aval if equation.outvars else None
-        if name == "dot_general":
-            (contracted, _), _ = equation.params["dimension_numbers"]
-            inner = math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
-            total += 2.0 * inner * math.prod(shape.shape)
-        elif name == "conv_general_dilated":
-            kernel = equation.invars[1].aval.shape
-            outputs = equation.params["dimension_numbers"].rhs_spec[0]
-            total += 2.0 * math.prod(shape.shape) * math.prod(kernel) / kernel[outputs]
+        name = equation.primitive.name
+        if name in ("dot_general", "conv_general_dilated"):
+            left, right = (operand.aval for operand in equation.invars[:2])
+            outputs = math.prod(equation.outvars[0].aval.shape)
+            if name == "dot_general":
+                (contracted, _), _ = equation.params["dimension_numbers"]
+                terms = math.prod(left.shape[axis] for axis in contracted)
+            else:
+                kernel = equation.params["dimension_numbers"].rhs_spec
+                terms = math.prod(right.shape) // right.shape[kernel[0]]
+            total[str(left.dtype)] += 2 * terms * outputs
         elif name == "cond":
-            total += max(product_flops(branch) for branch in equation.params["branches"])
+            branches = [product_flops(branch) for branch in equation.params["branches"]]
+            total += max(branches, key=lambda each: sum(each.values()))
         else:
             runs = equation.params["length"] if name == "scan" else 1
-            total += runs * sum(map(product_flops, _inside(equation.params)))
+            for inner in _inside(equation.params):
+                total.update({dtype: runs * value for dtype, value in product_flops(inner).items()})
     return total
 
 

@@ -15,13 +15,19 @@ ONE = 2 * 4 * 8 * 8
 """FLOP of X W."""
 
 
-def flops(function, *arguments) -> float:
-    return product_flops(jax.make_jaxpr(function)(*arguments))
+def flops(function, *arguments) -> int:
+    return product_flops(jax.make_jaxpr(function)(*arguments)).total()
 
 
 def test_a_product_and_its_two_gradients() -> None:
     assert flops(lambda x, w: x @ w, X, W) == ONE
     assert flops(jax.grad(lambda x, w: jnp.sum(x @ w), (0, 1)), X, W) == 3 * ONE
+
+
+def test_dtypes_are_counted_apart() -> None:
+    half = jax.ShapeDtypeStruct(X.shape, jnp.bfloat16)
+    found = product_flops(jax.make_jaxpr(lambda x, y, w: (x @ w, y @ y.T))(X, half, W))
+    assert found == {"float32": ONE, "bfloat16": 2 * 4 * 4 * 8}
 
 
 def test_axes_of_a_batch_count_once() -> None:
