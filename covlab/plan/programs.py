@@ -24,6 +24,9 @@ from tasks import stream
 from training import Grid, Layout, make_program
 from training.sources import base_of
 
+TABLE = "table of samples"
+"""Name of the program that runs for one seed on one device."""
+
 
 class Memory(NamedTuple):
     """Bytes of a compiled program on one device, as the compiler states them.
@@ -55,6 +58,7 @@ class Traced(NamedTuple):
         calls: number of times that the run needs the costs of the program: steps of a training step,
             evaluations of an evaluation.
         open_loops: loops whose length is not fixed by design: the chunk of steps.
+        shared: bytes of arguments that do not grow with the number of seeds.
         traced: the program with its arguments.
     """
 
@@ -62,6 +66,7 @@ class Traced(NamedTuple):
     name: str
     calls: int
     open_loops: int
+    shared: int
     traced: Any
 
 
@@ -76,6 +81,7 @@ class Compiled:
         memory, costs: None if the program was not compiled.
         problem: why the program does not compile or fit, in one line; "" if it does.
         open_loops: number of loops of unknown length besides those that are meant; each counts once.
+        shared: bytes of the arguments and the code that do not grow with the number of seeds.
     """
 
     phase: str
@@ -87,6 +93,7 @@ class Compiled:
     costs: Costs | None
     problem: str
     open_loops: int
+    shared: int
 
     def roofline(self, chip: Chip) -> float | None:
         """Least seconds of one call: the larger of FLOP over peak and bytes over bandwidth; None without
@@ -131,18 +138,18 @@ def traced_programs(
         evaluations = len(phase.schedule.steps(phase.steps))
         if phase.steps:
             step = program.run.trace(state, seeds, 0, 1, fixed)  # type: ignore[attr-defined]
-            yield Traced(phase.name, "training step", phase.steps, 1, step)
+            yield Traced(phase.name, "training step", phase.steps, 1, 0, step)
         if evaluations:
-            yield _traced(
-                phase.name, "evaluation", evaluations, program.evaluate, params, fixed, program.batches
-            )
+            traced = program.evaluate.trace(params, fixed, program.batches)  # type: ignore[attr-defined]
+            shared = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(program.batches))
+            yield Traced(phase.name, "evaluation", evaluations, 0, shared // layout.data, traced)
         prompts = setup.evaluation[-1].table_prompts
         if prompts:
             yield _sampling(setup, phase.name, prompts, params, devices[0], grid.platform)
 
 
 def _traced(phase: str, name: str, calls: int, function: Any, *arguments: Any) -> Traced:
-    return Traced(phase, name, calls, 0, function.trace(*arguments))
+    return Traced(phase, name, calls, 0, 0, function.trace(*arguments))
 
 
 def _sampling(
@@ -167,7 +174,7 @@ def _sampling(
             described(key.shape, key.dtype),
             1,
         )
-    return Traced(phase, "table of samples", 1, 0, traced)
+    return Traced(phase, TABLE, 1, 0, 0, traced)
 
 
 class Compiler:
@@ -187,7 +194,8 @@ class Compiler:
             self._made[key] = self._compile(lowered, began)
         seconds, memory, costs, problem = self._made[key]
         unknown = 0 if costs is None else max(0, len(costs.unknown) - it.open_loops)
-        return Compiled(it.phase, it.name, it.calls, flops, seconds, memory, costs, problem, unknown)
+        shared = it.shared + (0 if memory is None else memory.code)
+        return Compiled(it.phase, it.name, it.calls, flops, seconds, memory, costs, problem, unknown, shared)
 
     def _compile(self, lowered: Any, began: float) -> tuple[float, Memory | None, Costs | None, str]:
         try:

@@ -126,6 +126,8 @@ class Target:
         if not xla_bridge.backends_are_initialized():
             # A plan needs no device; asking a TPU's library for some would make it wait for a network.
             jax.config.update("jax_platforms", "cpu")
+            if self.chip.platform == "cpu":
+                jax.config.update("jax_num_cpu_devices", self.count)
         here = jax.devices("cpu")
         if self.chip.platform == "cpu":
             if self.count > len(here):
@@ -170,9 +172,7 @@ def target_of(text: str) -> Target:
     sizes = tuple(map(int, shape.split("x")))
     axes = chip.topology.count("x") + 1
     if len(sizes) != axes:
-        raise ValueError(
-            f"target: {text!r} has a shape of {len(sizes)} axes; valid: {axes}, as {chip.topology}"
-        )
+        raise ValueError(f"target: {text!r} has {len(sizes)} axes; valid: {axes}, as in {chip.topology}")
     return Target(chip, sizes)
 
 
