@@ -1,29 +1,122 @@
 """GPT-2's transformer: pre-norm blocks, GELU, learned absolute positions, tied embeddings.
 
-The forward pass is `_embed`, `_hidden_states`, `_logits`. The methods of `Model` at the end of the class say
-which keys a query sees: in the prompt, with teacher forcing, and with a decoding cache.
+`Transformer` is the forward pass. `GPT` says which keys a query sees: in the prompt, with teacher forcing,
+and with a decoding cache.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from models.base import Model
 from models.cache import DecodeCache, PrefixCache, visible_until, write
-from models.gradients import attend, linear, lookup, standardise
+from models.gradients import attend, lookup
 from models.layers import Memory
+from models.nnx_layers import Dense, Norm, in_heads, joined
+from models.pure import Structure, parameters
 from tasks.checks import flag, real, whole
 
 Params = dict[str, Any]
 Attention = Callable[[int, Array, Array, Array], Array]
 """(layer, query, key, value) -> attended, arrays of shape (batch, heads, candidates, length, head_dim)."""
+
+
+class Transformer(nnx.Module):
+    """The network of a `GPT`. Parameters are float32, activations and products have the model's dtype."""
+
+    def __call__(self, tokens: Int[Array, "batch length"]) -> Float[Array, "batch length vocab"]:
+        """Logits of the next token at every position of sequences without padding."""
+        index = jnp.arange(tokens.shape[1])
+        causal = _leading(index[:, None] >= index[None, :])
+
+        def attention(layer: int, query: Array, key: Array, value: Array) -> Array:
+            return _attend_causally(query, Memory(key, value, causal))
+
+        x = self.embed(tokens, jnp.broadcast_to(index, tokens.shape))[:, None]
+        return self.logits(_hidden_states(self.blocks, x, attention))[:, 0]
+
+    def embed(self, tokens: Int[Array, "*shape"], positions: Int[Array, "*shape"]) -> Array:
+        """Token embedding plus position embedding."""
+        token, position = self.token[...].astype(self.dtype), self.position[...].astype(self.dtype)
+        return lookup(token, tokens) + lookup(position, positions)
+
+    def logits(self, x: Float[Array, "*batch width"]) -> Float[Array, "*batch vocab"]:
+        """Logits of the next token from hidden states: the output table times the final layer norm."""
+        table = (self.token if self.output is None else self.output)[...].astype(self.dtype)
+        rows = self.final_norm(x).reshape(-1, x.shape[-1])
+        logits = jnp.einsum("nd,vd->nv", rows, table, preferred_element_type=jnp.float32)
+        return logits.reshape(*x.shape[:-1], table.shape[0])
+
+    def __init__(self, model: GPT, key: PRNGKeyArray) -> None:
+        """Initial parameters, see `GPT.init`."""
+        keys = iter(jax.random.split(key, 3 + 4 * model.num_layers))
+
+        def table(rows: int) -> nnx.Param[Array]:
+            return nnx.Param(model.init_std * jax.random.normal(next(keys), (rows, model.width)))
+
+        self.token, self.position = table(model.vocab_size), table(model.max_length)
+        self.blocks = nnx.List([Block(model, keys) for _ in range(model.num_layers)])
+        self.final_norm = Norm(model.width, model.dtype)
+        self.output = None if model.tie_embeddings else table(model.vocab_size)
+        self.dtype = model.dtype
+
+
+class Block(nnx.Module):
+    """x + attention(layer norm(x)), then x + MLP(layer norm(x))."""
+
+    def heads(
+        self, x: Float[Array, "batch candidates length width"], first: int = 0
+    ) -> tuple[Float[Array, "batch heads candidates length head_dim"], ...]:
+        """Query, key and value of every position, without the `first` of them."""
+        columns = first * self.num_heads * self.head_dim
+        projected = self.query_key_value(self.attention_norm(x), columns)
+        return in_heads(projected, self.num_heads, self.head_dim)
+
+    def outputs(
+        self,
+        x: Float[Array, "batch candidates length width"],
+        attended: Float[Array, "batch heads candidates length head_dim"],
+    ) -> Float[Array, "batch candidates length width"]:
+        """The block's outputs from its inputs and the attended values."""
+        x = x + self.attention_out(joined(attended))
+        hidden = self.mlp_in(self.mlp_norm(x))
+        return x + self.mlp_out(jax.nn.gelu(hidden, approximate=True))
+
+    def __init__(self, model: GPT, keys: Iterator[PRNGKeyArray]) -> None:
+        def dense(fan_in: int, fan_out: int, std: float) -> Dense:
+            return Dense(fan_in, fan_out, std, model.dtype, next(keys))
+
+        width, hidden = model.width, model.mlp_ratio * model.width
+        residual_std = model.init_std / math.sqrt(2 * model.num_layers)
+        self.attention_norm = Norm(width, model.dtype)
+        self.query_key_value = dense(width, 3 * width, model.init_std)
+        self.attention_out = dense(width, width, residual_std)
+        self.mlp_norm = Norm(width, model.dtype)
+        self.mlp_in = dense(width, hidden, model.init_std)
+        self.mlp_out = dense(hidden, width, residual_std)
+        self.num_heads, self.head_dim = model.num_heads, model.head_dim
+
+
+def _hidden_states(
+    blocks: Sequence[Block], x: Float[Array, "batch candidates length width"], attention: Attention
+) -> Float[Array, "batch candidates length width"]:
+    """Outputs of `blocks`.
+
+    `attention` gets queries scaled by 1 / sqrt(head_dim) and returns softmax(q k^T) v over visible keys.
+    """
+    for layer, block in enumerate(blocks):
+        query, key, value = block.heads(x)
+        x = block.outputs(x, attention(layer, query * (1 / math.sqrt(block.head_dim)), key, value))
+    return x
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,61 +144,6 @@ class GPT(Model):
     init_std: float = 0.02
     tie_embeddings: bool = True
     dtype: Literal["float32", "bfloat16"] = "float32"
-
-    def _embed(self, params: Params, tokens: Int[Array, "*shape"], positions: Int[Array, "*shape"]) -> Array:
-        """Token embedding plus position embedding."""
-        token, position = params["token"].astype(self.dtype), params["position"].astype(self.dtype)
-        return lookup(token, tokens) + lookup(position, positions)
-
-    def _hidden_states(
-        self, blocks: Sequence[Params], x: Float[Array, "batch candidates length width"], attention: Attention
-    ) -> Float[Array, "batch candidates length width"]:
-        """Outputs of `blocks`: in each, x + attention(layer norm(x)), then x + MLP(layer norm(x)).
-
-        `attention` gets queries scaled by 1 / sqrt(head_dim) and returns softmax(q k^T) v over visible keys.
-        """
-        for layer, block in enumerate(blocks):
-            normed = self._layer_norm(block["attention_norm"], x)
-            query, key, value = self._heads(block["query_key_value"], normed)
-            attended = attention(layer, query * (1 / math.sqrt(self.head_dim)), key, value)
-            x = x + self._linear(block["attention_out"], self._joined(attended))
-            hidden = self._linear(block["mlp_in"], self._layer_norm(block["mlp_norm"], x))
-            x = x + self._linear(block["mlp_out"], jax.nn.gelu(hidden, approximate=True))
-        return x
-
-    def _logits(self, params: Params, x: Float[Array, "*batch width"]) -> Float[Array, "*batch vocab"]:
-        """Logits of the next token from hidden states: the output table times the final layer norm."""
-        table = self.output_table(params).astype(self.dtype)
-        rows = self._layer_norm(params["final_norm"], x).reshape(-1, self.width)
-        logits = jnp.einsum("nd,vd->nv", rows, table, preferred_element_type=jnp.float32)
-        return logits.reshape(*x.shape[:-1], self.vocab_size)
-
-    def _layer_norm(self, norm: Params, x: Float[Array, "*batch width"]) -> Float[Array, "*batch width"]:
-        """Layer normalisation, computed in float32."""
-        return (standardise(x.astype(jnp.float32)) * norm["scale"] + norm["bias"]).astype(self.dtype)
-
-    def _linear(self, layer: Params, x: Float[Array, "*batch fan_in"]) -> Float[Array, "*batch fan_out"]:
-        """x W + b, on rows: the kernel's gradient then contracts one axis, for which XLA on CPU copies no
-        operand."""
-        kernel, bias = layer["kernel"].astype(self.dtype), layer["bias"].astype(self.dtype)
-        return (linear(x.reshape(-1, x.shape[-1]), kernel) + bias).reshape(*x.shape[:-1], kernel.shape[1])
-
-    def _heads(
-        self, layer: Params, x: Float[Array, "batch candidates length width"]
-    ) -> tuple[Float[Array, "batch heads candidates length head_dim"], ...]:
-        """Projections of x, each split into heads; every `width` columns of the layer are one projection."""
-        projected = self._linear(layer, x)
-        shape = (*x.shape[:-1], self.num_heads, self.head_dim)
-        return tuple(
-            jnp.transpose(part.reshape(shape), (0, 3, 1, 2, 4))
-            for part in jnp.split(projected, projected.shape[-1] // self.width, axis=-1)
-        )
-
-    def _joined(
-        self, heads: Float[Array, "batch heads candidates length head_dim"]
-    ) -> Float[Array, "batch candidates length width"]:
-        joined = jnp.transpose(heads, (0, 2, 3, 1, 4))
-        return joined.reshape(*joined.shape[:3], self.width)
 
     def __post_init__(self) -> None:
         for field in (
@@ -138,44 +176,25 @@ class GPT(Model):
         """Width of one attention head."""
         return self.width // self.num_heads
 
+    def module(self, key: PRNGKeyArray) -> Transformer:
+        """The network as a `flax.nnx` module with the parameters of `init(key)`.
+
+        `nnx.tabulate(model.module(key), tokens)` shows it. Training reads only its structure.
+        """
+        return Transformer(self, key)
+
     def init(self, key: PRNGKeyArray) -> Params:
         """GPT-2's initialisation.
 
         Embeddings and weights are normal with standard deviation `init_std` (GPT-2: 0.02). Those that write
         into the residual stream are divided by sqrt(2 num_layers). Biases start at 0, gains of norms at 1.
         """
-        hidden = self.mlp_ratio * self.width
-        residual_std = self.init_std / math.sqrt(2 * self.num_layers)
-        keys = iter(jax.random.split(key, 3 + 4 * self.num_layers))
-
-        def linear(fan_in: int, fan_out: int, std: float) -> Params:
-            return {
-                "kernel": std * jax.random.normal(next(keys), (fan_in, fan_out)),
-                "bias": jnp.zeros((fan_out,)),
-            }
-
-        def norm() -> Params:
-            return {"scale": jnp.ones((self.width,)), "bias": jnp.zeros((self.width,))}
-
-        params: Params = {
-            "token": self.init_std * jax.random.normal(next(keys), (self.vocab_size, self.width)),
-            "position": self.init_std * jax.random.normal(next(keys), (self.max_length, self.width)),
-            "blocks": [
-                {
-                    "attention_norm": norm(),
-                    "query_key_value": linear(self.width, 3 * self.width, self.init_std),
-                    "attention_out": linear(self.width, self.width, residual_std),
-                    "mlp_norm": norm(),
-                    "mlp_in": linear(self.width, hidden, self.init_std),
-                    "mlp_out": linear(hidden, self.width, residual_std),
-                }
-                for _ in range(self.num_layers)
-            ],
-            "final_norm": norm(),
-        }
-        if not self.tie_embeddings:
-            params["output"] = self.init_std * jax.random.normal(next(keys), (self.vocab_size, self.width))
+        params: Params = parameters(self.module(key))
         return params
+
+    def _network(self, params: Params) -> Transformer:
+        network: Transformer = _structure(self).module(params)
+        return network
 
     def logits(
         self,
@@ -185,7 +204,7 @@ class GPT(Model):
         responses: Int[Array, "batch candidates response"],
     ) -> Float[Array, "batch candidates response vocab"]:
         """Teacher-forced logits of every response token; the prompt is computed once for all candidates."""
-        return self._logits(params, self._teacher_forced(params, prompt, prompt_mask, responses))
+        return self._network(params).logits(self._teacher_forced(params, prompt, prompt_mask, responses))
 
     def features(
         self,
@@ -196,7 +215,7 @@ class GPT(Model):
     ) -> Float[Array, "batch candidates response width"]:
         """Outputs of the final norm, in the activations' dtype."""
         x = self._teacher_forced(params, prompt, prompt_mask, responses)
-        return self._layer_norm(params["final_norm"], x)
+        return self._network(params).final_norm(x)
 
     def output_table(self, params: Params) -> Float[Array, "vocab width"]:
         """The token embedding if it is tied, else the output layer's own matrix."""
@@ -220,14 +239,15 @@ class GPT(Model):
         def attention(layer: int, query: Array, key: Array, value: Array) -> Array:
             return attend(query, (prefix.memory(layer), Memory(key, value, causal)))
 
-        return self._hidden_states(params["blocks"], self._embed(params, tokens, positions), attention)
+        network = self._network(params)
+        return _hidden_states(network.blocks, network.embed(tokens, positions), attention)
 
     def prompt_logits(
         self, params: Params, prompt: Int[Array, "batch prompt"], prompt_mask: Bool[Array, "batch prompt"]
     ) -> Float[Array, "batch prompt_1 vocab"]:
         """Logits of prompt tokens 1..P-1; the caller masks those that follow padding, which mean nothing."""
         _, x = self._prefill(params, prompt, prompt_mask, outputs=True)
-        return self._logits(params, x)
+        return self._network(params).logits(x)
 
     def start(
         self,
@@ -251,7 +271,7 @@ class GPT(Model):
     ) -> tuple[Float[Array, "batch samples vocab"], DecodeCache]:
         """One incremental step for every sample of every prompt."""
         x, cache = self._stepped(params, cache, tokens, position)
-        return self._logits(params, x)[:, :, 0], cache
+        return self._network(params).logits(x)[:, :, 0], cache
 
     def step_features(
         self,
@@ -262,7 +282,7 @@ class GPT(Model):
     ) -> tuple[Float[Array, "batch samples width"], DecodeCache]:
         """`step` up to the final norm."""
         x, cache = self._stepped(params, cache, tokens, position)
-        return self._layer_norm(params["final_norm"], x)[:, :, 0], cache
+        return self._network(params).final_norm(x)[:, :, 0], cache
 
     def _stepped(
         self,
@@ -283,8 +303,8 @@ class GPT(Model):
             values.append(write(cache.values[layer], value, position))
             return attend(query, (cache.prefix.memory(layer), Memory(keys[-1], values[-1], visible)))
 
-        x = self._embed(params, tokens[:, :, None], positions)
-        x = self._hidden_states(params["blocks"], x, attention)
+        network = self._network(params)
+        x = _hidden_states(network.blocks, network.embed(tokens[:, :, None], positions), attention)
         return x, DecodeCache(cache.prefix, tuple(keys), tuple(values))
 
     def _prefill(
@@ -313,17 +333,21 @@ class GPT(Model):
             values.append(value[:, :, 0])
             return attended
 
-        *earlier, last = params["blocks"]
-        blocks = params["blocks"] if outputs else earlier
+        network = self._network(params)
+        *earlier, last = network.blocks
         # Prompts are sequences with one candidate each.
-        x = self._embed(params, tokens, positions)[:, None]
-        x = self._hidden_states(blocks, x, attention)
+        x = network.embed(tokens, positions)[:, None]
+        x = _hidden_states([*earlier, last] if outputs else earlier, x, attention)
         if not outputs:
-            layer = {name: weight[..., self.width :] for name, weight in last["query_key_value"].items()}
-            key, value = self._heads(layer, self._layer_norm(last["attention_norm"], x))
+            key, value = last.heads(x, first=1)
             keys.append(key[:, :, 0])
             values.append(value[:, :, 0])
         return PrefixCache(tuple(keys), tuple(values), mask, jnp.sum(mask, axis=1)), x[:, 0]
+
+
+@functools.cache
+def _structure(model: GPT) -> Structure:
+    return Structure.of(lambda: model.module(jax.random.key(0)))
 
 
 CAUSAL_BLOCK = 64
