@@ -1,4 +1,4 @@
-"""Planning a run on hardware that is not here: python -m experiments.plan target=v5e:2x2 experiment=figure1_paper.
+"""Planning a run on hardware that is not here: python -m experiments.plan target=v5e:2x2 seeds=4.
 
 Compiles every program of the run with the compiler of the target, which needs no device, and prints a page:
 memory against what a device has, FLOP, bytes, the compiler's estimate of the time, the roofline, the number

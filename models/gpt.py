@@ -23,6 +23,7 @@ from models.gradients import attend, lookup
 from models.layers import Memory
 from models.nnx_layers import Dense, Norm, in_heads, joined
 from models.pure import Structure, parameters
+from models.target import platform
 from tasks.checks import flag, real, whole
 
 Params = dict[str, Any]
@@ -363,7 +364,7 @@ def _attend_causally(
     never computed. Accelerators prefer one large product.
     """
     length = query.shape[3]
-    if length <= CAUSAL_BLOCK or jax.default_backend() != "cpu":
+    if length <= CAUSAL_BLOCK or platform() != "cpu":
         return attend(query, (memory,))
     parts = []
     for start in range(0, length, CAUSAL_BLOCK):

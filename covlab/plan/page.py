@@ -90,7 +90,8 @@ def _run(run: RunPlan) -> Iterator[str]:
     for each in run.programs:
         if each.open_loops:
             yield (
-                f"- {each.phase}, {each.name}: {each.open_loops} loops whose length depends on data count once."
+                f"- {each.phase}, {each.name}: loops whose length depends on data, counted once: "
+                f"{each.open_loops}."
             )
     yield from (f"- Does not fit or compile: {problem}." for problem in run.problems)
     fit = run.seeds_that_fit
