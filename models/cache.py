@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from models.gradients import attend
 from models.layers import Memory
+from models.target import platform
 
 
 class PrefixCache(NamedTuple):
@@ -83,7 +84,7 @@ def attend_causally(
     never computed. Accelerators prefer one large product.
     """
     length = query.shape[3]
-    if length <= CAUSAL_BLOCK or jax.default_backend() != "cpu":
+    if length <= CAUSAL_BLOCK or platform() != "cpu":
         return attend(query, (memory,))
     parts = []
     for start in range(0, length, CAUSAL_BLOCK):

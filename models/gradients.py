@@ -19,6 +19,7 @@ from jaxtyping import Array
 
 from models import layers
 from models.layers import Memory, attention_weights, inverse_std, mean, weighted_values
+from models.target import platform
 
 lookup = jax.custom_vjp(layers.lookup)
 linear = jax.custom_vjp(layers.linear)
@@ -35,7 +36,7 @@ def _lookup_backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array
     gradient is a product with one-hot rows."""
     table, index = saved
     rows = gradient.reshape(-1, gradient.shape[-1])
-    if jax.default_backend() == "cpu":
+    if platform() == "cpu":
         return jnp.zeros_like(table).at[index.reshape(-1)].add(rows, mode="clip"), None
     return jax.nn.one_hot(index.reshape(-1), table.shape[0], dtype=rows.dtype).T @ rows, None
 
@@ -61,7 +62,7 @@ linear.defvjp(_linear_forward, _linear_backward)
 def _kept_apart(product: Array) -> Array:
     """`product` itself, kept apart from what follows: XLA on CPU would undo a transposition of the result by
     computing the transposed product, which is slower."""
-    return jax.lax.optimization_barrier(product) if jax.default_backend() == "cpu" else product
+    return jax.lax.optimization_barrier(product) if platform() == "cpu" else product
 
 
 def _standardise_forward(x: Array) -> tuple[Array, tuple[Array, Array]]:

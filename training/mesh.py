@@ -5,15 +5,16 @@ from __future__ import annotations
 import collections
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 from jaxtyping import Array, Float
 
+from models.target import platform, traced_for
 from tasks.checks import whole
 from training.processes import several
 from training.step import TOKENS_OF_A_PART
@@ -37,7 +38,7 @@ class Hardware(NamedTuple):
     def found(cls) -> Hardware:
         """Hardware common to all processes; initialises JAX's devices."""
         owners = collections.Counter(device.process_index for device in jax.devices())
-        return cls(jax.default_backend(), len(owners), min(owners.values()))
+        return cls(jax.devices()[0].platform, len(owners), min(owners.values()))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,16 +86,15 @@ def choose_layout(
     for field, value in (("devices", devices), ("data_parallel", data_parallel)):
         if value != "auto":
             whole(field, value, 1, other="auto")
-    platform, processes, available = hardware or Hardware.found()
+    kind, processes, available = hardware or Hardware.found()
     if isinstance(devices, int) and devices > available:
         of = " of each process" if processes > 1 else ""
-        raise ValueError(f"devices: {devices} is more than the {available} {platform} device(s){of}")
+        raise ValueError(f"devices: {devices} is more than the {available} {kind} device(s){of}")
     limit = devices if isinstance(devices, int) else available
     if isinstance(data_parallel, int):
         if data_parallel > limit * processes:
             raise ValueError(
-                f"data_parallel: {data_parallel} is more than the {limit * processes} {platform} device(s) "
-                f"in use"
+                f"data_parallel: {data_parallel} is more than the {limit * processes} {kind} device(s) in use"
             )
         for phase, size in batch_sizes.items():
             if size % data_parallel:
@@ -102,7 +102,7 @@ def choose_layout(
                     f"data_parallel: {data_parallel} does not divide batch_size {size} of phase {phase}"
                 )
     most = limit * processes
-    if platform == "cpu" and processes == 1:
+    if kind == "cpu" and processes == 1:
         most = max(min((batch_tokens or {"": 0}).values()) // TOKENS_OF_A_PART, 1)
 
     def fits(data: int) -> bool:
@@ -163,25 +163,40 @@ def _without_empty_operands(
     return outside
 
 
+def _description(leaf: Any, sharding: Sharding) -> jax.ShapeDtypeStruct:
+    kept = leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
+    return jax.ShapeDtypeStruct(kept.shape, kept.dtype, sharding=sharding)
+
+
 class Grid:
     """Devices of a layout, with methods to shard functions and to transfer arrays.
 
     Args:
         layout: shape of the mesh. Devices that share a batch are neighbours, if possible of one process.
         local: True to use only the devices of this process.
+        described: the devices of another machine, of which only the description is here. Programs can then be
+            compiled and not run, and `place` describes arrays.
+
+    Attributes:
+        platform: platform that programs are traced for: that of the described devices, else
+            `models.target.platform`.
     """
 
-    def __init__(self, layout: Layout, local: bool = False) -> None:
+    def __init__(self, layout: Layout, local: bool = False, described: Sequence[jax.Device] = ()) -> None:
         self.layout = layout
-        self.global_ = several() and not local
+        self.global_ = several() and not local and not described
         self.mesh: Mesh | None = None
         processes = jax.process_count() if self.global_ else 1
         each = layout.size // processes
+        self._described = described[0] if described else None
+        self.platform = platform() if self._described is None else str(self._described.platform)
         if layout.size > 1:
             found = [
                 [device for device in jax.devices() if device.process_index == process][:each]
                 for process in (range(processes) if self.global_ else (jax.process_index(),))
             ]
+            if described:
+                found = [list(described[:each])]
             shape = (layout.seed, layout.data)
             self.mesh = Mesh(np.array(found).reshape(shape), (SEED, DATA), axis_types=(AxisType.Auto,) * 2)
         replicated = NamedSharding(self.mesh, EVERYWHERE) if self.mesh and self.global_ else None
@@ -197,17 +212,28 @@ class Grid:
     def shard(
         self, function: Callable[..., Any], inputs: tuple[PartitionSpec, ...], output: Any = PER_SEED
     ) -> Callable[..., Any]:
-        """`function` sharded over the devices; unchanged on one device.
+        """`function` traced for the grid's platform, and sharded over the devices if there are several.
 
         Replication is not tracked (`check_vma=False`), so that a gradient inside is that of the device's
         share and `mean_over_data` averages it. With tracking, JAX would sum it over the data axis implicitly.
         """
+
+        @functools.wraps(function)
+        def traced(*args: Any) -> Any:
+            with traced_for(self.platform):
+                return function(*args)
+
         if self.mesh is None:
-            return function
+            return traced
         spread = functools.partial(jax.shard_map, mesh=self.mesh, out_specs=output, check_vma=False)
         if EMPTY_OPERANDS_CRASH:
-            return _without_empty_operands(function, spread, self.mesh, inputs)
-        return spread(function, in_specs=inputs)
+            return _without_empty_operands(traced, spread, self.mesh, inputs)
+        return spread(traced, in_specs=inputs)
+
+    @property
+    def runs(self) -> bool:
+        """False if the devices are only described."""
+        return self._described is None
 
     def mean_over_data(self, tree: Any) -> Any:
         """Mean over the devices that share a batch; call it inside a sharded function."""
@@ -225,7 +251,12 @@ class Grid:
         return 0 if self.layout.data == 1 else jax.lax.axis_index(DATA)
 
     def place(self, tree: Any, spec: PartitionSpec = PER_SEED) -> Any:
-        """Host arrays, equal on all processes, sharded over the mesh."""
+        """Host arrays, equal on all processes, sharded over the mesh; descriptions of them for described
+        devices."""
+        if self._described is not None:
+            there: Sharding = SingleDeviceSharding(self._described)
+            there = there if self.mesh is None else NamedSharding(self.mesh, spec)
+            return jax.tree.map(lambda leaf: _description(leaf, there), tree)
         if self.mesh is None:
             return jax.device_put(tree)
         sharding = NamedSharding(self.mesh, spec)

@@ -41,6 +41,7 @@ from jaxtyping import Array, Float, Int
 
 from metrics.evaluators import Batch, Evaluator, HeldOut
 from models import Model, Params, token_log_probs, token_logits
+from models.target import platform
 from tasks import stream
 from training.averaging import Averaged
 from training.feed import responses_of_step
@@ -103,7 +104,8 @@ class Program:
         begin: parameters and the steps at which seeds have failed -> the state at the start of the phase.
         place: a state read from disk -> that state on the devices where `run` keeps it.
         run: the state after the steps from `start` to `stop`, and means over them; the old state is donated.
-        score: per-example arrays of every evaluator on the held-out set, at least `num_examples` of them.
+        evaluate: parameters, fixed parameters and batches -> per-example arrays of every evaluator.
+        batches: makes the batches of the held-out set where `evaluate` takes them.
         prepare: number of seeds -> nothing; begins to load the functions in the background, and to compile
             `run` if it is not stored. Does nothing without a shelf.
 
@@ -115,8 +117,13 @@ class Program:
     begin: Callable[[Params, Int[Array, " seeds"]], TrainState]
     place: Callable[[TrainState], TrainState]
     run: Callable[..., tuple[TrainState, ChunkLog]]
-    score: Callable[..., dict[str, dict[str, Array]]]
+    evaluate: Callable[[Params, Params, Batch], dict[str, dict[str, Array]]]
+    batches: Callable[[], Batch]
     prepare: Callable[[int], None] = lambda seeds: None
+
+    def score(self, params: Params, fixed: Params = ()) -> dict[str, dict[str, Array]]:
+        """`evaluate` on the held-out set, at least `num_examples` of its examples."""
+        return self.evaluate(params, fixed, self.batches())
 
 
 def batch_loss(
@@ -210,7 +217,7 @@ def over_seeds(function: Callable[..., Any], batching: SeedBatching, mapped: int
     "vmap" computes the seeds together, "map" one after the other in the same program. "auto" is "map" on CPU,
     where the working set of one seed stays in the cache, and "vmap" elsewhere.
     """
-    if batching == "map" or (batching == "auto" and jax.default_backend() == "cpu"):
+    if batching == "map" or (batching == "auto" and platform() == "cpu"):
         return lambda *args: jax.lax.map(lambda own: function(*own, *args[mapped:]), args[:mapped])
     return lambda *args: jax.vmap(lambda *own: function(*own, *args[mapped:]))(*args[:mapped])
 
@@ -225,6 +232,9 @@ def make_program(
     shelf: Shelf | None = None,
 ) -> Program:
     """Functions of a phase, compiled when they are first called.
+
+    Functions are traced for the platform of `devices`, so that the programs of described devices can be
+    compiled here, see `training.Grid`.
 
     `shard_map` gives every device its share of the seeds and of each batch. Seeds need no communication. The
     devices that share a batch average loss and gradient over equal shares, and so agree on the update and on
@@ -244,7 +254,7 @@ def make_program(
     grid = Grid(Layout(devices), local=True) if isinstance(devices, int) else devices
     parts = grid.layout.data
     tokens = phase.task.prompt_length + phase.source.samples * phase.task.response_length
-    turns = parts_of_batch(phase.batch_size // parts, tokens)
+    turns = parts_of_batch(phase.batch_size // parts, tokens, grid.platform)
     rule, source, ns = phase.rule, phase.source, coverage_ns(evaluators)
     tested = model.tested
 
@@ -368,7 +378,7 @@ def make_program(
     score_seeds = grid.shard(score_seeds, (PER_SEED, PER_SEED, PER_EXAMPLE), SCORED)
     init = grid.shard(jax.vmap(lambda seed: model.init(stream(seed, "init"))), (PER_SEED,))
     # One thread per CPU device: with one device per core, XLA's own threads would only wait for each other.
-    alone = grid.mesh is None or jax.default_backend() != "cpu"
+    alone = grid.mesh is None or grid.platform != "cpu"
     options = None if alone else {"xla_cpu_multi_thread_eigen": False}
     functions = kept(
         {
@@ -397,7 +407,8 @@ def make_program(
         begin=functions["begin"],
         place=lambda state: place(grid.place(state)),
         run=functions["run"],
-        score=lambda params, fixed=(): functions["score"](params, fixed, batches()),
+        evaluate=functions["score"],
+        batches=batches,
         prepare=prepare,
     )
 
@@ -406,7 +417,7 @@ def _spread(batches: Batch, grid: Grid) -> Batch:
     """Batches of a held-out set, an equal number for every share of the data axis. Batches that fill up the
     last share come after all examples."""
     if grid.mesh is None:
-        return batches
+        return batches if grid.runs else grid.place(batches)
     count = len(batches.position)
     index = np.resize(np.arange(count), -(-count // grid.layout.data) * grid.layout.data)
     return grid.place(jax.tree.map(lambda leaf: np.asarray(leaf)[index], batches), PER_EXAMPLE)

@@ -18,13 +18,13 @@ megabytes. Larger parts would be read from and written to memory, smaller parts 
 Batch = TypeVar("Batch")
 
 
-def parts_of_batch(examples: int, tokens: int) -> int:
+def parts_of_batch(examples: int, tokens: int, platform: str) -> int:
     """Number of equal parts that a batch of `examples` with `tokens` tokens each is split into.
 
-    On accelerators it is 1. On CPU it is the least number whose parts have at most `TOKENS_OF_A_PART` tokens,
-    or one example if that is longer.
+    On accelerators it is 1. On the platform "cpu" it is the least number whose parts have at most
+    `TOKENS_OF_A_PART` tokens, or one example if that is longer.
     """
-    if jax.default_backend() != "cpu":
+    if platform != "cpu":
         return 1
     return next(
         parts

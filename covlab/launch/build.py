@@ -33,6 +33,7 @@ from training import (
     ValueRegression,
     choose_layout,
 )
+from training.mesh import Hardware
 
 PHASE_KEYS = (
     "task",
@@ -72,15 +73,16 @@ class Setup:
             return (ValueEvaluator(base, samples, settings.seed),)
         return settings.evaluators(all(phase.task.num_enumerated for phase in self.phases))
 
-    def layout(self, config: DictConfig) -> Layout:
-        """The devices that `config` asks for; ValueError if they are not available."""
+    def layout(self, config: DictConfig, hardware: Hardware | None = None) -> Layout:
+        """The devices that `config` asks for, of `hardware` or else of this machine; ValueError if they are
+        not available."""
         sizes = {phase.name: phase.batch_size for phase in self.phases}
         tokens = {
             phase.name: phase.batch_size * (phase.task.prompt_length + phase.task.response_length)
             for phase in self.phases
         }
         return choose_layout(
-            len(self.seeds), sizes, config.devices, config.data_parallel, batch_tokens=tokens
+            len(self.seeds), sizes, config.devices, config.data_parallel, hardware, batch_tokens=tokens
         )
 
     def held_out(self) -> tuple[HeldOut, ...]:

@@ -11,6 +11,7 @@ import pytest
 
 from models import GPT, gpt, gradients, layers, nnx_layers, sequence_log_probs
 from models.layers import Memory
+from models.target import traced_for
 
 NAMES = ("attend", "linear", "lookup", "standardise")
 
@@ -57,13 +58,11 @@ def require_equal_gradients(name: str, *given: Any) -> None:
     assert all(np.any(leaf != 0) for leaf in ours)
 
 
-@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+@pytest.mark.parametrize("backend", ["cpu", "gpu", "tpu"])
 @pytest.mark.parametrize("name", ["attend", "lookup", "standardise"])
-def test_a_layers_gradient_is_the_derived_one(
-    name: str, backend: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(jax, "default_backend", lambda: backend)
-    require_equal_gradients(name, *arguments(name))
+def test_a_layers_gradient_is_the_derived_one(name: str, backend: str) -> None:
+    with traced_for(backend):
+        require_equal_gradients(name, *arguments(name))
 
 
 @pytest.mark.parametrize(("fan_in", "fan_out"), [(12, 5), (5, 12), (7, 7)])

@@ -38,13 +38,13 @@ def test_one_bad_part_makes_the_loss_not_finite() -> None:
 
 
 def test_a_batch_is_split_no_further_than_it_needs() -> None:
-    assert parts_of_batch(32, TOKENS_OF_A_PART // 32) == 1
-    assert parts_of_batch(64, 136) == 8
-    assert parts_of_batch(6, TOKENS_OF_A_PART // 2) == 3
-    assert parts_of_batch(7, TOKENS_OF_A_PART // 2) == 7
-    assert parts_of_batch(2, 10 * TOKENS_OF_A_PART) == 2
+    assert parts_of_batch(32, TOKENS_OF_A_PART // 32, "cpu") == 1
+    assert parts_of_batch(64, 136, "cpu") == 8
+    assert parts_of_batch(6, TOKENS_OF_A_PART // 2, "cpu") == 3
+    assert parts_of_batch(7, TOKENS_OF_A_PART // 2, "cpu") == 7
+    assert parts_of_batch(2, 10 * TOKENS_OF_A_PART, "cpu") == 2
 
 
-def test_an_accelerator_gets_the_whole_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert parts_of_batch(64, 10_000) == 1
+@pytest.mark.parametrize("platform", ["gpu", "tpu"])
+def test_an_accelerator_gets_the_whole_batch(platform: str) -> None:
+    assert parts_of_batch(64, 10_000, platform) == 1
