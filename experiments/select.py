@@ -1,7 +1,15 @@
-"""Selecting a checkpoint by tournaments and competing rules, on a run or on a file of any origin.
+"""Selecting a checkpoint by tournaments and competing rules, on a run, on evaluations of language models, or on a
+file of any origin.
 
     python -m experiments.select run=runs/train/demo n=2 tie_break=middle
+    python -m experiments.select evaluations/step-* tasks=gsm8k
     python -m experiments.select file=log_probs.npz
+
+An argument without `key=` is an evaluation of a checkpoint, a file or folder that another program wrote:
+docs/real_models.md has the formats. From log-probabilities of held-out responses follow the tournament's table and
+a recommendation, with the number of resamples of the examples in which another checkpoint would have been taken;
+from counts of right responses Pass@N, pass^N, Cover@tau, the coverage ratio and the examples lost and gained. The
+answer is also written to `selection.json` and figures beside it.
 
 `file` holds natural logarithms of the probabilities that several models (checkpoints, in the order of
 training) give to whole held-out responses: entry (m, i) is ln pi_m(y_i|x_i), the sum over the tokens of
@@ -50,9 +58,13 @@ from covlab.claims.selection import (
     run_tables,
     selection_table,
 )
-from covlab.launch.cli import command
+from covlab.evaluated.answer import sections_of, show, write_figures
+from covlab.evaluated.counts import TAUS
+from covlab.evaluated.log_probs import NS
 from covlab.launch.log_prob_file import read_file, warning_of_means
-from covlab.launch.run_arguments import many
+from covlab.launch.run_arguments import command_on_runs, many
+from covlab.readers.base import Wanted
+from covlab.readers.joining import read_sources
 from covlab.report import curves as figures
 from covlab.report.plotting import save
 from covlab.report.tables import print_table
@@ -64,6 +76,10 @@ from tracking.atomic import atomic_write
 FILE_NS = (2.0, 4.0, 8.0)
 FILE_PASS_NS = (1, 4, 8, 12)
 SHOWN_SEEDS = 4
+_OPTIONS = (
+    "a", "examples", "file", "filter", "format", "hydra", "later", "n", "out", "pair", "pass_ns", "phase", "resamples",
+    "rules", "run", "score", "solved", "sources", "tasks", "taus", "tie_break", "verifier",
+)  # fmt: skip
 
 
 def file_table(
@@ -183,12 +199,16 @@ def write_selection(choices: Selected) -> Path | None:
     return draw(choices.path, choices.matrices, choices.tables, choices.ns)
 
 
-def select(config: DictConfig) -> int:
+def select(config: DictConfig, sources: Sequence[str] = (), arguments: Sequence[str] = ()) -> int:
     """Select, print and write."""
-    if (config.run is None) == (config.file is None):
+    asked = [*map(str, many(config.sources)), *sources]
+    if (config.run is not None) + (config.file is not None) + bool(asked) != 1:
         raise ValueError(
-            "run, file: exactly one of them is needed: run=<run directory> or file=<.npz or .csv>"
+            "run, file: exactly one of them is needed: run=<run directory> or file=<.npz or .csv>, or evaluations "
+            "of checkpoints, as in covlab select evaluations/step-*"
         )
+    if asked:
+        return _select_in_evaluations(config, asked)
     if config.file is not None:
         return _select_in_file(config)
     choices = selected(config)
@@ -223,11 +243,42 @@ def _select_in_file(config: DictConfig) -> int:
     return 0
 
 
+def _select_in_evaluations(config: DictConfig, sources: Sequence[str]) -> int:
+    _check_numbers(config)
+    if config.examples not in ("all", "common"):
+        raise ValueError(f"examples: {config.examples!r}; valid: all, common")
+    texts = {key: None if config[key] is None else str(config[key]) for key in ("tasks", "filter", "score", "verifier")}
+    wanted = Wanted(**texts, solved=None if config.solved is None else real("solved", config.solved))
+    joined = read_sources(sources, wanted, config.format, config.examples)
+    ns, pair = [float(n) for n in many(config.n)] or NS, many(config.pair) or None
+    sections = sections_of(
+        joined,
+        ns,
+        _tie_breaks(config),
+        _rules(config),
+        many(config.pass_ns) or None,
+        many(config.taus) or TAUS,
+        None if pair is None else [str(name) for name in pair],
+        config.later,
+        config.resamples,
+    )
+    show(sections, joined.notes, print_rows)
+    target = Path(config.out or "selection.json")
+    content = {name: section.content for name, section in sections.items()}
+    _write(target, {"sources": list(sources), "notes": list(joined.notes), **content})
+    for path in (target, *write_figures(sections, target)):
+        print(f"\n{path}" if path == target else path)
+    return 0
+
+
 def _check_numbers(config: DictConfig) -> None:
     for n in many(config.n):
         real("n", n, least=1)
     for n in many(config.pass_ns):
         whole("pass_ns", n, 1)
+    for tau in many(config.taus):
+        real("taus", tau, above=0, most=1)
+    whole("resamples", config.resamples, 1)
     real("a", config.a, least=0)
 
 
@@ -263,7 +314,7 @@ def _strict(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-main = command("select", select, makes_runs=False)
+main = command_on_runs("select", _OPTIONS, select)
 
 if __name__ == "__main__":
     main()

@@ -48,6 +48,7 @@ from metrics.intervals import (
 )
 from metrics.isotonic import isotonic_r2
 from metrics.lines import chord_deviation, line_fit
+from metrics.pairwise import tournament_matrices_of
 from metrics.pass_rates import pass_at_n, pass_at_n_unbiased
 from metrics.sampled_rewards import best_of_n, best_of_n_interval
 from metrics.selection import (
@@ -124,6 +125,7 @@ __all__ = [
     "stratified_proportion_interval",
     "summarize_log_ratio",
     "threshold_loss",
+    "tournament_matrices_of",
     "tournament_matrix",
     "transitivity_bound",
     "weighted_mean",

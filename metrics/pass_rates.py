@@ -26,6 +26,26 @@ def check_whole_ns(ns: Sequence[float]) -> tuple[int, ...]:
     return tuple(int(n) for n in checked)
 
 
+def check_log_probs(
+    name: str, log_probs: Float[np.ndarray, "*shape"], ndim: int
+) -> Float[np.ndarray, "*shape"]:
+    """Log-probabilities in float64.
+
+    Raises:
+        ValueError: a NaN, a number above 1e-4, another number of axes than `ndim`, an empty axis.
+    """
+    array = np.asarray(log_probs, dtype=np.float64)
+    if array.ndim != ndim or not array.size:
+        raise ValueError(f"{name}: shape {array.shape}; valid: {ndim} axes, none of them empty")
+    if np.isnan(array).any():
+        raise ValueError(f"{name}: contains NaN; valid: log-probabilities <= 0, or -inf")
+    if (array > LOG_PROB_SLACK).any():
+        raise ValueError(
+            f"{name}: contains {array.max()}; valid: log-probabilities <= 0 (a loss is minus that)"
+        )
+    return array
+
+
 def pass_at_n(
     log_prob_correct: Float[np.ndarray, "*shape"], ns: Sequence[float]
 ) -> Float[np.ndarray, "*shape n"]:

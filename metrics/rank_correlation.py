@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from jaxtyping import Float
 
 from metrics.intervals import Interval
+from tasks.checks import real
 
 
 def mean_ranks(values: Float[np.ndarray, "*rest items"]) -> Float[np.ndarray, "*rest items"]:
@@ -32,6 +35,32 @@ def spearman(
     scale = np.sqrt(np.sum(centred[0] ** 2, axis=-1) * np.sum(centred[1] ** 2, axis=-1))
     product = np.sum(centred[0] * centred[1], axis=-1)
     return np.where(scale > 0, product / np.where(scale > 0, scale, 1.0), 0.0)
+
+
+def spearman_interval(
+    first: Float[np.ndarray, " items"], second: Float[np.ndarray, " items"], confidence: float = 0.95
+) -> Interval:
+    """Spearman's rank correlation r of independent items: tanh(artanh r +- z sqrt((1 + r^2/2)/(items - 3))).
+
+    r is taken no nearer to 1 and -1 than half the step to the next possible value, 3/(items^3 - items), so that
+    perfect order of few items leaves an interval of positive width.
+
+    Source: Bonett and Wright, Psychometrika 65 (2000).
+
+    Raises:
+        ValueError: as `spearman`, or fewer than five items, of which no interval says anything.
+    """
+    from scipy import special
+
+    estimate, items = float(spearman(first, second)), np.size(first)
+    if items < 5:
+        raise ValueError(f"first, second: {items} items; valid: at least 5 for a rank correlation's interval")
+    largest = 1 - 3 / (items**3 - items)
+    near = min(max(estimate, -largest), largest)
+    z = float(special.ndtri((1 + real("confidence", confidence, above=0, below=1)) / 2))
+    half = z * math.sqrt((1 + near**2 / 2) / (items - 3))
+    low, high = (float(np.tanh(np.arctanh(near) + sign * half)) for sign in (-1, 1))
+    return Interval(estimate, min(low, estimate), max(high, estimate))
 
 
 def rank_correlation_intervals(

@@ -22,7 +22,8 @@ from metrics.coverage import (
     weighted_mean,
 )
 from metrics.divergence import cross_entropy, kl
-from metrics.pass_rates import LOG_PROB_SLACK, pass_at_n
+from metrics.pairwise import tournament_matrices_of
+from metrics.pass_rates import check_log_probs, pass_at_n
 from tasks.checks import real
 
 TieBreak = Literal["min_cross_entropy", "earliest", "latest", "middle"]
@@ -48,21 +49,6 @@ class Selection:
     tied: tuple[int, ...]
     scores: Float[np.ndarray, " checkpoints"]
     note: str = ""
-
-
-def _check_log_probs(
-    name: str, log_probs: Float[np.ndarray, "*shape"], ndim: int
-) -> Float[np.ndarray, "*shape"]:
-    array = np.asarray(log_probs, dtype=np.float64)
-    if array.ndim != ndim or not array.size:
-        raise ValueError(f"{name}: shape {array.shape}; valid: {ndim} axes, none of them empty")
-    if np.isnan(array).any():
-        raise ValueError(f"{name}: contains NaN; valid: log-probabilities <= 0, or -inf")
-    if (array > LOG_PROB_SLACK).any():
-        raise ValueError(
-            f"{name}: contains {array.max()}; valid: log-probabilities <= 0 (a loss is minus that)"
-        )
-    return array
 
 
 def select_lowest(
@@ -120,13 +106,7 @@ def tournament_matrix(
     Raises:
         ValueError: log-probabilities that are NaN or above 1e-4, N < 1, bad weights or tolerance.
     """
-    array = _check_log_probs("log_probs", log_probs, 2)
-    matrix = np.zeros((array.shape[0], array.shape[0]))
-    # One row at a time, because all pairs of checkpoints by examples would not fit in memory.
-    for chosen, log_prob in enumerate(array):
-        matrix[chosen] = coverage_profile(log_density_ratio(array, log_prob), (n,), weights, tolerance)[:, 0]
-        matrix[chosen, chosen] = 0.0
-    return matrix
+    return tournament_matrices_of(log_probs, (n,), weights, tolerance)[0]
 
 
 def simple_tournament(
@@ -179,7 +159,7 @@ def offset_tournament(
             negative a.
     """
     matrix = tournament_matrix(log_probs, n, weights, tolerance)
-    samples = _check_log_probs("sample_log_probs", sample_log_probs, 4)
+    samples = check_log_probs("sample_log_probs", sample_log_probs, 4)
     examples = np.shape(log_probs)[1]
     if samples.shape[:3] != (*matrix.shape, examples):
         raise ValueError(
@@ -212,7 +192,7 @@ def min_cross_entropy(
     tie_tolerance: float = TIE_TOLERANCE,
 ) -> Selection:
     """Least held-out cross-entropy in nats: the usual rule. ValueError as `cross_entropy`."""
-    scores = cross_entropy(_check_log_probs("log_probs", log_probs, 2), weights)
+    scores = cross_entropy(check_log_probs("log_probs", log_probs, 2), weights)
     return select_lowest("min_cross_entropy", scores, tie_break, tie_tolerance, scores)
 
 

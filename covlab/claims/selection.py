@@ -18,7 +18,7 @@ from metrics import (
     name_of_n,
     offset_tournament,
     select_lowest,
-    tournament_matrix,
+    tournament_matrices_of,
 )
 
 RULES = (
@@ -110,8 +110,8 @@ def selection_table(
             add(select_lowest(rule, scores, tie_break, cross_entropies=ce, note=note), n, tie_break)
 
     if "simple_tournament" in wanted:
-        for n in ns:
-            add_with_ties("simple_tournament", tournament_matrix(log_probs, n, weights).max(axis=1), n)
+        for n, matrix in zip(ns, tournament_matrices_of(log_probs, ns, weights), strict=True):
+            add_with_ties("simple_tournament", matrix.max(axis=1), n)
     if "offset_tournament" in wanted and sample_log_probs is not None:
         for n in ns:
             first = offset_tournament(log_probs, sample_log_probs, n, a, weights)

@@ -10,7 +10,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 
-PATH_KEYS = ("run", "value", "file", "out", "root")
+PATH_KEYS = ("run", "value", "file", "out", "root", "later")
 """Keys of all commands whose value is a path; default names of runs contain `=`."""
 _PATH = re.compile(rf"(\+{{0,2}}(?:{'|'.join(PATH_KEYS)})=)(.*)", re.DOTALL)
 _OTHER = re.compile(r"['\"\[{(]|\w+\(")

@@ -1,0 +1,143 @@
+"""Choices over resamples of the examples: how often another checkpoint would have been taken."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from metrics.coverage import RATIO_TOLERANCE, check_ns, check_tolerance
+from metrics.pairwise import differences
+from metrics.pass_rates import check_log_probs
+from metrics.selection import TIE_TOLERANCE, TieBreak
+from metrics.tournaments import select_many
+
+GROUPS = 4096
+"""Groups of examples that `bootstrap_tournament` resamples at most."""
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """How often each checkpoint was chosen over resamples of the examples: `times`, of `num_resamples`."""
+
+    index: int
+    times: Int[np.ndarray, " checkpoints"]
+    num_resamples: int
+
+    def alternatives(self, confidence: float = 0.95) -> tuple[int, ...]:
+        """The fewest checkpoints, most frequent first, that make up this share of the resamples' choices.
+
+        The chosen checkpoint is among them. Several of them mean that the examples cannot tell them apart.
+        """
+        order = sorted(range(len(self.times)), key=lambda i: (-int(self.times[i]), i))
+        needed = confidence * self.num_resamples
+        kept: list[int] = []
+        total = 0
+        for i in order:
+            if total >= needed:
+                break
+            kept.append(i)
+            total += int(self.times[i])
+        return tuple(kept) if self.index in kept else (*kept, self.index)
+
+
+def resample_weights(
+    examples: int, num_resamples: int, rng: np.random.Generator
+) -> Float[np.ndarray, "resamples examples"]:
+    """How often every example is drawn, for `num_resamples` draws of as many examples with replacement."""
+    weights = np.empty((num_resamples, examples), np.float32)
+    for row in weights:
+        row[:] = np.bincount(rng.integers(examples, size=examples), minlength=examples)
+    return weights
+
+
+def bootstrap_tournament(
+    log_probs: Float[np.ndarray, "checkpoints examples"],
+    n: float,
+    rng: np.random.Generator,
+    num_resamples: int = 400,
+    tie_break: TieBreak = "min_cross_entropy",
+    tolerance: float = RATIO_TOLERANCE,
+    tie_tolerance: float = TIE_TOLERANCE,
+) -> Bootstrap:
+    """How often the simple tournament takes each checkpoint over resamples of the examples.
+
+    Beyond `GROUPS` examples, random groups of nearly equal size are resampled instead of single examples: means
+    over groups vary as means over examples do, and the work no longer grows with their number.
+
+    Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 6; equal weights.
+
+    Raises:
+        ValueError: as `simple_tournament`, or no resamples.
+    """
+    array = check_log_probs("log_probs", log_probs, 2)
+    threshold = math.log(check_ns((n,))[0]) - check_tolerance(tolerance)
+    if num_resamples < 1:
+        raise ValueError(f"num_resamples: {num_resamples}; valid: a whole number >= 1")
+    models, examples = array.shape
+    groups = min(examples, GROUPS)
+    if examples > groups:
+        array = array[:, rng.permutation(examples)]
+    pairs = models * (models - 1) // 2
+    reached = np.zeros((2, pairs, groups), np.uint16 if examples < 2**16 * groups else np.uint32)
+    first = 0
+    for i, difference in differences(array, groups):
+        first = first if i else 0
+        rows = slice(first, first + len(difference))
+        size = difference.shape[1]
+        reached[0, rows, :size] += difference >= threshold
+        reached[1, rows, :size] += difference <= -threshold
+        first = rows.stop
+    sizes = np.bincount(np.arange(examples) % groups, minlength=groups)
+    # The first row has every group once: the choice itself.
+    weights = np.concatenate([np.ones((1, groups), np.float32), resample_weights(groups, num_resamples, rng)])
+    total = (weights.astype(np.float64) @ sizes)[:, None]
+    scores = np.zeros((num_resamples + 1, models, models))
+    chosen, challenger = np.triu_indices(models, 1)
+    # Sums of whole numbers below 2^24 are exact in float32.
+    kind = np.float32 if examples < 2**22 else np.float64
+    for at, counts in (((chosen, challenger), reached[0]), ((challenger, chosen), reached[1])):
+        scores[:, at[0], at[1]] = (weights.astype(kind) @ counts.T.astype(kind)) / total
+    worst = scores.max(axis=2)
+    picks = select_many(worst, tie_break, _cross_entropies(array, weights) / total, tie_tolerance)
+    return Bootstrap(int(picks[0]), np.bincount(picks[1:], minlength=models), num_resamples)
+
+
+def _cross_entropies(
+    array: Float[np.ndarray, "checkpoints examples"], weights: Float[np.ndarray, "resamples groups"]
+) -> Float[np.ndarray, "resamples checkpoints"]:
+    """-sum_i w_i ln pi(y_i|x_i) of every resample; infinite where it draws a response of probability 0."""
+    lost = np.isneginf(array)
+    losses, counts = np.where(lost, 0.0, -array), lost.astype(np.float64)
+    groups = weights.shape[1]
+    sums, infinite = (
+        sum((_padded(each[:, at : at + groups], groups) for at in range(0, each.shape[1], groups)), np.zeros(1))
+        for each in (losses, counts)
+    )
+    finite = weights.astype(np.float64) @ sums.T
+    return np.where(weights.astype(np.float64) @ infinite.T > 0, np.inf, finite) if lost.any() else finite
+
+
+def _padded(block: Float[np.ndarray, "checkpoints some"], size: int) -> Float[np.ndarray, "checkpoints size"]:
+    return np.pad(block, ((0, 0), (0, size - block.shape[1])))
+
+
+def bootstrap_lowest(
+    values: Float[np.ndarray, "checkpoints examples"], rng: np.random.Generator, num_resamples: int = 1000
+) -> Bootstrap:
+    """How often each checkpoint has the least mean over resamples of the examples; ties go to the earliest.
+
+    Raises:
+        ValueError: values that are not finite, or no resamples.
+    """
+    array = np.asarray(values, np.float64)
+    if array.ndim != 2 or not array.size or not np.isfinite(array).all():
+        raise ValueError(f"values: shape {array.shape}; valid: (checkpoints, examples), finite numbers")
+    if num_resamples < 1:
+        raise ValueError(f"num_resamples: {num_resamples}; valid: a whole number >= 1")
+    weights = resample_weights(array.shape[1], num_resamples, rng)
+    means = np.concatenate([array.mean(axis=1)[None], weights.astype(np.float64) @ array.T / array.shape[1]])
+    picks = select_many(means, "earliest", means)
+    return Bootstrap(int(picks[0]), np.bincount(picks[1:], minlength=len(array)), num_resamples)
