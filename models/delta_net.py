@@ -105,8 +105,8 @@ class DeltaLayer(nnx.Module):
         projected = self.query_key_value(x)
         if self.convolution is not None:
             projected = self.convolution(projected)
-        inputs = jax.tree.map(lambda a: jnp.moveaxis(a, 2, 1), self._recurrence(x, projected))
-        _, outputs = delta_chunked(self._empty(len(x)), *inputs, chunk_size=self.chunk_size)
+        q, k, v, beta = (jnp.moveaxis(each, 2, 1) for each in self._recurrence(x, projected))
+        _, outputs = delta_chunked(self._empty(len(x)), q, k, v, beta, self.chunk_size)
         return self._joined(jnp.moveaxis(outputs, 1, 2))
 
     def initial_carry(self, batch_size: int) -> Carry:
