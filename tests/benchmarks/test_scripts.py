@@ -22,6 +22,7 @@ RATIOS = {
     "seeds": "together_over_in_turn",
     "evaluation": "share_of_loop_by_comparison",
     "sampling": "cached_over",
+    "recurrent": "steps_over_chunks",
     "startup": "cold_over_warm",
     "memory": "most_over_fewest_seeds",
 }
