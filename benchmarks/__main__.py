@@ -17,6 +17,7 @@ NAMES = (
     "recurrent",
     "startup",
     "memory",
+    "own_module",
 )
 
 

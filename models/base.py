@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import dataclasses
 from typing import Any, NamedTuple
 
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
@@ -55,6 +56,16 @@ class Model(abc.ABC):
             ValueError: one line, if the task lacks what the model needs or differs from what the model has.
         """
         return self
+
+    def divided(self, prompt_length: int, response_length: int) -> Model:
+        """This model with other lengths of prompt and response, together at most as long, for the same
+        parameters."""
+        changed: Model = dataclasses.replace(
+            self,  # type: ignore[type-var]
+            prompt_length=prompt_length,
+            response_length=response_length,
+        )
+        return changed
 
     @property
     def label(self) -> str:

@@ -25,6 +25,7 @@ RATIOS = {
     "recurrent": "steps_over_chunks",
     "startup": "cold_over_warm",
     "memory": "most_over_fewest_seeds",
+    "own_module": "covlab_over_loop",
 }
 
 
