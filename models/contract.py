@@ -216,7 +216,6 @@ def _measure(
         apart(logits[:, 1:], logits[:, :1]),
         ahead_in_prompt,
         further,
-        apart(jnp.swapaxes(stepped, 0, 1), own),
         None if logits_alone is None else apart(logits_alone[:, 1:], logits_alone[:, :1]),
         None if logits_alone is None else apart(logits_alone[:, 0], own),
         apart(stepped, own),

@@ -28,7 +28,7 @@ CLAIM = Claim.of(
         "learned this 'Clever Hans' look-up earns no more from the rest, and the choice stays at chance, "
         "1/d. Then the cross-entropy is ln d, Cov_N is 1 up to N = d and 0 beyond, and Pass@N is 1 - (1 - "
         "1/d)^N: a model that fails by accuracy covers the answer, and a few samples find it.",
-        "Multi-token training gives every position the rest of the response as its targets, one for each head "
+        "Multi-token training gives every position the rest of the response as targets, one for each head "
         "on a shared trunk. Its claim is one-sided: the law of the next token, which samples and scores, "
         "chooses no better than a random arm.",
     ),
