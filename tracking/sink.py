@@ -24,15 +24,18 @@ from tracking.mirrors import Mirror
 from tracking.progress import Progress
 from tracking.run_directory import RunDirectory
 
+MOST_HELD = 32
+"""Most actions that wait for the first training step before the mirrors are told."""
+
 
 class RunSink:
     """Writes the output of a run to disk, then mirrors and displays it.
 
     Lines of metrics and timings reach the kernel before a call returns, so a killed process loses none;
     `flush` makes them survive a loss of power. One background thread writes arrays and another one passes all
-    to the mirrors (W&B, TensorBoard). `flush` waits for the arrays, so a checkpoint never counts lines whose
-    arrays a kill may lose. Data not yet mirrored are in the files. Errors of the threads are raised by a
-    later call, at the latest by `flush` or at the end.
+    to the mirrors (W&B, TensorBoard), from the first training step on. `flush` waits for the arrays, so a
+    checkpoint never counts lines whose arrays a kill may lose. Data not yet mirrored are in the files. Errors
+    of the threads are raised by a later call, at the latest by `flush` or at the end.
 
     When the context manager exits, all data are on disk, the mirrors have finished (with exit code 1 on an
     exception) and the bar is closed. The run directory stays open, as it belongs to the caller.
@@ -47,6 +50,9 @@ class RunSink:
         self._files = Background("arrays")
         # Two threads, because W&B waiting for the network must not delay a checkpoint.
         self._mirroring = Background("mirror", limit=64)
+        # The mirrors' libraries take a third of a second to import, which the first training step need not
+        # share. None once the mirrors are told at once.
+        self._held: list[Callable[[], object]] | None = []
 
     def metrics(self, records: Sequence[Mapping[str, Any]]) -> None:
         """Append the records of one logged step, one per seed. ValueError if a value is not a scalar."""
@@ -59,6 +65,8 @@ class RunSink:
         """Append wall-clock measurements, which are not reproducible, to `timings.jsonl`."""
         self._run.timings.append([record])
         self._tell(lambda mirror: mirror.timing(record))
+        if record.get("event") == "step" and record.get("step", 0) > 0:
+            self._release()
 
     def arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
         """Append to `log_probs/evaluations.npy` atomically, in the background; do not modify the arrays."""
@@ -157,10 +165,22 @@ class RunSink:
     def _tell(self, action: Callable[[Mirror], object]) -> None:
         """Queue `action` for the mirrors."""
         for mirror in self._mirrors:
-            self._mirroring.submit(partial(action, mirror))
+            if self._held is None:
+                self._mirroring.submit(partial(action, mirror))
+            else:
+                self._held.append(partial(action, mirror))
+        if self._held is not None and len(self._held) >= MOST_HELD:
+            self._release()
+
+    def _release(self) -> None:
+        """Tell the mirrors all that was held, and from now on everything at once."""
+        held, self._held = self._held or (), None
+        for action in held:
+            self._mirroring.submit(action)
 
     def _finish(self, code: int) -> None:
         try:
+            self._release()
             self._mirroring.wait()
         except BaseException:
             code = 1

@@ -18,9 +18,9 @@ import jax
 import jax.numpy as jnp
 from jax._src import compilation_cache
 from jax._src import config as jax_settings
-from jax._src.lib import _jax, xla_client
 from jax.experimental import serialize_executable
 from jax.sharding import NamedSharding
+from jaxlib import _jax, xla_client
 
 from training.mesh import PER_SEED, Grid
 

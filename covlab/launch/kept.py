@@ -19,7 +19,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from covlab.launch.keys import key_of
+from covlab.launch.keys import key_of, unchanged
 from metrics.evaluators import Candidates, draw_examples
 from tasks import Example, Task
 
@@ -72,7 +72,8 @@ class Kept:
     def save(self, name: str, data: bytes) -> None:
         """Store the entry atomically, then keep to the budget."""
         folder = _own_folder(make=True) if self.key else None
-        if folder is None or len(data) > BUDGET // 2:
+        # A module that was imported after the key was made may be another than the key's.
+        if folder is None or len(data) > BUDGET // 2 or not unchanged():
             return
         path = folder / self._file(name)
         # Two processes, of two machines too, may write one entry at once.

@@ -65,7 +65,8 @@ def key_of(*parts: Any, targets: Iterable[str] = ()) -> str:
         surroundings = [_installation(), *_settings(), *constants()]
     except (Unknown, OSError, UnicodeError):
         return _NO_KEY
-    if patched():
+    # The installation is remembered from the first key on.
+    if patched() or not unchanged():
         return _NO_KEY
     return _digest([*surroundings, *outside, *(text for read in files for text in read), *texts])
 
@@ -141,6 +142,16 @@ def started() -> float:
 
 
 started()
+_paths: set[str] = set()
+
+
+def unchanged() -> bool:
+    """True if no file that a key was made of has changed since this process began."""
+    try:
+        # The time of the change cannot be set, other than that of the modification.
+        return all(os.stat(path).st_ctime <= started() for path in _paths)
+    except OSError:
+        return False
 
 
 def _read(path: str, name: str) -> tuple[str, str]:
@@ -149,8 +160,8 @@ def _read(path: str, name: str) -> tuple[str, str]:
     Raises:
         Unknown: it has changed, so that the code that was loaded may be another than the file's.
     """
+    _paths.add(path)
     with open(path, "rb", buffering=0) as file:
-        # The time of the change cannot be set, other than that of the modification.
         if os.fstat(file.fileno()).st_ctime > started():
             raise Unknown(path)
         return name, hashlib.sha256(file.read()).hexdigest()

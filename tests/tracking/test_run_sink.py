@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tracking import ListSink, MetricsFileError, Progress, RunDirectory, RunSink, load_log_probs, load_run
+from tracking.sink import MOST_HELD
 
 RECORDS = [{"phase": "p", "step": 1, "global_step": 1, "seed": 0, "kl": 0.5}]
 
@@ -61,6 +62,45 @@ def test_the_disk_comes_before_the_mirror_and_errors_reach_w_and_b(tmp_path) -> 
         sink.metrics(RECORDS)
     assert mirror.finished == 1
     assert load_run(tmp_path)["kl"].tolist() == [0.5]
+
+
+class KeepingMirror:
+    """A mirror that keeps what it is told, in order."""
+
+    def __init__(self) -> None:
+        self.told: list = []
+
+    def __getattr__(self, name: str):
+        return lambda *args, **named: self.told.append((name, *args))
+
+
+@pytest.mark.parametrize("first", [1, None], ids=["a training step", "no training step"])
+def test_the_mirrors_are_told_all_in_order_from_the_first_training_step_on(tmp_path, first) -> None:
+    mirror = KeepingMirror()
+    start, step = {"event": "step", "step": 0}, {"event": "step", "step": 1}
+    with RunDirectory.open(tmp_path, {}) as run, RunSink(run, mirror) as sink:
+        sink.metrics(RECORDS)
+        sink.timing(start)
+        sink.flush()
+        sink._mirroring.wait()
+        assert mirror.told == []
+        expected = [("metrics", RECORDS), ("timing", start)]
+        if first:
+            sink.timing(step)
+            sink.images({"x": "x.png"})
+            sink._mirroring.wait()
+            expected += [("timing", step), ("images", {"x": "x.png"})]
+            assert mirror.told == expected
+    assert mirror.told == [*expected, ("finish",)]
+
+
+def test_the_mirrors_do_not_wait_for_a_training_step_for_ever(tmp_path) -> None:
+    mirror = KeepingMirror()
+    with RunDirectory.open(tmp_path, {}) as run, RunSink(run, mirror) as sink:
+        for _ in range(MOST_HELD):
+            sink.metrics(RECORDS)
+        sink._mirroring.wait()
+        assert len(mirror.told) == MOST_HELD
 
 
 def test_rewind_goes_back_to_a_position(tmp_path) -> None:

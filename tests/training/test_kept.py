@@ -124,6 +124,20 @@ def test_a_spoiled_program_is_dropped_and_compiled(cold: Path) -> None:
         case.shelf.take()
 
 
+def test_a_program_that_calls_back_into_python_is_not_kept(cold: Path) -> None:
+    # The call's address is that of this process.
+    shelf = Shelf()
+
+    def told(x: jax.Array) -> jax.Array:
+        return jax.pure_callback(np.negative, jax.ShapeDtypeStruct(x.shape, x.dtype), x)
+
+    for _ in range(2):
+        function = KeptFunction(jax.jit(told), "moved", shelf, jax.devices()[:1])
+        np.testing.assert_array_equal(function(jnp.arange(3.0)), [-0.0, -1.0, -2.0])
+        time.sleep(0.2)
+        assert not shelf.entries
+
+
 def test_what_jax_has_in_memory_is_used_but_not_kept(cold: Path) -> None:
     # Such an executable may have been read from a cache before, and has then lost its machine code.
     case = Case(1)

@@ -20,6 +20,7 @@ from omegaconf import DictConfig
 import tasks.path_star
 from covlab.launch import keys
 from covlab.launch.build import build, plain
+from covlab.launch.kept import Kept
 from covlab.launch.keys import Described, Unknown, key_of
 from covlab.launch.programs import kept_for
 from tasks import LayeredGraph, PathStar, drawing, layered_graph
@@ -38,6 +39,7 @@ def on(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Keys, although tests have none otherwise; files that were changed since pytest began count."""
     monkeypatch.setattr(keys, "enabled", True)
     monkeypatch.setattr(keys, "started", time.time)
+    monkeypatch.setattr(keys, "_paths", set())
     keys._installation.cache_clear()
     yield
     keys._installation.cache_clear()
@@ -195,7 +197,9 @@ def test_replaced_code_and_several_processes_have_no_key(monkeypatch: pytest.Mon
     assert key_of("program")
 
 
-def test_files_that_changed_since_the_process_began_have_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_that_changed_since_the_process_began_have_no_key(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     # What was imported may be the text before the change.
     changed = Path(tasks.path_star.__file__).stat().st_ctime
     newest = max(os.stat(path).st_ctime for path in keys._below(str(keys._root() / "tasks"), ".py"))
@@ -203,6 +207,14 @@ def test_files_that_changed_since_the_process_began_have_no_key(monkeypatch: pyt
     assert key_of("program") == ""
     monkeypatch.setattr(keys, "started", lambda: newest + 1e6)
     assert key_of("program")
+    # Nor is anything saved that was compiled after a change.
+    monkeypatch.setenv("COVLAB_CACHE", str(tmp_path))
+    Kept("key").save("before", b"")
+    assert Kept("key").load("before") == b""
+    monkeypatch.setattr(keys, "started", lambda: changed - 1)
+    assert key_of("program") == ""
+    Kept("key").save("after", b"")
+    assert Kept("key").load("after") is None
 
 
 def test_the_start_of_the_process_is_told_by_the_system() -> None:
