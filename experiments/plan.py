@@ -18,23 +18,28 @@ from omegaconf import DictConfig
 
 from covlab.launch.cli import command
 
-OWN = {"target": "v5e", "claim": None, "out": None}
+OWN = {"target": "v5e", "claim": None, "out": None, "search": False}
 """Keys of conf/plan.yaml besides those of conf/train.yaml."""
 
 
 def plan(said: str, config: DictConfig) -> int:
     """Plan one run of experiments.train, and print the page, which shows the command `said`."""
+    # Imported here, so that a mistyped key is answered before JAX is loaded.
     from covlab.plan.claims import plan_one
+    from tasks.checks import flag
 
     if config.scale is not None:
         raise ValueError(f"scale: {config.scale!r} without a claim; valid: claim=<name>, or no scale")
-    return _print(plan_one, config, {key: config[key] for key in OWN}, said)
+    make = functools.partial(plan_one, search=flag("search", config.search))
+    return _print(make, config, {key: config[key] for key in OWN}, said)
 
 
 def plan_claim(name: str, own: Mapping[str, Any], said: str, config: DictConfig) -> int:
     """Plan the training runs of a claim, and print the page, which shows the command `said`."""
     from covlab.plan.claims import plan_all
 
+    if str(own["search"]).lower() != "false":
+        raise ValueError(f"search: {own['search']} with a claim; valid: false, or one run without claim=")
     return _print(functools.partial(plan_all, name), config, own, said)
 
 

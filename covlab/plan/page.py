@@ -7,6 +7,7 @@ from importlib import metadata
 
 from covlab.plan.programs import Compiled
 from covlab.plan.run import RunPlan
+from covlab.plan.search import Candidate, soonest
 from covlab.plan.target import GIB, Target
 from covlab.report.tables import markdown
 
@@ -25,7 +26,14 @@ _NOTES = (
 )
 
 
-def page(title: str, command: str, target: Target, runs: Sequence[RunPlan], left_out: Sequence[str]) -> str:
+def page(
+    title: str,
+    command: str,
+    target: Target,
+    runs: Sequence[RunPlan],
+    left_out: Sequence[str],
+    searched: Sequence[Candidate] = (),
+) -> str:
     """The plan of a run, or of the runs of a claim, on one page.
 
     Args:
@@ -34,14 +42,47 @@ def page(title: str, command: str, target: Target, runs: Sequence[RunPlan], left
         target: the hardware.
         runs: the runs, in turn.
         left_out: what the plan does not cover, in one line each.
+        searched: ways to run the seeds, of which `runs` then has the soonest.
     """
     lines = [f"# {title} on {target.name}", "", f"`{command}`", "", *_chip(target), ""]
+    if searched:
+        lines += [*_search(target, searched), ""]
     for run in runs:
         lines += [*_run(run), ""]
     if len(runs) > 1:
         lines += [*_total(target, runs), ""]
     lines += [f"- {text}" for text in left_out]
     return "\n".join([*lines, *([""] if left_out else []), *_NOTES, ""])
+
+
+def _search(target: Target, searched: Sequence[Candidate]) -> Iterator[str]:
+    yield "## Ways to run the seeds"
+    yield ""
+    rows = []
+    for each in searched:
+        memory = [one.memory.total for one in each.run.programs if one.memory is not None]
+        hours = None if each.seconds is None else each.seconds / 3600
+        rows.append(
+            [
+                str(each.seeds),
+                str(each.data_parallel),
+                str(each.turns),
+                _number(max(memory) / _MIB if memory else None),
+                _number(hours),
+                _number(None if hours is None else hours * target.count),
+                "; ".join(each.run.problems),
+            ]
+        )
+    columns = (
+        "seeds at once", "data_parallel", "runs in turn", "MiB a device", "hours", "chip-hours", "problem",
+    )  # fmt: skip
+    yield markdown(columns, rows)
+    yield ""
+    best = soonest(searched)
+    if best is None:
+        yield "None of them fits and has an estimate."
+    else:
+        yield f"Soonest: seeds={best.seeds} data_parallel={best.data_parallel}, {best.turns} in turn."
 
 
 def _chip(target: Target) -> Iterator[str]:

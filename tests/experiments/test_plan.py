@@ -39,6 +39,8 @@ def test_a_run_is_planned_for_this_machine(call: Callable[..., Any], tmp_path: P
         (["target=cpu", "claim=best_of_n"], "error: claim: 'best_of_n' trains nothing; valid: dco, "),
         (["target=cpu", "batch_size=0"], "error: phases.train.batch_size: 0 is not an integer >= 1"),
         (["target=cpu", "scale=cpu"], "error: scale: 'cpu' without a claim; valid: claim=<name>"),
+        (["target=cpu", "search=1"], "error: search: 1 is not true or false"),
+        (["target=cpu", "search=true", "claim=figure1"], "error: search: true with a claim; valid: false"),
         (["target=cpu", "stepz=3"], "error: stepz"),
         (["target=cpu", "claim=figure1", "scale=cpu", "stepz=3"], "error: stepz"),
     ],
