@@ -22,7 +22,7 @@ _NOTES = (
     "compiler's estimate, with loops as often as they run; without an estimate the roofline, the larger of "
     "FLOP over peak and bytes over bandwidth, which no program reaches.",
     "MiB a device: arguments, outputs, temporary arrays and code. Hours leave out compiling, the host and "
-    "checkpoints.",
+    "checkpoints. Not compiled: the check of the model before the first step, and the judging of the table.",
 )
 
 
@@ -139,8 +139,9 @@ def _run(run: RunPlan) -> Iterator[str]:
     if fit is not None:
         yield f"- Seeds that fit, in proportion to {run.seeds}: {fit[0]}, by {fit[1]}."
     for phase in dict.fromkeys(each.phase for each in run.programs):
-        yield f"- {phase}: {_hours(run.seconds(phase))}."
-    yield f"- Whole run: {_hours(run.seconds())}{_chip_hours(run.seconds(), run.target)}."
+        yield f"- {phase}: {_hours(run.seconds(phase), run.estimated)}."
+    whole = run.seconds()
+    yield f"- Whole run: {_hours(whole, run.estimated)}{_chip_hours(whole, run.target)}."
 
 
 def _row(each: Compiled, run: RunPlan) -> list[str]:
@@ -167,8 +168,10 @@ def _number(value: float | None) -> str:
     return f"{value:.0f}" if value >= 1000 else f"{value:.3g}"
 
 
-def _hours(seconds: float | None) -> str:
-    return "no estimate" if seconds is None else f"{_number(seconds / 3600)} hours"
+def _hours(seconds: float | None, estimated: bool) -> str:
+    if seconds is None:
+        return "no estimate"
+    return f"{'' if estimated else 'at least '}{_number(seconds / 3600)} hours"
 
 
 def _chip_hours(seconds: float | None, target: Target) -> str:
@@ -179,4 +182,5 @@ def _total(target: Target, runs: Sequence[RunPlan]) -> Iterator[str]:
     seconds = [run.seconds() for run in runs]
     known = [each for each in seconds if each is not None]
     total = sum(known) if len(known) == len(runs) else None
-    yield f"All {len(runs)} runs in turn: {_hours(total)}{_chip_hours(total, target)}."
+    hours = _hours(total, all(run.estimated for run in runs))
+    yield f"All {len(runs)} runs in turn: {hours}{_chip_hours(total, target)}."

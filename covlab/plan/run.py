@@ -38,10 +38,9 @@ class RunPlan:
         return tuple(f"{each.phase}, {each.name}: {each.problem}" for each in self.programs if each.problem)
 
     @property
-    def chips(self) -> int:
-        """Number of chips that the run uses."""
-        # A chip may be described as several devices.
-        return self.target.count
+    def estimated(self) -> bool:
+        """False if the time of a program is its roofline, which the program needs at least."""
+        return all(each.estimate(self.target.chip) is not None for each in self.programs)
 
     def seconds(self, phase: str | None = None) -> float | None:
         """Seconds of the run, or of one phase, without compilation; None if a program has no estimate."""
