@@ -6,6 +6,8 @@ INSTALLED := $(VENV)/.installed
 BENCH_VENV := .venv-bench
 BENCH_INSTALLED := $(BENCH_VENV)/.installed
 BENCH_FLAGS ?=
+COMPILE_VENV := .venv-compile
+COMPILE_INSTALLED := $(COMPILE_VENV)/.installed
 PIP_INSTALL := -m pip --disable-pip-version-check --no-input install --quiet
 LOCK_FLAGS ?=
 # tests/conftest.py says which tests stay together and which begin.
@@ -19,7 +21,7 @@ define supported-python
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help env reproduce test test-all tests-fast check site bench lock clean
+.PHONY: help env reproduce test test-all tests-fast check site bench bench-compile lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -37,8 +39,9 @@ test: $(INSTALLED)  ## checks and, at the same time, every test not marked slow
 tests-fast: $(INSTALLED)
 	$(PY) -m pytest -m "not slow" $(PARALLEL)
 
-test-all: check  ## checks, then every test
+test-all: check  ## checks, then every test, then bench-compile
 	$(PY) -m pytest $(PARALLEL)
+	@$(MAKE) --no-print-directory bench-compile
 
 check: $(INSTALLED)  ## lint, format, types, import direction, the documentation's links
 	$(PY) -m ruff check .
@@ -53,6 +56,12 @@ site: $(INSTALLED)  ## build the documentation into build/site; a broken link or
 # An environment of its own: PyTorch and Flax are not needed for anything else.
 bench: $(BENCH_INSTALLED)  ## run all benchmarks (BENCH_FLAGS="--cores 2"); records in results/benchmarks
 	$(BENCH_VENV)/bin/python -m benchmarks --out results/benchmarks $(BENCH_FLAGS)
+
+# An environment of its own: the compilers take gigabytes. Nothing here needs a TPU or a GPU.
+bench-compile:  ## cycles and memory on TPU and GPU, by their compilers, against results/benchmarks/compiled.json
+	@if $(MAKE) --no-print-directory $(COMPILE_INSTALLED); \
+	  then $(COMPILE_VENV)/bin/python -m benchmarks.compiled --check results/benchmarks/compiled.json $(BENCH_FLAGS); \
+	  else echo "bench-compile: skipped, the compilers of benchmarks/requirements-compiled.txt cannot be installed"; fi
 
 # Pins that still fit are kept; LOCK_FLAGS=--upgrade moves them all.
 lock:  ## resolve requirements.lock again (LOCK_FLAGS=--upgrade for newer versions)
@@ -77,6 +86,16 @@ $(INSTALLED): requirements.lock pyproject.toml | $(VENV)/bin/activate
 	@echo "installing requirements.lock into $(VENV) (about a minute)"
 	@$(PY) $(PIP_INSTALL) -r requirements.lock
 	@$(PY) $(PIP_INSTALL) --no-build-isolation --no-deps --editable .
+	@touch $@
+
+$(COMPILE_VENV)/bin/activate:
+	$(supported-python)
+	@$(PYTHON) -m venv $(COMPILE_VENV)
+
+$(COMPILE_INSTALLED): requirements.lock benchmarks/requirements-compiled.txt pyproject.toml | $(COMPILE_VENV)/bin/activate
+	@echo "installing requirements.lock and benchmarks/requirements-compiled.txt into $(COMPILE_VENV) (a few minutes)"
+	@$(COMPILE_VENV)/bin/python $(PIP_INSTALL) -r requirements.lock -r benchmarks/requirements-compiled.txt
+	@$(COMPILE_VENV)/bin/python $(PIP_INSTALL) --no-build-isolation --no-deps --editable .
 	@touch $@
 
 $(BENCH_VENV)/bin/activate:

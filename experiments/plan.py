@@ -18,28 +18,34 @@ from omegaconf import DictConfig
 
 from covlab.launch.cli import command
 
-OWN = {"target": "v5e", "claim": None, "out": None}
+OWN = {"target": "v5e", "claim": None, "out": None, "search": False}
 """Keys of conf/plan.yaml besides those of conf/train.yaml."""
 
 
-def plan(config: DictConfig) -> int:
-    """Plan one run of experiments.train, and print the page."""
+def plan(said: str, config: DictConfig) -> int:
+    """Plan one run of experiments.train, and print the page, which shows the command `said`."""
+    # Imported here, so that a mistyped key is answered before JAX is loaded.
     from covlab.plan.claims import plan_one
+    from tasks.checks import flag
 
-    return _print(plan_one, config, {key: config[key] for key in OWN})
+    if config.scale is not None:
+        raise ValueError(f"scale: {config.scale!r} without a claim; valid: claim=<name>, or no scale")
+    make = functools.partial(plan_one, search=flag("search", config.search))
+    return _print(make, config, {key: config[key] for key in OWN}, said)
 
 
-def plan_claim(name: str, own: Mapping[str, Any], config: DictConfig) -> int:
-    """Plan the training runs of a claim, and print the page."""
+def plan_claim(name: str, own: Mapping[str, Any], said: str, config: DictConfig) -> int:
+    """Plan the training runs of a claim, and print the page, which shows the command `said`."""
     from covlab.plan.claims import plan_all
 
-    return _print(functools.partial(plan_all, name), config, own)
+    if str(own["search"]).lower() != "false":
+        raise ValueError(f"search: {own['search']} with a claim; valid: false, or one run without claim=")
+    return _print(functools.partial(plan_all, name), config, own, said)
 
 
-def _print(make: Any, config: DictConfig, own: Mapping[str, Any]) -> int:
+def _print(make: Any, config: DictConfig, own: Mapping[str, Any], said: str) -> int:
     from tracking.atomic import atomic_write
 
-    said = shlex.join(["covlab", "plan", *sys.argv[1:]])
     text = make(config, str(own["target"]), said, lambda line: print(line, file=sys.stderr, flush=True))
     if own["out"] is not None:
         path = Path(str(own["out"]))
@@ -56,10 +62,11 @@ def _print(make: Any, config: DictConfig, own: Mapping[str, Any]) -> int:
 
 def main() -> None:
     """The command: one run, or with claim= the runs of a claim, whose settings are then valid."""
+    said = shlex.join(["covlab", "plan", *sys.argv[1:]])
     given = dict(text.split("=", 1) for text in sys.argv[1:] if text.partition("=")[0] in OWN and "=" in text)
     name = given.get("claim", "null")
     if name == "null" or {"--help", "-h", "--shell-completion", "-sc"} & set(sys.argv):
-        command("plan", plan, makes_runs=False)()
+        command("plan", functools.partial(plan, said), makes_runs=False)()
         return
     whole = sys.argv
     sys.argv = [text for text in whole if text.partition("=")[0] not in OWN]
@@ -73,7 +80,10 @@ def main() -> None:
             sys.exit(2)
         own = {**OWN, **given}
         command(
-            claim.name, functools.partial(plan_claim, name, own), makes_runs=False, module="experiments.plan"
+            claim.name,
+            functools.partial(plan_claim, name, own, said),
+            makes_runs=False,
+            module="experiments.plan",
         )()
     finally:
         sys.argv = whole

@@ -12,31 +12,45 @@ from covlab.claims.arms import Arm
 from covlab.claims.claim import Claim, Plan
 from covlab.claims.running import claims, outside_claims
 from covlab.claims.settings import field_checks, read
-from covlab.launch.build import plain
+from covlab.launch.build import build, plain
 from covlab.plan.page import page
 from covlab.plan.programs import Compiler
-from covlab.plan.run import plan_run
+from covlab.plan.run import RunPlan, plan_run
+from covlab.plan.search import candidates, soonest
 from covlab.plan.target import target_of
 
 Say = Callable[[str], Any]
 
 
-def plan_one(config: DictConfig, target: str, command: str, say: Say) -> str:
-    """The page of one run of experiments.train.
+def plan_one(config: DictConfig, target: str, command: str, say: Say, search: bool = False) -> str:
+    """The page of one run of experiments.train, or of the ways to run its seeds.
 
     Args:
         config: its configuration.
         target: text that `target_of` reads.
         command: the command, which the page shows.
         say: takes a line before each compilation.
+        search: True to compile every way to share the seeds out, see `covlab.plan.search`.
 
     Raises:
         ValueError: an invalid configuration or target, or a compiler that is not installed; one line.
     """
     hardware = target_of(target)
     hardware.require_compiler()
-    run = plan_run("Run", config, hardware, Compiler(hardware), say)
-    return page("Plan of a run", command, hardware, [run], [])
+    compiler = Compiler(hardware)
+    if not search:
+        run = plan_run("Run", config, hardware, compiler, say)
+        return page("Plan of a run", command, hardware, [run], [])
+    devices, held_out = len(hardware.devices()), build(config).held_out()
+
+    def plan(changed: DictConfig) -> RunPlan:
+        label = f"seeds={changed.seeds} data_parallel={changed.data_parallel}"
+        return plan_run(label, changed, hardware, compiler, say, held_out)
+
+    found = list(candidates(config, devices, plan))
+    best = soonest(found)
+    runs = [] if best is None else [best.run]
+    return page("Plan of a run", command, hardware, runs, [], found)
 
 
 def plan_all(name: str, config: DictConfig, target: str, command: str, say: Say) -> str:

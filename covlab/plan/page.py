@@ -7,6 +7,7 @@ from importlib import metadata
 
 from covlab.plan.programs import Compiled
 from covlab.plan.run import RunPlan
+from covlab.plan.search import Candidate, soonest
 from covlab.plan.target import GIB, Target
 from covlab.report.tables import markdown
 
@@ -21,11 +22,18 @@ _NOTES = (
     "compiler's estimate, with loops as often as they run; without an estimate the roofline, the larger of "
     "FLOP over peak and bytes over bandwidth, which no program reaches.",
     "MiB a device: arguments, outputs, temporary arrays and code. Hours leave out compiling, the host and "
-    "checkpoints.",
+    "checkpoints. Not compiled: the check of the model before the first step, and the judging of the table.",
 )
 
 
-def page(title: str, command: str, target: Target, runs: Sequence[RunPlan], left_out: Sequence[str]) -> str:
+def page(
+    title: str,
+    command: str,
+    target: Target,
+    runs: Sequence[RunPlan],
+    left_out: Sequence[str],
+    searched: Sequence[Candidate] = (),
+) -> str:
     """The plan of a run, or of the runs of a claim, on one page.
 
     Args:
@@ -34,14 +42,47 @@ def page(title: str, command: str, target: Target, runs: Sequence[RunPlan], left
         target: the hardware.
         runs: the runs, in turn.
         left_out: what the plan does not cover, in one line each.
+        searched: ways to run the seeds, of which `runs` then has the soonest.
     """
     lines = [f"# {title} on {target.name}", "", f"`{command}`", "", *_chip(target), ""]
+    if searched:
+        lines += [*_search(target, searched), ""]
     for run in runs:
         lines += [*_run(run), ""]
     if len(runs) > 1:
         lines += [*_total(target, runs), ""]
     lines += [f"- {text}" for text in left_out]
     return "\n".join([*lines, *([""] if left_out else []), *_NOTES, ""])
+
+
+def _search(target: Target, searched: Sequence[Candidate]) -> Iterator[str]:
+    yield "## Ways to run the seeds"
+    yield ""
+    rows = []
+    for each in searched:
+        memory = [one.memory.total for one in each.run.programs if one.memory is not None]
+        hours = None if each.seconds is None else each.seconds / 3600
+        rows.append(
+            [
+                str(each.seeds),
+                str(each.data_parallel),
+                str(each.turns),
+                _number(max(memory) / _MIB if memory else None),
+                _number(hours),
+                _number(None if hours is None else hours * target.count),
+                "; ".join(each.run.problems),
+            ]
+        )
+    columns = (
+        "seeds at once", "data_parallel", "runs in turn", "MiB a device", "hours", "chip-hours", "problem",
+    )  # fmt: skip
+    yield markdown(columns, rows)
+    yield ""
+    best = soonest(searched)
+    if best is None:
+        yield "None of them fits and has an estimate."
+    else:
+        yield f"Soonest: seeds={best.seeds} data_parallel={best.data_parallel}, {best.turns} in turn."
 
 
 def _chip(target: Target) -> Iterator[str]:
@@ -98,8 +139,9 @@ def _run(run: RunPlan) -> Iterator[str]:
     if fit is not None:
         yield f"- Seeds that fit, in proportion to {run.seeds}: {fit[0]}, by {fit[1]}."
     for phase in dict.fromkeys(each.phase for each in run.programs):
-        yield f"- {phase}: {_hours(run.seconds(phase))}."
-    yield f"- Whole run: {_hours(run.seconds())}{_chip_hours(run.seconds(), run.target)}."
+        yield f"- {phase}: {_hours(run.seconds(phase), run.estimated)}."
+    whole = run.seconds()
+    yield f"- Whole run: {_hours(whole, run.estimated)}{_chip_hours(whole, run.target)}."
 
 
 def _row(each: Compiled, run: RunPlan) -> list[str]:
@@ -126,8 +168,10 @@ def _number(value: float | None) -> str:
     return f"{value:.0f}" if value >= 1000 else f"{value:.3g}"
 
 
-def _hours(seconds: float | None) -> str:
-    return "no estimate" if seconds is None else f"{_number(seconds / 3600)} hours"
+def _hours(seconds: float | None, estimated: bool) -> str:
+    if seconds is None:
+        return "no estimate"
+    return f"{'' if estimated else 'at least '}{_number(seconds / 3600)} hours"
 
 
 def _chip_hours(seconds: float | None, target: Target) -> str:
@@ -138,4 +182,5 @@ def _total(target: Target, runs: Sequence[RunPlan]) -> Iterator[str]:
     seconds = [run.seconds() for run in runs]
     known = [each for each in seconds if each is not None]
     total = sum(known) if len(known) == len(runs) else None
-    yield f"All {len(runs)} runs in turn: {_hours(total)}{_chip_hours(total, target)}."
+    hours = _hours(total, all(run.estimated for run in runs))
+    yield f"All {len(runs)} runs in turn: {hours}{_chip_hours(total, target)}."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from omegaconf import DictConfig
@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from covlab.launch.build import build
 from covlab.plan.programs import TABLE, Compiled, Compiler, traced_programs
 from covlab.plan.target import Target
+from metrics.evaluators import HeldOut
 from training import Layout
 from training.mesh import Hardware
 
@@ -37,10 +38,9 @@ class RunPlan:
         return tuple(f"{each.phase}, {each.name}: {each.problem}" for each in self.programs if each.problem)
 
     @property
-    def chips(self) -> int:
-        """Number of chips that the run uses."""
-        # A chip may be described as several devices.
-        return self.target.count
+    def estimated(self) -> bool:
+        """False if the time of a program is its roofline, which the program needs at least."""
+        return all(each.estimate(self.target.chip) is not None for each in self.programs)
 
     def seconds(self, phase: str | None = None) -> float | None:
         """Seconds of the run, or of one phase, without compilation; None if a program has no estimate."""
@@ -78,6 +78,7 @@ def plan_run(
     target: Target,
     compiler: Compiler,
     say: Callable[[str], Any] = lambda text: None,
+    held_out: Sequence[HeldOut] | None = None,
 ) -> RunPlan:
     """Compile every program of the run that `config` describes.
 
@@ -87,6 +88,7 @@ def plan_run(
         target: the hardware.
         compiler: of the target; programs that several runs share are compiled once.
         say: takes a line before each compilation, which may take minutes.
+        held_out: the held-out set of each phase; None draws them.
 
     Raises:
         ValueError: an invalid configuration, or devices that do not divide seeds and batches; one line.
@@ -94,8 +96,9 @@ def plan_run(
     setup = build(config)
     devices = target.devices()
     layout = setup.layout(config, Hardware(target.chip.platform, 1, len(devices)))
-    say(f"{label}: drawing the held-out sets")
-    held_out = setup.held_out()
+    if held_out is None:
+        say(f"{label}: drawing the held-out sets")
+        held_out = setup.held_out()
     done = []
     for traced in traced_programs(setup, layout, devices, held_out):
         say(f"{label}: compiling {traced.phase}, {traced.name} for {target.name}")

@@ -94,6 +94,9 @@ def test_the_page_says_what_was_found(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "loops whose length depends on data, counted once: 1." in text
     assert "- Whole run: 2 hours, 4 chip-hours." in text
     assert "- Not planned: one stage.\n" in text
+    by_roofline = page("x", "c", TARGET, [plan(compiled("training step", 3600, size=3e9))], [])
+    assert "shares of the step's bytes: products 0.75, copies 0.25." in by_roofline
+    assert "- Whole run: at least 3 hours, 6 chip-hours." in by_roofline
     both = page("Plan of x", "c", TARGET, [plan(step), plan(refused)], [])
     assert "- Does not fit or compile: p, evaluation: Ran out of memory in memory space hbm." in both
     assert "- Whole run: no estimate." in both

@@ -1,0 +1,168 @@
+"""Cycles, bytes, memory and compile time of six programs on chips that are not here.
+
+    python -m benchmarks.compiled --check results/benchmarks/compiled.json
+
+The compilers of the chips need no device (`covlab.plan`). XLA's TPU compiler estimates cycles, its GPU
+compiler does not. With --check, what grew against an earlier record of the same versions of the compilers is
+named, and the exit status is 1. A target whose compiler is not installed is left out, in one line.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmarks import common
+from benchmarks.program import compose_config, setup_of
+from covlab.plan.programs import Compiler, traced_programs
+from covlab.plan.target import NotInstalledError, Target, target_of
+from training.mesh import Hardware
+
+TARGETS = ("v5e", "h100")
+GROWTH = 1.02
+"""Ratio to the record above which a quantity has grown."""
+QUANTITIES = ("cycles", "bytes", "temporary_bytes", "code_bytes")
+"""What is compared with the record: all but the time to compile, which depends on the machine."""
+
+
+class Asked(NamedTuple):
+    """A program of a run: overrides of conf/train.yaml, the phase's number, and the program's name."""
+
+    overrides: tuple[str, ...]
+    phase: int
+    name: str
+
+
+_FEW = "evaluation.num_examples=4"
+PROGRAMS: Mapping[str, Asked] = {
+    "step": Asked((_FEW,), 0, "training step"),
+    "eight_seeds": Asked((_FEW, "seeds=8"), 0, "training step"),
+    "evaluation": Asked((), 0, "evaluation"),
+    "samples": Asked((_FEW,), 0, "table of samples"),
+    "reinforcement": Asked((_FEW, "+source=on_policy", "objective=grpo"), 0, "training step"),
+    "figure1_paper": Asked((_FEW, "experiment=figure1_paper", "seeds=1"), 1, "training step"),
+}
+
+
+def measured(asked: Asked, target: Target, compiler: Compiler, tiny: bool) -> dict[str, float]:
+    """Quantities of one program on a target.
+
+    Raises:
+        UsageError: the program does not compile or fit.
+    """
+    overrides = [*(common.TINY if tiny else ()), "tracking.wandb=disabled", *asked.overrides]
+    setup, config = setup_of(overrides), compose_config(overrides)
+    devices = target.devices()
+    layout = setup.layout(config, Hardware(target.chip.platform, 1, len(devices)))
+    wanted = setup.phases[asked.phase].name, asked.name
+    found = compiler(
+        next(
+            each
+            for each in traced_programs(setup, layout, devices, setup.held_out())
+            if (each.phase, each.name) == wanted
+        )
+    )
+    if found.memory is None or found.costs is None:
+        raise common.UsageError(f"{target.name}: {asked.name}: {found.problem}")
+    return {
+        "cycles": found.costs.cycles,
+        "bytes": found.costs.bytes,
+        "gflop": sum(found.flops.values()) / 1e9,
+        "argument_bytes": found.memory.arguments,
+        "temporary_bytes": found.memory.temporary,
+        "code_bytes": found.memory.code,
+        "compile_seconds": found.seconds_to_compile,
+    }
+
+
+def grown(
+    record: Mapping[str, Mapping[str, Mapping[str, float]]],
+    found: Mapping[str, Mapping[str, Mapping[str, float]]],
+) -> list[str]:
+    """What is more than `GROWTH` times its value in the record, in one line each.
+
+    >>> grown({"v5e:1x1": {"step": {"cycles": 100}}}, {"v5e:1x1": {"step": {"cycles": 150}}})
+    ['v5e:1x1, step: cycles 100 -> 150']
+    """
+    lines = []
+    for (target, programs), quantity in itertools.product(found.items(), QUANTITIES):
+        for program, values in programs.items():
+            before = record.get(target, {}).get(program, {}).get(quantity)
+            if before is not None and values[quantity] > GROWTH * before:
+                lines.append(f"{target}, {program}: {quantity} {before:.0f} -> {values[quantity]:.0f}")
+    return lines
+
+
+def compilers() -> dict[str, str]:
+    """Versions of JAX and of the installed compilers."""
+    found = {}
+    for package in ("jax", "jaxlib", "libtpu", "jax-cuda12-plugin", "jax-cuda13-plugin"):
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Compile, print, compare, write."""
+    parser = common.parser("compiled", "programs on chips that are not here", repeats=1)
+    parser.add_argument("--targets", nargs="+", default=list(TARGETS), help="as covlab plan's target")
+    parser.add_argument(
+        "--programs", nargs="+", choices=list(PROGRAMS), default=list(PROGRAMS), metavar="PROGRAM"
+    )
+    parser.add_argument("--check", type=Path, help="record of an earlier run to compare with")
+    options = parser.parse_args(arguments)
+    cores = common.keep_to(options.cores)
+    results: dict[str, dict[str, dict[str, float]]] = {}
+    try:
+        targets = [target_of(text) for text in options.targets]
+    except ValueError as error:
+        raise common.UsageError(str(error)) from None
+    for target in targets:
+        try:
+            target.require_compiler()
+        except NotInstalledError as error:
+            print(f"left out: {error}")
+            continue
+        compiler = Compiler(target)
+        for name in options.programs:
+            values = measured(PROGRAMS[name], target, compiler, options.tiny)
+            results.setdefault(target.name, {})[name] = values
+            print(f"{target.name} {name}: {_line(values)}", flush=True)
+    if not results:
+        return
+    lines = _changes(options.check, results)
+    common.write(options.out, "compiled", arguments, cores, {"compilers": compilers(), "programs": results})
+    for line in lines:
+        print(f"grown: {line}", file=sys.stderr)
+    if lines:
+        raise SystemExit(1)
+
+
+def _line(values: Mapping[str, float]) -> str:
+    return (
+        f"{values['cycles'] / 1e6:.2f} million cycles, {values['bytes'] / 1e6:.1f} MB moved, "
+        f"{values['temporary_bytes'] / 2**20:.1f} MiB temporary, "
+        f"{values['code_bytes'] / 2**20:.1f} MiB code, "
+        f"{values['compile_seconds']:.0f} s to compile"
+    )
+
+
+def _changes(path: Path | None, results: Mapping[str, Any]) -> list[str]:
+    if path is None or not path.is_file():
+        return []
+    earlier = json.loads(path.read_text(encoding="utf-8"))["results"]
+    if earlier["compilers"] != compilers():
+        print(f"not compared with {path}: it was made by {earlier['compilers']}, not {compilers()}")
+        return []
+    return grown(earlier["programs"], results)
+
+
+if __name__ == "__main__":
+    common.run(main)
