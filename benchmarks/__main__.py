@@ -7,7 +7,17 @@ import sys
 
 from benchmarks.common import ROOT
 
-NAMES = ("frameworks", "flops", "profile", "seeds", "evaluation", "sampling", "startup", "memory")
+NAMES = (
+    "frameworks",
+    "flops",
+    "profile",
+    "seeds",
+    "evaluation",
+    "sampling",
+    "startup",
+    "memory",
+    "own_module",
+)
 
 
 def main() -> None:

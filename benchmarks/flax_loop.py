@@ -63,7 +63,7 @@ def loss_of(model: GPT, batch: Sequences) -> jax.Array:
     return jnp.sum(losses * batch.target_mask) / batch.tokens.shape[0]
 
 
-def _decayed(params: Any) -> Any:
+def decayed(params: Any) -> Any:
     """All but biases and the norms' gains."""
     return jax.tree_util.tree_map_with_path(
         lambda path, _: not any(getattr(part, "key", None) in ("bias", "scale") for part in path), params
@@ -108,7 +108,7 @@ class FlaxLoop:
             problem.beta2,
             problem.epsilon,
             weight_decay=problem.weight_decay,
-            mask=_decayed,
+            mask=decayed,
         )
         self.graph, self.state = nnx.split((model, nnx.Optimizer(model, rule, wrt=nnx.Param)))
         self.done = 0

@@ -212,9 +212,6 @@ class Covlab:
                     f"cross-entropy of the response, AdamW with a constant rate and no clipping"
                 )
         assert isinstance(model, GPT)
-        draw = jax.jit(lambda step: batch_of_step(self.phase, self.seeds[0], step))
-        batches = [draw(jnp.asarray(step, jnp.int32)) for step in range(num_batches)]
-        fields = ("prompt", "prompt_mask", "response", "response_mask")
         shape = (
             "vocab_size",
             "prompt_length",
@@ -225,16 +222,30 @@ class Covlab:
             "mlp_ratio",
         )
         rates = ("learning_rate", "weight_decay", "beta1", "beta2", "epsilon")
-        params = jax.tree.map(lambda a: np.asarray(a)[0], self.program.init(self.seeds))
         settings: dict[str, Any] = {field: getattr(model, field) for field in shape}
         settings |= {field: float(optimizer[field]) for field in rates}
-        return Problem(
-            parameters=_flat(params),
-            batches=tuple(
-                {field: np.asarray(getattr(batch, field)) for field in fields} for batch in batches
-            ),
-            **settings,
-        )
+        return Problem(parameters=self._parameters(), batches=self._batches(num_batches), **settings)
+
+    def training(self, num_batches: int) -> dict[str, Any]:
+        """What a loop of any model needs to repeat the first seed's training: `parameters`, `batches`,
+        `vocab_size`, and `settings` of `optax.adamw`."""
+        names = {"learning_rate": "learning_rate", "b1": "beta1", "b2": "beta2", "eps": "epsilon"}
+        names |= {"weight_decay": "weight_decay"}
+        return {
+            "parameters": self._parameters(),
+            "batches": self._batches(num_batches),
+            "vocab_size": self.setup.model.vocab_size,
+            "settings": {name: float(self.config.optimizer[key]) for name, key in names.items()},
+        }
+
+    def _parameters(self) -> dict[str, np.ndarray]:
+        return _flat(jax.tree.map(lambda a: np.asarray(a)[0], self.program.init(self.seeds)))
+
+    def _batches(self, count: int) -> tuple[dict[str, np.ndarray], ...]:
+        draw = jax.jit(lambda step: batch_of_step(self.phase, self.seeds[0], step))
+        batches = [draw(jnp.asarray(step, jnp.int32)) for step in range(count)]
+        fields = ("prompt", "prompt_mask", "response", "response_mask")
+        return tuple({field: np.asarray(getattr(batch, field)) for field in fields} for batch in batches)
 
     def cost(self) -> dict[str, float]:
         """XLA's cost of a chunk: `flops`, in which the body of a loop counts once."""

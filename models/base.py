@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import dataclasses
 from typing import Any, NamedTuple
 
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
@@ -56,6 +57,16 @@ class Model(abc.ABC):
         """
         return self
 
+    def divided(self, prompt_length: int, response_length: int) -> Model:
+        """This model with other lengths of prompt and response, together at most as long, for the same
+        parameters."""
+        changed: Model = dataclasses.replace(
+            self,  # type: ignore[type-var]
+            prompt_length=prompt_length,
+            response_length=response_length,
+        )
+        return changed
+
     @property
     def label(self) -> str:
         """Name of the model in messages."""
@@ -81,7 +92,7 @@ class Model(abc.ABC):
         Raises:
             ValueError: one line, if the model has no such heads.
         """
-        raise ValueError(_NEXT_ALONE.format(type(self).__name__))
+        raise ValueError(_NEXT_ALONE.format(self.label))
 
     @abc.abstractmethod
     def init(self, key: PRNGKeyArray) -> Params:
@@ -114,7 +125,7 @@ class Model(abc.ABC):
             ValueError: one line, if the model has fewer heads.
         """
         if heads:
-            raise ValueError(_NEXT_ALONE.format(type(self).__name__))
+            raise ValueError(_NEXT_ALONE.format(self.label))
         return Forward(self.logits(params, prompt, prompt_mask, responses))
 
     @abc.abstractmethod

@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from models.base import Model, Params
 from models.cache import put
-from models.flax_network import Network, network
+from models.flax_network import SIZES, Network, network
 from tasks import PAD
 from tasks.checks import whole
 
@@ -86,6 +86,9 @@ class Flax(Model):
     prompt_length: int
     response_length: int
     module: Any = dataclasses.field(default_factory=dict, metadata={"free": True})
+    # The sizes that the module is constructed with; None: those above. A default factory hides the field from
+    # the configuration.
+    built_for: tuple[int, int] | None = dataclasses.field(default_factory=lambda: None)
 
     def __post_init__(self) -> None:
         for field in ("vocab_size", "prompt_length", "response_length"):
@@ -98,6 +101,15 @@ class Flax(Model):
     def __hash__(self) -> int:
         return hash(self._identity)
 
+    def divided(self, prompt_length: int, response_length: int) -> Flax:
+        """As stated in `Model`; the module stays the one that was constructed for this model's lengths."""
+        return dataclasses.replace(
+            self,
+            prompt_length=prompt_length,
+            response_length=response_length,
+            built_for=self.built_for or (self.prompt_length, self.response_length),
+        )
+
     @property
     def label(self) -> str:
         """Name of the module's class."""
@@ -107,11 +119,6 @@ class Flax(Model):
     def separate_paths(self) -> bool:
         """True with a carry: `logits` of one candidate calls the module, of several it scans `step`."""
         return self._network.has_carry
-
-    @property
-    def max_length(self) -> int:
-        """Longest sequence: the prompt and the response without its last token, which is never an input."""
-        return self.prompt_length + self.response_length - 1
 
     @functools.cached_property
     def _parts(self) -> tuple[Any, Mapping[str, Any]]:
@@ -132,15 +139,15 @@ class Flax(Model):
     @functools.cached_property
     def _identity(self) -> Hashable:
         kind, fields = self._parts
-        sizes = (self.vocab_size, self.prompt_length, self.response_length)
+        sizes = (self.vocab_size, self.prompt_length, self.response_length, self.built_for)
         return (*sizes, kind, _hashable(fields))
 
     @functools.cached_property
     def _network(self) -> Network:
         if self._identity not in _NETWORKS:
-            sizes = {name: getattr(self, name) for name in ("vocab_size", "prompt_length", "response_length")}
-            made = network(*self._parts, {**sizes, "max_length": self.max_length})
-            _NETWORKS[self._identity] = made
+            prompt, response = self.built_for or (self.prompt_length, self.response_length)
+            sizes = (self.vocab_size, prompt, response, prompt + response - 1)
+            _NETWORKS[self._identity] = network(*self._parts, dict(zip(SIZES, sizes, strict=True)))
         return _NETWORKS[self._identity]
 
     def init(self, key: PRNGKeyArray) -> Params:

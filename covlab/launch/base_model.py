@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import operator
 import os
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from covlab.launch.build import Setup, make, task_overrides
 from covlab.launch.healthy import left_out_line, require_healthy
 from covlab.launch.trained import TrainedRun, open_run
-from models import Model, Params
+from models import Flax, Model, Params
 from tasks import Task
 from tracking import LoadError, read_config
 
@@ -102,10 +101,12 @@ def _from_run(config: DictConfig, settings: DictConfig, overrides: Mapping[str, 
     elif settings.initial == "base" and OmegaConf.to_container(settings.model) != architecture:
         raise ValueError("model: another one than the base model's; valid: no model, or initial=fresh")
     lengths = [model.prompt_length + model.response_length for model in (base, run.setup.model)]
-    if settings.initial == "base" and lengths[0] != lengths[1]:
+    # A Flax module is constructed for a number of positions, and its parameters serve no other.
+    if (settings.initial == "base" or isinstance(base, Flax)) and lengths[0] != lengths[1]:
+        instead = ", or initial=fresh" if "initial" in config and not isinstance(base, Flax) else ""
         raise ValueError(
             f"task_overrides: {lengths[0]} tokens of prompt and response, where the base model has "
-            f"{lengths[1]}; valid: as many{', or initial=fresh' if 'initial' in config else ''}"
+            f"{lengths[1]}; valid: as many{instead}"
         )
     settings.source = OmegaConf.merge(settings.source, {"base": architecture | shape})
     settings.base = {"run": str(config.run), "phase": phase, "step": step, "sha256": run.digest(phase, step)}
@@ -195,12 +196,7 @@ def fitted(model: Model, task: Task, where: str) -> Model:
     asked, room = task.prompt_length + task.response_length, model.prompt_length + model.response_length
     if asked > room:
         raise LoadError(f"{where} has room for {room} tokens of prompt and response; the task has {asked}")
-    changed: Model = dataclasses.replace(
-        model,  # type: ignore[type-var]
-        prompt_length=task.prompt_length,
-        response_length=task.response_length,
-    )
-    return changed.for_task(task).tested
+    return model.divided(task.prompt_length, task.response_length).for_task(task).tested
 
 
 def base_parameters(config: DictConfig | Mapping[str, Any], setup: Setup) -> Params | None:

@@ -24,6 +24,7 @@ RATIOS = {
     "sampling": "cached_over",
     "startup": "cold_over_warm",
     "memory": "most_over_fewest_seeds",
+    "own_module": "covlab_over_loop",
 }
 
 

@@ -265,3 +265,19 @@ def test_a_module_is_its_structure_and_its_parameters() -> None:
     again = Structure.of(lambda: Tied(nnx.Rngs(0))).module(moved)
     assert again.first is again.again
     jax.tree.map(np.testing.assert_array_equal, parameters(again), moved)
+
+
+def test_another_division_keeps_the_module_and_its_parameters() -> None:
+    """A table of positions is as long as the model was trained with."""
+    model = Flax(**SIZES, module=flax_modules.Transformer)
+    params = model.init(jax.random.key(0))
+    prompt, mask, responses = examples()
+    expected = model.logits(params, prompt, mask, responses)
+    longer = np.concatenate([prompt, responses[:, 0, :1]], axis=1)
+    moved = model.divided(5, 2)
+    mask = np.pad(mask, ((0, 0), (0, 1)), constant_values=True)
+    found = moved.logits(params, longer, mask, responses[:, :1, 1:])
+    np.testing.assert_allclose(found[:, 0], expected[:, 0, 1:], rtol=1e-4, atol=1e-5)
+    shorter = moved.divided(2, 1)
+    assert shorter.built_for == (4, 3)
+    assert shorter.logits(params, prompt[:, 2:], mask[:, 3:], responses[:, :, :1]).shape == (3, 2, 1, 7)

@@ -116,7 +116,8 @@ class TabularModel(Model):
         return self.logits(params, prompt, prompt_mask, jnp.zeros(shape, int))
 
     def step(self, params: Any, cache: Any, tokens: Any, position: Any) -> Any:
-        return jax.lax.dynamic_index_in_dim(cache, position, axis=2, keepdims=False), cache
+        at = jnp.broadcast_to(position, tokens.shape)[..., None, None]
+        return jnp.take_along_axis(cache, at, axis=2)[:, :, 0], cache
 
 
 def class_blind_params(p: float, q: float, model: TabularModel) -> Any:

@@ -249,18 +249,18 @@ def test_fields_of_a_flax_module_need_no_leading_plus(compose_config: Callable[.
 @pytest.mark.parametrize(
     ("overrides", "line"),
     [
-        (FLAX[:1], "model.module: {} names no class; valid: model.module._target_=my_package.MyLM, or in Python a"),
+        (FLAX[:1], "model.module: {} names no class; valid: model.module._target_=my_package.MyLM"),
         ((FLAX[0], "model.module.width=3"), "model.module: {'width': 3} names no class; valid: "),
         (
             (FLAX[0], "model.module._target_=oracles.flax_modules.LSTM"),
-            "model.module._target_: there is no 'oracles.flax_modules.LSTM'; valid: module.Name, installed or in",
+            "model.module._target_: there is no 'oracles.flax_modules.LSTM'; valid: module.Name",
         ),
-        ((FLAX[0], "model.module._target_=tasks.Dyck"), "model.module._target_: 'Dyck' is not a class of flax.nnx"),
-        ((*FLAX, "model.module.widht=8"), "model.module.widht: no such field; valid are dtype, rngs, vocab_size, width"),
+        ((FLAX[0], "model.module._target_=tasks.Dyck"), "model.module._target_: 'Dyck' is not a class"),
+        ((*FLAX, "model.module.widht=8"), "model.module.widht: no such field; valid are dtype, rngs, "),
         ((*FLAX, "model.module.width=wide"), "model.module: GRU: its initialisation fails at line "),
         ((*FLAX, "model.module.vocab_size=3"), "model.module.vocab_size: is set by the model"),
     ],
-)  # fmt: skip
+)
 def test_a_bad_flax_module_is_one_line(
     overrides: tuple[str, ...], line: str, compose_config: Callable[..., DictConfig]
 ) -> None:
