@@ -92,7 +92,7 @@ class Model(abc.ABC):
         Raises:
             ValueError: one line, if the model has no such heads.
         """
-        raise ValueError(_NEXT_ALONE.format(type(self).__name__))
+        raise ValueError(_NEXT_ALONE.format(self.label))
 
     @abc.abstractmethod
     def init(self, key: PRNGKeyArray) -> Params:
@@ -125,7 +125,7 @@ class Model(abc.ABC):
             ValueError: one line, if the model has fewer heads.
         """
         if heads:
-            raise ValueError(_NEXT_ALONE.format(type(self).__name__))
+            raise ValueError(_NEXT_ALONE.format(self.label))
         return Forward(self.logits(params, prompt, prompt_mask, responses))
 
     @abc.abstractmethod
