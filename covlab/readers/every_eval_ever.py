@@ -1,7 +1,7 @@
 """Instance files of every-eval-ever: a line per (document, metric, filter), in files `*_samples.jsonl`.
 
-Its converter keeps one response of those that a task repeats, so that n is 1. Rows of the metric `perplexity` hold
-log-likelihoods as scores. Rolling log-likelihoods are lost: their rows score 0, and are refused.
+Its converter keeps one response of those that a task repeats, so that n is 1. Rows of the metric `perplexity`
+hold log-likelihoods as scores. Rolling log-likelihoods are lost: their rows score 0, and are refused.
 """
 
 from __future__ import annotations
@@ -95,7 +95,9 @@ def _add(where: str, record: Mapping[str, Any], metric: str, collector: Collecto
     given = record.get("input") or {}
     reference = given.get("reference")
     content = digest(given.get("raw"), reference, given.get("choices"))
-    row = collector.place(str(record.get("sample_id")), content, shown(given.get("raw") or record["sample_id"]))
+    row = collector.place(
+        str(record.get("sample_id")), content, shown(given.get("raw") or record["sample_id"])
+    )
     score = (record.get("evaluation") or {}).get("score")
     if record.get("error"):
         score = None

@@ -1,7 +1,7 @@
 """Samples of large_language_monkeys: a folder with one YAML file per problem.
 
-A file has `samples` and, once judged, `is_corrects`, a truth value for each sample. The file's name is the problem's
-id.
+A file has `samples` and, once judged, `is_corrects`, a truth value for each sample. The file's name is the
+problem's id.
 """
 
 from __future__ import annotations
