@@ -75,7 +75,7 @@ def cover_at_tau(
     for tau in values:
         above = (grid >= tau).astype(np.float64)
         low, high = _extremes(above, columns, distribution, band)
-        estimate = float(min(max(law @ above, low), high))
+        estimate = min(max(float(law @ above), low), high)
         covers.append(CoverAtTau(tau, float(np.mean(c >= tau * n - 1e-12)), Interval(estimate, low, high)))
     return tuple(covers)
 

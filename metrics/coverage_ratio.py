@@ -90,7 +90,7 @@ def coverage_ratio_of_counts(
     if drawn.size:
         levels = ((1 - confidence) / 2, (1 + confidence) / 2)
         low, high = (float(x) for x in np.quantile(drawn, levels, method="inverted_cdf"))
-    noise = np.mean([_noise(n1, c1 / n1, n2, k, counted, rng) for _ in range(200)])
+    noise = float(np.mean([_noise(n1, c1 / n1, n2, k, counted, rng) for _ in range(200)]))
     return CoverageRatio(
         Interval(exact.ratio.estimate, low, high), exact.lost, exact.gained, exact.prompts, noise
     )

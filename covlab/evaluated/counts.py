@@ -113,7 +113,8 @@ def _pair(names: Sequence[str], pair: Sequence[str] | None) -> tuple[int, int]:
 def _compare(section: Section, table: Counts, n: int, best: int) -> None:
     """Pass@N of the best checkpoint against every other."""
     of = [(table.num_samples[i], table.num_correct[i]) for i in range(len(table.names))]
-    rows, content = [], {}
+    rows: list[list[Any]] = []
+    content: dict[str, Any] = {}
     for i, name in enumerate(table.names):
         if i == best:
             continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -53,7 +54,8 @@ def of_both(
     Raises:
         ValueError: checkpoints without a later number, names that differ, fewer than five checkpoints.
     """
-    rows, content = [], {}
+    rows: list[list[Any]] = []
+    content: dict[str, Any] = {}
     for name, (names, values) in _predictors(joined, ns, pass_ns).items():
         if missing := [each for each in names if each not in later]:
             raise LoadError(f"later: no value of {missing[0]}; there are {', '.join(later)}")

@@ -1,9 +1,10 @@
 """Every sampled response of a decoding with its 0/1, in files that other programs and `covlab select` read.
 
-`jsonl` writes `<name>.samples.jsonl`, a line per response with the columns that `covlab.readers.rows` documents:
-`checkpoint` (seed and step), `id`, `prompt`, `sample`, `response`, `correct`, and `reward`, `finished`, `group`.
-`parquet` writes these columns to `<name>.samples.parquet`. `lm-eval` writes a folder `<name>.lm-eval`, for each seed
-a file of samples as lm-evaluation-harness does since 0.4.7, with the metrics n and n_correct, and its results file.
+`jsonl` writes `<name>.samples.jsonl`, a line per response with the columns that `covlab.readers.rows`
+documents: `checkpoint` (seed and step), `id`, `prompt`, `sample`, `response`, `correct`, and `reward`,
+`finished`, `group`. `parquet` writes these columns to `<name>.samples.parquet`. `lm-eval` writes a folder
+`<name>.lm-eval`, for each seed a file of samples as lm-evaluation-harness does since 0.4.7, with the metrics
+n and n_correct, and its results file.
 """
 
 from __future__ import annotations

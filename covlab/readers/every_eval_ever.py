@@ -64,12 +64,13 @@ class Reader:
                     chosen.append((where, _needed(record), metric))
         the_only("tasks, filter", list(evaluations), None, f"{source}: evaluations")
         metric = the_only("score", list(metrics), wanted.score, f"{source}: metrics")
-        for where, record, _ in chosen:
-            model = str(record.get("model_id"))
-            if runs.setdefault(model, str(record.get("evaluation_id"))) != str(record.get("evaluation_id")):
+        for where, needed, _ in chosen:
+            model = str(needed.get("model_id"))
+            run = str(needed.get("evaluation_id"))
+            if runs.setdefault(model, run) != run:
                 raise LoadError(f"{where}: a second run of {model}; valid: name the file of one run")
             collector = collectors.setdefault(model, Collector(source))
-            _add(where, record, metric, collector, wanted)
+            _add(where, needed, metric, collector, wanted)
         return [collector.checkpoint(model) for model, collector in collectors.items()]
 
 

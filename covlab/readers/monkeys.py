@@ -44,7 +44,9 @@ class Reader:
             question = content.get("question", content.get("prompt", ""))
             row = collector.place(file.stem, digest(file.stem, question), shown(f"{file.stem} {question}"))
             if judge is not None:
-                right = [judge(str(sample), content.get("gt_answer"), content) for sample in samples]
+                right: list[bool | None] = [
+                    judge(str(sample), content.get("gt_answer"), content) for sample in samples
+                ]
             else:
                 right = _judged(file, content.get("is_corrects"), len(samples))
             for place, verdict in enumerate(right):
