@@ -4,7 +4,8 @@ value=runs/value/demo.
 Nothing is trained. The base model comes from the run's checkpoint, the values from a run of
 experiments.train_value, from the task or from rollouts. Accuracy, different correct responses, Pass@N, and
 queries and tokens per response are printed with intervals, and written as strict JSON to
-`evaluations/<name>.json` in the run directory.
+`evaluations/<name>.json` in the run directory. Every sample with its 0/1 is written beside it, by default to
+`<name>.samples.jsonl`: covlab/launch/samples_file.py has the formats.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from covlab.launch.cli import command
 from covlab.launch.healthy import chosen_seeds, left_out_line, require_healthy
 from covlab.launch.results import asked_settings, plain_intervals, result_file, write_result
 from covlab.launch.runtime import configure
+from covlab.launch.samples_file import Sampled, check_kind, sampled, write_samples
 from covlab.launch.trained import TrainedRun, open_run, over_seeds
 from covlab.report.tables import print_table
 from decoding import Decoder, ModelPolicy
@@ -75,6 +77,7 @@ def check(config: DictConfig) -> Asked:
     check_seed("decoding_seed", config.decoding_seed)
     real("corruption", config.corruption, least=0)
     real("temperature", config.temperature, above=0)
+    check_kind("samples_file", config.samples_file)
     if config.run is None:
         raise ValueError("run: none is named; valid: run=<run directory>, as runs/train/demo")
     overrides = task_overrides(config)
@@ -141,8 +144,13 @@ def _value_run(name: str, task: Task, seeds: tuple[int, ...]) -> TrainedRun | No
     return run
 
 
-def measure(config: DictConfig, asked: Asked) -> tuple[dict[int, Measured], list[tuple[Any, ...]], HeldOut]:
-    """Decode for every seed: seed -> metrics, sample texts of the first seed, the prompts."""
+def measure(
+    config: DictConfig, asked: Asked, keep: Callable[[Sampled], None] | None = None
+) -> tuple[dict[int, Measured], list[tuple[Any, ...]], HeldOut]:
+    """Decode for every seed: seed -> metrics, sample texts of the first seed, the prompts.
+
+    `keep` gets the responses of every seed, as texts.
+    """
     task, samples = asked.task, config.samples
     held_out = make_held_out(task, config.num_prompts, config.batch_size, config.decoding_seed, "decoding")
     problem = answering.prompts_of(held_out)
@@ -165,6 +173,10 @@ def measure(config: DictConfig, asked: Asked) -> tuple[dict[int, Measured], list
             answers = answering.answer(*given, lambda: bar.advance(working))
             results[seed] = answering.over_prompts(by_prompt(answers, asked.pass_ns), held_out)
             shown = shown or answering.texts(task, problem, answers, config.show)
+            if keep is not None:
+                name = f"seed {seed}, {asked.phase}:{asked.step}"
+                groups = np.asarray(held_out.flat(held_out.batches.example).group)
+                keep(sampled(seed, name, task, problem, answers, groups.tolist()))
     return results, shown, held_out
 
 
@@ -187,6 +199,8 @@ def by_prompt(answers: Answers, pass_ns: tuple[int, ...]) -> dict[str, Float[np.
 def document(config: DictConfig, asked: Asked, results: dict[int, Measured]) -> dict[str, Any]:
     """The results as JSON values."""
     settings = plain(config) | {"pass_ns": list(asked.pass_ns)}
+    # Where samples are written changes no number, and no name of a result.
+    settings.pop("samples_file")
     return {
         "asked": asked_settings(settings),
         "checkpoint": f"{asked.phase}:{asked.step}",
@@ -232,12 +246,15 @@ def decode(config: DictConfig) -> int:
     """Decode, print and write."""
     configure()
     asked = check(config)
-    results, shown, _ = measure(config, asked)
+    every: list[Sampled] = []
+    results, shown, _ = measure(config, asked, None if config.samples_file is None else every.append)
     content = document(config, asked, results)
     path = result_path(config, asked.run.path, content)
     print_results(asked, results, shown)
     write_result(path, content)
     print(f"\n{path}")
+    if every:
+        print(write_samples(str(config.samples_file), path, every))
     return 0
 
 

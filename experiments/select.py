@@ -1,15 +1,15 @@
-"""Selecting a checkpoint by tournaments and competing rules, on a run, on evaluations of language models, or on a
-file of any origin.
+"""Selecting a checkpoint by tournaments and competing rules, on a run, on evaluations of language models, or
+on a file of any origin.
 
     python -m experiments.select run=runs/train/demo n=2 tie_break=middle
     python -m experiments.select evaluations/step-* tasks=gsm8k
     python -m experiments.select file=log_probs.npz
 
 An argument without `key=` is an evaluation of a checkpoint, a file or folder that another program wrote:
-docs/real_models.md has the formats. From log-probabilities of held-out responses follow the tournament's table and
-a recommendation, with the number of resamples of the examples in which another checkpoint would have been taken;
-from counts of right responses Pass@N, pass^N, Cover@tau, the coverage ratio and the examples lost and gained. The
-answer is also written to `selection.json` and figures beside it.
+docs/real_models.md has the formats. From log-probabilities of held-out responses follow the tournament's
+table and a recommendation, with the number of resamples of the examples in which another checkpoint would
+have been taken; from counts of right responses Pass@N, pass^N, Cover@tau, the coverage ratio and the examples
+lost and gained. The answer is also written to `selection.json` and figures beside it.
 
 `file` holds natural logarithms of the probabilities that several models (checkpoints, in the order of
 training) give to whole held-out responses: entry (m, i) is ln pi_m(y_i|x_i), the sum over the tokens of
@@ -77,8 +77,8 @@ FILE_NS = (2.0, 4.0, 8.0)
 FILE_PASS_NS = (1, 4, 8, 12)
 SHOWN_SEEDS = 4
 _OPTIONS = (
-    "a", "examples", "file", "filter", "format", "hydra", "later", "n", "out", "pair", "pass_ns", "phase", "resamples",
-    "rules", "run", "score", "solved", "sources", "tasks", "taus", "tie_break", "verifier",
+    "a", "examples", "file", "filter", "format", "hydra", "later", "n", "out", "pair", "pass_ns", "phase",
+    "resamples", "rules", "run", "score", "solved", "sources", "tasks", "taus", "tie_break", "verifier",
 )  # fmt: skip
 
 
@@ -204,7 +204,8 @@ def select(config: DictConfig, sources: Sequence[str] = (), arguments: Sequence[
     asked = [*map(str, many(config.sources)), *sources]
     if (config.run is not None) + (config.file is not None) + bool(asked) != 1:
         raise ValueError(
-            "run, file: exactly one of them is needed: run=<run directory> or file=<.npz or .csv>, or evaluations "
+            "run, file: exactly one of them is needed: run=<run directory> or file=<.npz or .csv>, or "
+            "evaluations "
             "of checkpoints, as in covlab select evaluations/step-*"
         )
     if asked:
@@ -247,7 +248,10 @@ def _select_in_evaluations(config: DictConfig, sources: Sequence[str]) -> int:
     _check_numbers(config)
     if config.examples not in ("all", "common"):
         raise ValueError(f"examples: {config.examples!r}; valid: all, common")
-    texts = {key: None if config[key] is None else str(config[key]) for key in ("tasks", "filter", "score", "verifier")}
+    texts = {
+        key: None if config[key] is None else str(config[key])
+        for key in ("tasks", "filter", "score", "verifier")
+    }
     wanted = Wanted(**texts, solved=None if config.solved is None else real("solved", config.solved))
     joined = read_sources(sources, wanted, config.format, config.examples)
     ns, pair = [float(n) for n in many(config.n)] or NS, many(config.pair) or None

@@ -1,7 +1,7 @@
 """Pass@N, pass^N and their intervals from counts: n sampled responses of an example, c of them correct.
 
-n may differ between examples, and every N is at most the smallest n: no unbiased estimate exists beyond. Intervals
-are over examples, at 95 % by default.
+n may differ between examples, and every N is at most the smallest n: no unbiased estimate exists beyond.
+Intervals are over examples, at 95 % by default.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ def check_counts(
     """Both arrays.
 
     Raises:
-        ValueError: shapes that differ, numbers that are not whole, c not in 0 to n, an N above the smallest n.
+        ValueError: shapes that differ, numbers that are not whole, c not in 0 to n, an N above the smallest
+            n.
     """
     n, c = np.asarray(num_samples), np.asarray(num_correct)
     if n.shape != c.shape or not n.ndim or not n.size:
@@ -65,7 +66,7 @@ def pass_all_n_of_counts(
     num_correct: Int[np.ndarray, "*shape examples"],
     ns: Sequence[float],
 ) -> Float[np.ndarray, "*shape examples n"]:
-    """C(c, N)/C(n, N): the unbiased estimate of pass^N = p^N, the probability that N responses are all correct.
+    """C(c, N)/C(n, N): the unbiased estimate of pass^N = p^N, that N responses are all correct.
 
     Source: Yao et al., tau-bench, arXiv 2406.12045, section 4.
 
@@ -79,7 +80,8 @@ def pass_all_n_of_counts(
 def share_interval(values: Float[np.ndarray, " examples"], confidence: float = 0.95) -> Interval:
     """`mean_interval` of values in [0, 1], within [0, 1]; of positive width also where all values are equal.
 
-    There the variance is bounded by that of a proportion: Clopper-Pearson's interval at 0 and 1, Wilson's between.
+    There the variance is bounded by that of a proportion: Clopper-Pearson's interval at 0 and 1, Wilson's
+    between.
 
     Raises:
         ValueError: fewer than two values, or a value outside [0, 1].
@@ -135,7 +137,7 @@ def compare_pass_at_n(
     confidence: float = 0.95,
     power: float = 0.8,
 ) -> Comparison:
-    """Pass@N of two checkpoints, each (num_samples, num_correct) of the same examples, as a paired difference.
+    """Pass@N of two checkpoints, each (num_samples, num_correct) of equal examples, as a paired difference.
 
     With standard error s of the mean difference, the detectable difference is (z_(1-a/2) + z_power) s, and
     examples_needed scales the number of examples by (detectable/|difference|)^2.
@@ -145,7 +147,9 @@ def compare_pass_at_n(
     """
     both = [pass_at_n_of_counts(*counts, (n,))[:, 0] for counts in (first, second)]
     if both[0].shape != both[1].shape or both[0].size < 2:
-        raise ValueError(f"second: {both[1].size} examples; valid: as many as first has, {both[0].size}, >= 2")
+        raise ValueError(
+            f"second: {both[1].size} examples; valid: as many as first has, {both[0].size}, >= 2"
+        )
     gaps = both[1] - both[0]
     size = gaps.size
     difference = mean_interval(gaps, confidence)
@@ -168,7 +172,7 @@ def compare_pass_at_n(
 def sampling_variance(
     num_samples: Int[np.ndarray, " examples"], num_correct: Int[np.ndarray, " examples"], n: int
 ) -> Float[np.ndarray, " examples"]:
-    """Variance of an example's estimate of Pass@N over draws of its responses, at p = (c + 1/2)/(num_samples + 1).
+    """Variance of an example's estimate of Pass@N over draws of its responses, at p = (c + 1/2)/(n + 1).
 
     c is enumerated, so that only p is estimated; the shift by 1/2 keeps p off 0 and 1, where it would be 0.
 
@@ -193,7 +197,7 @@ def changed_examples(
     second: tuple[Int[np.ndarray, " examples"], Int[np.ndarray, " examples"]],
     level: float = 0.05,
 ) -> Int[np.ndarray, " examples"]:
-    """-1 for examples that were lost from the first checkpoint to the second, 1 for gained ones, 0 for the rest.
+    """-1 for examples lost from the first checkpoint to the second, 1 for gained ones, 0 for the rest.
 
     Fisher's exact test for each example; those whose p-value passes Benjamini and Hochberg's step-up rule at
     `level` count, so that at most this share of them is expected to be wrong.

@@ -1,8 +1,9 @@
 """Cover@tau from counts: the share of examples whose probability p of a correct response is at least tau.
 
-c/n is p with noise, and a share of c/n >= tau counts lucky examples. The law of p is estimated instead, by maximum
-likelihood over all laws on a grid (a mixture of binomials). n samples determine only the first n moments of that
-law, so that Cover@tau is known only up to the laws which agree with the counts: the interval is over these.
+c/n is p with noise, and a share of c/n >= tau counts lucky examples. The law of p is estimated instead, by
+maximum likelihood over all laws on a grid (a mixture of binomials). n samples determine only the first n
+moments of that law, so that Cover@tau is known only up to the laws which agree with the counts: the interval
+is over these.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ class CoverAtTau:
 
     Attributes:
         naive: share of examples with c/n >= tau.
-        deconvolved: the share under the law of maximum likelihood, with an interval that holds for finite numbers of
-            examples, whatever the law.
+        deconvolved: the share under the law of maximum likelihood, with an interval that holds for finite
+            numbers of examples, whatever the law.
     """
 
     tau: float
@@ -46,12 +47,13 @@ def cover_at_tau(
 ) -> tuple[CoverAtTau, ...]:
     """P[p >= tau] for every tau in (0, 1], from n and c of the examples.
 
-    The interval has the least and the largest P[p >= tau] of all laws of p on the grid whose distribution function
-    of c is within the Dvoretzky-Kiefer-Wolfowitz band, sqrt(ln(2/(1 - confidence))/(2 examples)), of the empirical
-    one. Where n differs between examples, c stands for the number of correct ones among the smallest n, averaged
-    over all subsets.
+    The interval has the least and the largest P[p >= tau] of all laws of p on the grid whose distribution
+    function of c is within the Dvoretzky-Kiefer-Wolfowitz band, sqrt(ln(2/(1 - confidence))/(2 examples)), of
+    the empirical one. Where n differs between examples, c stands for the number of correct ones among the
+    smallest n, averaged over all subsets.
 
-    Source: Cover@tau, arXiv 2510.08325; F-localisation, Ignatiadis and Wager, Journal of the American Statistical
+    Source: Cover@tau, arXiv 2510.08325; F-localisation, Ignatiadis and Wager, Journal of the American
+        Statistical
     Association 117 (2022); Massart (1990) for the constant of the band.
 
     Raises:
@@ -73,7 +75,7 @@ def cover_at_tau(
     for tau in values:
         above = (grid >= tau).astype(np.float64)
         low, high = _extremes(above, columns, distribution, band)
-        estimate = float(min(max(law @ above, low), high))
+        estimate = min(max(float(law @ above), low), high)
         covers.append(CoverAtTau(tau, float(np.mean(c >= tau * n - 1e-12)), Interval(estimate, low, high)))
     return tuple(covers)
 

@@ -37,7 +37,9 @@ class CoverageRatio:
 def coverage_ratio(
     pass_start: Float[np.ndarray, " prompts"], pass_end: Float[np.ndarray, " prompts"]
 ) -> CoverageRatio:
-    """rho_K = sum (f_start - f_end)_+ / sum (f_end - f_start)_+ over prompts with f_start in (.05, .95), f = Pass@K.
+    """rho_K = sum (f_start - f_end)_+ / sum (f_end - f_start)_+ over prompts with f_start in (.05, .95).
+
+    f is Pass@K.
 
     Source: TailSFT, arXiv 2608.25756, definition 4.1. rho_K > 1: more coverage was destroyed than made.
 
@@ -64,10 +66,11 @@ def coverage_ratio_of_counts(
     num_resamples: int = 2000,
     confidence: float = 0.95,
 ) -> CoverageRatio:
-    """`coverage_ratio` of the unbiased estimates of Pass@K from (num_samples, num_correct) of the same prompts.
+    """`coverage_ratio` of the unbiased estimates of Pass@K from (num_samples, num_correct) of equal prompts.
 
-    The interval is a percentile bootstrap over prompts, of the estimate with the noise of c/n in it. `noise` is the
-    mean loss between two draws of the start, at p = c/n and with the numbers of samples of both checkpoints.
+    The interval is a percentile bootstrap over prompts, of the estimate with the noise of c/n in it. `noise`
+    is the mean loss between two draws of the start, at p = c/n and with the numbers of samples of both
+    checkpoints.
 
     Raises:
         ValueError: as `check_counts`; different numbers of prompts.
@@ -87,8 +90,10 @@ def coverage_ratio_of_counts(
     if drawn.size:
         levels = ((1 - confidence) / 2, (1 + confidence) / 2)
         low, high = (float(x) for x in np.quantile(drawn, levels, method="inverted_cdf"))
-    noise = np.mean([_noise(n1, c1 / n1, n2, k, counted, rng) for _ in range(200)])
-    return CoverageRatio(Interval(exact.ratio.estimate, low, high), exact.lost, exact.gained, exact.prompts, noise)
+    noise = float(np.mean([_noise(n1, c1 / n1, n2, k, counted, rng) for _ in range(200)]))
+    return CoverageRatio(
+        Interval(exact.ratio.estimate, low, high), exact.lost, exact.gained, exact.prompts, noise
+    )
 
 
 def _noise(
@@ -108,7 +113,9 @@ def _counted(start: Float[np.ndarray, " prompts"]) -> Bool[np.ndarray, " prompts
 
 
 def _sums(
-    start: Float[np.ndarray, " prompts"], end: Float[np.ndarray, " prompts"], counted: Bool[np.ndarray, " prompts"]
+    start: Float[np.ndarray, " prompts"],
+    end: Float[np.ndarray, " prompts"],
+    counted: Bool[np.ndarray, " prompts"],
 ) -> tuple[float, float]:
     change = (end - start)[counted]
     return float(np.maximum(-change, 0).sum()), float(np.maximum(change, 0).sum())

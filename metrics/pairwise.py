@@ -1,7 +1,7 @@
 """Comparisons of every pair of checkpoints on held-out examples, for many checkpoints and examples.
 
-Examples are taken in blocks that fit into a processor's cache, and a pair's difference is computed once for both of
-its directions. Log-probabilities are those of whole responses, in nats.
+Examples are taken in blocks that fit into a processor's cache, and a pair's difference is computed once for
+both of its directions. Log-probabilities are those of whole responses, in nats.
 """
 
 from __future__ import annotations

@@ -42,8 +42,8 @@ def spearman_interval(
 ) -> Interval:
     """Spearman's rank correlation r of independent items: tanh(artanh r +- z sqrt((1 + r^2/2)/(items - 3))).
 
-    r is taken no nearer to 1 and -1 than half the step to the next possible value, 3/(items^3 - items), so that
-    perfect order of few items leaves an interval of positive width.
+    r is taken no nearer to 1 and -1 than half the step to the next possible value, 3/(items^3 - items), so
+    that perfect order of few items leaves an interval of positive width.
 
     Source: Bonett and Wright, Psychometrika 65 (2000).
 

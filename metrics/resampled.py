@@ -64,8 +64,8 @@ def bootstrap_tournament(
 ) -> Bootstrap:
     """How often the simple tournament takes each checkpoint over resamples of the examples.
 
-    Beyond `GROUPS` examples, random groups of nearly equal size are resampled instead of single examples: means
-    over groups vary as means over examples do, and the work no longer grows with their number.
+    Beyond `GROUPS` examples, random groups of nearly equal size are resampled instead of single examples:
+    means over groups vary as means over examples do, and the work no longer grows with their number.
 
     Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 6; equal weights.
 
@@ -113,7 +113,10 @@ def _cross_entropies(
     losses, counts = np.where(lost, 0.0, -array), lost.astype(np.float64)
     groups = weights.shape[1]
     sums, infinite = (
-        sum((_padded(each[:, at : at + groups], groups) for at in range(0, each.shape[1], groups)), np.zeros(1))
+        sum(
+            (_padded(each[:, at : at + groups], groups) for at in range(0, each.shape[1], groups)),
+            np.zeros(1),
+        )
         for each in (losses, counts)
     )
     finite = weights.astype(np.float64) @ sums.T

@@ -43,7 +43,9 @@ def sections_of(
     return sections
 
 
-def show(sections: Mapping[str, Section], notes: Sequence[str], print_rows: Callable[[str, Any], None]) -> None:
+def show(
+    sections: Mapping[str, Section], notes: Sequence[str], print_rows: Callable[[str, Any], None]
+) -> None:
     """Print notes, tables and sentences; the rules' table of the log-probabilities by `print_rows`."""
     for note in notes:
         print(note)

@@ -52,11 +52,15 @@ def of_counts(
         raise ValueError(f"examples: {n.shape[1]}; valid: at least 2, over which intervals are")
     first, second = _pair(table.names, pair)
     passes, whole = pass_at_n_of_counts(n, c, chosen_ns), pass_all_n_of_counts(n, c, chosen_ns)
-    section = Section(content={"checkpoints": list(table.names), "examples": n.shape[1], "num_samples": least})
+    section = Section(
+        content={"checkpoints": list(table.names), "examples": n.shape[1], "num_samples": least}
+    )
     measured: list[dict[str, Interval]] = []
     for i in range(len(n)):
         one = {f"Pass@{name_of_n(k)}": share_interval(passes[i, :, j]) for j, k in enumerate(chosen_ns)}
-        one |= {f"pass^{name_of_n(k)}": share_interval(whole[i, :, j]) for j, k in enumerate(chosen_ns) if k > 1}
+        one |= {
+            f"pass^{name_of_n(k)}": share_interval(whole[i, :, j]) for j, k in enumerate(chosen_ns) if k > 1
+        }
         covers = cover_at_tau(n[i], c[i], taus)
         one |= {f"Cover@{cover.tau:g}": cover.deconvolved for cover in covers}
         measured.append(one)
@@ -66,10 +70,15 @@ def of_counts(
     section.content["measured"] = [{key: plain(value) for key, value in one.items()} for one in measured]
     title = f"Counts over {n.shape[1]} examples, {_samples(n)} responses each, mean [95 % over examples]"
     section.tables.append(
-        Table(title, ["checkpoint", *measured[0]], [[name, *one.values()] for name, one in zip(table.names, measured, strict=True)])
+        Table(
+            title,
+            ["checkpoint", *measured[0]],
+            [[name, *one.values()] for name, one in zip(table.names, measured, strict=True)],
+        )
     )
     section.sentences.append(
-        "Cover@tau has the noise of c/n deconvolved; its interval holds for every law of the examples' success "
+        "Cover@tau has the noise of c/n deconvolved; its interval holds for every law of the examples' "
+        "success "
         "probabilities that agrees with the counts."
     )
     largest = chosen_ns[int(np.argmax(chosen_ns))]
@@ -104,25 +113,44 @@ def _pair(names: Sequence[str], pair: Sequence[str] | None) -> tuple[int, int]:
 def _compare(section: Section, table: Counts, n: int, best: int) -> None:
     """Pass@N of the best checkpoint against every other."""
     of = [(table.num_samples[i], table.num_correct[i]) for i in range(len(table.names))]
-    rows, content = [], {}
+    rows: list[list[Any]] = []
+    content: dict[str, Any] = {}
     for i, name in enumerate(table.names):
         if i == best:
             continue
         found = compare_pass_at_n(of[i], of[best], n)
         verdict = "yes" if found.told_apart else "no"
         rows.append(
-            [name, found.difference, verdict, found.detectable, found.examples_needed, f"{found.sampling_share:.0%}"]
+            [
+                name,
+                found.difference,
+                verdict,
+                found.detectable,
+                found.examples_needed,
+                f"{found.sampling_share:.0%}",
+            ]
         )
         content[name] = {**dataclasses.asdict(found), "told_apart": found.told_apart}
-    heads = ["checkpoint", f"Pass@{n} of {table.names[best]} minus its own", "told apart", "detectable", "examples needed"]
+    heads = [
+        "checkpoint",
+        f"Pass@{n} of {table.names[best]} minus its own",
+        "told apart",
+        "detectable",
+        "examples needed",
+    ]
     section.tables.append(
-        Table(f"Power: what {table.num_samples.shape[1]} examples can show", [*heads, "variance from sampling"], rows)
+        Table(
+            f"Power: what {table.num_samples.shape[1]} examples can show",
+            [*heads, "variance from sampling"],
+            rows,
+        )
     )
     section.content["against_the_best"] = content
     if unclear := [row[0] for row in rows if row[2] == "no"]:
         shown = ", ".join(unclear[:4]) + (f" and {len(unclear) - 4} more" if len(unclear) > 4 else "")
         section.sentences.append(
-            f"With n = {_samples(table.num_samples)} samples of {table.num_samples.shape[1]} examples, Pass@{n} of "
+            f"With n = {_samples(table.num_samples)} samples of {table.num_samples.shape[1]} examples, "
+            f"Pass@{n} of "
             f"{table.names[best]} and {shown} cannot be told apart."
         )
 
@@ -134,7 +162,8 @@ def _change(section: Section, table: Counts, first: int, second: int, k: int) ->
     ratio = coverage_ratio_of_counts(start, end, k, generator("coverage ratio"))
     change = changed_examples(start, end)
     groups = {
-        sign: [table.labels[i] for i in np.flatnonzero(change == value)] for sign, value in (("lost", -1), ("gained", 1))
+        sign: [table.labels[i] for i in np.flatnonzero(change == value)]
+        for sign, value in (("lost", -1), ("gained", 1))
     }
     section.content["change"] = {
         "from": names[0],
@@ -151,11 +180,14 @@ def _change(section: Section, table: Counts, first: int, second: int, k: int) ->
         )
     )
     if not ratio.prompts:
-        section.sentences.append(f"rho_{k}: no example is between .05 and .95 at the start, so that it is undefined.")
+        section.sentences.append(
+            f"rho_{k}: no example is between .05 and .95 at the start, so that it is undefined."
+        )
     for what, labels in groups.items():
         shown = "; ".join(labels[:_SHOWN]) + ("; ..." if len(labels) > _SHOWN else "")
         section.sentences.append(
-            f"{what} from {names[0]} to {names[1]} beyond noise: {len(labels)} examples{': ' if labels else ''}{shown}."
+            f"{what} from {names[0]} to {names[1]} beyond noise: {len(labels)} "
+            f"examples{': ' if labels else ''}{shown}."
         )
 
 
@@ -170,8 +202,12 @@ def figure(
         for colour, n in zip(draw.ordered_colours(len(ns)), sorted(ns), strict=True):
             intervals = [one[f"Pass@{name_of_n(n)}"] for one in measured]
             values = np.array([each.estimate for each in intervals])
-            ends = np.array([[v.estimate - v.low for v in intervals], [v.high - v.estimate for v in intervals]])
-            axis.errorbar(places, values, np.maximum(ends, 0), color=colour, marker="o", ms=3, label=f"Pass@{n}")
+            ends = np.array(
+                [[v.estimate - v.low for v in intervals], [v.high - v.estimate for v in intervals]]
+            )
+            axis.errorbar(
+                places, values, np.maximum(ends, 0), color=colour, marker="o", ms=3, label=f"Pass@{n}"
+            )
         axis.axvline(best, color=draw.RED, linestyle=draw.DASHED, linewidth=1.2, label="recommended")
         step = max(1, len(names) // 8)
         axis.set_xticks(places[::step], names[::step], rotation=30, ha="right", fontsize=7.5)

@@ -24,7 +24,11 @@ NS = (4.0, 2.0, 8.0)
 
 
 def of_log_probs(
-    table: LogProbs, ns: Sequence[float], tie_breaks: Sequence[TieBreak], rules: Sequence[str] | None, resamples: int
+    table: LogProbs,
+    ns: Sequence[float],
+    tie_breaks: Sequence[TieBreak],
+    rules: Sequence[str] | None,
+    resamples: int,
 ) -> Section:
     """The simple tournament's tables at every N and the recommendation at the first N and tie-break.
 
@@ -43,7 +47,7 @@ def of_log_probs(
         rows.append([name, losses[i], *([] if per_byte is None else [per_byte[i]]), *cells])
     heads = [head for n in ns for head in (f"score, N = {n:g}", "worst against")]
     columns = ["checkpoint", "nats/response", *([] if per_byte is None else ["bits/byte"]), *heads]
-    title = f"Simple tournament over {values.shape[1]} examples: largest Cov_N of another checkpoint, lower is better"
+    title = f"Simple tournament over {values.shape[1]} examples: largest Cov_N of another, lower is better"
     chosen = bootstrap_tournament(values, ns[0], generator("tournament"), resamples, tie_breaks[0])
     rule = f"simple tournament, N = {ns[0]:g}, ties by {tie_breaks[0]}"
     content: dict[str, Any] = {
@@ -57,13 +61,15 @@ def of_log_probs(
     }
     sentences = [recommendation(names, chosen, rule)]
     if lost := int(np.isneginf(values).any(axis=1).sum()):
-        sentences.insert(0, f"{lost} checkpoints give a response the probability 0: their cross-entropy is infinite.")
+        sentences.insert(
+            0, f"{lost} checkpoints give a response the probability 0: their cross-entropy is infinite."
+        )
     figures = {"log_probs": figure(names, ns, matrices, losses, chosen.index)} if len(names) > 1 else {}
     return Section([Table(title, columns, rows)], sentences, content, figures)
 
 
 def bits_per_byte(table: LogProbs) -> Float[np.ndarray, " checkpoints"] | None:
-    """Bits per byte of each checkpoint, - sum ln p/(ln 2 sum bytes); None where the responses' bytes are unknown.
+    """Bits per byte of each checkpoint, - sum ln p/(ln 2 sum bytes); None where the bytes are unknown.
 
     Comparable between tokenizers, as nats per response are and nats per token are not.
     """
@@ -90,7 +96,9 @@ def figure(
         places = np.arange(len(names))
         ordered = sorted(range(len(ns)), key=lambda i: ns[i])
         for colour, i in zip(draw.ordered_colours(len(ns)), ordered, strict=True):
-            middle.plot(places, matrices[i].max(axis=1), color=colour, marker="o", ms=3, label=f"N = {ns[i]:g}")
+            middle.plot(
+                places, matrices[i].max(axis=1), color=colour, marker="o", ms=3, label=f"N = {ns[i]:g}"
+            )
         middle.set(title="tournament score", xlabel="checkpoint")
         right.plot(places, np.where(np.isfinite(losses), losses, np.nan), color=draw.INK, marker="o", ms=3)
         right.set(title="nats per response", xlabel="checkpoint")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from tracking import LoadError
 
 
 def read_later(file: str) -> dict[str, float]:
-    """Checkpoint -> the later number, from a `.csv`, `.jsonl` or `.parquet` with columns checkpoint and value.
+    """Checkpoint -> the later number, from a table with the columns checkpoint and value.
 
     Raises:
         ValueError: other columns, a checkpoint that occurs twice, a value that is not a number.
@@ -40,17 +41,21 @@ def read_later(file: str) -> dict[str, float]:
     return values
 
 
-def of_both(joined: Joined, later: Mapping[str, float], ns: Sequence[float], pass_ns: Sequence[int] | None) -> Section:
+def of_both(
+    joined: Joined, later: Mapping[str, float], ns: Sequence[float], pass_ns: Sequence[int] | None
+) -> Section:
     """Rank correlations of loss, bits per byte, tournament score and Pass@N with the later number.
 
-    Each is turned so that a good checkpoint has a large number: a predictor that works has a correlation near 1.
+    Each is turned so that a good checkpoint has a large number: a predictor that works has a correlation near
+    1.
 
     Source: the screen of arXiv 2610.10478.
 
     Raises:
         ValueError: checkpoints without a later number, names that differ, fewer than five checkpoints.
     """
-    rows, content = [], {}
+    rows: list[list[Any]] = []
+    content: dict[str, Any] = {}
     for name, (names, values) in _predictors(joined, ns, pass_ns).items():
         if missing := [each for each in names if each not in later]:
             raise LoadError(f"later: no value of {missing[0]}; there are {', '.join(later)}")
@@ -60,10 +65,13 @@ def of_both(joined: Joined, later: Mapping[str, float], ns: Sequence[float], pas
         content[name] = {**plain(found), "checkpoints": len(names)}
     rows.sort(key=lambda row: -row[1].estimate)
     title = "What predicts the later number: Spearman's rank correlation [95 %]"
-    section = Section([Table(title, ["predictor", "correlation", "checkpoints"], rows)], [], {"predictors": content})
+    section = Section(
+        [Table(title, ["predictor", "correlation", "checkpoints"], rows)], [], {"predictors": content}
+    )
     clear = [row[0] for row in rows if row[1].low > 0]
     section.sentences.append(
-        f"{', '.join(clear) or 'None'} predict{'s' if len(clear) < 2 else ''} the later number (interval above 0)."
+        f"{', '.join(clear) or 'None'} predict{'s' if len(clear) < 2 else ''} the later number (interval "
+        f"above 0)."
     )
     return section
 

@@ -55,12 +55,13 @@ def recommendation(names: Sequence[str], chosen: Bootstrap, rule: str) -> str:
         return f"Recommendation: {name}, the only checkpoint."
     if len(rivals) == 1:
         others = total - int(chosen.times[chosen.index])
-        return f"Recommendation: take {name} ({rule}); another is taken in {others} of {total} resamples of the examples."
+        times = f"another is taken in {others} of {total} resamples of the examples"
+        return f"Recommendation: take {name} ({rule}); {times}."
     shown = [f"{names[i]} ({chosen.times[i]})" for i in rivals[:6]]
     more = f" and {len(rivals) - 6} more" if len(rivals) > 6 else ""
     return (
-        f"Recommendation: these examples cannot tell {', '.join(shown)}{more} apart (times taken in {total} resamples "
-        f"of the examples); {rule} takes {name}."
+        f"Recommendation: these examples cannot tell {', '.join(shown)}{more} apart (times taken in "
+        f"{total} resamples of the examples); {rule} takes {name}."
     )
 
 

@@ -1,8 +1,9 @@
 """Arrays of several checkpoints in the order of training: an `.npz`, or a `.csv` with a line per checkpoint.
 
-An `.npz` holds `log_probs` (models, examples), or the counts `num_samples` and `num_correct` of that shape, or both;
-optional are `names` (models,), `keys` (examples,), the examples' names, and `num_bytes` (examples,), bytes of their
-responses. A `.csv` has a header that names the examples, then a line per checkpoint: name, log-probabilities.
+An `.npz` holds `log_probs` (models, examples), or the counts `num_samples` and `num_correct` of that shape,
+or both; optional are `names` (models,), `keys` (examples,), the examples' names, and `num_bytes` (examples,),
+bytes of their responses. A `.csv` has a header that names the examples, then a line per checkpoint: name,
+log-probabilities.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ class Reader:
         """A checkpoint for each row of the matrices.
 
         Raises:
-            ValueError: shapes that do not match, an example or checkpoint that occurs twice, a value out of range.
+            ValueError: shapes that do not match, an example or checkpoint that occurs twice, a value out of
+                range.
         """
         arrays = _npz(source) if source.suffix == ".npz" else _csv(source)
         matrices = {name: arrays[name] for name in MATRICES if name in arrays}
@@ -46,7 +48,8 @@ class Reader:
             if name in arrays and arrays[name].shape != ((models, examples)[axis],):
                 valid = ("models", "examples")[axis]
                 raise LoadError(
-                    f"{source}: {name} has shape {arrays[name].shape}; valid: ({(models, examples)[axis]},), {valid}"
+                    f"{source}: {name} has shape {arrays[name].shape}; valid: "
+                    f"({(models, examples)[axis]},), {valid}"
                 )
         names = [str(name) for name in arrays.get("names", np.arange(models))]
         labels = [str(key) for key in arrays.get("keys", np.arange(examples))]
@@ -77,7 +80,8 @@ def _shape(source: Path, matrices: Mapping[str, np.ndarray]) -> tuple[int, int]:
 def _check(source: Path, matrices: Mapping[str, np.ndarray], num_bytes: np.ndarray | None) -> None:
     if "log_probs" in matrices and (matrices["log_probs"] > LOG_PROB_SLACK).any():
         raise LoadError(
-            f"{source}: log_probs: contains {np.nanmax(matrices['log_probs'])}; valid: log-probabilities <= 0 in nats"
+            f"{source}: log_probs: contains {np.nanmax(matrices['log_probs'])}; valid: log-probabilities <= "
+            f"0 in nats"
         )
     if "num_samples" in matrices:
         n, c = matrices["num_samples"], matrices["num_correct"]
@@ -130,7 +134,9 @@ def _npz(source: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(source, allow_pickle=False) as archive:
             if unknown := sorted(set(archive.files) - set(valid)):
-                raise LoadError(f"{source}: no array may be called {unknown[0]}; valid are {', '.join(valid)}")
+                raise LoadError(
+                    f"{source}: no array may be called {unknown[0]}; valid are {', '.join(valid)}"
+                )
             arrays = {name: archive[name] for name in archive.files}
     except LoadError:
         raise

@@ -1,7 +1,7 @@
 """The seam of a reader: what it gets, what it returns, and the checks that every format shares.
 
-A reader turns one source (a file or folder) into checkpoints. A checkpoint has for each example ln pi(y|x), the
-sum over the tokens of the held-out response y in nats, or counts: n responses sampled, c of them correct.
+A reader turns one source (a file or folder) into checkpoints. A checkpoint has for each example ln pi(y|x),
+the sum over the tokens of the held-out response y in nats, or counts: n responses sampled, c of them correct.
 Examples are recognised by content (prompt and target), never by their place in a file.
 """
 
@@ -34,7 +34,8 @@ class Wanted:
         filter: the answer filter of lm-evaluation-harness and every-eval-ever: its name, or its place from 1.
         score: which number says that a response is right: a metric, scorer, reward or column.
         solved: a response is right if the score is at least this; None demands scores of 0 and 1.
-        verifier: `module:function`, a function of (response, target, record) that returns True if it is right.
+        verifier: `module:function`, a function of (response, target, record) that returns True if it is
+            right.
     """
 
     tasks: str | None = None
@@ -72,7 +73,9 @@ class Wanted:
         if self.solved is not None:
             return number >= self.solved
         if number not in (0.0, 1.0):
-            raise LoadError(f"{where}: {number:g} is neither 0 nor 1; valid: solved=<least score of a right one>")
+            raise LoadError(
+                f"{where}: {number:g} is neither 0 nor 1; valid: solved=<least score of a right one>"
+            )
         return number == 1.0
 
 
@@ -120,7 +123,7 @@ class Reader(Protocol):
         """True if the source looks like this format, judged by names and first lines."""
 
     def read(self, source: Path, wanted: Wanted) -> list[Checkpoint]:
-        """The checkpoints of the source. ValueError, one line, for anything that would give a wrong number."""
+        """The checkpoints of the source. ValueError, one line, where a number would be wrong."""
 
 
 def digest(*parts: Any) -> bytes:
@@ -218,10 +221,14 @@ def the_only(field: str, names: Sequence[str], asked: str | None, where: str) ->
     """
     if asked is not None:
         if asked not in names:
-            raise LoadError(f"{field}: {asked!r} is not in {where}; valid: {', '.join(names) or 'none there'}")
+            raise LoadError(
+                f"{field}: {asked!r} is not in {where}; valid: {', '.join(names) or 'none there'}"
+            )
         return asked
     if len(names) != 1:
-        raise LoadError(f"{where}: {len(names)} of them; valid: {field}= one of {', '.join(names) or 'none there'}")
+        raise LoadError(
+            f"{where}: {len(names)} of them; valid: {field}= one of {', '.join(names) or 'none there'}"
+        )
     return names[0]
 
 
@@ -283,7 +290,9 @@ class Collector:
         """
         if ident is not None:
             if (row, ident) in self._seen:
-                raise LoadError(f"{self.source}: sample {ident} of example {self._labels[row]!r} occurs twice")
+                raise LoadError(
+                    f"{self.source}: sample {ident} of example {self._labels[row]!r} occurs twice"
+                )
             self._seen.add((row, ident))
         counts = self._samples.setdefault(row, [0, 0])
         if right is None:
@@ -316,7 +325,9 @@ class Collector:
         keys = list(self._rows)
         notes = list(self.notes)
         if self.unscored:
-            notes.append(f"{name}: {self.unscored} responses have no score and count neither as right nor wrong")
+            notes.append(
+                f"{name}: {self.unscored} responses have no score and count neither as right nor wrong"
+            )
         kept = [row for row in range(len(keys)) if self._has_value(row)]
         if missing := len(keys) - len(kept):
             notes.append(f"{name}: {missing} of {len(keys)} examples have no value (null, NaN or failed)")

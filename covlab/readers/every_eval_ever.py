@@ -1,7 +1,7 @@
 """Instance files of every-eval-ever: a line per (document, metric, filter), in files `*_samples.jsonl`.
 
-Its converter keeps one response of those that a task repeats, so that n is 1. Rows of the metric `perplexity` hold
-log-likelihoods as scores. Rolling log-likelihoods are lost: their rows score 0, and are refused.
+Its converter keeps one response of those that a task repeats, so that n is 1. Rows of the metric `perplexity`
+hold log-likelihoods as scores. Rolling log-likelihoods are lost: their rows score 0, and are refused.
 """
 
 from __future__ import annotations
@@ -64,12 +64,13 @@ class Reader:
                     chosen.append((where, _needed(record), metric))
         the_only("tasks, filter", list(evaluations), None, f"{source}: evaluations")
         metric = the_only("score", list(metrics), wanted.score, f"{source}: metrics")
-        for where, record, _ in chosen:
-            model = str(record.get("model_id"))
-            if runs.setdefault(model, str(record.get("evaluation_id"))) != str(record.get("evaluation_id")):
+        for where, needed, _ in chosen:
+            model = str(needed.get("model_id"))
+            run = str(needed.get("evaluation_id"))
+            if runs.setdefault(model, run) != run:
                 raise LoadError(f"{where}: a second run of {model}; valid: name the file of one run")
             collector = collectors.setdefault(model, Collector(source))
-            _add(where, record, metric, collector, wanted)
+            _add(where, needed, metric, collector, wanted)
         return [collector.checkpoint(model) for model, collector in collectors.items()]
 
 
@@ -95,7 +96,9 @@ def _add(where: str, record: Mapping[str, Any], metric: str, collector: Collecto
     given = record.get("input") or {}
     reference = given.get("reference")
     content = digest(given.get("raw"), reference, given.get("choices"))
-    row = collector.place(str(record.get("sample_id")), content, shown(given.get("raw") or record["sample_id"]))
+    row = collector.place(
+        str(record.get("sample_id")), content, shown(given.get("raw") or record["sample_id"])
+    )
     score = (record.get("evaluation") or {}).get("score")
     if record.get("error"):
         score = None

@@ -1,8 +1,9 @@
 """Logs of inspect-ai, `.json` and `.eval`: counts of right responses over the epochs of a sample.
 
 The ids of samples are numbers that a run gives after shuffling, so that samples are recognised by input and
-target. A failed sample has no score, is left out of the accuracy that the log reports, and counts neither as right
-nor as wrong here. A retried evaluation leaves several logs of one task id: the newest successful one counts.
+target. A failed sample has no score, is left out of the accuracy that the log reports, and counts neither as
+right nor as wrong here. A retried evaluation leaves several logs of one task id: the newest successful one
+counts.
 """
 
 from __future__ import annotations
@@ -66,7 +67,8 @@ class Reader:
             model = _model(log.header["eval"])
             if model in by_model:
                 raise LoadError(
-                    f"{source}: {by_model[model].path.name} and {log.path.name} are two runs of {task} by {model}; "
+                    f"{source}: {by_model[model].path.name} and {log.path.name} are two runs of {task} by "
+                    f"{model}; "
                     f"valid: name one file"
                 )
             by_model[model] = log
@@ -97,7 +99,7 @@ def _header(path: Path) -> Mapping[str, Any]:
 
 
 def _archive(path: Path) -> zipfile.ZipFile:
-    """The archive of an `.eval` log, which Python reads from 3.14 on; before, the package `zipfile-zstd` helps.
+    """The archive of an `.eval` log, which Python reads from 3.14 on, before with `zipfile-zstd`.
 
     Raises:
         ValueError: it is damaged, or the package is missing.
@@ -161,7 +163,8 @@ def _model(settings: Mapping[str, Any]) -> str:
 def _checkpoint(log: Log, model: str, wanted: Wanted) -> Checkpoint:
     collector = Collector(log.path)
     failed = count = 0
-    for count, sample in enumerate(_samples(log.path), start=1):
+    for sample in _samples(log.path):
+        count += 1
         where = f"{log.path}: sample {sample.get('id')}, epoch {sample.get('epoch')}"
         content = digest(sample.get("input"), sample.get("target"))
         row = collector.place(str(sample.get("id")), content, shown(_text(sample.get("input"))))

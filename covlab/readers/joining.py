@@ -53,8 +53,8 @@ def read_sources(
 ) -> Joined:
     """Read every source and join the checkpoints.
 
-    Checkpoints are in natural order of their names, so that step 200 comes before step 1000. The checkpoints of
-    one file of several keep the file's order.
+    Checkpoints are in natural order of their names, so that step 200 comes before step 1000. The checkpoints
+    of one file of several keep the file's order.
 
     Args:
         sources: files or folders.
@@ -102,7 +102,9 @@ def names_of(checkpoints: Sequence[Checkpoint]) -> list[str]:
     names = [short.get(name, name) for name in names]
     for checkpoint, name in zip(checkpoints, names, strict=True):
         if names.count(name) > 1:
-            raise LoadError(f"{checkpoint.source}: two checkpoints are called {name!r}; valid: different names")
+            raise LoadError(
+                f"{checkpoint.source}: two checkpoints are called {name!r}; valid: different names"
+            )
     return names
 
 
@@ -149,7 +151,8 @@ def _join(
         text = f"{missing} of {len(every)} examples are not in every checkpoint ({_some(lacking)} of them)"
         if examples != "common":
             raise LoadError(
-                f"examples: {text}; valid: the same examples, or examples=common for the {len(shared)} that all have"
+                f"examples: {text}; valid: the same examples, or examples=common for the {len(shared)} that "
+                f"all have"
             )
         if not shared:
             raise LoadError(f"examples: {text}: none is in all, so that prompts or templates differ")

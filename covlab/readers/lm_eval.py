@@ -4,8 +4,8 @@ From 0.4.3: `samples_TASK_DATE.jsonl`, a line per (document, filter), beside `re
 `MODELARGS_TASK.jsonl`, one JSON array. Log-likelihoods are sums in nats, written as text from 0.4.3 on.
 
 Read are the log-likelihood of a target (`loglikelihood`, `loglikelihood_rolling`), that of the right choice
-(`multiple_choice`), and counts of right responses (`generate_until`). The metric of a task that repeats judges the
-first response alone, so that its counts need a verifier, or `n` and `n_correct` of the task's own.
+(`multiple_choice`), and counts of right responses (`generate_until`). The metric of a task that repeats
+judges the first response alone, so that its counts need a verifier, or `n` and `n_correct` of the task's own.
 """
 
 from __future__ import annotations
@@ -141,7 +141,9 @@ def _checkpoint(files: Sequence[File], name: str, wanted: Wanted) -> Checkpoint:
     for file in files:
         kinds.add(_read_file(file, collector, wanted))
     if len(kinds) > 1:
-        raise LoadError(f"{collector.source}: tasks of {' and '.join(sorted(kinds))}; valid: tasks= those of one kind")
+        raise LoadError(
+            f"{collector.source}: tasks of {' and '.join(sorted(kinds))}; valid: tasks= those of one kind"
+        )
     return collector.checkpoint(name)
 
 
@@ -155,8 +157,8 @@ def _records(file: File) -> Iterator[tuple[int, dict[str, Any]]]:
 class Row(NamedTuple):
     """What a line gives: its document, and a log-likelihood with the bytes of its text, or counts.
 
-    `value` has (ln p, bytes) of a target, by index and by text of a choice (None where the target is neither),
-    or the verdicts of the responses, or (n, c).
+    `value` has (ln p, bytes) of a target, by index and by text of a choice (None where the target is
+    neither), or the verdicts of the responses, or (n, c).
     """
 
     doc_id: Any
@@ -233,7 +235,9 @@ def _of_one_filter(
         raise LoadError(f"{file.path}: doc_id {twice} occurs twice in filter {names[0]}")
     expected = ((file.results.get("n-samples") or {}).get(file.task) or {}).get("effective")
     if expected is not None and len(rows) != expected:
-        raise LoadError(f"{file.path}: {len(rows)} documents, and {expected} in {_results_name(file)}: not whole")
+        raise LoadError(
+            f"{file.path}: {len(rows)} documents, and {expected} in {_results_name(file)}: not whole"
+        )
     return rows
 
 
@@ -244,7 +248,12 @@ def _results_name(file: File) -> str:
 def _kind(where: str, record: Mapping[str, Any]) -> str:
     """`target`, `rolling`, `choices` or `responses`."""
     responses = record.get("resps")
-    if not isinstance(responses, list) or not responses or not isinstance(responses[0], list) or not responses[0]:
+    if (
+        not isinstance(responses, list)
+        or not responses
+        or not isinstance(responses[0], list)
+        or not responses[0]
+    ):
         raise LoadError(f"{where}: no resps; valid: lines of --log_samples")
     answer, arguments = responses[0][0], _arguments(record)
     if isinstance(answer, list):
@@ -286,8 +295,8 @@ def _choice(where: str, record: Mapping[str, Any], votes: np.ndarray) -> tuple[A
     arguments, responses = _arguments(record), record["resps"]
     mutual = "acc_mutual_info" in record
     if mutual:
-        # This metric asks for the unconditional log-likelihoods too: a second half of the requests.
-        arguments, responses = arguments[: len(arguments) // 2], responses[: len(responses) // 2]
+        kept = _conditional(record, [str(each[0]) for each in arguments])
+        arguments, responses = arguments[kept], responses[kept]
     if len(arguments) != len(responses):
         raise LoadError(f"{where}: {len(responses)} resps for {len(arguments)} arguments")
     values = [log_prob_or_none(f"{where}: resps", response[0][0]) for response in responses]
@@ -308,6 +317,22 @@ def _choice(where: str, record: Mapping[str, Any], votes: np.ndarray) -> tuple[A
     return found[0], found[1]
 
 
+def _conditional(record: Mapping[str, Any], contexts: Sequence[str]) -> slice:
+    """The requests with a context. `acc_mutual_info` asks for each choice without a context too: the second
+    half of the requests, in 0.4.3 every second one.
+    """
+    half = len(contexts) // 2
+    ways = slice(None, half), slice(None, None, 2)
+    fitting = [
+        way
+        for way in ways
+        if all(contexts[way]) and not any(contexts[half:] if way is ways[0] else contexts[1::2])
+    ]
+    if fitting:
+        return fitting[0]
+    return ways[0] if "filter" in record else ways[1]
+
+
 def _way(file: File, rows: Sequence[Row], votes: np.ndarray) -> int:
     """0 if the targets are indices of the choices, 1 if they are texts.
 
@@ -318,7 +343,9 @@ def _way(file: File, rows: Sequence[Row], votes: np.ndarray) -> int:
     if not possible:
         raise LoadError(f"{file.path}: target: neither always an index nor always a text of the choices")
     if len(possible) == 2 and any(row.value[0] != row.value[1] for row in rows):
-        raise LoadError(f"{file.path}: target: both an index and a text of the choices, and no acc tells which")
+        raise LoadError(
+            f"{file.path}: target: both an index and a text of the choices, and no acc tells which"
+        )
     return possible[0]
 
 
@@ -351,7 +378,9 @@ def _verdicts(
     if wanted.score is None and all(key in record for key in COUNTS):
         n, c = (number_or_none(f"{where}: {key}", record[key]) for key in COUNTS)
         if n is None or c is None or not (n.is_integer() and c.is_integer()):
-            raise LoadError(f"{where}: n, n_correct: {record['n']}, {record['n_correct']}; valid: whole numbers")
+            raise LoadError(
+                f"{where}: n, n_correct: {record['n']}, {record['n_correct']}; valid: whole numbers"
+            )
         return int(n), int(c)
     metrics = record.get("metrics") or [
         key for key, value in record.items() if isinstance(value, int | float) and key != "doc_id"

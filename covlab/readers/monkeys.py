@@ -1,7 +1,7 @@
 """Samples of large_language_monkeys: a folder with one YAML file per problem.
 
-A file has `samples` and, once judged, `is_corrects`, a truth value for each sample. The file's name is the problem's
-id.
+A file has `samples` and, once judged, `is_corrects`, a truth value for each sample. The file's name is the
+problem's id.
 """
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ class Reader:
             question = content.get("question", content.get("prompt", ""))
             row = collector.place(file.stem, digest(file.stem, question), shown(f"{file.stem} {question}"))
             if judge is not None:
-                right = [judge(str(sample), content.get("gt_answer"), content) for sample in samples]
+                right: list[bool | None] = [
+                    judge(str(sample), content.get("gt_answer"), content) for sample in samples
+                ]
             else:
                 right = _judged(file, content.get("is_corrects"), len(samples))
             for place, verdict in enumerate(right):

@@ -3,7 +3,8 @@
     [project.entry-points."covlab.readers"]
     my_format = "my_lab.my_format:READER"           # an object as `base.Reader` describes it
 
-A reader's module is imported when a source is read; packages that only its format needs, when a file is opened.
+A reader's module is imported when a source is read; packages that only its format needs, when a file is
+opened.
 """
 
 from __future__ import annotations

@@ -50,7 +50,9 @@ class Reader:
     """Plain rows."""
 
     name = "rows"
-    summary = "a table in .jsonl, .parquet or .csv: prompt, target, log_prob or num_samples, num_correct or correct"
+    summary = (
+        "a table in .jsonl, .parquet or .csv: prompt, target, log_prob or num_samples, num_correct or correct"
+    )
 
     def recognises(self, source: Path) -> bool:
         """True for a table that names examples and a number of them."""

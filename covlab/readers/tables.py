@@ -60,11 +60,15 @@ def _parquet(file: Path) -> Any:
         import pyarrow
         from pyarrow import parquet
     except ImportError:
-        raise LoadError(f"{file}: reading .parquet needs pyarrow; valid: with `pip install pyarrow`") from None
+        raise LoadError(
+            f"{file}: reading .parquet needs pyarrow; valid: with `pip install pyarrow`"
+        ) from None
     try:
         return parquet.ParquetFile(file)
     except (OSError, pyarrow.ArrowException) as error:
-        raise LoadError(f"{file}: not a readable parquet file: {' '.join(str(error).split())[:100]}") from None
+        raise LoadError(
+            f"{file}: not a readable parquet file: {' '.join(str(error).split())[:100]}"
+        ) from None
 
 
 def _parquet_rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:

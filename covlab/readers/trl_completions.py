@@ -1,8 +1,9 @@
 """Completions that TRL's trainers log: `completions_STEP.parquet`, the last generation batch of a step.
 
-Columns are `step`, `prompt`, `completion`, one per reward function, and `advantage`, which is a reward minus the
-group's mean and says nothing of a response alone. A prompt has no id: equal prompts are one group. Each file is a
-checkpoint. Prompts differ from step to step, so that two files can be compared only where a run repeats its prompts.
+Columns are `step`, `prompt`, `completion`, one per reward function, and `advantage`, which is a reward minus
+the group's mean and says nothing of a response alone. A prompt has no id: equal prompts are one group. Each
+file is a checkpoint. Prompts differ from step to step, so that two files can be compared only where a run
+repeats its prompts.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Runs of verifiers: `results.jsonl` up to 0.3, `traces.jsonl` from 0.4 on.
 
-From 0.4 a line is an episode with its traces, and no total reward is on disk: rewards have names, scores and weights,
-and `score` names the one that says that a response is right. An episode or trace that is not ok was not scored.
-Token log-probabilities are rounded to four decimals in these files, and are not read.
+From 0.4 a line is an episode with its traces, and no total reward is on disk: rewards have names, scores and
+weights, and `score` names the one that says that a response is right. An episode or trace that is not ok was
+not scored. Token log-probabilities are rounded to four decimals in these files, and are not read.
 """
 
 from __future__ import annotations
@@ -62,6 +62,7 @@ def _model(file: Path) -> str:
 
 def _traces(file: Path, collector: Collector, wanted: Wanted) -> int:
     truncated = 0
+    seen: dict[str, None] = {}
     for number, episode in json_lines(file):
         for place, trace in enumerate(_list(f"{file}: line {number}: traces", episode.get("traces"))):
             where = f"{file}: line {number}, trace {place}"
@@ -74,18 +75,23 @@ def _traces(file: Path, collector: Collector, wanted: Wanted) -> int:
             calls = trace.get("calls") or [{}]
             cut = "length" in (trace.get("stop_condition"), calls[-1].get("finish_reason"))
             right = None
-            if trace.get("ok") and episode.get("ok", True):
-                right = _reward(where, trace.get("rewards") or {}, wanted)
+            rewards = trace.get("rewards") or {}
+            seen |= dict.fromkeys(rewards)
+            if trace.get("ok") and episode.get("ok", True) and rewards:
+                right = _reward(where, rewards, wanted)
             truncated += cut and right is not None
             collector.sample(row, right, trace.get("id"))
         if not episode.get("traces"):
             collector.unscored += 1
+    if wanted.score is not None:
+        the_only("score", list(seen), wanted.score, f"{file}: rewards")
     return truncated
 
 
 def _reward(where: str, rewards: Mapping[str, Any], wanted: Wanted) -> bool | None:
-    name = the_only("score", list(rewards), wanted.score, f"{where}: rewards")
-    reward = rewards[name]
+    # Null fields are not written: a reward that is missing was not scored.
+    name = wanted.score or the_only("score", list(rewards), None, f"{where}: rewards")
+    reward = rewards.get(name)
     return wanted.is_right(f"{where}: {name}", reward.get("score") if isinstance(reward, dict) else reward)
 
 
@@ -95,9 +101,11 @@ def _results(file: Path, collector: Collector, wanted: Wanted) -> int:
         where = f"{file}: line {number}"
         if "example_id" not in record or "prompt" not in record:
             raise LoadError(f"{where}: no example_id or prompt; valid: rollouts of verifiers up to 0.3")
-        # The id is a place in a data set that may be shuffled or filtered: only the content is the same in two runs.
+        # The id is a place in a data set that may be shuffled: only the content is the same in two runs.
         content = digest(record["prompt"], record.get("answer"), record.get("task"))
-        row = collector.place((record.get("task"), record["example_id"]), content, shown(_last(record["prompt"])))
+        row = collector.place(
+            (record.get("task"), record["example_id"]), content, shown(_last(record["prompt"]))
+        )
         score = wanted.score or "reward"
         scores = {**(record.get("metrics") or {}), **record}
         if score not in scores:

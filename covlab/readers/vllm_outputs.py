@@ -2,8 +2,9 @@
 
     {"prompt": "2+3=", "target": "5", "outputs": [{"text": "5", "finish_reason": "stop"}, ...]}
 
-`target` and `correct` of an output are optional: without `correct` a verifier judges the texts. `cumulative_logprob`
-is the probability that a model gives to its own response, not to a held-out one, and is not read.
+`target` and `correct` of an output are optional: without `correct` a verifier judges the texts.
+`cumulative_logprob` is the probability that a model gives to its own response, not to a held-out one, and is
+not read.
 """
 
 from __future__ import annotations
@@ -50,7 +51,9 @@ class Reader:
                 elif "correct" in output:
                     right = wanted.is_right(f"{where}: correct", output["correct"])
                 else:
-                    raise LoadError(f"{where}: no correct; valid: judged outputs, or verifier=<module>:<function>")
+                    raise LoadError(
+                        f"{where}: no correct; valid: judged outputs, or verifier=<module>:<function>"
+                    )
                 truncated += output.get("finish_reason") == "length"
                 collector.sample(row, right, place)
         if truncated:

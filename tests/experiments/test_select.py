@@ -14,6 +14,7 @@ import pytest
 from covlab.claims.selection import median_table, run_matrices, run_tables, selection_table
 from covlab.launch.log_prob_file import read_file, warning_of_means
 from experiments import select
+from metrics import tournament_matrix
 from tracking import load_log_probs, read_records
 
 PROBABILITIES = np.array([[0.5, 0.2, 0.1, 0.1], [0.4, 0.4, 0.1, 0.4], [0.1, 0.4, 0.2, 0.8]])
@@ -298,3 +299,99 @@ def test_what_looks_like_means(losses: np.ndarray, num_tied: tuple[int, ...], su
 def test_an_unknown_phase_names_those_there_are(tiny_run: Path) -> None:
     with pytest.raises(ValueError, match=r"phase: 'fine' is not in .*; valid are pretrain, finetune"):
         run_matrices(tiny_run, "fine")
+
+
+def simulated(tmp_path: Path) -> tuple[list[str], np.ndarray]:
+    """Six checkpoints on 300 examples as files of rows, and p of every response."""
+    rng = np.random.default_rng(0)
+    skill = np.array([0.2, 0.5, 0.9, 1.6, 2.2, 1.2])
+    p = 1 / (1 + np.exp(rng.normal(2, 1.5, 300) - 1.5 * skill[:, None] + rng.normal(0, 0.5, (6, 300))))
+    counts = rng.binomial(16, p)
+    sources = []
+    for i, step in enumerate((100, 200, 300, 400, 500, 600)):
+        folder = tmp_path / "evaluations" / f"step-{step}"
+        folder.mkdir(parents=True)
+        rows = [
+            {"prompt": f"q{j}", "target": "yes", "log_prob": math.log(p[i, j]), "num_samples": 16}
+            | {"num_correct": int(counts[i, j])}
+            for j in range(300)
+        ]
+        (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        sources.append(str(folder / "rows.jsonl"))
+    return sources, p
+
+
+def test_evaluations_of_checkpoints(tmp_path: Path, call: Callable[..., object]) -> None:
+    sources, p = simulated(tmp_path)
+    later = tmp_path / "later.csv"
+    lines = [f"step-{100 * (i + 1)},{value}" for i, value in enumerate(p.mean(axis=1))]
+    later.write_text("\n".join(["checkpoint,value", *lines, ""]))
+    ended = call(select.main, *sources[::-1], f"later={later}", "n=[2,4]", "pass_ns=[1,4]", "resamples=200")
+    assert (ended.status, ended.err) == (0, "")
+    found = json.loads((tmp_path / "selection.json").read_text())
+    names = [f"step-{step}" for step in range(100, 700, 100)]
+    assert found["log_probs"]["checkpoints"] == found["counts"]["checkpoints"] == names
+    matrix = found["log_probs"]["tournament"]["4"]
+    np.testing.assert_allclose(matrix, tournament_matrix(np.log(p), 4), atol=1e-12)
+    np.testing.assert_allclose(found["log_probs"]["nats_per_response"], -np.log(p).mean(axis=1))
+    bits = -np.log2(p).sum(axis=1) / 900
+    np.testing.assert_allclose(found["log_probs"]["bits_per_byte"], bits)
+    best = int(np.argmax(p.mean(axis=1)))
+    assert found["counts"]["recommendation"]["take"] == names[best]
+    assert found["log_probs"]["recommendation"]["take"] == names[best]
+    assert sum(found["log_probs"]["recommendation"]["times_taken"].values()) == 200
+    # Pass@4 of the counts and its interval, and the exact one within it.
+    for i in range(6):
+        interval = found["counts"]["measured"][i]["Pass@4"]
+        assert interval["low"] < (1 - (1 - p[i]) ** 4).mean() < interval["high"]
+    start, end = 1 - (1 - p[0]) ** 4, 1 - (1 - p[-1]) ** 4
+    assert found["counts"]["change"]["coverage_ratio"]["k"] == 4
+    assert len(found["counts"]["change"]["gained"]) > len(found["counts"]["change"]["lost"])
+    assert (end > start).mean() > 0.9
+    assert found["both"]["predictors"]["Pass@1"]["estimate"] > 0.9
+    others = {"loss (nats/response)", "bits/byte", "simple tournament, N = 2"}
+    assert set(found["both"]["predictors"]) >= others
+    for name in ("log_probs", "counts"):
+        assert (tmp_path / f"selection_{name}.png").stat().st_size > 1000
+    assert "Recommendation: take step-500 (simple tournament, N = 2" in ended.out
+    assert "The choice of every rule" in ended.out
+
+
+def test_evaluations_that_cannot_be_told_apart_say_so(tmp_path: Path, call: Callable[..., object]) -> None:
+    rng = np.random.default_rng(0)
+    p = rng.beta(1, 2, 40)
+    np.savez(tmp_path / "a.npz", num_samples=np.full((2, 40), 16), num_correct=rng.binomial(16, p, (2, 40)))
+    ended = call(select.main, "a.npz", "out=said.json")
+    assert ended.status == 0
+    assert "Recommendation: these examples cannot tell" in ended.out
+    assert "With n = 16 samples of 40 examples, Pass@16 of" in ended.out
+    assert "cannot be told apart." in ended.out
+    assert json.loads((tmp_path / "said.json").read_text())["counts"]["recommendation"]["told_apart"] is False
+    assert (tmp_path / "said_counts.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["run=x"], "run, file: exactly one of them is needed"),
+        (["taus=[0]"], "taus: 0 is not"),
+        (["resamples=0"], "resamples: 0"),
+        (["examples=some"], "examples: 'some'; valid: all, common"),
+        (["pass_ns=32"], "ns: contains 32; valid: at most the smallest num_samples, 16"),
+        (["pair=[a,0]"], "pair: ['a', '0']; valid: two different of 0, 1"),
+        (["later=nowhere.csv"], "later: nowhere.csv is no file in"),
+        (["later=later.csv"], "later: no value of 1; there are 0"),
+        (["format=xml"], "format: 'xml'; valid: one of lm-eval"),
+        (["solved=nan"], "solved: nan is not"),
+        (["task=a"], "task: "),
+    ],
+)
+def test_bad_settings_of_evaluations_are_one_line(
+    options: list[str], message: str, tmp_path: Path, call: Callable[..., object]
+) -> None:
+    np.savez(tmp_path / "a.npz", num_samples=np.full((2, 4), 16), num_correct=np.ones((2, 4), int))
+    (tmp_path / "later.csv").write_text("checkpoint,value\n0,1\n")
+    ended = call(select.main, "a.npz", *options)
+    assert ended.status == 2
+    assert message in ended.err
+    assert ended.err.count("\n") == 1

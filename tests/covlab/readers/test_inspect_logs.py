@@ -40,10 +40,15 @@ def test_counts_over_epochs(name: str, files: Path, read: Callable[..., Any]) ->
     assert sorted(found.labels) == sorted(INPUTS)
 
 
-def test_samples_are_joined_by_input_because_ids_follow_the_shuffling(files: Path, read: Callable[..., Any]) -> None:
+def test_samples_are_joined_by_input_because_ids_follow_the_shuffling(
+    files: Path, read: Callable[..., Any]
+) -> None:
     found = read(files / "inspect" / "step-100", files / "inspect" / "shuffled").counts
     assert sorted(found.labels) == sorted(INPUTS)
-    ids = {sample["input"]: sample["id"] for sample in json.loads(log_of(files / "inspect" / "shuffled").read_text())["samples"]}
+    ids = {
+        sample["input"]: sample["id"]
+        for sample in json.loads(log_of(files / "inspect" / "shuffled").read_text())["samples"]
+    }
     assert [ids[text] for text in INPUTS] != [1, 2, 3, 4, 5]
     # Natural order of the paths: shuffled, step-100.
     shuffled = counted(log_of(files / "inspect" / "shuffled"))
@@ -62,7 +67,9 @@ def test_a_failed_sample_is_neither_right_nor_wrong(
 
 
 def test_a_log_without_success_is_refused(files: Path, refused: Callable[..., str]) -> None:
-    assert "status error; valid: a log with status success" in refused(min((files / "inspect" / "retry").glob("*.json")))
+    assert "status error; valid: a log with status success" in refused(
+        min((files / "inspect" / "retry").glob("*.json"))
+    )
 
 
 def changed(files: Path, tmp_path: Path, change: Callable[[Any], None]) -> Path:
@@ -89,7 +96,10 @@ def set_value(value: Any, name: str = "match") -> Callable[[Any], None]:
         (lambda log: log["samples"].append(log["samples"][0]), "sample 1 of example '1+1=' occurs twice"),
         (lambda log: log["samples"].pop(), "19 samples, and its header counts 20: not whole"),
         (lambda log: log["samples"][7].update(input="other"), "example 3 occurs with two different contents"),
-        (lambda log: log["samples"][0]["scores"].update(other={"value": "C"}), "scores: 2 of them; valid: score="),
+        (
+            lambda log: log["samples"][0]["scores"].update(other={"value": "C"}),
+            "scores: 2 of them; valid: score=",
+        ),
     ],
 )
 def test_what_is_refused(
@@ -101,7 +111,9 @@ def test_what_is_refused(
 def test_scores_of_other_kinds(files: Path, tmp_path: Path, read: Callable[..., Any]) -> None:
     path = changed(files, tmp_path, set_value(0.5))
     by_hand = counted(log_of(files / "inspect" / "step-100"))["1+1="][1]
-    first = json.loads(log_of(files / "inspect" / "step-100").read_text())["samples"][0]["scores"]["match"]["value"]
+    first = json.loads(log_of(files / "inspect" / "step-100").read_text())["samples"][0]["scores"]["match"][
+        "value"
+    ]
     assert read(path, solved=0.5).counts.num_correct[0, 0] == by_hand + (first == "I")
     path = changed(files, tmp_path, set_value("N"))
     assert read(path).counts.num_correct[0, 0] == by_hand - (first == "C")
@@ -129,8 +141,10 @@ def test_the_sum_of_log_probabilities_and_not_the_mean(
     assert "example '1+1=' occurs twice" in refused(changed(files, tmp_path, twice))
 
 
-def test_an_eval_archive(files: Path, tmp_path: Path, read: Callable[..., Any], refused: Callable[..., str]) -> None:
-    """The archive as inspect wrote it, compressed with Zstandard; and with a compression that Python reads."""
+def test_an_eval_archive(
+    files: Path, tmp_path: Path, read: Callable[..., Any], refused: Callable[..., str]
+) -> None:
+    """The archive as inspect wrote it, with Zstandard, and with a compression that Python reads."""
     original = next((files / "inspect").glob("*.eval"))
     if importlib.util.find_spec("zipfile_zstd") is None:
         assert "valid: with `pip install zipfile-zstd`" in refused(original)

@@ -44,7 +44,9 @@ def test_log_likelihoods_are_those_of_the_right_response(
             elif task == "toy_ll":
                 value, text = float(line["resps"][0][0][0]), line["doc"]["choices"][line["doc"]["answer"]]
             else:
-                value = float(line["resps"][line["doc"]["answer"]][0][0])
+                requests = [each for each in line["arguments"].values() if each["arg_0"]]
+                place = list(line["arguments"].values()).index(requests[line["doc"]["answer"]])
+                value = float(line["resps"][place][0][0])
                 text = " " + line["doc"]["choices"][line["doc"]["answer"]]
             assert found.values[row, example] == value
             assert found.num_bytes[example] == len(text.encode())
@@ -73,7 +75,11 @@ def test_a_repeated_response_needs_a_verifier(files: Path, refused: Callable[...
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_filter_is_asked_for(
-    version: str, files: Path, read: Callable[..., Any], refused: Callable[..., str], lines: Callable[..., Any]
+    version: str,
+    files: Path,
+    read: Callable[..., Any],
+    refused: Callable[..., str],
+    lines: Callable[..., Any],
 ) -> None:
     named = version != "lm_eval_0.4.3"
     said = refused(files / version, tasks="toy_one")
@@ -124,7 +130,9 @@ def test_lines_may_be_shuffled_but_not_repeated_torn_or_missing(
     other.write_text("".join(rows)[:-40])
     assert "line 5 is not JSON, torn off at its end" in refused(one, other)
     other.write_text("".join(rows[:-1]))
-    assert refused(one, other).startswith("examples: 1 of 5 examples are not in every checkpoint (b has 4 of them)")
+    assert refused(one, other).startswith(
+        "examples: 1 of 5 examples are not in every checkpoint (b has 4 of them)"
+    )
     assert read(one, other, examples="common").log_probs.values.shape == (2, 4)
     # With the results of the run even a file that ends between two lines is seen.
     shutil.copy(source.with_name(f"results_{date}.json"), other.with_name(f"results_{date}.json"))
@@ -132,7 +140,11 @@ def test_lines_may_be_shuffled_but_not_repeated_torn_or_missing(
 
 
 def test_documents_are_joined_by_content_and_not_by_doc_id(
-    write: Callable[..., Path], files: Path, lines: Callable[..., Any], read: Callable[..., Any], refused: Callable[..., str]
+    write: Callable[..., Path],
+    files: Path,
+    lines: Callable[..., Any],
+    read: Callable[..., Any],
+    refused: Callable[..., str],
 ) -> None:
     rows = lines(of(files / "lm_eval_0.4.13", "toy_ll"))
     moved = [{**row, "doc_id": 4 - row["doc_id"]} for row in rows]
@@ -140,7 +152,18 @@ def test_documents_are_joined_by_content_and_not_by_doc_id(
     one, other = write(f"a/{name}", rows), write(f"b/{name}", moved[::-1])
     values = read(one, other).log_probs.values
     assert np.array_equal(values[0], values[1])
-    shots = [{**row, "arguments": {"gen_args_0": {"arg_0": "Q: " + row["arguments"]["gen_args_0"]["arg_0"], "arg_1": row["target"]}}} for row in rows]
+    shots = [
+        {
+            **row,
+            "arguments": {
+                "gen_args_0": {
+                    "arg_0": "Q: " + row["arguments"]["gen_args_0"]["arg_0"],
+                    "arg_1": row["target"],
+                }
+            },
+        }
+        for row in rows
+    ]
     other = write(f"c/{name}", shots)
     assert "10 of 10 examples are not in every checkpoint" in refused(one, other)
     assert "prompts or templates differ" in refused(one, other, examples="common")
@@ -173,7 +196,12 @@ def choice_rows(target: Any, choices: list[str], values: list[float], acc: float
     ],
 )
 def test_the_right_choice(
-    target: Any, choices: list[str], acc: float | None, expected: float, write: Callable[..., Path], read: Callable[..., Any]
+    target: Any,
+    choices: list[str],
+    acc: float | None,
+    expected: float,
+    write: Callable[..., Path],
+    read: Callable[..., Any],
 ) -> None:
     path = write("samples_t_2026-01-01T00-00-00.0.jsonl", [choice_rows(target, choices, [-1.0, -2.0], acc)])
     assert read(path).log_probs.values[0, 0] == pytest.approx(expected, abs=1e-12)
@@ -181,17 +209,26 @@ def test_the_right_choice(
 
 @pytest.mark.parametrize(
     ("target", "message"),
-    [("1", "both an index and a text of the choices, and no acc tells which"), ("7", "neither always an index")],
+    [
+        ("1", "both an index and a text of the choices, and no acc tells which"),
+        ("7", "neither always an index"),
+    ],
 )
 def test_an_unclear_choice_is_refused(
     target: str, message: str, write: Callable[..., Path], refused: Callable[..., str]
 ) -> None:
-    path = write("samples_t_2026-01-01T00-00-00.0.jsonl", [choice_rows(target, ["1", "2"], [-1.0, -2.0], None)])
+    path = write(
+        "samples_t_2026-01-01T00-00-00.0.jsonl", [choice_rows(target, ["1", "2"], [-1.0, -2.0], None)]
+    )
     assert message in refused(path)
 
 
 def test_infinities_are_values_and_nan_is_missing(
-    write: Callable[..., Path], files: Path, lines: Callable[..., Any], read: Callable[..., Any], refused: Callable[..., str]
+    write: Callable[..., Path],
+    files: Path,
+    lines: Callable[..., Any],
+    read: Callable[..., Any],
+    refused: Callable[..., str],
 ) -> None:
     rows = lines(of(files / "lm_eval_0.4.13", "toy_ll"))
     name = "samples_toy_ll_2026-01-01T00-00-00.0.jsonl"
@@ -202,7 +239,9 @@ def test_infinities_are_values_and_nan_is_missing(
     assert read(with_first("-inf")).log_probs.values[0, 0] == -math.inf
     missing = read(with_first("nan"))
     assert missing.log_probs.values.shape == (1, 4)
-    assert missing.notes == (f"{missing.notes[0].partition(':')[0]}: 1 of 5 examples have no value (null, NaN or failed)",)
+    assert missing.notes == (
+        f"{missing.notes[0].partition(':')[0]}: 1 of 5 examples have no value (null, NaN or failed)",
+    )
     for bad in ("inf", "0.5"):
         assert "valid: log-probabilities <= 0 in nats" in refused(with_first(bad))
 
@@ -225,7 +264,9 @@ def test_the_array_of_the_first_versions(tmp_path: Path, read: Callable[..., Any
         folder = tmp_path / f"step{step}"
         folder.mkdir()
         (folder / "pretrained=base_toy.jsonl").write_text(json.dumps(array, indent=1))
-        (folder / "results.json").write_text(json.dumps({"results": {"toy": {}}, "config": {"model_args": ""}}))
+        (folder / "results.json").write_text(
+            json.dumps({"results": {"toy": {}}, "config": {"model_args": ""}})
+        )
     found = read(tmp_path / "step1000", tmp_path / "step200", tasks="toy").log_probs
     assert found.names == ("step200", "step1000")
     assert found.values.tolist() == [[-1.0, -2.0]] * 2

@@ -19,14 +19,22 @@ def is_right(response: str, target: Any, record: Any) -> bool:
 
 
 def episode(key: str, score: float | None, ok: bool = True, **trace: Any) -> dict[str, Any]:
-    """A line of `traces.jsonl` in the form of verifiers 0.4.0 (`Episode` and `Trace`, without null fields)."""
+    """A line of `traces.jsonl` in the form of verifiers 0.4.0 (`Episode` and `Trace`)."""
     task = {"type": "Add", "data": {"idx": 0, "prompt": f"{key}="}, "key": key, "hash": f"hash of {key}"}
     rewards = {"solved": {"score": score, "weight": 2.0}, "format": {"score": 0.7, "weight": 0.1}}
-    own = {"id": f"{key}{score}{ok}{trace}", "task": task, "rewards": rewards, "ok": ok, "calls": [{"finish_reason": "stop"}]}
+    own = {
+        "id": f"{key}{score}{ok}{trace}",
+        "task": task,
+        "rewards": rewards,
+        "ok": ok,
+        "calls": [{"finish_reason": "stop"}],
+    }
     return {"id": "e", "task": task, "ok": ok, "traces": [own | trace]}
 
 
-def test_verifiers_traces(write: Callable[..., Path], read: Callable[..., Any], refused: Callable[..., str]) -> None:
+def test_verifiers_traces(
+    write: Callable[..., Path], read: Callable[..., Any], refused: Callable[..., str]
+) -> None:
     lines = [
         episode("2+3", 1.0, stop_condition="length"),
         episode("1+1", 0.0),
@@ -49,13 +57,25 @@ def test_verifiers_traces(write: Callable[..., Path], read: Callable[..., Any], 
     assert "occurs twice" in refused(path, score="solved")
 
 
-def test_verifiers_results(write: Callable[..., Path], read: Callable[..., Any], refused: Callable[..., str]) -> None:
+def test_verifiers_results(
+    write: Callable[..., Path], read: Callable[..., Any], refused: Callable[..., str]
+) -> None:
     def rollout(example: int, question: str, reward: float, **more: Any) -> dict[str, Any]:
         prompt = [{"role": "user", "content": question}]
-        line = {"example_id": example, "prompt": prompt, "completion": [], "answer": "5", "reward": reward, "error": None}
+        line = {
+            "example_id": example,
+            "prompt": prompt,
+            "completion": [],
+            "answer": "5",
+            "reward": reward,
+            "error": None,
+        }
         return line | {"metrics": {"exact": reward, "format": 0.5}} | more
 
-    one = write("a/results.jsonl", [rollout(0, "2+3=", 1.0), rollout(0, "2+3=", 0.0), rollout(1, "1+4=", 0.0, error="x")])
+    one = write(
+        "a/results.jsonl",
+        [rollout(0, "2+3=", 1.0), rollout(0, "2+3=", 0.0), rollout(1, "1+4=", 0.0, error="x")],
+    )
     other = write("b/results.jsonl", [rollout(0, "1+4=", 1.0), rollout(1, "2+3=", 1.0, is_truncated=True)])
     (one.parent / "metadata.json").write_text(json.dumps({"model": "toy-100"}))
     found = read(one.parent)
@@ -100,18 +120,27 @@ def test_every_eval_ever_keeps_what_its_rows_say(
         assert found.num_bytes.tolist() == [len(row["input"]["reference"][0].encode()) for row in rows]
         assert "metrics: 2 of them; valid: score= one of perplexity, acc" in refused(path)
     for path in (folder / "toy_one").glob("*.jsonl"):
-        assert "evaluations: 2 of them; valid: tasks, filter= one of toy_one/strict, toy_one/flexible" in refused(path)
+        assert (
+            "evaluations: 2 of them; valid: tasks, filter= one of toy_one/strict, toy_one/flexible"
+            in refused(path)
+        )
         rows = [row for row in lines(path) if row["metadata"]["filter"] == "strict"]
         found = read(path, filter="strict").counts
         assert found.num_correct[0].tolist() == [int(row["evaluation"]["score"]) for row in rows]
     for path in (folder / "toy_roll").glob("*.jsonl"):
         assert "keeps no rolling log-likelihoods" in refused(path)
-    assert "a second run of toy/base; valid: name the file of one run" in refused(folder / "toy_one", filter="strict")
+    assert "a second run of toy/base; valid: name the file of one run" in refused(
+        folder / "toy_one", filter="strict"
+    )
 
 
-def test_vllm_outputs(write: Callable[..., Path], read: Callable[..., Any], refused: Callable[..., str]) -> None:
+def test_vllm_outputs(
+    write: Callable[..., Path], read: Callable[..., Any], refused: Callable[..., str]
+) -> None:
     def line(prompt: str, *texts: str, **more: Any) -> dict[str, Any]:
-        outputs = [{"text": text, "finish_reason": "stop", "cumulative_logprob": -1.0} | more for text in texts]
+        outputs = [
+            {"text": text, "finish_reason": "stop", "cumulative_logprob": -1.0} | more for text in texts
+        ]
         return {"prompt": prompt, "target": "5", "outputs": outputs}
 
     path = write("a.jsonl", [line("2+3=", " 5", "6"), line("1+4=", "5", "5")])
@@ -126,7 +155,9 @@ def test_vllm_outputs(write: Callable[..., Path], read: Callable[..., Any], refu
 
 
 @pytest.mark.parametrize("verifier", ["nowhere:f", f"{__name__}:nothing", f"{__name__}:json", "text"])
-def test_a_verifier_that_is_none(verifier: str, write: Callable[..., Path], refused: Callable[..., str]) -> None:
+def test_a_verifier_that_is_none(
+    verifier: str, write: Callable[..., Path], refused: Callable[..., str]
+) -> None:
     path = write("a.jsonl", [{"prompt": "p", "outputs": [{"text": "5"}]}])
     assert refused(path, verifier=verifier).startswith(f"verifier: {verifier!r}")
 
@@ -159,4 +190,7 @@ def test_trl_completions(tmp_path: Path, read: Callable[..., Any], refused: Call
 def test_files_of_trl_are_in_the_order_of_steps(tmp_path: Path) -> None:
     for name in ("completions_00100.parquet", "completions_00020.parquet", "completions_x.parquet"):
         (tmp_path / name).touch()
-    assert [path.name for path in trl_completions._files(tmp_path)] == ["completions_00020.parquet", "completions_00100.parquet"]
+    assert [path.name for path in trl_completions._files(tmp_path)] == [
+        "completions_00020.parquet",
+        "completions_00100.parquet",
+    ]

@@ -43,13 +43,17 @@ def test_csv_and_parquet_give_what_json_lines_give(
     assert read(tmp_path / "a.parquet").log_probs.values.tolist() == expected.log_probs.values.tolist()
 
 
-def test_parquet_needs_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Callable[..., str]) -> None:
+def test_parquet_needs_a_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Callable[..., str]
+) -> None:
     (tmp_path / "a.parquet").touch()
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
     assert "needs pyarrow; valid: with `pip install pyarrow`" in refused(tmp_path / "a.parquet", form="rows")
 
 
-def test_ids_that_look_like_numbers_stay_different(write: Callable[..., Path], read: Callable[..., Any]) -> None:
+def test_ids_that_look_like_numbers_stay_different(
+    write: Callable[..., Path], read: Callable[..., Any]
+) -> None:
     rows = [{"id": text, "log_prob": -1.0} for text in ("1", "01", "1.0")]
     assert read(write("a.jsonl", rows)).log_probs.labels == ("1", "01", "1.0")
     path = write("a.csv", [])
@@ -66,18 +70,32 @@ def test_means_are_converted_with_counts_and_refused_without(
     found = read(write("a.jsonl", [{"id": 1, "bits_per_byte": 2.0, "num_bytes": 3}]))
     assert found.log_probs.values[0, 0] == pytest.approx(-6 * math.log(2), abs=1e-15)
     assert "bits_per_byte was multiplied by num_bytes" in found.notes[0]
-    for column in ("mean_log_prob", "log_prob_per_token", "log_prob_per_char", "loss", "perplexity", "bits_per_byte"):
-        assert f"{column} is not a sum over the response; valid:" in refused(write("a.jsonl", [{"id": 1, column: -0.5}]))
+    for column in (
+        "mean_log_prob",
+        "log_prob_per_token",
+        "log_prob_per_char",
+        "loss",
+        "perplexity",
+        "bits_per_byte",
+    ):
+        assert f"{column} is not a sum over the response; valid:" in refused(
+            write("a.jsonl", [{"id": 1, column: -0.5}])
+        )
 
 
-def test_rows_of_responses(write: Callable[..., Path], read: Callable[..., Any], refused: Callable[..., str]) -> None:
+def test_rows_of_responses(
+    write: Callable[..., Path], read: Callable[..., Any], refused: Callable[..., str]
+) -> None:
     rows = [{"id": "a", "sample": i, "correct": right} for i, right in enumerate((1, 0, None, True))]
     found = read(write("a.jsonl", rows))
     assert (found.counts.num_samples.tolist(), found.counts.num_correct.tolist()) == ([[3]], [[2]])
     assert "sample 1 of example 'a' occurs twice" in refused(write("b.jsonl", [*rows, rows[1]]))
     rewards = [{"id": "a", "correct": 0, "reward": value} for value in (0.2, 0.9)]
     assert read(write("c.jsonl", rewards), score="reward", solved=0.5).counts.num_correct.tolist() == [[1]]
-    counted = [{"id": "a", "num_samples": 5, "num_correct": 2}, {"id": "b", "num_samples": 7, "num_correct": 0}]
+    counted = [
+        {"id": "a", "num_samples": 5, "num_correct": 2},
+        {"id": "b", "num_samples": 7, "num_correct": 0},
+    ]
     assert read(write("d.jsonl", counted)).counts.num_samples.tolist() == [[5, 7]]
 
 
@@ -89,7 +107,10 @@ def test_rows_of_responses(write: Callable[..., Path], read: Callable[..., Any],
         ([{"id": 1, "log_prob": 0.5}], "log_prob: 0.5; valid: log-probabilities <= 0"),
         ([{"id": 1, "log_prob": "x"}], "'x' is not a number"),
         ([{"id": 1, "log_prob": True}], "is not a log-probability"),
-        ([{"id": 1, "prompt": "a", "log_prob": -1}, {"id": 1, "prompt": "b", "log_prob": -1}], "two different contents"),
+        (
+            [{"id": 1, "prompt": "a", "log_prob": -1}, {"id": 1, "prompt": "b", "log_prob": -1}],
+            "two different contents",
+        ),
         ([{"id": 1, "num_samples": 2, "num_correct": 3}], "3 of 2 are correct"),
         ([{"id": 1, "num_samples": 2.5, "num_correct": 1}], "valid: whole numbers >= 0"),
         ([{"id": 1, "correct": 0.5}], "correct: 0.5 is neither 0 nor 1"),
@@ -97,23 +118,32 @@ def test_rows_of_responses(write: Callable[..., Path], read: Callable[..., Any],
         ([{"id": 1, "log_prob": None}], "no example has a value"),
     ],
 )
-def test_bad_rows(rows: list[Any], message: str, write: Callable[..., Path], refused: Callable[..., str]) -> None:
+def test_bad_rows(
+    rows: list[Any], message: str, write: Callable[..., Path], refused: Callable[..., str]
+) -> None:
     assert message in refused(write("a.jsonl", rows))
 
 
 def test_checkpoints_of_several_files_are_in_natural_order_and_joined_by_content(
     write: Callable[..., Path], read: Callable[..., Any], refused: Callable[..., str]
 ) -> None:
-    one = write("step-1000/rows.jsonl", [{"id": 1, "prompt": "a", "log_prob": -1}, {"id": 2, "prompt": "b", "log_prob": -2}])
+    one = write(
+        "step-1000/rows.jsonl",
+        [{"id": 1, "prompt": "a", "log_prob": -1}, {"id": 2, "prompt": "b", "log_prob": -2}],
+    )
     # The ids are swapped and the rows shuffled: the prompts are what counts.
-    two = write("step-200/rows.jsonl", [{"id": 1, "prompt": "b", "log_prob": -4}, {"id": 2, "prompt": "a", "log_prob": -3}])
+    two = write(
+        "step-200/rows.jsonl",
+        [{"id": 1, "prompt": "b", "log_prob": -4}, {"id": 2, "prompt": "a", "log_prob": -3}],
+    )
     found = read(one, two).log_probs
     assert found.names == ("step-200", "step-1000")
     assert dict(zip(found.labels, found.values.T.tolist(), strict=True)) == {"a": [-3, -1], "b": [-4, -2]}
     three = write("step-300/rows.jsonl", [{"prompt": "a", "log_prob": -5}])
     said = refused(one, two, three)
     assert said == (
-        "examples: 1 of 2 examples are not in every checkpoint (step-300 has 1 of them); valid: the same examples, "
+        "examples: 1 of 2 examples are not in every checkpoint (step-300 has 1 of them); valid: the same "
+        "examples, "
         "or examples=common for the 1 that all have"
     )
     found = read(one, two, three, examples="common")
@@ -121,7 +151,9 @@ def test_checkpoints_of_several_files_are_in_natural_order_and_joined_by_content
     assert found.notes == ("1 of 2 examples are not in every checkpoint (step-300 has 1 of them): left out",)
 
 
-def test_log_probabilities_and_counts_are_joined_apart(write: Callable[..., Path], read: Callable[..., Any]) -> None:
+def test_log_probabilities_and_counts_are_joined_apart(
+    write: Callable[..., Path], read: Callable[..., Any]
+) -> None:
     paths = []
     for step in (1, 2):
         paths.append(write(f"{step}/likelihoods.jsonl", [{"prompt": "a", "log_prob": -step}]))
@@ -151,7 +183,10 @@ def test_arrays(tmp_path: Path, read: Callable[..., Any], refused: Callable[...,
         ({"log_probs": values, "names": ["a", "a"]}, "names: 'a' occurs twice"),
         ({"log_probs": values, "names": ["a"]}, "names has shape (1,); valid: (2,), models"),
         ({"num_samples": np.ones((2, 3), int)}, "neither log_probs nor both of num_samples and num_correct"),
-        ({"num_samples": np.ones((1, 1), int), "num_correct": np.full((1, 1), 2)}, "not always from 0 to num_samples"),
+        (
+            {"num_samples": np.ones((1, 1), int), "num_correct": np.full((1, 1), 2)},
+            "not always from 0 to num_samples",
+        ),
         ({"log_prob": values}, "no array may be called log_prob"),
     ):
         assert message in refused(saved(**bad))
@@ -199,7 +234,16 @@ class Outside:
         return source.suffix == ".txt"
 
     def read(self, source: Path, wanted: Wanted) -> list[Checkpoint]:
-        return [Checkpoint(source.stem, str(source), [b"k"], ["k"], np.array([-float(source.read_text())]), np.zeros(1, int))]
+        return [
+            Checkpoint(
+                source.stem,
+                str(source),
+                [b"k"],
+                ["k"],
+                np.array([-float(source.read_text())]),
+                np.zeros(1, int),
+            )
+        ]
 
 
 READER = Outside()
@@ -210,11 +254,15 @@ def test_an_entry_point_brings_a_format(
 ) -> None:
     def entries(value: str) -> None:
         entry = importlib.metadata.EntryPoint("outside", value, "covlab.readers")
-        monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [entry] if group == "covlab.readers" else [])
+        monkeypatch.setattr(
+            importlib.metadata, "entry_points", lambda group: [entry] if group == "covlab.readers" else []
+        )
 
     (tmp_path / "a.txt").write_text("2.5")
     entries(f"{__name__}:READER")
-    monkeypatch.setitem(__import__("sys").modules, __name__, __import__("types").SimpleNamespace(READER=READER, ROWS=ROWS))
+    monkeypatch.setitem(
+        __import__("sys").modules, __name__, __import__("types").SimpleNamespace(READER=READER, ROWS=ROWS)
+    )
     assert next(iter(readers())) == "outside"
     assert read(tmp_path / "a.txt").log_probs.values.tolist() == [[-2.5]]
     entries(f"{__name__}:ROWS")

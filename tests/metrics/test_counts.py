@@ -1,0 +1,205 @@
+"""Pass@N, pass^N, Cover@tau, the coverage ratio and power from counts, against enumeration."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+
+from metrics.counts import (
+    changed_examples,
+    compare_pass_at_n,
+    pass_all_n_of_counts,
+    pass_at_n_of_counts,
+    sampling_variance,
+    share_interval,
+)
+from metrics.cover_at_tau import cover_at_tau
+from metrics.coverage_ratio import coverage_ratio, coverage_ratio_of_counts
+
+
+def by_subsets(n: int, c: int, size: int, judge: Any) -> float:
+    """Share of the subsets of `size` of n responses, c of them right, that `judge` (any, all) accepts."""
+    subsets = list(itertools.combinations([True] * c + [False] * (n - c), size))
+    return sum(map(judge, subsets)) / len(subsets)
+
+
+def test_pass_at_n_and_pass_all_n_are_shares_of_subsets() -> None:
+    n = np.array([[5, 7, 5], [6, 5, 5]])
+    c = np.array([[0, 3, 5], [2, 1, 4]])
+    ns = (1, 2, 5)
+    for estimate, judge in ((pass_at_n_of_counts, any), (pass_all_n_of_counts, all)):
+        expected = [
+            [[by_subsets(i, j, k, judge) for k in ns] for i, j in zip(*row, strict=True)]
+            for row in zip(n, c, strict=True)
+        ]
+        np.testing.assert_allclose(estimate(n, c, ns), expected, atol=1e-13)
+
+
+def test_both_are_unbiased() -> None:
+    p, n, k = 0.3, 6, 4
+    law = np.array([math.comb(n, c) * p**c * (1 - p) ** (n - c) for c in range(n + 1)])
+    sizes, outcomes = np.full(n + 1, n), np.arange(n + 1)
+    assert law @ pass_at_n_of_counts(sizes, outcomes, (k,))[:, 0] == pytest.approx(
+        1 - (1 - p) ** k, abs=1e-14
+    )
+    assert law @ pass_all_n_of_counts(sizes, outcomes, (k,))[:, 0] == pytest.approx(p**k, abs=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("n", "c", "ns", "message"),
+    [
+        ([4, 3], [1, 1], (4,), "ns: contains 4; valid: at most the smallest num_samples, 3"),
+        ([4], [5], (1,), "valid: n >= 1 and 0 <= c <= n"),
+        ([0], [0], (1,), "valid: n >= 1"),
+        ([4.0], [1], (1,), "num_samples: float64; valid: whole numbers"),
+        ([4, 4], [1], (1,), r"shapes \(2,\), \(1,\)"),
+        ([4], [1], (1.5,), "ns: contains 1.5"),
+    ],
+)
+def test_bad_counts(n: Any, c: Any, ns: Any, message: str) -> None:
+    for function in (pass_at_n_of_counts, pass_all_n_of_counts):
+        with pytest.raises(ValueError, match=message):
+            function(np.array(n), np.array(c), ns)
+
+
+def test_an_interval_of_shares_has_a_width_also_where_all_are_equal() -> None:
+    assert share_interval(np.zeros(10)).high == pytest.approx(1 - 0.025 ** (1 / 10))
+    assert share_interval(np.ones(10)).low == pytest.approx(0.025 ** (1 / 10))
+    middle = share_interval(np.full(10, 0.5))
+    z2 = 1.959963984540054**2
+    assert middle.high - 0.5 == pytest.approx(math.sqrt(z2 / 40 + z2**2 / 400) / (1 + z2 / 10), rel=1e-9)
+    spread = share_interval(np.array([0.0, 0.0, 0.9]))
+    assert (spread.estimate, spread.low) == (pytest.approx(0.3), 0.0)
+    with pytest.raises(ValueError, match="valid: two or more numbers from 0 to 1"):
+        share_interval(np.array([0.5, 1.5]))
+
+
+def test_the_sampling_variance_is_enumerated() -> None:
+    n, c, k = 4, 1, 2
+    p = Fraction(3, 10)
+    outcomes = [
+        (
+            math.comb(n, j) * p**j * (1 - p) ** (n - j),
+            Fraction(by_subsets(n, j, k, any)).limit_denominator(100),
+        )
+        for j in range(n + 1)
+    ]
+    mean = sum(w * v for w, v in outcomes)
+    expected = sum(w * (v - mean) ** 2 for w, v in outcomes)
+    assert sampling_variance(np.array([n]), np.array([c]), k)[0] == pytest.approx(float(expected), rel=1e-12)
+
+
+def test_power_of_a_comparison() -> None:
+    n = np.full(400, 16)
+    rng = np.random.default_rng(0)
+    p = rng.beta(1, 3, 400)
+    first = (n, rng.binomial(16, p))
+    same = compare_pass_at_n(first, (n, rng.binomial(16, p)), 4)
+    assert not same.told_apart
+    better = compare_pass_at_n(first, (n, rng.binomial(16, np.minimum(p + 0.2, 1))), 4)
+    assert better.told_apart
+    gaps = pass_at_n_of_counts(n, first[1], (4,))[:, 0]
+    other = compare_pass_at_n(first, (n, np.full(400, 16)), 4)
+    error = (1 - gaps).std(ddof=1) / 20
+    assert other.difference.estimate == pytest.approx((1 - gaps).mean())
+    assert other.detectable == pytest.approx((1.959963984540054 + 0.8416212335729143) * error, rel=1e-12)
+    assert other.examples_needed == pytest.approx(
+        400 * (other.detectable / (1 - gaps).mean()) ** 2, rel=1e-12
+    )
+    # Two draws of one model differ by sampling alone: its share of the variance is about 1.
+    assert same.sampling_share > 0.8
+    nothing = compare_pass_at_n(first, first, 4)
+    assert not nothing.told_apart
+    assert nothing.difference.high > 0
+    assert nothing.examples_needed == math.inf
+
+
+def fisher(n1: int, c1: int, n2: int, c2: int) -> float:
+    """Two-sided p-value by enumerating the tables with equal margins."""
+    total = c1 + c2
+    law = {
+        a: Fraction(math.comb(n1, a) * math.comb(n2, total - a), math.comb(n1 + n2, total))
+        for a in range(total + 1)
+    }
+    return float(sum(p for p in law.values() if p <= law[c1]))
+
+
+def test_changed_examples_are_fishers_under_benjamini_and_hochberg() -> None:
+    n = np.full(6, 16)
+    first, second = np.array([16, 8, 8, 0, 8, 5]), np.array([1, 7, 9, 12, 8, 0])
+    p_values = np.array([fisher(16, a, 16, b) for a, b in zip(first, second, strict=True)])
+    for level in (0.01, 0.05, 0.2):
+        order = np.argsort(p_values)
+        passing = [rank for rank, i in enumerate(order, start=1) if p_values[i] <= level * rank / 6]
+        counted = set(order[: max(passing, default=0)].tolist())
+        expected = [np.sign(second[i] - first[i]) if i in counted else 0 for i in range(6)]
+        assert changed_examples((n, first), (n, second), level).tolist() == expected
+    assert changed_examples((n, first), (n, first)).tolist() == [0] * 6
+
+
+def test_the_coverage_ratio_of_exact_probabilities() -> None:
+    start, end = np.array([0.5, 0.5, 0.05, 0.95, 0.2]), np.array([0.2, 0.6, 1.0, 0.0, 0.7])
+    found = coverage_ratio(start, end)
+    assert (found.lost, found.gained, found.prompts) == (pytest.approx(0.3), pytest.approx(0.6), 3)
+    assert found.ratio.estimate == pytest.approx(0.5)
+    assert coverage_ratio(np.array([0.5]), np.array([0.2])).ratio.estimate == math.inf
+    assert math.isnan(coverage_ratio(np.array([0.5]), np.array([0.5])).ratio.estimate)
+    with pytest.raises(ValueError, match=r"pass_end: from -0\.1 to 0\.5; valid: 0 to 1"):
+        coverage_ratio(np.array([0.5, 0.5]), np.array([0.5, -0.1]))
+
+
+def test_the_coverage_ratio_of_counts() -> None:
+    n = np.full(300, 64)
+    rng = np.random.default_rng(1)
+    p = rng.beta(1, 3, 300)
+    start, end = (n, rng.binomial(64, p)), (n, rng.binomial(64, np.clip(p - 0.15, 0, 1)))
+    found = coverage_ratio_of_counts(start, end, 4, rng)
+    before, after = (pass_at_n_of_counts(*each, (4,))[:, 0] for each in (start, end))
+    counted = (before > 0.05) & (before < 0.95)
+    change = (after - before)[counted]
+    assert found.lost == pytest.approx(-change[change < 0].sum())
+    assert found.ratio.estimate == pytest.approx(-change[change < 0].sum() / change[change > 0].sum())
+    assert 1 < found.ratio.low <= found.ratio.estimate <= found.ratio.high
+    # The noise is what two draws of one model show: near the loss between two draws of the start.
+    again = coverage_ratio_of_counts(start, (n, rng.binomial(64, p)), 4, rng)
+    assert again.lost == pytest.approx(again.noise, rel=0.35)
+    assert again.noise < 0.5 * found.lost
+    with pytest.raises(ValueError, match="end: 2 prompts; valid: as many as start has, 300"):
+        coverage_ratio_of_counts(start, (n[:2], end[1][:2]), 4, rng)
+
+
+def test_one_sample_determines_the_mean_of_p_alone() -> None:
+    """With n = 1 and mean m, P[p >= tau] can be anything from (m - tau)/(1 - tau) to m/tau."""
+    n = np.ones(400_000, int)
+    c = np.zeros(400_000, int)
+    c[:240_000] = 1
+    (cover,) = cover_at_tau(n, c, (0.5,))
+    band = math.sqrt(math.log(2 / 0.05) / 800_000)
+    assert cover.naive == 0.6
+    # The grid has no point just below tau: its last one is 0.495.
+    assert cover.deconvolved.low == pytest.approx((0.6 - band - 0.495) / (1 - 0.495), abs=2e-4)
+    assert cover.deconvolved.high == pytest.approx(min(1, (0.6 + band) / 0.5), abs=2e-4)
+
+
+def test_cover_at_tau_takes_the_noise_out_and_holds_the_truth() -> None:
+    rng = np.random.default_rng(3)
+    # Half of the examples have p = .3 and half p = .7: c/n crosses .5 by noise.
+    p = np.where(np.arange(2000) % 2, 0.3, 0.7)
+    n = np.where(np.arange(2000) % 3, 12, 8)
+    low, middle, high = cover_at_tau(n, rng.binomial(n, p), (0.15, 0.5, 0.85))
+    assert middle.deconvolved.low <= 0.5 <= middle.deconvolved.high
+    assert (low.deconvolved.high, high.deconvolved.low) == (
+        pytest.approx(1, abs=1e-6),
+        pytest.approx(0, abs=1e-6),
+    )
+    assert high.naive > 0.05 > high.deconvolved.estimate
+    assert abs(middle.deconvolved.estimate - 0.5) < 0.05
+    with pytest.raises(ValueError, match="tau: 0 is not"):
+        cover_at_tau(n, np.zeros(2000, int), (0,))
+    with pytest.raises(ValueError, match="taus: none"):
+        cover_at_tau(n, np.zeros(2000, int), ())
