@@ -140,7 +140,7 @@ class _Reader:
                 found += self._loop(own, it, runs, arguments)
             elif it.opcode == "conditional":
                 branches = [self._walk(called, runs, ()) for called in it.called]
-                found += max(branches, key=_weight, default=[])
+                found += max(branches, key=_weight) if branches else []
             elif it.opcode == "call" or (it.opcode == "async-start" and not _CYCLES.search(it.attributes)):
                 given = tuple(self.values.of(name, operand, arguments) for operand in it.operands)
                 for called in it.called:
