@@ -11,7 +11,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple, TypeAlias
 
 from covlab.plan.hlo import (
@@ -246,5 +246,6 @@ def _bytes_of(shape: str) -> float:
     return sum(_stored(array) for array in arrays(shape))
 
 
-def _weight(found: list[Where]) -> tuple[int, float]:
-    return sum(each.cycles for each in found), sum(each.bytes for each in found)
+def _weight(found: Iterable[Where]) -> tuple[int, float]:
+    places = list(found)
+    return sum(each.cycles for each in places), sum(each.bytes for each in places)

@@ -31,8 +31,9 @@ def product_flops(jaxpr: ClosedJaxpr | Jaxpr) -> Counter[str]:
     for equation in (jaxpr.jaxpr if isinstance(jaxpr, ClosedJaxpr) else jaxpr).eqns:
         name = equation.primitive.name
         if name in ("dot_general", "conv_general_dilated"):
-            left, right = (operand.aval for operand in equation.invars[:2])
-            outputs = math.prod(equation.outvars[0].aval.shape)
+            operands: Any = [operand.aval for operand in (*equation.invars[:2], equation.outvars[0])]
+            left, right, output = operands
+            outputs = math.prod(output.shape)
             if name == "dot_general":
                 (contracted, _), _ = equation.params["dimension_numbers"]
                 terms = math.prod(left.shape[axis] for axis in contracted)
@@ -42,7 +43,7 @@ def product_flops(jaxpr: ClosedJaxpr | Jaxpr) -> Counter[str]:
             total[str(left.dtype)] += 2 * terms * outputs
         elif name == "cond":
             branches = [product_flops(branch) for branch in equation.params["branches"]]
-            total += max(branches, key=lambda each: sum(each.values()))
+            total += max(branches, key=Counter.total)
         else:
             runs = equation.params["length"] if name == "scan" else 1
             for inner in _inside(equation.params):

@@ -84,5 +84,6 @@ def test_described_devices_take_descriptions_and_compile(layout: Layout) -> None
     scored = made.evaluate.lower(params, (), made.batches()).compile()  # type: ignore[attr-defined]
     found = scored.memory_analysis()
     of_seeds = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(params)) // layout.seed
-    of_batches = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(made.batches())) // layout.data
+    batches = jax.tree.leaves(made.batches())
+    of_batches = sum(leaf.size * leaf.dtype.itemsize for leaf in batches) // layout.data
     assert 0.5 * (of_seeds + of_batches) <= found.argument_size_in_bytes <= of_seeds + of_batches
