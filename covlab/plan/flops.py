@@ -43,7 +43,8 @@ def product_flops(jaxpr: ClosedJaxpr | Jaxpr) -> Counter[str]:
             total[str(left.dtype)] += 2 * terms * outputs
         elif name == "cond":
             branches = [product_flops(branch) for branch in equation.params["branches"]]
-            total += max(branches, key=Counter.total)
+            widest = max(branches, key=lambda each: each.total())
+            total += widest
         else:
             runs = equation.params["length"] if name == "scan" else 1
             for inner in _inside(equation.params):
