@@ -16,7 +16,9 @@ from tasks.drawing import bernoulli
 from tasks.finite_groups import FiniteGroup, check_group, finite_group
 from tasks.sequences import SequenceLatent, SequenceTask
 
-ANSWERS = FINAL, RUNNING = "final", "running"
+FINAL = "final"
+RUNNING = "running"
+ANSWERS = (FINAL, RUNNING)
 
 
 @dataclasses.dataclass(frozen=True)

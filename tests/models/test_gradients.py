@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from models import GPT, gpt, gradients, layers, nnx_layers, sequence_log_probs
+from models import GPT, cache, gpt, gradients, layers, nnx_layers, sequence_log_probs
 from models.layers import Memory
 from models.target import traced_for
 
@@ -79,7 +79,7 @@ def test_the_transformers_gradient_is_the_derived_one(monkeypatch: pytest.Monkey
     mask = np.arange(9) >= np.array([0, 5, 8])[:, None]
     prompt = np.where(mask, rng.integers(1, 11, (3, 9)), 0)
     responses = rng.integers(1, 11, (3, 2, 4))
-    monkeypatch.setattr(gpt, "CAUSAL_BLOCK", 4)
+    monkeypatch.setattr(cache, "CAUSAL_BLOCK", 4)
 
     def gradient() -> Any:
         def loss(p: Any) -> Any:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from models import gpt
+from models import cache
 from models.gradients import attend, linear, lookup
 from models.layers import Memory
 from models.target import traced_for
@@ -82,12 +82,13 @@ def test_blocks_of_queries_change_nothing(monkeypatch: pytest.MonkeyPatch, block
 
     def both(q: Any, keys: Any) -> Any:
         return jax.value_and_grad(
-            lambda q, k: jnp.sum(jnp.sin(gpt._attend_causally(q, Memory(k, own.values, own.visible)))), (0, 1)
+            lambda q, k: jnp.sum(jnp.sin(cache.attend_causally(q, Memory(k, own.values, own.visible)))),
+            (0, 1),
         )(q, keys)
 
     with traced_for("gpu"):
         expected = both(query, own.keys)
-    monkeypatch.setattr(gpt, "CAUSAL_BLOCK", block)
+    monkeypatch.setattr(cache, "CAUSAL_BLOCK", block)
     with traced_for("cpu"):
         found = both(query, own.keys)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), found, expected)

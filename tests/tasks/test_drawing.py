@@ -22,6 +22,7 @@ COARSE = ("categorical", "choice", "bernoulli", "gumbel", "exponential", "PRNGKe
 """Functions of `jax.random` that lose small probabilities, or make keys of an ambient kind."""
 UNIFORM = {
     "decoding/estimates.py": "errors of known size, and the sign of one",
+    "models/delta_net.py": "initial weights of a convolution",
     "models/linear_model.py": "a radius",
     "tasks/drawing.py": "`uniforms`, priorities of which the order counts",
     "tasks/path_star.py": "priorities, of which the order counts",
@@ -145,7 +146,9 @@ def test_no_product_file_draws_or_makes_keys_by_jaxs_defaults() -> None:
     # `compare_figures` scatters dots with NumPy's generator.
     assert uniform - {"experiments/compare/figures.py"} == set(UNIFORM)
     fair = {"tasks/layered_graph.py": ["bernoulli"]}
-    assert coarse == {"tasks/streams.py": ["key"]} | fair
+    # The models' structure is traced, and no number of it is drawn.
+    abstract = {"models/flax_network.py": ["key"], "models/gpt.py": ["key"]}
+    assert coarse == {"tasks/streams.py": ["key"]} | fair | abstract
 
 
 def test_numbers_of_one_hash_are_those_of_their_keys() -> None:
