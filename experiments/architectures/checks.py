@@ -72,8 +72,8 @@ def notes(results: Measurements) -> tuple[str, ...]:
         made.append(
             f"{name}: Cov_4 turns at steps {chosen.min()} to {chosen.max()}, median {np.median(chosen):g}, "
             f"and falls before by {interval_text(mean_interval(found.fall), '.4f')} (not judged). Pass@8 of "
-            f"the min-KL checkpoint is {interval_text(mean_interval(run.lowest_passes), '.4f')}, the least KL "
-            f"{interval_text(mean_interval(run.kl.min(axis=1)), '.4f')} nats."
+            f"the min-KL checkpoint is {interval_text(mean_interval(run.lowest_passes), '.4f')}, the least "
+            f"KL {interval_text(mean_interval(run.kl.min(axis=1)), '.4f')} nats."
         )
         if diverged := run.matrices.diverged:
             made.append(f"{name}: seeds {', '.join(map(str, diverged))} diverged and are left out.")

@@ -10,7 +10,7 @@ from experiments.architectures.measure import Settings
 
 
 def stage(settings: Settings, plan: Plan) -> dict[str, Arm]:
-    """The command's configuration with each of the models.
+    """The command's configuration with each of the models, and `per_run`'s changes.
 
     Raises:
         ValueError: the command sets a model for all runs.
@@ -21,7 +21,7 @@ def stage(settings: Settings, plan: Plan) -> dict[str, Arm]:
             f"+model@models.<name>=<model> for a further run"
         )
     return {
-        name: Arm(plan.run_config(name, {"model": model}), label=name)
+        name: Arm(plan.run_config(name, {"model": model}, settings.per_run.get(name)), label=name)
         for name, model in settings.models.items()
     }
 
