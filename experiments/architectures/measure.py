@@ -73,11 +73,5 @@ def measure(settings: Settings, study: Study) -> Measurements:
     Raises:
         ValueError: a task that does not enumerate its valid responses, or a run that cannot be read.
     """
-    return Measurements(
-        {
-            name: measure_run("architectures", run, settings.tournament, settings.blindness_examples)
-            for name, run in study.progress.over(
-                "models", list(study.runs.items()), lambda each: {"model": each[0]}
-            )
-        }
-    )
+    asked = settings.tournament, settings.blindness_examples
+    return Measurements({name: measure_run("architectures", run, *asked) for name, run in study.runs.items()})
