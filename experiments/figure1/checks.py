@@ -6,30 +6,29 @@ from typing import Literal
 
 import numpy as np
 
-from covlab.claims.trained import check_bound
-from covlab.report.tables import interval_text
-from covlab.report.verdict import Check, above, at_least, at_most, check_interval
-from experiments.figure1.class_blind import class_blind_theory
-from experiments.figure1.measure import (
+from covlab.claims.shortcut import (
     CLASS_BLIND_MIN_KL,
     FALL_NS,
     PAIRS,
     RISE_NS,
     TURN_NS,
-    Measurements,
+    FineTuning,
     prediction,
     turn,
 )
+from covlab.claims.trained import check_bound
+from covlab.report.tables import interval_text
+from covlab.report.verdict import Check, above, at_least, at_most, check_interval
+from experiments.figure1.class_blind import class_blind_theory
 from metrics import (
     Interval,
-    interval_over_shared_prompts,
     mean_interval,
     name_of_n,
     paired_difference_interval,
 )
 
 
-def checks(results: Measurements, whole_interval: bool = False) -> tuple[Check, ...]:
+def checks(results: FineTuning, whole_interval: bool = False) -> tuple[Check, ...]:
     """The claim's checks, with 95 % Student intervals over the seeds.
 
     The mean over the seeds is held against the target; with `whole_interval`, the interval's end that is
@@ -47,8 +46,8 @@ def checks(results: Measurements, whole_interval: bool = False) -> tuple[Check, 
     - Class-blind: an AUC of the log-odds within [.45, .55], and a KL that stays above the class-blind least.
     - The coverage bound by KL holds at every evaluation.
     - The profile falls, then rises: fine-tuning first improves the coverage of a start that is not fully
-      pre-trained, then the shortcut uncovers the minority. `measure.turn` says how the turning point between
-      the two is chosen.
+      pre-trained, then the shortcut uncovers the minority. `covlab.claims.shortcut.turn` says how the turning
+      point between the two is chosen.
     - The headline: over the checkpoints of a seed the profile predicts Pass@8 and Pass@12, and KL does not.
       Differences of rank correlations and of isotonic R^2 between Cov_M and KL have to exclude 0, with the
       pairs (N, M) of the paper's plots. Pass@12 of the tournament's choice exceeds that of the least KL
@@ -60,14 +59,8 @@ def checks(results: Measurements, whole_interval: bool = False) -> tuple[Check, 
         ValueError: with fewer than two seeds, which have no interval.
     """
     kl, cov, passes = results.kl, results.cov, results.passes
-    rows = np.arange(len(kl))
-    excess = np.max(kl - np.minimum.accumulate(kl, axis=1), axis=1)
-    lowest = passes[8][rows, results.lowest]
-    gain = paired_difference_interval(passes[8][rows, results.chosen], lowest)
-    auc = interval_over_shared_prompts(list(results.blindness.values()))
-
+    lowest, gain, auc = results.lowest_passes, results.gain(8), results.auc
     turns = {n: turn(results.halves[n]) for n in TURN_NS}
-    twelve = paired_difference_interval(passes[12][rows, results.chosen], passes[12][rows, results.lowest])
 
     def over_seeds(name: str, interval: Interval, target_op: str, threshold: float) -> Check:
         end: Literal["low", "high"] = "high" if target_op.startswith("<") else "low"
@@ -77,7 +70,7 @@ def checks(results: Measurements, whole_interval: bool = False) -> tuple[Check, 
     rise = "KL: largest rise above its running minimum, worst seed (nats)"
     blind = "class-blindness: AUC of the log-odds between the rules"
     return (
-        at_most(rise, float(excess.max()), 0.02),
+        at_most(rise, results.largest_rise, 0.02),
         over_seeds("KL: fall from start to end (nats)", mean_interval(falls["KL"]), ">=", 0.3),
         over_seeds("Cov_2: fall from start to end", mean_interval(falls["Cov_2"]), ">=", 0.3),
         over_seeds("Cov_4: minimum over the run", mean_interval(cov[4.0].min(axis=1)), "<=", 0.05),
@@ -99,7 +92,7 @@ def checks(results: Measurements, whole_interval: bool = False) -> tuple[Check, 
             for n in RISE_NS
         ),
         *(check for n in (8, 12) for check in _predicts(results, n)),
-        above("Pass@12: tournament's choice over min-KL's", twelve, 0),
+        above("Pass@12: tournament's choice over min-KL's", results.gain(12), 0),
     )
 
 
@@ -107,7 +100,7 @@ def _cov(n: float) -> str:
     return f"Cov_{name_of_n(n)}"
 
 
-def _predicts(results: Measurements, n: int) -> tuple[Check, Check]:
+def _predicts(results: FineTuning, n: int) -> tuple[Check, Check]:
     """The profile predicts Pass@n better than KL, by ranks and by the share of its variance."""
     found, profile = prediction(results, n), _cov(PAIRS[n])
     r2 = found.r2_cov - found.r2_kl
@@ -126,7 +119,7 @@ def _predicts(results: Measurements, n: int) -> tuple[Check, Check]:
     )
 
 
-def notes(results: Measurements) -> tuple[str, ...]:
+def notes(results: FineTuning) -> tuple[str, ...]:
     """Sentences that explain the numbers."""
     gap = []
     for kl, passed in zip(results.kl, results.passes[8], strict=True):

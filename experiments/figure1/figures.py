@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from covlab.claims.selection import median_table
+from covlab.claims.shortcut import CLASS_BLIND_MIN_KL, COVERAGE_NS, PAIRS, PASS_NS, FineTuning
 from covlab.report.curves import learning_curves, log_ratio_histogram, scatter_pass_at_n
 from covlab.report.page import Table
 from covlab.report.plotting import Drawing
 from experiments.figure1.class_blind import class_blind_comparison, class_blind_theory, log_odds_by_class
-from experiments.figure1.measure import CLASS_BLIND_MIN_KL, COVERAGE_NS, PAIRS, PASS_NS, Measurements
 from metrics import name_of_n
 
 
-def drawings(results: Measurements) -> list[Drawing]:
+def drawings(results: FineTuning) -> list[Drawing]:
     """The report's figures."""
     steps = np.asarray(results.matrices.steps)
     marked = {"tournament": results.chosen, "min KL": results.lowest}
@@ -68,7 +68,7 @@ def drawings(results: Measurements) -> list[Drawing]:
     ]
 
 
-def tables(results: Measurements) -> list[Table]:
+def tables(results: FineTuning) -> list[Table]:
     """The report's tables: selection rules, the curve, and the class-blind closed form."""
     keys = ["rule", "n", "tie_break", "step", "num_tied", "kl", "cov/2", "cov/4"]
     keys += [f"pass/{k}" for k in PASS_NS]

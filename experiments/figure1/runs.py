@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from covlab.claims.arms import Arm
 from covlab.claims.claim import Plan, require_seeds
-from covlab.claims.trained import require_parameters
+from covlab.claims.shortcut import require_shortcut
 from covlab.launch.build import Setup
 from experiments.figure1.measure import RUN, Settings
 
@@ -21,9 +21,4 @@ def stage(settings: Settings, plan: Plan) -> dict[str, Arm]:
 def check_run(settings: Settings, name: str, setup: Setup) -> None:
     """Refuse a run that the claim cannot be judged on."""
     require_seeds("figure1", setup.seeds)
-    phases, groups = [phase.name for phase in setup.phases], setup.phases[-1].task.groups
-    if phases != ["pretrain", "finetune"]:
-        raise ValueError(f"phases: {phases}; figure1 needs pretrain, finetune")
-    if groups != ("G1", "G2"):
-        raise ValueError(f"phases.finetune.task.mixture: {groups}; figure1 needs G1 and G2")
-    require_parameters("figure1", setup)
+    require_shortcut("figure1", setup)

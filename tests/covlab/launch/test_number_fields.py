@@ -178,6 +178,7 @@ def test_the_run_s_own_numbers_are_checked(compose_config: Callable[..., DictCon
 CLAIMS = claims()
 SHARED = {"group", "hydra", "name", "root", "scale", "tracking"}
 TRAINED: dict[str, tuple[set[str], set[str]]] = {
+    "architectures": ({"tournament", "blindness_examples"}, set()),
     "dco": ({"early"}, set()),
     "early_warning": ({"truth", "candidates", "judged", "rate", "resamples"}, set()),
     "exploration": ({"pool", "ks", "coverage_n"}, set()),

@@ -5,15 +5,15 @@ from typing import Any, cast
 import numpy as np
 from oracles.answers import Case, Known, columns, known_answers, two
 
+from covlab.claims.shortcut import FineTuning
 from experiments.figure1.checks import checks
-from experiments.figure1.measure import Measurements
 from metrics import Interval
 
 LOW_KL = 0.3251
 """The KL of the best class-blind model, -.9 ln .9 - .1 ln .1, to four places."""
 
 
-def made(**changes: Any) -> Measurements:
+def made(**changes: Any) -> FineTuning:
     """Two seeds at four checkpoints. Their lowest KL and the tournament's choice are at checkpoints 1 and 2
     of the first seed, 2 and 1 of the second; the best Pass@8 is at the first one. Over the checkpoints Pass@N
     falls as Cov_M rises and as the KL falls."""
@@ -41,7 +41,7 @@ def made(**changes: Any) -> Measurements:
         "bound_excess": -0.25,
     }
     unused = cast(Any, None)
-    return Measurements(tournament=unused, matrices=unused, tables={}, log_odds={}, **fields | changes)
+    return FineTuning(tournament=unused, matrices=unused, tables={}, log_odds={}, **fields | changes)
 
 
 def both(values: np.ndarray) -> np.ndarray:

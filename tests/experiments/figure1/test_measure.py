@@ -9,18 +9,18 @@ from pathlib import Path
 import numpy as np
 
 from covlab.claims.selection import RunMatrices, run_tables
-from covlab.report.verdict import Verdict
-from experiments.figure1.checks import checks, notes
-from experiments.figure1.measure import (
+from covlab.claims.shortcut import (
     COVERAGE_NS,
     PASS_NS,
     TURN_NS,
-    Measurements,
+    FineTuning,
     Tournament,
     coverage_of_halves,
     picks,
     turn,
 )
+from covlab.report.verdict import Verdict
+from experiments.figure1.checks import checks, notes
 from metrics import Interval
 from tracking import read_config
 
@@ -44,13 +44,13 @@ def class_blind_matrices(paths: np.ndarray, per_class: int = 50) -> RunMatrices:
     )
 
 
-def measured(paths: np.ndarray, auc: float = 0.5) -> Measurements:
+def measured(paths: np.ndarray, auc: float = 0.5) -> FineTuning:
     matrices = class_blind_matrices(paths)
     tables = run_tables(matrices, COVERAGE_NS, pass_ns=PASS_NS)
 
     passes = matrices.pass_at_n(PASS_NS)
     assert passes is not None
-    return Measurements(
+    return FineTuning(
         tournament=Tournament(2.0, "min_cross_entropy"),
         matrices=matrices,
         kl=matrices.kl(),
@@ -72,7 +72,7 @@ def ideal(seeds: int = 3, end: float = 0.88) -> np.ndarray:
     return np.linspace(0.45, end, 60) + rng.uniform(-1e-3, 1e-3, (seeds, 1))
 
 
-def failing(found: Measurements) -> list[str]:
+def failing(found: FineTuning) -> list[str]:
     return [check.name for check in checks(found) if not check.passed]
 
 
