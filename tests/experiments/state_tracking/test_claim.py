@@ -1,6 +1,6 @@
 """The state-tracking claim: its measurements on answers that are known, its runs, its command."""
 
-import dataclasses
+import functools
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -18,14 +18,16 @@ from covlab.claims.arms import Arm
 from covlab.claims.claim import Plan, Study
 from covlab.claims.settings import field_checks, read
 from covlab.launch.build import build
-from covlab.launch.trained import TrainedRun, open_run
+from covlab.launch.trained import open_run
 from covlab.report.plotting import save_all
 from covlab.report.verdict import Verdict
 from experiments.state_tracking import runs
 from experiments.state_tracking.checks import checks, notes
 from experiments.state_tracking.figures import drawings, tables, uniform_coverage
-from experiments.state_tracking.measure import CELLS, Measurements, Run, Settings, measure
+from experiments.state_tracking.measure import CELLS, Measurements, Run, Settings, StateEvaluator, measure
 from experiments.state_tracking.readers import Reader
+from metrics.evaluators import make_held_out
+from models import Flax
 from tasks.group_word import GroupWord
 from tracking import Progress
 
@@ -134,7 +136,7 @@ def test_a_problem_may_be_overridden_alone(compose_config: Callable[..., DictCon
     assert widths["s3_lstm"] == widths["parity_lstm"] == widths["parity_negative_1"] != 8
 
 
-def test_the_tiny_run_is_measured_as_prompt_by_prompt(
+def test_the_tiny_run_is_measured_again(
     tiny_claim: Callable[[str], Path], tiny_settings: Callable[[str], Settings]
 ) -> None:
     path = tiny_claim("state_tracking")
@@ -146,35 +148,35 @@ def test_the_tiny_run_is_measured_as_prompt_by_prompt(
     settings = tiny_settings("state_tracking")
     results = measure(settings, Study(opened, progress, path))
     assert checks(results) == verdict.checks
-    for name in ("s3_negative_2", "s3_transformer"):
-        assert_plain(opened[name], results.runs["s3"][name.removeprefix("s3_")], settings.fresh_examples)
 
 
-def assert_plain(opened: TrainedRun, run: Run, per_range: int) -> None:
-    """Each fresh string alone, products from the group's table, probabilities from the logits."""
-    task = opened.setup.phases[-1].task
-    assert isinstance(task, GroupWord)
-    evaluation = dataclasses.replace(opened.setup.evaluation[-1], num_examples=per_range)
-    prompts = np.asarray(evaluation.held_out(task, "lengths").batches.example.prompt)
-    prompts = prompts.reshape(-1, task.prompt_length)[: len(run.lengths)]
-    assert len(prompts) == per_range * len(task.ranges)
-    params = jax.tree.map(lambda leaf: leaf[0], opened.parameters("train", opened.setup.phases[-1].steps))
-    logits_of = jax.jit(opened.model.logits)
-    # The response is not read: any tokens do.
-    unread = np.ones((1, 1, task.longest), np.int32)
-    for row in range(0, len(prompts), 7):
-        words = [int(token) for token in prompts[row] if token != 0][:-1]
-        assert run.lengths[row] == len(words)
-        prompt = prompts[row][None]
-        logits = np.asarray(logits_of(params, prompt, prompt > 0, unread), np.float64)[0, 0]
+def test_scores_are_those_of_each_string_alone() -> None:
+    """Products from the group's table, probabilities from the logits of one prompt."""
+    task = GroupWord(group="s3", answer="running", min_length=1, length=3, longer=(5,))
+    module = functools.partial(Reader, kind="lstm", options={"num_layers": 1, "width": 8})
+    model = Flax(task.vocab_size, task.prompt_length, task.response_length, module)
+    params = jax.jit(model.init)(jax.random.key(0))
+    held_out = make_held_out(task, 8, 16, 0, "lengths")
+    batch = jax.tree.map(lambda leaf: leaf[0], held_out.batches)
+    evaluator = StateEvaluator()
+    scores = {key: np.asarray(x) for key, x in evaluator.score(model, task, params, batch).items()}
+    right, asked = 0, 0
+    for row, prompt in enumerate(np.asarray(batch.example.prompt)):
+        words = [int(token) for token in prompt if token != 0][:-1]
+        # The response is not read: any tokens do.
+        unread = jnp.ones((1, 1, task.longest), jnp.int32)
+        logits = np.asarray(model.logits(params, prompt[None], prompt[None] > 0, unread), np.float64)[0, 0]
         product = 0
         for t, word in enumerate(words):
             product = int(task.structure.table[product, word - 1])
             log_prob = logits[t, 1 + product] - math.log(np.exp(logits[t]).sum())
-            assert run.log_prob[0, row, t] == pytest.approx(log_prob, abs=1e-4)
-            assert run.right[0, row, t] == (logits[t].argmax() == 1 + product)
-        assert not run.log_prob[:, row, len(words) :].any()
-        assert not run.right[:, row, len(words) :].any()
+            assert scores["log_prob"][row, t] == pytest.approx(log_prob, abs=1e-4)
+            assert scores["right"][row, t] == (logits[t].argmax() == 1 + product)
+            right, asked = right + int(scores["right"][row, t]), asked + 1
+        assert scores["asked"][row].sum() == len(words)
+        assert not scores["log_prob"][row, len(words) :].any()
+        assert not scores["right"][row, len(words) :].any()
+    assert dict(evaluator.reduce(scores, held_out)) == {"accuracy": pytest.approx(right / asked)}
 
 
 @pytest.mark.parametrize("kind", ["lstm", "transformer"])
