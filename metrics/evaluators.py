@@ -22,7 +22,7 @@ from metrics.coverage import check_ns, coverage_profile, log_density_ratio, name
 from metrics.divergence import check_coverage_bound, cross_entropy, kl
 from metrics.pass_rates import pass_at_n, pass_at_n_unbiased
 from models import Model, Params, token_log_probs
-from tasks import Example, Task, check_seed, stream
+from tasks import PAD, Example, Task, check_seed, stream
 from tasks.checks import whole
 from tasks.compiling import QUICK
 
@@ -168,7 +168,8 @@ def _candidates(task: Task, example: Example) -> Candidates:
     log_pi = jax.vmap(task.log_prob, in_axes=(None, 0))(example.latent, found.responses)
     log_pi = jnp.where(found.mask, log_pi, -jnp.inf)
     correct = jax.vmap(task.reward, in_axes=(None, 0))(example.latent, found.responses) > 0
-    mask = jnp.broadcast_to(found.mask[:, None], found.responses.shape)
+    # Responses of different lengths end in padding, which has no probability.
+    mask = found.mask[:, None] & (found.responses != PAD)
     return Candidates(found.responses, mask, log_pi, jnp.exp(log_pi), correct & found.mask)
 
 

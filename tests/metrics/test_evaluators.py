@@ -23,6 +23,7 @@ from metrics.evaluators import (
     make_held_out,
 )
 from tasks import LayeredGraph, stream
+from tasks.group_word import GroupWord
 
 MODEL = TabularModel()
 TOY = ToyTask()
@@ -53,6 +54,21 @@ def scores_of(evaluator: Any, held_out: HeldOut, params: Any) -> dict[str, np.nd
         for i in range(len(held_out.batches.position))
     ]
     return {key: np.concatenate([part[key] for part in found])[: held_out.num_examples] for key in found[0]}
+
+
+def test_padding_of_short_responses_is_not_scored() -> None:
+    """With uniform logits a response of n tokens costs n ln(vocabulary), whatever the longest has."""
+    task = GroupWord(group="z2", answer="running", min_length=1, length=5, longer=())
+    held_out = make_held_out(task, 32, 8, 0)
+    batch = flat(held_out)
+    np.testing.assert_array_equal(batch.candidates.mask[:, 0], batch.example.response_mask)
+    lengths = batch.example.response_mask.sum(axis=1)
+    assert set(lengths) == {1, 2, 3, 4, 5}
+    uniform: Any = SimpleNamespace(
+        logits=lambda params, prompt, mask, y: jnp.zeros((*y.shape, task.vocab_size))
+    )
+    scores = EXACT.score(uniform, task, {}, batch)
+    np.testing.assert_allclose(scores["log_prob"][:, 0], -lengths * math.log(task.vocab_size), rtol=1e-6)
 
 
 def test_the_held_out_set_is_stratified(graph: HeldOut) -> None:
