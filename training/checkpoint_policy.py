@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
+
+import numpy as np
 
 from tasks.checks import real, whole
 
@@ -95,3 +97,8 @@ def thinned(grids: Sequence[Sequence[int]], room: int) -> list[set[int]]:
         if sum(math.ceil(len(steps) / stride) for steps in others) <= room - len(grids):
             return [set(steps[::stride]) | end for steps, end in zip(others, ends, strict=True)]
     return ends
+
+
+def stored_bytes(arrays: Mapping[str, np.ndarray]) -> int:
+    """Bytes of the arrays in a file of `log_probs/`, including the header of a record."""
+    return 1024 + sum(array.nbytes + 128 for array in arrays.values())

@@ -14,6 +14,7 @@ import numpy as np
 from metrics.evaluators import Evaluator, HeldOut
 from models import Model, ModelError, Params, check_model
 from tasks.drawing import DRAWS
+from training.checkpoint_policy import stored_bytes
 from training.checkpoints import Checkpoints, Position
 from training.early_warning import EarlyWarning, Watch
 from training.kept import Shelf, once, shapes_of
@@ -312,7 +313,7 @@ class Trainer:
         self.sink.progress(phase.name, pending.step, phase.steps, info | self._shown)
         if not alive:
             where = ", ".join(
-                f"seed {seed} at step {step} of {name}" for seed, (name, step) in self.failed.items()
+                f"seed {seed} at step {at} of {name}" for seed, (name, at) in self.failed.items()
             )
             raise TrainingDiverged(f"{NOT_FINITE}: {where}; lower optimizer.learning_rate")
 
@@ -333,14 +334,14 @@ class Trainer:
             return set(grid)
         policy = self.checkpoints.policy
         pairs = [held_out.log_pi.size for held_out in self.held_out]
-        others = sum(_stored_bytes(held_out_arrays(held_out)) for held_out in self.held_out)
-        kept = policy.evaluation_steps(self._evaluations, pairs, index, _stored_bytes(arrays), others)
+        others = sum(stored_bytes(held_out_arrays(held_out)) for held_out in self.held_out)
+        kept = policy.evaluation_steps(self._evaluations, pairs, index, stored_bytes(arrays), others)
         if len(kept) < len(grid):
             budget = f"checkpoint.log_probs_mb: {policy.log_probs_mb:g}"
             if self._watch is not None:
                 raise ValueError(
                     f"{budget} keeps {len(kept)} of the {len(grid)} evaluations of phase {name}, but "
-                    f"early_warning needs all of them, {len(grid) * _stored_bytes(arrays) / 1e6:.3g} MB"
+                    f"early_warning needs all of them, {len(grid) * stored_bytes(arrays) / 1e6:.3g} MB"
                 )
             self.sink.message(f"{budget} keeps {len(kept)} of the {len(grid)} evaluations of phase {name}")
         return kept
@@ -399,8 +400,3 @@ class Trainer:
                 self.table_prompts,
             )
             self.sink.table("samples", self._offsets[index + 1], COLUMNS, list(rows))
-
-
-def _stored_bytes(arrays: dict[str, np.ndarray]) -> int:
-    """Bytes of the arrays in a file, including the header of a record."""
-    return 1024 + sum(array.nbytes + 128 for array in arrays.values())

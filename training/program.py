@@ -10,9 +10,9 @@ One training step of a seed, from random key to update:
    needs them, `training.distillation.enumerated_teacher` adds pi_D's next-token laws.
 4. Old scores: `training.old_scores.old_scores` scores the responses under the parameters that drew them and
    under a reference model, each only where the objective needs it.
-5. Loss: `_losses` turns the output of `Model.training_pass` into `Scores`, from which `Objective.losses`
-   computes one loss per response, and adds the model's own. `batch_loss` is the mean of the losses;
-   `_weighted` is the weighted mean, for an objective that weighs sequences.
+5. Loss: `training.batch_loss.response_losses` turns the output of `Model.training_pass` into `Scores`, from
+   which `Objective.losses` computes one loss per response, and adds the model's own. `mean_by_class` is their
+   mean; `mean_by_weight` is the weighted mean, for an objective that weighs sequences.
 6. Gradient: `training.step.mean_gradient`, or `weighted_gradient`, averages the gradients of the batch's
    parts. `Grid.mean_over_data`, or `weighted_mean_over_data`, averages over the devices that share a batch.
    The scores that the loss was computed from also give KL and coverage of pi_D's responses
@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -40,15 +40,15 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from metrics.evaluators import Batch, Evaluator, HeldOut
-from models import Model, Params, token_log_probs, token_logits
+from models import Model, Params
 from models.target import platform
 from tasks import stream
 from training.averaging import Averaged
+from training.batch_loss import mean_by_class, mean_by_weight, response_losses
 from training.feed import responses_of_step
 from training.kept import Shelf, fetch, kept
 from training.mesh import DATA, EVERYWHERE, PER_EXAMPLE, PER_SEED, SEED, Grid, Layout
-from training.objectives import Objective, Scores
-from training.old_scores import Rolled, divergence, old_scores
+from training.old_scores import Rolled, old_scores
 from training.phase import Phase
 from training.seen import Seen, coverage_ns, seen_in
 from training.sources import Policy, TrainingBatch
@@ -126,87 +126,6 @@ class Program:
         return self.evaluate(params, fixed, self.batches())
 
 
-def batch_loss(
-    model: Model,
-    objective: Objective,
-    params: Params,
-    batch: TrainingBatch,
-    class_weights: Sequence[float] | None = None,
-) -> Float[Array, ""]:
-    """Mean over the batch's responses of the objective's losses, each times the weight of its class.
-
-    For an objective that weighs sequences, the weighted mean sum_i w_i l_i / sum_i w_i.
-    """
-    losses, scores, weights = _losses(model, objective, params, batch, class_weights)
-    if objective.weighs:
-        return _weighted(objective, losses, scores, weights)[0]
-    return _mean(losses, weights)
-
-
-def _mean(losses: Array, weights: Array | None) -> Float[Array, ""]:
-    return jnp.mean(losses if weights is None else weights * losses)
-
-
-def _weighted(
-    objective: Objective, losses: Array, scores: Scores, weights: Array | None
-) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Weighted mean of the losses, and ln of the sum of the weights, in nats."""
-    log_weights = jax.lax.stop_gradient(objective.log_weights(scores))
-    if weights is not None:
-        log_weights += jnp.log(weights)
-    log_mass = jax.nn.logsumexp(log_weights)
-    return jnp.sum(jnp.exp(log_weights - log_mass) * losses), log_mass
-
-
-def _losses(
-    model: Model,
-    objective: Objective,
-    params: Params,
-    batch: TrainingBatch,
-    class_weights: Sequence[float] | None,
-) -> tuple[Float[Array, "batch samples"], Scores, Float[Array, "batch 1"] | None]:
-    """Loss of every response, the scores that it was computed from, and the weight of its class."""
-    logits, further, penalty = model.training_pass(
-        params, batch.prompt, batch.prompt_mask, batch.responses, batch.response_mask, objective.ahead
-    )
-    prompt_scores = prompt_mask = None
-    if objective.needs_prompt:
-        prompt_scores = token_log_probs(
-            model.prompt_logits(params, batch.prompt, batch.prompt_mask), batch.prompt[:, 1:]
-        )[:, None]
-        prompt_mask = (batch.prompt_mask[:, :-1] & batch.prompt_mask[:, 1:])[:, None]
-    theirs = batch.old.distributions
-    if theirs is not None:
-        # Masked before the divergence, whose gradient at padding would be 0 times an arbitrary number.
-        theirs = jnp.where(batch.response_mask[..., None], theirs, 0.0)
-    scores = Scores(
-        token_log_probs(logits, batch.responses),
-        batch.response_mask,
-        prompt_scores,
-        prompt_mask,
-        token_logits(logits, batch.responses),
-        batch.rewards if batch.bonus is None or batch.rewards is None else batch.rewards + batch.bonus,
-        batch.old.behaviour,
-        batch.old.reference,
-        None if theirs is None else divergence(logits, theirs),
-        jax.nn.log_softmax(logits),
-        batch.teacher,
-        _ahead_log_probs(further, batch.responses) if further else None,
-    ).masked()
-    weights = None if class_weights is None else jnp.asarray(class_weights)[batch.group][:, None]
-    losses = objective.losses(scores)
-    return losses if penalty is None else losses + penalty, scores, weights
-
-
-def _ahead_log_probs(
-    further: Sequence[Float[Array, "batch samples _ vocab"]], responses: Int[Array, "batch samples response"]
-) -> Float[Array, "batch samples heads response"]:
-    """ln pi_d(y_t|x, y_<t-d) of the heads d = 1, 2, ..., and 0 at t < d."""
-    by_head = [token_log_probs(logits, responses[..., d:]) for d, logits in enumerate(further, start=1)]
-    early = [(0, 0)] * (responses.ndim - 1)
-    return jnp.stack([jnp.pad(own, [*early, (d, 0)]) for d, own in enumerate(by_head, start=1)], axis=-2)
-
-
 SCORED = PartitionSpec(SEED, DATA)
 SeedBatching = Literal["auto", "vmap", "map"]
 
@@ -280,12 +199,12 @@ def make_program(
         objective = phase.objective
 
         def mean_loss(params: Params, own: TrainingBatch) -> tuple[Array, Array]:
-            losses, scores, weights = _losses(model, objective, params, own, phase.class_weights)
-            return _mean(losses, weights), scores.log_probs
+            losses, scores, weights = response_losses(model, objective, params, own, phase.class_weights)
+            return mean_by_class(losses, weights), scores.log_probs
 
         def weighted_loss(params: Params, own: TrainingBatch) -> tuple[Array, tuple[Array, Array]]:
-            losses, scores, weights = _losses(model, objective, params, own, phase.class_weights)
-            loss, log_mass = _weighted(objective, losses, scores, weights)
+            losses, scores, weights = response_losses(model, objective, params, own, phase.class_weights)
+            loss, log_mass = mean_by_weight(objective, losses, scores, weights)
             return loss, (log_mass, scores.log_probs)
 
         batch = batch._replace(log_pi=None)

@@ -11,8 +11,8 @@ import pytest
 from benchmarks.common import TINY, UsageError
 from benchmarks.frameworks import same
 from benchmarks.program import Covlab, setup_of
+from training.batch_loss import batch_loss
 from training.feed import batch_of_step
-from training.program import batch_loss
 from training.sources import demonstrations
 
 OVERRIDES = (*TINY, "model.num_layers=2", "seed=3")

@@ -25,9 +25,9 @@ from training import (
     StepwiseDCO,
     make_program,
 )
+from training.batch_loss import batch_loss
 from training.coverage_objectives import dco_factor, log_miss, log_pass
 from training.optimizers import sgd
-from training.program import batch_loss
 from training.sources import TrainingBatch
 
 LOG_PS = (

@@ -15,9 +15,9 @@ from covlab.testing.statistics import chi_square_p
 from models import GPT
 from tasks import LayeredGraph, stream
 from training import CrossEntropy, EvaluationSchedule, Phase
+from training.batch_loss import batch_loss
 from training.feed import batch_of_step
 from training.optimizers import sgd
-from training.program import batch_loss
 from training.sources import demonstrations
 
 TASK = LayeredGraph(depth=1, width=2, branching=1, num_ids=60)

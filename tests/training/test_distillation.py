@@ -19,6 +19,7 @@ from tasks import Enumeration, LayeredGraph
 from tasks.linear import all_responses, next_log_probs
 from tasks.markov_features import RandomFeatures, Sizes
 from training import CrossEntropy, EvaluationSchedule, Objective, Phase, Scores, make_program
+from training.batch_loss import batch_loss
 from training.distillation import (
     TruncatedDistillation,
     distillation_learning_rate,
@@ -28,7 +29,6 @@ from training.distillation import (
 )
 from training.feed import responses_of_step
 from training.optimizers import sgd
-from training.program import batch_loss
 
 TOY = ToyTask()
 

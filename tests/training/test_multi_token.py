@@ -14,7 +14,7 @@ import pytest
 
 from models import Forward, Model
 from training import CrossEntropy, MultiToken, Scores
-from training.program import batch_loss
+from training.batch_loss import batch_loss
 from training.sources import TrainingBatch
 
 V, H = 3, 4

@@ -29,8 +29,8 @@ from training import (
     TruncatedDistillation,
     ValueRegression,
 )
+from training.batch_loss import batch_loss
 from training.old_scores import OldScores
-from training.program import batch_loss
 from training.sources import TrainingBatch
 
 ABSURD = (0.0, np.inf, -np.inf, np.nan, 1e30, -1e30, 200.0, -200.0)

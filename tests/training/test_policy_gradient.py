@@ -33,11 +33,11 @@ from training import (
     Scores,
     make_program,
 )
+from training.batch_loss import batch_loss
 from training.feed import responses_of_step
 from training.old_scores import OldScores, divergence
 from training.optimizers import sgd
 from training.policy_gradient import advantages, k3
-from training.program import batch_loss
 from training.sources import TrainingBatch
 
 GRPO = PolicyGradient()

@@ -15,8 +15,8 @@ from oracles.toy import TabularModel, ToyTask
 from metrics.evaluators import DistributionEvaluator, make_held_out
 from models import Forward, Model
 from training import CrossEntropy, EvaluationSchedule, Phase, make_program
+from training.batch_loss import batch_loss
 from training.feed import responses_of_step
-from training.program import batch_loss
 
 
 @dataclasses.dataclass(frozen=True)
