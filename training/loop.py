@@ -144,9 +144,8 @@ class Trainer:
     def _check_model(self, params: Params) -> None:
         """`check_model` with the parameters of one seed, on prompts of the first held-out set.
 
-        The model is checked as it is trained and as it is evaluated.
-
-        The first process checks and shares the outcome.
+        The model is checked as it is trained and as it is evaluated, by the first process, which shares the
+        outcome.
         """
         problem = None
         if leads():
@@ -306,9 +305,8 @@ class Trainer:
                 )
         if alive and len(heads[alive[0]]) > 4:
             self.sink.metrics([heads[i] for i in alive])
-        self.sink.timing(
-            {"event": "step", "phase": phase.name, "step": pending.step, "time": round(time.time(), 3)}
-        )
+        reached = {"event": "step", "phase": phase.name, "step": pending.step}
+        self.sink.timing(reached | {"time": round(time.time(), 3)})
         # Between evaluations the newest one stays in sight.
         self.sink.progress(phase.name, pending.step, phase.steps, info | self._shown)
         if not alive:
