@@ -73,6 +73,11 @@ class Model(abc.ABC):
         return type(self).__name__
 
     @property
+    def init_in_turn(self) -> bool:
+        """True if the parameters of several seeds must be drawn in turn, and not together under `vmap`."""
+        return False
+
+    @property
     def separate_paths(self) -> bool:
         """True if `logits` scores one candidate in another way than several; `check_model` then checks both
         ways."""

@@ -132,7 +132,7 @@ class ModelTests:
             return value, norm, loss(moved)
 
         keys = jax.random.split(stream(0, "init"), 2)
-        together = jax.vmap(model.init)(keys)
+        together = jax.lax.map(model.init, keys)
         before, norms, after = jax.jit(jax.vmap(descended))(together)
         assert np.all(np.isfinite(before))
         assert np.all(np.isfinite(norms))

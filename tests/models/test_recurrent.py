@@ -13,7 +13,7 @@ from flax import nnx
 from oracles import recurrent
 
 from models.delta_net import DeltaNet, DeltaProduct
-from models.recurrent import GRU, LSTM
+from models.recurrent import GRU, LSTM, orthogonal
 
 VOCAB, LENGTH = 7, 19
 SIZES: dict[str, Any] = {"num_layers": 2, "width": 8}
@@ -109,3 +109,15 @@ def test_a_bad_size_is_one_line(kind: Any, fields: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="model") as refused:
         kind(VOCAB, **fields, rngs=nnx.Rngs(0))
     assert str(refused.value) == f"model.module.{field}: {value!r} is not an integer >= 1"
+
+
+@pytest.mark.parametrize("shape", [(6, 24), (24, 6), (5, 5), (1, 1)])
+def test_orthogonal_matrices_are_orthonormal_and_uniform(shape: tuple[int, int]) -> None:
+    """Orthonormal rows or columns; over many draws every entry has mean 0 and variance 1/max(shape)."""
+    drawn = jax.vmap(lambda key: orthogonal(key, shape))(jax.random.split(jax.random.key(3), 3000))
+    few, many = sorted(shape)
+    products = drawn @ drawn.swapaxes(1, 2) if shape[0] == few else drawn.swapaxes(1, 2) @ drawn
+    np.testing.assert_allclose(products, np.broadcast_to(np.eye(few), products.shape), atol=2e-6)
+    np.testing.assert_allclose(np.mean(drawn, axis=0), np.zeros(shape), atol=5 / np.sqrt(3000 * many))
+    squares = np.asarray(drawn) ** 2 * many
+    np.testing.assert_allclose(np.mean(squares, axis=0), np.ones(shape), atol=5 * np.sqrt(2 / 3000))
