@@ -103,6 +103,6 @@ def test_a_claim_gives_verdict_checks_and_page(
 def test_an_unknown_claim_is_named_with_those_there_are() -> None:
     for name in ("figure3", "compare", "train", "a.b"):
         with pytest.raises(
-            ValueError, match=f"^claim: '{name}' is not a claim; valid are best_of_n, .*tournament"
+            ValueError, match=f"^claim: '{name}' is not a claim; valid are architectures, .*tournament"
         ):
             covlab.claim(name)

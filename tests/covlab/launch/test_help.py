@@ -49,9 +49,8 @@ def test_the_page_of_a_command(call: Callable[..., Any]) -> None:
     assert "steps=2000 default of every phase" in lines
     assert "task.max_depth=3 m, largest depth under pi_D" in lines
     assert "task.edge_order" not in page
-    assert any(
-        line.startswith("model=gpt_tiny ") and "flax, gpt_medium, gpt_paper, " in line for line in lines
-    )
+    assert any(line.startswith("model=gpt_tiny deltanet, ") for line in lines)
+    assert ", flax, gpt_medium, gpt_paper, gpt_small, " in " ".join(lines)
     assert any(line.startswith("--cfg job ") for line in lines)
     for internal in ("hydra/", "Powered", "powered", "schema", "_target_:", "python -m"):
         assert internal not in page
