@@ -27,7 +27,7 @@ TARGETS = ("v5e", "h100")
 GROWTH = 1.02
 """Ratio to the record above which a quantity has grown."""
 QUANTITIES = ("cycles", "bytes", "temporary_bytes", "code_bytes")
-"""What is compared with the record: all but the time to compile, which depends on the machine."""
+"""The record is compared in these; not in the time to compile, which depends on the machine."""
 
 
 class Asked(NamedTuple):
@@ -84,7 +84,7 @@ def grown(
     record: Mapping[str, Mapping[str, Mapping[str, float]]],
     found: Mapping[str, Mapping[str, Mapping[str, float]]],
 ) -> list[str]:
-    """What is more than `GROWTH` times its value in the record, in one line each.
+    """One line for each value that is more than `GROWTH` times that of the record.
 
     >>> grown({"v5e:1x1": {"step": {"cycles": 100}}}, {"v5e:1x1": {"step": {"cycles": 150}}})
     ['v5e:1x1, step: cycles 100 -> 150']

@@ -227,8 +227,8 @@ class Covlab:
         return Problem(parameters=self._parameters(), batches=self._batches(num_batches), **settings)
 
     def training(self, num_batches: int) -> dict[str, Any]:
-        """What a loop of any model needs to repeat the first seed's training: `parameters`, `batches`,
-        `vocab_size`, and `settings` of `optax.adamw`."""
+        """Everything that a loop of any model needs to repeat the first seed's training: `parameters`,
+        `batches`, `vocab_size`, and `settings` of `optax.adamw`."""
         names = {"learning_rate": "learning_rate", "b1": "beta1", "b2": "beta2", "eps": "epsilon"}
         names |= {"weight_decay": "weight_decay"}
         return {

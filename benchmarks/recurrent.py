@@ -29,13 +29,13 @@ TOLERANCE = 1e-4
 
 
 def by_steps(model: DeltaProduct, tokens: Int[Array, "batch length"]) -> Float[Array, "batch length vocab"]:
-    """What `model(tokens)` gives, by a scan of `model.step`."""
+    """`model(tokens)`, computed by a scan of `model.step`."""
     _, logits = jax.lax.scan(model.step, model.initial_carry(len(tokens)), tokens.T)
     return jnp.swapaxes(logits, 0, 1)
 
 
 def rule_by_steps(state: Array, *inputs: Array) -> tuple[Array, Array]:
-    """What `delta_chunked` gives, by a scan of `delta_step`."""
+    """`delta_chunked`, computed by a scan of `delta_step`."""
     by_time = [jnp.moveaxis(each, 2, 0) for each in inputs]
     state, outputs = jax.lax.scan(lambda state, token: delta_step(state, *token), state, tuple(by_time))
     return state, jnp.moveaxis(outputs, 0, 2)

@@ -20,6 +20,7 @@ from hydra import compose, initialize_config_module
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from jax._src import compilation_cache
 from omegaconf import DictConfig, OmegaConf
 
 jax.config.update("jax_platforms", "cpu")
@@ -283,3 +284,14 @@ def tiny_claim(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
         return run_tiny(claim, contract_of(name)["tiny"], tmp_path_factory.mktemp("claims"))
 
     return path
+
+
+@pytest.fixture
+def jax_cache(tmp_path: Path) -> Iterator[Path]:
+    """JAX's own compilation cache, empty."""
+    before = jax.config.values["jax_compilation_cache_dir"]
+    compilation_cache.reset_cache()
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path / "jax"))
+    yield tmp_path / "jax"
+    compilation_cache.reset_cache()
+    jax.config.update("jax_compilation_cache_dir", before)

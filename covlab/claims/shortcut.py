@@ -76,7 +76,7 @@ class Tournament:
 
 @dataclasses.dataclass(frozen=True)
 class FineTuning:
-    """What is measured of a fine-tuning run; arrays are (seeds, checkpoints).
+    """Measurements of a fine-tuning run; arrays are (seeds, checkpoints).
 
     Attributes:
         tournament: the tournament that `chosen` is the choice of.

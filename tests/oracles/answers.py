@@ -42,6 +42,18 @@ class Known(NamedTuple):
     edge: Case
 
 
+def bound(field: str) -> dict[str, Known]:
+    """The check of the coverage bound by KL, on measurements with an excess of -.25 in `field`."""
+    return {
+        "coverage bound by KL: largest excess at any evaluation": Known(
+            "<= 1e-09",
+            Case({}, -0.25, None, True),
+            Case({field: 2e-9}, 2e-9, None, False),
+            Case({field: 1e-9}, 1e-9, None, True),
+        )
+    }
+
+
 def two(mean: float, spread: float = 0.0) -> np.ndarray:
     """Values of two seeds."""
     return np.array([mean - spread, mean + spread])

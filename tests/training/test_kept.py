@@ -1,12 +1,10 @@
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax._src import compilation_cache
 
 from training import Grid, Layout
 from training.kept import KeptFunction
@@ -39,17 +37,6 @@ class Shelf:
         return self.entries.pop("moved")
 
 
-@pytest.fixture
-def cold(tmp_path: Path) -> Iterator[Path]:
-    """JAX's compilation cache in an empty folder."""
-    before = jax.config.values["jax_compilation_cache_dir"]
-    compilation_cache.reset_cache()
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path / "jax"))
-    yield tmp_path / "jax"
-    compilation_cache.reset_cache()
-    jax.config.update("jax_compilation_cache_dir", before)
-
-
 class Case:
     """A function with a donated state, a mean over devices, and a sort, which XLA compiles a function for."""
 
@@ -80,17 +67,19 @@ class Case:
 
 
 @pytest.mark.parametrize("devices", [1, 2])
-def test_a_kept_function_is_not_traced_and_donates_and_shards_as_before(devices: int, cold: Path) -> None:
+def test_a_kept_function_is_not_traced_and_donates_and_shards_as_before(
+    devices: int, jax_cache: Path
+) -> None:
     case = Case(devices)
     first = case.called(case.made())
     np.testing.assert_array_equal(first[0], [[4.0, 5.0, 6.0]])
     compiled = case.shelf.take()
     # What JAX's own cache has is read from there, and kept as well as what the compiler just made.
-    entries = {path: path.stat().st_mtime_ns for path in cold.glob("*-cache")}
+    entries = {path: path.stat().st_mtime_ns for path in jax_cache.glob("*-cache")}
     assert entries
     case.called(case.made())
     read = case.shelf.take()
-    assert {path: path.stat().st_mtime_ns for path in cold.glob("*-cache")} == entries
+    assert {path: path.stat().st_mtime_ns for path in jax_cache.glob("*-cache")} == entries
     for data in (compiled, read):
         case.shelf.entries["moved"] = data
         case.traced.clear()
@@ -108,7 +97,7 @@ def test_a_kept_function_is_not_traced_and_donates_and_shards_as_before(devices:
     assert not case.shelf.dropped
 
 
-def test_a_spoiled_program_is_dropped_and_compiled(cold: Path) -> None:
+def test_a_spoiled_program_is_dropped_and_compiled(jax_cache: Path) -> None:
     case = Case(1)
     first = case.called(case.made())
     data = case.shelf.take()
@@ -124,7 +113,7 @@ def test_a_spoiled_program_is_dropped_and_compiled(cold: Path) -> None:
         case.shelf.take()
 
 
-def test_a_program_that_calls_back_into_python_is_not_kept(cold: Path) -> None:
+def test_a_program_that_calls_back_into_python_is_not_kept(jax_cache: Path) -> None:
     # The call's address is that of this process.
     shelf = Shelf()
 
@@ -138,7 +127,7 @@ def test_a_program_that_calls_back_into_python_is_not_kept(cold: Path) -> None:
         assert not shelf.entries
 
 
-def test_what_jax_has_in_memory_is_used_but_not_kept(cold: Path) -> None:
+def test_what_jax_has_in_memory_is_used_but_not_kept(jax_cache: Path) -> None:
     # Such an executable may have been read from a cache before, and has then lost its machine code.
     case = Case(1)
     function = case.made()

@@ -4,7 +4,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,6 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from jax._src import compilation_cache
 from omegaconf import DictConfig
 
 import training.kept
@@ -39,17 +38,6 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("COVLAB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(keys, "enabled", True)
     return tmp_path / "cache" / "kept"
-
-
-@pytest.fixture
-def jax_cache(tmp_path: Path) -> Iterator[Path]:
-    """JAX's own compilation cache, empty."""
-    before = jax.config.values["jax_compilation_cache_dir"]
-    compilation_cache.reset_cache()
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path / "jax"))
-    yield tmp_path / "jax"
-    compilation_cache.reset_cache()
-    jax.config.update("jax_compilation_cache_dir", before)
 
 
 def entries(folder: Path) -> dict[str, bytes]:

@@ -4,19 +4,13 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
-from oracles.answers import Case, Known, columns, known_answers, two
+from oracles.answers import Case, Known, bound, columns, known_answers, two
+from oracles.shortcut import BLINDNESS, blindness, both, kl, rises
 
 from covlab.claims.shortcut import FineTuning, turn
 from covlab.report.verdict import Check
 from experiments.architectures.checks import checks, later_fall
 from experiments.architectures.measure import Measurements
-from metrics import Interval
-
-
-def both(values: np.ndarray) -> np.ndarray:
-    """The same numbers on either half of the prompts."""
-    return np.stack([values, values])
-
 
 # The KL of the first seed rises by .015 above its running minimum. Cov_N is least at checkpoint 1.
 KL = np.array([[1.0, 0.6, 0.4, 0.415], [1.02, 0.6, 0.41, 0.4]])
@@ -36,7 +30,7 @@ def run(**changes: Any) -> FineTuning:
         "passes": {8: eight},
         "chosen": np.array([1, 2]),
         "lowest": np.array([2, 3]),
-        "blindness": {0: Interval(0.49, 0.47, 0.51), 1: Interval(0.49, 0.46, 0.52)},
+        "blindness": BLINDNESS,
         "bound_excess": -0.25,
     }
     unused = cast(Any, None)
@@ -54,30 +48,6 @@ def of_deltanet(results: Measurements) -> tuple[Check, ...]:
     return tuple(check for check in checks(results) if not check.name.startswith("lstm: "))
 
 
-def kl(*values: Any) -> dict[str, Any]:
-    return {"kl": columns(*values)}
-
-
-def halves(n: float, *values: Any) -> dict[str, Any]:
-    return {"halves": HALVES | {n: both(columns(*values))}}
-
-
-def rises(n: float) -> Known:
-    return Known(
-        "lower end of the interval > 0",
-        Case({}, 0.03 * n, 0.002, True),
-        # Both seeds rise, by too different amounts.
-        Case(halves(n, 0.375, 0.125, 0.3, (0.25, 0.1)), 0.125, 0.1, False),
-        # It falls to its end.
-        Case(halves(n, 0.375, 0.3, 0.25, 0.125), 0, 0, False),
-    )
-
-
-def blind(first: Interval, second: Interval) -> dict[str, Any]:
-    return {"blindness": {3: first, 5: second}}
-
-
-EXACT = Interval(0.45, 0.45, 0.45), Interval(0.55, 0.55, 0.55)
 CHECKS = {
     "deltanet: KL: largest rise above its running minimum, worst seed (nats)": Known(
         "<= 0.02",
@@ -93,7 +63,7 @@ CHECKS = {
         Case(kl((1, 0.01), 0.6, 0.6, 0.6), 0.4, 0.01, False),
         Case(kl(0.3, 0.2, 0.2, 0), 0.3, 0, True),
     ),
-    **{f"deltanet: Cov_{n:g}: rise from turning point to end": rises(n) for n in (4.0, 4.6, 5.7)},
+    **{f"deltanet: Cov_{n:g}: rise from turning point to end": rises(HALVES, n) for n in (4.0, 4.6, 5.7)},
     "deltanet: KL: fall from Cov_4's turning point to the end (nats)": Known(
         "lower end of the interval > 0",
         Case({}, 0.1925, 0.0075, True),
@@ -108,25 +78,8 @@ CHECKS = {
         Case({"gains": two(0.975, 0.0022)}, 0.02, 0.002, False),
         Case({"gains": two(0.955, 2e-4)}, 0.0, 0, False),
     ),
-    "deltanet: class-blindness: AUC of the log-odds between the rules, from below": Known(
-        "lower end of the interval >= 0.45",
-        Case({}, 0.49, (0.465, 0.515), True),
-        Case(blind(Interval(0.48, 0.38, 0.58), Interval(0.48, 0.47, 0.49)), 0.48, (0.425, 0.535), False),
-        Case(blind(EXACT[0], EXACT[0]), 0.45, (0.45, 0.45), True),
-    ),
-    "deltanet: class-blindness: the same AUC, from above": Known(
-        "upper end of the interval <= 0.55",
-        Case({}, 0.49, (0.465, 0.515), True),
-        Case(blind(Interval(0.52, 0.42, 0.62), Interval(0.52, 0.51, 0.53)), 0.52, (0.465, 0.575), False),
-        Case(blind(EXACT[1], EXACT[1]), 0.55, (0.55, 0.55), True),
-    ),
-    "coverage bound by KL: largest excess at any evaluation": Known(
-        "<= 1e-09",
-        Case({}, -0.25, None, True),
-        # One model alone violates it.
-        Case({"bound_excess": 2e-9}, 2e-9, None, False),
-        Case({"bound_excess": 1e-9}, 1e-9, None, True),
-    ),
+    **blindness("deltanet: "),
+    **bound("bound_excess"),
 }
 
 

@@ -3,11 +3,11 @@
 from typing import Any, cast
 
 import numpy as np
-from oracles.answers import Case, Known, columns, known_answers, two
+from oracles.answers import Case, Known, bound, columns, known_answers, two
+from oracles.shortcut import BLINDNESS, blindness, both, halves, kl, rises
 
 from covlab.claims.shortcut import FineTuning
 from experiments.figure1.checks import checks
-from metrics import Interval
 
 LOW_KL = 0.3251
 """The KL of the best class-blind model, -.9 ln .9 - .1 ln .1, to four places."""
@@ -37,16 +37,11 @@ def made(**changes: Any) -> FineTuning:
         "passes": {4: eight / 2, 8: eight, 12: (1 + eight) / 2},
         "lowest": np.array([1, 2]),
         "chosen": np.array([2, 1]),
-        "blindness": {0: Interval(0.49, 0.47, 0.51), 1: Interval(0.49, 0.46, 0.52)},
+        "blindness": BLINDNESS,
         "bound_excess": -0.25,
     }
     unused = cast(Any, None)
     return FineTuning(tournament=unused, matrices=unused, tables={}, log_odds={}, **fields | changes)
-
-
-def both(values: np.ndarray) -> np.ndarray:
-    """The same numbers on either half of the prompts."""
-    return np.stack([values, values])
 
 
 KL = np.array([[0.993, 0.399, 0.414, 0.403], [1.015, 0.406, 0.401, 0.405]])
@@ -58,16 +53,8 @@ HALVES = {
 }
 
 
-def kl(*values: Any) -> dict[str, Any]:
-    return {"kl": columns(*values)}
-
-
 def cov(n: float, *values: Any) -> dict[str, Any]:
     return {"cov": {2.0: np.zeros((2, 4)), 4.0: COV, 5.7: COV, n: columns(*values)}}
-
-
-def halves(n: float, *values: Any) -> dict[str, Any]:
-    return {"halves": HALVES | {n: both(columns(*values))}}
 
 
 def profile(m: float, values: np.ndarray) -> dict[str, Any]:
@@ -80,18 +67,8 @@ def falls(n: float) -> Known:
         "lower end of the interval > 0",
         Case({}, 0.06 * n, 0.01, True),
         # Both seeds fall, by too different amounts.
-        Case(halves(n, (0.3, 0.1), 0.125, 0.3, 0.25), 0.175, 0.1, False),
-        Case(halves(n, 0.125, 0.125, 0.3, 0.25), 0, 0, False),
-    )
-
-
-def rises(n: float) -> Known:
-    return Known(
-        "lower end of the interval > 0",
-        Case({}, 0.03 * n, 0.002, True),
-        Case(halves(n, 0.375, 0.125, 0.3, (0.25, 0.1)), 0.125, 0.1, False),
-        # It falls to its end.
-        Case(halves(n, 0.375, 0.3, 0.25, 0.125), 0, 0, False),
+        Case(halves(HALVES, n, (0.3, 0.1), 0.125, 0.3, 0.25), 0.175, 0.1, False),
+        Case(halves(HALVES, n, 0.125, 0.125, 0.3, 0.25), 0, 0, False),
     )
 
 
@@ -107,11 +84,6 @@ def predicts(m: float, right: float) -> Known:
     )
 
 
-def blind(first: Interval, second: Interval) -> dict[str, Any]:
-    return {"blindness": {3: first, 5: second}}
-
-
-EXACT = Interval(0.45, 0.45, 0.45), Interval(0.55, 0.55, 0.55)
 CHECKS = {
     "KL: largest rise above its running minimum, worst seed (nats)": Known(
         "<= 0.02",
@@ -170,32 +142,16 @@ CHECKS = {
         Case({"chosen": two(0.975, 0.0022)}, 0.02, 0.002, False),
         Case({"chosen": two(0.955, 2e-4)}, 0.0, 0, False),
     ),
-    "class-blindness: AUC of the log-odds between the rules, from below": Known(
-        "lower end of the interval >= 0.45",
-        Case({}, 0.49, (0.465, 0.515), True),
-        Case(blind(Interval(0.48, 0.38, 0.58), Interval(0.48, 0.47, 0.49)), 0.48, (0.425, 0.535), False),
-        Case(blind(EXACT[0], EXACT[0]), 0.45, (0.45, 0.45), True),
-    ),
-    "class-blindness: the same AUC, from above": Known(
-        "upper end of the interval <= 0.55",
-        Case({}, 0.49, (0.465, 0.515), True),
-        Case(blind(Interval(0.52, 0.42, 0.62), Interval(0.52, 0.51, 0.53)), 0.52, (0.465, 0.575), False),
-        Case(blind(EXACT[1], EXACT[1]), 0.55, (0.55, 0.55), True),
-    ),
+    **blindness(),
     "KL: minimum over the run (nats)": Known(
         f"> {LOW_KL}",
         Case({}, 0.4, 0.001, True),
         Case(kl(1, (0.32, 0.001), 0.33, 0.34), 0.32, 0.001, False),
         Case(kl(1, 0.5, LOW_KL, 0.34), LOW_KL, 0, False),
     ),
-    "coverage bound by KL: largest excess at any evaluation": Known(
-        "<= 1e-09",
-        Case({}, -0.25, None, True),
-        Case({"bound_excess": 2e-9}, 2e-9, None, False),
-        Case({"bound_excess": 1e-9}, 1e-9, None, True),
-    ),
+    **bound("bound_excess"),
     **{f"Cov_{n:g}: fall from start to turning point": falls(n) for n in (3.0, 4.0, 4.6)},
-    **{f"Cov_{n:g}: rise from turning point to end": rises(n) for n in (4.0, 4.6, 5.7)},
+    **{f"Cov_{n:g}: rise from turning point to end": rises(HALVES, n) for n in (4.0, 4.6, 5.7)},
     "Pass@8: rank correlation with a lower Cov_4 minus with a lower KL": predicts(4.0, 2),
     "Pass@8: isotonic R^2 of Cov_4 minus that of KL": predicts(4.0, 1),
     "Pass@12: rank correlation with a lower Cov_5.7 minus with a lower KL": predicts(5.7, 2),

@@ -3,7 +3,7 @@
 from typing import Any
 
 import numpy as np
-from oracles.answers import Case, Known, columns, known_answers, two
+from oracles.answers import Case, Known, bound, columns, known_answers, two
 
 from experiments.optimizers_graph.checks import checks
 from experiments.optimizers_graph.measure import Compared, Curves, Measurements
@@ -107,12 +107,7 @@ CHECKS = {
         Case({"start": at(4, 2.5, 4)}, 0.52, None, False),
         Case({"levels": LEVELS | {32: (1.5, 1.8)}}, 0.5, None, True),
     ),
-    "coverage bound by KL: largest excess at any evaluation": Known(
-        "<= 1e-09",
-        Case({}, -0.25, None, True),
-        Case({"excess": 2e-9}, 2e-9, None, False),
-        Case({"excess": 1e-9}, 1e-9, None, True),
-    ),
+    **bound("excess"),
 }
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from oracles.answers import Case, Known, known_answers
+from oracles.answers import Case, Known, bound, known_answers
 from scipy import stats
 
 from experiments.state_tracking.checks import checks
@@ -99,12 +99,7 @@ CHECKS = {
         "s3_negative_1"
     ),
     "s3, eigenvalues in [-1, 1], n_h = 2: share of seeds that solve, predicted all": solves("s3_negative_2"),
-    "coverage bound by KL: largest excess at any evaluation": Known(
-        "<= 1e-09",
-        Case({}, -0.25, None, True),
-        Case({"excess": 2e-9}, 2e-9, None, False),
-        Case({"excess": 1e-9}, 1e-9, None, True),
-    ),
+    **bound("excess"),
 }
 
 
