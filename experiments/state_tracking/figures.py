@@ -36,7 +36,7 @@ def drawings(results: Measurements) -> list[Drawing]:
         Drawing(
             "lengths",
             "Accuracy per token against the number of elements read. Dotted: the largest length of training. "
-            f"Dashed: chance. {band}",
+            f"Dashed: chance. Lines at 1 lie on one another. {band}",
             lengths(results),
         ),
         Drawing(
