@@ -9,6 +9,10 @@
     run.evaluate(num_samples=256)                         # a fresh held-out set, with intervals
     run.select(n=4)                                       # the checkpoint that each selection rule takes
 
+    values = run.train_value(steps=1000)                  # a value function for the run's model
+    run.decode("vgb", value=values)                       # fresh prompts, answered by a decoder
+    run.train_rl(objective="rloo", steps=200)             # a run that starts from the last checkpoint
+
     covlab.load("runs/train/name")                        # a run directory
     covlab.sweep("optimizer=adamw,sgd", steps=300)        # a run for each combination of values
     covlab.claim("tournament", scale="cpu")               # a published claim: verdict, checks, page

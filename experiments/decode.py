@@ -15,7 +15,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -242,19 +242,50 @@ def print_results(asked: Asked, results: dict[int, Measured], shown: list[tuple[
         )
 
 
-def decode(config: DictConfig) -> int:
-    """Decode, print and write."""
+class Decoding(NamedTuple):
+    """What was decoded: metrics by seed, the same as JSON values and the file that they belong into, texts to
+    show, the format that samples are written in (None: they are not), and the samples."""
+
+    asked: Asked
+    results: dict[int, Measured]
+    content: dict[str, Any]
+    file: Path
+    shown: list[tuple[Any, ...]]
+    samples_kind: str | None
+    samples: list[Sampled]
+
+
+def decoded(config: DictConfig) -> Decoding:
+    """Decode what `config` (conf/decode.yaml) asks for; nothing is written.
+
+    Raises:
+        ValueError: an invalid run, decoder, value or setting; one line.
+    """
     configure()
     asked = check(config)
-    every: list[Sampled] = []
-    results, shown, _ = measure(config, asked, None if config.samples_file is None else every.append)
+    kind, samples = config.samples_file, list[Sampled]()
+    results, shown, _ = measure(config, asked, None if kind is None else samples.append)
     content = document(config, asked, results)
-    path = result_path(config, asked.run.path, content)
-    print_results(asked, results, shown)
-    write_result(path, content)
-    print(f"\n{path}")
-    if every:
-        print(write_samples(str(config.samples_file), path, every))
+    file = result_path(config, asked.run.path, content)
+    return Decoding(asked, results, content, file, shown, kind, samples)
+
+
+def write_decoding(answered: Decoding) -> Path | None:
+    """Write the result, and the samples if they are asked for; returns the file of the samples."""
+    write_result(answered.file, answered.content)
+    if not answered.samples:
+        return None
+    return write_samples(str(answered.samples_kind), answered.file, answered.samples)
+
+
+def decode(config: DictConfig) -> int:
+    """Decode, print and write."""
+    answered = decoded(config)
+    print_results(answered.asked, answered.results, answered.shown)
+    samples = write_decoding(answered)
+    print(f"\n{answered.file}")
+    if samples is not None:
+        print(samples)
     return 0
 
 

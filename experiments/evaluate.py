@@ -41,6 +41,7 @@ from tasks import check_seed
 from tasks.checks import whole
 from tracking import LoadError, load_log_probs
 from tracking.metric_names import in_order
+from training import ValueRegression
 
 Bounds = dict[str, dict[float, float]]
 """Name of the bound -> N -> value for the mixture."""
@@ -273,7 +274,7 @@ def evaluated(config: DictConfig) -> Evaluation:
     if config.run is None:
         raise ValueError("run: none is named; valid: run=<run directory>, as runs/train/demo")
     run = trained.open_run(config.run).with_model(model_overrides(config))
-    if any(phase.objective.needs_rewards for phase in run.setup.phases):
+    if any(isinstance(phase.objective, ValueRegression) for phase in run.setup.phases):
         raise ValueError(f"run: {config.run}: holds a value function; valid: a run of experiments.train")
     whole("num_samples", config.num_samples)
     results = measure(config, run)

@@ -146,6 +146,19 @@ def _claim(name: str) -> Any:
     raise ValueError(f"claim: {name!r} is not a claim; valid are {', '.join([*claims(), *outside])}")
 
 
+def train_from(command: str, wanted: Composed) -> Run:
+    """A run that starts from another, by "train_rl" or "train_value".
+
+    Raises:
+        ValueError: as the command; one line.
+    """
+    from covlab.launch import base_model
+
+    spelt_out = {"train_rl": base_model.rl_config, "train_value": base_model.value_config}[command]
+    _check_devices(wanted.config.devices)
+    return _train(wanted._replace(config=spelt_out(wanted.config)))
+
+
 def _train(wanted: Composed) -> Run:
     from covlab.launch.runs import train_named
 

@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+    from covlab.api.overrides import PathLike
     from covlab.launch.trained import TrainedRun
     from experiments.evaluate import Evaluation
+    from metrics import Interval
     from tasks import Example, Task
 
 MIXTURE = "mixture"
@@ -30,12 +32,17 @@ class Run:
 
     Nothing is kept in memory but the model's description, so that a run in progress shows its present state.
 
+    It is a path (`os.PathLike`), so that a setting which names a run takes it: `value=values`.
+
     Attributes:
         path: the directory.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+
+    def __fspath__(self) -> str:
+        return str(self.path)
 
     def __repr__(self) -> str:
         reason = f": {self.reason}" if self.reason else ""
@@ -187,6 +194,68 @@ class Run:
         frame.attrs["file"] = str(choices.file)
         return frame
 
+    def train_rl(self, *overrides: str, config_dir: PathLike | None = None, **settings: Any) -> Run:
+        """Reinforcement learning from a checkpoint of this run, by the code of `covlab train_rl`.
+
+        Args:
+            overrides, config_dir, settings: as in `covlab.train`, with the keys of conf/train_rl.yaml, for
+                example `objective="rloo"`, `steps=400`, `checkpoint_of="train:200"`.
+
+        Raises:
+            ValueError: an invalid setting, or a directory that holds another run; one line.
+        """
+        return self._start("train_rl", overrides, config_dir, settings)
+
+    def train_value(self, *overrides: str, config_dir: PathLike | None = None, **settings: Any) -> Run:
+        """A value function for this run's model, by the code of `covlab train_value`.
+
+        Args:
+            overrides, config_dir, settings: as in `covlab.train`, with the keys of conf/train_value.yaml, for
+                example `steps=500`, `initial="fresh"`.
+
+        Raises:
+            ValueError: an invalid setting, or a directory that holds another run; one line.
+        """
+        return self._start("train_value", overrides, config_dir, settings)
+
+    def _start(
+        self, command: str, overrides: Sequence[str], config_dir: PathLike | None, settings: dict[str, Any]
+    ) -> Run:
+        from covlab.api.calls import train_from
+        from covlab.api.overrides import composed
+
+        return train_from(command, composed(command, overrides, {"run": self.path, **settings}, config_dir))
+
+    def decode(self, decoding: str = "vgb", **settings: Any) -> pd.DataFrame:
+        """Numbers of `covlab decode`: fresh prompts answered by a decoder. They and the samples are also
+        written to `evaluations/`.
+
+        Args:
+            decoding: an option of conf/decoding, for example "vgb" or "block_best_of_n".
+            settings: keys of conf/decode.yaml, for example `value=values` with a run of `train_value`,
+                `samples=64`, `**{"decoding.budget": 512}`.
+
+        Returns:
+            A row for each seed, class and metric: `seed`, `class`, `metric`, `estimate`, `low`, `high`. The
+            interval of a seed is over prompts, that of the seed "all" over seeds. `attrs["file"]` is the file
+            with the same numbers, `attrs["samples"]` that of the responses, or None.
+
+        Raises:
+            ValueError: an invalid setting, or no values for a decoder that needs them; one line.
+        """
+        import pandas as pd
+
+        from covlab.api.overrides import composed
+        from experiments.decode import decoded, write_decoding
+
+        config = composed("decode", (), {"run": self.path, "decoding": decoding, **settings}, None).config
+        answered = decoded(config)
+        samples = write_decoding(answered)
+        frame = pd.DataFrame(_measured_rows(answered.results))
+        frame.attrs["file"] = str(answered.file)
+        frame.attrs["samples"] = None if samples is None else str(samples)
+        return frame
+
     @functools.cached_property
     def _trained(self) -> TrainedRun:
         """Model and tasks, rebuilt from the configuration when first needed."""
@@ -198,23 +267,31 @@ class Run:
 
 
 def _rows(evaluation: Evaluation) -> Iterator[Mapping[str, Any]]:
-    from covlab.launch.trained import over_seeds
     from metrics import name_of_n
 
     for result in evaluation.results:
         place = {"phase": result.phase, "step": result.step}
-        measured: dict[Any, Any] = {**result.seeds}
-        if len(measured) > 1:
-            measured[ALL_SEEDS] = over_seeds(result.seeds)
-        for seed, metrics in measured.items():
-            for metric, classes in metrics.items():
-                for name, interval in classes.items():
-                    row = {"seed": seed, "class": name or MIXTURE, "metric": metric}
-                    yield place | row | dataclasses.asdict(interval)
-            for metric, by_n in result.bounds.get(seed, {}).items():
+        for row in _measured_rows(result.seeds):
+            yield place | row
+        for seed, bounds in result.bounds.items():
+            for metric, by_n in bounds.items():
                 for n, value in by_n.items():
                     row = {"seed": seed, "class": MIXTURE, "metric": f"{metric}/{name_of_n(n)}"}
                     yield place | row | {"estimate": value}
+
+
+def _measured_rows(results: Mapping[int, dict[str, dict[str, Interval]]]) -> Iterator[dict[str, Any]]:
+    """A row for each seed, class and metric; with several seeds also rows of the seed "all"."""
+    from covlab.launch.trained import over_seeds
+
+    measured: dict[Any, Any] = {**results}
+    if len(measured) > 1:
+        measured[ALL_SEEDS] = over_seeds(results)
+    for seed, metrics in measured.items():
+        for metric, classes in metrics.items():
+            for name, interval in classes.items():
+                row = {"seed": seed, "class": name or MIXTURE, "metric": metric}
+                yield row | dataclasses.asdict(interval)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -35,6 +35,10 @@ def explain(error: Exception, config_name: str, arguments: Sequence[str] = ()) -
         )
     if "Config group override must be a string or a list" in str(error):
         return _no_option(Chosen(config_name, arguments)) or " ".join(lines)
+    option = re.match(r"In '[^']*': Could not find '([\w./-]+)/([^/']+)'$", lines[0]) if lines else None
+    if option is not None and (options := Chosen(config_name, arguments).options(option.group(1))):
+        group, name = option.groups()
+        return f"{group}: no option {name}; valid are {_listed(name, options)}"
     cause = error.__cause__
     if cause is not None and str(cause) not in str(error):
         lines += [str(cause).splitlines()[0]]
@@ -97,9 +101,13 @@ def _among(name: str, part: str, keys: Sequence[str], key: str) -> str:
     if not valid:
         above = name.rpartition(".")[0]
         return f"{name}: no such key; {above} is empty; a leading + adds to it: +{key}=..."
-    close = difflib.get_close_matches(part, valid, 1)
+    return f"{name}: no such key; valid are {_listed(part, valid)}"
+
+
+def _listed(given: str, valid: Sequence[str]) -> str:
+    close = difflib.get_close_matches(given, valid, 1)
     hint = f"; did you mean {close[0]}?" if close else ""
-    return f"{name}: no such key; valid are {', '.join(valid)}{hint}"
+    return f"{', '.join(valid)}{hint}"
 
 
 def _no_option(command_line: Chosen) -> str | None:

@@ -83,7 +83,7 @@ def test_composed_configurations_hold_the_values(tmp_path: Path) -> None:
         (["--multirun"], {}, "'--multirun' is not an override; valid: 'key=value'"),
         ([], {"stpes": 3}, "stpes: no such key; valid are .*; did you mean steps"),
         ([], {"task": {"dpeth": 3}}, "task.dpeth: no such key; valid are .*; did you mean depth"),
-        ([], {"task": "dick"}, "In 'train': Could not find 'task/dick'"),
+        ([], {"task": "dick"}, "task: no option dick; valid are autoregressive_linear, .*tabular"),
     ],
 )
 def test_bad_input_is_one_line(overrides: list[str], settings: dict[str, Any], message: str) -> None:

@@ -17,7 +17,7 @@ import pytest
 import covlab
 from covlab.api import Run
 from covlab.launch import runs
-from experiments import evaluate, select, train
+from experiments import decode, evaluate, select, train
 from tracking import RunSink
 from training import Trainer
 
@@ -131,9 +131,52 @@ def test_evaluate_and_select_are_the_commands(run: Run, call: Callable[..., Any]
         assert table[table.seed == int(seed)]["step"].tolist() == [row["step"] for row in rows]
 
 
+SHORT = {
+    "steps": 4, "log_every": 2, "batch_size": 4, "tracking.wandb": "disabled", "tracking.figures": False,
+    "evaluation.schedule.every": 4, "evaluation.num_examples": 4, "tracking.progress": False,
+}  # fmt: skip
+
+
+def test_values_and_decoding_are_those_of_the_commands(run: Run, call: Callable[..., Any]) -> None:
+    root = run.path.parents[1]
+    values = run.train_value(**SHORT, root=root, name="value")
+    assert (values.path, values.state) == (root / "value" / "value", "complete")
+    assert values.config["base"]["run"] == str(run.path)
+    asked = {"samples": 4, "num_prompts": 2, "decoding.budget": 16}
+    frame = run.decode("vgb", value=values, **asked, out="api")
+    line = [f"{key}={value}" for key, value in asked.items()]
+    assert call(decode.main, f"run={run.path}", f"value={values.path}", *line, "out=command").status == 0
+    files = [run.path / "evaluations" / f"{name}.json" for name in ("api", "command")]
+    assert frame.attrs == {"file": str(files[0]), "samples": str(files[0].with_suffix(".samples.jsonl"))}
+    assert files[0].read_bytes() == files[1].read_bytes()
+    written = json.loads(files[1].read_bytes())
+    for place, seed in ((written["seeds"]["1"], 1), (written["over_seeds"], "all")):
+        row = frame[(frame.seed == seed) & (frame.metric == "pass/4") & (frame["class"] == "mixture")]
+        assert row[["estimate", "low", "high"]].iloc[0].to_dict() == place["pass/4"]
+
+
+def test_reinforcement_learning_starts_from_the_run(run: Run) -> None:
+    asked = {**SHORT, "objective": "rloo", "source.per_prompt": 2, "checkpoint_of": "train:10"}
+    asked["checkpoint.parameters"] = "evaluations"
+    tuned = run.train_rl(**asked, root=run.path.parents[1], name="tuned")
+    assert (tuned.path, tuned.state) == (run.path.parents[1] / "rl" / "tuned", "complete")
+    base = tuned.config["base"]
+    assert (base["run"], base["phase"], base["step"]) == (str(run.path), "train", 10)
+    # Before the first step it is the base model.
+    start = tuned.evaluate(checkpoints="train:0", num_examples=8)
+    there = run.evaluate(checkpoints="train:10", num_examples=8)
+    start, there = (frame[(frame.metric == "kl") & (frame.seed == 1)] for frame in (start, there))
+    assert len(there) == 1
+    assert start["estimate"].tolist() == there["estimate"].tolist()
+
+
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
+        (lambda run: run.train_rl(task="dyck"), "task: is the run's; valid: no task"),
+        (lambda run: run.train_value(steps=-1), "phases.train.steps: -1"),
+        (lambda run: run.decode("vgb", value="nothing"), "value: 'nothing' is neither a run directory nor"),
+        (lambda run: run.decode("vbg"), "decoding: no option vbg; valid are .*; did you mean vgb"),
         (
             lambda run: covlab.train(*SETTINGS, root=run.path.parents[1], name="api"),
             r".*seeds was 2, is now 1",
