@@ -221,10 +221,11 @@ class Run:
     def _start(
         self, command: str, overrides: Sequence[str], config_dir: PathLike | None, settings: dict[str, Any]
     ) -> Run:
-        from covlab.api.calls import train_from
         from covlab.api.overrides import composed
+        from covlab.api.training import train_from
 
-        return train_from(command, composed(command, overrides, {"run": self.path, **settings}, config_dir))
+        settings = {"run": self.path, **settings}
+        return Run(train_from(command, composed(command, overrides, settings, config_dir)))
 
     def decode(self, decoding: str = "vgb", **settings: Any) -> pd.DataFrame:
         """Numbers of `covlab decode`: fresh prompts answered by a decoder. They and the samples are also

@@ -14,7 +14,7 @@ import pytest
 from oracles.toy_claim import CLAIM
 
 import covlab
-from covlab.api import Run, calls
+from covlab.api import Run, calls, training
 from covlab.claims import claim
 from covlab.report.verdict import Verdict
 
@@ -35,7 +35,7 @@ def test_signals_ask_to_stop_and_then_act_as_before() -> None:
         signal.signal(number, lambda number, frame: seen.append(number))
     try:
         for number in (signal.SIGINT, signal.SIGTERM):
-            with calls.stoppable() as install:
+            with training.stoppable() as install:
                 stop = install()
                 assert stop() is None
                 signal.raise_signal(number)
@@ -52,7 +52,7 @@ def test_another_thread_leaves_the_signals_alone() -> None:
     before, reasons = signal.getsignal(signal.SIGINT), []
 
     def work() -> None:
-        with calls.stoppable() as install:
+        with training.stoppable() as install:
             reasons.append(install()())
 
     thread = threading.Thread(target=work)
