@@ -3,6 +3,7 @@ empty folder, its commands run there. Nothing sees this checkout."""
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 
@@ -43,6 +44,18 @@ def test_a_command_of_the_wheel_sees_a_task_of_ones_own(lab: Installed) -> None:
     shown = do(lab, SHOW)
     assert "Counting(numbers=8, length=3, down=0.1)" in shown
     assert shown.count("its pi_D(y|x)") == 2
+
+
+@pytest.mark.slow
+def test_the_first_command_of_the_readme_moves_coverage_and_best_of_n(lab: Installed) -> None:
+    (first,) = re.findall(r"^(covlab train) +#", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert "complete" in do(lab, first, "name=first", "tracking.wandb=disabled", "tracking.progress=false")
+    shown = "frame.iloc[[0, -1]][['eval/cov/2', 'eval/pass/12']].to_numpy().tolist()"
+    code = f"import covlab; frame = covlab.load('runs/train/first').metrics; print({shown})"
+    (cov_start, pass_start), (cov, passed) = json.loads(lab.run("-c", code))
+    assert (cov_start, pass_start < 0.05) == (1.0, True)
+    assert cov < 0.9
+    assert passed > 0.5
 
 
 @pytest.mark.slow
