@@ -161,7 +161,8 @@ def _measure(
     def apart(one: Array, other: Array) -> Array:
         """Largest difference over batch and vocabulary; infinities of one sign are equal, and so are NaNs."""
         same = (one == other) | (jnp.isnan(one) & jnp.isnan(other))
-        gap = jnp.where(same, 0.0, jnp.nan_to_num(jnp.abs(one - other), nan=jnp.inf))
+        gap = jnp.abs(one - other)
+        gap = jnp.where(same, 0.0, jnp.where(jnp.isnan(gap), jnp.inf, gap))
         return jnp.max(gap, axis=(0, -1)) / jnp.where(spread > 0, spread, 1.0)
 
     further: tuple[Array, ...] = ()
