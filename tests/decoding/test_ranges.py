@@ -1,4 +1,4 @@
-"""Ends of the valid ranges of the decoders' fields: the last valid value is taken, the next one is refused."""
+"""Ends of the valid ranges of the decoders' fields: the last valid value is taken, the next is refused."""
 
 from __future__ import annotations
 

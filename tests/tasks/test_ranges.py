@@ -33,6 +33,7 @@ TAKEN: list[tuple[type[Any], dict[str, Any]]] = [
     (Delay, {"tilt": None}),
     (Dyck, {"num_types": 1, "max_depth": 1, "max_enumerated": 0, "noise": 0.0, "min_length": 1}),
     (Dyck, {"min_length": 1, "max_length": 1}),
+    (Dyck, {"min_length": 3, "max_length": 3}),
     (Dyck, {"min_length": 5, "max_length": 5, "noise": 0.99}),
     (Dyck, {"max_length": 7, "prefix_lengths": [0, 6]}),
     (Dyck, {"max_length": 7, "mixture": {"given": 1.0}, "prefix": "( ) ( ) ( )"}),
@@ -118,12 +119,16 @@ REFUSED: list[tuple[type[Any], dict[str, Any], str]] = [
 """Settings beyond an end, and the beginning of the message."""
 
 
+def test_a_class_of_probability_zero_is_none() -> None:
+    assert LayeredGraph(**GRAPH, mixture={"G1": 1.0, "G2": 0.0}).groups == ("G1",)
+
+
 def test_the_last_valid_values_are_taken() -> None:
     for kind, fields in TAKEN:
         made = kind(**fields)
         for name in set(fields) - {"mixture", "prefix_lengths", "longer"}:
             assert getattr(made, name) == fields[name]
-    assert 2 * 1024 * 2 * 1024 == MOST_NUMBERS
+    assert MOST_NUMBERS == 2 * 1024 * 2 * 1024
 
 
 @pytest.mark.parametrize(("kind", "fields", "message"), REFUSED)

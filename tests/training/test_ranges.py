@@ -1,4 +1,4 @@
-"""Ends of the valid ranges of the objectives' fields, and what every objective asks for."""
+"""Ends of the valid ranges of the objectives' fields: the last valid value is taken, the next is refused."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ from training import (
     ValueRegression,
 )
 from training.coverage_objectives import LARGEST_N
-from training.objectives import Objective
 
 TAKEN: list[tuple[type[Any], dict[str, Any]]] = [
     (CrossEntropy, {"prompt_weight": 0, "normalisation": "token"}),
@@ -76,44 +75,3 @@ def test_the_next_ones_are_refused(kind: type[Any], fields: dict[str, Any], mess
     with pytest.raises(ValueError, match=f"^{re.escape(message)}") as refused:
         kind(**fields)
     assert "\n" not in str(refused.value)
-
-
-ASKED = {
-    "needs_prompt": False,
-    "needs_rewards": False,
-    "needs_policy": False,
-    "needs_teacher": False,
-    "ahead": 0,
-    "reference": "none",
-    "weighs": False,
-}
-"""What an objective asks for that asks for nothing."""
-
-
-@pytest.mark.parametrize(
-    ("objective", "more"),
-    [
-        (CrossEntropy(), {}),
-        (CrossEntropy(prompt_weight=0.5), {"needs_prompt": True}),
-        (ValueRegression(), {"needs_rewards": True}),
-        (DCO(), {}),
-        (StepwiseDCO(), {}),
-        (Reweighted(), {"weighs": False}),
-        (Reweighted(favour="easy"), {"weighs": True}),
-        (LabelSmoothing(), {}),
-        (ConfidencePenalty(), {}),
-        (MultiToken(k=1), {}),
-        (MultiToken(), {"ahead": 3}),
-        (TruncatedDistillation(), {"needs_teacher": True}),
-        (PolicyGradient(), {"needs_rewards": True, "needs_policy": True}),
-        *(
-            (
-                PolicyGradient(kl_weight=0.5, kl=kl),  # type: ignore[arg-type]
-                {"needs_rewards": True, "needs_policy": True, "reference": reference},
-            )
-            for kl, reference in (("k3", "tokens"), ("reward", "tokens"), ("exact", "distributions"))
-        ),
-    ],
-)
-def test_what_an_objective_asks_for(objective: Objective, more: dict[str, Any]) -> None:
-    assert {name: getattr(objective, name) for name in ASKED} == ASKED | more
