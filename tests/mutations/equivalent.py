@@ -216,4 +216,7 @@ EQUIVALENT: dict[str, str] = {
         "the tolerance is for rounding; no sum is that far above 1 and exactly so"
     ),
     "metrics/alarms.py _over: whole > 0 -> (whole >= 0)": "0 / 0 is NaN, which stands there in any case",
+    "metrics/tournaments.py tournament_matrices: 1 -> 2": (
+        "NumPy's `reshape` takes any negative length as the one to infer"
+    ),
 }
