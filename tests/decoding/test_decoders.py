@@ -1,6 +1,5 @@
 """Law and cost of every decoder against enumeration of the whole tree."""
 
-import dataclasses
 import functools
 import importlib.resources
 import math
@@ -23,15 +22,12 @@ from decoding import (
     ActionRejection,
     Ancestral,
     BacktrackingRejection,
-    BestOfN,
     BlockBestOfN,
     BlockRejection,
     Decoded,
     OutcomeRejection,
-    Pessimism,
     TaskPolicy,
     TaskValues,
-    TestTimeTraining,
     decode,
 )
 from decoding.explore import Explorer, Tree, with_rewards
@@ -295,38 +291,6 @@ def test_bad_settings_are_one_clear_line(make: Any, field: str) -> None:
     with pytest.raises(ValueError, match=field) as caught:
         make()
     assert "\n" not in str(caught.value)
-
-
-def test_defaults_stay_as_they_are() -> None:
-    """Another default would change what an old command line computes."""
-    blocks = {"budget": 1024, "block_length": 4, "candidates": 4}
-    defaults: dict[type[Any], dict[str, Any]] = {
-        Ancestral: {"budget": 1024},
-        OutcomeRejection: {"budget": 1024},
-        ActionRejection: {"budget": 1024},
-        BestOfN: {"budget": 1024, "candidates": 16},
-        BlockBestOfN: blocks,
-        BlockRejection: blocks,
-        BacktrackingRejection: {
-            "budget": 1024,
-            "quota": 16,
-            "stride": 4,
-            "threshold": 0.5,
-            "greedy": True,
-        },
-        Pessimism: {"budget": 1024, "candidates": 16, "beta": 0.1, "ceiling": None, "fresh": True},
-        TestTimeTraining: {"learning_rate": 0.01, "parameters": "last", "radius": None},
-        VGB: {
-            "budget": 1024,
-            "steps": 256,
-            "stop": "fixed",
-            "runs": 64,
-            "children": "all",
-            "momentum": None,
-            "laziness": 0.5,
-        },
-    }
-    assert {kind: dataclasses.asdict(kind()) for kind in defaults} == defaults
 
 
 def test_every_configuration_names_a_decoder() -> None:

@@ -44,12 +44,23 @@ def test_a_threshold_is_the_least_that_keeps_the_rate(rate: float) -> None:
         assert np.mean(scores > lower.max()) > rate
 
 
+def test_only_the_shares_of_the_weights_count() -> None:
+    """Weights far below 1, and all of the weight at one end."""
+    events, alarms = np.array([True, True, False]), np.array([[True, False, True]])
+    found = rates(alarms, events, np.full((1, 3), 0.01))
+    shares = (found.sensitivity, found.false_alarm_rate, found.precision, found.base_rate)
+    np.testing.assert_allclose(np.concatenate(shares), [1 / 2, 1, 1 / 2, 2 / 3])
+    scores = np.array([1.0, 2.0, 3.0])
+    assert thresholds(scores, np.array([[0.0, 0.0, 0.5], [0.5, 0.0, 0.0]]), 0.4).tolist() == [3, 1]
+
+
 def test_a_threshold_is_never_negative() -> None:
     assert thresholds(np.array([-np.inf, -2.0, -1.0]), np.ones((1, 3)), 0.4)[0] == 0
     assert thresholds(np.array([1.0, 2.0]), np.zeros((1, 2)), 0.4)[0] == np.inf
     assert thresholds(np.zeros(0), np.zeros((2, 0)), 0.4).tolist() == [np.inf, np.inf]
-    with pytest.raises(ValueError, match="rate: 0; valid"):
-        thresholds(np.zeros(2), np.ones((1, 2)), 0)
+    for rate in (0, 1):
+        with pytest.raises(ValueError, match=f"rate: {rate}; valid"):
+            thresholds(np.zeros(2), np.ones((1, 2)), rate)
 
 
 def test_area_is_the_share_of_ordered_pairs() -> None:

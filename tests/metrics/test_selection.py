@@ -177,6 +177,8 @@ def test_offset_forgives_a_challenger_that_the_chosen_itself_would_lose_to() -> 
     won[0, 1] = -0.1
     assert offset_tournament(log_probs, won, 4, 0).scores.tolist() == [0, 0]
     assert "N^(1-2a) = 4 at N = 4, a = 0" in offset_tournament(log_probs, lost, 4, 0).note
+    assert "N^(1-2a) = 7.9 at" in offset_tournament(log_probs, lost, 7.9, 0).note
+    assert offset_tournament(log_probs, lost, 8, 0).note == ""
 
 
 def test_offset_tournament_refuses() -> None:

@@ -11,10 +11,13 @@ from metrics.values import ValueEvaluator, calibration_error
 
 
 def test_calibration_error_by_hand() -> None:
-    values, rewards = np.array([0.12, 0.18, 0.95, 1.0]), np.array([1.0, 0.0, 1.0, 1.0])
-    weights = np.array([0.25, 0.25, 0.25, 0.25])
-    # Bin [.1, .2): 1/2 |.5 - .15|; bin [.9, 1]: 1/2 |1 - .975|.
-    assert calibration_error(values, rewards, weights) == pytest.approx(0.5 * 0.35 + 0.5 * 0.025)
+    values, rewards = np.array([0.12, 0.18, 0.85, 0.95, 1.0]), np.array([1.0, 0.0, 1.0, 1.0, 0.0])
+    # Bin [.1, .2): 2/5 |.5 - .15|; bin [.8, .9): 1/5 |1 - .85|; bin [.9, 1]: 2/5 |.5 - .975|. The signs
+    # differ, so that other bins would give another sum.
+    expected = 0.4 * 0.35 + 0.2 * 0.15 + 0.4 * 0.475
+    for weight in (0.2, 0.6):
+        found = calibration_error(values, rewards, np.full(5, weight))
+        assert found == pytest.approx(expected), "weights count by their shares"
 
 
 def test_a_rollouts_positions_share_its_weight_and_padding_has_none() -> None:

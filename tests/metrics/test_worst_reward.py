@@ -118,6 +118,8 @@ def test_the_papers_witness_in_closed_form() -> None:
     ("target", "model", "ns", "message"),
     [
         ([0.5, 0.6], [0.5, 0.5], (1,), "target: not a law"),
+        ([1 + 1.2e-9], [1.0], (1,), "target: not a law"),
+        ([[0.5, 0.5], [0.5, 0.6]], [[0.5, 0.5]] * 2, (1,), "target: not a law"),
         ([0.5, 0.5], [-0.1, 0.5], (1,), "model: not a law"),
         ([0.5, np.nan], [0.1, 0.5], (1,), "target: not a law"),
         ([0.5, 0.5], [0.5], (1,), r"model: shape \(1,\); valid: that of target"),
@@ -132,10 +134,17 @@ def test_bad_input_is_one_line(target: list, model: list, ns: tuple, message: st
             function(np.array(target), np.array(model), ns)
 
 
+def test_a_law_may_exceed_one_by_rounding() -> None:
+    # Its probabilities may be 0.
+    target, model = np.array([1 + 0.8e-9, 0.0]), np.array([1.0, 0.0])
+    assert worst_loss(target, model, (1,)) == pytest.approx(0, abs=1e-8)
+
+
 def test_bad_levels_are_refused() -> None:
     one = np.ones(1)
-    with pytest.raises(ValueError, match=r"^loss: 0; valid"):
-        samples_needed(one, one, 0)
+    for loss in (0, 1):
+        with pytest.raises(ValueError, match=rf"^loss: {loss}; valid"):
+            samples_needed(one, one, loss)
     with pytest.raises(ValueError, match=r"^factor: 0; valid"):
         threshold_loss(one, one, (1,), 0)
     with pytest.raises(ValueError, match=r"^tolerance: -1 is not a number >= 0"):

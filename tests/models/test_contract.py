@@ -13,7 +13,7 @@ import pytest
 from oracles.toy import TabularModel
 
 from models import GPT, Linear, Model, TeacherlessGPT, check_model
-from models.contract import TOKENS, _changed
+from models.contract import _NOISE, TOKENS, _changed, _moved
 from tasks import AutoregressiveLinear, stream
 
 SIZES = {"vocab_size": 12, "prompt_length": 6, "response_length": 5}
@@ -135,6 +135,86 @@ def test_a_broken_promise_is_one_line(model: Model, line: str) -> None:
     with pytest.raises(ValueError, match="model") as refused:
         checked(model, prompts_too=True)
     assert re.fullmatch(line, str(refused.value))
+
+
+@dataclasses.dataclass(frozen=True)
+class Planted(Model):
+    """Logits of spread 4 whatever the tokens. `step` is off by `by` times the spread at its n-th call."""
+
+    call: int
+    by: float
+    dtype: str = "float32"
+    vocab_size: int = 4
+    prompt_length: int = 2
+    response_length: int = 7
+
+    def row(self) -> Any:
+        return jnp.asarray([0.0, 1.0, 4.0, -jnp.inf])
+
+    def init(self, key: Any) -> Any:
+        return {}
+
+    def logits(self, params: Any, prompt: Any, mask: Any, responses: Any) -> Any:
+        return jnp.broadcast_to(self.row(), (*responses.shape, 4))
+
+    def prompt_logits(self, params: Any, prompt: Any, mask: Any) -> Any:
+        return jnp.broadcast_to(self.row(), (*prompt[:, 1:].shape, 4))
+
+    def start(self, params: Any, prompt: Any, mask: Any, num_samples: int) -> Any:
+        return jnp.int32(0), jnp.zeros(1, self.dtype)
+
+    def step(self, params: Any, cache: Any, tokens: Any, position: Any) -> Any:
+        off = jnp.where(cache[0] == self.call, 4 * self.by, 0.0)
+        return jnp.broadcast_to(self.row().at[1].add(off), (*tokens.shape, 4)), (cache[0] + 1, cache[1])
+
+
+@pytest.mark.parametrize(
+    ("planted", "line"),
+    [
+        (Planted(4, 0.9e-3), ""),
+        (Planted(0, 1.1e-3), "Planted.step gives other logits of response token 0 .* by 0.0011 of"),
+        (Planted(4, -1.1e-3), "Planted.step gives other logits of response token 4 .* by 0.0011 of"),
+        (Planted(6, float("nan")), "Planted.step gives other logits of response token 6 .* by 8.5e.37 of"),
+        # The second pass begins at token 3 of 7; what it does not compute again has no error.
+        (Planted(7 + 2, 1.0), ""),
+        (Planted(7 + 3, 1.1e-3), "after a step back Planted.step gives other logits of response token 3 "),
+        (Planted(7 + 6, 1.1e-3), "after a step back Planted.step gives other logits of response token 6 "),
+        # 8 epsilons of bfloat16 are 2^-4.
+        (Planted(4, 0.0624, "bfloat16"), ""),
+        (Planted(4, 0.0626, "bfloat16"), "Planted.step gives other logits of response token 4 "),
+    ],
+)
+def test_differences_are_of_the_spread_and_named_by_their_first_token(planted: Planted, line: str) -> None:
+    if not line:
+        checked(planted, prompts_too=True)
+        return
+    with pytest.raises(ValueError, match=f"^model: {line}"):
+        checked(planted, prompts_too=True)
+
+
+def test_a_logit_that_is_the_same_infinity_or_nan_is_no_difference() -> None:
+    class Constant(Planted):
+        """One finite logit: the spread is 0, and differences are not divided by it."""
+
+        def row(self) -> Any:
+            return jnp.asarray([-jnp.inf, 0.0, jnp.nan, jnp.inf])
+
+    checked(Constant(0, 0.0))
+    with pytest.raises(ValueError, match=r"token 2 than .* by 1 of their spread"):
+        checked(Constant(2, 0.25))
+
+
+def test_parameters_are_moved_by_uniform_noise() -> None:
+    draw = np.random.default_rng(0)
+    given = {"floats": np.ones(4000, "f"), "whole": np.arange(3), "short": np.ones(2, jnp.bfloat16)}
+    found = _moved(draw, given)
+    noise = found["floats"].astype(float) - 1
+    assert np.abs(noise).max() <= _NOISE * (1 + 1e-6)
+    # Four standard errors of the mean and of the mean square of uniform numbers.
+    assert abs(noise.mean()) < 4 * _NOISE / np.sqrt(3 * 4000)
+    assert np.mean(noise**2) == pytest.approx(_NOISE**2 / 3, rel=4 * np.sqrt(0.8 / 4000))
+    np.testing.assert_array_equal(found["whole"], given["whole"])
+    assert {name: leaf.dtype for name, leaf in found.items()} == {n: a.dtype for n, a in given.items()}
 
 
 @pytest.mark.parametrize("length", [1, 2, 7, 3 * TOKENS])

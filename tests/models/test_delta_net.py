@@ -161,6 +161,32 @@ def test_deltanet_is_deltaproduct_with_one_step() -> None:
         np.testing.assert_array_equal(one(tokens), other(tokens))
 
 
+def test_initial_parameters_have_their_sizes_and_standard_deviations() -> None:
+    model = DeltaProduct(50, num_layers=3, num_heads=2, width=48, init_std=0.1, rngs=nnx.Rngs(0))
+    leaves = jax.tree_util.tree_leaves_with_path(nnx.to_pure_dict(nnx.state(model, nnx.Param)))
+    assert len(leaves) == 2 + 1 + 3 * 10
+    for path, leaf in leaves:
+        name = jax.tree_util.keystr(path)
+        if "scale" in name:
+            np.testing.assert_array_equal(leaf, np.ones(leaf.shape))
+            continue
+        std = 0.1
+        if "convolution" in name:
+            # Uniform within 1/2, of 4 inputs.
+            std = 0.5 / np.sqrt(3)
+            assert np.abs(leaf).max() < 0.5
+        elif "mlp_out" in name or "['delta']['output']" in name:
+            std = 0.1 / np.sqrt(6)
+        # Four standard errors of an estimated standard deviation.
+        assert np.std(leaf) == pytest.approx(std, rel=4 / np.sqrt(2 * leaf.size)), name
+        assert abs(np.mean(leaf)) < 4 * std / np.sqrt(leaf.size)
+    block = model.layers[0]
+    # 2/3 of 4 times 48 hidden units; a query and 2 keys and values.
+    assert block.mlp_in.kernel.shape == block.mlp_gate.kernel.shape == (48, 128)
+    assert block.delta.query_key_value.kernel.shape == (48, 5 * 48)
+    assert block.delta.beta.kernel.shape == (48, 4)
+
+
 @pytest.mark.parametrize(
     ("fields", "line"),
     [

@@ -103,6 +103,17 @@ def test_nothing_but_parameters_is_kept(name: str) -> None:
 
 
 @pytest.mark.parametrize("kind", [LSTM, GRU])
+def test_embeddings_and_output_start_with_their_standard_deviations(kind: Any) -> None:
+    model = kind(60, num_layers=1, width=50, rngs=nnx.Rngs(0))
+    for table, std in ((model.embedding.embedding, 1.0), (model.output.kernel, 50**-0.5)):
+        # Four standard errors of an estimated standard deviation.
+        assert np.std(table[...]) == pytest.approx(std, rel=4 / np.sqrt(2 * 3000))
+    # Orthogonal rows, all gates together.
+    recurrent = model.layers[0].cell.dense_h.kernel[...]
+    np.testing.assert_allclose(recurrent @ recurrent.T, np.eye(50), atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [LSTM, GRU])
 @pytest.mark.parametrize("fields", [{"width": 0}, {"num_layers": "2"}])
 def test_a_bad_size_is_one_line(kind: Any, fields: dict[str, Any]) -> None:
     ((field, value),) = fields.items()

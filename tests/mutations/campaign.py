@@ -52,7 +52,10 @@ GROUPS = {
         "training/distillation.py",
         "training/policy_gradient.py",
         "training/exploration.py",
+        "training/multi_token.py",
+        "training/batch_loss.py",
     ),
+    "models": ("models/*.py",),
     "checks": ("experiments/**/*.py",),
 }
 """What is broken. Of the claims, the functions that make checks."""
@@ -217,7 +220,8 @@ _OURS = (
 
 
 def asked(mutant: Mutant, reached: Mapping[str, Any], most: int) -> list[str]:
-    """The test files that reach the mutant: of its name, then of its package, the quickest first."""
+    """The test files that reach the mutant: those of its name or package, then others; in both parts those
+    that take at most `_QUICK` seconds first, of them those of its name, then by seconds."""
     package, name = mutant.file.split("/")[0], Path(mutant.file).stem
     lines = statement_lines((ROOT / mutant.file).read_bytes(), mutant)
     files = [
@@ -226,11 +230,16 @@ def asked(mutant: Mutant, reached: Mapping[str, Any], most: int) -> list[str]:
         if not set(lines).isdisjoint(what["lines"].get(mutant.file, ()))
     ]
 
-    def order(file: str) -> tuple[bool, bool, float]:
-        own = Path(file).stem.removeprefix("test_")
-        return own not in name and name not in own, f"tests/{package}/" not in file, reached[file]["seconds"]
+    def order(file: str) -> tuple[bool, bool, bool, float]:
+        own, seconds = Path(file).stem.removeprefix("test_"), reached[file]["seconds"]
+        foreign = own not in name and name not in own
+        return foreign and f"tests/{package}/" not in file, seconds > _QUICK, foreign, seconds
 
     return sorted(files, key=order)[:most]
+
+
+_QUICK = 5.0
+"""Seconds of a test file that is asked before a slower one, which most faults then never reach."""
 
 
 def judge(tree: Path, mutant: Mutant, files: Sequence[str], limit: float, log: Path) -> str:

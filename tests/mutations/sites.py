@@ -1,7 +1,7 @@
 """Mutants of a source file: positions and replacement texts.
 
 A mutant replaces one expression, or removes one statement. Left alone are annotations, decorators, imports,
-docstrings, messages of errors and f-strings: a change there changes no number.
+docstrings, messages of errors, f-strings and `strict` of `zip`: a change there changes no number.
 """
 
 from __future__ import annotations
@@ -144,6 +144,11 @@ def _walk(
         children = [node.value] if node.value is not None else []
     elif _says_nothing(node):
         children = []
+    elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "zip":
+        # `strict` makes an error of a mistake, and has no effect without one.
+        children = [node.func, *node.args]
+        if function:
+            yield node, function, wanted
     else:
         children = list(ast.iter_child_nodes(node))
         if function:

@@ -57,6 +57,15 @@ def test_only_arguments_that_matter_in_their_order_change_places() -> None:
     assert swapped == ["a.clip(b, c)", "np.dot(a, b)"]
 
 
+def test_the_strictness_of_a_zip_is_left_alone() -> None:
+    source = b"def f(a):\n    return zip(a, a[1:], strict=True), sorted(a, reverse=True)\n"
+    assert [f"{m.before} -> {m.text}" for m in mutants("x.py", source)] == [
+        "zip(a, a[1:], strict=True) -> (zip(a[1:], a, strict=True))",
+        "1 -> 2",
+        "True -> False",
+    ]
+
+
 def test_every_mutant_is_python_and_differs() -> None:
     for mutant in mutants("x.py", SOURCE):
         source = mutant.applied(SOURCE)

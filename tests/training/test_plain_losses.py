@@ -254,7 +254,8 @@ def test_what_objectives_need() -> None:
     for objective, wanted in needs.items():
         assert {name for name in names if getattr(objective, name)} == wanted
         assert objective.reference == "none"
-    assert PolicyGradient(kl_weight=0.1).reference == "tokens"
+    for kl in ("k3", "reward"):
+        assert PolicyGradient(kl_weight=0.1, kl=kl).reference == "tokens"  # type: ignore[arg-type]
     assert PolicyGradient(kl_weight=0.1, kl="exact").reference == "distributions"
     # Without weights of its own, an objective weights all sequences equally.
     assert Zero().log_weights(SCORES).tolist() == [[0.0] * SAMPLES] * GROUPS
