@@ -174,7 +174,7 @@ class Planted(Model):
         (Planted(4, 0.9e-3), ""),
         (Planted(0, 1.1e-3), "Planted.step gives other logits of response token 0 .* by 0.0011 of"),
         (Planted(4, -1.1e-3), "Planted.step gives other logits of response token 4 .* by 0.0011 of"),
-        (Planted(6, float("nan")), "Planted.step gives other logits of response token 6 .* by 8.5e.37 of"),
+        (Planted(6, float("nan")), "Planted.step gives other logits of response token 6 .* by inf of"),
         # The second pass begins at token 3 of 7; what it does not compute again has no error.
         (Planted(7 + 2, 1.0), ""),
         (Planted(7 + 3, 1.1e-3), "after a step back Planted.step gives other logits of response token 3 "),
