@@ -1,8 +1,8 @@
 """How often intervals contain the truth, by simulation, where it is known in closed form.
 
-Every entry says how often an interval of 95 % must contain it at least and at most. Below the lower bound it
-promises too much; above the upper bound, for those that are not conservative by construction, it wastes seeds.
-The bounds leave four standard errors of the simulated share.
+Every entry says how often an interval of 95 % must contain it at least and at most. Below the lower bound
+it promises too much; above the upper one, where it is not conservative by construction, it wastes seeds. The
+bounds leave four standard errors of the simulated share.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Kind(NamedTuple):
 
 
 def shared_prompts(rng: np.random.Generator) -> Interval:
-    """Eight seeds answer the same 40 prompts: 0.3 for the prompt's difficulty, 0.2 for the seed, 0.5 for both."""
+    """Eight seeds on the same 40 prompts: 0.3 of spread from the prompt, 0.2 from the seed, 0.5 from both."""
     values = 0.3 * rng.normal(size=40) + 0.2 * rng.normal(size=(8, 1)) + 0.5 * rng.normal(size=(8, 40))
     return interval_over_shared_prompts([mean_interval(row) for row in values])
 
