@@ -40,8 +40,6 @@ GRADED = TreeTask(depth=3, symbols=3, ends=False, seed=7, guide_seed=2, graded=T
 CHAINS = 3000
 LEVEL = 1e-3
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def run(decoder: Explorer, task: TreeTask = TASK, chains: int = CHAINS) -> Decoded:
     return run_on(task, decoder, chains, seed=0)

@@ -31,7 +31,6 @@ REFERENCE = [TREE.mass[leaf] for leaf in LEAVES]
 CHAINS = 3000
 LEVEL = 1e-3
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 PROBLEM = problem(TASK)
 WRONG = Corrupted(TaskValues(TASK), TASK, error=3.0, seed=5)
 

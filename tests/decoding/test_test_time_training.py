@@ -27,8 +27,6 @@ ALL = TestTimeTraining(learning_rate=0.03, parameters="all")
 RULES = [LAST, pytest.param(ALL, marks=pytest.mark.slow)]
 CHAINS = 3000
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 @functools.cache
 def policy(model: GPT = MODEL, temperature: float = 1.0) -> ModelPolicy:

@@ -22,8 +22,6 @@ TREE = trees.Tree(TASK)
 EXACT = TreeTask(depth=4, symbols=2, ends=False, seed=3)
 CHAINS = 1500
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def run(decoder: VGB, task: TreeTask = TASK, chains: int = CHAINS) -> Decoded:
     return run_on(task, decoder, chains, seed=3)

@@ -24,8 +24,6 @@ PROMPTS = np.array([[1, 2, 3], [0, 0, 3], [4, 2, 3]], np.int32)
 TOKENS = (1, 2, 4)
 CHAINS = 5
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 @pytest.fixture(scope="module")
 def params() -> Any:
