@@ -98,7 +98,9 @@ def _backward(
     rows = keys.shape[2]
     lower, visible = _masks(queries.shape[2], rows)
 
-    def chunk(to_state: Array, own: tuple[Array, ...]) -> tuple[Array, tuple[Array, ...]]:
+    def chunk(
+        to_state: Array, own: tuple[Array, Array, Array, Saved, Array]
+    ) -> tuple[Array, tuple[Array, Array, Array, Array]]:
         query, key, beta, of, to_outputs = own
         both = jnp.concatenate([key, query], axis=1)
         to_added = _product(of.seen, to_outputs, 1, 1) + _product(key, to_state)
@@ -117,8 +119,9 @@ def _backward(
         return to_state + _product(both, below, 1, 1), (to_query, to_key, to_value, summed)
 
     last, outputs = gradients
-    first, others = jax.lax.scan(chunk, last, (queries, keys, betas, saved, outputs), reverse=True)
-    return first, *others
+    chunks = queries, keys, betas, saved, outputs
+    first, (to_queries, to_keys, to_values, to_betas) = jax.lax.scan(chunk, last, chunks, reverse=True)
+    return first, to_queries, to_keys, to_values, to_betas
 
 
 scan_chunks.defvjp(_forward, _backward)
