@@ -22,7 +22,7 @@ from benchmarks.problem import Problem
 from benchmarks.trace import Instruction, Spent, instructions, traced
 from covlab.launch.build import Setup, build
 from covlab.launch.explain import explain
-from covlab.launch.runtime import configure
+from covlab.launch.runtime import configure_run
 from covlab.launch.schema import register_schemas
 from models import GPT
 from tasks import Example, Task, stream
@@ -143,8 +143,9 @@ class Covlab:
 
     def __init__(self, overrides: Sequence[str], drawn: int | None = None) -> None:
         self.config = compose_config(overrides)
+        # Before the model is built: asking a Flax module starts JAX, and the devices with it.
+        configure_run(self.config)
         self.setup = setup_of(overrides)
-        configure(len(self.setup.seeds), self.config.devices, self.config.data_parallel)
         self.grid = Grid(self.setup.layout(self.config))
         self.phase = self.setup.phases[0]
         if drawn is not None:

@@ -84,6 +84,12 @@ class Model(abc.ABC):
         return False
 
     @property
+    def sequential(self) -> bool:
+        """True if a pass takes a step for each token in turn, as many for a part of a batch as for all of it.
+        Training then computes a batch at once on CPU too, where it else computes parts."""
+        return False
+
+    @property
     def tested(self) -> Model:
         """This model as it is evaluated, sampled and decoded, with the same parameters: itself, unless it can
         be given more or less compute after training."""

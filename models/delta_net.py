@@ -206,7 +206,8 @@ class DeltaProduct(RecurrentModel):
             from -1 to 1 instead of 0 to 1.
         kernel_size: inputs that a short convolution sees; 0 for no convolution.
         mlp_ratio: size of the MLPs, see `DeltaBlock`.
-        chunk_size: tokens in a chunk of the parallel form; changes speed alone.
+        chunk_size: tokens in a chunk of the parallel form, on CPU steps of the delta rule; changes speed
+            alone.
         init_std: standard deviation of the initial embeddings and matrices.
         rngs: random numbers of the initial parameters.
 

@@ -18,6 +18,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from models.delta_scan import inverse, scan_chunks
+from models.target import platform
+
 SMALLEST_NORM = 1e-3
 """Norm below which `normalise` divides by this number, so that its gradient is at most 1 over it."""
 
@@ -107,23 +110,39 @@ def delta_chunked(
         outputs = Q S^T + A U = (Q - A W) S^T + A Y,   A = Q K^T at the steps of a token and before, else 0.
 
     So a scan over chunks multiplies states by one small matrix, and everything else is computed for all
-    chunks at once. T is not computed from powers of diag(beta) tril(K K^T, -1), as in a Neumann series: for
-    equal keys they are huge although T is not.
+    chunks at once.
 
-    The length need not be a multiple of `chunk_size`: a step with beta = 0 changes nothing.
+    The length need not be a multiple of `chunk_size`: a step with beta = 0 changes nothing. On CPU everything
+    is computed chunk by chunk instead, with as many tokens in a chunk as make about `chunk_size` steps.
     """
     length, steps = keys.shape[2], keys.shape[3]
-    chunk_size = min(chunk_size, length)
-    count = -(-length // chunk_size)
+    in_turn = platform() == "cpu"
+    tokens = min(max(chunk_size // steps, 1) if in_turn else chunk_size, length)
+    q, k, v = (_in_chunks(each, tokens) for each in (query, keys, values))
+    beta = _in_chunks(betas[..., None], tokens)
+    final, outputs = (_chunks_in_turn if in_turn else _chunks_at_once)(state, q, k, v, beta)
+    return final, outputs.reshape(*query.shape[:2], -1, values.shape[-1])[:, :, :length]
 
-    def chunks(x: Array, rows: int) -> Array:
-        """(batch, heads, chunks, rows, size), padded with zeros at the end."""
-        padded = jnp.pad(x, [(0, count * chunk_size - length if axis == 2 else 0) for axis in range(x.ndim)])
-        return padded.reshape(*x.shape[:2], count, rows, x.shape[-1])
 
-    q = chunks(query, chunk_size)
-    k, v = chunks(keys, chunk_size * steps), chunks(values, chunk_size * steps)
-    beta = chunks(betas[..., None], chunk_size * steps)
+def _in_chunks(x: Array, tokens: int) -> Array:
+    """(batch, heads, length, ..., size) as (batch, heads, chunks, rows, size), with zeros at the end."""
+    count = -(-x.shape[2] // tokens)
+    more = count * tokens - x.shape[2]
+    padded = jnp.pad(x, [(0, more if axis == 2 else 0) for axis in range(x.ndim)])
+    return padded.reshape(*x.shape[:2], count, -1, x.shape[-1])
+
+
+def _chunks_in_turn(state: Array, *chunks: Array) -> tuple[Array, Array]:
+    """`scan_chunks` with the heads of all sequences on one axis, behind that of the chunks."""
+    rows = (jnp.moveaxis(x.reshape(-1, *x.shape[2:]), 1, 0) for x in chunks)
+    transposed = jnp.swapaxes(state, -1, -2)
+    final, outputs = scan_chunks(transposed.reshape(-1, *transposed.shape[2:]), *rows)
+    return jnp.swapaxes(final.reshape(transposed.shape), -1, -2), jnp.moveaxis(outputs, 0, 1)
+
+
+def _chunks_at_once(state: Array, q: Array, k: Array, v: Array, beta: Array) -> tuple[Array, Array]:
+    """A scan that multiplies states by one matrix, and all else for all chunks at once."""
+    chunk_size, steps = q.shape[3], k.shape[3] // q.shape[3]
     key_size, transposed = k.shape[-1], _transpose(k)
     below = jnp.tril(beta * _product(k, transposed), -1)
     wy = _product(_inverse(below), beta * jnp.concatenate([k, v], axis=-1))
@@ -139,39 +158,23 @@ def delta_chunked(
     a = jnp.where(seen, _product(q, transposed), 0.0)
     aw, ay = jnp.split(_product(a, wy), [key_size], axis=-1)
     outputs = _product(q - aw, _transpose(jnp.moveaxis(states, 0, 2))) + ay
-    return final, outputs.reshape(*query.shape[:2], count * chunk_size, -1)[:, :, :length]
+    return final, outputs
 
 
 @jax.custom_vjp
 def _inverse(below: Float[Array, "*batch row row"]) -> Float[Array, "*batch row row"]:
-    """T = (I + L)^-1 for matrices L with zeros on and above the diagonal.
-
-    Halves on the diagonal are inverted first, both at once:
-
-        [[A, 0], [C, B]]^-1 = [[A^-1, 0], [-B^-1 C A^-1, B^-1]].
-    """
-    size = below.shape[-1]
-    if size & (size - 1):
-        more = (1 << size.bit_length()) - size
-        padded = jnp.pad(below, [(0, 0)] * (below.ndim - 2) + [(0, more)] * 2)
-        return _inverse(padded)[..., :size, :size]
-    if size <= 2:
-        return jnp.eye(size, dtype=below.dtype) - below
-    half = size // 2
-    halves = _inverse(jnp.stack([below[..., :half, :half], below[..., half:, half:]]))
-    corner = -_matmul(halves[1], _matmul(below[..., half:, :half], halves[0]))
-    first = jnp.concatenate([halves[0], jnp.zeros_like(corner)], axis=-1)
-    return jnp.concatenate([first, jnp.concatenate([corner, halves[1]], axis=-1)], axis=-2)
+    """`delta_scan.inverse`, with its gradient."""
+    return inverse(below.reshape(-1, *below.shape[-2:])).reshape(below.shape)
 
 
 def _inverse_forward(below: Array) -> tuple[Array, Array]:
-    inverse = _inverse(below)
-    return inverse, inverse
+    solved = _inverse(below)
+    return solved, solved
 
 
-def _inverse_backward(inverse: Array, gradient: Array) -> tuple[Array]:
+def _inverse_backward(solved: Array, gradient: Array) -> tuple[Array]:
     """dL = -T^T dT T^T."""
-    transposed = _transpose(inverse)
+    transposed = _transpose(solved)
     return (-_matmul(transposed, _matmul(gradient, transposed)),)
 
 

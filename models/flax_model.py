@@ -126,6 +126,11 @@ class Flax(Model):
         """True with a carry: `logits` of one candidate calls the module, of several it scans `step`."""
         return self._network.has_carry
 
+    @property
+    def sequential(self) -> bool:
+        """True if the module's `__call__` scans the tokens, as `nnx.RNN` does."""
+        return self._network.scans_tokens
+
     @functools.cached_property
     def _parts(self) -> tuple[Any, Mapping[str, Any]]:
         """Class and fields of the module."""

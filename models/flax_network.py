@@ -91,16 +91,12 @@ class Network(abc.ABC):
         if not self._has("__call__"):
             raise ValueError(f"model.module: {self.kind.__name__} has no __call__(tokens)")
         params = self._shapes("its initialisation", self.init, jax.random.key(0))
-        length = self.sizes["max_length"]
-        tokens = jax.ShapeDtypeStruct((BATCH, length), jnp.int32)
-        mask = jax.ShapeDtypeStruct((BATCH, length), jnp.bool_)
+        tokens, mask = self._inputs_of_call()
 
         def whole(params: Params, tokens: Array, mask: Array) -> Any:
             return self.trial(params, "__call__", tokens, **self._given(tokens, mask))
 
-        self._require_logits(
-            "__call__", self._shapes("__call__", whole, params, tokens, mask), (BATCH, length)
-        )
+        self._require_logits("__call__", self._shapes("__call__", whole, params, tokens, mask), tokens.shape)
         if not self.has_carry:
             return
         for name, other in (("step", "initial_carry"), ("initial_carry", "step")):
@@ -136,6 +132,20 @@ class Network(abc.ABC):
                 f"{jax.tree.map(_shape, given[0])}; expected {jax.tree.map(_shape, carry)}"
             )
         self._require_logits("step", given[1], (BATCH,))
+
+    @functools.cached_property
+    def scans_tokens(self) -> bool:
+        """True if `__call__` contains a `lax.scan` of more steps than half a sequence has tokens."""
+        params, (tokens, mask) = jax.eval_shape(self.init, jax.random.key(0)), self._inputs_of_call()
+        traced = jax.make_jaxpr(
+            lambda params, tokens, mask: self.call(params, "__call__", tokens, **self._given(tokens, mask))
+        )(params, tokens, mask)
+        return 2 * _longest_scan(traced.jaxpr) > self.sizes["max_length"] > 1
+
+    def _inputs_of_call(self) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]:
+        """Shapes of the tokens and the mask that a module is asked with."""
+        shape = (BATCH, self.sizes["max_length"])
+        return jax.ShapeDtypeStruct(shape, jnp.int32), jax.ShapeDtypeStruct(shape, jnp.bool_)
 
     def _has(self, name: str) -> bool:
         return callable(getattr(self.kind, name, None))
@@ -279,6 +289,19 @@ def network(kind: type, fields: Mapping[str, Any], sizes: Mapping[str, int]) -> 
     made = (NnxNetwork if issubclass(kind, nnx.Module) else LinenNetwork)(kind, fields, sizes)
     made.check()
     return made
+
+
+def _longest_scan(jaxpr: Any) -> int:
+    """Number of steps of the longest `lax.scan` in a program, nested ones included; 0 if there is none."""
+    longest = 0
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "scan":
+            longest = max(longest, equation.params["length"])
+        for value in equation.params.values():
+            for part in value if isinstance(value, tuple | list) else (value,):
+                if hasattr(part, "eqns"):
+                    longest = max(longest, _longest_scan(part))
+    return longest
 
 
 def _shape(leaf: Any) -> str:

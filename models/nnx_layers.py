@@ -73,4 +73,4 @@ def joined(
 ) -> Float[Array, "batch candidates length width"]:
     """The heads side by side: the inverse of `in_heads`."""
     rows = jnp.transpose(heads, (0, 2, 3, 1, 4))
-    return rows.reshape(*rows.shape[:3], -1)
+    return rows.reshape(*rows.shape[:3], rows.shape[3] * rows.shape[4])

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Int, PRNGKeyArray
 
 from tasks.checks import whole
+from tasks.hashing import unroll_hash
 
 SEEDS = 2**31
 """Number of seeds: the integers in [0, 2^31)."""
@@ -23,10 +24,12 @@ _SETTINGS = {"jax_threefry_partitionable": True, "jax_random_seed_offset": 0, "j
 def pin_settings() -> None:
     """Set JAX's settings to the values that streams require, regardless of the environment.
 
-    Programs must call this before the first array. `stream` refuses other values.
+    Programs must call this before the first array. `stream` refuses other values. On CPU the hash is computed
+    by `tasks.hashing.threefry` from then on.
     """
     for name, value in _SETTINGS.items():
         jax.config.update(name, value)
+    unroll_hash()
 
 
 def stream(seed: int | Int[Array, ""], *path: str | int | Int[Array, ""]) -> PRNGKeyArray:

@@ -173,7 +173,7 @@ def make_program(
     grid = Grid(Layout(devices), local=True) if isinstance(devices, int) else devices
     parts = grid.layout.data
     tokens = phase.task.prompt_length + phase.source.samples * phase.task.response_length
-    turns = parts_of_batch(phase.batch_size // parts, tokens, grid.platform)
+    turns = 1 if model.sequential else parts_of_batch(phase.batch_size // parts, tokens, grid.platform)
     rule, source, ns = phase.rule, phase.source, coverage_ns(evaluators)
     tested = model.tested
 

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from oracles import recurrent
 
-from models.delta_rule import SMALLEST_NORM, _inverse, delta_chunked, delta_step, normalise
+from models.delta_rule import SMALLEST_NORM, delta_chunked, delta_step, normalise
+from models.delta_scan import inverse
+from models.target import traced_for
 
 BATCH, HEADS, KEY, VALUE = 2, 3, 5, 4
 
@@ -37,12 +39,13 @@ def by_steps(state: Any, *tokens: Any) -> tuple[Any, Any]:
     return state, jnp.moveaxis(outputs, 0, 2)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def with_gradients(chunk_size: int, given: Any, directions: Any) -> Any:
+@functools.partial(jax.jit, static_argnums=(0, 3))
+def with_gradients(chunk_size: int, given: Any, directions: Any, platform: str = "cpu") -> Any:
     """State, outputs and gradients of their product with `directions`; chunk size 0: by steps."""
 
     def product(given: Any) -> Any:
-        found = by_steps(*given) if chunk_size == 0 else delta_chunked(*given, chunk_size=chunk_size)
+        with traced_for(platform):
+            found = by_steps(*given) if chunk_size == 0 else delta_chunked(*given, chunk_size=chunk_size)
         return sum(jnp.sum(a * b) for a, b in zip(found, directions, strict=True)), found
 
     (_, found), gradients = jax.value_and_grad(product, has_aux=True)(given)
@@ -55,16 +58,20 @@ def compare(one: Any, other: Any) -> None:
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * max(1.0, float(np.max(np.abs(b)))))
 
 
+@pytest.mark.parametrize("platform", ["cpu", "gpu"])
 @pytest.mark.parametrize("steps", [1, 2, 3])
 @pytest.mark.parametrize(("length", "chunk_size"), [(1, 4), (7, 1), (7, 3), (37, 16), (48, 16)])
-def test_chunks_steps_and_the_plain_recurrence_agree(steps: int, length: int, chunk_size: int) -> None:
+def test_chunks_steps_and_the_plain_recurrence_agree(
+    steps: int, length: int, chunk_size: int, platform: str
+) -> None:
     given = inputs(length, steps)
     rng = np.random.default_rng(0)
     directions = (
         rng.normal(size=given[0].shape).astype("f"),
         rng.normal(size=(BATCH, HEADS, length, VALUE)).astype("f"),
     )
-    chunked, stepped = (with_gradients(size, given, directions) for size in (chunk_size, 0))
+    chunked = with_gradients(chunk_size, given, directions, platform)
+    stepped = with_gradients(0, given, directions)
     compare(chunked, stepped)
     exact = [np.asarray(each, np.float64) for each in given]
     for b in range(BATCH):
@@ -73,25 +80,38 @@ def test_chunks_steps_and_the_plain_recurrence_agree(steps: int, length: int, ch
             compare([each[b, h] for each in chunked[0]], plain)
 
 
-def test_a_long_sequence_of_reflections() -> None:
+@pytest.mark.parametrize("platform", ["cpu", "gpu"])
+def test_a_long_sequence_of_reflections(platform: str) -> None:
     """Every step reflects (beta = 2), so no error fades; with equal keys in the first head, the worst case
     for an inverse by powers."""
     length = 512
     state, q, k, v, _ = inputs(length, 1)
     k, beta = np.array(k), np.full(k.shape[:-1], 2, "f")
     k[:, 0] = k[:, 0, :1]
-    found = jax.jit(delta_chunked, static_argnums=5)(state, q, k, 0.1 * v, beta, 64)
+    with traced_for(platform):
+        found = jax.jit(delta_chunked, static_argnums=5)(state, q, k, 0.1 * v, beta, 64)
     exact = [np.asarray(each, np.float64) for each in (state, q, k, 0.1 * v, beta)]
     for h in range(HEADS):
         for a, b in zip(found, recurrent.delta_rule(*(each[0, h] for each in exact)), strict=True):
             np.testing.assert_allclose(a[0, h], b, atol=1e-3 * np.abs(b).max())
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 8, 11])
+@pytest.mark.parametrize("size", [1, 2, 3, 8, 11, 16, 37])
 def test_the_inverse(size: int) -> None:
     below = np.tril(np.random.default_rng(size).normal(size=(3, size, size)), -1).astype("f")
     exact = np.linalg.inv(np.eye(size) + below.astype(np.float64))
-    np.testing.assert_allclose(_inverse(below), exact, atol=1e-5 * np.abs(exact).max())
+    np.testing.assert_allclose(inverse(below), exact, atol=1e-5 * np.abs(exact).max())
+
+
+def test_the_programs_of_several_seeds_are_those_of_each() -> None:
+    seeds = [inputs(9, 2), inputs(9, 2)]
+    seeds[1] = (seeds[1][0], seeds[1][2][:, :, :, 0], *seeds[1][2:])
+    directions = (np.ones_like(seeds[0][0]), np.ones((BATCH, HEADS, 9, VALUE), "f"))
+    together = jax.vmap(with_gradients, (None, 0, None))(
+        4, jax.tree.map(lambda *each: np.stack(each), *seeds), directions
+    )
+    alone = [with_gradients(4, given, directions) for given in seeds]
+    compare(together, jax.tree.map(lambda *each: np.stack(each), *alone))
 
 
 def test_keys_have_norm_one_and_a_finite_gradient_at_zero() -> None:

@@ -14,6 +14,7 @@ from flax import linen, nnx
 from oracles import flax_modules
 
 from models import Flax, ModelError, check_model
+from models.delta_net import DeltaNet
 from models.pure import Structure, parameters
 
 SIZES = {"vocab_size": 7, "prompt_length": 4, "response_length": 3}
@@ -265,6 +266,31 @@ def test_a_module_is_its_structure_and_its_parameters() -> None:
     again = Structure.of(lambda: Tied(nnx.Rngs(0))).module(moved)
     assert again.first is again.again
     jax.tree.map(np.testing.assert_array_equal, parameters(again), moved)
+
+
+class ByRNN(nnx.Module):
+    """`nnx.RNN`, whose scan has a step for each token."""
+
+    def __init__(self, vocab_size: int, *, rngs: nnx.Rngs) -> None:
+        self.embed = nnx.Embed(vocab_size, 4, rngs=rngs)
+        self.rnn = nnx.RNN(nnx.GRUCell(4, 4, rngs=rngs), rngs=rngs)
+        self.out = nnx.Linear(4, vocab_size, rngs=rngs)
+
+    def __call__(self, tokens: Any) -> Any:
+        return self.out(self.rnn(self.embed(tokens)))
+
+
+@pytest.mark.parametrize(
+    ("module", "expected"),
+    [
+        (ByRNN, True),
+        (flax_modules.Transformer, False),
+        (functools.partial(DeltaNet, num_layers=1, width=8, num_heads=2, chunk_size=4), False),
+        (functools.partial(DeltaNet, num_layers=1, width=8, num_heads=2, chunk_size=1), True),
+    ],
+)
+def test_a_scan_over_the_tokens_is_seen(module: Any, expected: bool) -> None:
+    assert Flax(**SIZES, module=module).sequential is expected
 
 
 def test_another_division_keeps_the_module_and_its_parameters() -> None:

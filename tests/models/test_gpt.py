@@ -66,6 +66,18 @@ def test_logits_are_gpt2s(model: GPT) -> None:
             np.testing.assert_allclose(logits[row, candidate], expected, rtol=1e-5, atol=1e-5)
 
 
+def test_a_prompt_of_one_token_is_read_with_the_response() -> None:
+    model = TIED.divided(1, 4)
+    params = loud(model)
+    prompt, _, responses = batch()
+    logits = logits_of(model, params, prompt[:, -1:], np.ones((3, 1), bool), responses)
+    exact = jax.tree.map(lambda a: np.asarray(a, np.float64), params)
+    for row in range(3):
+        tokens = [int(prompt[row, -1]), *responses[row, 0, :-1].tolist()]
+        expected = gpt2.forward(exact, tokens, model.num_heads)
+        np.testing.assert_allclose(logits[row, 0], expected, rtol=1e-5, atol=1e-5)
+
+
 def test_prompt_logits_are_gpt2s_where_a_real_token_precedes() -> None:
     params = loud(TIED)
     prompt, mask, _ = batch()
