@@ -109,12 +109,12 @@ def test_the_runs_of_a_scale(scale: str, compose_config: Callable[..., DictConfi
 
 
 def test_a_problem_may_be_overridden_alone(compose_config: Callable[..., DictConfig]) -> None:
-    other = "+problems.sorting.steps=4000", "+problems.sorting.model.width=8", "every=200"
+    other = "problems.sorting.steps=5000", "+problems.sorting.model.width=8", "every=200"
     configs = {name: arm.config for name, arm in planned(compose_config("depth", *other)).items()}
-    assert configs["sorting_1"].steps == 4000 != configs["graph_1"].steps
+    assert configs["sorting_1"].steps == 5000 != configs["graph_1"].steps
     assert (configs["sorting_4"].model.width, configs["graph_4"].model.width != 8) == (8, True)
     # `every` is that of the first number of recursions as well.
-    ratio = configs["sorting_4"].steps / 4000
+    ratio = configs["sorting_4"].steps / 5000
     assert configs["sorting_4"].evaluation.schedule.every == round(200 * ratio)
     assert build(configs["sorting_4"]).phases[-1].schedule.every == round(200 * ratio)
 
