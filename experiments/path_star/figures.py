@@ -18,6 +18,7 @@ from experiments.path_star.checks import interval, short, token_loss
 from experiments.path_star.measure import (
     FORWARD,
     MULTI_TOKEN,
+    RECURRENT,
     REVERSED,
     TEACHERLESS,
     Measurements,
@@ -25,7 +26,13 @@ from experiments.path_star.measure import (
 )
 from metrics import coverage_profile
 
-COLOURS = {FORWARD: draw.RED, REVERSED: draw.BLUE, TEACHERLESS: draw.GREEN, MULTI_TOKEN: draw.ORANGE}
+COLOURS = {
+    FORWARD: draw.RED,
+    REVERSED: draw.BLUE,
+    TEACHERLESS: draw.GREEN,
+    MULTI_TOKEN: draw.ORANGE,
+    RECURRENT: draw.PURPLE,
+}
 
 
 def drawings(results: Measurements) -> list[Drawing]:

@@ -26,7 +26,9 @@ from models import Model, Params, token_log_probs
 from tasks import Task
 from tracking import load_run
 
-NAMES = FORWARD, REVERSED, TEACHERLESS, MULTI_TOKEN = "forward", "reversed", "teacherless", "multi_token"
+FORWARD, REVERSED, TEACHERLESS, MULTI_TOKEN = "forward", "reversed", "teacherless", "multi_token"
+RECURRENT = "recurrent"
+NAMES = (FORWARD, REVERSED, TEACHERLESS, MULTI_TOKEN, RECURRENT)
 CURVES = ("kl", "accuracy", "validity")
 
 
@@ -52,7 +54,8 @@ class Settings:
     """The claim's own settings; those of its runs are of experiments.train.
 
     Attributes:
-        per_run: overrides of one run, by its name: forward, reversed, teacherless or multi_token.
+        per_run: overrides of one run, by its name: forward, reversed, teacherless, multi_token or
+            recurrent.
         factor: Cov_N is measured at N = d/factor, where Clever Hans has 1, and at N = d factor, where it has
             0.
         fresh_examples: prompts for everything that the checks are computed on.

@@ -180,6 +180,7 @@ SHARED = {"group", "hydra", "name", "root", "scale", "tracking"}
 TRAINED: dict[str, tuple[set[str], set[str]]] = {
     "architectures": ({"tournament", "blindness_examples"}, set()),
     "dco": ({"early"}, set()),
+    "depth": ({"recursions", "tested", "n", "fresh_examples"}, set()),
     "early_warning": ({"truth", "candidates", "judged", "rate", "resamples"}, set()),
     "exploration": ({"pool", "ks", "coverage_n"}, set()),
     "figure1": ({"tournament", "blindness_examples"}, set()),

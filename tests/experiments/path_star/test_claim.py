@@ -29,6 +29,7 @@ from experiments.path_star.measure import (
     CURVES,
     FORWARD,
     MULTI_TOKEN,
+    RECURRENT,
     REVERSED,
     TEACHERLESS,
     ArmEvaluator,
@@ -40,7 +41,7 @@ from experiments.path_star.measure import (
     clever_hans,
 )
 from metrics.evaluators import make_held_out
-from models import GPT, MultiTokenGPT, TeacherlessGPT
+from models import GPT, Flax, MultiTokenGPT, TeacherlessGPT
 from tasks import PathStar
 from training import MultiToken
 
@@ -80,6 +81,7 @@ def measured(forward: str = "hans", backwards: str = "knows", arms: int = 3) -> 
         REVERSED: run_of(backwards, arms),
         TEACHERLESS: run_of("hans", arms),
         MULTI_TOKEN: run_of("hans", arms),
+        RECURRENT: run_of("hans", arms),
     }
     return Measurements(arms, 1.5, (1, 2, 4, 16), tuple(range(SEEDS)), (), runs)
 
@@ -199,21 +201,27 @@ def test_every_run_of_a_scale_is_a_run_of_train(
         setups[name] = build(arm.config)
         runs.check_run(read(Settings, config), name, setups[name])
     tasks: dict[str, Any] = {name: setup.phases[-1].task for name, setup in setups.items()}
-    assert [tasks[name].reversed for name in runs.RUNS] == [False, True, False, False]
-    assert [type(setup.model) for setup in setups.values()] == [GPT, GPT, TeacherlessGPT, MultiTokenGPT]
+    assert [tasks[name].reversed for name in runs.RUNS] == [False, True, False, False, False]
+    kinds = [type(setup.model) for setup in setups.values()]
+    assert kinds == [GPT, GPT, TeacherlessGPT, MultiTokenGPT, Flax]
     length = tasks[FORWARD].response_length
     assert setups[MULTI_TOKEN].phases[-1].objective == MultiToken(k=length)
-    assert [setup.model.ahead for setup in setups.values()] == [0, 0, 0, length - 1]
+    assert [setup.model.ahead for setup in setups.values()] == [0, 0, 0, length - 1, 0]
     assert len({dataclasses.replace(task, reversed=False) for task in tasks.values()}) == 1
+    lstm: Any = setups.pop(RECURRENT).model
+    assert (lstm.module.func.__name__, lstm.module.keywords) == ("LSTM", {"num_layers": 1, "width": 128})
     assert len({(s.model.num_layers, s.model.width) for s in setups.values()}) == 1  # type: ignore[attr-defined]
 
 
 def test_a_run_may_be_overridden_alone(compose_config: Callable[..., DictConfig]) -> None:
-    other = "+per_run={teacherless: {steps: 77, model: {num_layers: 5}}, multi_token: {objective: {k: 2}}}"
+    other = "+per_run={teacherless: {steps: 77, model: {num_layers: 5}}, multi_token: {objective: {k: 2}}, "
+    other += "recurrent: {steps: 66, model: {module: {width: 9}}}}"
     config = compose_config("path_star", other)
     configs = {name: arm.config for name, arm in planned(config).items()}
     assert (configs[TEACHERLESS].steps, configs[TEACHERLESS].model.num_layers) == (77, 5)
     assert configs[MULTI_TOKEN].objective.k == 2
+    assert (configs[RECURRENT].steps, configs[RECURRENT].model.module.width) == (66, 9)
+    assert configs[RECURRENT].model.module.num_layers == 1
     assert (configs[FORWARD].steps, configs[FORWARD].model.num_layers) == (
         config.steps,
         config.model.num_layers,
@@ -240,7 +248,7 @@ def test_a_run_that_does_not_finish_ends_the_command(
     assert arms.train_arms("path_star", planned(config), Path("runs/path_star/x")) == status
     assert trained == ["x-forward", "x-reversed"]
     said = capsys.readouterr().err
-    assert "path_star: reversed, 2 of 4: runs/path_star/x/reversed" in said
+    assert "path_star: reversed, 2 of 5: runs/path_star/x/reversed" in said
     assert "runs/path_star/x/reversed: " in said
 
 
