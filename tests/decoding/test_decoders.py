@@ -23,15 +23,20 @@ from decoding import (
     ActionRejection,
     Ancestral,
     BacktrackingRejection,
+    BeamSearch,
     BestOfN,
     BlockBestOfN,
     BlockRejection,
     Decoded,
+    MajorityVote,
+    Nucleus,
     OutcomeRejection,
+    ParticleFilter,
     Pessimism,
     TaskPolicy,
     TaskValues,
     TestTimeTraining,
+    UniformRace,
     decode,
 )
 from decoding.explore import Explorer, Tree, with_rewards
@@ -304,6 +309,7 @@ def test_defaults_stay_as_they_are() -> None:
         Ancestral: {"budget": 1024},
         OutcomeRejection: {"budget": 1024},
         ActionRejection: {"budget": 1024},
+        BeamSearch: {"budget": 1024, "width": 4},
         BestOfN: {"budget": 1024, "candidates": 16},
         BlockBestOfN: blocks,
         BlockRejection: blocks,
@@ -314,7 +320,11 @@ def test_defaults_stay_as_they_are() -> None:
             "threshold": 0.5,
             "greedy": True,
         },
+        MajorityVote: {"budget": 1024, "candidates": 16, "answer_length": None},
+        Nucleus: {"budget": 1024, "temperature": 1.0, "top_p": 1.0},
+        ParticleFilter: {"budget": 1024, "particles": 16, "scheme": "multinomial", "threshold": None},
         Pessimism: {"budget": 1024, "candidates": 16, "beta": 0.1, "ceiling": None, "fresh": True},
+        UniformRace: {"budget": 1024, "candidates": 16, "clock": "uniform", "beta": None},
         TestTimeTraining: {"learning_rate": 0.01, "parameters": "last", "radius": None},
         VGB: {
             "budget": 1024,
@@ -336,3 +346,4 @@ def test_every_configuration_names_a_decoder() -> None:
         name = file.read_text().split("/schema/")[1].split("@")[0]
         found.add(type(instantiate(schema(name))).__name__)
     assert {"VGB", "Ancestral", "OutcomeRejection", "ActionRejection", "BlockBestOfN"} <= found
+    assert {"BeamSearch", "MajorityVote", "Nucleus", "ParticleFilter", "UniformRace"} <= found
