@@ -74,7 +74,9 @@ def checks(results: Measurements) -> tuple[Check, ...]:
 def notes(results: Measurements) -> tuple[str, ...]:
     """Sentences for the verdict."""
     errors = results.errors
-    ratio = np.median(errors["race"][..., :2] / errors["rejection, none"][..., :2], axis=(0, 1, 2))
+    ratio = np.median(
+        errors["race"][..., :2] / np.maximum(errors["rejection, none"][..., :2], 1e-12), axis=(0, 1, 2)
+    )
     more = np.median(errors["resampling"] / np.maximum(errors["race"], 1e-12), axis=(0, 1, 2))
     ns = results.settings.ns
     return (
