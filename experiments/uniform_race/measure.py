@@ -104,18 +104,18 @@ def measure(settings: Settings, study: Study) -> Measurements:
     """All pairs, and the decoder's samples."""
     found: dict[str, list[Any]] = {name: [] for name in METHODS}
     todo = [(family, size) for family in FAMILIES for size in settings.alphabets]
-    for family, size in study.progress.over("pairs", todo, lambda each: {"family": each[0], "size": each[1]}):
+    for family, size in study.progress.over("pairs", todo, lambda each: {"responses": each[1]}):
         rng = numpy_stream(settings.seed, "uniform_race", family, size)
         pairs = [draw_pair(family, size, rng) for _ in range(settings.draws)]
-        errors = [[pair_errors(pair, n) for n in settings.ns] for pair in pairs]
+        rows = [[pair_errors(pair, n) for n in settings.ns] for pair in pairs]
         for name in METHODS:
-            found[name].append([[each[name] for each in row] for row in errors])
+            found[name].append([[each[name] for each in row] for row in rows])
     shape = (len(FAMILIES), len(settings.alphabets), settings.draws, len(settings.ns))
-    tails = {}
+    tails: dict[tuple[float, str], np.ndarray] = {}
     for alpha in study.progress.over("tails", settings.tails, lambda alpha: {"alpha": alpha}):
         rng = numpy_stream(settings.seed, "uniform_race", f"tail {alpha:g}")
         tails |= tail_errors(alpha, settings, rng)
-    errors = {name: np.reshape(rows, shape) for name, rows in found.items()}
+    errors = {name: np.reshape(values, shape) for name, values in found.items()}
     return Measurements(settings, errors, tails, decoder_goodness(settings))
 
 
