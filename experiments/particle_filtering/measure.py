@@ -39,7 +39,9 @@ class Settings:
         particles: N of both.
         late_horizons: H with late values.
         groups, leaves: groups of leaves drawn from pi*, over which intervals are computed, and leaves of
-        each. chains: samples of the compiled decoder. sampled_horizon, sampled_particles: H and N there.
+            each.
+        chains: samples of the compiled decoder.
+        sampled_horizon, sampled_particles: H and N there.
     """
 
     seed: Annotated[int, Seed()] = 2620
