@@ -104,6 +104,35 @@ def action_level_law(tree: Tree) -> Law:
     return law
 
 
+def nucleus_law(tree: Tree, temperature: float, top_p: float) -> Law:
+    """Law of sampling with a temperature and top-p: a product over tokens of the tempered, cut laws."""
+    law = np.ones(1)
+    for table in tree.reference:
+        with np.errstate(divide="ignore"):
+            scaled = np.log(table) / temperature
+        probs = _share(np.exp(scaled - scaled.max(axis=1, keepdims=True)))
+        order = np.argsort(-probs, axis=1, kind="stable")
+        falling = np.take_along_axis(probs, order, axis=1)
+        kept = np.cumsum(falling, axis=1) - falling < top_p
+        cut = np.zeros_like(probs)
+        np.put_along_axis(cut, order, np.where(kept, falling, 0.0), axis=1)
+        law = (law[:, None] * _share(cut)).ravel()
+    return law
+
+
+def beam_leaf(tree: Tree, width: int) -> int:
+    """Index of the leaf that beam search returns."""
+    nodes, scores = np.zeros(1, int), np.zeros(1)
+    for table in tree.reference:
+        with np.errstate(divide="ignore"):
+            grown = (scores[:, None] + np.log(table[nodes])).ravel()
+        best = np.argsort(-grown, kind="stable")[:width]
+        best = best[grown[best] > -np.inf]
+        size = table.shape[1]
+        nodes, scores = nodes[best // size] * size + best % size, grown[best]
+    return int(nodes[0])
+
+
 def first_leaf_law(tree: Tree) -> Law:
     """Law of VGB stopped at the first leaf: the harmonic measure of the leaves from the root.
 

@@ -117,6 +117,10 @@ class Explorer(Decoder):
     ) -> Decoded:
         """Explore until every chain is done."""
         tree = Tree(task, policy, values if self.needs_values else None, problem)
+        return result(tree, self.explore(tree, chains, key))
+
+    def explore(self, tree: Tree, chains: int, key: PRNGKeyArray) -> Chains:
+        """State of `chains` chains per prompt when all of them are done."""
         state, own, clock = self.begin(tree, chains)
 
         def running(carry: tuple[Chains, Any, Array]) -> Bool[Array, ""]:
@@ -130,8 +134,7 @@ class Explorer(Decoder):
                 (self.expand(tree, state), own, clock),
             )
 
-        state, _, _ = jax.lax.while_loop(running, advance, (state, own, clock))
-        return result(tree, state)
+        return jax.lax.while_loop(running, advance, (state, own, clock))[0]
 
     def begin(self, tree: Tree, chains: int) -> tuple[Chains, Any, Int[Array, ""]]:
         """Chains at the root, the initial state of the method, and the number of turns so far."""

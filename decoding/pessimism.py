@@ -8,11 +8,11 @@ from typing import ClassVar, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from decoding.explore import Chains, Explorer, Flags, Keys, Tree, at_leaf
+from decoding.explore import Chains, Flags, Keys, Tree, at_leaf
 from decoding.paths import Paths, PerChain
-from decoding.whole import draw
+from decoding.whole import WholeResponses, draw, restart
 from tasks import categorical
-from tasks.checks import flag, real, whole
+from tasks.checks import flag, real
 from tasks.drawing import unit
 
 Samples = Float[Array, "batch chains candidates"]
@@ -61,42 +61,17 @@ class _Seen(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class _WholeResponses(Explorer):
-    """Whole responses y ~ pi_ref(.|x) in sequence, scored by the learned reward r^ = V^(x, y).
+class _LearnedReward(WholeResponses):
+    """Whole responses scored by the learned reward r^ = V^(x, y), one query each.
 
     The verifier does not affect the choice and only gives the reported reward.
-
-    Attributes:
-        budget: largest number of queries of a chain, which are evaluations of r^.
-        candidates: N.
     """
 
     verifies: ClassVar[bool] = False
 
-    candidates: int = 16
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        whole("candidates", self.candidates, 1)
-        if self.budget < self.most_queries:
-            raise ValueError(
-                f"budget: {self.budget} queries; valid: at least {self.most_queries} for "
-                f"candidates = {self.candidates}"
-            )
-
-    @property
-    def most_queries(self) -> int:
-        """Largest number of evaluations of r^ per returned response."""
-        return self.candidates
-
-    @property
-    def num_keys(self) -> int:
-        """One key for the token and one for the choice of a response."""
-        return 2
-
 
 @dataclasses.dataclass(frozen=True)
-class BestOfN(_WholeResponses):
+class BestOfN(_LearnedReward):
     """The draw of the largest learned reward r^ = V^(x, y) among `candidates` draws from the base model.
 
     Ties go to the first draw. Law: `metrics.best_of_n_law`. Cost: N queries, and the tokens of N responses
@@ -122,12 +97,12 @@ class BestOfN(_WholeResponses):
             jnp.where(better, reward, own.log_reward),
         )
         over = valued & (own.drawn >= self.candidates)
-        state = _again(state, valued & ~over).move(own.path, own.depth, over)
+        state = restart(state, valued & ~over).move(own.path, own.depth, over)
         return state.stop(over, over), own
 
 
 @dataclasses.dataclass(frozen=True)
-class Pessimism(_WholeResponses):
+class Pessimism(_LearnedReward):
     """Inference-time pessimism: N = `candidates` responses limit the trust in the learned reward r^.
 
     Solve (1/N) sum_i relu((r^_i - lambda)/beta) = 1 for lambda; w(y) = relu((r^(y) - lambda)/beta).
@@ -208,7 +183,7 @@ class Pessimism(_WholeResponses):
             room = jnp.maximum(self.ceiling - top + headroom, jnp.finfo(room.dtype).tiny)
         excess = reward - top + headroom
         accepted = valued & (own.drawn > self.candidates) & (unit(keys[1], room.shape) * room < excess)
-        return _again(state, valued & ~accepted).stop(accepted | last, accepted | last), own
+        return restart(state, valued & ~accepted).stop(accepted | last, accepted | last), own
 
     def _choose(self, state: Chains, own: _Seen, valued: Flags, key: PRNGKeyArray) -> tuple[Chains, _Seen]:
         """Restart, or return a candidate by weight once all candidates are drawn."""
@@ -217,9 +192,4 @@ class Pessimism(_WholeResponses):
         chosen = categorical(key, jnp.log(weights))[..., None]
         path = jnp.take_along_axis(own.paths, chosen[..., None], axis=2)[:, :, 0]
         depth = jnp.take_along_axis(own.depths, chosen, axis=2)[..., 0]
-        return _again(state, valued & ~over).move(path, depth, over).stop(over, over), own
-
-
-def _again(state: Chains, which: Flags) -> Chains:
-    """Move the chains of `which` to the root."""
-    return state._replace(depth=jnp.where(which, 0, state.depth))
+        return restart(state, valued & ~over).move(path, depth, over).stop(over, over), own

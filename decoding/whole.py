@@ -1,4 +1,4 @@
-"""Whole responses from the base model, unconditionally or by acceptance of the verifier."""
+"""Whole responses from the base model: unconditionally, by acceptance of the verifier, or several in turn."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from jaxtyping import PRNGKeyArray
 
 from decoding.explore import Chains, Explorer, Flags, Keys, Tree, at_leaf, verify
 from tasks import categorical
+from tasks.checks import whole
 from tasks.drawing import bernoulli
 
 
@@ -56,6 +57,45 @@ class OutcomeRejection(Explorer):
         return state.stop(accepted, accepted), own
 
 
+@dataclasses.dataclass(frozen=True)
+class WholeResponses(Explorer):
+    """Whole responses y ~ pi_ref(.|x) in sequence, of which a rule returns one.
+
+    Attributes:
+        budget: largest number of queries of a chain.
+        candidates: N.
+
+    Raises:
+        ValueError: a field out of range, or a budget below the queries that one response can require.
+    """
+
+    candidates: int = 16
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        whole("candidates", self.candidates, 1)
+        if self.budget < self.most_queries:
+            raise ValueError(
+                f"budget: {self.budget} queries; valid: at least {self.most_queries} for "
+                f"candidates = {self.candidates}"
+            )
+
+    @property
+    def most_queries(self) -> int:
+        """Largest number of queries per returned response."""
+        return self.candidates
+
+    @property
+    def num_keys(self) -> int:
+        """One key for the token and one for the choice of a response."""
+        return 2
+
+
 def draw(state: Chains, which: Flags, key: PRNGKeyArray) -> Chains:
     """Move the chains of `which` to a child drawn from the base model."""
     return state.descend(categorical(key, state.at(state.log_probs)), which)
+
+
+def restart(state: Chains, which: Flags) -> Chains:
+    """Move the chains of `which` to the root."""
+    return state._replace(depth=jnp.where(which, 0, state.depth))

@@ -298,3 +298,4 @@ def test_every_configuration_names_a_decoder() -> None:
         name = file.read_text().split("/schema/")[1].split("@")[0]
         found.add(type(instantiate(schema(name))).__name__)
     assert {"VGB", "Ancestral", "OutcomeRejection", "ActionRejection", "BlockBestOfN"} <= found
+    assert {"BeamSearch", "MajorityVote", "Nucleus", "ParticleFilter", "UniformRace"} <= found
