@@ -85,10 +85,17 @@ def test_what_a_decoder_asks_for() -> None:
         for kind in (*EXPECTED, Explorer)
         if isinstance(kind, type) and issubclass(kind, Explorer)
     }
-    both = {Explorer, ActionRejection, BacktrackingRejection, BlockBestOfN, BlockRejection, VGB}
-    assert asked == dict.fromkeys(both, (True, True)) | {
-        Ancestral: (False, True),
-        OutcomeRejection: (False, True),
+    both = {
+        Explorer,
+        ActionRejection,
+        BacktrackingRejection,
+        BlockBestOfN,
+        BlockRejection,
+        ParticleFilter,
+        VGB,
+    }
+    verified = {Ancestral, BeamSearch, MajorityVote, Nucleus, OutcomeRejection, UniformRace}
+    assert asked == dict.fromkeys(both, (True, True)) | dict.fromkeys(verified, (False, True)) | {
         BestOfN: (True, False),
         Pessimism: (True, False),
     }
