@@ -143,8 +143,8 @@ def leading_coefficient(law: Predictive) -> float:
 def teacher_exponent(law: Predictive) -> float:
     """Exponent of k in the mean error with the teacher as judge: -min(2, s^2/doubt), up to logarithms.
 
-    Where delta exceeds s sqrt(2 ln k), none of k draws comes near the teacher. A share of order
-    k^(-s^2/(2 doubt) 2) of the prompts is of this kind, and counts with an error of order 1.
+    Where |delta| exceeds s sqrt(2 ln k), none of k draws comes near the teacher. A share of order
+    k^(-s^2/doubt) of the prompts is of this kind, and counts with an error of order 1.
     """
     return -min(2.0, law.spread / law.doubt)
 
