@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from omegaconf import DictConfig
 
@@ -43,7 +44,7 @@ def stage(settings: Settings, plan: Plan) -> dict[str, Arm]:
             if every := phase.schedule.every:
                 schedule["every"] = max(1, round(every * count / max(1, phase.steps)))
             # The key `every` would replace the run's own distance of evaluations.
-            own = {"steps": count, "every": None, "log_every": phase.log_every}
+            own: dict[str, Any] = {"steps": count, "every": None, "log_every": phase.log_every}
             own |= {"model": {"num_recursions": recursions}, "evaluation": {"schedule": schedule}}
             arms[name] = Arm(plan.run_config(name, changes, own), label=name)
     return arms
