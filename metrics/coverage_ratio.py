@@ -104,10 +104,10 @@ def coverage_ratio_of_counts(
     for i in range(num_resamples):
         # Resample by resample: the weights of all at once would need gigabytes.
         times = np.bincount(rng.integers(n1.size, size=n1.size), minlength=n1.size)
-        first, second = (times @ sums).reshape(2, 3).tolist()
+        ways = (times @ sums).reshape(2, 3).tolist()
         ends[i] = (
-            min(_range(*first, more_gained=1)[0], _range(*second, more_gained=1)[0]),
-            max(_range(*first, more_lost=1)[1], _range(*second, more_lost=1)[1]),
+            min(_range(*way, 0.0, 1.0)[0] for way in ways),
+            max(_range(*way, 1.0, 0.0)[1] for way in ways),
         )
     levels = ((1 - confidence) / 2, (1 + confidence) / 2)
     low, high = (
@@ -162,7 +162,7 @@ def _by_prompt(
 
 
 def _range(
-    lost: float, gained: float, noise: float, more_lost: float = 0.0, more_gained: float = 0.0
+    lost: float, gained: float, noise: float, more_lost: float, more_gained: float
 ) -> tuple[float, float]:
     """Least and largest 1 + D/G over G from gained - noise to gained, with D = lost - gained and D + G >= 0.
 

@@ -53,6 +53,7 @@ class LabModel(LM):
         batch_size: requests scored at once.
         sampling_seed: seed of the stream (sampling_seed, "lm-eval", request) of sampled responses.
         rolling_prompt: the prompt of rolling log-likelihoods, whose texts are responses; None refuses them.
+        max_batch_size, device: of lm-eval's command; not used.
 
     Raises:
         ValueError: no such run, checkpoint or seed; a number out of range.
@@ -66,7 +67,8 @@ class LabModel(LM):
         batch_size: int | str = 64,
         sampling_seed: int = 0,
         rolling_prompt: str | None = None,
-        **_: Any,
+        max_batch_size: Any = None,
+        device: Any = None,
     ) -> None:
         super().__init__()
         configure()
@@ -79,7 +81,8 @@ class LabModel(LM):
         require_healthy(run.path, phase, step, found, "seed")
         self.task, self.model = run.task(phase, {}), run.model
         self.params = of_seed(run.parameters(phase, step), run.setup.seeds.index(found[0]))
-        self.batch_size = whole("batch_size", int(batch_size), 1)
+        text = str(batch_size)
+        self.batch_size = whole("batch_size", int(text) if text.isdecimal() else batch_size, 1)
         self.sampling_seed = check_seed("sampling_seed", sampling_seed)
         self.rolling_prompt = rolling_prompt
         self.drawn = 0

@@ -111,6 +111,16 @@ def test_what_is_refused(
         call(model_of(), rows[0]["prompt"], rows[0]["target"])
 
 
+def test_arguments_are_checked(model_of: Callable[..., Any]) -> None:
+    with pytest.raises(ValueError, match="batch_size: 'auto'"):
+        model_of(batch_size="auto")
+    with pytest.raises(ValueError, match=r"checkpoints: train:7 asked of .*; there are pretrain:0"):
+        model_of(revision="train:7")
+    # A misspelt revision must not mean the last one.
+    with pytest.raises(TypeError, match="revison"):
+        model_of(revison="finetune:10")
+
+
 @pytest.mark.slow
 def test_lm_evals_own_command(
     tiny_run: Path, tasks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
