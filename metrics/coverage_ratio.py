@@ -104,7 +104,7 @@ def coverage_ratio_of_counts(
     for i in range(num_resamples):
         # Resample by resample: the weights of all at once would need gigabytes.
         times = np.bincount(rng.integers(n1.size, size=n1.size), minlength=n1.size)
-        ways = (times @ sums).reshape(2, 3).tolist()
+        ways: list[tuple[float, float, float]] = (times @ sums).reshape(2, 3).tolist()
         ends[i] = (
             min(_range(*way, 0.0, 1.0)[0] for way in ways),
             max(_range(*way, 1.0, 0.0)[1] for way in ways),
