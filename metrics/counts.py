@@ -78,27 +78,32 @@ def pass_all_n_of_counts(
 
 
 def share_interval(values: Float[np.ndarray, " examples"], confidence: float = 0.95) -> Interval:
-    """`mean_interval` of values in [0, 1], within [0, 1]; of positive width also where all values are equal.
+    """An interval for the mean of values in [0, 1], within [0, 1], that also holds for skewed values.
 
-    There the variance is bounded by that of a proportion: Clopper-Pearson's interval at 0 and 1, Wilson's
-    between.
+    Clopper and Pearson's interval of m mean successes in m trials, where m = mean (1 - mean)/s^2 (z/t)^2 is
+    the number of trials of 0 or 1 that would have the variance s^2 of the mean; z and t are the quantiles of
+    the normal law and of Student's. Where all values are equal m is their number.
+
+    Source: Korn and Graubard, Survey Methodology 24 (1998), for shares of clusters.
 
     Raises:
         ValueError: fewer than two values, or a value outside [0, 1].
     """
+    from scipy import stats
+
     array = np.asarray(values, np.float64)
     if array.ndim != 1 or array.size < 2 or not ((array >= 0) & (array <= 1)).all():
         raise ValueError(f"values: shape {array.shape}; valid: two or more numbers from 0 to 1")
-    if np.ptp(array) > 0:
-        interval = mean_interval(array, confidence)
-        return Interval(interval.estimate, max(0.0, interval.low), min(1.0, interval.high))
-    mean, size = float(array[0]), array.size
+    mean, size, level = float(array.mean()), array.size, (1 + confidence) / 2
     if mean in (0.0, 1.0):
         return proportion_interval(int(mean) * size, size, confidence)
-    z = _normal_quantile((1 + confidence) / 2)
-    centre, scale = (mean + z * z / (2 * size)) / (1 + z * z / size), 1 + z * z / size
-    half = z / scale * math.sqrt(mean * (1 - mean) / size + z * z / (4 * size**2))
-    return Interval(mean, max(0.0, centre - half), min(1.0, centre + half))
+    trials = float(size)
+    if np.ptp(array) > 0:
+        quantiles = _normal_quantile(level) / float(stats.t.ppf(level, size - 1))
+        trials = mean * (1 - mean) / (float(array.var(ddof=1)) / size) * quantiles**2
+    right = mean * trials
+    low = stats.beta.ppf(1 - level, right, trials - right + 1)
+    return Interval(mean, float(low), float(stats.beta.ppf(level, right + 1, trials - right)))
 
 
 def _normal_quantile(level: float) -> float:

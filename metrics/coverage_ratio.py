@@ -8,11 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from metrics.counts import check_counts, pass_at_n_of_counts
+from metrics.counts import check_counts, pass_at_n_of_counts, sampling_variance
 from metrics.intervals import Interval
 
 UNDECIDED = (0.05, 0.95)
 """Prompts count whose Pass@K at the start is strictly between."""
+LEAST_PROMPTS = 10
+"""Sum of weights below which counts tell nothing of rho_K: its interval is (0, inf)."""
 
 
 @dataclass(frozen=True)
@@ -22,15 +24,15 @@ class CoverageRatio:
     Attributes:
         ratio: rho_K, with an interval if it comes from counts, else the number three times.
         lost, gained: the sums over the counted prompts.
-        prompts: their number.
-        noise: loss, and gain, that the sampling of c from n alone would show between two equal checkpoints;
-            0 for exact probabilities. Noise adds to both, and so pulls the ratio towards 1.
+        prompts: their number; from counts, the sum of their weights.
+        noise: the most that sampling adds to `lost`, and to `gained`; 0 for exact probabilities. It adds to
+            both, and so pulls the ratio towards 1.
     """
 
     ratio: Interval
     lost: float
     gained: float
-    prompts: int
+    prompts: float
     noise: float = 0.0
 
 
@@ -63,49 +65,115 @@ def coverage_ratio_of_counts(
     end: tuple[Int[np.ndarray, " prompts"], Int[np.ndarray, " prompts"]],
     k: int,
     rng: np.random.Generator,
-    num_resamples: int = 2000,
+    num_resamples: int = 1000,
     confidence: float = 0.95,
 ) -> CoverageRatio:
-    """`coverage_ratio` of the unbiased estimates of Pass@K from (num_samples, num_correct) of equal prompts.
+    """`coverage_ratio` from (num_samples, num_correct) of equal prompts, with an interval over prompts.
 
-    The interval is a percentile bootstrap over prompts, of the estimate with the noise of c/n in it. `noise`
-    is the mean loss between two draws of the start, at p = c/n and with the numbers of samples of both
-    checkpoints.
+    Half of a prompt's responses at the start decide whether it counts, and the others estimate its Pass@K, in
+    the mean over all halves: a prompt that counts because of lucky responses would show a loss with other
+    ones. Lost minus gained, D, is then unbiased for prompts weighted by the probability w of being counted.
+    Each of the two sums is too large by at most E|e|/2 <= s/2 per prompt, where e is the noise of the
+    difference and s its standard deviation: with V the sum of w s/2, the true gains G are between gained - V
+    and gained, and rho_K = 1 + D/G.
+
+    Which prompts near the ends of (.05, .95) count is not known, and w, which is not 0 or 1 there, weighs
+    them differently from rho_K. All responses that both choose and measure weigh them in another way. The
+    interval is over both ways and over all G in their ranges. Its ends are percentiles, over a bootstrap of
+    the prompts, of the least rho_K with one prompt more that gained everything, and of the largest with one
+    more that lost everything, since a few prompts do not show what is rare. Below `LEAST_PROMPTS` it is
+    (0, inf).
 
     Raises:
-        ValueError: as `check_counts`; different numbers of prompts.
+        ValueError: as `check_counts`; different numbers of prompts; k not below half the smallest number
+            of samples at the start.
     """
     (n1, c1), (n2, c2) = check_counts(*start, (k,)), check_counts(*end, (k,))
     if n1.shape != n2.shape:
         raise ValueError(f"end: {n2.size} prompts; valid: as many as start has, {n1.size}")
-    before, after = (pass_at_n_of_counts(n, c, (k,))[:, 0] for n, c in ((n1, c1), (n2, c2)))
-    exact = coverage_ratio(before, after)
-    counted = _counted(before)
-    losses = np.where(counted, np.maximum(before - after, 0), 0)
-    gains = np.where(counted, np.maximum(after - before, 0), 0)
-    rows = rng.integers(n1.size, size=(num_resamples, n1.size))
-    drawn = np.array([_ratio(float(losses[row].sum()), float(gains[row].sum())) for row in rows])
-    drawn = drawn[~np.isnan(drawn)]
-    low = high = math.nan
-    if drawn.size:
-        levels = ((1 - confidence) / 2, (1 + confidence) / 2)
-        low, high = (float(x) for x in np.quantile(drawn, levels, method="inverted_cdf"))
-    noise = float(np.mean([_noise(n1, c1 / n1, n2, k, counted, rng) for _ in range(200)]))
-    return CoverageRatio(
-        Interval(exact.ratio.estimate, low, high), exact.lost, exact.gained, exact.prompts, noise
+    # With k of k responses Pass@K is 0 or 1, and no prompt is between.
+    if k >= n1.min() // 2:
+        raise ValueError(f"k: {k}; valid: less than half the smallest num_samples at the start, {n1.min()}")
+    apart, together = _by_prompt(n1, c1, n2, c2, k)
+    lost, gained, noise, weight = (float(x) for x in apart.sum(axis=0))
+    ratio = _ratio(lost, gained)
+    if weight < LEAST_PROMPTS:
+        return CoverageRatio(Interval(ratio, 0.0, math.inf), lost, gained, weight, noise)
+    sums = np.concatenate([apart[:, :3], together[:, :3]], axis=1)
+    ends = np.empty((num_resamples, 2))
+    for i in range(num_resamples):
+        # Resample by resample: the weights of all at once would need gigabytes.
+        times = np.bincount(rng.integers(n1.size, size=n1.size), minlength=n1.size)
+        ways: list[tuple[float, float, float]] = (times @ sums).reshape(2, 3).tolist()
+        ends[i] = (
+            min(_range(*way, 0.0, 1.0)[0] for way in ways),
+            max(_range(*way, 1.0, 0.0)[1] for way in ways),
+        )
+    levels = ((1 - confidence) / 2, (1 + confidence) / 2)
+    low, high = (
+        float(np.quantile(column, level, method="inverted_cdf"))
+        for column, level in zip(ends.T, levels, strict=True)
     )
+    if not math.isnan(ratio):
+        # Few resamples must not leave the estimate outside.
+        low, high = min(low, ratio), max(high, ratio)
+    return CoverageRatio(Interval(ratio, low, high), lost, gained, weight, noise)
 
 
-def _noise(
+def _by_prompt(
     n1: Int[np.ndarray, " prompts"],
-    p: Float[np.ndarray, " prompts"],
+    c1: Int[np.ndarray, " prompts"],
     n2: Int[np.ndarray, " prompts"],
+    c2: Int[np.ndarray, " prompts"],
     k: int,
-    counted: Bool[np.ndarray, " prompts"],
-    rng: np.random.Generator,
-) -> float:
-    first, second = (pass_at_n_of_counts(n, rng.binomial(n, p), (k,))[:, 0] for n in (n1, n2))
-    return _sums(first, second, counted)[0]
+) -> tuple[Float[np.ndarray, "prompts 4"], Float[np.ndarray, "prompts 4"]]:
+    """Loss, gain, bound of the noise and weight of every prompt: chosen and measured by different responses
+    at the start, then by the same ones.
+    """
+    from scipy import stats
+
+    cells, places = np.unique(np.stack([n1, c1, n2, c2]), axis=1, return_inverse=True)
+    estimates: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+    for size in {*(n1 // 2).tolist(), *(n1 - n1 // 2).tolist(), *n1.tolist(), *n2.tolist()}:
+        whole, right = np.full(size + 1, size), np.arange(size + 1)
+        estimates[size] = (
+            pass_at_n_of_counts(whole, right, (k,))[:, 0],
+            sampling_variance(whole, right, k),
+        )
+    halves: dict[tuple[int, int], list[np.ndarray]] = {}
+    found = np.zeros((2, cells.shape[1], 4))
+    for i, (first, right, second, later) in enumerate(cells.T.tolist()):
+        if (first, right) not in halves:
+            half = first // 2
+            among = np.arange(max(0, right - (first - half)), min(half, right) + 1)
+            law = stats.hypergeom.pmf(among, first, right, half) * _counted(estimates[half][0][among])
+            halves[first, right] = [law, *(each[right - among] for each in estimates[first - half])]
+        whole_estimate, whole_variance = (each[[right]] for each in estimates[first])
+        after, other = (each[later] for each in estimates[second])
+        ways = (halves[first, right], [_counted(whole_estimate) * 1.0, whole_estimate, whole_variance])
+        for way, (weight, before, variance) in enumerate(ways):
+            found[way, i] = [
+                weight @ np.maximum(before - after, 0),
+                weight @ np.maximum(after - before, 0),
+                weight @ np.sqrt(variance + other) / 2,
+                weight.sum(),
+            ]
+    return found[0][places.reshape(-1)], found[1][places.reshape(-1)]
+
+
+def _range(
+    lost: float, gained: float, noise: float, more_lost: float, more_gained: float
+) -> tuple[float, float]:
+    """Least and largest 1 + D/G over G from gained - noise to gained, with D = lost - gained and D + G >= 0.
+
+    `more_lost` and `more_gained` are added to the true sums.
+    """
+    difference = lost - gained + more_lost - more_gained
+    most = gained + more_gained
+    least = max(gained - noise, 0.0) + more_gained
+    ends = [_ratio(max(difference + gain, 0.0), gain) for gain in (most, max(least, -difference))]
+    known = [end for end in ends if not math.isnan(end)]
+    return (min(known), max(known)) if known else (0.0, math.inf)
 
 
 def _counted(start: Float[np.ndarray, " prompts"]) -> Bool[np.ndarray, " prompts"]:

@@ -20,27 +20,26 @@ GROUPS = 4096
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """How often each checkpoint was chosen over resamples of the examples: `times`, of `num_resamples`."""
+    """How often each checkpoint was chosen over resamples of the examples: `times`, of `num_resamples`.
+
+    `near` has further checkpoints that were not shown to be worse than the chosen one.
+    """
 
     index: int
     times: Int[np.ndarray, " checkpoints"]
     num_resamples: int
+    near: tuple[int, ...] = ()
 
     def alternatives(self, confidence: float = 0.95) -> tuple[int, ...]:
-        """The fewest checkpoints, most frequent first, that make up this share of the resamples' choices.
+        """The checkpoints that the examples cannot tell apart from the chosen one, most frequent first.
 
-        The chosen checkpoint is among them. Several of them mean that the examples cannot tell them apart.
+        They are the chosen checkpoint, `near`, and every checkpoint of K that is chosen in at least
+        (1 - confidence)/K of the resamples and at least once. The best of two equal checkpoints is chosen in
+        a share of the resamples that is uniform on (0, 1), so that a smaller share is as rare.
         """
-        order = sorted(range(len(self.times)), key=lambda i: (-int(self.times[i]), i))
-        needed = confidence * self.num_resamples
-        kept: list[int] = []
-        total = 0
-        for i in order:
-            if total >= needed:
-                break
-            kept.append(i)
-            total += int(self.times[i])
-        return tuple(kept) if self.index in kept else (*kept, self.index)
+        least = max(1.0, (1 - confidence) / len(self.times) * self.num_resamples)
+        kept = {self.index, *self.near, *np.flatnonzero(self.times >= least).tolist()}
+        return tuple(sorted(kept, key=lambda i: (-int(self.times[i]), i)))
 
 
 def resample_weights(
@@ -128,19 +127,37 @@ def _padded(block: Float[np.ndarray, "checkpoints some"], size: int) -> Float[np
 
 
 def bootstrap_lowest(
-    values: Float[np.ndarray, "checkpoints examples"], rng: np.random.Generator, num_resamples: int = 1000
+    values: Float[np.ndarray, "checkpoints examples"],
+    rng: np.random.Generator,
+    num_resamples: int = 1000,
+    confidence: float = 0.95,
 ) -> Bootstrap:
     """How often each checkpoint has the least mean over resamples of the examples; ties go to the earliest.
+
+    `near` has the checkpoints whose mean is above the least by at most t s, where s is the standard error of
+    the difference and t Student's quantile at 1 - (1 - confidence)/(K - 1). The best of K checkpoints is left
+    out with a probability of at most 1 - confidence, however many are nearly as good.
+
+    Source: multiple comparisons with the best (Hsu, 1981), by Bonferroni's inequality.
 
     Raises:
         ValueError: values that are not finite, or no resamples.
     """
+    from scipy import stats
+
     array = np.asarray(values, np.float64)
     if array.ndim != 2 or not array.size or not np.isfinite(array).all():
         raise ValueError(f"values: shape {array.shape}; valid: (checkpoints, examples), finite numbers")
     if num_resamples < 1:
         raise ValueError(f"num_resamples: {num_resamples}; valid: a whole number >= 1")
-    weights = resample_weights(array.shape[1], num_resamples, rng)
-    means = np.concatenate([array.mean(axis=1)[None], weights.astype(np.float64) @ array.T / array.shape[1]])
+    models, examples = array.shape
+    weights = resample_weights(examples, num_resamples, rng)
+    means = np.concatenate([array.mean(axis=1)[None], weights.astype(np.float64) @ array.T / examples])
     picks = select_many(means, "earliest", means)
-    return Bootstrap(int(picks[0]), np.bincount(picks[1:], minlength=len(array)), num_resamples)
+    near: tuple[int, ...] = ()
+    if models > 1 and examples > 1:
+        gaps = array - array[picks[0]]
+        errors = gaps.std(axis=1, ddof=1) / math.sqrt(examples)
+        reach = float(stats.t.ppf(1 - (1 - confidence) / (models - 1), examples - 1))
+        near = tuple(np.flatnonzero(gaps.mean(axis=1) <= reach * errors).tolist())
+    return Bootstrap(int(picks[0]), np.bincount(picks[1:], minlength=models), num_resamples, near)

@@ -23,7 +23,7 @@ from metrics.counts import (
     share_interval,
 )
 from metrics.cover_at_tau import cover_at_tau
-from metrics.coverage_ratio import coverage_ratio_of_counts
+from metrics.coverage_ratio import LEAST_PROMPTS, coverage_ratio_of_counts
 from metrics.resampled import bootstrap_lowest
 
 PASS_NS = (1, 4, 16, 64, 256)
@@ -90,8 +90,9 @@ def of_counts(
     }
     if len(n) > 1:
         _compare(section, table, largest, best.index)
-        # At N = n an estimate is 0 or 1, and no example is between.
-        _change(section, table, first, second, max((k for k in chosen_ns if 2 * k <= least), default=largest))
+        # Half of the responses at the start decide which examples count, by an estimate from more than K.
+        half = int(table.num_samples[first].min()) // 2
+        _change(section, table, first, second, max((k for k in chosen_ns if k < half), default=None))
     section.sentences.append(recommendation(table.names, best, f"largest Pass@{largest}"))
     section.figures["counts"] = figure(table.names, chosen_ns, measured, best.index)
     return section
@@ -155,11 +156,10 @@ def _compare(section: Section, table: Counts, n: int, best: int) -> None:
         )
 
 
-def _change(section: Section, table: Counts, first: int, second: int, k: int) -> None:
-    """The coverage ratio, and the examples lost and gained."""
+def _change(section: Section, table: Counts, first: int, second: int, k: int | None) -> None:
+    """The coverage ratio, and the examples lost and gained; no ratio without `k`."""
     start, end = ((table.num_samples[i], table.num_correct[i]) for i in (first, second))
     names = (table.names[first], table.names[second])
-    ratio = coverage_ratio_of_counts(start, end, k, generator("coverage ratio"))
     change = changed_examples(start, end)
     groups = {
         sign: [table.labels[i] for i in np.flatnonzero(change == value)]
@@ -168,27 +168,47 @@ def _change(section: Section, table: Counts, first: int, second: int, k: int) ->
     section.content["change"] = {
         "from": names[0],
         "to": names[1],
-        "coverage_ratio": {**dataclasses.asdict(ratio), "k": k},
+        "coverage_ratio": None if k is None else _ratio(section, start, end, names, k),
         **groups,
         "never_right_any_more": int(((start[1] > 0) & (end[1] == 0)).sum()),
     }
-    section.tables.append(
-        Table(
-            f"From {names[0]} to {names[1]}: examples with Pass@{k} between .05 and .95 at the start",
-            [f"rho_{k}", "lost", "gained", "loss by noise alone", "examples"],
-            [[ratio.ratio, ratio.lost, ratio.gained, ratio.noise, ratio.prompts]],
-        )
-    )
-    if not ratio.prompts:
-        section.sentences.append(
-            f"rho_{k}: no example is between .05 and .95 at the start, so that it is undefined."
-        )
+    if k is None:
+        section.sentences.append("The coverage ratio needs at least 4 responses per example at the start.")
     for what, labels in groups.items():
         shown = "; ".join(labels[:_SHOWN]) + ("; ..." if len(labels) > _SHOWN else "")
         section.sentences.append(
             f"{what} from {names[0]} to {names[1]} beyond noise: {len(labels)} "
             f"examples{': ' if labels else ''}{shown}."
         )
+
+
+def _ratio(
+    section: Section,
+    start: tuple[np.ndarray, np.ndarray],
+    end: tuple[np.ndarray, np.ndarray],
+    names: tuple[str, str],
+    k: int,
+) -> dict[str, Any]:
+    """Add the coverage ratio to the section; returns it as JSON."""
+    found = coverage_ratio_of_counts(start, end, k, generator("coverage ratio"))
+    section.tables.append(
+        Table(
+            f"From {names[0]} to {names[1]}: examples with Pass@{k} between .05 and .95 at the start",
+            [f"rho_{k}", "lost", "gained", "of these by noise, at most", "examples"],
+            [[found.ratio, found.lost, found.gained, found.noise, round(found.prompts, 1)]],
+        )
+    )
+    if found.prompts < LEAST_PROMPTS:
+        section.sentences.append(
+            f"rho_{k}: {found.prompts:.1f} examples are between .05 and .95 at the start, fewer than "
+            f"{LEAST_PROMPTS}, which tell nothing."
+        )
+    elif found.ratio.low <= 1 <= found.ratio.high:
+        section.sentences.append(
+            f"rho_{k}: whether more coverage was lost or gained cannot be told from {start[0].min()} "
+            f"responses of {start[0].size} examples."
+        )
+    return {**dataclasses.asdict(found), "k": k}
 
 
 def figure(

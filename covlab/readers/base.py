@@ -126,9 +126,13 @@ class Reader(Protocol):
         """The checkpoints of the source. ValueError, one line, where a number would be wrong."""
 
 
+# `json.dumps` with these settings would make an encoder for every example.
+_encode = json.JSONEncoder(sort_keys=True, ensure_ascii=False, default=str).encode
+
+
 def digest(*parts: Any) -> bytes:
     """16 bytes that stand for an example's content; texts, numbers, lists and mappings as JSON."""
-    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, default=str)
+    text = _encode(parts)
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 

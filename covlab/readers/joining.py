@@ -65,17 +65,30 @@ def read_sources(
     Raises:
         ValueError: a source without a reader, unequal examples, checkpoints of one name; one line.
     """
-    checkpoints = [
-        checkpoint
-        for source in sorted(dict.fromkeys(sources), key=natural)
-        for checkpoint in reader_of(Path(source), asked).read(Path(source), wanted)
-    ]
+    known: dict[bytes, tuple[bytes, str]] = {}
+    checkpoints: list[Checkpoint] = []
+    for source in sorted(dict.fromkeys(sources), key=natural):
+        read = reader_of(Path(source), asked).read(Path(source), wanted)
+        # Arrays of several checkpoints have one list of keys.
+        alike = len(read) > 1 and read[0].keys is read[1].keys
+        checkpoints += read if alike else [_shared(checkpoint, known) for checkpoint in read]
     notes = [note for checkpoint in checkpoints for note in checkpoint.notes]
     of_log_probs = [each for each in checkpoints if each.log_probs is not None]
     of_counts = [each for each in checkpoints if each.num_samples is not None]
     log_probs = _log_probs(_in_order(of_log_probs), examples, notes) if of_log_probs else None
     counts = _counts(_in_order(of_counts), examples, notes) if of_counts else None
     return Joined(log_probs, counts, tuple(notes))
+
+
+def _shared(checkpoint: Checkpoint, known: dict[bytes, tuple[bytes, str]]) -> Checkpoint:
+    """The checkpoint with the keys and labels of `known`, so that all checkpoints share them in memory."""
+    pairs = [
+        known.setdefault(key, (key, label))
+        for key, label in zip(checkpoint.keys, checkpoint.labels, strict=True)
+    ]
+    return dataclasses.replace(
+        checkpoint, keys=[key for key, _ in pairs], labels=[label for _, label in pairs]
+    )
 
 
 def _in_order(checkpoints: Sequence[Checkpoint]) -> list[Checkpoint]:
@@ -144,6 +157,9 @@ def _join(
 ) -> tuple[tuple[str, ...], Callable[[Checkpoint, np.ndarray | None], np.ndarray]]:
     """The labels of the joined examples, and a function that puts a checkpoint's array in their order."""
     first = checkpoints[0]
+    if all(each.keys == first.keys for each in checkpoints[1:]):
+        # Equal examples in one order, as nearly always: nothing has to be looked up.
+        return tuple(first.labels), lambda _, values: _known(values)
     shared = set(first.keys).intersection(*(each.keys for each in checkpoints[1:]))
     every = set(first.keys).union(*(each.keys for each in checkpoints[1:]))
     if missing := len(every) - len(shared):
@@ -161,13 +177,18 @@ def _join(
     order = {key: place for place, (key, _) in enumerate(kept)}
 
     def take(checkpoint: Checkpoint, values: np.ndarray | None) -> np.ndarray:
-        assert values is not None
+        own = _known(values)
         places = np.array([order.get(key, -1) for key in checkpoint.keys])
-        joined = np.empty(len(kept), values.dtype)
-        joined[places[places >= 0]] = values[places >= 0]
+        joined = np.empty(len(kept), own.dtype)
+        joined[places[places >= 0]] = own[places >= 0]
         return joined
 
     return tuple(label for _, label in kept), take
+
+
+def _known(values: np.ndarray | None) -> np.ndarray:
+    assert values is not None
+    return values
 
 
 def _some(texts: Iterable[str], most: int = 3) -> str:

@@ -69,11 +69,13 @@ class Reader:
         """
         collectors: dict[str, Collector] = {}
         converted: dict[str, None] = {}
+        own = str(source)
+        line = f"{own}: {'row' if source.suffix == '.parquet' else 'line'} "
         for number, record in tables.rows(source):
-            where = f"{source}: {'row' if source.suffix == '.parquet' else 'line'} {number}"
-            name = str(record["checkpoint"]) if record.get("checkpoint") is not None else str(source)
-            collector = collectors.setdefault(name, Collector(source))
-            _add(where, record, collector, wanted, converted)
+            name = str(record["checkpoint"]) if record.get("checkpoint") is not None else own
+            if name not in collectors:
+                collectors[name] = Collector(source)
+            _add(f"{line}{number}", record, collectors[name], wanted, converted)
         if not collectors:
             raise LoadError(f"{source}: no rows")
         for note in converted:

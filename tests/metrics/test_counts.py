@@ -19,7 +19,7 @@ from metrics.counts import (
     share_interval,
 )
 from metrics.cover_at_tau import cover_at_tau
-from metrics.coverage_ratio import coverage_ratio, coverage_ratio_of_counts
+from metrics.coverage_ratio import _by_prompt, coverage_ratio, coverage_ratio_of_counts
 
 
 def by_subsets(n: int, c: int, size: int, judge: Any) -> float:
@@ -70,13 +70,34 @@ def test_bad_counts(n: Any, c: Any, ns: Any, message: str) -> None:
 def test_an_interval_of_shares_has_a_width_also_where_all_are_equal() -> None:
     assert share_interval(np.zeros(10)).high == pytest.approx(1 - 0.025 ** (1 / 10))
     assert share_interval(np.ones(10)).low == pytest.approx(0.025 ** (1 / 10))
+    # Five of ten: Clopper and Pearson's interval.
     middle = share_interval(np.full(10, 0.5))
-    z2 = 1.959963984540054**2
-    assert middle.high - 0.5 == pytest.approx(math.sqrt(z2 / 40 + z2**2 / 400) / (1 + z2 / 10), rel=1e-9)
+    assert (middle.low, middle.high) == pytest.approx((0.18708603, 0.81291397))
     spread = share_interval(np.array([0.0, 0.0, 0.9]))
-    assert (spread.estimate, spread.low) == (pytest.approx(0.3), 0.0)
+    assert spread.estimate == pytest.approx(0.3)
+    assert 0 <= spread.low < 0.01
+    assert 0.9 < spread.high <= 1
     with pytest.raises(ValueError, match="valid: two or more numbers from 0 to 1"):
         share_interval(np.array([0.5, 1.5]))
+
+
+@pytest.mark.parametrize("values", [[1.0] * 3 + [0.0] * 17, [0.25, 0.75] * 20, [0.1] * 30 + [0.9]])
+def test_an_interval_of_shares_inverts_the_binomial_tails(values: list[float]) -> None:
+    """As many trials as give the variance of the mean, each end with a tail of 2.5 %."""
+    array = np.array(values)
+    found, mean, size = share_interval(array), array.mean(), array.size
+    error = math.sqrt(((array - mean) ** 2).sum() / (size - 1) / size)
+    student = {20: 2.0930240544, 40: 2.0226909200, 31: 2.0422724563}[size]
+    trials = mean * (1 - mean) / (error * student / 1.9599639845) ** 2
+
+    def tail(p: float, a: float, b: float) -> float:
+        """The regularised incomplete beta function, by a sum over midpoints."""
+        x = (np.arange(400_000) + 0.5) / 400_000
+        density = x ** (a - 1) * (1 - x) ** (b - 1)
+        return float(density[x <= p].sum() / density.sum())
+
+    assert tail(found.low, mean * trials, trials - mean * trials + 1) == pytest.approx(0.025, abs=1e-3)
+    assert tail(found.high, mean * trials + 1, trials - mean * trials) == pytest.approx(0.975, abs=1e-3)
 
 
 def test_the_sampling_variance_is_enumerated() -> None:
@@ -153,24 +174,65 @@ def test_the_coverage_ratio_of_exact_probabilities() -> None:
         coverage_ratio(np.array([0.5, 0.5]), np.array([0.5, -0.1]))
 
 
-def test_the_coverage_ratio_of_counts() -> None:
+def test_the_coverage_ratio_of_counts_is_the_mean_over_halves() -> None:
+    """Every half of the start's responses decides once whether a prompt counts; the others measure."""
+    start, end = [(9, 2), (8, 1), (8, 5), (7, 3)], [(4, 1), (3, 2), (5, 1), (6, 6)]
+    k, expected = 2, np.zeros(3)
+    for (n, c), (later, right) in zip(start, end, strict=True):
+        after = by_subsets(later, right, k, any)
+        halves = list(itertools.combinations(range(n), n // 2))
+        for half in halves:
+            inside = sum(i < c for i in half)
+            if 0.05 < by_subsets(n // 2, inside, k, any) < 0.95:
+                change = after - by_subsets(n - n // 2, c - inside, k, any)
+                expected += np.array([max(-change, 0), max(change, 0), 1]) / len(halves)
+    counts = [tuple(np.array(each).T) for each in (start, end)]
+    found = coverage_ratio_of_counts(counts[0], counts[1], k, np.random.default_rng(0), 20)
+    assert [found.lost, found.gained, found.prompts] == pytest.approx(expected.tolist())
+    assert found.ratio.estimate == pytest.approx(expected[0] / expected[1])
+
+
+@pytest.mark.parametrize(("p", "q"), [(0.02, 0.02), (0.05, 0.3), (0.4, 0.1)])
+def test_lost_minus_gained_is_unbiased_and_the_noise_bounds_both(p: float, q: float) -> None:
+    """Over all outcomes D is w (f_start - f_end), and the sums exceed w (...)_+ by at most `noise`."""
+    size, k = 8, 2
+    right = np.arange(size + 1)
+    shape = (size + 1, size + 1)
+    laws = [
+        np.array([math.comb(size, c) * x**c * (1 - x) ** (size - c) for c in right.tolist()]) for x in (p, q)
+    ]
+    n = np.full((size + 1) ** 2, size)
+    c1, c2 = (np.broadcast_to(each, shape).reshape(-1) for each in (right[:, None], right))
+    mean = np.outer(*laws).reshape(-1) @ _by_prompt(n, c1, n, c2, k)[0]
+    before, after = 1 - (1 - p) ** k, 1 - (1 - q) ** k
+    # 1 or 2 right of a half of 4: the estimate of Pass@2 is .5 or 5/6, within .05 and .95; with 3 it is 1.
+    weight = sum(math.comb(4, c) * p**c * (1 - p) ** (4 - c) for c in (1, 2))
+    lost, gained, noise, share = mean
+    assert share == pytest.approx(weight)
+    assert lost - gained == pytest.approx(weight * (before - after))
+    for total, exact in ((lost, before - after), (gained, after - before)):
+        assert -1e-12 < total - weight * max(exact, 0) < noise
+
+
+def test_the_interval_of_the_coverage_ratio() -> None:
     n = np.full(300, 64)
     rng = np.random.default_rng(1)
     p = rng.beta(1, 3, 300)
     start, end = (n, rng.binomial(64, p)), (n, rng.binomial(64, np.clip(p - 0.15, 0, 1)))
     found = coverage_ratio_of_counts(start, end, 4, rng)
-    before, after = (pass_at_n_of_counts(*each, (4,))[:, 0] for each in (start, end))
-    counted = (before > 0.05) & (before < 0.95)
-    change = (after - before)[counted]
-    assert found.lost == pytest.approx(-change[change < 0].sum())
-    assert found.ratio.estimate == pytest.approx(-change[change < 0].sum() / change[change > 0].sum())
     assert 1 < found.ratio.low <= found.ratio.estimate <= found.ratio.high
-    # The noise is what two draws of one model show: near the loss between two draws of the start.
     again = coverage_ratio_of_counts(start, (n, rng.binomial(64, p)), 4, rng)
-    assert again.lost == pytest.approx(again.noise, rel=0.35)
-    assert again.noise < 0.5 * found.lost
+    assert again.lost < again.noise
+    assert again.ratio.low < 1 < again.ratio.high
+    assert again.noise < found.lost
+    few = coverage_ratio_of_counts((n[:5], start[1][:5]), (n[:5], end[1][:5]), 4, rng)
+    assert (few.ratio.low, few.ratio.high) == (0, math.inf)
     with pytest.raises(ValueError, match="end: 2 prompts; valid: as many as start has, 300"):
         coverage_ratio_of_counts(start, (n[:2], end[1][:2]), 4, rng)
+    with pytest.raises(
+        ValueError, match="k: 32; valid: less than half the smallest num_samples at the start, 64"
+    ):
+        coverage_ratio_of_counts(start, end, 32, rng)
 
 
 def test_one_sample_determines_the_mean_of_p_alone() -> None:

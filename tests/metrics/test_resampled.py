@@ -74,8 +74,13 @@ def test_a_choice_that_nothing_rivals_and_one_that_has_rivals() -> None:
     certain = -np.ones((3, 50)) * np.array([[1.0], [5.0], [6.0]])
     found = bootstrap_tournament(certain, 2.0, np.random.default_rng(0), 100)
     assert (found.index, found.times.tolist(), found.alternatives()) == (0, [100, 0, 0], (0,))
-    assert Bootstrap(1, np.array([60, 36, 4]), 100).alternatives() == (0, 1)
-    assert Bootstrap(2, np.array([60, 36, 4]), 100).alternatives() == (0, 1, 2)
+    # With three checkpoints, 5/3 % of the resamples: once in 100 is too rare, twice is not.
+    assert Bootstrap(1, np.array([60, 39, 1]), 100).alternatives() == (0, 1)
+    assert Bootstrap(1, np.array([60, 38, 2]), 100).alternatives() == (0, 1, 2)
+    assert Bootstrap(2, np.array([60, 39, 1]), 100).alternatives() == (0, 1, 2)
+    assert Bootstrap(0, np.array([99, 0, 1]), 100, near=(1,)).alternatives() == (0, 1)
+    # Never chosen is never enough, however many checkpoints there are.
+    assert Bootstrap(0, np.array([99, 1, *[0] * 48]), 100).alternatives() == (0, 1)
     with pytest.raises(ValueError, match="num_resamples: 0"):
         bootstrap_tournament(certain, 2.0, np.random.default_rng(0), 0)
 
@@ -87,6 +92,11 @@ def test_the_least_mean_over_resamples() -> None:
     for _ in range(200):
         times[np.argmin(values[:, rng.integers(20, size=20)].mean(axis=1))] += 1
     assert found.times.tolist() == times.tolist()
+    for i, own in enumerate(values):
+        test = stats.ttest_rel(own, values[found.index], alternative="greater") if i != found.index else None
+        assert (i in found.near) == (test is None or test.pvalue >= 0.025)
+    equal = bootstrap_lowest(np.stack([values[0]] * 30), np.random.default_rng(0), 20)
+    assert equal.alternatives() == tuple(range(30))
     with pytest.raises(ValueError, match=r"valid: .*finite numbers"):
         bootstrap_lowest(np.full((2, 2), math.inf), np.random.default_rng(0))
 
