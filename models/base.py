@@ -89,6 +89,11 @@ class Model(abc.ABC):
         be given more or less compute after training."""
         return self
 
+    def computing(self, dtype: str) -> Model:
+        """This model with activations and products in `dtype`, for the same parameters; itself, if it knows
+        one dtype alone."""
+        return self
+
     def with_ahead(self, heads: int) -> Model:
         """This model with `heads` heads for tokens after the next one, more than it has.
 

@@ -35,10 +35,12 @@ from covlab.launch.trained import TrainedRun
 from covlab.report.page import Tables, write_report
 from covlab.report.plotting import Drawing, save_all
 from covlab.report.verdict import Check, Verdict, hardware, open_text, versions
+from models.target import platform
 from tracking import Progress
 from tracking.atomic import atomic_write
 from tracking.run_directory import RESUME
 from tracking.timings import timing_facts, worked_seconds
+from training.precision import on
 
 __all__ = ["Claim", "Plan", "Study", "command", "register", "require_seeds", "run"]
 
@@ -278,6 +280,9 @@ def judge(
     notes = list(claim.notes(results))
     if claim.stages:
         notes.append(f"Training and evaluation took {worked:.0f} s for all runs and seeds together.")
+        if platform() != "cpu":
+            own = on(platform(), str(config.get("precision", "auto")))
+            notes.append(f"Training had precision {own}; metrics are of float32's products.")
     verdict = Verdict(
         claim=claim.name,
         source=claim.source,
