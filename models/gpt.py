@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from models.base import Model
+from models.base import Dtype, Model
 from models.cache import (
     DecodeCache,
     PrefixCache,
@@ -212,7 +212,7 @@ class GPT(Model):
         """True on accelerators, where one candidate and its prompt are one sequence: `models.one_pass`."""
         return platform() != "cpu"
 
-    def computing(self, dtype: str) -> GPT:
+    def computing(self, dtype: Dtype) -> GPT:
         """This model with activations and products in `dtype`, of a model in float32."""
         return self if self.dtype == "bfloat16" else dataclasses.replace(self, dtype=dtype)
 

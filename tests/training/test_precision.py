@@ -135,7 +135,7 @@ def require_within(found: np.ndarray, reference: np.ndarray, nats: float) -> Non
 
 
 def test_bfloat16s_coverage_profile_is_float32s_up_to_its_rounding() -> None:
-    """Training in bfloat16 gives other parameters and nearly the same profile, and so does evaluation in it."""
+    """Training in bfloat16 gives other parameters and nearly the same profile; so does evaluation in it."""
     params, exact, rounded = profile_after("bfloat16", 60)
     other, reference, _ = profile_after("float32", 60)
     assert any(np.any(a != b) for a, b in zip(jax.tree.leaves(params), jax.tree.leaves(other), strict=True))
