@@ -95,7 +95,8 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--targets", nargs="+", default=["v5e", "h100"], help="as covlab plan's target")
     parser.add_argument("--steps", nargs="+", choices=list(STEPS), default=list(STEPS)[1:], metavar="STEP")
     options = parser.parse_args(arguments)
-    cores, results = common.keep_to(options.cores), {}
+    cores = common.keep_to(options.cores)
+    results: dict[str, dict[str, Any]] = {}
     for text in options.targets:
         try:
             target = target_of(text)
@@ -106,7 +107,7 @@ def main(arguments: Sequence[str]) -> None:
         except ValueError as error:
             raise common.UsageError(str(error)) from None
         for name in options.steps:
-            found = {}
+            found: dict[str, dict[str, Any]] = {}
             for label, checkout in (("before", options.checkout.resolve()), ("now", HERE)):
                 with tempfile.TemporaryDirectory() as folder:
                     found[label] = measured(checkout, target, name, Path(folder))

@@ -37,7 +37,7 @@ def _product(axes: str, x: Array, kernel: Array, bias: Array) -> Array:
     sizes = dict(zip(of_kernel, kernel.shape, strict=True))
     # The kernel's axes come in the result's order, and the bias's with them.
     added = bias.reshape([sizes.get(axis, 1) for axis in result])
-    return (einsum(axes, x, kernel.astype(x.dtype)) + added).astype(x.dtype)
+    return jnp.einsum(axes, x, kernel.astype(x.dtype)) + added.astype(x.dtype)
 
 
 def _product_forward(axes: str, x: Array, kernel: Array, bias: Array) -> tuple[Array, tuple[Array, Array]]:
@@ -47,7 +47,7 @@ def _product_forward(axes: str, x: Array, kernel: Array, bias: Array) -> tuple[A
 def _product_backward(axes: str, saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array, Array]:
     x, kernel = saved
     of_x, of_kernel, result = axes.replace("->", ",").split(",")
-    to_x = einsum(f"{result},{of_kernel}->{of_x}", gradient, kernel.astype(gradient.dtype)).astype(x.dtype)
+    to_x = jnp.einsum(f"{result},{of_kernel}->{of_x}", gradient, kernel.astype(gradient.dtype))
     to_kernel = einsum(f"{of_x},{result}->{of_kernel}", x, gradient)
     of_bias = [place for place, axis in enumerate(result) if axis not in of_kernel]
     return to_x, to_kernel, jnp.sum(gradient.astype(jnp.float32), axis=tuple(of_bias))
@@ -115,7 +115,7 @@ def _attend_forward(query: Array, key: Array, value: Array, mask: Array) -> tupl
     top = jnp.max(scores, axis=-1, keepdims=True)
     weights = jnp.exp(scores - top)
     total = jnp.sum(weights, axis=-1, keepdims=True)
-    output = (einsum("bhqk,bhkd->bhqd", weights.astype(query.dtype), value) / total).astype(query.dtype)
+    output = jnp.einsum("bhqk,bhkd->bhqd", (weights / total).astype(query.dtype), value)
     output = checkpoint_name(output, "attended")
     log_total = checkpoint_name(top + jnp.log(total), "log_total")
     return output, (query, key, value, mask, output, log_total)
@@ -131,9 +131,9 @@ def _attend_backward(saved: tuple[Array, ...], gradient: Array) -> tuple[Array, 
     change = weights * (einsum("bhqd,bhkd->bhqk", gradient, value) - offset)
     change = (change * (1 / math.sqrt(query.shape[3]))).astype(dtype)
     return (
-        einsum("bhqk,bhkd->bhqd", change, key).astype(dtype),
-        einsum("bhqk,bhqd->bhkd", change, query).astype(dtype),
-        einsum("bhqk,bhqd->bhkd", weights.astype(dtype), gradient).astype(dtype),
+        jnp.einsum("bhqk,bhkd->bhqd", change, key),
+        jnp.einsum("bhqk,bhqd->bhkd", change, query),
+        jnp.einsum("bhqk,bhqd->bhkd", weights.astype(dtype), gradient),
         None,
     )
 
