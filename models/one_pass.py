@@ -100,4 +100,5 @@ def _outputs(
     x = checkpoint_name(x[:, -asked:] + written, "middle")
     inner = product("btc,cn->btn", normalised(x, **block["mlp_norm"]), **block["mlp_in"])
     inner = checkpoint_name(inner, "inner")
-    return x + product("btn,nc->btc", jax.nn.gelu(inner, approximate=True), **block["mlp_out"])
+    hidden = jax.nn.gelu(inner.astype(jnp.float32), approximate=True).astype(inner.dtype)
+    return x + product("btn,nc->btc", hidden, **block["mlp_out"])
