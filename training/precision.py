@@ -44,15 +44,23 @@ def on(platform: str, precision: str) -> str:
     return "float32" if platform == "cpu" else "bfloat16"
 
 
-def said(config: Mapping[str, Any], platform: str) -> dict[str, Any]:
-    """A run's resolved settings, with the precision that they mean on a platform.
+def used(model: Model, platform: str, precision: str) -> str:
+    """The precision that training `model` has: "auto" is float32 for a model that knows no bfloat16."""
+    found = on(platform, precision)
+    return "float32" if found == "bfloat16" and not _rounds(model) else found
+
+
+def _rounds(model: Model) -> bool:
+    both = model.computing("bfloat16") != model.computing("float32")
+    return both or getattr(model, "dtype", None) == "bfloat16"
+
+
+def said(config: Mapping[str, Any], platform: str, model: Model) -> dict[str, Any]:
+    """A run's resolved settings, with the precision that training its model has on a platform.
 
     Without the key the precision is float32, as in runs of earlier versions.
-
-    >>> said({"seed": 0}, "tpu"), said({"seed": 0, "precision": "float32"}, "tpu"), said({"seed": 0}, "cpu")
-    ({'seed': 0, 'precision': 'bfloat16'}, {'seed': 0}, {'seed': 0})
     """
-    found = on(platform, config.get("precision", "auto"))
+    found = used(model, platform, config.get("precision", "auto"))
     rest = {key: value for key, value in config.items() if key != "precision"}
     return rest if found == "float32" else rest | {"precision": found}
 
@@ -68,9 +76,7 @@ def require_bfloat16(model: Model) -> None:
     Raises:
         ValueError: one line.
     """
-    if model.computing("bfloat16") != model.computing("float32"):
-        return
-    if getattr(model, "dtype", None) != "bfloat16":
+    if not _rounds(model):
         raise ValueError(
             f"precision: bfloat16, and {model.label} has float32 activations alone; valid: auto, float32, "
             "highest, or a GPT"

@@ -40,7 +40,7 @@ from tracking import Progress
 from tracking.atomic import atomic_write
 from tracking.run_directory import RESUME
 from tracking.timings import timing_facts, worked_seconds
-from training.precision import on
+from training.precision import used
 
 __all__ = ["Claim", "Plan", "Study", "command", "register", "require_seeds", "run"]
 
@@ -281,8 +281,9 @@ def judge(
     if claim.stages:
         notes.append(f"Training and evaluation took {worked:.0f} s for all runs and seeds together.")
         if platform() != "cpu":
-            own = on(platform(), str(config.get("precision", "auto")))
-            notes.append(f"Training had precision {own}; metrics are of float32's products.")
+            setups = [run.setup for run in runs.values()]
+            had = {used(it.model, platform(), phase.precision) for it in setups for phase in it.phases}
+            notes.append(f"Training had precision {', '.join(sorted(had))}; metrics have float32's products.")
     verdict = Verdict(
         claim=claim.name,
         source=claim.source,

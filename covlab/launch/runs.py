@@ -76,7 +76,7 @@ def train_run(
     config = spelt_out(config)
     setup = setup or build(config)
     layout = setup.layout(config)
-    identity = said(plain(config), platform())
+    identity = said(plain(config), platform(), setup.model)
     may_differ, more = same_base(path, identity), longer(path, identity, setup)
     status = read_status(path)
     if more or (status is not None and status.state != "complete"):

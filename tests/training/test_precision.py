@@ -16,7 +16,7 @@ from metrics.evaluators import DistributionEvaluator, make_held_out
 from models import GPT, sequence_log_probs
 from models.target import traced_for
 from training import CrossEntropy, EvaluationSchedule, Grid, Layout, Phase, make_program
-from training.precision import Precision, on, require_bfloat16, said, trained
+from training.precision import Precision, on, require_bfloat16, said, trained, used
 
 TASK = ToyTask()
 MODEL = GPT(TASK.vocab_size, TASK.prompt_length, TASK.response_length, 1, 2, 8)
@@ -76,7 +76,7 @@ def test_a_cpu_computes_as_before() -> None:
 )
 def test_what_a_precision_means_is_said(platform: str, asked: str, expected: str) -> None:
     assert on(platform, asked) == expected
-    stored = said({"seed": 1, "precision": asked}, platform)
+    stored = said({"seed": 1, "precision": asked}, platform, MODEL)
     assert stored == ({"seed": 1} if expected == "float32" else {"seed": 1, "precision": expected})
     model = trained(MODEL, platform, asked)
     assert model.dtype == ("bfloat16" if expected == "bfloat16" else "float32")
@@ -87,6 +87,14 @@ def test_an_unknown_precision_is_one_line() -> None:
         ValueError, match="precision: 'double' is not one of auto, float32, bfloat16, highest"
     ):
         texts("cpu", "double")  # type: ignore[arg-type]
+
+
+def test_a_model_without_bfloat16_is_said_to_train_in_float32() -> None:
+    """Also on an accelerator: by "auto" it gets no other precision."""
+    plain = TabularModel(TASK.vocab_size, TASK.prompt_length, TASK.response_length)
+    assert said({"seed": 1}, "tpu", plain) == {"seed": 1}
+    assert said({"seed": 1, "precision": "highest"}, "tpu", plain) == {"seed": 1, "precision": "highest"}
+    assert used(MODEL, "tpu", "auto") == "bfloat16"
 
 
 def test_a_model_without_bfloat16_refuses_it() -> None:
