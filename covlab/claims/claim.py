@@ -40,7 +40,7 @@ from tracking import Progress
 from tracking.atomic import atomic_write
 from tracking.run_directory import RESUME
 from tracking.timings import timing_facts, worked_seconds
-from training.precision import used
+from training.precision import exact_products, used
 
 __all__ = ["Claim", "Plan", "Study", "command", "register", "require_seeds", "run"]
 
@@ -273,7 +273,8 @@ def judge(
 
     progress = Progress(show=tracking.progress, interval=tracking.interval)
     try:
-        results = claim.measure(settings, Study(runs, progress, path))
+        with exact_products(platform()):
+            results = claim.measure(settings, Study(runs, progress, path))
     finally:
         progress.close()
     worked = worked_seconds(timings)
