@@ -60,7 +60,8 @@ bench: $(BENCH_INSTALLED)  ## run all benchmarks (BENCH_FLAGS="--cores 2"); reco
 # An environment of its own: the compilers take gigabytes. Nothing here needs a TPU or a GPU.
 bench-compile:  ## cycles and memory on TPU and GPU, by their compilers, against results/benchmarks/compiled.json
 	@if $(MAKE) --no-print-directory $(COMPILE_INSTALLED); \
-	  then $(COMPILE_VENV)/bin/python -m benchmarks.compiled --check results/benchmarks/compiled.json $(BENCH_FLAGS); \
+	  then $(COMPILE_VENV)/bin/python -m benchmarks.compiled --check results/benchmarks/compiled.json $(BENCH_FLAGS) \
+	    && $(COMPILE_VENV)/bin/python -m pytest tests/covlab/plan/test_meshes.py; \
 	  else echo "bench-compile: skipped, the compilers of benchmarks/requirements-compiled.txt cannot be installed"; fi
 
 # Pins that still fit are kept; LOCK_FLAGS=--upgrade moves them all.

@@ -38,10 +38,12 @@ from metrics import Interval, name_of_n, pass_at_n_unbiased
 from metrics.answers import Answers, summaries
 from metrics.evaluators import HeldOut, make_held_out
 from models import Model, Params
+from models.target import platform
 from tasks import Task, check_seed, stream
 from tasks.checks import real, whole
 from tracking import LoadError
 from training import ValueRegression
+from training.precision import exact_products
 
 NAMED_VALUES = ("exact", "rollouts", "constant")
 PASS_NS = (1, 4, 16)
@@ -264,7 +266,8 @@ def decoded(config: DictConfig) -> Decoding:
     configure()
     asked = check(config)
     kind, samples = config.samples_file, list[Sampled]()
-    results, shown, _ = measure(config, asked, None if kind is None else samples.append)
+    with exact_products(platform()):
+        results, shown, _ = measure(config, asked, None if kind is None else samples.append)
     content = document(config, asked, results)
     file = result_path(config, asked.run.path, content)
     return Decoding(asked, results, content, file, shown, kind, samples)

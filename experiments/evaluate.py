@@ -37,11 +37,13 @@ from covlab.launch.trained import Measured, over_seeds
 from covlab.report.tables import print_table
 from metrics import Interval, name_of_n
 from metrics.evaluators import DistributionEvaluator, HeldOut, SamplingEvaluator
+from models.target import platform
 from tasks import check_seed
 from tasks.checks import whole
 from tracking import LoadError, load_log_probs
 from tracking.metric_names import in_order
 from training import ValueRegression
+from training.precision import exact_products
 
 Bounds = dict[str, dict[float, float]]
 """Name of the bound -> N -> value for the mixture."""
@@ -277,7 +279,8 @@ def evaluated(config: DictConfig) -> Evaluation:
     if any(isinstance(phase.objective, ValueRegression) for phase in run.setup.phases):
         raise ValueError(f"run: {config.run}: holds a value function; valid: a run of experiments.train")
     whole("num_samples", config.num_samples)
-    results = measure(config, run)
+    with exact_products(platform()):
+        results = measure(config, run)
     content = document(config, results)
     return Evaluation(run.path, results, content, result_path(config, run.path, content["asked"]))
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from tasks import Task
 
 Params = Any
+Dtype = Literal["float32", "bfloat16"]
 Cache = Any
 
 _NEXT_ALONE = "model: {} predicts the next token alone; valid for objective.k > 1: a GPT"
@@ -93,6 +94,11 @@ class Model(abc.ABC):
     def tested(self) -> Model:
         """This model as it is evaluated, sampled and decoded, with the same parameters: itself, unless it can
         be given more or less compute after training."""
+        return self
+
+    def computing(self, dtype: Dtype) -> Model:
+        """This model with activations and products in `dtype`, for the same parameters; itself, if it knows
+        one dtype alone."""
         return self
 
     def with_ahead(self, heads: int) -> Model:

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from models.base import Model
+from models.base import Dtype, Model
 from models.cache import (
     DecodeCache,
     PrefixCache,
@@ -30,7 +30,9 @@ from models.cache import (
 from models.gradients import attend, lookup
 from models.layers import Memory
 from models.nnx_layers import Dense, Norm, in_heads, joined
+from models.one_pass import response_states
 from models.pure import Structure, parameters
+from models.target import platform
 from tasks.checks import flag, real, whole
 
 Params = dict[str, Any]
@@ -205,6 +207,15 @@ class GPT(Model):
         """Width of one attention head."""
         return self.width // self.num_heads
 
+    @property
+    def separate_paths(self) -> bool:
+        """True on accelerators, where one candidate and its prompt are one sequence: `models.one_pass`."""
+        return platform() != "cpu"
+
+    def computing(self, dtype: Dtype) -> GPT:
+        """This model with activations and products in `dtype`, of a model in float32."""
+        return self if self.dtype == "bfloat16" else dataclasses.replace(self, dtype=dtype)
+
     def module(self, key: PRNGKeyArray) -> Transformer:
         """The network as a `flax.nnx` module with the parameters of `init(key)`.
 
@@ -259,6 +270,9 @@ class GPT(Model):
         responses: Int[Array, "batch candidates response"],
     ) -> Float[Array, "batch candidates response width"]:
         """Hidden states at the input before every response token."""
+        if platform() != "cpu" and responses.shape[1] == 1 and type(network) is Transformer:
+            own = parameters(network)
+            return response_states(own, prompt, prompt_mask, responses, self.num_heads, self.dtype)
         prefix, _ = self._prefill(network, prompt, prompt_mask, outputs=False)
         inputs = self._inputs(prefix, prompt, responses)
         return network.hidden_states(network.embed(*inputs), with_prompt(prefix, responses.shape[2]))

@@ -7,7 +7,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from models.accelerated import normalised
 from models.gradients import linear, standardise
+from models.target import platform
 
 
 class Norm(nnx.Module):
@@ -24,6 +26,8 @@ class Norm(nnx.Module):
 
     def __call__(self, x: Float[Array, "*batch width"]) -> Float[Array, "*batch width"]:
         """(x - mean) / sqrt(variance + 1e-5) * scale + bias."""
+        if platform() != "cpu":
+            return normalised(x.astype(self.dtype), self.scale[...], self.bias[...])
         normed = standardise(x.astype(jnp.float32)) * self.scale[...] + self.bias[...]
         return normed.astype(self.dtype)
 

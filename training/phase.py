@@ -12,6 +12,7 @@ from tasks import Task
 from tasks.checks import distribution, whole
 from training.averaging import Averaging
 from training.objectives import Objective
+from training.precision import Precision, check_precision
 from training.schedule import EvaluationSchedule
 from training.sources import Demonstrations, Source
 
@@ -36,6 +37,7 @@ class Phase:
             drawn more often, which lowers the variance.
         source: origin of the responses to the prompts.
         averaging: average of the iterates; None evaluates, saves and passes on the last iterate.
+        precision: how training computes, see `training.precision.Precision`.
     """
 
     name: str
@@ -50,8 +52,10 @@ class Phase:
     class_proposal: Mapping[str, float] | tuple[tuple[str, float], ...] | None = None
     source: Source = dataclasses.field(default_factory=Demonstrations)
     averaging: Averaging | None = None
+    precision: Precision = "auto"
 
     def __post_init__(self) -> None:
+        check_precision(self.precision)
         for field, low in (("steps", 0), ("batch_size", 1), ("log_every", 1)):
             whole(f"phases.{self.name}.{field}", getattr(self, field), low)
         if self.dataset_size is not None:

@@ -50,6 +50,7 @@ from training.kept import Shelf, fetch, kept
 from training.mesh import DATA, EVERYWHERE, PER_EXAMPLE, PER_SEED, SEED, Grid, Layout
 from training.old_scores import Rolled, old_scores
 from training.phase import Phase
+from training.precision import exact_products, trained, training_products
 from training.seen import Seen, coverage_ns, seen_in
 from training.sources import Policy, TrainingBatch
 from training.step import mean_gradient, parts_of_batch, weighted_gradient
@@ -134,11 +135,21 @@ def over_seeds(function: Callable[..., Any], batching: SeedBatching, mapped: int
     """`function` for all seeds of a device; the first `mapped` arguments have an axis of seeds.
 
     "vmap" computes the seeds together, "map" one after the other in the same program. "auto" is "map" on CPU,
-    where the working set of one seed stays in the cache, and "vmap" elsewhere.
+    where the working set of one seed stays in the cache, and "vmap" elsewhere. There a single seed has no
+    axis: a loop over one seed's own condition needs no selection between seeds.
     """
     if batching == "map" or (batching == "auto" and platform() == "cpu"):
         return lambda *args: jax.lax.map(lambda own: function(*own, *args[mapped:]), args[:mapped])
+    if batching == "auto":
+        return lambda *args: _together(function, args[:mapped], args[mapped:])
     return lambda *args: jax.vmap(lambda *own: function(*own, *args[mapped:]))(*args[:mapped])
+
+
+def _together(function: Callable[..., Any], mapped: tuple[Any, ...], shared: tuple[Any, ...]) -> Any:
+    if {leaf.shape[0] for leaf in jax.tree.leaves(mapped)} != {1}:
+        return jax.vmap(lambda *own: function(*own, *shared))(*mapped)
+    found = function(*jax.tree.map(lambda leaf: leaf[0], mapped), *shared)
+    return jax.tree.map(lambda leaf: leaf[None], found)
 
 
 def make_program(
@@ -175,7 +186,7 @@ def make_program(
     tokens = phase.task.prompt_length + phase.source.samples * phase.task.response_length
     turns = 1 if model.sequential else parts_of_batch(phase.batch_size // parts, tokens, grid.platform)
     rule, source, ns = phase.rule, phase.source, coverage_ns(evaluators)
-    tested = model.tested
+    tested, model = model.tested, trained(model, grid.platform, phase.precision)
 
     @jax.named_scope("data")
     def training_batch(state: TrainState, seed: Array, fixed: Params, index: Array) -> TrainingBatch:
@@ -260,7 +271,8 @@ def make_program(
     def run_seeds(
         state: TrainState, seeds: Array, fixed: Params, start: Array, stop: Array
     ) -> tuple[TrainState, ChunkLog]:
-        return over_seeds(run_one, batching, 3)(state, seeds, fixed, start, stop)
+        with training_products(grid.platform, phase.precision):
+            return over_seeds(run_one, batching, 3)(state, seeds, fixed, start, stop)
 
     def begin(params: Params, failed_at: Array) -> TrainState:
         anchored = phase.objective.reference != "none" and source.model is None
@@ -279,7 +291,8 @@ def make_program(
         return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), scores)
 
     def score_seeds(params: Params, fixed: Params, batches: Batch) -> dict[str, dict[str, Array]]:
-        return over_seeds(score_one, batching, 2)(params, fixed, batches)
+        with exact_products(grid.platform):
+            return over_seeds(score_one, batching, 2)(params, fixed, batches)
 
     def same(state: TrainState) -> TrainState:
         return state

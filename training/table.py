@@ -14,8 +14,10 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from decoding import sample_responses
 from metrics.evaluators import HeldOut
 from models import Model, Params, sequence_log_probs
+from models.target import platform
 from tasks import PAD, Example, Task, stream
 from training.phase import Phase
+from training.precision import exact_products
 
 COLUMNS = ("class", "prompt", "pi_D's response", "sampled response", "reward", "valid", "ln pi_hat")
 
@@ -32,7 +34,8 @@ def sample_table(
     chosen = jax.tree.map(lambda a: a[spread], held_out.flat(held_out.batches.example))
 
     key = stream(seed, "table", phase.name)
-    drawn = draw_responses(model, task, params, chosen, key, 1)
+    with exact_products(platform()):
+        drawn = draw_responses(model, task, params, chosen, key, 1)
     responses, log_probs, rewards, valid = (array[:, 0] for array in drawn)
     for i, response in enumerate(responses):
         yield (

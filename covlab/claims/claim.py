@@ -35,10 +35,12 @@ from covlab.launch.trained import TrainedRun
 from covlab.report.page import Tables, write_report
 from covlab.report.plotting import Drawing, save_all
 from covlab.report.verdict import Check, Verdict, hardware, open_text, versions
+from models.target import platform
 from tracking import Progress
 from tracking.atomic import atomic_write
 from tracking.run_directory import RESUME
 from tracking.timings import timing_facts, worked_seconds
+from training.precision import exact_products, used
 
 __all__ = ["Claim", "Plan", "Study", "command", "register", "require_seeds", "run"]
 
@@ -271,13 +273,18 @@ def judge(
 
     progress = Progress(show=tracking.progress, interval=tracking.interval)
     try:
-        results = claim.measure(settings, Study(runs, progress, path))
+        with exact_products(platform()):
+            results = claim.measure(settings, Study(runs, progress, path))
     finally:
         progress.close()
     worked = worked_seconds(timings)
     notes = list(claim.notes(results))
     if claim.stages:
         notes.append(f"Training and evaluation took {worked:.0f} s for all runs and seeds together.")
+        if platform() != "cpu":
+            setups = [run.setup for run in runs.values()]
+            had = {used(it.model, platform(), phase.precision) for it in setups for phase in it.phases}
+            notes.append(f"Training had precision {', '.join(sorted(had))}; metrics have float32's products.")
     verdict = Verdict(
         claim=claim.name,
         source=claim.source,

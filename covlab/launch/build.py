@@ -34,6 +34,7 @@ from training import (
     choose_layout,
 )
 from training.mesh import Hardware
+from training.precision import require_bfloat16
 
 PHASE_KEYS = (
     "task",
@@ -135,13 +136,17 @@ def build(config: DictConfig) -> Setup:
 
 def spelt_out(config: DictConfig) -> DictConfig:
     """`config` without the key `every`, whose number stands in `log_every` and `evaluation.schedule` instead,
-    also in phases that have their own. With null, all else stays as it is.
+    also in phases that have their own. With null, all else stays as it is. `precision: auto` is left out.
 
     A run's `config.yaml` so has the same keys with and without `every`, and an earlier run can be continued.
 
     Raises:
         ValueError: `every` is neither null nor a whole number >= 1.
     """
+    if config.get("precision") == "auto":
+        config = copy.deepcopy(config)
+        OmegaConf.set_struct(config, False)
+        del config["precision"]
     if "every" not in config:
         return config
     made = copy.deepcopy(config)
@@ -270,6 +275,7 @@ def _phase(config: DictConfig, name: str, changes: Any) -> tuple[Phase, Evaluati
         class_proposal=_plain(merged.class_proposal),
         averaging=averaging,
         source=source,
+        precision=config.get("precision", "auto"),
     )
     return phase, evaluation
 
@@ -307,6 +313,8 @@ def _model(config: DictConfig, phases: list[Phase]) -> Model:
     )
     for phase in phases:
         model = model.for_task(phase.task)
+    if "bfloat16" in (phase.precision for phase in phases):
+        require_bfloat16(model)
     return with_ahead(model, max(phase.objective.ahead for phase in phases))
 
 

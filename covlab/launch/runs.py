@@ -26,6 +26,7 @@ from covlab.launch.run_names import VOLATILE, run_path
 from covlab.launch.runtime import configure_run
 from covlab.launch.settings import TrackingSettings
 from metrics.evaluators import HeldOut
+from models.target import platform
 from tracking import Progress, RunDirectory, RunSink, load_run, read_status
 from tracking.metric_names import headline
 from tracking.mirrors import Mirror
@@ -34,6 +35,7 @@ from tracking.wandb_mirror import WandbMirror, check_run_id
 from tracking.wandb_options import AGENT, WandbOptions, obeying_environment
 from training import Checkpoints, EarlyWarning, Outcome, Trainer, TrainingDiverged
 from training.checkpoints import require_same_draws
+from training.precision import said
 from training.reduction import held_out_arrays
 
 if TYPE_CHECKING:
@@ -74,7 +76,7 @@ def train_run(
     config = spelt_out(config)
     setup = setup or build(config)
     layout = setup.layout(config)
-    identity = plain(config)
+    identity = said(plain(config), platform(), setup.model)
     may_differ, more = same_base(path, identity), longer(path, identity, setup)
     status = read_status(path)
     if more or (status is not None and status.state != "complete"):

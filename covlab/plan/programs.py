@@ -22,6 +22,7 @@ from metrics.evaluators import HeldOut
 from models.target import traced_for
 from tasks import stream
 from training import Grid, Layout, make_program
+from training.precision import exact_products
 from training.sources import base_of
 
 TABLE = "table of samples"
@@ -165,7 +166,7 @@ def _sampling(
     one = jax.tree.map(lambda leaf: described(leaf.shape[1:], leaf.dtype), params)
     rows = (max(prompts, len(setup.phases[-1].task.groups)), model.prompt_length)
     key = jax.eval_shape(lambda: stream(0, "table"))
-    with traced_for(platform):
+    with traced_for(platform), exact_products(platform):
         traced = sample_responses.trace(
             model,
             one,

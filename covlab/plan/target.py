@@ -142,6 +142,8 @@ class Target:
     def _described(self) -> Any:
         if self.chip.platform == "tpu":
             os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+            # A TPU is for one process, which libtpu enforces by a lock file; two plans at once use none.
+            os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
             os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
             os.environ.setdefault("TPU_ACCELERATOR_TYPE", f"{self.chip.name}-{self.count}")
             bounds = {} if self.count > 1 else {"chips_per_host_bounds": (1, 1, 1)}

@@ -52,8 +52,9 @@ def test_an_accelerators_step_has_nothing_that_is_for_cpus(platform: str) -> Non
     cpu, text = lowered("cpu"), lowered(platform)
     # Parts of the batch, seeds in turn, and products kept apart.
     assert cpu.count("stablehlo.while") > text.count("stablehlo.while")
-    assert "optimization_barrier" in cpu
-    assert "optimization_barrier" not in text
+    assert cpu.count("optimization_barrier") > 1
+    # The only block computes its norms again in the backward pass, from what is kept apart.
+    assert text.count("optimization_barrier") == 1
     # The look-up's gradient, of the table and of the positions: a scatter there, a product here.
     assert '"stablehlo.scatter"' in cpu
     added = re.findall(r'"stablehlo.scatter".*?\}\) :', text, re.DOTALL)

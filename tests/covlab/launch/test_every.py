@@ -27,8 +27,12 @@ def test_every_replaces_the_intervals_of_all_phases(compose_config: Compose) -> 
 
 
 def test_a_run_is_identified_without_the_key(compose_config: Compose) -> None:
+    """Nor by the default of `precision`, which earlier runs have no key for either."""
     given = compose_config("train", "steps=3")
-    assert plain(spelt_out(given)) == {key: value for key, value in plain(given).items() if key != "every"}
+    rest = {key: value for key, value in plain(given).items() if key not in ("every", "precision")}
+    assert plain(spelt_out(given)) == rest
+    asked = compose_config("train", "precision=highest")
+    assert plain(spelt_out(asked))["precision"] == "highest"
     spelt = compose_config("train", "steps=3", "log_every=1", "evaluation.schedule.every=1")
     assert plain(spelt_out(compose_config("train", "steps=3", "every=1"))) == plain(spelt_out(spelt))
 
