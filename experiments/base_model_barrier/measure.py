@@ -45,8 +45,8 @@ class Settings:
     step: Annotated[float, Real(above=0, most=1)] = 0.03
     draws: Annotated[int, Whole(8)] = 32
     likelihoods: Annotated[tuple[float, ...], Reals(1e-12, 1, at_least=2)] = (
-        *(1e-10, 1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4),
-    )
+        1e-10, 1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4,
+    )  # fmt: skip
     error: Annotated[float, Real(above=0, below=1)] = 0.5
     errors: Annotated[tuple[float, ...], Reals(0, 0.5, at_least=2)] = (0.001, 0.003, 0.01, 0.03)
     short: Annotated[int, Whole(2)] = 8

@@ -59,13 +59,13 @@ class Settings:
     near: Annotated[float, Real(above=0, most=10)] = 0.05
     far: Annotated[float, Real(above=0, most=10)] = 1.0
     ks: Annotated[tuple[int, ...], Wholes(1, at_least=3)] = (
-        *(1, 2, 3, 4, 6, 8, 12, 16, 32, 64, 128, 256, 512, 1024),
-    )
+        1, 2, 3, 4, 6, 8, 12, 16, 32, 64, 128, 256, 512, 1024,
+    )  # fmt: skip
     many: Annotated[tuple[int, ...], Wholes(2, at_least=2)] = (1024, 4096, 16384, 65536)
     fixed: Annotated[int, Whole(2)] = 16
     temperatures: Annotated[tuple[float, ...], Reals(0.005, 1000, at_least=3)] = (
-        *(0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0),
-    )
+        0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0,
+    )  # fmt: skip
     dimension: Annotated[int, Whole(8, 512)] = 96
     datasets: Annotated[int, Whole(4)] = 24
     prompts: Annotated[int, Whole(50)] = 400

@@ -143,16 +143,6 @@ EQUIVALENT: dict[str, str] = {
     "models/delta_rule.py _transpose: jax.default_backend() == \"cpu\" -> (jax.default_backend() != 'cpu')": (
         "the barrier returns its argument; it changes the program's speed alone"
     ),
-    "models/delta_rule.py _inverse: size <= 2 -> (size < 2)": (
-        "a matrix of two rows is then divided once more, into matrices of one row"
-    ),
-    "models/delta_rule.py _inverse: 1 -> 2": (
-        "with `2 << ...` the matrix is padded to twice the next power of two, and the padding is cut "
-        "off; `halves[2]` is `halves[1]`, because JAX clamps an index out of bounds"
-    ),
-    "models/delta_rule.py delta_chunked: min(chunk_size, length) -> (max(chunk_size, length))": (
-        "the sequence is one chunk; the size of chunks changes speed alone"
-    ),
     "models/gpt.py Transformer.__init__: 3 -> 4": (
         "more keys are split than are taken; with JAX's partitionable keys, which `pin_settings` "
         "requires, the first ones do not depend on their number"
@@ -193,9 +183,6 @@ EQUIVALENT: dict[str, str] = {
     '_kept_apart(jnp.einsum(f"bhnqd,bhnqk->{memory.axes[:-2]}dk", rows, scores)).swapaxes(-1, -2) '
     "-> (_kept_apart(jnp.einsum(f'bhnqd,bhnqk->{memory.axes[:-2]}dk', rows, scores)).swapaxes(-2, "
     "-1))": ("swapping two axes is symmetric in them"),
-    "models/delta_rule.py _inverse: 2 -> 3": (
-        "`size <= 3`: no size but powers of two comes so far. Tests catch the other 2s"
-    ),
     "models/recurrent.py orthogonal.project: 2 -> 3": (
         "a third projection changes no digit that the second has left"
     ),
