@@ -79,8 +79,7 @@ class BeamSearch(Coupled):
 
     def _extended(self, state: Chains, beam: Array, token: Array, none: int) -> tuple[Array, Array]:
         """Paths and depths of the beams at `beam`, each with its token unless that is `none`."""
-        path = self.flat(jnp.take_along_axis(self.grouped(state.path), beam[..., None], axis=2))
-        depth = self.flat(jnp.take_along_axis(self.grouped(state.depth), beam, axis=2))
+        path, depth = self.nodes_of(state, beam)
         token = self.flat(token).astype(path.dtype)
         grown = token < none
         return jnp.where(grown[..., None], put(path, depth, token), path), depth + grown.astype(depth.dtype)

@@ -63,9 +63,13 @@ class Coupled(Explorer):
 
     def take_over(self, state: Chains, source: Array, which: Flags) -> Chains:
         """Move the paths of `which` to the nodes of the paths `source` of their group."""
+        return state.move(*self.nodes_of(state, source), which)
+
+    def nodes_of(self, state: Chains, source: Array) -> tuple[Array, Array]:
+        """Paths and depths of the paths `source` (batch, groups, size) of their group."""
         path = jnp.take_along_axis(self.grouped(state.path), source[..., None], axis=2)
         depth = jnp.take_along_axis(self.grouped(state.depth), source, axis=2)
-        return state.move(self.flat(path), self.flat(depth), which)
+        return self.flat(path), self.flat(depth)
 
     def pay_together(self, state: Chains, which: Flags) -> tuple[Chains, Flags]:
         """Charge one query to each path of `which`; returns the paths whose group could pay.

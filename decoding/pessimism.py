@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from decoding.explore import Chains, Flags, Keys, Tree, at_leaf
-from decoding.paths import Paths, PerChain
-from decoding.whole import WholeResponses, draw, restart
+from decoding.paths import PerChain
+from decoding.whole import Leader, WholeResponses, draw, restart
 from tasks import categorical
 from tasks.checks import flag, real
 from tasks.drawing import unit
@@ -37,15 +37,6 @@ def sample_weights(
     count = jnp.sum(sums - below * place < total, axis=-1, keepdims=True, dtype=jnp.int32)
     headroom = (total - jnp.take_along_axis(sums, count - 1, axis=-1)) / count.astype(rewards.dtype)
     return jnp.maximum(rewards - top + headroom, 0.0) / beta, headroom
-
-
-class _Best(NamedTuple):
-    """Number of candidates `drawn` so far, path of `depth` tokens to the best one, and ln of the reward."""
-
-    drawn: PerChain
-    path: Paths
-    depth: PerChain
-    log_reward: Float[Array, "batch chains"]
 
 
 class _Seen(NamedTuple):
@@ -79,23 +70,18 @@ class BestOfN(_LearnedReward):
     the verifier as reward instead.
     """
 
-    def own_state(self, tree: Tree, state: Chains) -> _Best:
+    def own_state(self, tree: Tree, state: Chains) -> Leader:
         """State before the first draw."""
-        return _Best(state.depth, state.path, state.depth, jnp.full(state.depth.shape, -jnp.inf))
+        return Leader.none(state)
 
-    def act(self, tree: Tree, state: Chains, own: _Best, which: Flags, keys: Keys) -> tuple[Chains, _Best]:
+    def act(self, tree: Tree, state: Chains, own: Leader, which: Flags, keys: Keys) -> tuple[Chains, Leader]:
         """Draw a token; at a leaf evaluate r^ and restart, or return the best candidate."""
         leaf = which & at_leaf(tree, state)
         state = draw(state, which & ~leaf, keys[0])
         state, valued = self.pay(state, leaf, 1)
         reward = state.own_value()
-        better = valued & ((own.drawn == 0) | (reward > own.log_reward))
-        own = _Best(
-            jnp.where(valued, own.drawn + 1, own.drawn),
-            jnp.where(better[..., None], state.path, own.path),
-            jnp.where(better, state.depth, own.depth),
-            jnp.where(better, reward, own.log_reward),
-        )
+        better = valued & ((own.drawn == 0) | (reward > own.log_score))
+        own = own.after(state, valued, better, reward)
         over = valued & (own.drawn >= self.candidates)
         state = restart(state, valued & ~over).move(own.path, own.depth, over)
         return state.stop(over, over), own

@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from decoding.explore import Chains, Flags, Keys, Tree, at_leaf, verify
-from decoding.paths import Paths, PerChain
-from decoding.whole import WholeResponses, draw, restart
+from decoding.whole import Leader, WholeResponses, draw, restart
 from tasks.checks import real
 from tasks.drawing import gumbel, unit
 
 CLOCKS = ("uniform", "exponential")
-
-
-class _Leader(NamedTuple):
-    """Number of candidates `drawn` so far, path of `depth` tokens to the leader, and ln of its score."""
-
-    drawn: PerChain
-    path: Paths
-    depth: PerChain
-    log_score: Float[Array, "batch chains"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,13 +51,11 @@ class UniformRace(WholeResponses):
         if self.beta is not None:
             real("beta", self.beta, above=0, other="null")
 
-    def own_state(self, tree: Tree, state: Chains) -> _Leader:
+    def own_state(self, tree: Tree, state: Chains) -> Leader:
         """State before the first draw."""
-        return _Leader(state.depth, state.path, state.depth, jnp.full(state.depth.shape, -jnp.inf))
+        return Leader.none(state)
 
-    def act(
-        self, tree: Tree, state: Chains, own: _Leader, which: Flags, keys: Keys
-    ) -> tuple[Chains, _Leader]:
+    def act(self, tree: Tree, state: Chains, own: Leader, which: Flags, keys: Keys) -> tuple[Chains, Leader]:
         """Draw a token; at a leaf query the verifier and restart, or return the leader."""
         leaf = which & at_leaf(tree, state)
         state = draw(state, which & ~leaf, keys[0])
@@ -75,13 +63,7 @@ class UniformRace(WholeResponses):
         reward = verify(tree, state, asked)
         log_weight = jnp.log(reward) if self.beta is None else reward / self.beta
         score = log_weight + self._log_speed(keys[1], log_weight)
-        better = asked & (score > own.log_score)
-        own = _Leader(
-            jnp.where(asked, own.drawn + 1, own.drawn),
-            jnp.where(better[..., None], state.path, own.path),
-            jnp.where(better, state.depth, own.depth),
-            jnp.where(better, score, own.log_score),
-        )
+        own = own.after(state, asked, asked & (score > own.log_score), score)
         over = asked & (own.drawn >= self.candidates)
         state = restart(state, asked & ~over).move(own.path, own.depth, over)
         return state.stop(over, over & (own.log_score > -jnp.inf)), own

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from decoding.explore import Chains, Explorer, Flags, Keys, Tree, at_leaf, verify
+from decoding.paths import Paths, PerChain
 from tasks import categorical
 from tasks.checks import whole
 from tasks.drawing import bernoulli
@@ -94,6 +95,29 @@ class WholeResponses(Explorer):
 def draw(state: Chains, which: Flags, key: PRNGKeyArray) -> Chains:
     """Move the chains of `which` to a child drawn from the base model."""
     return state.descend(categorical(key, state.at(state.log_probs)), which)
+
+
+class Leader(NamedTuple):
+    """Number of candidates `drawn` so far, path of `depth` tokens to the best one, and ln of its score."""
+
+    drawn: PerChain
+    path: Paths
+    depth: PerChain
+    log_score: Float[Array, "batch chains"]
+
+    @classmethod
+    def none(cls, state: Chains) -> Leader:
+        """Before the first draw, with all chains at the root."""
+        return cls(state.depth, state.path, state.depth, jnp.full(state.depth.shape, -jnp.inf))
+
+    def after(self, state: Chains, seen: Flags, better: Flags, log_score: Array) -> Leader:
+        """After the candidates at the leaves of `seen`, of which those of `better` take the lead."""
+        return Leader(
+            jnp.where(seen, self.drawn + 1, self.drawn),
+            jnp.where(better[..., None], state.path, self.path),
+            jnp.where(better, state.depth, self.depth),
+            jnp.where(better, log_score, self.log_score),
+        )
 
 
 def restart(state: Chains, which: Flags) -> Chains:
