@@ -16,36 +16,23 @@ import numpy as np
 from benchmarks import common
 from benchmarks.problem import Problem
 from benchmarks.worker import Worker, steps_in_turn
+from covlab.plan.flops import necessary_flops
 
 COVLAB = "benchmarks.program:Covlab"
 
 
-def necessary_flops(problem: Problem, full_attention: bool = False) -> float:
-    """Floating-point operations of the matrix products that one training step needs.
-
-    With B sequences, R response tokens, Q = P - 1 prompt tokens before the last, T = Q + R inputs, width d,
-    hidden width m d, vocabulary V and L layers, and 2 operations for a multiplication and addition, the
-    forward pass is
-
-        L - 1 layers:  2 T (4 + 2 m) d^2  +  4 d T (T + 1) / 2
-        last layer:    2 Q 2 d^2  +  2 R (4 + 2 m) d^2  +  4 d (R Q + R (R + 1) / 2)
-        logits:        2 R d V
-
-    The first term of a layer is queries, keys, values, output and feed-forward; the second is scores and
-    weighted values of the pairs that causality leaves (with `full_attention` of all T^2, which plain
-    implementations compute). The last layer computes outputs for the response only, and keys and values
-    everywhere. Embeddings are look-ups and count nothing. The backward pass needs twice the forward: a
-    product for the weights' or keys' gradient and one for the inputs'. So the step needs 3 B times the sum.
-    """
-    before, response, width = problem.prompt_length - 1, problem.response_length, problem.width
-    length = before + response
-    dense = (4 + 2 * problem.mlp_ratio) * width**2
-    pairs = length**2 if full_attention else length * (length + 1) / 2
-    last_pairs = response * length if full_attention else response * before + response * (response + 1) / 2
-    layer = 2 * length * dense + 4 * width * pairs
-    last = 2 * before * 2 * width**2 + 2 * response * dense + 4 * width * last_pairs
-    logits = 2 * response * width * problem.vocab_size
-    return 3 * len(problem.batches[0]["prompt"]) * ((problem.num_layers - 1) * layer + last + logits)
+def flops_of(problem: Problem, full_attention: bool = False) -> float:
+    """`necessary_flops` of a step of the problem."""
+    return necessary_flops(
+        problem.prompt_length,
+        problem.response_length,
+        problem.width,
+        problem.mlp_ratio,
+        problem.vocab_size,
+        problem.num_layers,
+        len(problem.batches[0]["prompt"]),
+        full_attention,
+    )
 
 
 class Product:
@@ -96,13 +83,13 @@ def main(arguments: Sequence[str]) -> None:
         many = stack.enter_context(Worker(COVLAB, overrides=[*overrides, f"seeds={seeds}"]))
         devices = many.call("device")["count"]
         product = stack.enter_context(product_worker(size, cores, accelerator))
-        needed = necessary_flops(problem)
+        needed = flops_of(problem)
         work = {"one seed": needed, f"{seeds} seeds": seeds * needed, "product": 2 * size**3}
         workers = dict(zip(work, (one, many, product), strict=True))
         times, _ = steps_in_turn(workers, seconds, options.repeats)
     rates = {name: [work[name] / value for value in values] for name, values in times.items()}
     shares = {name: common.ratio(rates[name], rates["product"]) for name in work if name != "product"}
-    whole = necessary_flops(problem, full_attention=True)
+    whole = flops_of(problem, full_attention=True)
     print(
         f"{needed / 1e9:.3f} GFLOP a step and seed are necessary, {whole / 1e9:.3f} with the masked half of "
         f"attention; XLA counts {cost['flops'] / 1e9:.3f} for everything in its program"

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from benchmarks.flops import necessary_flops
+from benchmarks.flops import flops_of
 from benchmarks.frameworks import same
 from benchmarks.memory import fitting, line
 from benchmarks.problem import Problem, sequences
@@ -84,7 +84,7 @@ def test_necessary_work_counted_product_by_product(changes: dict[str, int], full
                     if full or key <= position:
                         multiplications += 2 * it.width  # score and weighted value
     multiplications += it.response_length * it.width * it.vocab_size
-    assert necessary_flops(it, full) == 3 * 2 * 2 * multiplications
+    assert flops_of(it, full) == 3 * 2 * 2 * multiplications
 
 
 def test_a_wrong_gradient_is_refused_by_its_leaf() -> None:
