@@ -105,6 +105,11 @@ def majority_law(reference: Law, answers: Int[np.ndarray, " leaves"], candidates
     return reference * np.divide(wins, shares, out=np.zeros_like(wins), where=shares > 0)[place]
 
 
+def distance(law: Float[np.ndarray, "*rows leaves"], target: Law) -> Float[np.ndarray, "*rows"]:
+    """Total variation of laws to `target`; where a law returns nothing, that is a response of its own."""
+    return (np.abs(law - target).sum(axis=-1) + 1 - law.sum(axis=-1)) / 2
+
+
 def _wins(shares: Float[np.ndarray, " answers"], index: int, candidates: int) -> float:
     """Probability that the answer at `index` wins."""
     others = np.delete(shares, index)

@@ -245,8 +245,8 @@ def print_results(asked: Asked, results: dict[int, Measured], shown: list[tuple[
 
 
 class Decoding(NamedTuple):
-    """What was decoded: metrics by seed, the same as JSON values and the file that they belong into, texts to
-    show, the format that samples are written in (None: they are not), and the samples."""
+    """Metrics by seed, the same as JSON values and the file that they belong into, texts to show, the format
+    that samples are written in (None: they are not), and the samples."""
 
     asked: Asked
     results: dict[int, Measured]

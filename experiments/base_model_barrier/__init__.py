@@ -14,16 +14,12 @@ CLAIM = Claim.of(
     source="the base-model barrier, arXiv 2603.06957, read second-hand; the reduction derived",
     title="Outcome rewards take 1/(base likelihood) queries, process rewards only the tokens' likelihood",
     introduction=(
-        "A prompt has one right response of H tokens, to which the base model gives the likelihood "
-        "alpha. Policy "
-        "gradient draws a response for each query. An outcome reward says whether the response is "
-        "right, process "
-        "rewards say it of each token.",
-        "The paper states: outcome rewards reach the error eps with of order 1/alpha + 1/eps "
-        "queries; the error "
-        "over prompts is governed by the quantile of the base likelihood; beyond the base model's support "
-        "outcome rewards do not move a prompt and process rewards do, since they depend on the tokens' "
-        "likelihood alone.",
+        "A prompt has one right response of H tokens, to which the base model gives the likelihood alpha. "
+        "Policy gradient draws a response for each query. An outcome reward says whether the response is "
+        "right, process rewards say it of each token.",
+        "The paper states: outcome rewards reach the error eps with of order 1/alpha + 1/eps queries; the "
+        "error over prompts is governed by the quantile of the base likelihood; beyond the base model's "
+        "support outcome rewards do not move a prompt and process rewards do, since they depend on the "
+        "tokens' likelihood alone.",
     ),
-    seeds=lambda results: (results.settings.seed,),
 )

@@ -43,11 +43,9 @@ def drawings(results: Measurements) -> list[Drawing]:
     return [
         Drawing(
             "queries",
-            f"Queries until the right response has probability {1 - results.settings.error:g}, and "
-            f"prompts left "
-            f"unsolved: means over {results.settings.draws} draws with 95 % intervals, fitted power "
-            f"laws (thin), "
-            f"slopes of theory (dotted).",
+            f"Queries until the right response has probability {1 - results.settings.error:g}, and prompts "
+            f"left unsolved: means over {results.settings.draws} draws with 95 % intervals, fitted power "
+            f"laws (thin), slopes of theory (dotted).",
             rates_figure(panels(results), rng),
         )
     ]

@@ -29,11 +29,9 @@ def drawings(results: Measurements) -> list[Drawing]:
         ),
         Drawing(
             "accuracy",
-            f"Values one step late, means over {settings.groups} groups of leaves. Left: total "
-            f"variation to pi*. "
-            f"Right: share of ones lost; dashed: with perfect values, exact. The error grows with "
-            f"H, the loss "
-            f"does not.",
+            f"Values one step late, means over {settings.groups} groups of leaves. Left: total variation to "
+            f"pi*. Right: share of ones lost; dashed: with perfect values, exact. The error grows with H, "
+            f"the loss does not.",
             accuracy(results),
         ),
     ]
@@ -112,9 +110,8 @@ def tables(results: Measurements) -> Tables:
             exact,
         ),
         (
-            "Late values: total variation and share of ones lost; at N H queries without values "
-            "rejection and "
-            "the uniform race; VGB's first leaf with late values and its steps.",
+            "Late values: total variation and share of ones lost; at N H queries without values rejection "
+            "and the uniform race; VGB's first leaf with late values and its steps.",
             ["H", "N", "error", "interval", "loss", "interval", "rejection", "race", "VGB", "VGB steps"],
             late,
         ),

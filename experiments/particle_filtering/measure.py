@@ -17,11 +17,11 @@ from covlab.claims.claim import Study
 from covlab.claims.settings import Real, Seed, Whole, Wholes
 from decoding import ParticleFilter, TaskValues, Walk
 from decoding.analytic_values import Delayed
-from decoding.exact_selection import race_law
+from decoding.exact_selection import distance, race_law
 from tasks import numpy_stream
 from tasks.delay import Delay
 from theory.particle_laws import bits, late_ratios, particles_needed, perfect_share, product_error
-from theory.vgb.laws import UNLIMITED, chi_square, sample
+from theory.vgb.laws import UNLIMITED, chi_square, leaf_counts, sample
 from theory.vgb.typed_trees import delay_tree, first_leaf_moves, first_leaf_steps, total_variation_of
 
 
@@ -101,7 +101,7 @@ class Rivals(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Measurements:
-    """What was measured.
+    """Errors, losses and p-values.
 
     Attributes:
         needed: particles for `error` with perfect values, over `horizons`.
@@ -185,7 +185,7 @@ def rivals_of(tilt: float, length: int, queries: int) -> Rivals:
     law = race_law(reference, weights, queries)
     return Rivals(
         float((1 - chance) ** queries),
-        float((np.abs(law - target).sum() + 1 - law.sum()) / 2),
+        float(distance(law, target)),
         *_first_leaf(tilt, length),
     )
 
@@ -216,8 +216,6 @@ def decoder_goodness(settings: Settings) -> dict[str, tuple[float, float]]:
         decoded = sample(
             task, values[name], decoder, settings.chains, settings.seed, f"particles, {name}"
         ).decoded
-        tokens = decoded.responses[0][decoded.finished[0]] - task.response_tokens[0]
-        places = tokens[:, :length] @ 2 ** np.arange(length)[::-1]
-        counts = np.bincount(places, minlength=2**length)
+        counts = leaf_counts(task, decoded)
         found[name] = chi_square(counts, law), chi_square(counts, target)
     return found

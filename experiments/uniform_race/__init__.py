@@ -16,15 +16,13 @@ CLAIM = Claim.of(
     source="the uniform race of 2026, read second-hand; closed forms derived",
     title="A uniform race needs no threshold and is at least as near to pi* as rejection at its best one",
     introduction=(
-        "N responses are drawn from pi_ref and have weights w; the target is pi*, prop. to pi_ref "
-        "w. Rejection "
-        "sampling accepts a response with probability min(w/M, 1) and needs a threshold M. The uniform race "
-        "returns argmax w_i/U_i, U_i uniform on (0, 1): the response that the largest threshold "
-        "would accept. "
-        "Self-normalised resampling returns response i with probability w_i / sum w.",
-        "All three laws are exact. They are put to random pairs (pi_ref, w) of enumerated "
-        "responses, with the "
-        "best M found for each pair and N, and to pairs whose density ratios have a power-law tail, "
+        "N responses are drawn from pi_ref and have weights w; the target is pi*, prop. to pi_ref w. "
+        "Rejection sampling accepts a response with probability min(w/M, 1) and needs a threshold M. The "
+        "uniform race returns argmax w_i/U_i, U_i uniform on (0, 1): the response that the largest "
+        "threshold would accept. Self-normalised resampling returns response i with probability w_i / sum "
+        "w.",
+        "All three laws are exact. They are put to random pairs (pi_ref, w) of enumerated responses, with "
+        "the best M found for each pair and N, and to pairs whose density ratios have a power-law tail, "
         "P*[pi*/pi_ref >= u] = (u/a)^-alpha, for which Cov_N of pi_ref is (N/a)^-alpha.",
     ),
 )

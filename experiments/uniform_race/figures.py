@@ -37,9 +37,8 @@ def drawings(results: Measurements) -> list[Drawing]:
         Drawing(
             "pairs",
             f"Total variation to pi* against N, medians over {settings.draws} random pairs of "
-            f"{settings.alphabets[-1]} responses. Thresholds are the best for each pair and N, or 4 "
-            f"times too "
-            f"large or small. Dashed: (1 - Z/w_max)^N.",
+            f"{settings.alphabets[-1]} responses. Thresholds are the best for each pair and N, or 4 times "
+            f"too large or small. Dashed: (1 - Z/w_max)^N.",
             medians(results),
         ),
         Drawing(

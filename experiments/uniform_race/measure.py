@@ -13,10 +13,10 @@ from covlab.claims.claim import Study
 from covlab.claims.settings import Reals, Seed, Whole, Wholes
 from decoding import TaskPolicy, TaskValues, UniformRace
 from decoding.exact import enumerate_tree, reference_law
-from decoding.exact_selection import race_law, rejection_law, resampling_law
+from decoding.exact_selection import distance, race_law, rejection_law, resampling_law
 from tasks import numpy_stream
 from tasks.tabular import Tabular
-from theory.vgb.laws import UNLIMITED, chi_square, problem_of_task, sample
+from theory.vgb.laws import UNLIMITED, chi_square, leaf_counts, problem_of_task, sample
 
 FAMILIES = ("bounded", "lognormal", "with zeros")
 METHODS = (
@@ -81,7 +81,7 @@ class Pair(NamedTuple):
 
     def error(self, law: Float[np.ndarray, "*rows responses"]) -> Float[np.ndarray, "*rows"]:
         """Total variation to pi*; where nothing is returned, that is a response of its own."""
-        return (np.abs(law - self.target).sum(axis=-1) + 1 - law.sum(axis=-1)) / 2
+        return distance(law, self.target)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -202,10 +202,7 @@ def decoder_goodness(settings: Settings) -> tuple[float, float]:
     tree = enumerate_tree(task, TaskPolicy(task), TaskValues(task), problem_of_task(task))
     decoder = UniformRace(budget=UNLIMITED, candidates=settings.candidates)
     decoded = sample(task, TaskValues(task), decoder, settings.chains, settings.seed, "uniform race").decoded
-    tokens = decoded.responses[0][decoded.finished[0]]
-    size = len(task.response_tokens)
-    places = size ** np.arange(task.response_length)[::-1]
-    counts = np.bincount((tokens - task.response_tokens[0]) @ places, minlength=size ** len(places))
+    counts = leaf_counts(task, decoded)
     laws = [
         law(reference_law(tree), tree.values[-1], settings.candidates) for law in (race_law, resampling_law)
     ]

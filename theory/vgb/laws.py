@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from decoding import VGB, ActionRejection, Decoded, Decoder, Problem, TaskPolicy, Walk, decode, problem_of
 from decoding.exact import (
@@ -208,14 +208,19 @@ def goodness_of_fit(
     laws = {"action level": action_level_law(tree), "first leaf": first_leaf_law(tree)}
     ended = chain_law(tree, steps)[-1]
     laws["fixed steps"] = ended / ended.sum()
-    size = len(task.response_tokens)
-    places = size ** np.arange(task.response_length)[::-1]
     tests = {}
     for name, sample in sampled.items():
-        tokens = sample.decoded.responses[0][sample.decoded.finished[0]]
-        counts = np.bincount((tokens - task.response_tokens[0]) @ places, minlength=size ** len(places))
+        counts = leaf_counts(task, sample.decoded)
         tests[name] = Goodness(chi_square(counts, laws[name]), chi_square(counts, target_law(tree)))
     return tests
+
+
+def leaf_counts(task: Task, decoded: Decoded) -> Int[np.ndarray, " leaves"]:
+    """Finished responses to the task's only prompt at each leaf of its whole tree, in the order of tokens."""
+    size, first = len(task.response_tokens), task.response_tokens[0]
+    places = size ** np.arange(task.response_length)[::-1]
+    tokens = decoded.responses[0][decoded.finished[0]]
+    return np.bincount((tokens - first) @ places, minlength=size ** len(places))
 
 
 def sample_all(
