@@ -47,7 +47,7 @@ sys.path.append(str(Path(__file__).parent))
 from oracles.contracts import contract_of  # noqa: E402
 
 STRICT = ("tasks", "models", "decoding")
-OPTIMISED = ("benchmarks", "tests/covlab/plan", "training/test_kept.py", "training/test_devices.py")
+OPTIMISED = ("benchmarks/", "covlab/plan/", "training/test_kept.py", "training/test_devices.py")
 """Tests that judge what XLA's optimisation makes; so do all that start a process of their own."""
 
 
@@ -61,7 +61,7 @@ def dtype_promotion(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.fixture(scope="module", autouse=True)
 def compilation(request: pytest.FixtureRequest) -> Iterator[None]:
     """Half the compilation time: numbers are the same to rounding without most of XLA's optimisation."""
-    optimised = any(name in str(request.path) for name in OPTIMISED)
+    optimised = os.path.relpath(request.path, Path(__file__).parent).startswith(OPTIMISED)
     jax.config.update("jax_disable_most_optimizations", not optimised)
     yield
     jax.config.update("jax_disable_most_optimizations", False)

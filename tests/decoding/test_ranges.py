@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import numpy as np
 import pytest
+from oracles.ranges import refuses, takes
 from oracles.trees import TreeTask
 
 from decoding import (
@@ -98,13 +98,9 @@ REFUSED: list[tuple[Any, dict[str, Any], str]] = [
 
 def test_the_last_valid_values_are_taken() -> None:
     for kind, fields in TAKEN:
-        made = kind(**fields)
-        for name, value in fields.items():
-            assert getattr(made, name) == value
+        takes(kind, fields)
 
 
 @pytest.mark.parametrize(("kind", "fields", "message"), REFUSED)
 def test_the_next_ones_are_refused(kind: Any, fields: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}") as refused:
-        kind(**fields)
-    assert "\n" not in str(refused.value)
+    refuses(kind, fields, message)

@@ -28,18 +28,12 @@ BARE = Recursive(
 MODELS = {"plain": PLAIN, "routed": ROUTED, "bare": BARE}
 
 
-def jitted(function: Any, **options: Any) -> Any:
-    """Compiled in haste, because every function runs a few times only."""
-    hasty = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-    return jax.jit(function, compiler_options=hasty, **options)
-
-
-logits_of = jitted(lambda model, *args: model.logits(*args), static_argnums=0)
+logits_of = jax.jit(lambda model, *args: model.logits(*args), static_argnums=0)
 
 
 def loud(model: Recursive, seed: int = 1) -> Any:
     """Parameters far from zero, so that nothing is left out unnoticed and tokens differ in their choice."""
-    leaves, structure = jax.tree.flatten(jitted(model.init)(jax.random.key(0)))
+    leaves, structure = jax.tree.flatten(jax.jit(model.init)(jax.random.key(0)))
     rng = np.random.default_rng(seed)
     moved = [leaf + rng.normal(0, 0.3, leaf.shape).astype("f") for leaf in leaves]
     return jax.tree.unflatten(structure, moved)
@@ -111,7 +105,7 @@ def test_logits_are_those_of_a_loop_over_tokens(name: str) -> None:
     model = MODELS[name]
     params = loud(model)
     logits = logits_of(model, params, *batch())
-    prompt_logits = jitted(lambda *args: model.prompt_logits(*args))(params, *batch()[:2])
+    prompt_logits = jax.jit(lambda *args: model.prompt_logits(*args))(params, *batch()[:2])
     seen = set()
     for row, real in enumerate(REAL):
         for candidate in range(3):
@@ -129,7 +123,7 @@ def test_incremental_decoding_is_the_full_computation_also_after_a_step_back(nam
     model = MODELS[name]
     params, (prompt, mask, responses) = loud(model), batch()
     full = logits_of(model, params, prompt, mask, responses)
-    step = jitted(lambda *args: model.step(*args))
+    step = jax.jit(lambda *args: model.step(*args))
     cache = model.start(params, prompt, mask, num_samples=3)
     inputs = np.concatenate([np.repeat(prompt[:, None, -1:], 3, axis=1), responses], axis=2)
     _, cache = step(params, cache, inputs[:, :, 0], np.int32(0))
@@ -144,7 +138,7 @@ def test_incremental_decoding_is_the_full_computation_also_after_a_step_back(nam
 def test_the_promises_of_a_model_hold(name: str) -> None:
     model = MODELS[name]
     prompt, mask, responses = batch()
-    params = jax.tree.map(np.asarray, jitted(model.init)(jax.random.key(0)))
+    params = jax.tree.map(np.asarray, jax.jit(model.init)(jax.random.key(0)))
     check_model(model, params, prompt, mask, responses[:, 0], True)
     check_model(dataclasses.replace(model, dtype="bfloat16"), params, prompt, mask, responses[:, 0])
 
@@ -162,8 +156,8 @@ def test_uses_of_a_block_without_injection_are_layers_with_equal_weights() -> No
 def test_one_recursion_of_a_fresh_model_is_a_fresh_gpt() -> None:
     one = Recursive(**SIZES, num_layers=2, num_recursions=1)
     gpt, key = GPT(**SIZES, num_layers=2), jax.random.key(3)
-    params = jitted(one.init)(key)
-    assert jax.tree.structure(params) == jax.tree.structure(jitted(gpt.init)(key))
+    params = jax.jit(one.init)(key)
+    assert jax.tree.structure(params) == jax.tree.structure(jax.jit(gpt.init)(key))
     np.testing.assert_array_equal(logits_of(one, params, *batch()), logits_of(gpt, params, *batch()))
 
 
@@ -182,7 +176,7 @@ def test_the_balancing_loss_of_a_plain_loop() -> None:
     real_tokens = np.arange(4) < np.array([4, 2, 1])[:, None]
     response_mask = np.broadcast_to(real_tokens[:, None], responses.shape)
     given = (params, prompt, mask, responses, response_mask)
-    passed = jitted(lambda *args: ROUTED.training_pass(*args))(*given)
+    passed = jax.jit(lambda *args: ROUTED.training_pass(*args))(*given)
     np.testing.assert_array_equal(passed.logits, logits_of(ROUTED, params, prompt, mask, responses))
     assert passed.penalty is not None
     for row, length in enumerate((4, 2, 1)):
@@ -212,21 +206,21 @@ def test_the_loss_teaches_the_router_through_the_gate() -> None:
     def loss(p: Any) -> Any:
         return jnp.sum(jnp.sin(ROUTED.logits(p, prompt, mask, responses)))
 
-    slope = jitted(jax.grad(loss))(params)
+    slope = jax.jit(jax.grad(loss))(params)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(slope))
     router = params["router"]
     assert np.abs(slope["router"]["kernel"]).max() > 1e-4
     step = np.zeros_like(router["kernel"])
     step[3, 1] = 1e-2
     moved = [params | {"router": router | {"kernel": router["kernel"] + sign * step}} for sign in (1, -1)]
-    ends = [float(jitted(loss)(each)) for each in moved]
+    ends = [float(jax.jit(loss)(each)) for each in moved]
     # A choice does not change within this step, so that the loss is smooth.
     assert slope["router"]["kernel"][3, 1] == pytest.approx((ends[0] - ends[1]) / 2e-2, rel=0.02, abs=1e-3)
 
 
 def test_a_choice_depends_on_no_later_token() -> None:
     params, (prompt, mask, responses) = loud(ROUTED), batch()
-    routes = jitted(lambda *args: ROUTED.routes(*args))
+    routes = jax.jit(lambda *args: ROUTED.routes(*args))
     later = responses.copy()
     later[:, :, 2] = (later[:, :, 2] + 7) % 17
     (of_prompt, own), (same, other) = (routes(params, prompt, mask, each) for each in (responses, later))
