@@ -20,7 +20,7 @@ GROUPS = 4096
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """How often each checkpoint was chosen over resamples of the examples: `times`, of `num_resamples`.
+    """Number of resamples of the examples in which each checkpoint was chosen: `times`, of `num_resamples`.
 
     `near` has further checkpoints that were not shown to be worse than the chosen one.
     """

@@ -25,7 +25,7 @@ Outputs = Float[Array, "chunks heads tokens value"]
 
 
 class Saved(NamedTuple):
-    """What the gradient reads of a chunk.
+    """Arrays of a chunk that the gradient reads.
 
     Attributes:
         state: M before the chunk.

@@ -11,7 +11,7 @@ import jax
 from models import Model
 
 Precision = Literal["auto", "float32", "bfloat16", "highest"]
-"""How training computes; parameters, sums, log-probabilities and ratios are float32 in all of them.
+"""Ways to compute in training; parameters, sums, log-probabilities and ratios are float32 in all of them.
 
 - float32: activations in float32. Products have the chip's default precision, which rounds their factors to
   bfloat16 (TPU) or to 10 bits of mantissa (GPU).
