@@ -14,7 +14,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from covlab.launch.build import Setup, make, task_overrides
 from covlab.launch.healthy import left_out_line, require_healthy
-from covlab.launch.trained import TrainedRun, open_run
+from covlab.launch.runtime import configure_run
+from covlab.launch.trained import TrainedRun, open_run, run_config
 from models import Flax, Model, Params
 from tasks import Task
 from tracking import LoadError, read_config
@@ -85,6 +86,12 @@ def _new_settings(config: DictConfig) -> tuple[DictConfig, Mapping[str, Any]]:
 
 def _from_run(config: DictConfig, settings: DictConfig, overrides: Mapping[str, Any]) -> DictConfig:
     """`settings` with the task, model, base model and seeds of the run that `config` names."""
+    run_seeds = _all_seeds(run_config(config.run))
+    first = run_seeds[0] if settings.seed is None else settings.seed
+    rest = [seed for seed in run_seeds if isinstance(first, int) and seed >= first]
+    settings.seed, settings.seeds = first, len(rest) if settings.seeds is None else settings.seeds
+    # Before the base model is built: asking a Flax module starts JAX, and the devices with it.
+    configure_run(settings)
     run = open_run(config.run)
     phase, step = run.checkpoints([str(config.checkpoint_of)])[-1]
     settings.task = task_config(run, phase, overrides)
@@ -110,18 +117,14 @@ def _from_run(config: DictConfig, settings: DictConfig, overrides: Mapping[str, 
         )
     settings.source = OmegaConf.merge(settings.source, {"base": architecture | shape})
     settings.base = {"run": str(config.run), "phase": phase, "step": step, "sha256": run.digest(phase, step)}
-    run_seeds = _all_seeds(run)
-    first = run_seeds[0] if settings.seed is None else settings.seed
-    rest = [seed for seed in run_seeds if isinstance(first, int) and seed >= first]
-    settings.seed, settings.seeds = first, len(rest) if settings.seeds is None else settings.seeds
     if isinstance(settings.seed, int) and isinstance(settings.seeds, int):
         _leave_out_diverged(settings, run)
     return settings
 
 
-def _all_seeds(run: TrainedRun) -> tuple[int, ...]:
-    """The seeds of a run, including seeds that had diverged in its base."""
-    first, count = int(run.config["seed"]), int(run.config["seeds"])
+def _all_seeds(config: Mapping[str, Any]) -> tuple[int, ...]:
+    """The seeds of the run with this configuration, including seeds that had diverged in its base."""
+    first, count = int(config["seed"]), int(config["seeds"])
     return tuple(range(first, first + count))
 
 
@@ -133,7 +136,7 @@ def _leave_out_diverged(settings: DictConfig, run: TrainedRun) -> None:
     """
     phase, step = settings.base.phase, settings.base.step
     healthy, asked = run.healthy_seeds(phase, step), range(settings.seed, settings.seed + settings.seeds)
-    diverged = [seed for seed in asked if seed in _all_seeds(run) and seed not in healthy]
+    diverged = [seed for seed in asked if seed in _all_seeds(run.config) and seed not in healthy]
     if diverged:
         require_healthy(run.path, phase, step, [seed for seed in asked if seed not in diverged])
         settings.base.diverged = diverged

@@ -13,6 +13,7 @@ import pytest
 import yaml
 from omegaconf import DictConfig
 
+from covlab.launch import base_model
 from covlab.launch.base_model import base_parameters, rl_config, same_base, value_config
 from covlab.launch.build import build, plain
 from covlab.launch.runs import train_run
@@ -56,6 +57,24 @@ def lost(base: Path) -> Path:
 
 def asked(compose_config: Compose, run: Any, *overrides: str) -> DictConfig:
     return rl_config(compose_config("train_rl", f"run={run}", *QUICK, *overrides))
+
+
+def test_devices_are_made_for_the_runs_seeds_before_the_base_model_is_built(
+    base: Path, compose_config: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asking a Flax module starts JAX with the devices that it then has."""
+    done: list[Any] = []
+
+    def opened(path: Any) -> Any:
+        done.append("opened")
+        return open_run(path)
+
+    monkeypatch.setattr(
+        base_model, "configure_run", lambda config: done.append((config.seeds, config.devices))
+    )
+    monkeypatch.setattr(base_model, "open_run", opened)
+    asked(compose_config, base, "devices=3")
+    assert done == [(2, 3), "opened"]
 
 
 @pytest.mark.slow
