@@ -7,7 +7,6 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
 
 from covlab.report import plotting as draw
 from covlab.report.page import Table, Tables
@@ -72,9 +71,7 @@ def against_recursions(results: Measurements) -> Figure:
                 draw.line_over_seeds(axis, np.array(tested), values, colour, label)
                 at = np.median(values[:, tested.index(count)])
                 axis.plot([count], [at], "o", color=colour, markersize=8)
-        axes[1, column].set_xscale("log", base=2)
-        axes[1, column].set_xticks(tested, [str(count) for count in tested])
-        axes[1, column].xaxis.set_minor_locator(NullLocator())
+        draw.log_ticks(axes[1, column], tested)
         axes[1, column].set_xlabel("recursions in evaluation")
     draw.legend_below(fig, [axes[0, 0]])
     return fig

@@ -54,8 +54,9 @@ def perfect(results: Measurements) -> Figure:
     left.plot(settings.horizons, results.at_root, "--", color=draw.INK, label="N = sqrt(H)")
     right.plot(settings.horizons, results.needed, color=draw.BLUE, marker="o")
     right.plot(settings.horizons, np.sqrt(settings.horizons), ":", color=draw.INK)
-    left.set(xscale="log", yscale="log", xlabel="horizon H", ylabel="total variation to pi*")
-    right.set(xscale="log", yscale="log", xlabel="horizon H", ylabel="particles needed")
+    for axis, label in ((left, "total variation to pi*"), (right, "particles needed")):
+        axis.set(yscale="log", xlabel="horizon H", ylabel=label)
+        draw.log_ticks(axis, settings.horizons)
     left.legend(fontsize=9)
     return fig
 
@@ -72,7 +73,8 @@ def accuracy(results: Measurements) -> Figure:
         for index, n in enumerate(settings.particles):
             means = table[:, :, index].mean(axis=0)
             axis.plot(settings.late_horizons, means, color=COLOURS[index % 5], marker="o", label=f"N = {n}")
-        axis.set(xscale="log", yscale="log", xlabel="horizon H", ylabel=label)
+        axis.set(yscale="log", xlabel="horizon H", ylabel=label)
+        draw.log_ticks(axis, settings.late_horizons)
     for index, loss in enumerate(results.losses):
         axes[0, 1].axhline(loss, linestyle="--", linewidth=1.0, color=COLOURS[index % 5])
     axes[0, 0].legend(fontsize=9)

@@ -59,7 +59,8 @@ def medians(results: Measurements) -> Figure:
             values = np.maximum(np.median(results.errors[name][index, -1], axis=0), 1e-12)
             style = "--" if name == "bound" else "-"
             axis.plot(results.settings.ns, values, style, color=colour, label=name, marker="o", markersize=3)
-        axis.set(xscale="log", yscale="log", title=family, xlabel="candidates N", ylim=(1e-6, 1.2))
+        axis.set(yscale="log", title=family, xlabel="candidates N", ylim=(1e-6, 1.2))
+        draw.log_ticks(axis, results.settings.ns)
     axes[0, 0].set_ylabel("total variation to pi*")
     axes[0, 0].legend(fontsize=8.0)
     return fig
