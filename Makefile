@@ -21,10 +21,10 @@ define supported-python
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help env reproduce test test-all tests-fast check site bench bench-compile lock clean
+.PHONY: help env reproduce test test-all tests-fast tests-near-jax check site bench bench-compile lock clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 env: $(INSTALLED)  ## create or update .venv from requirements.lock
 
@@ -38,6 +38,13 @@ test: $(INSTALLED)  ## checks and, at the same time, every test not marked slow
 
 tests-fast: $(INSTALLED)
 	$(PY) -m pytest -m "not slow" $(PARALLEL)
+
+# What leans most on the inside of JAX: options of its compiler, kept programs, the hash, whole runs.
+NEAR_JAX := tests/tasks/test_hashing.py tests/training/test_kept.py tests/training/test_trainer.py \
+  tests/models/test_contract.py tests/covlab/launch/test_overlap.py tests/covlab/api
+
+tests-near-jax: $(INSTALLED)  ## tests nearest to JAX, on another Python: make tests-near-jax PYTHON=python3.13 VENV=.venv-newest
+	$(PY) -m pytest -m "not slow" $(PARALLEL) $(NEAR_JAX)
 
 test-all: check  ## checks, then every test, then bench-compile
 	$(PY) -m pytest $(PARALLEL)

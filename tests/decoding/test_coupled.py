@@ -13,7 +13,7 @@ from oracles.decoded import problem, responses, run_on
 from oracles.selection import as_arrays
 from oracles.trees import TreeTask
 
-from decoding import BeamSearch, ParticleFilter, TaskPolicy, TaskValues
+from decoding import BeamSearch, ParticleFilter, TaskPolicy, TaskValues, exact_particles
 from decoding.exact import beam_leaf, target_law, total_variation
 from decoding.exact_particles import particle_law
 from decoding.explore import Tree
@@ -68,6 +68,20 @@ def test_the_exact_law_is_the_oracles(scheme: Any, threshold: float | None) -> N
     oracle = selection.particles(tree, 2, scheme == "systematic", threshold)
     np.testing.assert_allclose(law, [oracle.get(leaf, 0.0) for leaf in tree.leaves], atol=1e-12)
     assert law.sum() == pytest.approx(1 - oracle.get((), 0.0))
+
+
+def test_states_of_independent_particles_differ_by_more_than_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise there are N! times as many."""
+    seen: list[tuple[int, exact_particles.State]] = []
+    grown = exact_particles._grown
+
+    def counted(tree: Any, h: int, state: exact_particles.State) -> Any:
+        seen.append((h, tuple(sorted(state))))
+        return grown(tree, h, state)
+
+    monkeypatch.setattr(exact_particles, "_grown", counted)
+    particle_law(as_arrays(EVEN), 3, "multinomial")
+    assert len(seen) == len(set(seen)) > 3
 
 
 def test_more_particles_are_nearer_to_the_target() -> None:

@@ -108,6 +108,13 @@ def test_block_best_of_n(length: int) -> None:
         assert not node or queries == 3 * -(-len(node) // length)
 
 
+def test_a_later_block_is_as_long_as_the_first() -> None:
+    task = TreeTask(depth=4, symbols=2, ends=False, seed=3, guide_seed=5, graded=True, reward_rate=1.0)
+    law = trees.blocks(trees.Tree(task), 2, 2, best=True)
+    decoded = check_law(BlockBestOfN(block_length=2, candidates=2), law, task)
+    np.testing.assert_array_equal(decoded.queries, 4)
+
+
 @pytest.mark.slow
 def test_block_rejection() -> None:
     law = trees.blocks(TREE, 2, 3, best=False)

@@ -206,4 +206,11 @@ EQUIVALENT: dict[str, str] = {
     "metrics/tournaments.py tournament_matrices: 1 -> 2": (
         "NumPy's `reshape` takes any negative length as the one to infer"
     ),
+    "models/recursive.py among.extended: 0.0 -> 0.5": (
+        "the same constant is added to the scores of all tokens that may be seen; softmax does not change"
+    ),
+    "theory/sgd/opposed_prompts.py slope_steps: rng.random(at.shape) < p_zero -> "
+    "(rng.random(at.shape) <= p_zero)": (
+        "a uniform number equals `p_zero` with a probability of at most 2^-53"
+    ),
 }

@@ -54,6 +54,19 @@ def test_both_sides_are_their_sums_over_all_sets(seed: int, tiny_settings: Calla
     np.testing.assert_allclose(found["witness"], [witness, [worst(2), worst(16)]], atol=1e-12)
 
 
+def test_logits_of_random_models_are_off_by_three_tenths_to_four_normals() -> None:
+    instance = random_instance(np.random.default_rng(0), 4000, 200)
+    with np.errstate(divide="ignore"):
+        off = np.log(instance.model / instance.target)
+    missed = np.isinf(off)
+    assert set(missed.sum(axis=1)) == {0, 1}
+    spread = np.array([np.std(row[~gone]) for row, gone in zip(off, missed, strict=True)])
+    assert 0.28 < spread.min() < 0.33
+    assert 3.6 < spread.max() < 4.2
+    # Uniform in the logarithm.
+    assert np.median(spread) == pytest.approx(math.sqrt(0.3 * 4), rel=0.3)
+
+
 def test_the_tail_is_a_power_law_and_its_worst_loss_tends_to_a_share_of_coverage() -> None:
     for alpha in (0.5, 1.0):
         instance = tail_instance(np.random.default_rng(0), alpha, 4000)
