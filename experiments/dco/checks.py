@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float
 
-from covlab.claims.trained import check_bound
+from covlab.claims.trained import check_bound, left_out_notes
 from covlab.report.verdict import Check, above, below
 from experiments.dco.measure import Measurements
 from metrics import mean_interval, paired_difference_interval
@@ -106,6 +106,4 @@ def notes(results: Measurements) -> tuple[str, ...]:
         f"method's. The ensemble is the mixture of the checkpoints of {name} from step "
         f"{base.steps[results.early]} on."
     )
-    if results.left_out:
-        written.append(f"Diverged and left out of all runs: {', '.join(results.left_out)}.")
-    return tuple(written)
+    return (*written, *left_out_notes(results.seeds, results.left_out))

@@ -47,9 +47,9 @@ def checks(results: Measurements) -> tuple[Check, ...]:
       logarithm or more: an exponent above 0.
 
     Bracket strings, with intervals over seeds of training: pessimism does not fall, for the reason above, on
-    whatever it is run. Nothing else is promised there: 2 eps sqrt(C) is above 1, the largest regret that there
-    is. How far Best-of-N rises and falls, what pessimism gains over the reference and what coverage adds is
-    measured (`on_strings`) and not judged.
+    whatever it is run. Nothing else is promised there, because 2 eps sqrt(C) is above 1, the largest regret
+    that there is. How far Best-of-N rises and falls, what pessimism gains over the reference and what
+    coverage adds is measured (`on_strings`) and not judged.
     """
     return (*_of_tabular(results.tabular), *_of_arms(results.arms))
 

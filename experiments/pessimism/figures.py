@@ -14,6 +14,7 @@ from covlab.report import plotting as draw
 from covlab.report.page import Tables, format_interval
 from covlab.report.plotting import Drawing
 from covlab.report.tables import estimate_and_ends
+from experiments.pessimism.checks import on_strings
 from experiments.pessimism.finite_sets import (
     BEST,
     OWN_SAMPLE,
@@ -22,7 +23,6 @@ from experiments.pessimism.finite_sets import (
     Tabular,
     multiple_name,
 )
-from experiments.pessimism.checks import on_strings
 from experiments.pessimism.measure import Measurements
 from metrics import mean_interval
 
