@@ -51,6 +51,12 @@ from metrics.lines import chord_deviation, line_fit
 from metrics.pairwise import tournament_matrices_of
 from metrics.pass_rates import pass_at_n, pass_at_n_unbiased
 from metrics.sampled_rewards import best_of_n, best_of_n_interval
+from metrics.seed_intervals import (
+    StuckSeeds,
+    seeds_and_prompts_interval,
+    sign_flip_interval,
+    stuck_seeds_interval,
+)
 from metrics.selection import (
     TIE_BREAKS,
     Selection,
@@ -73,6 +79,7 @@ __all__ = [
     "Interval",
     "LogRatioSummary",
     "Selection",
+    "StuckSeeds",
     "TieBreak",
     "answer_level_log_ratio",
     "auc_interval",
@@ -116,13 +123,16 @@ __all__ = [
     "proportion_interval",
     "regret_bound",
     "samples_needed",
+    "seeds_and_prompts_interval",
     "select_lowest",
+    "sign_flip_interval",
     "simple_tournament",
     "squared_hellinger",
     "stopped_kl",
     "stopped_kl_bound",
     "stratified_mean_interval",
     "stratified_proportion_interval",
+    "stuck_seeds_interval",
     "summarize_log_ratio",
     "threshold_loss",
     "tournament_matrices_of",

@@ -31,13 +31,19 @@ class Interval:
     high: float
 
 
-def _check_confidence(confidence: float) -> float:
+def check_confidence(confidence: float) -> float:
+    """The level, if it lies strictly between 0 and 1; a ValueError otherwise."""
     return real("confidence", confidence, above=0, below=1)
 
 
-def _check_finite(
+def check_finite(
     name: str, values: Float[np.ndarray, " values"], at_least: int
 ) -> Float[np.ndarray, " values"]:
+    """The values in float64.
+
+    Raises:
+        ValueError: fewer than `at_least` values, several axes, or a value that is not finite.
+    """
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1 or array.size < at_least:
         raise ValueError(f"{name}: shape {array.shape}; valid: one axis of at least {at_least} values")
@@ -54,8 +60,8 @@ def mean_interval(values: Float[np.ndarray, " seeds"], confidence: float = 0.95)
     """
     from scipy import stats
 
-    array = _check_finite("values", values, 2)
-    quantile = stats.t.ppf((1 + _check_confidence(confidence)) / 2, array.size - 1)
+    array = check_finite("values", values, 2)
+    quantile = stats.t.ppf((1 + check_confidence(confidence)) / 2, array.size - 1)
     estimate = float(array.mean())
     half = float(quantile * array.std(ddof=1) / math.sqrt(array.size))
     return Interval(estimate, estimate - half, estimate + half)
@@ -73,7 +79,7 @@ def interval_over_shared_prompts(intervals: Sequence[Interval]) -> Interval:
     """
     if not intervals:
         raise ValueError("intervals: none; valid: one per seed")
-    estimates = _check_finite("estimates", np.array([interval.estimate for interval in intervals]), 1)
+    estimates = check_finite("estimates", np.array([interval.estimate for interval in intervals]), 1)
     over_prompts = float(np.mean([interval.high - interval.low for interval in intervals])) / 2
     seeds = mean_interval(estimates) if estimates.size > 1 else Interval(*estimates, *estimates, *estimates)
     half = math.hypot((seeds.high - seeds.low) / 2, over_prompts)
@@ -88,7 +94,7 @@ def paired_difference_interval(
     Raises:
         ValueError: different lengths, fewer than two pairs, or a value that is not finite.
     """
-    one, two = _check_finite("first", first, 2), _check_finite("second", second, 2)
+    one, two = check_finite("first", first, 2), check_finite("second", second, 2)
     if one.shape != two.shape:
         raise ValueError(f"second: {two.size} values; valid: as many as first has, {one.size}")
     return mean_interval(one - two, confidence)
@@ -123,8 +129,8 @@ def bootstrap_interval(
     size = array.shape[0]
     estimate = float(statistic(array))
     draws = [float(statistic(array[rng.integers(size, size=size)])) for _ in range(num_resamples)]
-    resampled = _check_finite("statistic of a resample", np.array([estimate, *draws]), 1)[1:]
-    tail = (1 - _check_confidence(confidence)) / 2
+    resampled = check_finite("statistic of a resample", np.array([estimate, *draws]), 1)[1:]
+    tail = (1 - check_confidence(confidence)) / 2
     levels = np.array([tail, 1 - tail])
     if method == "bca":
         from scipy import special
@@ -187,9 +193,9 @@ def stratified_mean_interval(
     """
     from scipy import stats
 
-    array = _check_finite("values", values, 2)
+    array = check_finite("values", values, 2)
     strata = _strata(array, groups, class_probabilities, at_least=2)
-    level = (1 + _check_confidence(confidence)) / 2
+    level = (1 + check_confidence(confidence)) / 2
     # The probabilities may sum to slightly more than 1, but a mean lies between the values.
     estimate = min(max(sum(p * float(x.mean()) for p, x in strata), float(array.min())), float(array.max()))
     variances = [p * p * float(x.var(ddof=1)) / x.size for p, x in strata]
@@ -216,7 +222,7 @@ def proportion_interval(num_successes: int, num_trials: int, confidence: float =
         raise ValueError(f"num_trials: {num_trials}; valid: a whole number >= 1")
     if not 0 <= num_successes <= num_trials:
         raise ValueError(f"num_successes: {num_successes}; valid: 0 to num_trials = {num_trials}")
-    tail = (1 - _check_confidence(confidence)) / 2
+    tail = (1 - check_confidence(confidence)) / 2
     failures = num_trials - num_successes
     low = stats.beta.ppf(tail, num_successes, failures + 1) if num_successes else 0.0
     high = stats.beta.ppf(1 - tail, num_successes + 1, failures) if failures else 1.0
@@ -305,7 +311,7 @@ def auc_interval(
     above = (ranks[:m] - stats.rankdata(positive)) / n
     below = 1 - (ranks[m:] - stats.rankdata(negative)) / m
     auc = float(above.mean())
-    z = float(special.ndtri((1 + _check_confidence(confidence)) / 2))
+    z = float(special.ndtri((1 + check_confidence(confidence)) / 2))
     error = math.sqrt(above.var(ddof=1) / m + below.var(ddof=1) / n)
     if error == 0 or not 0 < auc < 1:
         trials = min(m, n)

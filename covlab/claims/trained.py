@@ -12,7 +12,9 @@ import numpy as np
 from covlab.claims.matrices import spread
 from covlab.launch.build import Setup
 from covlab.launch.trained import TrainedRun
+from covlab.report.tables import interval_text
 from covlab.report.verdict import Check, at_most
+from metrics import proportion_interval
 from metrics.evaluators import BOUND_TOLERANCE, Evaluator, HeldOut
 from tracking import load_run
 from training import make_program, saved_parameters
@@ -63,6 +65,26 @@ def require_finished(seeds: Sequence[int], left_out: Sequence[str], where: str) 
         raise ValueError(
             f"seeds: {len(seeds)} {where}, at least 2 are needed; diverged: {', '.join(left_out) or 'none'}"
         )
+
+
+def left_out_notes(seeds: Sequence[int], left_out: Sequence[str], where: str = "all runs") -> tuple[str, ...]:
+    """The note on seeds that diverged, with their share of all seeds and its exact (Clopper-Pearson) interval;
+    empty where none did.
+
+    Args:
+        seeds: those that finished.
+        left_out: one text for each seed that did not, in which run, that begins with "seed <number>".
+    """
+    if not left_out:
+        return ()
+    diverged = len({text.split()[1] for text in left_out})
+    total = diverged + len(seeds)
+    share = interval_text(proportion_interval(diverged, total), ".2g")
+    listed = ", ".join(left_out)
+    return (
+        f"Diverged and left out of {where}: {listed}. That is {diverged} of {total} seeds, a share of {share}; "
+        f"every mean is over the others.",
+    )
 
 
 def evaluations(frame: Any, seeds: Sequence[int], metric: str) -> Any:

@@ -5,9 +5,9 @@
 A small transformer is trained for many epochs on a small fixed set of graph problems, in several arms that
 share seeds, data and initialisation: by cross-entropy, by DCO for several N', and by cross-entropy with each
 intervention that is meant against over-confidence. The claim: under cross-entropy Pass@1 rises while Pass@N
-at a large N falls and coverage degrades, and the model trained by DCO for N' near N is best at N. Everything
-is computed exactly, from the probabilities of the valid responses. Draws figures, writes `verdict.json` and
-`report.html` above the runs.
+at a large N falls and coverage degrades, and the model trained by DCO for N' = N is better at N than models
+trained for neighbouring and for far N'. Everything is computed exactly, from the probabilities of the valid
+responses. Draws figures, writes `verdict.json` and `report.html` above the runs.
 """
 
 from covlab.claims.claim import Claim
@@ -17,7 +17,8 @@ CLAIM = Claim.of(
     (measure, checks, figures),
     name="dco",
     source="Chen et al., arXiv 2502.07154; interventions as their objectives' sources say",
-    title="Many epochs of cross-entropy raise Pass@1 and lower Pass@N; DCO for N' near N is best at N",
+    title="Many epochs of cross-entropy raise Pass@1 and lower Pass@64; DCO for N' = N is better at N than "
+    "for N' that are 4 or more times smaller or larger",
     introduction=(
         "Half of the graph problems have one path, found by a local rule that generalises. The others "
         "branch, and which branch is right is decided by a parity over the whole graph that the model does "

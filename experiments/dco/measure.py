@@ -48,10 +48,12 @@ class Settings:
     Attributes:
         arms: overrides of objective, optimizer and averaging in one run, by name; the first is cross-entropy.
         early: step of the evaluation that the last one is compared with.
+        large: N at which cross-entropy is expected to lose; the N' of one of the arms.
     """
 
     arms: Annotated[Mapping[str, Mapping[str, Any]], overrides]
     early: Annotated[int, Whole(1)]
+    large: Annotated[int, Whole(2)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,6 +100,7 @@ class Measurements:
         arms: by name; the first is cross-entropy.
         trained_for: name -> N' of the arms trained by DCO, 1 of the first arm; smallest first.
         early: the evaluation that the last one is compared with: an index of the first arm's `steps`.
+        large: N at which cross-entropy is expected to lose, an N' of `trained_for`.
         epochs: of the whole training.
         bound_excess: the largest violation of the coverage bound by KL at any evaluation.
     """
@@ -107,6 +110,7 @@ class Measurements:
     arms: Mapping[str, Arm]
     trained_for: Mapping[str, int]
     early: int
+    large: int
     epochs: float
     bound_excess: float
 
@@ -114,11 +118,6 @@ class Measurements:
     def baseline(self) -> Arm:
         """The first arm."""
         return next(iter(self.arms.values()))
-
-    @property
-    def large(self) -> int:
-        """The largest N'."""
-        return max(self.trained_for.values())
 
     def last(self, name: str, n: int) -> Float[np.ndarray, " seeds"]:
         """An arm's Pass@N after the last step."""
@@ -289,6 +288,7 @@ def measure(settings: Settings, study: Study) -> Measurements:
         arms=arms,
         trained_for=trained_for,
         early=index,
+        large=settings.large,
         epochs=phase.steps * phase.batch_size / phase.dataset_size,
         bound_excess=max(map(bound_excess, runs.values())),
     )

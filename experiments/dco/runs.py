@@ -33,8 +33,13 @@ def check_run(settings: Settings, name: str, setup: Setup) -> None:
 
 
 def check_runs(settings: Settings, setups: Mapping[str, Setup]) -> None:
-    """Refuse arms that cannot be compared, and a step at which none is evaluated."""
-    numbers_trained_for({name: setup.phases[0].objective for name, setup in setups.items()})
+    """Refuse arms that cannot be compared, an N that no arm is trained for, and a step at which none is
+    evaluated."""
+    numbers = numbers_trained_for({name: setup.phases[0].objective for name, setup in setups.items()})
+    trained = [n for n in numbers.values() if n > 1]
+    if settings.large not in trained:
+        valid = ", ".join(map(str, trained))
+        raise ValueError(f"large: {settings.large}; valid: the N' of an arm: {valid}")
     phase = next(iter(setups.values())).phases[0]
     steps = phase.schedule.steps(phase.steps)
     if settings.early not in steps[1:-1]:

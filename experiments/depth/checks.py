@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from covlab.claims.trained import check_bound
+from covlab.claims.trained import check_bound, left_out_notes
 from covlab.report.tables import interval_text
 from covlab.report.verdict import Check, above
 from experiments.depth.measure import Measurements
@@ -70,6 +70,4 @@ def notes(results: Measurements) -> tuple[str, ...]:
                 f"{problem}, trained with {count}: {cov} by the number of recursions at test: "
                 f"{'; '.join(texts)}."
             )
-    if results.left_out:
-        written.append(f"Diverged and left out of all runs: {', '.join(results.left_out)}.")
-    return tuple(written)
+    return (*written, *left_out_notes(results.seeds, results.left_out))

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
-from covlab.claims.trained import check_bound
+from covlab.claims.trained import check_bound, left_out_notes
 from covlab.report.tables import interval_text
 from covlab.report.verdict import Check, above, at_least, at_most, between
 from experiments.figure2.branching import XOR
@@ -196,9 +196,7 @@ def notes(results: Measurements) -> tuple[str, ...]:
         *(leak_note(horizon) for horizon in results.horizons),
     ]
     written += [text for horizon in results.horizons if (text := boundary_note(horizon, results.n))]
-    if results.left_out:
-        written.append(f"Diverged and left out of all horizons: {', '.join(results.left_out)}.")
-    return tuple(written)
+    return (*written, *left_out_notes(results.seeds, results.left_out, "all horizons"))
 
 
 def leak_note(each: Horizon) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from covlab.claims.trained import check_bound
+from covlab.claims.trained import check_bound, left_out_notes
 from covlab.report.tables import interval_text
 from covlab.report.verdict import Check, above, at_most
 from experiments.optimizers_graph.measure import DEEPEST, Compared, Measurements, normalised_gap, trend
@@ -109,9 +109,7 @@ def notes(results: Measurements) -> tuple[str, ...]:
         for name, spreads in results.rates.items()
     )
     written.append(f"Learning rates, chosen by validation loss on other seeds and prompts: {learning_rates}.")
-    if results.left_out:
-        written.append(f"Diverged and left out of all runs: {', '.join(results.left_out)}.")
-    return tuple(written)
+    return (*written, *left_out_notes(results.seeds, results.left_out))
 
 
 def _levels(results: Measurements) -> int:

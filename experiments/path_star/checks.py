@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float
 
-from covlab.claims.trained import check_bound
+from covlab.claims.trained import check_bound, left_out_notes
 from covlab.report.tables import interval_text
 from covlab.report.verdict import Check, at_least, at_most, between
 from experiments.path_star.measure import (
@@ -168,6 +168,4 @@ def notes(results: Measurements) -> tuple[str, ...]:
         f"always the goal, which the prompt shows: a model that copies it ends a wrong arm in the goal, not "
         f"in that arm's own end, and has the mass 1/d here.",
     ]
-    if results.left_out:
-        written.append(f"Diverged and left out of all runs: {', '.join(results.left_out)}.")
-    return tuple(written)
+    return (*written, *left_out_notes(results.seeds, results.left_out))

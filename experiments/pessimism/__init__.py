@@ -4,7 +4,8 @@
 
 On finite sets of responses, where regret is exact, the reward's error sits where the reference seldom goes;
 the coverage of the good responses and the size of the error are set. On bracket strings the reward is a
-network trained on few labelled rollouts of a base model that is known exactly. Writes `verdict.json` and
+network trained on few labelled rollouts of a base model that is known exactly. There theory promises that
+pessimism does not fall, and nothing else is judged. Writes `verdict.json` and
 `report.html` above the directories of the reward networks.
 """
 
@@ -15,7 +16,8 @@ CLAIM = Claim.of(
     (measure, checks, figures),
     name="pessimism",
     source="Is Best-of-N the Best of Them?, arXiv 2503.21878, Theorems 3.4, 4.1 and 4.2",
-    title="With an imperfect reward Best-of-N rises and falls with N; pessimism does not fall",
+    title="With an imperfect reward Best-of-N rises and falls with N on finite sets; pessimism falls neither "
+    "there nor on bracket strings",
     introduction=(
         "N responses are drawn from a reference and judged by an estimate r^ of the true reward. Best-of-N "
         "takes the one of the largest r^. Inference-time pessimism finds lambda with (1/N) sum_i "

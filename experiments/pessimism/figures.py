@@ -13,6 +13,8 @@ from matplotlib.figure import Figure
 from covlab.report import plotting as draw
 from covlab.report.page import Tables, format_interval
 from covlab.report.plotting import Drawing
+from covlab.report.tables import estimate_and_ends
+from experiments.pessimism.checks import on_strings
 from experiments.pessimism.finite_sets import (
     BEST,
     OWN_SAMPLE,
@@ -169,6 +171,12 @@ def tables(results: Measurements) -> Tables:
             "Bracket strings: share of balanced responses, means over seeds.",
             ["arm", "rule", *heads[1]],
             strings,
+        ),
+        (
+            "Bracket strings, measured and not judged, because theory promises nothing there: means over "
+            "seeds with 95 % intervals.",
+            ["quantity", "mean", "interval"],
+            [[text, *estimate_and_ends(each)] for text, each in on_strings(results.arms).items()],
         ),
     ]
 

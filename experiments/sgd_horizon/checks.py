@@ -11,7 +11,7 @@ from covlab.report.rates import Centre, exponent
 from covlab.report.verdict import Check, at_least, at_most, between
 from metrics import Interval
 from theory.sgd.family import letters_token_law, letters_variance
-from theory.sgd.horizon_sweep import CENTRES, Measurements, proof_updates
+from theory.sgd.horizon_sweep import CENTRES, Compared, Measurements, proof_updates
 
 GROWS = (0.75, 1.25)
 """Range for the exponent 1: over a factor of 16 in H, from 8 to 32 times as much."""
@@ -68,13 +68,13 @@ def checks(results: Measurements) -> tuple[Check, ...]:
     )
 
 
-def at_end(results: Measurements, names: Sequence[str]) -> int:
+def at_end(results: Compared, names: Sequence[str]) -> int:
     """Number of chosen step sizes of these methods that are an end of the grid."""
     ends = (0, len(results.step_sizes) - 1)
     return sum(index in ends for name in names for index in results.chosen[name].steps["mean"])
 
 
-def worst_exponent(results: Measurements, name: str, criterion: str, rng: np.random.Generator) -> Interval:
+def worst_exponent(results: Compared, name: str, criterion: str, rng: np.random.Generator) -> Interval:
     """Of H in the updates of the worst instance; NaN, which passes no check, where some were never enough."""
     values, centre = results.chosen[name].worst[criterion], CENTRES[criterion]
     if not np.isfinite(values if centre == "mean" else np.median(values, axis=0)).all():
@@ -82,9 +82,7 @@ def worst_exponent(results: Measurements, name: str, criterion: str, rng: np.ran
     return _exponent_of(results, values, centre, rng)
 
 
-def _exponent_of(
-    results: Measurements, values: np.ndarray, centre: Centre, rng: np.random.Generator
-) -> Interval:
+def _exponent_of(results: Compared, values: np.ndarray, centre: Centre, rng: np.random.Generator) -> Interval:
     return exponent(results.family.horizons, np.minimum(values, results.family.updates), rng, centre)
 
 

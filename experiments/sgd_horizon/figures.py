@@ -13,7 +13,7 @@ from covlab.report import plotting as draw
 from covlab.report.page import format_interval
 from covlab.report.plotting import Drawing
 from covlab.report.rates import Panel, Rate, at_sizes, rates_figure, size_intervals
-from theory.sgd.horizon_sweep import CENTRES, CRITERIA, Measurements, visits
+from theory.sgd.horizon_sweep import CENTRES, CRITERIA, Compared, Measurements, visits
 
 THEORY = {"sgd": 1.0, "normalised": 0.0}
 """Exponents of H that theorems give, by rule."""
@@ -168,7 +168,7 @@ def bound_figure(results: Measurements) -> Figure:
     return fig
 
 
-def tables(results: Measurements) -> list[tuple[str, list[str], list[list[Any]]]]:
+def tables(results: Compared) -> list[tuple[str, list[str], list[list[Any]]]]:
     """Every method at every length, for both criteria."""
     rng = np.random.default_rng(results.seed)
     return [
@@ -179,7 +179,7 @@ def tables(results: Measurements) -> list[tuple[str, list[str], list[list[Any]]]
 _COLUMNS = ["method", "H", "step size", "updates", "interval", "samples", "small-step instance", "numbers"]
 
 
-def _caption(results: Measurements, criterion: str) -> str:
+def _caption(results: Compared, criterion: str) -> str:
     what = {
         "mean": "until the mean of Cov_N over the iterates is at most eps",
         "good": f"until Cov_N is at most eps for the rest of {results.family.updates} updates",
@@ -191,7 +191,7 @@ def _caption(results: Measurements, criterion: str) -> str:
     )
 
 
-def _rows(results: Measurements, criterion: str, rng: np.random.Generator) -> list[list[Any]]:
+def _rows(results: Compared, criterion: str, rng: np.random.Generator) -> list[list[Any]]:
     rows: list[list[Any]] = []
     horizons, centre = results.family.horizons, CENTRES[criterion]
     for name, choice in results.chosen.items():

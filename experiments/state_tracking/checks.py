@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from covlab.claims.trained import check_bound
+from covlab.claims.trained import check_bound, left_out_notes
 from covlab.report.verdict import Check, above, below
 from experiments.state_tracking.measure import CELLS, ORDERS, SOLVES, Measurements
 from metrics import Interval, proportion_interval
@@ -72,9 +72,7 @@ def notes(results: Measurements) -> tuple[str, ...]:
                 f"{_listed(run.accuracy(longest))}, at the training lengths {_listed(run.accuracy(trained))}"
                 f"{'' if model in CELLS else '; not judged'}."
             )
-    if results.left_out:
-        written.append(f"Diverged and left out of all runs: {', '.join(results.left_out)}.")
-    return tuple(written)
+    return (*written, *left_out_notes(results.seeds, results.left_out))
 
 
 def _listed(values: np.ndarray) -> str:

@@ -24,7 +24,10 @@ from metrics import (
     mean_interval,
     paired_difference_interval,
     proportion_interval,
+    seeds_and_prompts_interval,
+    sign_flip_interval,
     stratified_mean_interval,
+    stuck_seeds_interval,
 )
 from metrics.counts import share_interval
 from metrics.rank_correlation import rank_correlation_intervals, spearman_interval
@@ -46,6 +49,12 @@ def shared_prompts(rng: np.random.Generator) -> Interval:
     """Eight seeds on the same 40 prompts: 0.3 of spread from the prompt, 0.2 from the seed, 0.5 from both."""
     values = 0.3 * rng.normal(size=40) + 0.2 * rng.normal(size=(8, 1)) + 0.5 * rng.normal(size=(8, 40))
     return interval_over_shared_prompts([mean_interval(row) for row in values])
+
+
+def many_seeds_few_prompts(rng: np.random.Generator) -> Interval:
+    """Twelve seeds on the same 40 prompts, most of whose spread is the prompt's."""
+    values = 0.5 * rng.normal(size=40) + 0.2 * rng.normal(size=(12, 1)) + 0.5 * rng.normal(size=(12, 40))
+    return seeds_and_prompts_interval(values)
 
 
 def two_classes(rng: np.random.Generator) -> Interval:
@@ -78,6 +87,18 @@ KINDS = {
     "mean of four normal seeds": Kind(lambda rng: mean_interval(rng.normal(2, 3, 4)), 2),
     "paired difference": Kind(paired, 1),
     "seeds that share prompts": Kind(shared_prompts, 0, high=1),
+    "seeds and prompts": Kind(many_seeds_few_prompts, 0, high=0.97),
+    # .025 x 2^8 = 6.4: 1 - 12/256, whatever the tails.
+    "sign flips of eight normal seeds": Kind(
+        lambda rng: sign_flip_interval(rng.normal(2, 3, 8)), 2, low=1 - 12 / 256, high=1 - 12 / 256
+    ),
+    "sign flips of eight Cauchy seeds": Kind(
+        lambda rng: sign_flip_interval(rng.standard_cauchy(8)), 0, low=1 - 12 / 256, high=1 - 12 / 256
+    ),
+    # 1 - 2/64.
+    "sign flips of six uniform seeds": Kind(
+        lambda rng: sign_flip_interval(rng.uniform(-1, 1, 6)), 0, low=1 - 2 / 64, high=1 - 2 / 64
+    ),
     "two classes": Kind(two_classes, 0.3),
     "share of responses": Kind(lambda rng: share_interval(rng.binomial(16, 0.3, 50) / 16), 0.3),
     "proportion": Kind(lambda rng: proportion_interval(rng.binomial(20, 0.1), 20), 0.1, high=1),
@@ -115,13 +136,30 @@ def test_an_interval_contains_the_truth_as_often_as_it_says(name: str) -> None:
     assert kind.low - slack <= share <= kind.high + slack
 
 
-def test_students_interval_fails_where_a_seed_is_stuck() -> None:
-    """With one stuck seed in ten, no spread shows in four seeds of which none is stuck (probability .9^4)."""
+def with_stuck_seeds(rng: np.random.Generator, seeds: int, share: float) -> tuple[np.ndarray, np.ndarray]:
+    """Values of seeds, 0 where stuck and about 1 elsewhere, and which are stuck."""
+    stuck = rng.random(seeds) < share
+    return np.where(stuck, 0.0, rng.normal(1, 0.01, seeds)), stuck
 
-    def stuck(rng: np.random.Generator) -> Interval:
-        return mean_interval(np.where(rng.random(4) < 0.1, 0.0, rng.normal(1, 0.01, 4)))
 
-    assert covered(Kind(stuck, 0.9), np.random.default_rng(21)) == pytest.approx(1 - 0.9**4, abs=0.08)
+@pytest.mark.parametrize(("seeds", "share"), [(4, 0.1), (6, 1 / 6)])
+def test_students_interval_fails_where_a_seed_is_stuck(seeds: int, share: float) -> None:
+    """No spread shows where none is stuck: with probability .9^4 = .66 and (5/6)^6 = .33."""
+    kind = Kind(lambda rng: mean_interval(with_stuck_seeds(rng, seeds, share)[0]), 1 - share)
+    assert covered(kind, np.random.default_rng(21)) == pytest.approx(1 - (1 - share) ** seeds, abs=0.08)
+
+
+@pytest.mark.parametrize(("seeds", "share"), [(6, 1 / 6), (8, 0.1)])
+def test_both_intervals_hold_where_stuck_seeds_are_a_share(seeds: int, share: float) -> None:
+    """Draws with fewer than two other seeds, of which there is no mean, are left out: one in 1,000."""
+    rng = np.random.default_rng(23)
+    drawn = [with_stuck_seeds(rng, seeds, share) for _ in range(DRAWS)]
+    found = [stuck_seeds_interval(values, stuck) for values, stuck in drawn if stuck.sum() <= seeds - 2]
+    assert len(found) >= 0.99 * DRAWS
+    slack = 4 * math.sqrt(0.95 * 0.05 / DRAWS)
+    others = np.mean([each.others.low <= 1 <= each.others.high for each in found])
+    assert abs(others - 0.95) <= slack
+    assert np.mean([each.stuck.low <= share <= each.stuck.high for each in found]) >= 0.95 - slack
 
 
 def test_a_share_of_stuck_seeds_has_an_exact_interval() -> None:

@@ -1,4 +1,4 @@
-"""Hand-made measurements of `sgd_horizon` and `sgd_coordinates`, on which every check of both passes.
+"""Hand-made measurements of `sgd_horizon` and `sgd_coordinates`, on which every check passes.
 
 H is 8 or 16, so that an exponent is a logarithm to the base 2. The mean over iterates has two draws that are
 2 % apart; what is needed for good has nine, one of which never settles, which a median does not see.
@@ -7,10 +7,11 @@ H is 8 or 16, so that an exponent is a logarithm to the base 2. The mean over it
 import dataclasses
 from math import log2
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
+from experiments.sgd_coordinates.measure import Measurements as Coordinates
 from theory.sgd.horizon_runs import Family, Method
 from theory.sgd.horizon_sweep import Measurements
 
@@ -30,6 +31,13 @@ MEAN = {
     "Adam": -0.13,
 }
 """Exponents of H in the updates, mean over iterates."""
+BATCHES = {
+    "SGD, batch 8": 0.98,
+    **{f"clipped SGD, batch {batch}": slope for batch, slope in ((1, 0.14), (2, 0.13), (8, 0.11))},
+    **{f"sign-SGD, batch {batch}": slope for batch, slope in ((1, 0.4), (2, 0.3), (8, 0.1))},
+    **{f"Adam, batch {batch}": slope for batch, slope in ((1, -0.1), (2, -0.12), (8, -0.13))},
+}
+"""The same of the methods of `sgd_coordinates`."""
 GOOD = {name: slope - 0.06 for name, slope in MEAN.items()}
 """For good."""
 
@@ -41,13 +49,14 @@ def laws(slope: float, median: bool = False) -> np.ndarray:
 
 def chosen(name: str) -> Any:
     rule = name.split(",")[0].removesuffix(" SGD").removesuffix("-SGD").lower()
+    slope = {**MEAN, **BATCHES}[name]
     batch = int(name.split()[-1]) if "batch" in name else 1
     tuning = np.array([[50.0, 40.0, 60.0, 1.0], [70.0, 50.0, 1.0, 1.0]])[..., None] + np.array([0.0, 9.0])
     return SimpleNamespace(
         method=Method(name, rule, batch),
         tuning=SimpleNamespace(mean=tuning),
         steps={"mean": np.array([1, 2]), "good": np.array([0, 3])},
-        worst={"mean": laws(MEAN[name]), "good": laws(GOOD[name], median=True)},
+        worst={"mean": laws(slope), "good": laws(slope - 0.06, median=True)},
     )
 
 
@@ -74,22 +83,27 @@ RIGHT = Measurements(
         bound=np.array([[10.0, 8.0], [10.0, 5.0]]),
     ),
 )
+RIGHT_COORDINATES = Coordinates(
+    FAMILY, 0, STEPS, {}, {name: chosen(name) for name in BATCHES}, batch=8, smaller_batches=(1, 2)
+)
+
+Results = TypeVar("Results", Measurements, Coordinates)
 
 
-def put(name: str, **changes: Any) -> Measurements:
+def put(name: str, right: Results = RIGHT, **changes: Any) -> Results:
     """The right measurements, one method's fields changed."""
-    new = SimpleNamespace(**{**vars(RIGHT.chosen[name]), **changes})
-    return dataclasses.replace(RIGHT, chosen={**RIGHT.chosen, name: new})
+    new = SimpleNamespace(**{**vars(right.chosen[name]), **changes})
+    return dataclasses.replace(right, chosen={**right.chosen, name: new})
 
 
-def needing(name: str, criterion: str, values: np.ndarray) -> Measurements:
+def needing(name: str, criterion: str, values: np.ndarray, right: Results = RIGHT) -> Results:
     """Updates that a method needs."""
-    return put(name, worst={**RIGHT.chosen[name].worst, criterion: values})
+    return put(name, right, worst={**right.chosen[name].worst, criterion: values})
 
 
-def at_ends(names: tuple[str, ...], count: int) -> Measurements:
+def at_ends(names: tuple[str, ...], count: int, right: Results = RIGHT) -> Results:
     """`count` of the step sizes chosen by these methods are the grid's first or last."""
-    found = RIGHT
+    found = right
     for place, name in enumerate(names):
         ends = [0 if count > 2 * place else 1, 3 if count > 2 * place + 1 else 2]
         new = SimpleNamespace(**{**vars(found.chosen[name]), "steps": {"mean": np.array(ends)}})

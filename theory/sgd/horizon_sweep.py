@@ -86,8 +86,8 @@ class Bound(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Measurements:
-    """Updates that every method needs, iterates and the bound.
+class Compared:
+    """Updates that every method needs.
 
     Attributes:
         family: the instances.
@@ -95,9 +95,6 @@ class Measurements:
         step_sizes: the grid, in increasing order.
         numbers: rule -> updates on the large-step instances, (horizons, step sizes, numbers).
         chosen: method's name -> method with chosen step sizes.
-        shown: method's name -> iterates on the small-step instance, with step sizes chosen by "mean".
-        trap: iterates of SGD with eta = 8/(HB) on the number-prompt 8/(HB).
-        bound: SGD's KL and its upper bound.
     """
 
     family: Family
@@ -105,6 +102,18 @@ class Measurements:
     step_sizes: Float[np.ndarray, " steps"]
     numbers: Mapping[str, Needed]
     chosen: Mapping[str, Chosen]
+
+
+@dataclass(frozen=True)
+class Measurements(Compared):
+    """Updates that every method needs, iterates and the bound.
+
+    Attributes:
+        shown: method's name -> iterates on the small-step instance, with step sizes chosen by "mean".
+        trap: iterates of SGD with eta = 8/(HB) on the number-prompt 8/(HB).
+        bound: SGD's KL and its upper bound.
+    """
+
     shown: Mapping[str, Trace]
     trap: Trace
     bound: Bound
@@ -137,12 +146,33 @@ def sweep(
     verdict: tuple[int, int],
     progress: Progress,
 ) -> Measurements:
-    """Every method of `methods`; `tuning` and `verdict` are (draws, seed).
+    """Every method of `methods`; `tuning` and `verdict` are (draws, seed)."""
+    found = compare(family, methods(family, batch), step_sizes, tuning, verdict, progress)
+    with jax.enable_x64(True):
+        shown = {}
+        for name in progress.over("iterates", SHOWN):
+            size = step_sizes[found.chosen[name].steps["mean"]]
+            shown[name] = _trace_letters(family, found.chosen[name].method, size, verdict[1], "shown")
+        trap, bound = _guarantees(family, verdict[1])
+    return Measurements(
+        family, found.seed, step_sizes, found.numbers, found.chosen, shown=shown, trap=trap, bound=bound
+    )
+
+
+def compare(
+    family: Family,
+    every: Sequence[Method],
+    step_sizes: Float[np.ndarray, " steps"],
+    tuning: tuple[int, int],
+    verdict: tuple[int, int],
+    progress: Progress,
+) -> Compared:
+    """The methods `every`, each with its best step size at every length; `tuning` and `verdict` are (draws,
+    seed).
 
     Responses to number-prompts are certain, so runs on them do not depend on the draw and are made once per
     step size.
     """
-    every = methods(family, batch)
     with jax.enable_x64(True):
         numbers = _on_numbers(family, [method.rule for method in every], step_sizes, progress)
         grid = np.broadcast_to(step_sizes, (len(family.horizons), len(step_sizes)))
@@ -167,12 +197,7 @@ def sweep(
                 letters[criterion] = getattr(needed[method], criterion)[:, index].T
                 worst[criterion] = np.maximum(letters[criterion], fixed.max(axis=-1))
             chosen[method.name] = Chosen(method, tried[method], steps[method], letters, worst)
-        shown = {}
-        for name in progress.over("iterates", SHOWN):
-            size = step_sizes[chosen[name].steps["mean"]]
-            shown[name] = _trace_letters(family, chosen[name].method, size, verdict[1], "shown")
-        trap, bound = _guarantees(family, verdict[1])
-    return Measurements(family, verdict[1], step_sizes, numbers, chosen, shown, trap, bound)
+    return Compared(family, verdict[1], step_sizes, numbers, chosen)
 
 
 def choose(worst: Float[np.ndarray, "horizons steps draws"], criterion: str) -> np.ndarray:

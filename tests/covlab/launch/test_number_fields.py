@@ -179,7 +179,7 @@ CLAIMS = claims()
 SHARED = {"group", "hydra", "name", "root", "scale", "tracking"}
 TRAINED: dict[str, tuple[set[str], set[str]]] = {
     "architectures": ({"tournament", "blindness_examples"}, set()),
-    "dco": ({"early"}, set()),
+    "dco": ({"early", "large"}, set()),
     "depth": ({"recursions", "tested", "n", "fresh_examples"}, set()),
     "early_warning": ({"truth", "candidates", "judged", "rate", "resamples"}, set()),
     "exploration": ({"pool", "ks", "coverage_n"}, set()),

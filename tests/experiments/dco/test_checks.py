@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from oracles.answers import Case, Known, bound, columns, known_answers
 
-from experiments.dco.checks import best_far, checks
+from experiments.dco.checks import best_far, best_near, checks
 from experiments.dco.measure import Arm, Measurements
 
 Value = float | tuple[float, float]
@@ -47,7 +47,7 @@ def made(**changes: Any) -> Measurements:
     base.passes.update({1: columns(*given["pass_1"]), 64: columns(*given["pass_64"])})
     arms = {"CE": base, "near": arm(given["four"]), "far": arm(given["many"])}
     arms["ensemble"] = arm(dict.fromkeys(NS, 0.99))
-    return Measurements((1, 2), (), arms, {"CE": 1, "near": 4, "far": 64}, 1, 8.0, given["excess"])
+    return Measurements((1, 2), (), arms, {"CE": 1, "near": 4, "far": 64}, 1, 64, 8.0, given["excess"])
 
 
 CHECKS = {
@@ -88,11 +88,24 @@ CHECKS = {
         Case({"many": {1: (0.49, 0.001), 4: 0.66, 64: 0.88}}, 0.01, 0.001, False),
         Case({"many": {1: (0.5, 0.002), 4: 0.66, 64: 0.88}}, 0.0, 0, False),
     ),
+    "Pass@1 at the end: N' = 1 minus the best of neighbouring N' (4)": Known(
+        "lower end of the interval > 0",
+        Case({}, 0.05, 0.002, True),
+        Case({"four": {1: (0.49, 0.003), 4: 0.72, 64: 0.82}}, 0.01, 0.001, False),
+        Case({"four": {1: (0.5, 0.002), 4: 0.72, 64: 0.82}}, 0.0, 0, False),
+    ),
     "Pass@4 at the end: N' = 4 minus the best of far N' (64)": Known(
         "lower end of the interval > 0",
         Case({}, 0.06, 0.002, True),
         Case({"four": {1: 0.45, 4: (0.67, 0.001), 64: 0.82}}, 0.01, 0.001, False),
         Case({"four": {1: 0.45, 4: 0.66, 64: 0.82}}, 0.0, 0, False),
+    ),
+    # Cross-entropy has .61 at 4; N' = 64 is far.
+    "Pass@4 at the end: N' = 4 minus the best of neighbouring N' (1)": Known(
+        "lower end of the interval > 0",
+        Case({}, 0.11, 0.002, True),
+        Case({"four": {1: 0.45, 4: (0.62, 0.001), 64: 0.82}}, 0.01, 0.001, False),
+        Case({"four": {1: 0.45, 4: 0.61, 64: 0.82}}, 0.0, 0, False),
     ),
     "Pass@64 at the end: N' = 64 minus the best of far N' (4)": Known(
         "lower end of the interval > 0",
@@ -123,8 +136,21 @@ def test_far_begins_at_sixteen_times() -> None:
     assert best_far(found, 8) is None
 
 
+def test_a_run_is_not_its_own_neighbour() -> None:
+    found = made()
+    assert [best_near(found, n) for n in (1, 4, 64)] == ["near", "CE", None]
+    # 4 and 64 lie on both sides of 16; the higher mean decides.
+    found.arms["near"].passes[16], found.arms["far"].passes[16] = (
+        columns(0, 0, 0, value) for value in (0.6, 0.5)
+    )
+    assert best_near(found, 16) == "near"
+    found.arms["far"].passes[16] = columns(0, 0, 0, 0.7)
+    assert best_near(found, 16) == "far"
+
+
 def test_an_n_without_a_far_one_is_not_compared() -> None:
-    found = dataclasses.replace(made(), trained_for={"CE": 1, "near": 4})
+    found = dataclasses.replace(made(), trained_for={"CE": 1, "near": 4}, large=4)
     found.arms["CE"].coverage[4] = columns(0.1, 0.2, 0.3, 0.4)
+    found.arms["CE"].passes[4] = columns(0.1, 0.2, 0.3, 0.4)
     assert [check.name for check in checks(found) if "far N'" in check.name] == []
-    assert len(checks(found)) == 6
+    assert len(checks(found)) == 8

@@ -11,7 +11,7 @@ from oracles.reports import assert_rectangular
 from covlab.report.verdict import Verdict
 from experiments.pessimism import finite_sets
 from experiments.pessimism.brackets import Arm, PoolSettings
-from experiments.pessimism.checks import checks, notes
+from experiments.pessimism.checks import checks, notes, on_strings
 from experiments.pessimism.figures import drawings, tables
 from experiments.pessimism.measure import Measurements, Settings
 from metrics import coverage_coefficient
@@ -86,12 +86,15 @@ def failing(tabular: finite_sets.Tabular, arms: dict[str, Arm]) -> list[str]:
 
 def test_the_claim_holds_where_it_should_and_notices_what_it_must(tabular: finite_sets.Tabular) -> None:
     assert failing(tabular, GOOD_ARMS) == []
+    # Theory does not promise that Best-of-N falls on strings.
     flat = GOOD_ARMS | {"uncovered": arm(20, [0.05, 0.1, 0.1], [0.05, 0.2, 0.2])}
-    assert failing(tabular, flat) == ["brackets, uncovered: largest fall with N, Best-of-N less pessimism"]
+    assert failing(tabular, flat) == []
     falling = GOOD_ARMS | {"covered": arm(4, [0.25, 0.9, 0.8], [0.25, 0.7, 0.6])}
     assert failing(tabular, falling) == ["brackets, covered: pessimism, best N over the largest"]
     swapped = {"covered": GOOD_ARMS["uncovered"], "uncovered": GOOD_ARMS["covered"]}
-    assert len([name for name in failing(tabular, swapped) if " over " in name]) >= 2
+    gains = [value.estimate for text, value in on_strings(swapped).items() if text.startswith("covered over")]
+    assert len(gains) == 2
+    assert max(gains) < 0
     # Pessimism that follows the estimate as Best-of-N does.
     rewards = {
         cell: rules | {finite_sets.THEORY: rules[finite_sets.BEST]} for cell, rules in tabular.reward.items()
@@ -106,13 +109,13 @@ def test_report_and_notes(tabular: finite_sets.Tabular) -> None:
     drawn = drawings(results)
     assert [each.name for each in drawn] == ["finite_sets", "coverage", "brackets"]
     assert_rectangular(tables(results))
-    assert len(notes(results)) == 5
+    assert len(notes(results)) == 6
     assert results.seeds == (1, 2, 3, 4, 970)
 
 
 def test_the_tiny_run_trains_both_arms(tiny_claim: Callable[[str], Path]) -> None:
     path = tiny_claim("pessimism")
     verdict = Verdict.read(path / "verdict.json")
-    assert verdict.seeds == (760, 970, 971)
+    assert verdict.seeds == (970, 971, 4760)
     assert (path / "figures" / "brackets.png").read_bytes().startswith(b"\x89PNG")
     assert "16 labels a network" in " ".join(verdict.notes)

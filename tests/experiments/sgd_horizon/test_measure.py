@@ -15,7 +15,6 @@ from oracles.reports import assert_whole
 from scipy import stats
 
 from covlab.claims.settings import read
-from experiments.sgd_coordinates import checks as coordinates
 from experiments.sgd_coordinates.measure import Settings as CoordinatesSettings
 from experiments.sgd_horizon import checks as claim
 from experiments.sgd_horizon.figures import drawings, tables
@@ -280,13 +279,12 @@ def made_up() -> sweep.Measurements:
     )
 
 
-def failed(results: sweep.Measurements, judge: Any = claim.checks) -> set[str]:
-    return {check.name for check in judge(results) if not check.passed}
+def failed(results: sweep.Measurements) -> set[str]:
+    return {check.name for check in claim.checks(results) if not check.passed}
 
 
 def test_the_checks_pass_on_what_theory_says() -> None:
     assert failed(made_up()) == set()
-    assert failed(made_up(), coordinates.checks) == set()
 
 
 def changed(name: str, **fields: Any) -> sweep.Measurements:
@@ -309,9 +307,6 @@ def test_a_trap_that_opens_a_loose_bound_and_the_end_of_the_grid_are_noticed() -
     at_end = {"mean": np.array([10, 10, 24]), "good": np.full(3, 10)}
     assert failed(changed("normalised SGD", steps=at_end)) == {"chosen step sizes at an end of the grid"}
     assert failed(changed("Adam", steps=at_end)) == set()
-    assert failed(changed("Adam", steps=at_end), coordinates.checks) == {
-        "chosen step sizes at an end of the grid"
-    }
     early = results.chosen["SGD"].tuning._replace(mean=results.chosen["SGD"].tuning.mean * 1e-4)
     assert failed(changed("SGD", tuning=early)) == {
         "SGD, steps <= 8/(HB): updates on the letters over the lemma's, least"
@@ -320,7 +315,7 @@ def test_a_trap_that_opens_a_loose_bound_and_the_end_of_the_grid_are_noticed() -
 
 def test_report_has_its_figures_and_tables() -> None:
     results = made_up()
-    notes = (*claim.notes(results), *coordinates.notes(results))
+    notes = claim.notes(results)
     names = ["horizon", "step_size", "iterates", "bound"]
     assert_whole(drawings(results), names, tables(results), notes)
     assert all(len(rows) == 8 * 3 for _, _, rows in tables(results))
@@ -332,8 +327,9 @@ def test_scales_span_a_factor_of_16_with_fresh_seeds(
 ) -> None:
     settings = read(Settings, compose_config("sgd_horizon", f"scale={scale}"))
     other = read(CoordinatesSettings, compose_config("sgd_coordinates", f"scale={scale}"))
-    assert vars(other) | {"seed": settings.seed} == vars(settings)
-    assert other.seed not in (settings.seed, 900, 901)
+    assert vars(other) == vars(settings) | {"seed": other.seed, "smaller_batches": (1, 2)}
+    # 561 gave the result on single sequences, after which the claim was changed.
+    assert other.seed not in (settings.seed, 561, 900, 901)
     assert len(settings.family.horizons) >= 5
     assert settings.family.horizons[-1] >= 16 * settings.family.horizons[0]
     assert settings.draws >= 32
