@@ -38,6 +38,7 @@ class TrainingBatch(NamedTuple):
         old: scores of the responses under parameters other than the present ones.
         teacher: ln pi_D(a|x, y_<t) in nats of every token a, if the objective needs it.
         log_pi: ln pi_D(y|x) in nats, if the source is one of `demonstrations`.
+        kept: False for responses that the objective leaves out, if it selects.
     """
 
     prompt: Int[Array, "batch prompt"]
@@ -50,6 +51,7 @@ class TrainingBatch(NamedTuple):
     old: OldScores = OldScores()
     teacher: Float[Array, "batch samples response vocab"] | None = None
     log_pi: Float[Array, "batch samples"] | None = None
+    kept: Bool[Array, "batch samples"] | None = None
 
 
 class Source(abc.ABC):
