@@ -142,7 +142,19 @@ def demonstrations(examples: Example) -> TrainingBatch:
 
 @dataclasses.dataclass(frozen=True)
 class Demonstrations(Source):
-    """Responses that pi_D gives: supervised learning."""
+    """Responses that pi_D gives: supervised learning.
+
+    Attributes:
+        base: the model with fixed parameters that training starts from, for objectives that compare with a
+            reference. None takes the parameters at the start of the phase.
+    """
+
+    base: Model | None = None
+
+    @property
+    def model(self) -> Model | None:
+        """`base`."""
+        return self.base
 
     @property
     def demonstrates(self) -> bool:

@@ -89,9 +89,9 @@ def plain_step(
     weight_of: Callable[[list[float], int], tuple[float, list[float]]],
     classes: np.ndarray | None = None,
 ) -> tuple[float, np.ndarray]:
-    """Loss and gradient by the table of sum_i w_i sum_t v_it (-ln p_it) / sum_i w_i, without gradient of w, v.
+    """Loss and gradient by the table of sum_i w_i sum_t v_it (-ln p_it) / sum_i w_i.
 
-    `weight_of` gives w_i and the v_it from the ln p_it of response i.
+    `weight_of` gives w_i and the v_it, which have no gradient, from the ln p_it of response i.
     """
     laws = laws_of(table)
     total, slope, mass = 0.0, np.zeros_like(table), 0.0
@@ -288,7 +288,7 @@ def test_needs() -> None:
         (TailSFT, {"prompt_weight": -1}, "objective.prompt_weight: -1 is not a number >= 0"),
         (LossChange, {"temperature": 0}, "objective.temperature: 0 is not a positive number"),
         (Paced, {"alpha": -1}, "objective.alpha: -1 is not a number >= 0"),
-        (Paced, {"beta": math.inf}, "objective.beta: inf is not a number >= 0"),
+        (Paced, {"beta": math.inf}, "objective.beta: inf is not a finite number >= 0"),
         (
             MultiToken,
             {"normalisation": "batch"},

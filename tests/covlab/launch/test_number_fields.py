@@ -120,7 +120,10 @@ ZEROS = {
     "decoding": {"learning_rate", "momentum", "quota"},
     "evaluation": {"num_samples", "schedule.every", "seed", "table_prompts"},
     "model": {"balance", "init_radius", "outer_layers"},
-    "objective": {"ahead_weight", "kl_weight", "prompt_weight", "smoothing", "weight"},
+    "objective": {
+        *("ahead_weight", "alpha", "beta", "filter_fraction", "kl_weight", "prompt_weight", "smoothing"),
+        "weight",
+    },
     "optimizer": {"beta1", "beta2", "damping", "final_fraction", "momentum", "warmup", "weight_decay"},
     "source": {"bonus.weight"},
     "task": {
