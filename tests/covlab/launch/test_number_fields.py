@@ -197,6 +197,7 @@ TRAINED: dict[str, tuple[set[str], set[str]]] = {
     "rl_from_checkpoint": ({"starts", "coverage_n", "tournament"}, {"starts"}),
     "rl_pass_at_k": ({"small_k", "large_k"}, set()),
     "state_tracking": ({"solved", "fresh_examples"}, set()),
+    "tail_sft": ({"k", "tournament"}, set()),
     "vgb_dyck": ({"sweep", "trees", "margin"}, {"margin", "trees.errors"}),
 }
 """Of a claim that trains: its settings that hold numbers, and of which 0 is a value."""
