@@ -20,11 +20,12 @@ CLAIM = Claim.of(
     title="TailSFT keeps coverage that fine-tuning destroys, and helps nowhere else",
     introduction=(
         "A pre-trained model samples the valid paths of a layered graph uniformly. Where fine-tuning "
-        "destroys coverage, it shows paths of two rules, each for half of the graphs: in every branching layer the "
-        "node whose parity is the layer's, or the other node. Which rule holds is an XOR over the graph that "
-        "is too hard to learn. The model can remember the answers of a small fixed set, and is then as sure "
-        "of a path on graphs that it has not seen, without being right as often. Pass@16 falls where it is "
-        "sure of a wrong path. Where coverage is kept, the first rule holds for all graphs, which are fresh.",
+        "destroys coverage, it shows paths of two rules, each for half of the graphs: in every branching "
+        "layer the node whose parity is the layer's, or the other node. Which rule holds is an XOR over the "
+        "graph that is too hard to learn. The model can remember the answers of a small fixed set, and is "
+        "then as sure of a path on graphs that it has not seen, without being right as often. Pass@16 falls "
+        "where it is sure of a wrong path. Where coverage is kept, the first rule holds for all graphs, "
+        "which are fresh.",
         "TailSFT drops from every batch the sequences whose loss has fallen most since fine-tuning began, "
         "and trains on the rest. Its authors report that Pass@16 is higher after it where the coverage ratio "
         "rho_16 of plain fine-tuning, coverage destroyed over coverage made, is above 1. All arms start from "
