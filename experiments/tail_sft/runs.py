@@ -25,6 +25,7 @@ def base_stage(settings: Settings, plan: Plan) -> dict[str, Arm]:
     objectives = {}
     for set_up, name, given in _tuned(settings):
         changes = OmegaConf.merge({}, *given)
+        assert isinstance(changes, DictConfig)
         task = changes.pop("task_overrides", None) or {}
         config = plan.run_config(name)
         # Another objective takes the place of the base's with none of its fields.
