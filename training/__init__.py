@@ -7,6 +7,7 @@ from training.coverage_objectives import DCO, Reweighted, StepwiseDCO
 from training.distillation import TruncatedDistillation
 from training.early_warning import EarlyWarning
 from training.exploration import CountBonus, RepresentationBonus
+from training.fine_tuning import DynamicFineTuning, LossChange, Paced, TailSFT
 from training.loop import Outcome, Trainer, TrainingDiverged
 from training.mesh import Grid, Layout, choose_layout
 from training.multi_token import MultiToken
@@ -29,16 +30,19 @@ __all__ = [
     "CountBonus",
     "CrossEntropy",
     "Demonstrations",
+    "DynamicFineTuning",
     "EarlyWarning",
     "EvaluationSchedule",
     "Grid",
     "Judged",
     "LabelSmoothing",
     "Layout",
+    "LossChange",
     "MultiToken",
     "Objective",
     "OnPolicy",
     "Outcome",
+    "Paced",
     "Phase",
     "Policy",
     "PolicyGradient",
@@ -51,6 +55,7 @@ __all__ = [
     "Sink",
     "Source",
     "StepwiseDCO",
+    "TailSFT",
     "TrainState",
     "Trainer",
     "TrainingBatch",

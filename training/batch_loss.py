@@ -81,6 +81,7 @@ def response_losses(
         jax.nn.log_softmax(logits),
         batch.teacher,
         _ahead_log_probs(further, batch.responses) if further else None,
+        batch.kept,
     ).masked()
     weights = None if class_weights is None else jnp.asarray(class_weights)[batch.group][:, None]
     losses = objective.losses(scores)

@@ -157,16 +157,20 @@ class Reweighted(CrossEntropy):
 
     @property
     def weighs(self) -> bool:
-        """True for "easy", where the weights of all sequences may underflow."""
-        return self.favour == "easy"
+        """True for "easy", where the weights of all sequences may underflow, and with normalisation
+        "batch"."""
+        return self.favour == "easy" or super().weighs
 
     def losses(self, scores: Scores) -> Float[Array, "*batch"]:
         """Cross-entropy per sequence, times the weight if `favour` is "hard"."""
         loss = super().losses(scores)
-        if self.weighs:
+        if self.favour == "easy":
             return loss
         return jnp.exp(self.gamma * log_miss(jax.lax.stop_gradient(scores.log_probs))) * loss
 
     def log_weights(self, scores: Scores) -> Float[Array, "*batch"]:
-        """Log-weights gamma ln p per sequence, for `favour` "easy"."""
-        return self.gamma * jnp.minimum(scores.log_probs, 0.0)
+        """Log-weights of cross-entropy, plus gamma ln p per sequence for `favour` "easy"."""
+        weights = super().log_weights(scores)
+        if self.favour == "easy":
+            weights += self.gamma * jnp.minimum(scores.log_probs, 0.0)
+        return weights

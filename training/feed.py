@@ -25,7 +25,7 @@ def batch_of_step(
     """
 
     def own(drawn: Array) -> Array:
-        return _share(drawn, part, parts)
+        return share_of(drawn, part, parts)
 
     if phase.dataset_size is None:
         keys = own(jax.random.split(stream(seed, "train", phase.name, "fresh", step), phase.batch_size))
@@ -52,7 +52,7 @@ def responses_of_step(
     """
     examples = batch_of_step(phase, seed, step, part, parts)
     key = stream(seed, "train", phase.name, "rollouts", step)
-    keys = _share(jax.random.split(key, phase.batch_size), part, parts)
+    keys = share_of(jax.random.split(key, phase.batch_size), part, parts)
     batch = phase.source(phase.task, examples, keys, fixed, policy)
     if not phase.objective.needs_teacher:
         return batch
@@ -60,7 +60,8 @@ def responses_of_step(
     return batch._replace(teacher=jax.vmap(of_prompt)(examples.latent, batch.responses))
 
 
-def _share(drawn: Array, part: int | Int[Array, ""], parts: int) -> Array:
+def share_of(drawn: Array, part: int | Int[Array, ""], parts: int) -> Array:
+    """Share `part` of `parts` equal shares of an array whose leading axis is the batch."""
     if parts == 1:
         return drawn
     share = drawn.shape[0] // parts

@@ -246,6 +246,10 @@ class Grid:
         share = jax.nn.softmax(jax.lax.all_gather(log_mass, DATA))[jax.lax.axis_index(DATA)]
         return jax.lax.psum(jax.tree.map(lambda leaf: share.astype(leaf.dtype) * leaf, tree), DATA)
 
+    def whole_over_data(self, share: Array) -> Array:
+        """A batch's array, in order, from the shares of the devices; call it inside a sharded function."""
+        return share if self.layout.data == 1 else jax.lax.all_gather(share, DATA, tiled=True)
+
     def part(self) -> Any:
         """Index from 0 of this device's share of a batch; call it inside a sharded function."""
         return 0 if self.layout.data == 1 else jax.lax.axis_index(DATA)

@@ -36,6 +36,9 @@ class MultiToken(CrossEntropy):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.normalisation == "batch":
+            # Heads have unequal numbers of targets, for which one weight per sequence does not do.
+            raise ValueError("objective.normalisation: 'batch' is not one of sequence, token, for MultiToken")
         whole("objective.k", self.k, 1)
         real("objective.ahead_weight", self.ahead_weight, least=0)
 

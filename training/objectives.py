@@ -8,13 +8,15 @@ from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from tasks.checks import real
 
 ReferenceKind = Literal["none", "tokens", "distributions"]
 """Scores that an objective needs from a reference model: none, the log-probabilities of the response tokens,
 or those of all tokens at every position of the responses."""
+Normalisation = Literal["sequence", "token", "batch"]
+"""What a loss is a mean over: the sequences of a batch, the token means of the sequences, or all tokens."""
 
 
 def ahead_mask(mask: Bool[Array, "*batch response"], heads: int) -> Bool[Array, "*batch heads response"]:
@@ -22,6 +24,20 @@ def ahead_mask(mask: Bool[Array, "*batch response"], heads: int) -> Bool[Array, 
     t >= d, counted from 0, since that head has read y_<t-d."""
     distance = jnp.arange(1, heads + 1)[:, None]
     return mask[..., None, :] & (jnp.arange(mask.shape[-1]) >= distance)
+
+
+def loss_change(
+    tokens: Float[Array, "*batch response"],
+    reference: Float[Array, "*batch response"],
+    mask: Bool[Array, "*batch response"],
+) -> Float[Array, "*batch"]:
+    """Mean over a response's tokens of ln pi_ref(y_t|x, y_<t) - ln pi(y_t|x, y_<t), in nats.
+
+    It is the change of the length-normalised loss since the reference: negative where the model has learned.
+    A response without tokens has 0.
+    """
+    gap = jnp.where(mask, reference, 0.0) - jnp.where(mask, tokens, 0.0)
+    return jnp.sum(gap, axis=-1) / jnp.maximum(jnp.sum(mask, axis=-1, dtype=gap.dtype), 1.0)
 
 
 class Scores(NamedTuple):
@@ -35,7 +51,7 @@ class Scores(NamedTuple):
     `reference` is `tokens` under the reference model, `divergence` KL(pi || pi_ref) in nats per position.
     `distributions` is ln pi(a|x, y_<t) of every token a of the vocabulary, `teacher` is ln pi_D(a|x, y_<t).
     `ahead` is ln pi_d(y_t|x, y_<t-d) of the heads d = 1, 2, ... for tokens further ahead, with no meaning at
-    t < d.
+    t < d. `kept` is False for sequences that an objective which `selects` leaves out.
     """
 
     tokens: Float[Array, "*batch response"]
@@ -50,6 +66,7 @@ class Scores(NamedTuple):
     distributions: Float[Array, "*batch response vocab"] | None = None
     teacher: Float[Array, "*batch response vocab"] | None = None
     ahead: Float[Array, "*batch heads response"] | None = None
+    kept: Bool[Array, "*batch"] | None = None
 
     def masked(self) -> Scores:
         """These scores with 0 at masked positions.
@@ -119,6 +136,12 @@ class Objective(abc.ABC):
         return "none"
 
     @property
+    def selects(self) -> bool:
+        """True if a part of each batch is left out: the program then calls `kept`, and `reference` is
+        "tokens"."""
+        return False
+
+    @property
     def weighs(self) -> bool:
         """True if sequences have weights e^`log_weights`."""
         return False
@@ -126,6 +149,18 @@ class Objective(abc.ABC):
     @abc.abstractmethod
     def losses(self, scores: Scores) -> Float[Array, "*batch"]:
         """Loss per sequence before weighting; the scores are masked."""
+
+    def kept(
+        self, margins: Float[Array, " sequences"], step: Int[Array, ""] | int, steps: int
+    ) -> Bool[Array, " sequences"]:
+        """False for the sequences of a whole batch to leave out, for an objective that `selects`.
+
+        Args:
+            margins: `loss_change` since the reference, under the parameters at the start of the step, in the
+                order of the batch.
+            step, steps: index of the step from 0, and number of steps of the phase.
+        """
+        return jnp.ones(margins.shape, bool)
 
     def log_weights(self, scores: Scores) -> Float[Array, "*batch"]:
         """ln of the weights of the sequences in nats, for an objective that `weighs`; the scores are masked.
@@ -151,33 +186,57 @@ class CrossEntropy(Objective):
     Attributes:
         prompt_weight: weight of the loss -ln pi(x) of the prompt (0: response only). The paper does not state
             whether it trains on prompts.
-        normalisation: "sequence" sums over tokens, "token" divides by the number of scored tokens.
+        normalisation: "sequence" sums over tokens, "token" divides by the number of scored tokens; both take
+            the mean over the sequences of a batch. "batch" is the mean over all scored tokens of a batch: of
+            the losses of "token", weighted by the number of scored tokens.
     """
 
     prompt_weight: float = 0.0
-    normalisation: Literal["sequence", "token"] = "sequence"
+    normalisation: Normalisation = "sequence"
 
     def __post_init__(self) -> None:
         real("objective.prompt_weight", self.prompt_weight, least=0)
-        if self.normalisation not in ("sequence", "token"):
-            raise ValueError(f"objective.normalisation: {self.normalisation!r} is not one of sequence, token")
+        if self.normalisation not in ("sequence", "token", "batch"):
+            raise ValueError(
+                f"objective.normalisation: {self.normalisation!r} is not one of sequence, token, batch"
+            )
 
     @property
     def needs_prompt(self) -> bool:
         """True if `prompt_weight` is positive."""
         return self.prompt_weight > 0
 
+    @property
+    def weighs(self) -> bool:
+        """True with normalisation "batch"."""
+        return self.normalisation == "batch"
+
+    def _count(self, scores: Scores) -> Float[Array, "*batch"]:
+        """Number of scored tokens, those of the prompt times `prompt_weight`."""
+        count = jnp.sum(scores.mask, axis=-1, dtype=scores.tokens.dtype)
+        if scores.prompt_tokens is not None and scores.prompt_mask is not None:
+            count += self.prompt_weight * jnp.sum(scores.prompt_mask, axis=-1, dtype=count.dtype)
+        return count
+
     def losses(self, scores: Scores) -> Float[Array, "*batch"]:
         """-sum_t ln pi(y_t|x, y_<t), plus the loss of the prompt times `prompt_weight`."""
         loss = -scores.log_probs
-        count = jnp.sum(scores.mask, axis=-1, dtype=loss.dtype)
         if scores.prompt_tokens is not None and scores.prompt_mask is not None:
             loss -= self.prompt_weight * jnp.sum(
                 jnp.where(scores.prompt_mask, scores.prompt_tokens, 0.0), axis=-1
             )
-            count += self.prompt_weight * jnp.sum(scores.prompt_mask, axis=-1, dtype=loss.dtype)
+        if self.normalisation == "sequence":
+            return loss
+        count = self._count(scores)
         # A sequence without scored tokens has loss 0, not 0/0.
-        return loss / jnp.where(count > 0, count, 1.0) if self.normalisation == "token" else loss
+        return loss / jnp.where(count > 0, count, 1.0)
+
+    def log_weights(self, scores: Scores) -> Float[Array, "*batch"]:
+        """ln of the number of scored tokens with normalisation "batch", else 0."""
+        if self.normalisation != "batch":
+            return super().log_weights(scores)
+        # A finite number instead of ln 0 for a sequence without scored tokens, whose loss is 0.
+        return jnp.log(jnp.maximum(self._count(scores), 1e-30))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,8 @@ One training step of a seed, from random key to update:
    on policy draws from the present parameters. A source that judges adds rewards. For an objective that
    needs them, `training.distillation.enumerated_teacher` adds pi_D's next-token laws.
 4. Old scores: `training.old_scores.old_scores` scores the responses under the parameters that drew them and
-   under a reference model, each only where the objective needs it.
+   under a reference model, each only where the objective needs it. For an objective that selects, the change
+   of the loss since the reference decides which responses of the whole batch are kept.
 5. Loss: `training.batch_loss.response_losses` turns the output of `Model.training_pass` into `Scores`, from
    which `Objective.losses` computes one loss per response, and adds the model's own. `mean_by_class` is their
    mean; `mean_by_weight` is the weighted mean, for an objective that weighs sequences.
@@ -37,7 +38,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import PartitionSpec
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from metrics.evaluators import Batch, Evaluator, HeldOut
 from models import Model, Params
@@ -45,10 +46,11 @@ from models.target import platform
 from tasks import stream
 from training.averaging import Averaged
 from training.batch_loss import mean_by_class, mean_by_weight, response_losses
-from training.feed import responses_of_step
+from training.feed import responses_of_step, share_of
 from training.kept import Shelf, fetch, kept
 from training.mesh import DATA, EVERYWHERE, PER_EXAMPLE, PER_SEED, SEED, Grid, Layout
-from training.old_scores import Rolled, old_scores
+from training.objectives import loss_change
+from training.old_scores import OldScores, Rolled, old_scores
 from training.phase import Phase
 from training.precision import exact_products, trained, training_products
 from training.seen import Seen, coverage_ns, seen_in
@@ -193,14 +195,22 @@ def make_program(
         policy = Policy(model, state.params) if source.on_policy else None
         batch = responses_of_step(phase, seed, index, grid.part(), parts, fixed, policy)
         wanted = phase.objective.reference
-        drew = state.params if phase.objective.needs_policy and source.updates > 1 else None
+        selects = phase.objective.selects
+        drew = state.params if selects or (phase.objective.needs_policy and source.updates > 1) else None
         theirs = None if wanted == "none" else state.reference if source.model is None else fixed
         if drew is None and theirs is None:
             return batch
         rolled = Rolled(batch.prompt, batch.prompt_mask, batch.responses)
-        return batch._replace(
-            old=old_scores(model, rolled, turns, drew, theirs, source.model, wanted == "distributions")
-        )
+        old = old_scores(model, rolled, turns, drew, theirs, source.model, wanted == "distributions")
+        return batch._replace(old=old, kept=kept_of(batch, old, index) if selects else None)
+
+    def kept_of(batch: TrainingBatch, old: OldScores, index: Array) -> Bool[Array, "batch samples"]:
+        """Which responses of this device's share the objective keeps, selected in the whole batch."""
+        if old.behaviour is None or old.reference is None:
+            raise ValueError("objective: selects without a reference of tokens")
+        margins = grid.whole_over_data(loss_change(old.behaviour, old.reference, batch.response_mask))
+        chosen = phase.objective.kept(margins.ravel(), index, phase.steps).reshape(margins.shape)
+        return share_of(chosen, grid.part(), parts)
 
     def loss_and_gradient(
         params: Params, batch: TrainingBatch

@@ -38,6 +38,7 @@ class TrainingBatch(NamedTuple):
         old: scores of the responses under parameters other than the present ones.
         teacher: ln pi_D(a|x, y_<t) in nats of every token a, if the objective needs it.
         log_pi: ln pi_D(y|x) in nats, if the source is one of `demonstrations`.
+        kept: False for responses that the objective leaves out, if it selects.
     """
 
     prompt: Int[Array, "batch prompt"]
@@ -50,6 +51,7 @@ class TrainingBatch(NamedTuple):
     old: OldScores = OldScores()
     teacher: Float[Array, "batch samples response vocab"] | None = None
     log_pi: Float[Array, "batch samples"] | None = None
+    kept: Bool[Array, "batch samples"] | None = None
 
 
 class Source(abc.ABC):
@@ -140,7 +142,19 @@ def demonstrations(examples: Example) -> TrainingBatch:
 
 @dataclasses.dataclass(frozen=True)
 class Demonstrations(Source):
-    """Responses that pi_D gives: supervised learning."""
+    """Responses that pi_D gives: supervised learning.
+
+    Attributes:
+        base: the model with fixed parameters that training starts from, for objectives that compare with a
+            reference. None takes the parameters at the start of the phase.
+    """
+
+    base: Model | None = None
+
+    @property
+    def model(self) -> Model | None:
+        """`base`."""
+        return self.base
 
     @property
     def demonstrates(self) -> bool:

@@ -292,7 +292,7 @@ def _names_another(node: Any, instead: Any) -> bool:
 def _source(node: Any, path: str, task: Task) -> Source:
     """A phase's source, whose base model is fitted to the phase's task."""
     source: Source = make(node, path, Source)
-    if isinstance(source, Judged) and source.base is not None:
+    if isinstance(source, Judged | Demonstrations) and source.base is not None:
         return dataclasses.replace(source, base=source.base.for_task(task).tested)
     return source
 

@@ -139,6 +139,7 @@ def scores(size: float = 1.0, padding: float = -ANY, seed: int = 0) -> Scores:
         "divergence": filled(np.sum(np.exp(own) * (own - reference), axis=-1)),
         "distributions": filled(own),
         "teacher": filled(teacher),
+        "kept": rng.random(SHAPE[:2]) < 0.7,
         "ahead": np.where(ahead, size * rng.normal(-1, 0.1, ahead.shape), padding).astype(np.float32),
     }
     return Scores(**{name: jnp.asarray(value) for name, value in made.items()})

@@ -16,7 +16,7 @@ from covlab.launch.build import build
 from covlab.launch.trained import open_run
 from experiments import train_rl
 from tracking import load_run
-from training import CrossEntropy, OnPolicy, PolicyGradient
+from training import CrossEntropy, OnPolicy, PolicyGradient, TailSFT
 
 SMALL = (
     "steps=4", "batch_size=4", "log_every=2", "evaluation.num_examples=4",
@@ -48,6 +48,24 @@ def test_training_starts_from_the_checkpoint_of_each_seed(
     again = open_run(tmp_path / "runs" / "rl" / "again")
     assert again.setup.seeds == (1,)
     assert again.setup.phases[0].task.groups == ("G2",)
+
+
+@pytest.mark.slow
+def test_supervised_fine_tuning_starts_from_a_checkpoint_too(
+    call: Callable[..., Any], tiny_run: Path, tmp_path: Path
+) -> None:
+    """Its base is the reference of an objective that compares with the start."""
+    asked = (f"run={tiny_run}", "checkpoint_of=finetune:10", "name=r", "source=demonstrations")
+    tail = ("objective=tail_sft", "objective.schedule=ramp", "optimizer.learning_rate=1e-30")
+    ended = call(train_rl.main, *asked, *tail, "dataset_size=8", *SMALL)
+    assert ended.status == 0, ended.err
+    path = tmp_path / "runs" / "rl" / "r"
+    theirs, own = open_run(tiny_run).parameters("finetune", 10), open_run(path).parameters("train", 4)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-20), own, theirs)
+    phase = open_run(path).setup.phases[0]
+    assert phase.objective == TailSFT(schedule="ramp")
+    assert phase.source.model == open_run(tiny_run).setup.model
+    assert "train/reward" not in load_run(path).columns
 
 
 @pytest.mark.parametrize(

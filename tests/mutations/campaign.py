@@ -53,6 +53,7 @@ GROUPS = {
         "training/policy_gradient.py",
         "training/exploration.py",
         "training/multi_token.py",
+        "training/fine_tuning.py",
         "training/batch_loss.py",
     ),
     "models": ("models/*.py",),

@@ -129,7 +129,11 @@ def test_no_gradient_flows_through_a_weight() -> None:
         (StepwiseDCO, {"n": True}, "objective.n: True is not a number in [1, 1e+09]"),
         (Reweighted, {"favour": "rare"}, "objective.favour: 'rare' is not one of hard, easy"),
         (Reweighted, {"gamma": 0}, "objective.gamma: 0 is not a positive number"),
-        (Reweighted, {"normalisation": "no"}, "objective.normalisation: 'no' is not one of sequence, token"),
+        (
+            Reweighted,
+            {"normalisation": "no"},
+            "objective.normalisation: 'no' is not one of sequence, token, batch",
+        ),
     ],
 )
 def test_bad_settings_are_refused_in_one_line(kind: type, options: dict, line: str) -> None:

@@ -11,13 +11,17 @@ from training import (
     ConfidencePenalty,
     CountBonus,
     CrossEntropy,
+    DynamicFineTuning,
     LabelSmoothing,
+    LossChange,
     MultiToken,
+    Paced,
     PolicyGradient,
     RepresentationBonus,
     Reweighted,
     Scores,
     StepwiseDCO,
+    TailSFT,
     TruncatedDistillation,
     ValueRegression,
 )
@@ -80,7 +84,10 @@ def test_the_prompt_is_scored_only_if_it_has_weight() -> None:
     [
         ({"prompt_weight": -1.0}, "objective.prompt_weight: -1.0 is not a number >= 0"),
         ({"prompt_weight": float("nan")}, "objective.prompt_weight: nan is not a number >= 0"),
-        ({"normalisation": "batch"}, "objective.normalisation: 'batch' is not one of sequence, token"),
+        (
+            {"normalisation": "mean"},
+            "objective.normalisation: 'mean' is not one of sequence, token, batch",
+        ),
     ],
 )
 def test_bad_settings_are_refused_in_one_line(options: dict, line: str) -> None:
@@ -102,6 +109,10 @@ def test_defaults_stay_as_they_are() -> None:
         ConfidencePenalty: plain | {"weight": 0.1},
         MultiToken: plain | {"k": 4, "ahead_weight": 1.0},
         TruncatedDistillation: {"n": 16},
+        TailSFT: plain | {"normalisation": "batch", "filter_fraction": 0.5, "schedule": "static"},
+        LossChange: plain | {"temperature": 1.0},
+        Paced: plain | {"alpha": 1.0, "beta": 1.0},
+        DynamicFineTuning: plain,
         PolicyGradient: {
             "baseline": "mean",
             "normalise": "std",

@@ -17,15 +17,19 @@ from training import (
     ConfidencePenalty,
     CountBonus,
     CrossEntropy,
+    DynamicFineTuning,
     LabelSmoothing,
+    LossChange,
     MultiToken,
     Objective,
+    Paced,
     Policy,
     PolicyGradient,
     RepresentationBonus,
     Reweighted,
     Scores,
     StepwiseDCO,
+    TailSFT,
     TruncatedDistillation,
     ValueRegression,
 )
@@ -47,6 +51,11 @@ OBJECTIVES: dict[str, Objective] = {
     "hard": Reweighted(favour="hard"),
     "easy": Reweighted(favour="easy", gamma=0.5),
     "distillation": TruncatedDistillation(2.0),
+    "cross-entropy over a batch": CrossEntropy(prompt_weight=0.5, normalisation="batch"),
+    "tail": TailSFT(prompt_weight=0.5),
+    "loss change": LossChange(),
+    "paced": Paced(),
+    "dft": DynamicFineTuning(),
     "grpo": PolicyGradient(),
     "grpo, k3": PolicyGradient(kl_weight=0.3, normalise="sample_std"),
     "grpo, exact": PolicyGradient(kl_weight=0.3, kl="exact"),
@@ -81,6 +90,7 @@ def scores(absurd: Any, given: dict[str, Any]) -> Scores:
     predicted = np.stack([MASK & (np.arange(4) >= d) for d in (1, 2)], axis=2)
     arrays["ahead"] = jnp.where(predicted, given["ahead"], absurd)
     rewards = jnp.array([[1.0, 0.0, 0.0], [0.0, 1.0, 1.0]])
+    arrays["kept"] = rewards == 0
     return Scores(mask=jnp.asarray(MASK), prompt_mask=jnp.asarray(PROMPT_MASK), rewards=rewards, **arrays)
 
 

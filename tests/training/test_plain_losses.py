@@ -13,8 +13,10 @@ from training import (
     DCO,
     ConfidencePenalty,
     CrossEntropy,
+    DynamicFineTuning,
     LabelSmoothing,
     Objective,
+    Paced,
     PolicyGradient,
     Reweighted,
     Scores,
@@ -138,6 +140,9 @@ PLAIN: dict[str, tuple[Objective, Any]] = {
     "smoothing": (LabelSmoothing(smoothing=0.2), smoothed),
     "penalty": (ConfidencePenalty(weight=0.3), penalised),
     "truncated": (TruncatedDistillation(2.0), truncated),
+    "dft": (DynamicFineTuning(), lambda s: cross_entropy(s, tokens=np.exp(s.tokens) * s.tokens)),
+    # Called alone, an objective does not divide by the sum of its weights.
+    "over a batch": (CrossEntropy(prompt_weight=0.7, normalisation="batch"), lambda s: cross_entropy(s, 0.7)),
 }
 
 
@@ -240,7 +245,7 @@ class Zero(Objective):
 
 
 def test_what_objectives_need() -> None:
-    names = ("needs_prompt", "needs_rewards", "needs_policy", "needs_teacher", "weighs")
+    names = ("needs_prompt", "needs_rewards", "needs_policy", "needs_teacher", "selects", "weighs")
     needs: dict[Objective, set[str]] = {
         Zero(): set(),
         CrossEntropy(prompt_weight=0.1): {"needs_prompt"},
@@ -248,6 +253,8 @@ def test_what_objectives_need() -> None:
         PolicyGradient(): {"needs_rewards", "needs_policy"},
         TruncatedDistillation(): {"needs_teacher"},
         Reweighted(favour="easy"): {"weighs"},
+        CrossEntropy(normalisation="batch"): {"weighs"},
+        Paced(): {"weighs"},
         Reweighted(): set(),
         DCO(): set(),
     }

@@ -120,7 +120,10 @@ ZEROS = {
     "decoding": {"learning_rate", "momentum", "quota"},
     "evaluation": {"num_samples", "schedule.every", "seed", "table_prompts"},
     "model": {"balance", "init_radius", "outer_layers"},
-    "objective": {"ahead_weight", "kl_weight", "prompt_weight", "smoothing", "weight"},
+    "objective": {
+        *("ahead_weight", "alpha", "beta", "filter_fraction", "kl_weight", "prompt_weight", "smoothing"),
+        "weight",
+    },
     "optimizer": {"beta1", "beta2", "damping", "final_fraction", "momentum", "warmup", "weight_decay"},
     "source": {"bonus.weight"},
     "task": {
@@ -194,6 +197,7 @@ TRAINED: dict[str, tuple[set[str], set[str]]] = {
     "rl_from_checkpoint": ({"starts", "coverage_n", "tournament"}, {"starts"}),
     "rl_pass_at_k": ({"small_k", "large_k"}, set()),
     "state_tracking": ({"solved", "fresh_examples"}, set()),
+    "tail_sft": ({"k", "tournament"}, set()),
     "vgb_dyck": ({"sweep", "trees", "margin"}, {"margin", "trees.errors"}),
 }
 """Of a claim that trains: its settings that hold numbers, and of which 0 is a value."""

@@ -64,7 +64,7 @@ OF_VALUES = {("objective", "value_regression"), ("source", "rollouts")}
 # And what only reinforcement learning takes.
 OF_RL = {
     *(("objective", name) for name in ("grpo", "reinforce", "rloo")),
-    *(("source", name) for name in ("exploring", "on_policy")),
+    *(("source", name) for name in ("demonstrations", "exploring", "on_policy")),
 }
 BUILT = [
     (group, name)

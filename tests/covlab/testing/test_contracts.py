@@ -17,13 +17,17 @@ from training import (
     DCO,
     ConfidencePenalty,
     CrossEntropy,
+    DynamicFineTuning,
     LabelSmoothing,
+    LossChange,
     MultiToken,
     Objective,
+    Paced,
     PolicyGradient,
     Reweighted,
     Scores,
     StepwiseDCO,
+    TailSFT,
     TruncatedDistillation,
     ValueRegression,
 )
@@ -32,6 +36,7 @@ OBJECTIVES = (
     *(CrossEntropy(), DCO(4), StepwiseDCO(4), Reweighted(), Reweighted(favour="easy", gamma=0.5)),
     *(LabelSmoothing(), ConfidencePenalty(), TruncatedDistillation(), ValueRegression(), MultiToken(k=3)),
     *(PolicyGradient(), CrossEntropy(prompt_weight=1.0, normalisation="token")),
+    *(TailSFT(), LossChange(temperature=10.0), Paced(), DynamicFineTuning()),
 )
 PROMISES = (
     "test_it_is_a_static_argument",
