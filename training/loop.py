@@ -338,6 +338,7 @@ class Trainer:
         policy = self.checkpoints.policy
         pairs = [held_out.log_pi.size for held_out in self.held_out]
         others = sum(stored_bytes(held_out_arrays(held_out)) for held_out in self.held_out)
+        others += len(self.phases) * self._start.bytes
         kept = policy.evaluation_steps(self._evaluations, pairs, index, stored_bytes(arrays), others)
         if len(kept) < len(grid):
             budget = f"checkpoint.log_probs_mb: {policy.log_probs_mb:g}"

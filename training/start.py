@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from metrics.evaluators import Evaluator, HeldOut
+from training.checkpoint_policy import stored_bytes
 from training.processes import leads
 from training.sink import Sink
 
@@ -42,5 +43,13 @@ class PhaseStart:
             if found := evaluator.remembered(own, held_out):
                 self.arrays[evaluator.name] = found
         if self.arrays:
-            flat = {f"{name}/{key}": array for name, own in self.arrays.items() for key, array in own.items()}
-            self._sink.arrays(f"{phase}_start", flat)
+            self._sink.arrays(f"{phase}_start", self._flat)
+
+    @property
+    def bytes(self) -> int:
+        """Space on disk of the arrays."""
+        return stored_bytes(self._flat) if self.arrays else 0
+
+    @property
+    def _flat(self) -> dict[str, np.ndarray]:
+        return {f"{name}/{key}": array for name, own in self.arrays.items() for key, array in own.items()}
