@@ -190,7 +190,7 @@ def measure_seed(
         arrays = scores[evaluator.name]
         if isinstance(evaluator, DistributionEvaluator):
             values = trained.exact_values(arrays, held_out, evaluator)
-            measured |= trained.set_values(arrays, held_out, evaluator)
+            measured |= reduced(evaluator.of_the_set(arrays, held_out), held_out.task.groups)
         elif isinstance(evaluator, SamplingEvaluator):
             values = trained.sampled_values(arrays, evaluator.num_samples, evaluator.pass_ns)
         else:
@@ -201,7 +201,7 @@ def measure_seed(
 
 
 def reduced(values: Iterable[tuple[str, float]], classes: Sequence[str]) -> Measured:
-    """Values of an evaluator of `evaluation.extra` by metric and class, without intervals: limits are NaN."""
+    """Values by metric and class, without intervals over prompts: the limits are NaN."""
     measured: Measured = {}
     for name, value in values:
         group, _, rest = name.partition("/")

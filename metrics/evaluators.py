@@ -266,26 +266,26 @@ class DistributionEvaluator(Evaluator):
         """All metrics for the mixture, then per class."""
         log_prob = np.asarray(scores["log_prob"], np.float64)
         greedy = np.asarray(scores["greedy"])
+        log_correct = correct_log_prob(log_prob, held_out) if held_out.enumerated else None
         for prefix, weights in held_out.parts():
-            found = dict(self._metrics(log_prob, greedy, held_out, weights))
-            # What is undefined is absent: a NaN would be drawn.
-            found |= {k: v for k, v in self.of_the_set(scores, held_out, weights) if not np.isnan(v)}
-            yield from ((f"{prefix}{key}", value) for key, value in found.items())
+            for key, value in self._metrics(log_prob, log_correct, greedy, held_out, weights):
+                yield f"{prefix}{key}", value
+        # What is undefined is absent: a NaN would be drawn.
+        yield from ((key, v) for key, v in self.of_the_set(scores, held_out) if not np.isnan(v))
 
     def remembered(self, scores: dict[str, np.ndarray], held_out: HeldOut) -> dict[str, np.ndarray]:
         """`start`, (seeds, examples): ln p of the right responses, for the coverage ratio."""
         wanted = held_out.enumerated and self.prompts.ratio_ns
         return {"start": correct_log_prob(scores["log_prob"], held_out)} if wanted else {}
 
-    def of_the_set(
-        self, scores: dict[str, np.ndarray], held_out: HeldOut, weights: Float[np.ndarray, " examples"]
-    ) -> Iterator[tuple[str, float]]:
+    def of_the_set(self, scores: dict[str, np.ndarray], held_out: HeldOut) -> Iterator[tuple[str, float]]:
         """(name, value) of the metrics of `prompts` that are no means over prompts; NaN where undefined."""
-        joint = weights[:, None] * np.where(held_out.correct, held_out.candidate_weight, 0.0)
-        yield from self.prompts.likelihoods(scores["log_prob"], joint)
-        if "start" in scores:
-            now = correct_log_prob(scores["log_prob"], held_out)
-            yield from self.prompts.ratios(scores["start"], now, weights)
+        right = np.where(held_out.correct, held_out.candidate_weight, 0.0)
+        now = correct_log_prob(scores["log_prob"], held_out) if "start" in scores else None
+        for prefix, weights in held_out.parts():
+            found = list(self.prompts.likelihoods(scores["log_prob"], weights[:, None] * right))
+            found += [] if now is None else self.prompts.ratios(scores["start"], now, weights)
+            yield from ((f"{prefix}{key}", value) for key, value in found)
 
     def histograms(
         self, scores: dict[str, np.ndarray], held_out: HeldOut
@@ -300,6 +300,7 @@ class DistributionEvaluator(Evaluator):
     def _metrics(
         self,
         log_prob: Float[np.ndarray, "examples candidates"],
+        log_correct: Float[np.ndarray, " examples"] | None,
         greedy: np.ndarray,
         held_out: HeldOut,
         weights: Float[np.ndarray, " examples"],
@@ -314,8 +315,7 @@ class DistributionEvaluator(Evaluator):
         yield "bound_excess", check_coverage_bound(log_ratio, self.coverage_ns, joint)
         greedy_correct = np.any(greedy & held_out.correct, axis=1).astype(np.float64)
         yield "accuracy", float(weighted_mean(greedy_correct, weights))
-        if held_out.enumerated:
-            log_correct = correct_log_prob(log_prob, held_out)
+        if log_correct is not None:
             passes = pass_at_n(log_correct, self.pass_ns)
             for n, value in zip(self.pass_ns, weighted_mean(passes.T, weights), strict=True):
                 yield f"pass/{name_of_n(n)}", float(value)

@@ -233,18 +233,6 @@ def exact_values(
         yield from evaluator.prompts.by_prompt(correct_log_prob(log_prob, held_out))
 
 
-def set_values(scores: Scores, held_out: HeldOut, evaluator: DistributionEvaluator) -> Measured:
-    """Exact metrics that are no means over prompts, without intervals: the limits are NaN.
-
-    An undefined coverage ratio is NaN.
-    """
-    measured: Measured = {}
-    for prefix, weights in held_out.parts():
-        for name, value in evaluator.of_the_set(scores, held_out, weights):
-            measured.setdefault(name, {})[prefix.removesuffix("/")] = Interval(value, math.nan, math.nan)
-    return measured
-
-
 def sampled_values(
     scores: Scores, num_samples: int, pass_ns: Sequence[int]
 ) -> Iterator[tuple[str, np.ndarray]]:
