@@ -36,7 +36,7 @@ from covlab.launch.settings import EvaluationSettings
 from covlab.launch.trained import Measured, over_seeds
 from covlab.report.tables import print_table
 from metrics import Interval, name_of_n
-from metrics.evaluators import DistributionEvaluator, HeldOut, SamplingEvaluator
+from metrics.evaluators import DistributionEvaluator, Evaluator, HeldOut, SamplingEvaluator
 from models.target import platform
 from tasks import check_seed
 from tasks.checks import whole
@@ -47,6 +47,8 @@ from training.precision import exact_products
 
 Bounds = dict[str, dict[float, float]]
 """Name of the bound -> N -> value for the mixture."""
+_LISTS = ("coverage_ns", "pass_ns", "pass_all_ns", "taus", "eps", "ratio_ns")
+"""Settings that are lists."""
 
 
 def settings_of(config: DictConfig, run: trained.TrainedRun, phase: str) -> EvaluationSettings:
@@ -57,12 +59,13 @@ def settings_of(config: DictConfig, run: trained.TrainedRun, phase: str) -> Eval
     """
     names = [each.name for each in run.setup.phases]
     settings = run.setup.evaluation[names.index(phase)]
-    asked = {key: config[key] for key in ("coverage_ns", "pass_ns", "num_examples", "batch_size")}
+    keys = (*_LISTS, "num_examples", "batch_size")
+    asked = {key: config[key] for key in keys}
     lists = {key: list(v) if OmegaConf.is_list(v) else v for key, v in asked.items()}
     merged: dict[str, Any] = {
         key: getattr(settings, key) if value is None else value for key, value in lists.items()
     }
-    for key in ("coverage_ns", "pass_ns"):
+    for key in _LISTS:
         merged[key] = merged[key] if isinstance(merged[key], list | tuple) else (merged[key],)
     if whole("num_examples", merged["num_examples"], 1) < 2:
         raise ValueError(
@@ -107,6 +110,7 @@ def measure(config: DictConfig, run: trained.TrainedRun) -> list[Result]:
         held_out = settings.held_out(run.task(phase, overrides), "asked")
         repeated = _repeated_prompts(run, phase, held_out)
         scorer = trained.make_scorer(run.model, evaluators, held_out)
+        start = _Start(run, phase, evaluators, held_out)
         for _, step in members:
             healthy = run.healthy_seeds(phase, step)
             params = run.parameters(phase, step)
@@ -114,11 +118,36 @@ def measure(config: DictConfig, run: trained.TrainedRun) -> list[Result]:
             for seed in (seed for seed in asked if seed in healthy):
                 index = run.setup.seeds.index(seed)
                 scores = scorer(jax.tree.map(operator.itemgetter(index), params))
-                seeds[seed] = measure_seed(scores, held_out, evaluators)
+                known = {name: arrays | start.of(index).get(name, {}) for name, arrays in scores.items()}
+                seeds[seed] = measure_seed(known, held_out, evaluators)
                 limits[seed] = trained.bounds(scores["distribution"], held_out, settings.coverage_ns)
             diverged = tuple(seed for seed in asked if seed not in healthy)
             results.append(Result(phase, step, seeds, limits, diverged, run.digest(phase, step), repeated))
     return results
+
+
+class _Start:
+    """What evaluators remember of a phase's start, on a held-out set, computed once for each seed."""
+
+    def __init__(
+        self, run: trained.TrainedRun, phase: str, evaluators: Sequence[Evaluator], held_out: HeldOut
+    ) -> None:
+        self._evaluators = [each for each in evaluators if type(each).remembered is not Evaluator.remembered]
+        self._held_out = held_out
+        self._params = run.start(phase) if self._evaluators else None
+        self._scorer = trained.make_scorer(run.model, self._evaluators, held_out)
+        self._known: dict[int, dict[str, trained.Scores]] = {}
+
+    def of(self, index: int) -> dict[str, trained.Scores]:
+        """Evaluator -> its arrays for the `index`-th seed of the run; nothing if the start is not known."""
+        if self._params is None:
+            return {}
+        if index not in self._known:
+            scores = self._scorer(jax.tree.map(operator.itemgetter(index), self._params))
+            self._known[index] = {
+                each.name: each.remembered(scores[each.name], self._held_out) for each in self._evaluators
+            }
+        return self._known[index]
 
 
 def _with_healthy_seeds(
@@ -161,6 +190,7 @@ def measure_seed(
         arrays = scores[evaluator.name]
         if isinstance(evaluator, DistributionEvaluator):
             values = trained.exact_values(arrays, held_out, evaluator)
+            measured |= reduced(evaluator.of_the_set(arrays, held_out), held_out.task.groups)
         elif isinstance(evaluator, SamplingEvaluator):
             values = trained.sampled_values(arrays, evaluator.num_samples, evaluator.pass_ns)
         else:
@@ -171,7 +201,7 @@ def measure_seed(
 
 
 def reduced(values: Iterable[tuple[str, float]], classes: Sequence[str]) -> Measured:
-    """Values of an evaluator of `evaluation.extra` by metric and class, without intervals: limits are NaN."""
+    """Values by metric and class, without intervals over prompts: the limits are NaN."""
     measured: Measured = {}
     for name, value in values:
         group, _, rest = name.partition("/")

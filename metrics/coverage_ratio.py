@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from metrics.counts import check_counts, pass_at_n_of_counts, sampling_variance
+from metrics.coverage import check_values
 from metrics.intervals import Interval
 
 UNDECIDED = (0.05, 0.95)
@@ -24,7 +25,7 @@ class CoverageRatio:
     Attributes:
         ratio: rho_K, with an interval if it comes from counts, else the number three times.
         lost, gained: the sums over the counted prompts.
-        prompts: their number; from counts, the sum of their weights.
+        prompts: their number; from counts, or with weights, the sum of their weights.
         noise: the most that sampling adds to `lost`, and to `gained`; 0 for exact probabilities. It adds to
             both, and so pulls the ratio towards 1.
     """
@@ -37,16 +38,18 @@ class CoverageRatio:
 
 
 def coverage_ratio(
-    pass_start: Float[np.ndarray, " prompts"], pass_end: Float[np.ndarray, " prompts"]
+    pass_start: Float[np.ndarray, " prompts"],
+    pass_end: Float[np.ndarray, " prompts"],
+    weights: Float[np.ndarray, " prompts"] | None = None,
 ) -> CoverageRatio:
     """rho_K = sum (f_start - f_end)_+ / sum (f_end - f_start)_+ over prompts with f_start in (.05, .95).
 
-    f is Pass@K.
+    f is Pass@K. With `weights`, the sums are weighted, and so is the number of prompts.
 
     Source: TailSFT, arXiv 2608.25756, definition 4.1. rho_K > 1: more coverage was destroyed than made.
 
     Raises:
-        ValueError: different shapes, or a value outside [0, 1].
+        ValueError: different shapes, a value outside [0, 1], bad weights (see `check_values`).
     """
     start, end = np.asarray(pass_start, np.float64), np.asarray(pass_end, np.float64)
     if start.ndim != 1 or start.shape != end.shape or not start.size:
@@ -54,10 +57,12 @@ def coverage_ratio(
     for name, array in (("pass_start", start), ("pass_end", end)):
         if not ((array >= 0) & (array <= 1)).all():
             raise ValueError(f"{name}: from {array.min()} to {array.max()}; valid: 0 to 1")
-    counted = _counted(start)
-    lost, gained = _sums(start, end, counted)
+    (start, end), weight = check_values(np.stack([start, end]), weights)
+    weight = weight * _counted(start)
+    change = end - start
+    lost, gained = float(weight @ np.maximum(-change, 0)), float(weight @ np.maximum(change, 0))
     ratio = _ratio(lost, gained)
-    return CoverageRatio(Interval(ratio, ratio, ratio), lost, gained, int(counted.sum()))
+    return CoverageRatio(Interval(ratio, ratio, ratio), lost, gained, float(weight.sum()))
 
 
 def coverage_ratio_of_counts(
@@ -178,15 +183,6 @@ def _range(
 
 def _counted(start: Float[np.ndarray, " prompts"]) -> Bool[np.ndarray, " prompts"]:
     return (start > UNDECIDED[0]) & (start < UNDECIDED[1])
-
-
-def _sums(
-    start: Float[np.ndarray, " prompts"],
-    end: Float[np.ndarray, " prompts"],
-    counted: Bool[np.ndarray, " prompts"],
-) -> tuple[float, float]:
-    change = (end - start)[counted]
-    return float(np.maximum(-change, 0).sum()), float(np.maximum(change, 0).sum())
 
 
 def _ratio(lost: float, gained: float) -> float:

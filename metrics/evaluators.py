@@ -21,6 +21,7 @@ from decoding import sample_responses
 from metrics.coverage import check_ns, coverage_profile, log_density_ratio, name_of_n, weighted_mean
 from metrics.divergence import check_coverage_bound, cross_entropy, kl
 from metrics.pass_rates import pass_at_n, pass_at_n_unbiased
+from metrics.prompt_metrics import PromptMetrics
 from models import Model, Params, token_log_probs
 from tasks import PAD, Example, Task, check_seed, stream
 from tasks.checks import whole
@@ -87,6 +88,12 @@ class HeldOut:
         groups = self.groups[chosen]
         counts = np.bincount(groups, minlength=len(self.task.groups))
         return np.asarray(self.task.group_probs)[groups] / counts[groups]
+
+    def parts(self) -> Iterator[tuple[str, np.ndarray]]:
+        """(prefix of metrics' names, weights of examples) of the mixture, and of each of several classes."""
+        yield "", self.weights
+        names = self.task.groups if len(self.task.groups) > 1 else ()
+        yield from ((f"{name}/", (self.groups == i).astype(np.float64)) for i, name in enumerate(names))
 
     def flat(self, tree: Any) -> Any:
         """`batches`, or arrays of equal leading axes, on the host: one row per example, without repetitions.
@@ -159,11 +166,8 @@ FEW = 8192
 
 def _candidates(task: Task, example: Example) -> Candidates:
     if not task.num_enumerated:
-        one = jnp.ones((1,))
-        correct = jnp.ones((1,), bool)
-        return Candidates(
-            example.response[None], example.response_mask[None], example.log_prob[None], one, correct
-        )
+        drawn = (example.response[None], example.response_mask[None], example.log_prob[None])
+        return Candidates(*drawn, weight=jnp.ones((1,)), correct=jnp.ones((1,), bool))
     found = task.enumerate(example.latent)
     log_pi = jax.vmap(task.log_prob, in_axes=(None, 0))(example.latent, found.responses)
     log_pi = jnp.where(found.mask, log_pi, -jnp.inf)
@@ -198,7 +202,12 @@ class Evaluator(abc.ABC):
 
     @abc.abstractmethod
     def reduce(self, scores: dict[str, np.ndarray], held_out: HeldOut) -> Iterator[tuple[str, float]]:
-        """(name, value) pairs from the arrays of one seed over the whole held-out set."""
+        """(name, value) pairs from a seed's arrays, of `score` and `remembered`, over the held-out set."""
+
+    def remembered(self, scores: dict[str, np.ndarray], held_out: HeldOut) -> dict[str, np.ndarray]:
+        """Arrays (seeds, ...) of a phase's step 0 that later reductions need, from all seeds' scores; by
+        default none. A run keeps them in `log_probs/`."""
+        return {}
 
     def histograms(
         self, scores: dict[str, np.ndarray], held_out: HeldOut
@@ -214,6 +223,7 @@ class DistributionEvaluator(Evaluator):
     Attributes:
         coverage_ns: the N of Cov_N (real, >= 1).
         pass_ns: the N of Pass@N (integers, >= 1).
+        prompts: further metrics of the right responses, with their names; by default none.
 
     Names, for the mixture and, if there are several classes, below `<class>/`: `ce`, `kl` (nats), `cov/<N>`,
     `bound_excess` (largest Cov_N - E[X + e^-X - 1]/(ln N - 1 + 1/N), positive only by rounding) and
@@ -224,6 +234,7 @@ class DistributionEvaluator(Evaluator):
 
     coverage_ns: Sequence[float] = (2, 3, 4, 4.6, 5.7)
     pass_ns: Sequence[int] = (1, 4, 8, 12)
+    prompts: PromptMetrics = dataclasses.field(default_factory=PromptMetrics)
     name: str = dataclasses.field(default="distribution", init=False)
 
     def __post_init__(self) -> None:
@@ -255,12 +266,26 @@ class DistributionEvaluator(Evaluator):
         """All metrics for the mixture, then per class."""
         log_prob = np.asarray(scores["log_prob"], np.float64)
         greedy = np.asarray(scores["greedy"])
-        yield from self._metrics(log_prob, greedy, held_out, held_out.weights)
-        if len(held_out.task.groups) > 1:
-            for group, name in enumerate(held_out.task.groups):
-                weights = (held_out.groups == group).astype(np.float64)
-                for key, value in self._metrics(log_prob, greedy, held_out, weights):
-                    yield f"{name}/{key}", value
+        log_correct = correct_log_prob(log_prob, held_out) if held_out.enumerated else None
+        for prefix, weights in held_out.parts():
+            for key, value in self._metrics(log_prob, log_correct, greedy, held_out, weights):
+                yield f"{prefix}{key}", value
+        # What is undefined is absent: a NaN would be drawn.
+        yield from ((key, v) for key, v in self.of_the_set(scores, held_out) if not np.isnan(v))
+
+    def remembered(self, scores: dict[str, np.ndarray], held_out: HeldOut) -> dict[str, np.ndarray]:
+        """`start`, (seeds, examples): ln p of the right responses, for the coverage ratio."""
+        wanted = held_out.enumerated and self.prompts.ratio_ns
+        return {"start": correct_log_prob(scores["log_prob"], held_out)} if wanted else {}
+
+    def of_the_set(self, scores: dict[str, np.ndarray], held_out: HeldOut) -> Iterator[tuple[str, float]]:
+        """(name, value) of the metrics of `prompts` that are no means over prompts; NaN where undefined."""
+        right = np.where(held_out.correct, held_out.candidate_weight, 0.0)
+        now = correct_log_prob(scores["log_prob"], held_out) if "start" in scores else None
+        for prefix, weights in held_out.parts():
+            found = list(self.prompts.likelihoods(scores["log_prob"], weights[:, None] * right))
+            found += [] if now is None else self.prompts.ratios(scores["start"], now, weights)
+            yield from ((f"{prefix}{key}", value) for key, value in found)
 
     def histograms(
         self, scores: dict[str, np.ndarray], held_out: HeldOut
@@ -275,6 +300,7 @@ class DistributionEvaluator(Evaluator):
     def _metrics(
         self,
         log_prob: Float[np.ndarray, "examples candidates"],
+        log_correct: Float[np.ndarray, " examples"] | None,
         greedy: np.ndarray,
         held_out: HeldOut,
         weights: Float[np.ndarray, " examples"],
@@ -283,18 +309,19 @@ class DistributionEvaluator(Evaluator):
         log_ratio = log_ratios(log_prob, held_out).reshape(-1)
         yield "ce", float(cross_entropy(log_prob.reshape(-1), joint))
         yield "kl", float(kl(log_ratio, joint))
-        for n, value in zip(
-            self.coverage_ns, coverage_profile(log_ratio, self.coverage_ns, joint), strict=True
-        ):
+        profile = coverage_profile(log_ratio, self.coverage_ns, joint)
+        for n, value in zip(self.coverage_ns, profile, strict=True):
             yield f"cov/{name_of_n(n)}", float(value)
         yield "bound_excess", check_coverage_bound(log_ratio, self.coverage_ns, joint)
         greedy_correct = np.any(greedy & held_out.correct, axis=1).astype(np.float64)
         yield "accuracy", float(weighted_mean(greedy_correct, weights))
-        if held_out.enumerated:
-            passes = pass_at_n(correct_log_prob(log_prob, held_out), self.pass_ns)
+        if log_correct is not None:
+            passes = pass_at_n(log_correct, self.pass_ns)
             for n, value in zip(self.pass_ns, weighted_mean(passes.T, weights), strict=True):
                 yield f"pass/{name_of_n(n)}", float(value)
             yield "validity", float(weighted_mean(total_prob(log_prob), weights))
+            for name, values in self.prompts.by_prompt(log_correct):
+                yield name, float(weighted_mean(values, weights))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -60,15 +60,38 @@ def pass_at_n(
     Raises:
         ValueError: a NaN, a log-probability above 1e-4, an N that is not a whole number >= 1.
     """
+    log_prob = _log_prob_correct(log_prob_correct)
+    with np.errstate(divide="ignore", under="ignore"):
+        log_miss = np.log1p(-np.exp(log_prob))
+    return np.stack([0.0 - np.expm1(n * log_miss) for n in check_whole_ns(ns)], axis=-1)
+
+
+def pass_all_n(
+    log_prob_correct: Float[np.ndarray, "*shape"], ns: Sequence[float]
+) -> Float[np.ndarray, "*shape n"]:
+    """pass^N = p^N per prompt, that N responses are all correct, from ln p (nats) as `pass_at_n` takes it.
+
+    `metrics.counts.pass_all_n_of_counts` estimates it from counts.
+
+    Source: Yao et al., tau-bench, arXiv 2406.12045, section 4.
+
+    Raises:
+        ValueError: as `pass_at_n`.
+
+    >>> pass_all_n(np.log([0.5, 1.0]), (1, 2)).tolist()
+    [[0.5, 0.25], [1.0, 1.0]]
+    """
+    log_prob = _log_prob_correct(log_prob_correct)
+    return np.stack([np.exp(n * log_prob) for n in check_whole_ns(ns)], axis=-1)
+
+
+def _log_prob_correct(log_prob_correct: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
     log_prob = np.asarray(log_prob_correct, dtype=np.float64)
     if np.isnan(log_prob).any():
         raise ValueError("log_prob_correct: contains NaN; valid: log-probabilities <= 0, or -inf")
     if (log_prob > LOG_PROB_SLACK).any():
         raise ValueError(f"log_prob_correct: contains {log_prob.max()}; valid: log-probabilities <= 0")
-    log_prob = np.minimum(log_prob, 0.0)
-    with np.errstate(divide="ignore", under="ignore"):
-        log_miss = np.log1p(-np.exp(log_prob))
-    return np.stack([0.0 - np.expm1(n * log_miss) for n in check_whole_ns(ns)], axis=-1)
+    return np.minimum(log_prob, 0.0)
 
 
 def pass_at_n_unbiased(

@@ -8,12 +8,20 @@ from collections.abc import Iterable
 from typing import Literal
 
 _LOWER = frozenset(
-    ("ce", "kl", "cov", "bound_excess", "loss", "squared_error", "excess", "rmse", "calibration_error")
+    (
+        *("ce", "kl", "cov", "bound_excess", "loss", "squared_error", "excess", "rmse", "calibration_error"),
+        "coverage_ratio",
+    )
 )
-_HIGHER = frozenset(("pass", "sampled_pass", "accuracy", "validity", "sampled_validity", "reward"))
+_HIGHER = frozenset(
+    (
+        *("pass", "sampled_pass", "accuracy", "validity", "sampled_validity", "reward"),
+        *("pass_all", "cover", "likelihood"),
+    )
+)
 _HEADLINES = re.compile(
     r"train/(loss|reward)|eval/(kl|ce|accuracy|(sampled_)?validity|cov/.+|(sampled_)?pass/.+"
-    r"|squared_error|excess|rmse|calibration_error)"
+    r"|(pass_all|cover|likelihood|coverage_ratio)/.+|squared_error|excess|rmse|calibration_error)"
 )
 _SYMBOLS = {
     "kl": "KL (nats)",
@@ -21,11 +29,23 @@ _SYMBOLS = {
     "cov": "Coverage profile Cov_N",
     "pass": "Pass@N",
     "sampled_pass": "Pass@N, sampled",
+    "pass_all": "pass^N",
+    "cover": "Cover@tau",
+    "likelihood": "Likelihood quantile ln Q(eps) of right responses (nats)",
+    "coverage_ratio": "Coverage ratio rho_K, coverage lost over gained since the phase's start",
     "accuracy": "Accuracy",
     "validity": "Validity",
     "sampled_validity": "Validity, sampled",
 }
-_LINES = {"cov": "Cov_", "pass": "Pass@", "sampled_pass": "Pass@"}
+_LINES = {
+    "cov": "Cov_",
+    "pass": "Pass@",
+    "sampled_pass": "Pass@",
+    "pass_all": "pass^",
+    "cover": "Cover@",
+    "likelihood": "ln Q, eps ",
+    "coverage_ratio": "rho_",
+}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -118,6 +118,11 @@ class RunSink:
             if own == phase and step.isdecimal() and int(step) <= last and "log_prob" in arrays:
                 yield int(step), arrays["log_prob"]
 
+    def kept(self, name: str) -> Mapping[str, np.ndarray]:
+        """The arrays of `log_probs/` with this name, no arrays if there are none."""
+        self._files.wait()
+        return dict(each_log_probs(self._run.path, glob.escape(name))).get(name, {})
+
     def flush(self) -> None:
         """Return once all metrics, timings and arrays so far are on disk."""
         self._files.wait()
@@ -260,6 +265,10 @@ class ListSink:
             own, _, step = name.rpartition("_")
             if own == phase and step.isdigit() and int(step) <= last and "log_prob" in arrays:
                 yield int(step), arrays["log_prob"]
+
+    def kept(self, name: str) -> Mapping[str, np.ndarray]:
+        """The arrays in `log_probs` with this name."""
+        return self.log_probs.get(name, {})
 
     def flush(self) -> None:
         """Increment `flushes`."""

@@ -27,6 +27,7 @@ from training.reduction import any_nan, held_out_arrays, reduce_log, reduce_scor
 from training.seen import coverage_ns
 from training.sink import Record, Sink
 from training.sources import base_of, of_base
+from training.start import PhaseStart
 from training.table import COLUMNS, sample_table
 
 NOT_FINITE = "loss or gradient is not finite"
@@ -114,6 +115,7 @@ class Trainer:
         self.failed: dict[int, tuple[str, int]] = {}
         self._still: set[tuple[str, int]] = set()
         self._shown: dict[str, float] = {}
+        self._start = PhaseStart(self.evaluators, sink)
         self._watch = None if early_warning is None else Watch(early_warning)
         self._saved_at = time.monotonic()
         sizes = {phase.name: phase.batch_size for phase in self.phases}
@@ -231,6 +233,7 @@ class Trainer:
         """Run the boundaries of the phase after step `after` (-1: from the start)."""
         phase = self.phases[index]
         evaluations = set(phase.schedule.steps(phase.steps))
+        self._start.begin(phase.name, resumed=after >= 0)
         began = time.monotonic()
         seconds = {"train": 0.0, "evaluation": 0.0, "save": 0.0}
         pending: _Pending | None = None
@@ -296,8 +299,10 @@ class Trainer:
                 phase, pending.step, [i for i in alive if heads[i]["train/gradient_norm"] == 0]
             )
         if pending.scores is not None and leads():
-            shown, arrays = reduce_scores(self.evaluators, pending.scores, held_out, heads, alive, self.sink)
-            self._shown = shown
+            self._start.keep(phase.name, pending.step, pending.scores, held_out)
+            self._shown, arrays = reduce_scores(
+                self.evaluators, pending.scores, held_out, heads, alive, self.sink, self._start.arrays
+            )
             self._keep_arrays(index, pending.step, arrays)
             if self._watch is not None:
                 self._watch.observe(
@@ -333,6 +338,7 @@ class Trainer:
         policy = self.checkpoints.policy
         pairs = [held_out.log_pi.size for held_out in self.held_out]
         others = sum(stored_bytes(held_out_arrays(held_out)) for held_out in self.held_out)
+        others += len(self.phases) * self._start.bytes
         kept = policy.evaluation_steps(self._evaluations, pairs, index, stored_bytes(arrays), others)
         if len(kept) < len(grid):
             budget = f"checkpoint.log_probs_mb: {policy.log_probs_mb:g}"
@@ -389,12 +395,6 @@ class Trainer:
         params = jax.tree.map(lambda a: a[0], self._grid.read(state.evaluated))
         if leads():
             held_out, first = self.held_out[index], self.seeds[0]
-            rows = sample_table(
-                self.model.tested,
-                self.phases[index],
-                jax.device_put(params),
-                first,
-                held_out,
-                self.table_prompts,
-            )
+            phase, placed = self.phases[index], jax.device_put(params)
+            rows = sample_table(self.model.tested, phase, placed, first, held_out, self.table_prompts)
             self.sink.table("samples", self._offsets[index + 1], COLUMNS, list(rows))

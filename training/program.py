@@ -318,7 +318,7 @@ def make_program(
     begin = grid.shard(begin, (PER_SEED, PER_SEED))
     place = jax.jit(grid.shard(same, (PER_SEED,)))
     score_seeds = grid.shard(score_seeds, (PER_SEED, PER_SEED, PER_EXAMPLE), SCORED)
-    init = grid.shard(functools.partial(_first_parameters, model), (PER_SEED,))
+    init = grid.shard(functools.partial(first_parameters, model), (PER_SEED,))
     # One thread per CPU device: with one device per core, XLA's own threads would only wait for each other.
     alone = grid.mesh is None or grid.platform != "cpu"
     options = None if alone else {"xla_cpu_multi_thread_eigen": False}
@@ -355,7 +355,9 @@ def make_program(
     )
 
 
-def _first_parameters(model: Model, seeds: Int[Array, " seeds"]) -> Params:
+def first_parameters(model: Model, seeds: Int[Array, " seeds"]) -> Params:
+    """Fresh parameters, with a leading axis of seeds."""
+
     def one(seed: Array) -> Params:
         return model.init(stream(seed, "init"))
 

@@ -77,6 +77,7 @@ def reduce_scores(
     heads: list[Record],
     alive: Sequence[int],
     sink: Sink,
+    start: Mapping[str, Mapping[str, np.ndarray]],
 ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
     """Put every evaluator's numbers into the records of the seeds `alive`, and histograms into the sink.
 
@@ -84,6 +85,7 @@ def reduce_scores(
         scores: evaluator -> array -> (seeds, examples, ...), padding of the last batch included.
         heads: one record per seed, to which the numbers are added.
         alive: indices of the seeds that have not diverged.
+        start: evaluator -> array -> (seeds, ...), see `Evaluator.remembered`.
 
     Returns:
         A few medians to show beside the progress bar, and the per-example arrays of all seeds.
@@ -92,8 +94,9 @@ def reduce_scores(
     for evaluator in evaluators:
         own = {k: np.asarray(v)[:, : held_out.num_examples] for k, v in scores[evaluator.name].items()}
         arrays |= own
+        needed = own | dict(start.get(evaluator.name, {}))
         for i in alive:
-            values = evaluator.reduce({k: v[i] for k, v in own.items()}, held_out)
+            values = evaluator.reduce({k: v[i] for k, v in needed.items()}, held_out)
             heads[i] |= {f"eval/{key}": value for key, value in values}
         living = {k: v[list(alive)] for k, v in own.items()}
         for key, sample, weights in evaluator.histograms(living, held_out) if alive else ():

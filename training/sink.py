@@ -52,6 +52,10 @@ class Sink(Protocol):
         values that `arrays` was given before."""
         return ()
 
+    def kept(self, name: str) -> Mapping[str, np.ndarray]:
+        """The arrays that `arrays` was last given under this name, also by an earlier process; else none."""
+        return {}
+
     def flush(self) -> None:
         """Make all appended data durable; called before every checkpoint."""
 

@@ -50,6 +50,9 @@ PHASE_KEYS = (
     "averaging",
 )
 
+LATER = ("pass_all_ns", "taus", "eps", "ratio_ns")
+"""Fields of `evaluation` that runs of earlier versions lack."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Setup:
@@ -136,17 +139,22 @@ def build(config: DictConfig) -> Setup:
 
 def spelt_out(config: DictConfig) -> DictConfig:
     """`config` without the key `every`, whose number stands in `log_every` and `evaluation.schedule` instead,
-    also in phases that have their own. With null, all else stays as it is. `precision: auto` is left out.
+    also in phases that have their own. With null, all else stays as it is. `precision: auto` and the defaults
+    of `LATER` are left out.
 
     A run's `config.yaml` so has the same keys with and without `every`, and an earlier run can be continued.
 
     Raises:
         ValueError: `every` is neither null nor a whole number >= 1.
     """
-    if config.get("precision") == "auto":
+    old = [field for field in LATER if _is_default(config.get("evaluation"), field)]
+    if config.get("precision") == "auto" or old:
         config = copy.deepcopy(config)
         OmegaConf.set_struct(config, False)
-        del config["precision"]
+        if config.get("precision") == "auto":
+            del config["precision"]
+        for field in old:
+            del config.evaluation[field]
     if "every" not in config:
         return config
     made = copy.deepcopy(config)
@@ -163,6 +171,12 @@ def spelt_out(config: DictConfig) -> DictConfig:
     merged = OmegaConf.merge(made, changes)
     assert isinstance(merged, DictConfig)
     return merged
+
+
+def _is_default(node: Any, field: str) -> bool:
+    """True if a node of `EvaluationSettings` states the default of the field."""
+    default = {each.name: each.default for each in dataclasses.fields(EvaluationSettings)}[field]
+    return isinstance(node, DictConfig) and field in node and _plain(node[field]) == list(default)
 
 
 def make(node: Any, path: str, kind: type | None = None, **fields: Any) -> Any:
@@ -319,7 +333,7 @@ def _model(config: DictConfig, phases: list[Phase]) -> Model:
 
 
 def _plain(node: Any) -> Any:
-    return OmegaConf.to_container(node) if isinstance(node, DictConfig) else node
+    return OmegaConf.to_container(node) if OmegaConf.is_config(node) else node
 
 
 def plain(config: DictConfig) -> dict[str, Any]:

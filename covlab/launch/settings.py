@@ -8,6 +8,7 @@ from typing import Any
 
 from covlab.launch.kept import kept_examples
 from metrics.evaluators import DistributionEvaluator, Evaluator, HeldOut, SamplingEvaluator, make_held_out
+from metrics.prompt_metrics import PromptMetrics
 from tasks import Task, check_seed
 from tasks.checks import flag, real, whole
 from training import EvaluationSchedule
@@ -29,6 +30,10 @@ class EvaluationSettings:
         seed: seed of the held-out stream, shared by all training seeds.
         coverage_ns: the N of the coverage profile.
         pass_ns: the N of Pass@N.
+        pass_all_ns: the N of pass^N, that N responses are all right.
+        taus: the tau of Cover@tau, the share of prompts with a probability of right responses >= tau.
+        eps: the eps of the likelihood quantile of right responses, in nats.
+        ratio_ns: the K of the coverage ratio, coverage lost over coverage gained since the phase's start.
         num_samples: responses sampled per held-out prompt for the sampling estimates of Pass@N and validity;
             0 for no estimates. null samples where the exact values are not known, that is if a task of the
             run does not enumerate its valid responses: 16 responses to 64 prompts of each class.
@@ -42,6 +47,12 @@ class EvaluationSettings:
     seed: int = 0
     coverage_ns: Sequence[float] = (2, 3, 4, 4.6, 5.7)
     pass_ns: Sequence[int] = (1, 4, 8, 12)
+    # One number each, as every one is a panel for each class: the N of the Pass@N that the progress line
+    # shows, and the usual levels.
+    pass_all_ns: Sequence[int] = (8,)
+    taus: Sequence[float] = (0.5,)
+    eps: Sequence[float] = (0.05,)
+    ratio_ns: Sequence[int] = (8,)
     num_samples: int | None = None
     table_prompts: int = 8
     extra: Sequence[Any] = ()
@@ -49,6 +60,8 @@ class EvaluationSettings:
     def __post_init__(self) -> None:
         for field in ("coverage_ns", "pass_ns"):
             object.__setattr__(self, field, tuple(getattr(self, field)))
+        for field, values in vars(self.prompt_metrics).items():
+            object.__setattr__(self, field, values)
         object.__setattr__(self, "extra", tuple(self.extra))
         for evaluator in self.extra:
             if not isinstance(evaluator, Evaluator):
@@ -61,6 +74,15 @@ class EvaluationSettings:
             whole("evaluation.num_samples", self.num_samples, 0, other="null")
         object.__setattr__(self, "seed", check_seed("evaluation.seed", self.seed))
 
+    @property
+    def prompt_metrics(self) -> PromptMetrics:
+        """The metrics of the probability of right responses.
+
+        Raises:
+            ValueError: in one line, for a number out of range.
+        """
+        return PromptMetrics(self.pass_all_ns, self.taus, self.eps, self.ratio_ns)
+
     def evaluators(self, enumerated: bool = True) -> tuple[Evaluator, ...]:
         """The exact evaluator, the sampling evaluator if responses are to be sampled, and the evaluators in
         `extra`.
@@ -72,7 +94,9 @@ class EvaluationSettings:
         Raises:
             ValueError: two evaluators with one name.
         """
-        evaluators: list[Evaluator] = [DistributionEvaluator(self.coverage_ns, self.pass_ns)]
+        evaluators: list[Evaluator] = [
+            DistributionEvaluator(self.coverage_ns, self.pass_ns, self.prompt_metrics)
+        ]
         if self.num_samples:
             evaluators.append(SamplingEvaluator(self.num_samples, self.pass_ns, self.seed))
         elif self.num_samples is None and not enumerated and min(self.pass_ns) <= DEFAULT_SAMPLES:

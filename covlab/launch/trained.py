@@ -43,6 +43,7 @@ from tasks import Task, stream
 from tracking import LoadError, read_config
 from training.checkpoints import load_parameters, saved_digest, saved_parameters
 from training.parameter_files import described, digest
+from training.program import first_parameters
 
 Scores = dict[str, np.ndarray]
 Measured = dict[str, dict[str, Interval]]
@@ -136,6 +137,22 @@ class TrainedRun:
         abstract = jax.eval_shape(jax.vmap(lambda seed: model.init(stream(seed, "init"))), seeds)
         return load_parameters(self.path / "checkpoints", phase, step, abstract)
 
+    def start(self, phase: str) -> Params | None:
+        """Parameters that a phase started from, with a leading axis of seeds.
+
+        They are those of step 0, or of the end of the phase before, or the fresh ones of the first phase.
+        None if none of these is known.
+        """
+        names = [each.name for each in self.setup.phases]
+        index = names.index(phase)
+        before = None if index == 0 else (names[index - 1], self.setup.phases[index - 1].steps)
+        for place in ((phase, 0), before):
+            if place in saved_parameters(self.path / "checkpoints"):
+                return self.parameters(*place)
+        if index or self.setup.start_from_base:
+            return None
+        return first_parameters(self.setup.model, np.asarray(self.setup.seeds, np.uint32))
+
     def digest(self, phase: str, step: int) -> str:
         """SHA-256 of a checkpoint's parameters, which identifies them whatever the run's name. ValueError if
         it cannot be read."""
@@ -213,6 +230,7 @@ def exact_values(
         for column, n in enumerate(evaluator.pass_ns):
             yield f"pass/{name_of_n(n)}", passes[:, column]
         yield "validity", total_prob(log_prob)
+        yield from evaluator.prompts.by_prompt(correct_log_prob(log_prob, held_out))
 
 
 def sampled_values(

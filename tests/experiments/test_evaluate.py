@@ -20,6 +20,7 @@ from covlab.launch.build import build
 from experiments import evaluate
 from metrics import RATIO_TOLERANCE
 from metrics.evaluators import Batch, DistributionEvaluator, Evaluator, HeldOut, make_held_out
+from metrics.prompt_metrics import PromptMetrics
 from models import Model, Params
 from tasks import Task
 from tracking import load_log_probs, read_records
@@ -47,6 +48,55 @@ def test_checkpoints_repeat_the_numbers_of_training(tiny_run: Path) -> None:
                 key = "/".join(part for part in ("eval", label, name) if part)
                 assert interval.estimate == pytest.approx(record[key], rel=1e-5, abs=1e-6), key
                 assert interval.low <= interval.estimate <= interval.high
+
+
+@pytest.mark.parametrize("phase", ["pretrain", "finetune"])
+def test_metrics_against_the_start_repeat_the_numbers_of_training(tiny_run: Path, phase: str) -> None:
+    """On the run's own held-out set, at a K for which many prompts are undecided at the start."""
+    run = trained.open_run(tiny_run)
+    index = [each.name for each in run.setup.phases].index(phase)
+    held_out = run.setup.evaluation[index].held_out(run.setup.phases[index].task)
+    kept = load_log_probs(tiny_run, f"{phase}_*")
+    known = kept[f"{phase}_start"]["distribution/start"]
+    metrics = PromptMetrics(eps=(0.05,), ratio_ns=(round(1 / np.exp(np.median(known))),))
+    evaluator = DistributionEvaluator(prompts=metrics)
+    start = evaluate._Start(run, phase, (evaluator,), held_out)
+    scorer = trained.make_scorer(run.model, (evaluator,), held_out)
+    params = run.parameters(phase, 10)
+    ratios = []
+    for i in range(len(run.setup.seeds)):
+        own = start.of(i)["distribution"]
+        np.testing.assert_allclose(own["start"], known[i], rtol=1e-4)
+        scores = scorer(jax.tree.map(lambda a, i=i: a[i], params))["distribution"]
+        found = evaluate.reduced(evaluator.of_the_set(scores | own, held_out), held_out.task.groups)
+        then = {key: array[i] for key, array in kept[f"{phase}_00000010"].items()} | {"start": known[i]}
+        expected = dict(evaluator.reduce(then, held_out))
+        for name, by_class in found.items():
+            for label, interval in by_class.items():
+                key = f"{label}/{name}" if label else name
+                assert interval.estimate == pytest.approx(expected.get(key, math.nan), rel=1e-2, nan_ok=True)
+                assert math.isnan(interval.low)
+        ratios.append(found[f"coverage_ratio/{metrics.ratio_ns[0]}"][""].estimate)
+    assert not np.isnan(ratios).any()
+
+
+def test_the_start_of_a_phase_is_found_where_a_run_kept_it(tiny_run: Path, tmp_path: Path) -> None:
+    """Step 0, or the end of the phase before, or the fresh parameters: the same numbers."""
+    path = Path(shutil.copytree(tiny_run, tmp_path / "tiny"))
+    run = trained.open_run(path)
+
+    def agree(found: Params | None, expected: Params) -> None:
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7), found, expected)
+
+    starts = {phase: run.parameters(phase, 0) for phase in ("pretrain", "finetune")}
+    for phase, expected in starts.items():
+        agree(run.start(phase), expected)
+        (path / "checkpoints" / "parameters" / phase / "00000000.npz").unlink()
+        agree(run.start(phase), expected)
+    (path / "checkpoints" / "parameters" / "pretrain" / "00000020.npz").unlink()
+    assert run.start("finetune") is None
+    from_base = dataclasses.replace(run, setup=dataclasses.replace(run.setup, start_from_base=True))
+    assert from_base.start("pretrain") is None
 
 
 def test_bounds_are_above_coverage_and_match_plain_python(tiny_run: Path) -> None:

@@ -109,7 +109,7 @@ def test_a_complete_run_leaves_what_it_promises(reference: Path) -> None:
     assert all(("train/loss" in record) == (record["step"] > 0) for record in records)
     there = files(reference)
     evaluated = [f"train_{step:08d}" for step in range(0, 41, 5)]
-    assert recorded_names(reference) == ["train_held_out", *evaluated]
+    assert recorded_names(reference) == ["train_held_out", "train_start", *evaluated]
     assert {name for name in there if name.startswith("log_probs/")} == {"log_probs/evaluations.npy"}
     assert {"timings.jsonl", "figures/train.png"} <= there
     assert {name for name in there if name.startswith("checkpoints/parameters/")} == {

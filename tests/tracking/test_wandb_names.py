@@ -24,8 +24,10 @@ def test_the_best_value_of_a_metric_is_its_lowest_or_its_highest() -> None:
         "train/loss",
         "eval/rmse",
         "eval/squared_error",
+        "eval/G1/coverage_ratio/8/median",
     )
     higher = ("eval/pass/8", "eval/G1/pass/4/median", "eval/accuracy", "eval/sampled_pass/2", "train/reward")
+    higher += ("eval/pass_all/8", "eval/cover/0p5/median", "eval/hard/likelihood/0p05")
     neither = ("train/gradient_norm", "step", "global_step", "timing/time", "seeds", "eval/log_ratio")
     assert {best_of(name) for name in lower} == {"min"}
     assert {best_of(name) for name in higher} == {"max"}
@@ -43,6 +45,19 @@ def test_quantile_among_infinities_and_nans() -> None:
     assert quantile([-math.inf, -math.inf], 0.9) == -math.inf
     assert quantile([math.nan, 3.0, 1.0], 0.5) == 2.0
     assert math.isnan(quantile([math.nan], 0.5))
+
+
+def test_an_undefined_or_infinite_ratio_is_no_number_of_its_own() -> None:
+    """Absent for one seed: the median of the others. Infinite for one: it stays above all numbers."""
+    name = "eval/coverage_ratio/8"
+    head = {"phase": "p", "step": 1, "global_step": 1}
+    records = [head | {"seed": 0}, head | {"seed": 1, name: 0.5}, head | {"seed": 2, name: 1.5}]
+    found = over_seeds(records)
+    assert (found[f"{name}/median"], found["seeds"]) == (1.0, 3)
+    assert name not in " ".join(over_seeds(records[:1]))
+    records[0][name] = math.inf
+    assert over_seeds(records)[f"{name}/median"] == 1.5
+    assert over_seeds(records)[f"{name}/q90"] == math.inf
 
 
 def test_seeds_become_median_and_quantiles() -> None:

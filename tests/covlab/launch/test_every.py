@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 
 from covlab.launch.build import build, plain, spelt_out
 from metrics.evaluators import DistributionEvaluator, SamplingEvaluator
+from metrics.prompt_metrics import PromptMetrics
 
 Compose = Callable[..., DictConfig]
 
@@ -27,10 +28,22 @@ def test_every_replaces_the_intervals_of_all_phases(compose_config: Compose) -> 
 
 
 def test_a_run_is_identified_without_the_key(compose_config: Compose) -> None:
-    """Nor by the default of `precision`, which earlier runs have no key for either."""
+    """Nor by defaults of `precision` and of metrics, which earlier runs have no key for either."""
     given = compose_config("train", "steps=3")
     rest = {key: value for key, value in plain(given).items() if key not in ("every", "precision")}
+    later = {"pass_all_ns", "taus", "eps", "ratio_ns"}
+    assert later < rest["evaluation"].keys()
+    rest["evaluation"] = {key: value for key, value in rest["evaluation"].items() if key not in later}
     assert plain(spelt_out(given)) == rest
+    assert build(spelt_out(given)).evaluators == build(given).evaluators
+    # Another number stays, and so an earlier run is not continued with it.
+    other = plain(spelt_out(compose_config("train", "evaluation.taus=[0.2]", "evaluation.eps=[]")))
+    assert {key: other["evaluation"].get(key) for key in later} == {
+        "pass_all_ns": None,
+        "taus": [0.2],
+        "eps": [],
+        "ratio_ns": None,
+    }
     asked = compose_config("train", "precision=highest")
     assert plain(spelt_out(asked))["precision"] == "highest"
     spelt = compose_config("train", "steps=3", "log_every=1", "evaluation.schedule.every=1")
@@ -47,7 +60,9 @@ def test_responses_are_sampled_by_default_where_no_task_enumerates_them(compose_
     by_default = {
         task: build(compose_config("train", f"task={task}")).evaluators for task in ("layered_graph", "dyck")
     }
-    exact = DistributionEvaluator((2, 3, 4, 4.6, 5.7), (1, 4, 8, 12))
+    exact = DistributionEvaluator(
+        (2, 3, 4, 4.6, 5.7), (1, 4, 8, 12), PromptMetrics((8,), (0.5,), (0.05,), (8,))
+    )
     assert by_default["layered_graph"] == (exact,)
     # 512 prompts of the class, every eighth of which is asked.
     assert by_default["dyck"] == (exact, SamplingEvaluator(16, (1, 4, 8, 12), 0, stride=8))

@@ -118,7 +118,7 @@ ZEROS = {
     "averaging": {"decay", "start"},
     "checkpoint": {"every_seconds"},
     "decoding": {"learning_rate", "momentum", "quota"},
-    "evaluation": {"num_samples", "schedule.every", "seed", "table_prompts"},
+    "evaluation": {"eps", "num_samples", "schedule.every", "seed", "table_prompts"},
     "model": {"balance", "init_radius", "outer_layers"},
     "objective": {
         *("ahead_weight", "alpha", "beta", "filter_fraction", "kl_weight", "prompt_weight", "smoothing"),
@@ -274,13 +274,15 @@ def test_what_evaluate_replaces_is_checked(compose_config: Callable[..., DictCon
     own = make(option("evaluation", "default"), "evaluation")
     phase = types.SimpleNamespace(name="train")
     run: Any = types.SimpleNamespace(setup=types.SimpleNamespace(phases=[phase], evaluation=[own]))
-    config = compose_config("evaluate", "coverage_ns=[2]", "pass_ns=[1]", "num_examples=8", "batch_size=8")
-    paths = [("coverage_ns", 0), ("pass_ns", 0), ("num_examples",), ("batch_size",), ("num_samples",)]
+    lists = ("coverage_ns=[2]", "pass_ns=[1]", "pass_all_ns=[2]", "taus=[0.5]", "eps=[0.1]", "ratio_ns=[8]")
+    config = compose_config("evaluate", *lists, "num_examples=8", "batch_size=8")
+    paths: list[Leaf] = [(each.partition("=")[0], 0) for each in lists]
+    paths += [("num_examples",), ("batch_size",), ("num_samples",)]
 
     def judge(own: DictConfig) -> None:
         evaluate.settings_of(own, run, "train").evaluators()
 
-    assert accepted(config, judge, paths) == {"num_samples": [0]}
+    assert accepted(config, judge, paths) == {"num_samples": [0], "eps": [0]}
 
 
 def test_decode_takes_its_own_defaults_at_any_number_of_samples() -> None:
