@@ -9,7 +9,7 @@ FROM python:${PYTHON}-slim
 ARG EXTRA=sweep
 
 WORKDIR /opt/covlab
-COPY pyproject.toml requirements.lock README.md LICENSE ./
+COPY pyproject.toml requirements.lock LICENSE ./
 COPY tasks tasks
 COPY models models
 COPY decoding decoding
@@ -26,6 +26,8 @@ RUN pip install --no-cache-dir --disable-pip-version-check --constraint requirem
 # Any user may write: docker run --user "$(id -u):$(id -g)" leaves runs that belong to that user.
 RUN mkdir -p /work/runs /cache && chmod 1777 /work /work/runs /cache
 ENV HOME=/work COVLAB_CACHE=/cache PYTHONUNBUFFERED=1
+# What the NVIDIA container toolkit passes in: CUDA, and nvidia-smi.
+ENV NVIDIA_DRIVER_CAPABILITIES=compute,utility
 WORKDIR /work
 # Without a shell between: `docker stop --time 120` is a SIGTERM to the run, which saves and ends.
 ENTRYPOINT ["covlab"]
