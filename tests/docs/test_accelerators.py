@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 import tomllib
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from jax._src.clusters.k8s_cluster import K8sCluster
 
 from covlab.launch.build import build
 from covlab.launch.processes import Detected, Place, find_place
@@ -107,6 +110,51 @@ def test_pods_of_the_job_find_each_other() -> None:
         "clusterIP": "None", "publishNotReadyAddresses": True, "selector": {"job-name": name},
     }  # fmt: skip
     assert service["metadata"]["name"] == spec["template"]["spec"]["subdomain"]
+
+
+def server() -> types.ModuleType:
+    """The package `kubernetes`, whose server knows the page's job and service."""
+    service, spec = next(yaml.safe_load_all(MANIFEST)), JOB["spec"]
+    name, node = JOB["metadata"]["name"], types.SimpleNamespace
+    pod = node(
+        metadata=node(
+            name=f"{name}-1",
+            labels={"job-name": name},
+            owner_references=[node(kind=JOB["kind"], controller=True)],
+        ),
+        spec=node(subdomain=spec["template"]["spec"]["subdomain"]),
+    )
+    job = node(metadata=node(name=name, labels={}), spec=node(parallelism=spec["parallelism"]))
+    headless = node(spec=node(cluster_ip=service["spec"]["clusterIP"], selector=service["spec"]["selector"]))
+    core = node(
+        list_namespaced_pod=lambda **_: node(items=[pod]),
+        list_namespaced_service=lambda *_: node(items=[headless]),
+    )
+    found = types.ModuleType("kubernetes")
+    found.config = node(load_incluster_config=lambda: None)  # type: ignore[attr-defined]
+    found.client = node(  # type: ignore[attr-defined]
+        CoreV1Api=lambda: core,
+        BatchV1Api=lambda: node(read_namespaced_job=lambda **_: job),
+        exceptions=node(ApiException=OSError),
+    )
+    return found
+
+
+def test_jax_detects_the_pods_of_the_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`auto` finds what the three variables say, but for the port."""
+    monkeypatch.setitem(sys.modules, "kubernetes", server())
+    monkeypatch.setattr(K8sCluster, "_namespace", classmethod(lambda cls: "default"))
+    monkeypatch.setattr("socket.gethostbyname", lambda host: "10.0.0.1")
+    for variable, value in {
+        "KUBERNETES_SERVICE_HOST": "10.0.0.9", "HOSTNAME": "covlab-1", "JOB_COMPLETION_INDEX": "1",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(variable, value)
+    assert K8sCluster.is_env_present()
+    address = K8sCluster.get_coordinator_address(timeout_secs=10, override_coordinator_port="1234")
+    by_hand = {each["name"]: each.get("value") for each in CONTAINER["env"]}
+    assert address == by_hand["JAX_COORDINATOR_ADDRESS"]
+    assert K8sCluster.get_process_count() == int(by_hand["JAX_NUM_PROCESSES"])
+    assert K8sCluster.get_process_id() == 1
 
 
 def test_the_variable_of_the_page_is_read() -> None:
