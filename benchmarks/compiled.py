@@ -155,7 +155,10 @@ def _line(values: Mapping[str, float]) -> str:
 
 
 def _changes(path: Path | None, results: Mapping[str, Any]) -> list[str]:
-    if path is None or not path.is_file():
+    if path is None:
+        return []
+    if not path.is_file():
+        print(f"not compared: there is no {path}; --out {path.parent} makes it")
         return []
     earlier = json.loads(path.read_text(encoding="utf-8"))["results"]
     if earlier["compilers"] != compilers():

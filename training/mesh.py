@@ -36,8 +36,18 @@ class Hardware(NamedTuple):
 
     @classmethod
     def found(cls) -> Hardware:
-        """Hardware common to all processes; initialises JAX's devices."""
+        """Hardware common to all processes; initialises JAX's devices.
+
+        Raises:
+            ValueError: one line, for the devices of several processes that do not run one program, as on a
+                TPU pod whose processes were not told of each other: each would write the run's files.
+        """
         owners = collections.Counter(device.process_index for device in jax.devices())
+        if len(owners) > 1 and not several():
+            raise ValueError(
+                f"COVLAB_DISTRIBUTED: unset, and the devices belong to {len(owners)} processes; valid: auto, "
+                "on all of them"
+            )
         return cls(jax.devices()[0].platform, len(owners), min(owners.values()))
 
 

@@ -1,7 +1,8 @@
 """A command on several processes, on one host or many: the first runs the command, the others train with it.
 
-Every process is started with the same command, by Slurm (`srun`, a job step with more than one task) or by
-hand with three variables, which take precedence:
+Every process is started with the same command, by Slurm (`srun`, a job step with more than one task), by a
+launcher that JAX detects (a TPU pod, Kubernetes, Open MPI) if `COVLAB_DISTRIBUTED=auto` says so, or by hand
+with three variables. These three take precedence, then Slurm's:
 
     JAX_COORDINATOR_ADDRESS=host:port   address at which the first process listens
     JAX_NUM_PROCESSES=2                 number of processes
@@ -26,6 +27,8 @@ _PATIENCE = 10.0
 
 OWN_VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 SLURM_VARIABLES = ("SLURM_STEP_NUM_TASKS", "SLURM_PROCID")
+DETECTION = "COVLAB_DISTRIBUTED"
+"""Variable that asks JAX to detect the launcher; on Kubernetes JAX then calls the cluster's server."""
 
 Stop = Callable[[], str | None]
 
@@ -40,14 +43,23 @@ class Place(NamedTuple):
     devices: tuple[int, ...] | None
 
 
-def find_place(environ: Mapping[str, str]) -> Place | None:
+class Detected(NamedTuple):
+    """A process whose place is detected by JAX, as by `jax.distributed.initialize()` without arguments."""
+
+
+def find_place(environ: Mapping[str, str]) -> Place | Detected | None:
     """This process's place according to the launcher's environment; None if it is the only process.
 
     Raises:
         ValueError: one line, for missing or invalid variables.
     """
     given = [name for name in OWN_VARIABLES if environ.get(name)]
+    detection = environ.get(DETECTION, "")
+    if detection not in ("", "auto"):
+        raise ValueError(f"{DETECTION}: {detection!r} is not auto, with which JAX detects the launcher")
     if not given:
+        if detection and not environ.get(SLURM_VARIABLES[0]):
+            return Detected()
         processes = _number(environ, SLURM_VARIABLES[0], 1)
         if processes == 1:
             return None
@@ -80,14 +92,14 @@ def run_on_all_processes(
     def on_all() -> None:
         try:
             place = find_place(os.environ)
+            process, processes = (0, 1) if place is None else start(place, os.environ)
         except ValueError as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(2)
-        if place is None:
+        if processes == 1:
             main()
             return
-        start(place, os.environ)
-        if place.process > 0:
+        if process > 0:
             sys.exit(follow(install(), configure))
         status = 1
         try:
@@ -102,26 +114,48 @@ def run_on_all_processes(
     return on_all
 
 
-def start(place: Place, environ: MutableMapping[str, str]) -> None:
+def start(place: Place | Detected, environ: MutableMapping[str, str]) -> tuple[int, int]:
     """Connect this process to the others; waits for them up to five minutes.
 
     The variables are removed, because a child process (a job of a sweep, a helper of W&B) does not take part.
+
+    Returns:
+        The index of this process and the number of processes.
+
+    Raises:
+        ValueError: JAX detects no launcher, in one line.
     """
     import jax
+    from jax._src.distributed import global_state
 
     # JAX would handle SIGTERM, which the run handles already.
     jax.config.update("jax_enable_preemption_service", False)
-    jax.distributed.initialize(
-        place.address,
-        place.processes,
-        place.process,
-        local_device_ids=place.devices,
-        cluster_detection_method="slurm" if place.address is None else "deactivate",
-        heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
-        shutdown_timeout_seconds=int(_PATIENCE),
-    )
-    for name in (*OWN_VARIABLES, *SLURM_VARIABLES):
+    patience: dict[str, Any] = {
+        "heartbeat_timeout_seconds": HEARTBEAT_SECONDS,
+        "shutdown_timeout_seconds": int(_PATIENCE),
+    }
+    if isinstance(place, Detected):
+        try:
+            jax.distributed.initialize(**patience)
+        except (ValueError, RuntimeError) as error:
+            reason = str(error).strip().partition("\n")[0].rstrip(".")
+            raise ValueError(
+                f"{DETECTION}: auto, and JAX detects no launcher ({reason}); valid: on a TPU pod, on "
+                f"Kubernetes with the package kubernetes, or under Open MPI; elsewhere "
+                f"{', '.join(OWN_VARIABLES)}"
+            ) from error
+    else:
+        jax.distributed.initialize(
+            place.address,
+            place.processes,
+            place.process,
+            local_device_ids=place.devices,
+            cluster_detection_method="slurm" if place.address is None else "deactivate",
+            **patience,
+        )
+    for name in (*OWN_VARIABLES, *SLURM_VARIABLES, DETECTION):
         environ.pop(name, None)
+    return global_state.process_id, global_state.num_processes
 
 
 def send(**requests: Any) -> None:

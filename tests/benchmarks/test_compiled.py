@@ -65,6 +65,14 @@ def test_other_compilers_are_not_compared(tmp_path: Path, capsys: pytest.Capture
     assert "not compared with" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("doubled")
+def test_a_record_that_is_missing_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record = tmp_path / "none" / "compiled.json"
+    compiled.main(["--targets", "v5e", "--programs", "step", "--check", str(record), "--out", str(tmp_path)])
+    last = capsys.readouterr().out.splitlines()
+    assert f"not compared: there is no {record}; --out {record.parent} makes it" in last
+
+
 def test_compilers_that_are_missing_are_one_line_each(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

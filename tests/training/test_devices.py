@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import types
 from pathlib import Path
 from typing import Any
 
@@ -207,6 +208,17 @@ def test_a_checkpoint_restores_on_another_mesh(
 
 def hardware(platform: str, processes: int, devices: int) -> Hardware:
     return Hardware(platform, processes, devices)
+
+
+def test_devices_of_processes_that_do_not_know_each_other_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    there = [types.SimpleNamespace(process_index=index // 4, platform="tpu") for index in range(8)]
+    monkeypatch.setattr(jax, "devices", lambda: there)
+    with pytest.raises(ValueError, match=r"^COVLAB_DISTRIBUTED: unset, and .* 2 processes; valid: auto"):
+        Hardware.found()
+    monkeypatch.setattr("training.mesh.several", lambda: True)
+    assert Hardware.found() == Hardware("tpu", 2, 4)
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from covlab.launch.processes import Place, find_place
+from covlab.launch.processes import Detected, Place, find_place
 from tracking.array_log import recorded_names
 from training import Layout
 
@@ -32,7 +32,8 @@ def free_port() -> int:
 
 
 def environment(**more: str) -> dict[str, str]:
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("WANDB_", "SLURM_"))}
+    launchers = ("SLURM_", "TPU_", "MEGASCALE_", "OMPI_", "KUBERNETES_")
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("WANDB_", *launchers))}
     return kept | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", "JAX_PLATFORMS": "cpu"} | more
 
 
@@ -125,16 +126,42 @@ TINY = (
 )  # fmt: skip
 
 
-def command(folder: Path, *overrides: str) -> list[subprocess.Popen[str]]:
+def by_hand(number: int, port: int) -> dict[str, str]:
+    address = f"localhost:{port}"
+    return {
+        "JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": str(number),
+    }  # fmt: skip
+
+
+def tpu_pod(number: int, port: int) -> dict[str, str]:
+    """What a TPU pod on Kubernetes sets, and what keeps JAX from asking for a TPU and for its metadata."""
+    return {
+        "COVLAB_DISTRIBUTED": "auto", "TPU_WORKER_HOSTNAMES": "localhost,localhost",
+        "TPU_WORKER_ID": str(number), "JAX_COORDINATOR_PORT": str(port), "JAX_FORCE_TPU_INIT": "1",
+        "TPU_LIBRARY_PATH": __file__, "MEGASCALE_COORDINATOR_ADDRESS": "", "MEGASCALE_NUM_SLICES": "",
+        "MEGASCALE_SLICE_ID": "",
+    }  # fmt: skip
+
+
+def open_mpi(number: int, port: int) -> dict[str, str]:
+    """What `mpirun -n 2` sets."""
+    return {
+        "COVLAB_DISTRIBUTED": "auto", "OMPI_MCA_orte_hnp_uri": "1531576320.0;tcp://127.0.0.1:34911",
+        "OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": str(number),
+        "OMPI_COMM_WORLD_LOCAL_RANK": str(number), "JAX_COORDINATOR_PORT": str(port),
+    }  # fmt: skip
+
+
+def command(
+    folder: Path, *overrides: str, launcher: Callable[[int, int], dict[str, str]] = by_hand
+) -> list[subprocess.Popen[str]]:
     """`experiments.train` on two processes."""
     port = free_port()
     return [
         subprocess.Popen(
             [sys.executable, "-m", "experiments.train", *TINY, *overrides],
             cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            env=environment(
-                JAX_COORDINATOR_ADDRESS=f"localhost:{port}", JAX_NUM_PROCESSES="2", JAX_PROCESS_ID=str(number)
-            ),
+            env=environment(**launcher(number, port)),
         )
         for number in range(2)
     ]  # fmt: skip
@@ -196,6 +223,41 @@ def test_a_process_that_dies_leaves_no_other_hanging(tmp_path: Path, killed: int
     assert found[1 - killed][0] not in (0, 130)
 
 
+@pytest.mark.slow
+def test_processes_that_jax_detects_are_those_made_by_hand(tmp_path: Path) -> None:
+    """The numbers of two processes, with a single writer."""
+    found = {}
+    for launcher in (by_hand, tpu_pod, open_mpi):
+        folder = tmp_path / launcher.__name__
+        folder.mkdir()
+        (status, out, error), (other, quiet, _) = ended(command(folder, "steps=5", launcher=launcher))
+        assert (status, other) == (0, 0), error
+        assert "complete in" in out
+        assert "complete" not in quiet
+        found[launcher.__name__] = (folder / "runs" / "train" / "two" / "metrics.jsonl").read_text()
+    assert steps(tmp_path / "by_hand")[-1] == (5, 1)
+    assert found["tpu_pod"] == found["open_mpi"] == found["by_hand"]
+
+
+def test_detection_without_a_launcher_ends_in_one_line(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "experiments.train", *TINY, "steps=5"],
+        cwd=tmp_path,
+        env=environment(COVLAB_DISTRIBUTED="auto"),
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines() == [
+        "error: COVLAB_DISTRIBUTED: auto, and JAX detects no launcher (coordinator_address should be "
+        "defined); valid: on a TPU pod, on Kubernetes with the package kubernetes, or under Open MPI; "
+        "elsewhere JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES, JAX_PROCESS_ID"
+    ]
+    assert not list(tmp_path.iterdir())
+
+
 SLURM = {"SLURM_JOB_ID": "7", "SLURM_PROCID": "3", "SLURM_LOCALID": "1", "SLURM_STEP_NUM_TASKS": "4"}
 
 
@@ -208,6 +270,16 @@ SLURM = {"SLURM_JOB_ID": "7", "SLURM_PROCID": "3", "SLURM_LOCALID": "1", "SLURM_
             {"JAX_COORDINATOR_ADDRESS": "a:1", "JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": "1"},
             Place("a:1", 2, 1, None),
         ),
+        ({"COVLAB_DISTRIBUTED": "auto"}, Detected()),
+        ({"COVLAB_DISTRIBUTED": ""}, None),
+        (
+            {"COVLAB_DISTRIBUTED": "auto", "JAX_COORDINATOR_ADDRESS": "a:1"}
+            | {"JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": "1"},
+            Place("a:1", 2, 1, None),
+        ),
+        # Slurm's own answer counts; of a batch script, which is not a step, JAX would expect all its tasks.
+        (SLURM | {"COVLAB_DISTRIBUTED": "auto"}, Place(None, 4, 3, None)),
+        (SLURM | {"COVLAB_DISTRIBUTED": "auto", "SLURM_STEP_NUM_TASKS": "1"}, None),
         (SLURM, Place(None, 4, 3, None)),
         (SLURM | {"SLURM_STEP_NUM_TASKS": "1"}, None),
         # A batch script is not a step: its one process is alone, however many tasks the job may start.
@@ -233,7 +305,9 @@ SLURM = {"SLURM_JOB_ID": "7", "SLURM_PROCID": "3", "SLURM_LOCALID": "1", "SLURM_
         ),
     ],
 )
-def test_the_place_comes_from_the_launcher(variables: Mapping[str, str], place: Place | None) -> None:
+def test_the_place_comes_from_the_launcher(
+    variables: Mapping[str, str], place: Place | Detected | None
+) -> None:
     assert find_place(variables) == place
 
 
@@ -256,6 +330,10 @@ def test_the_place_comes_from_the_launcher(variables: Mapping[str, str], place: 
         (
             {"JAX_COORDINATOR_ADDRESS": "a:1", "JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": "2"},
             "JAX_PROCESS_ID: 2 is not below JAX_NUM_PROCESSES = 2",
+        ),
+        (
+            {"COVLAB_DISTRIBUTED": "yes"},
+            "COVLAB_DISTRIBUTED: 'yes' is not auto, with which JAX detects the launcher",
         ),
         ({"SLURM_STEP_NUM_TASKS": "2"}, "SLURM_PROCID: '' is not an integer >= 0"),
     ],
