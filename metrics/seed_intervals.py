@@ -54,7 +54,7 @@ def stuck_seeds_interval(
 
 
 def sign_flip_interval(values: Float[np.ndarray, " seeds"], confidence: float = 0.95) -> Interval:
-    """The centres that an exact sign-flip test does not reject, an interval that assumes nothing on the tails.
+    """The centres that an exact sign-flip test does not reject; nothing is assumed on the tails.
 
     The means of the 2^S - 1 subsets of S seeds that are not empty cut the line into 2^S parts, each of which
     contains the centre of a symmetric continuous law with probability 2^-S (Hartigan's typical values). The

@@ -68,8 +68,8 @@ def require_finished(seeds: Sequence[int], left_out: Sequence[str], where: str) 
 
 
 def left_out_notes(seeds: Sequence[int], left_out: Sequence[str], where: str = "all runs") -> tuple[str, ...]:
-    """The note on seeds that diverged, with their share of all seeds and its exact (Clopper-Pearson) interval;
-    empty where none did.
+    """The note on seeds that diverged, with their share of all seeds and its exact interval; empty where none
+    did.
 
     Args:
         seeds: those that finished.
@@ -82,8 +82,8 @@ def left_out_notes(seeds: Sequence[int], left_out: Sequence[str], where: str = "
     share = interval_text(proportion_interval(diverged, total), ".2g")
     listed = ", ".join(left_out)
     return (
-        f"Diverged and left out of {where}: {listed}. That is {diverged} of {total} seeds, a share of {share}; "
-        f"every mean is over the others.",
+        f"Diverged and left out of {where}: {listed}. That is {diverged} of {total} seeds, a share of "
+        f"{share}; every mean is over the others.",
     )
 
 

@@ -4,8 +4,9 @@
 
 Statistics of the held-out log-probabilities that a run's checkpoints give (`metrics.early_warning`) are
 judged as alarms against the truth from the exact pi_D (`metrics.coverage_events`), on other held-out prompts.
-Five tasks are trained, each with settings in which the event happens and settings in which it should not;
-thresholds for a task come from the other tasks. Recorded runs are judged beside them by the same thresholds.
+Twelve tasks are trained, each with settings in which the event happens and settings in which it should not;
+thresholds for a task come from its quiet runs at other seeds. Recorded runs are judged beside them by the
+largest of these thresholds.
 Draws figures, writes `verdict.json` and `report.html` above the runs.
 """
 
@@ -25,7 +26,7 @@ CLAIM = Claim.of(
         "A statistic compares the checkpoint of now with every earlier one of higher cross-entropy, on the "
         "same held-out responses. It raises an alarm where it exceeds a threshold. The prompts that it sees "
         "and those that define the event are disjoint halves of the held-out set, and the thresholds for a "
-        "task are chosen on the other tasks.",
+        "task are chosen on runs of that task, at other seeds, in which nothing should go wrong.",
     ),
     stages=(measure.stage,),
     check_run=measure.check_run,

@@ -10,18 +10,20 @@ from experiments.early_warning.judging import interval
 from experiments.early_warning.measure import Measurements
 
 LEAST_TASKS = 3
-"""Tasks in which the event must happen: fewer leave nothing to choose thresholds on."""
+"""Tasks in which the event must happen: of fewer nothing can be said about others."""
 SENSITIVITY, FALSE_ALARMS = 0.5, 0.1
 
 
 def checks(results: Measurements) -> list[Check]:
-    """The claim's checks, written down before the seeds of the verdict were drawn.
+    """The claim's checks, written down before the seeds of the verdict were drawn. Thresholds for a task come
+    from its quiet runs at other seeds: the share of lost responses when nothing is wrong differs from task to
+    task, and thresholds from other tasks, which were judged before, do not carry over.
 
     1. The event happens in some tasks and not in all runs: else nothing is judged.
     2. An alarm says more than chance: precision above the base rate, the whole interval.
     3. At least half of the evaluations with an event raise an alarm.
-    4. At most a tenth of those without do: twice what thresholds allow on the other tasks, because a
-       threshold from other tasks carries over only roughly.
+    4. At most a tenth of those without do: twice what thresholds allow on the quiet runs, because a
+       threshold from other seeds and settings carries over only roughly.
     5. The usual watch, an alarm where cross-entropy rises above its lowest, misses these: sensitivity beyond
        its own at the same rate of false alarms, the whole interval. (The areas under the curve are in the
        table and no check: a cross-entropy that has stopped falling ranks late evaluations first, where the
@@ -34,9 +36,9 @@ def checks(results: Measurements) -> list[Check]:
     return [
         at_least("tasks in which the event happens", float(len(event_tasks(results))), LEAST_TASKS),
         at_least("runs without an event", float(quiet_runs(results)), len(results.pool.tasks)),
-        above("precision minus base rate, each task left out", precision, 0),
-        check_interval("sensitivity, each task left out", interval(rates.sensitivity), ">=", SENSITIVITY),
-        check_interval("false-alarm rate, each task left out", false, "<=", FALSE_ALARMS),
+        above("precision minus base rate", precision, 0),
+        check_interval("sensitivity", interval(rates.sensitivity), ">=", SENSITIVITY),
+        check_interval("false-alarm rate", false, "<=", FALSE_ALARMS),
         above("sensitivity minus that of a rise of the cross-entropy", beyond, 0),
     ]
 
@@ -67,11 +69,13 @@ def notes(results: Measurements) -> list[str]:
         f"Event at an evaluation: some earlier one has a higher cross-entropy and a lower Cov_N, N in "
         f"{', '.join(f'{n:g}' for n in truth.ns)}, each difference less {truth.z:g} paired "
         f"standard errors beyond its margin ({truth.kl_margin:g} nats, {truth.coverage_margin:g}).",
-        f"The judged statistic is {rule}, chosen on other seeds; thresholds, each from the other tasks: "
+        f"The judged statistic is {rule}, chosen on other seeds; thresholds, each from the quiet runs of the "
+        f"task, all seeds together: "
         + ", ".join(f"{name} {value:.4g}" for name, value in results.rule.thresholds.items())
         + ".",
-        "Every task counts the same. Intervals: bootstrap over tasks and, within tasks, runs, thresholds "
-        "chosen anew; with few tasks they are rough.",
+        "Every evaluation is judged by quiet runs of other seeds than its own. Every task counts the same. "
+        "Intervals: bootstrap over tasks and, within tasks, runs, thresholds chosen anew; with few tasks "
+        "they are rough.",
         f"Runs (seeds counted one by one): {len(happened)} of {len(outcomes)} have an event, "
         f"{sum(outcome.alarm is not None for outcome in happened)} of these an alarm; of the "
         f"{len(outcomes) - len(happened)} others "

@@ -28,7 +28,7 @@ def drawings(results: Measurements) -> list[Drawing]:
     return [
         Drawing(
             "statistics",
-            "Area under the curve of every statistic (left) and, with thresholds from the other tasks, its "
+            "Area under the curve of every statistic (left) and, with thresholds from quiet runs, its "
             "sensitivity and false-alarm rate (right); 95 % intervals over tasks and runs. Filled: judged.",
             statistics(results),
         ),
@@ -69,7 +69,7 @@ def statistics(results: Measurements) -> Figure:
         title="area under the curve", yticks=rows, yticklabels=[str(results.statistics[i]) for i in order]
     )
     left.invert_yaxis()
-    right.set(title="sensitivity and false alarms, each task left out")
+    right.set(title="sensitivity and false alarms")
     draw.legend_below(fig, [right])
     return fig
 
@@ -143,7 +143,7 @@ def _statistics(results: Measurements) -> Table:
         rows.append([name, *(interval_text(interval(values)) for values in shown), limits])
     base = interval(results.rule.rates.base_rate)
     return (
-        f"Every statistic, each task left out; base rate {interval_text(base)}",
+        f"Every statistic, thresholds from quiet runs of the task; base rate {interval_text(base)}",
         ["statistic", "area under the curve", "sensitivity", "false-alarm rate", "precision",
          f"thresholds ({', '.join(results.pool.tasks)})"],
         rows,
@@ -170,7 +170,7 @@ def _tasks(results: Measurements) -> Table:
             ]
         )  # fmt: skip
     return (
-        f"{results.statistics[results.judged]} by task, its threshold from the other tasks",
+        f"{results.statistics[results.judged]} by task, its threshold from the quiet runs of the task",
         ["task", "threshold", "evaluations", "base rate", "precision", "sensitivity", "false-alarm rate",
          "runs with an event", "of these with an alarm", "alarms in other runs",
          "evaluations before the event (median)"],
@@ -238,7 +238,7 @@ def _recorded(results: Measurements) -> Table:
                  part.sensitivity[0], part.false_alarm_rate[0]]
             )  # fmt: skip
     return (
-        "Recorded runs, by the thresholds of the zoo without their task; all evaluations weigh the same",
+        "Recorded runs, by the largest threshold of the zoo's tasks; all evaluations weigh the same",
         ["task", "statistic", "evaluations", "base rate", "precision", "sensitivity", "false-alarm rate"],
         rows,
     )

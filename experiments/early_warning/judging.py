@@ -1,5 +1,6 @@
-"""Judging early warnings with one task left out: its thresholds come from the other tasks.
+"""Judging early warnings by thresholds from quiet runs of the same task, at other seeds than the judged one.
 
+A task without a quiet run is judged by thresholds from the evaluations without an event of the other tasks.
 Every task counts the same: an evaluation weighs 1 over the number of its task's evaluations. Intervals are a
 bootstrap of two levels: tasks are drawn with replacement, and within each task its runs; every resample
 chooses its thresholds anew.
@@ -30,6 +31,8 @@ class Pool:
         scores: of every statistic.
         event: at any N.
         watched: seeds of runs.
+        seed: of training, of each evaluation's run.
+        quiet: evaluations of quiet runs.
     """
 
     tasks: tuple[str, ...]
@@ -39,15 +42,17 @@ class Pool:
     scores: Float[np.ndarray, "statistics evaluations"]
     event: Bool[np.ndarray, " evaluations"]
     watched: tuple[Watched, ...]
+    seed: Int[np.ndarray, " evaluations"]
+    quiet: Bool[np.ndarray, " evaluations"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Judgement:
-    """One statistic, each task judged by the thresholds of the others; the first of each row of numbers is
-    the estimate, the others are resamples.
+    """One statistic, each task judged by its quiet runs; the first of each row of numbers is the estimate,
+    the others are resamples.
 
     Attributes:
-        thresholds: task -> what a score must exceed.
+        thresholds: task -> what a score must exceed by the quiet runs of all seeds.
         alarms: of the estimate, an evaluation each.
         rates: over all tasks.
         area: under the curve, over all tasks.
@@ -71,6 +76,8 @@ def pool_of(watched: Sequence[Watched]) -> Pool:
         np.concatenate([run.scores[:, 1:] for run in watched], axis=1),
         np.concatenate([run.event[1:] for run in watched]),
         tuple(watched),
+        np.repeat([run.seed for run in watched], sizes),
+        np.repeat([run.quiet for run in watched], sizes),
     )
 
 
@@ -111,15 +118,22 @@ def judge(
     pool: Pool, scores: Float[np.ndarray, " evaluations"], weights: Float[np.ndarray, "rows evaluations"],
     rate: float,
 ) -> Judgement:  # fmt: skip
-    """Alarms of every task by thresholds that keep false alarms of the others at `rate` or less."""
+    """Alarms of every task by thresholds that keep alarms of its quiet runs, of other seeds than the judged
+    one, at `rate` or less. Whether an evaluation of a quiet run has an event is not asked: who sets a
+    threshold does not know."""
     alarms = np.zeros(weights.shape, bool)
     first_limits = {}
     for index, name in enumerate(pool.tasks):
         of_task = pool.task == index
-        quiet = ~of_task & ~pool.event
-        limits = thresholds(scores[quiet], weights[:, quiet], rate)
-        alarms[:, of_task] = scores[of_task] > limits[:, None]
-        first_limits[name] = float(limits[0])
+        own = of_task & pool.quiet
+        sources = [(of_task & (pool.seed == seed), own & (pool.seed != seed)) for seed in set(pool.seed)]
+        if not own.any():
+            own = ~of_task & ~pool.event
+            sources = [(of_task, own)]
+        for at, source in sources:
+            limits = thresholds(scores[source], weights[:, source], rate)
+            alarms[:, at] = scores[at] > limits[:, None]
+        first_limits[name] = float(thresholds(scores[own], weights[:1, own], rate)[0])
     area = area_under_curve(scores, pool.event, weights)
     return Judgement(first_limits, alarms[0], rates(alarms, pool.event, weights), area)
 

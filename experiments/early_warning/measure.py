@@ -78,6 +78,17 @@ def zoo(field: str, value: Any) -> dict[str, dict[str, Any]]:
     return {str(name): changes for name, changes in (value or {}).items()}
 
 
+def endings(field: str, value: Any) -> tuple[str, ...]:
+    """Endings of names.
+
+    Raises:
+        ValueError: anything but a list of texts of letters and digits.
+    """
+    if not isinstance(value, list) or not all(isinstance(text, str) and text.isalnum() for text in value):
+        raise ValueError(f"{field}: {value!r}; valid: a list of endings, each of letters and digits")
+    return tuple(value)
+
+
 @dataclasses.dataclass(frozen=True)
 class Settings:
     """The claim's own settings; those of its runs are of experiments.train.
@@ -87,10 +98,11 @@ class Settings:
             the margins.
         candidates: statistics that are tabulated.
         judged: the statistic that the checks are about.
-        rate: false alarms that the thresholds allow on the other tasks.
+        rate: alarms that the thresholds allow on the quiet runs that set them.
         resamples: resamples of the bootstrap.
         runs: recorded runs that are judged beside the zoo: directories, or patterns.
-        zoo: runs that are trained and that the verdict rests on.
+        zoo: runs that are trained and that the verdict rests on, by names <task>_<ending>.
+        quiet: endings of the quiet runs, which set the thresholds of their task.
     """
 
     truth: Annotated[Truth, Section(Truth)]
@@ -100,6 +112,7 @@ class Settings:
     resamples: Annotated[int, Whole(100)]
     runs: Annotated[tuple[str, ...], runs]
     zoo: Annotated[Mapping[str, Mapping[str, Any]], zoo]
+    quiet: Annotated[tuple[str, ...], endings]
 
     @property
     def statistics(self) -> tuple[Statistic, ...]:
@@ -157,7 +170,7 @@ class Measurements:
         recorded: of other runs, judged by thresholds of the pool; None without any.
         left_out: recorded runs that could not be judged, and why.
         statistics, judged: all, and the index of the one that the checks are about.
-        judgements: of every statistic on the pool, each task left out.
+        judgements: of every statistic on the pool.
         truth, rate: as they were set.
     """
 
@@ -200,6 +213,7 @@ def measure(settings: Settings, study: Study) -> Measurements:
     statistics, truth = settings.statistics, settings.truth
     zoo_paths = {name: run.path for name, run in study.runs.items()}
     trained, refused = _watch(zoo_paths, statistics, truth)
+    trained = [of_zoo(run, settings.quiet) for run in trained]
     if refused:
         raise ValueError(f"zoo: {'; '.join(f'{name}: {why}' for name, why in refused.items())}")
     others = recorded_runs(settings.runs, root_of(study.path), study.path)
@@ -208,6 +222,12 @@ def measure(settings: Settings, study: Study) -> Measurements:
     return judge_statistics(
         trained, recorded, left_out, statistics, index, truth, settings.rate, settings.resamples
     )
+
+
+def of_zoo(run: Watched, quiet: Sequence[str]) -> Watched:
+    """A run of the zoo with the task that its name begins with, and whether its ending is one of `quiet`."""
+    task, _, ending = run.run.rpartition("_")
+    return dataclasses.replace(run, task=task or run.run, quiet=bool(task) and ending in quiet)
 
 
 def _watch(
@@ -238,13 +258,13 @@ def judge_statistics(
     """Judge every statistic.
 
     Raises:
-        ValueError: fewer than two tasks, of which none can be left out.
+        ValueError: fewer than two tasks.
     """
     first, second = (trained, recorded) if trained else (recorded, ())
     if len({run.task for run in first}) < 2:
         raise ValueError(
             f"runs: {len(first)} seeds of {len({run.task for run in first})} tasks; valid: two tasks or "
-            f"more, because thresholds for a task come from the others"
+            f"more, because intervals are over tasks"
         )
     pool = pool_of(first)
     weights = resampled(pool, resamples)

@@ -46,11 +46,12 @@ class Watched:
     """One seed of a run, the first evaluation included.
 
     Attributes:
-        run: its name; task: what it is left out with; seed: of the training.
+        run: its name; task: evaluations of one task share a threshold; seed: of the training.
         steps: of the evaluations.
         scores: of every statistic, on the rule's half; -inf where there is none.
         events: at every N, on the other half.
         kl, coverage: on that half too; nats and, at every N, Cov_N.
+        quiet: a run in which nothing should go wrong, by its settings: it sets the thresholds of its task.
     """
 
     run: str
@@ -61,6 +62,7 @@ class Watched:
     events: Bool[np.ndarray, "n checkpoints"]
     kl: Float[np.ndarray, " checkpoints"]
     coverage: Float[np.ndarray, "n checkpoints"]
+    quiet: bool = False
 
     @property
     def event(self) -> Bool[np.ndarray, " checkpoints"]:
@@ -77,8 +79,8 @@ def halves(groups: Int[np.ndarray, " prompts"]) -> Bool[np.ndarray, " prompts"]:
 
 
 def task_of(config: dict[str, Any], phase: str) -> str:
-    """Name by which runs are left out together: the class of the phase's task. Layered graphs with Figure 2's
-    classes are a separate task."""
+    """Name of a recorded run's task: the class of the phase's task. Layered graphs with Figure 2's classes
+    are a separate task."""
     task = dict(config["task"])
     changes = ((config["phases"] or {}).get(phase) or {}).get("task") or {}
     task |= {key: value for key, value in changes.items() if key != "mixture"}

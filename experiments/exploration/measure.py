@@ -19,12 +19,23 @@ from covlab.launch.base_model import of_seed, seed_rows
 from covlab.launch.build import PHASE_KEYS, Setup
 from covlab.launch.trained import TrainedRun
 from experiments.exploration import rules
-from experiments.exploration.pools import PoolSettings, draw_pool, held_out_prompts, pool_key
+from experiments.exploration.pools import PoolSettings, draw_pool, held_out_prompts, pool_key, prompt_weights
 from experiments.exploration.rules import FACTS, RANDOM, RULES
 from tasks.checks import real, whole
 
 _OF_BASE = (*(key for key in PHASE_KEYS if key not in ("task", "source")), "model", "checkpoint")
 _OF_POOL = ("responses", "ridge")
+
+
+def optional_name(field: str, value: Any) -> str | None:
+    """A name, or None.
+
+    Raises:
+        ValueError: anything else.
+    """
+    if value is not None and (not isinstance(value, str) or not value):
+        raise ValueError(f"{field}: {value!r}; valid: the name of a class of the task, or null")
+    return value
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +48,8 @@ class TaskSettings:
     start: Annotated[int, Whole(0)]
     # Prompts of each class for the pools.
     prompts: Annotated[int, Whole(1)]
+    # The class of prompts whose wrong answer repeats, on which choosing is judged; null where no class does.
+    repeats: Annotated[str | None, optional_name]
     base: Annotated[Mapping[str, Any], Overrides(_OF_BASE)]
     rl: Annotated[Mapping[str, Any], check_rl_settings]
     task: Annotated[Any, Given()]
@@ -48,12 +61,14 @@ def tasks(field: str, value: Any) -> dict[str, TaskSettings]:
     Raises:
         ValueError: a name that no run can have, or a bad setting.
     """
-    names, keys = check_mapping(field, value), ("task", "base", "checkpoints", "start", "rl", "prompts")
+    names = check_mapping(field, value)
+    keys = ("task", "base", "checkpoints", "start", "rl", "prompts", "repeats")
     check_names(field, names)
     for name in names:
-        if not isinstance(value[name], dict) or set(value[name]) != set(keys):
+        # Configurations of before have no `repeats`.
+        if not isinstance(value[name], dict) or {"repeats", *value[name]} != set(keys):
             raise ValueError(f"{field}.{name}: valid is a mapping with the keys {', '.join(keys)}")
-    return {name: read(TaskSettings, value[name], f"{field}.{name}") for name in names}
+    return {name: read(TaskSettings, {"repeats": None, **value[name]}, f"{field}.{name}") for name in names}
 
 
 def arms(field: str, value: Any) -> dict[str, dict[str, Any]]:
@@ -98,7 +113,7 @@ class Settings:
 
     Attributes:
         tasks: name -> task, settings of its base model (`base`) and of its reinforcement learning (`rl`),
-            checkpoints and prompts of its pools.
+            checkpoints and prompts of its pools, the class whose wrong answer repeats.
         arms: runs of reinforcement learning: the first without a bonus, the second is judged against it, the
             others are reported.
         rl: settings of experiments.train_rl, of all arms.
@@ -164,6 +179,10 @@ def check_run(settings: Settings, name: str, setup: Setup) -> None:
     require_seeds("exploration", setup.seeds)
     require_parameters("exploration", setup, evaluations=True)
     phase, task_settings = setup.phases[-1], settings.tasks[name]
+    if task_settings.repeats not in (None, *phase.task.groups):
+        raise ValueError(
+            f"tasks.{name}.repeats: {task_settings.repeats!r}; valid: null, {', '.join(phase.task.groups)}"
+        )
     there = set(phase.schedule.steps(phase.steps))
     for field, steps in (("checkpoints", task_settings.checkpoints), ("start", (task_settings.start,))):
         missing = sorted(set(steps) - there)
@@ -185,6 +204,8 @@ class TestTime:
         cross_entropy: nats.
         facts: by name of `FACTS`.
         coverage_n: see `coverage`.
+        repeats: the class of prompts whose wrong answer repeats: curves, calls, solvable and facts are of it
+            alone; None for all prompts.
     """
 
     __test__ = False
@@ -198,6 +219,7 @@ class TestTime:
     cross_entropy: Float[np.ndarray, "seeds checkpoints"]
     facts: Mapping[str, Float[np.ndarray, "seeds checkpoints"]]
     coverage_n: float
+    repeats: str | None
 
     @property
     def size(self) -> int:
@@ -269,7 +291,7 @@ def measure(settings: Settings, study: Study) -> Measurements:
         base, pools = study.runs[name], settings.pools(name)
         seed = base.setup.evaluation[-1].seed
         test_time[name] = measure_test_time(
-            base, seeds, task_settings.checkpoints, pools, seed, name, n, report
+            base, seeds, task_settings.checkpoints, pools, seed, name, n, task_settings.repeats, report
         )
         arms[name] = measure_arms(runs[name], seeds, pools, seed, name, settings.ks, n, report)
     return Measurements(test_time, arms, seeds)
@@ -283,11 +305,13 @@ def measure_test_time(
     evaluation_seed: int,
     task_name: str,
     coverage_n: float,
+    repeats: str | None,
     report: Callable[[], None],
 ) -> TestTime:
     """Draw a pool for every seed and checkpoint of a base run, and apply every rule to it."""
     phase = run.setup.phases[-1]
     held_out = held_out_prompts(phase.task, settings, evaluation_seed)
+    weights = prompt_weights(held_out, repeats)
     shape = (len(seeds), len(steps))
     curves = {rule: np.zeros((*shape, settings.responses)) for rule in RULES}
     calls = {rule: np.zeros(shape) for rule in RULES}
@@ -302,30 +326,21 @@ def measure_test_time(
             each_curve = [rules.prompt_curves(pool, index) for index in count]
             each_facts = [rules.prompt_facts(pool, index, settings.group) for index in count]
             solved = np.any(pool.reward, axis=1)
-            solvable[row, column] = np.sum(held_out.weights * solved)
+            solvable[row, column] = np.sum(weights * solved)
             for rule in RULES:
                 stacked = np.stack([curve[rule] for curve in each_curve])
-                curves[rule][row, column] = held_out.weights @ stacked
+                curves[rule][row, column] = weights @ stacked
                 number = rules.calls_to_correct(stacked)
-                calls[rule][row, column] = rules.mean_where(number, solved, held_out)
+                calls[rule][row, column] = rules.mean_where(number, solved, weights)
             for name in FACTS:
                 values = np.array([each_fact[name] for each_fact in each_facts])
-                facts[name][row, column] = rules.mean_where(values, np.isfinite(values), held_out)
+                facts[name][row, column] = rules.mean_where(values, np.isfinite(values), weights)
             report()
     matrices = run_matrices(run.path)
     coverage, kl = _at(matrices, seeds, steps, coverage_n)
     entropy = -float(np.sum(matrices.weights * matrices.log_pi))
-    return TestTime(
-        tuple(seeds),
-        tuple(steps),
-        curves,
-        calls,
-        solvable,
-        coverage,
-        kl + entropy,
-        facts,
-        coverage_n,
-    )
+    measured = (curves, calls, solvable, coverage, kl + entropy, facts, coverage_n)
+    return TestTime(tuple(seeds), tuple(steps), *measured, repeats)
 
 
 def measure_arms(

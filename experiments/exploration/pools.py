@@ -63,6 +63,14 @@ def held_out_prompts(task: Task, settings: PoolSettings, seed: int) -> HeldOut:
     return make_held_out(task, settings.prompts, total, seed, "exploration")
 
 
+def prompt_weights(held_out: HeldOut, only: str | None) -> Float[np.ndarray, " prompts"]:
+    """Weights of the prompts, with sum 1: by the probabilities of their classes, or 0 outside one class."""
+    weights = held_out.weights
+    if only is not None:
+        weights = np.where(held_out.groups == held_out.task.groups.index(only), weights, 0.0)
+    return weights / weights.sum()
+
+
 def draw_pool(
     held_out: HeldOut,
     model: Model,

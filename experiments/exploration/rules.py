@@ -205,10 +205,12 @@ def prompt_facts(pool: Pool, index: int, group: int) -> dict[str, float]:
 
 
 def mean_where(
-    values: Float[np.ndarray, " prompts"], kept: Bool[np.ndarray, " prompts"], held_out: HeldOut
+    values: Float[np.ndarray, " prompts"],
+    kept: Bool[np.ndarray, " prompts"],
+    weights: Float[np.ndarray, " prompts"],
 ) -> float:
     """Mean by the prompts' weights over those that are kept; NaN if there are none."""
-    weights = np.where(kept, held_out.weights, 0.0)
+    weights = np.where(kept, weights, 0.0)
     if not weights.sum():
         return math.nan
     return float(np.sum(weights * np.where(kept, values, 0.0)) / weights.sum())

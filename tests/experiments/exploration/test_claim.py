@@ -1,5 +1,6 @@
 """Exploration by representations: expectations by enumeration, pools, checks, and the command, small."""
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Callable
@@ -19,9 +20,16 @@ from covlab.report.verdict import Verdict
 from experiments.exploration import checks as exploration_checks
 from experiments.exploration import figures, measure, pools, rules
 from experiments.exploration.measure import Arm, Measurements, Settings, TestTime
-from experiments.exploration.pools import REPRESENTATION, Pool, PoolSettings, draw_pool, held_out_prompts
+from experiments.exploration.pools import (
+    REPRESENTATION,
+    Pool,
+    PoolSettings,
+    draw_pool,
+    held_out_prompts,
+    prompt_weights,
+)
 from models import GPT
-from tasks import FixedDyck
+from tasks import FixedDyck, LayeredGraph
 
 POOLS = [
     ([0, 0, 0, 3, 4, 4], [0, 0, 0, 1, 0, 0]),
@@ -102,6 +110,19 @@ def test_orders_and_levels() -> None:
     assert math.isnan(rules.order_auc(np.zeros(4), ~np.zeros(4, bool)))
 
 
+def test_weights_of_one_class_leave_the_others_out() -> None:
+    task = LayeredGraph(depth=2, width=2, branching=1, num_ids=8, mixture={"G1": 0.5, "G2": 0.2, "G3": 0.3})
+    held_out = held_out_prompts(task, PoolSettings(responses=4, prompts=2, ridge=0.01, group=2), 0)
+    assert held_out.groups.tolist() == [0, 0, 1, 1, 2, 2]
+    whole = prompt_weights(held_out, None)
+    assert whole == pytest.approx([0.25, 0.25, 0.1, 0.1, 0.15, 0.15])
+    assert prompt_weights(held_out, "G2") == pytest.approx([0, 0, 0.5, 0.5, 0, 0])
+    calls = np.array([1.0, 2.0, 3.0, 5.0, 8.0, 13.0])
+    kept = np.array([True, True, False, True, True, True])
+    assert rules.mean_where(calls, kept, prompt_weights(held_out, "G2")) == 5
+    assert math.isnan(rules.mean_where(calls, kept & (calls != 5), prompt_weights(held_out, "G2")))
+
+
 def test_a_pool_is_judged_picked_and_explained() -> None:
     task = FixedDyck(length=4, max_depth=2)
     shape = {"vocab_size": task.vocab_size, "prompt_length": task.prompt_length}
@@ -166,7 +187,7 @@ def made(gains: tuple[float, float], bonus: float) -> Measurements:
     curves = {rule: np.broadcast_to(heights, (4, 2, 16)) + noise[..., None] for rule in rules.RULES}
     facts = {name: np.full((4, 2), 0.5) for name in rules.FACTS}
     half = np.full((4, 2), 0.5)
-    own = TestTime((1, 2, 3, 4), (10, 20), curves, calls, half, half, half, facts, 64.0)
+    own = TestTime((1, 2, 3, 4), (10, 20), curves, calls, half, half, half, facts, 64.0, "G2")
 
     def arm(extra: float) -> Arm:
         change = noise + np.array([0.0, extra])
@@ -195,10 +216,26 @@ def test_pools_without_a_correct_response_pass_no_check(tmp_path: Path) -> None:
         own.cross_entropy,
         own.facts,
         64.0,
+        "G2",
     )
     unsolved = Measurements({"graph": none}, {"graph": found.arms["graph"]}, found.seeds)
-    assert len(failing(unsolved)) == 4
+    assert len(failing(unsolved)) == 2
     assert len(save_all(tmp_path, figures.drawings(unsolved))) == 3
+
+
+def test_notes_say_what_is_judged_and_how_the_gain_grows() -> None:
+    """No spread: twice as many calls by random choice on the weakest checkpoint, three times on the
+    strongest, which is 1.5 times as much."""
+    found = made((2.0, 3.0), 0.1)
+    own = found.test_time["graph"]
+    calls = dict(own.calls) | {rules.RANDOM: np.array([[40.0, 10.0]] * 4)}
+    own = dataclasses.replace(own, calls=calls)
+    every = dataclasses.replace(own, repeats=None)
+    written = exploration_checks.notes(dataclasses.replace(found, test_time={"graph": own, "dyck": every}))
+    assert written[0].startswith("graph, prompts of G2: verifier calls")
+    assert written[2].startswith("dyck, all prompts, not judged: verifier calls")
+    grown = "2 [2, 2] on the weakest checkpoint, 1.5 [1.5, 1.5] times that on the strongest."
+    assert written[0].endswith(f"Efficiency over random choice: {grown}")
 
 
 def test_notes_tables_and_figures(tmp_path: Path) -> None:
