@@ -130,7 +130,7 @@ def _of_arms(arms: Mapping[str, Arm]) -> list[Check]:
 def on_strings(arms: Mapping[str, Arm]) -> dict[str, Interval]:
     """Text -> what is measured on bracket strings without a check, over seeds, paired where it is a
     difference. Best-of-N's N is the best on average but for the largest fall, which is each network's own."""
-    made = {}
+    made: dict[str, Interval] = {}
     (first, covered), (last, uncovered) = (list(arms.items())[place] for place in (0, -1))
     for name, arm in arms.items():
         best, by_theory = arm.reward[BEST], arm.reward[THEORY]

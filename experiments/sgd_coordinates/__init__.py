@@ -24,9 +24,9 @@ CLAIM = Claim.of(
         "Sign-SGD and Adam normalise each coordinate of that mean, and clipping shortens long gradients "
         "only. Each method has its own best constant step size of the same grid, chosen at every H on draws "
         "that the results are not computed on.",
-        "The batch decides for sign-SGD. The sign of a single sequence's gradient does not say how long the "
-        "gradient was, so that the mean update points to the more frequent prompt and not to theta*. Batches "
-        "of one and two sequences are measured without a check.",
+        "The sign of a single sequence's gradient does not say how long the gradient was, so that sign-SGD's "
+        "mean update points to the more frequent prompt and not to theta* (derived). Batches of one and two "
+        "sequences are measured without a check.",
     ),
     seeds=lambda results: (results.seed,),
 )

@@ -7,7 +7,7 @@ H is 8 or 16, so that an exponent is a logarithm to the base 2. The mean over it
 import dataclasses
 from math import log2
 from types import SimpleNamespace
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -87,21 +87,19 @@ RIGHT_COORDINATES = Coordinates(
     FAMILY, 0, STEPS, {}, {name: chosen(name) for name in BATCHES}, batch=8, smaller_batches=(1, 2)
 )
 
-Results = TypeVar("Results", Measurements, Coordinates)
 
-
-def put(name: str, right: Results = RIGHT, **changes: Any) -> Results:
+def put(name: str, right: Any = RIGHT, **changes: Any) -> Any:
     """The right measurements, one method's fields changed."""
     new = SimpleNamespace(**{**vars(right.chosen[name]), **changes})
     return dataclasses.replace(right, chosen={**right.chosen, name: new})
 
 
-def needing(name: str, criterion: str, values: np.ndarray, right: Results = RIGHT) -> Results:
+def needing(name: str, criterion: str, values: np.ndarray, right: Any = RIGHT) -> Any:
     """Updates that a method needs."""
     return put(name, right, worst={**right.chosen[name].worst, criterion: values})
 
 
-def at_ends(names: tuple[str, ...], count: int, right: Results = RIGHT) -> Results:
+def at_ends(names: tuple[str, ...], count: int, right: Any = RIGHT) -> Any:
     """`count` of the step sizes chosen by these methods are the grid's first or last."""
     found = right
     for place, name in enumerate(names):
