@@ -175,8 +175,8 @@ def spelt_out(config: DictConfig) -> DictConfig:
 
 def _is_default(node: Any, field: str) -> bool:
     """True if a node of `EvaluationSettings` states the default of the field."""
-    default = {each.name: each.default for each in dataclasses.fields(EvaluationSettings)}[field]
-    return isinstance(node, DictConfig) and field in node and _plain(node[field]) == list(default)
+    default = list(getattr(EvaluationSettings, field))
+    return isinstance(node, DictConfig) and field in node and _plain(node[field]) == default
 
 
 def make(node: Any, path: str, kind: type | None = None, **fields: Any) -> Any:

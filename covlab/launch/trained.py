@@ -151,7 +151,7 @@ class TrainedRun:
                 return self.parameters(*place)
         if index or self.setup.start_from_base:
             return None
-        return first_parameters(self.setup.model, np.asarray(self.setup.seeds, np.uint32))
+        return first_parameters(self.setup.model, jax.numpy.asarray(self.setup.seeds, np.uint32))
 
     def digest(self, phase: str, step: int) -> str:
         """SHA-256 of a checkpoint's parameters, which identifies them whatever the run's name. ValueError if
