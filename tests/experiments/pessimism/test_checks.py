@@ -255,3 +255,15 @@ def test_what_is_measured_on_strings_without_a_check() -> None:
     for text, (mean, spread) in MEASURED.items():
         ends = (found[text].estimate, found[text].low, found[text].high)
         assert ends == pytest.approx((mean, mean - T2 * spread, mean + T2 * spread), abs=1e-9), text
+
+
+def test_the_first_arm_is_compared_with_the_last() -> None:
+    """However many lie between."""
+    arms = made().arms
+    middle = {"covered": arms["covered"], "between": arms["covered"], "rare": arms["rare"]}
+    found, two_arms = on_strings(middle), on_strings(arms)
+    assert (
+        found["covered over rare: pessimism at the largest N"]
+        == two_arms["covered over rare: pessimism at the largest N"]
+    )
+    assert not any(text.startswith("covered over between") for text in found)
