@@ -30,15 +30,15 @@ class EvaluationSettings:
         seed: seed of the held-out stream, shared by all training seeds.
         coverage_ns: the N of the coverage profile.
         pass_ns: the N of Pass@N.
-        pass_all_ns: the N of pass^N, that N responses are all right.
-        taus: the tau of Cover@tau, the share of prompts with a probability of right responses >= tau.
-        eps: the eps of the likelihood quantile of right responses, in nats.
-        ratio_ns: the K of the coverage ratio, coverage lost over coverage gained since the phase's start.
         num_samples: responses sampled per held-out prompt for the sampling estimates of Pass@N and validity;
             0 for no estimates. null samples where the exact values are not known, that is if a task of the
             run does not enumerate its valid responses: 16 responses to 64 prompts of each class.
         table_prompts: held-out prompts whose sampled responses are tabulated at the end of every phase.
         extra: further evaluators, as nodes with a `_target_`; any names.
+        pass_all_ns: the N of pass^N, that N responses are all right.
+        taus: the tau of Cover@tau, the share of prompts with a probability of right responses >= tau.
+        eps: the eps of the likelihood quantile of right responses, in nats.
+        ratio_ns: the K of the coverage ratio, coverage lost over coverage gained since the phase's start.
     """
 
     schedule: EvaluationSchedule = dataclasses.field(default_factory=EvaluationSchedule)
@@ -47,15 +47,15 @@ class EvaluationSettings:
     seed: int = 0
     coverage_ns: Sequence[float] = (2, 3, 4, 4.6, 5.7)
     pass_ns: Sequence[int] = (1, 4, 8, 12)
+    num_samples: int | None = None
+    table_prompts: int = 8
+    extra: Sequence[Any] = ()
     # One number each, as every one is a panel for each class: the N of the Pass@N that the progress line
     # shows, and the usual levels.
     pass_all_ns: Sequence[int] = (8,)
     taus: Sequence[float] = (0.5,)
     eps: Sequence[float] = (0.05,)
     ratio_ns: Sequence[int] = (8,)
-    num_samples: int | None = None
-    table_prompts: int = 8
-    extra: Sequence[Any] = ()
 
     def __post_init__(self) -> None:
         for field in ("coverage_ns", "pass_ns"):
