@@ -127,7 +127,7 @@ def measure(config: DictConfig, run: trained.TrainedRun) -> list[Result]:
 
 
 class _Start:
-    """What evaluators remember of a phase's start, on a held-out set, computed once for each seed."""
+    """Arrays of a phase's start that evaluators remember, on a held-out set, computed once for each seed."""
 
     def __init__(
         self, run: trained.TrainedRun, phase: str, evaluators: Sequence[Evaluator], held_out: HeldOut

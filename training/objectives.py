@@ -16,7 +16,7 @@ ReferenceKind = Literal["none", "tokens", "distributions"]
 """Scores that an objective needs from a reference model: none, the log-probabilities of the response tokens,
 or those of all tokens at every position of the responses."""
 Normalisation = Literal["sequence", "token", "batch"]
-"""What a loss is a mean over: the sequences of a batch, the token means of the sequences, or all tokens."""
+"""Terms of the mean that is the loss: the sequences of a batch, their token means, or all tokens."""
 
 
 def ahead_mask(mask: Bool[Array, "*batch response"], heads: int) -> Bool[Array, "*batch heads response"]:

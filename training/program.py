@@ -205,7 +205,7 @@ def make_program(
         return batch._replace(old=old, kept=kept_of(batch, old, index) if selects else None)
 
     def kept_of(batch: TrainingBatch, old: OldScores, index: Array) -> Bool[Array, "batch samples"]:
-        """Which responses of this device's share the objective keeps, selected in the whole batch."""
+        """True for responses of this device's share that the objective keeps, selected in the whole batch."""
         if old.behaviour is None or old.reference is None:
             raise ValueError("objective: selects without a reference of tokens")
         margins = grid.whole_over_data(loss_change(old.behaviour, old.reference, batch.response_mask))

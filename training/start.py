@@ -14,7 +14,7 @@ from training.sink import Sink
 
 
 class PhaseStart:
-    """What `Evaluator.remembered` takes from step 0 of a phase, kept by the sink for a resumed run.
+    """Arrays that `Evaluator.remembered` takes from step 0 of a phase, kept by the sink for a resumed run.
 
     A phase that is not evaluated at step 0, or began in an earlier version, has no arrays.
 

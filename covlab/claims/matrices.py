@@ -44,6 +44,20 @@ class RunMatrices:
     log_prob_correct: Float[np.ndarray, "seeds checkpoints prompts"] | None
     prompt_weights: Float[np.ndarray, " prompts"]
 
+    def of_seeds(self, seeds: Sequence[int]) -> RunMatrices:
+        """Those of some seeds, in their order.
+
+        Raises:
+            ValueError: a seed that diverged, or is none of the run's.
+        """
+        rows, correct = [self.seeds.index(seed) for seed in seeds], self.log_prob_correct
+        return dataclasses.replace(
+            self,
+            seeds=tuple(seeds),
+            log_probs=self.log_probs[rows],
+            log_prob_correct=None if correct is None else correct[rows],
+        )
+
     def kl(self) -> Float[np.ndarray, "seeds checkpoints"]:
         """KL(pi_D || pi_hat) in nats of every checkpoint."""
         return kl(log_density_ratio(self.log_pi, self.log_probs), self.weights)

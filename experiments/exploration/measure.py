@@ -384,6 +384,5 @@ def _at(
     matrices: RunMatrices, seeds: Sequence[int], steps: Sequence[int], n: float
 ) -> tuple[Float[np.ndarray, "seeds steps"], Float[np.ndarray, "seeds steps"]]:
     """Cov_N and KL (nats) of some seeds at some steps."""
-    rows = [matrices.seeds.index(seed) for seed in seeds]
-    columns = [matrices.steps.index(step) for step in steps]
-    return matrices.coverage((n,))[n][rows][:, columns], matrices.kl()[rows][:, columns]
+    own, columns = matrices.of_seeds(seeds), [matrices.steps.index(step) for step in steps]
+    return own.coverage((n,))[n][:, columns], own.kl()[:, columns]

@@ -240,8 +240,7 @@ def horizon(
     excess: float,
 ) -> Horizon:
     """One horizon's curves from its per-example log-probabilities."""
-    rows = [matrices.seeds.index(seed) for seed in seeds]
-    ratio = log_density_ratio(matrices.log_pi, matrices.log_probs[rows])
+    ratio = log_density_ratio(matrices.log_pi, matrices.of_seeds(seeds).log_probs)
     wanted = tuple(sorted({float(n), local_n(depth), *map(float, ns)}))
 
     def profile(weights: np.ndarray) -> dict[float, Any]:

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from covlab.report.rates import exponent
+from covlab.report.tables import interval_text
 from covlab.report.verdict import Check, at_least, at_most
 from experiments.pessimism.brackets import Arm
 from experiments.pessimism.finite_sets import (
@@ -184,8 +185,7 @@ def notes(results: Measurements) -> tuple[str, ...]:
             f"{int(np.sum(arm.reward[BEST][:, -1] < arm.reward[BEST][:, 0]))} of {len(arm.seeds)} seeds."
         )
     listed = "; ".join(
-        f"{text} {each.estimate:.3g} [{each.low:.3g}, {each.high:.3g}]"
-        for text, each in on_strings(results.arms).items()
+        f"{text} {interval_text(each, '.3g')}" for text, each in on_strings(results.arms).items()
     )
     made.append(f"Brackets, measured where theory promises nothing: {listed}.")
     made.append(

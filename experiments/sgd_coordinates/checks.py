@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from covlab.report.tables import interval_text
 from covlab.report.verdict import Check, at_least, at_most
 from experiments.sgd_coordinates.measure import RULES, Measurements, named
 from experiments.sgd_horizon.checks import FLAT, GROWS, MEAN, at_end, worst_exponent
@@ -42,9 +43,9 @@ def notes(results: Measurements) -> tuple[str, ...]:
     smaller = "; ".join(
         f"{name} "
         + ", ".join(
-            f"{each.estimate:.3g} [{each.low:.3g}, {each.high:.3g}] (batch {batch})"
+            interval_text(worst_exponent(results, named(name, batch), "mean", rng), ".3g")
+            + f" (batch {batch})"
             for batch in results.smaller_batches
-            for each in (worst_exponent(results, named(name, batch), "mean", rng),)
         )
         for name in RULES
     )

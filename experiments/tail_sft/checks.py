@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from covlab.claims.trained import check_bound
 from covlab.report.tables import interval_text
 from covlab.report.verdict import Check, above, at_most
@@ -70,10 +68,8 @@ def notes(results: Measurements) -> tuple[str, ...]:
             f"{title} {values[:, 0].mean():.3f} -> {values[:, -1].mean():.3f}"
             for title, values in curves.items()
         )
-        with np.errstate(divide="ignore", invalid="ignore"):
-            ratio = np.divide(arm.lost.sum(), arm.gained.sum())
         written.append(
-            f"{set_up}: {data}. {plain}: {changes}; rho_{k} {ratio:.3g} over all seeds, from the "
+            f"{set_up}: {data}. {plain}: {changes}; rho_{k} {arm.ratio:.3g} over all seeds, from the "
             f"{arm.undecided.mean():.0%} of the prompts that are undecided at the start."
         )
         for name in results.tails:

@@ -118,8 +118,7 @@ def _ends(results: Measurements, set_up: str) -> Table:
     rows: list[list[Any]] = [["start", *_numbers(plain, np.zeros(len(results.seeds), int)), None]]
     for name, arm in arms_of.items():
         end = np.full(len(results.seeds), -1)
-        gained = float(arm.gained.sum())
-        rows.append([name, *_numbers(arm, end), float(arm.lost.sum()) / gained if gained else None])
+        rows.append([name, *_numbers(arm, end), arm.ratio if arm.gained.any() else None])
     stops = {"least KL": plain.kl.argmin(axis=1), "tournament": results.tournament[set_up]}
     for rule, index in stops.items():
         rows.append([f"{results.plain}, {rule}", *_numbers(plain, index), None])

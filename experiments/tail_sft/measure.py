@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -91,10 +90,10 @@ class Arm:
     undecided: Float[np.ndarray, " seeds"]
 
     @property
-    def ratio(self) -> Float[np.ndarray, " seeds"]:
-        """rho_k: infinite without gain, NaN where nothing was lost or gained."""
+    def ratio(self) -> float:
+        """rho_k of all seeds together: infinite without gain, NaN where nothing was lost or gained."""
         with np.errstate(divide="ignore", invalid="ignore"):
-            return self.lost / self.gained
+            return float(np.divide(self.lost.sum(), self.gained.sum()))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,18 +193,6 @@ def tails_of(objectives: Mapping[str, Objective]) -> tuple[str, ...]:
     return tails
 
 
-def _of_seeds(path: Path, seeds: tuple[int, ...]) -> RunMatrices:
-    matrices = run_matrices(path)
-    rows = [matrices.seeds.index(seed) for seed in seeds]
-    correct = matrices.log_prob_correct
-    return dataclasses.replace(
-        matrices,
-        seeds=seeds,
-        log_probs=matrices.log_probs[rows],
-        log_prob_correct=None if correct is None else correct[rows],
-    )
-
-
 def measure(settings: Settings, study: Study) -> Measurements:
     """Read the runs of all arms, for the seeds that diverged in none.
 
@@ -220,7 +207,9 @@ def measure(settings: Settings, study: Study) -> Measurements:
     epochs: dict[str, float | None] = {}
     plain = next(iter(settings.arms))
     for set_up in (DESTROYED, KEPT):
-        own = {name: _of_seeds(tuned[run_name(set_up, name)].path, seeds) for name in settings.arms}
+        own = {
+            name: run_matrices(tuned[run_name(set_up, name)].path).of_seeds(seeds) for name in settings.arms
+        }
         arms[set_up] = {name: arm_of(matrices, settings.k) for name, matrices in own.items()}
         rule = settings.tournament
         chosen[set_up] = np.array(

@@ -134,7 +134,7 @@ def by_hand(number: int, port: int) -> dict[str, str]:
 
 
 def tpu_pod(number: int, port: int) -> dict[str, str]:
-    """What a TPU pod on Kubernetes sets, and what keeps JAX from asking for a TPU and for its metadata."""
+    """Variables of a TPU pod on Kubernetes, and those that keep JAX from asking for a TPU."""
     return {
         "COVLAB_DISTRIBUTED": "auto", "TPU_WORKER_HOSTNAMES": "localhost,localhost",
         "TPU_WORKER_ID": str(number), "JAX_COORDINATOR_PORT": str(port), "JAX_FORCE_TPU_INIT": "1",
@@ -144,7 +144,7 @@ def tpu_pod(number: int, port: int) -> dict[str, str]:
 
 
 def open_mpi(number: int, port: int) -> dict[str, str]:
-    """What `mpirun -n 2` sets."""
+    """Variables that `mpirun -n 2` sets."""
     return {
         "COVLAB_DISTRIBUTED": "auto", "OMPI_MCA_orte_hnp_uri": "1531576320.0;tcp://127.0.0.1:34911",
         "OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": str(number),
