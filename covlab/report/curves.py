@@ -193,7 +193,8 @@ def curves(
         for index, place in enumerate((marks or {}).get(family.head, ())):
             label = "early warning" if index == 0 else None
             axis.axvline(place, color=draw.RED, linestyle=draw.DASHED, linewidth=1.2, label=label)
-        if len(family.lines) > 1:
+        # A line alone has its number too: without it nobody knows which tau `cover` has.
+        if family.head not in family.lines:
             axis.legend(fontsize=8, ncols=2)
     for axis in axes.flat[len(panels) :]:
         axis.remove()

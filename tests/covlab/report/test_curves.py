@@ -141,6 +141,13 @@ def test_curves_group_by_last_number_and_draw_medians(kind):
     assert [axis.get_xlabel() for axis in fig.axes] == ["global step"] * 3
 
 
+def test_a_line_alone_has_its_number():
+    frame = {"global_step": [0, 1], "seed": [0, 0], "eval/cover/0.5": [0.1, 0.4], "eval/kl": [2.0, 1.0]}
+    cover, divergence = figures.curves(frame).axes
+    assert [text.get_text() for text in cover.get_legend().get_texts()] == ["Cover@0.5"]
+    assert divergence.get_legend() is None
+
+
 def test_curves_draw_what_is_asked_for_against_another_column():
     frame = long_frame()
     frame["step"] = frame["global_step"]
