@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -16,14 +16,14 @@ from benchmarks.problem import Layout, Problem, Sequences, sequences
 class Block(nnx.Module):
     """A pre-norm transformer block with one matrix product for queries, keys and values."""
 
-    def __init__(self, width: int, num_heads: int, hidden: int, rngs: nnx.Rngs) -> None:
+    def __init__(self, width: int, num_heads: int, hidden: int, rngs: nnx.Rngs, dtype: Any) -> None:
         self.num_heads = num_heads
-        self.attention_norm = nnx.LayerNorm(width, epsilon=1e-5, rngs=rngs)
-        self.query_key_value = nnx.Linear(width, 3 * width, rngs=rngs)
-        self.attention_out = nnx.Linear(width, width, rngs=rngs)
-        self.mlp_norm = nnx.LayerNorm(width, epsilon=1e-5, rngs=rngs)
-        self.mlp_in = nnx.Linear(width, hidden, rngs=rngs)
-        self.mlp_out = nnx.Linear(hidden, width, rngs=rngs)
+        self.attention_norm = nnx.LayerNorm(width, epsilon=1e-5, dtype=dtype, rngs=rngs)
+        self.query_key_value = nnx.Linear(width, 3 * width, dtype=dtype, rngs=rngs)
+        self.attention_out = nnx.Linear(width, width, dtype=dtype, rngs=rngs)
+        self.mlp_norm = nnx.LayerNorm(width, epsilon=1e-5, dtype=dtype, rngs=rngs)
+        self.mlp_in = nnx.Linear(width, hidden, dtype=dtype, rngs=rngs)
+        self.mlp_out = nnx.Linear(hidden, width, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: jax.Array, mask: Any) -> jax.Array:
         """The outputs at all positions."""
@@ -36,17 +36,17 @@ class Block(nnx.Module):
 
 
 class GPT(nnx.Module):
-    """GPT-2 with tied embeddings."""
+    """GPT-2 with tied embeddings, activations of `dtype` and parameters of float32."""
 
-    def __init__(self, problem: Problem, rngs: nnx.Rngs) -> None:
+    def __init__(self, problem: Problem, rngs: nnx.Rngs, dtype: Any) -> None:
         width = problem.width
-        self.token = nnx.Embed(problem.vocab_size, width, rngs=rngs)
-        self.position = nnx.Embed(problem.length, width, rngs=rngs)
+        self.token = nnx.Embed(problem.vocab_size, width, dtype=dtype, rngs=rngs)
+        self.position = nnx.Embed(problem.length, width, dtype=dtype, rngs=rngs)
         hidden = problem.mlp_ratio * width
         self.blocks = nnx.List(
-            [Block(width, problem.num_heads, hidden, rngs) for _ in range(problem.num_layers)]
+            [Block(width, problem.num_heads, hidden, rngs, dtype) for _ in range(problem.num_layers)]
         )
-        self.final_norm = nnx.LayerNorm(width, epsilon=1e-5, rngs=rngs)
+        self.final_norm = nnx.LayerNorm(width, epsilon=1e-5, dtype=dtype, rngs=rngs)
 
     def __call__(self, batch: Sequences) -> jax.Array:
         """Logits of the response's tokens."""
@@ -60,7 +60,8 @@ class GPT(nnx.Module):
 
 def loss_of(model: GPT, batch: Sequences) -> jax.Array:
     """-ln pi(response | prompt), averaged over the batch."""
-    losses = optax.softmax_cross_entropy_with_integer_labels(model(batch), batch.target)
+    logits = model(batch).astype(jnp.float32)
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.target)
     return jnp.sum(losses * batch.target_mask) / batch.tokens.shape[0]
 
 
@@ -77,15 +78,21 @@ class FlaxLoop:
     Args:
         problem: the training problem.
         layout: side of the padding; "right" needs no mask.
+        dtype: of activations; parameters are float32.
     """
 
-    def __init__(self, problem: Problem, layout: Layout = "right") -> None:
-        self.problem = problem
+    def __init__(
+        self, problem: Problem, layout: Layout = "right", dtype: Literal["float32", "bfloat16"] = "float32"
+    ) -> None:
+        self.problem, self.dtype = problem, jnp.dtype(dtype)
+        # A GPU's default for products of float32 is TF32.
+        self.products = "highest" if dtype == "float32" else "default"
         self.batches = [jax.tree.map(jnp.asarray, sequences(batch, layout)) for batch in problem.batches]
 
         def step(graph: Any, state: Any, batch: Sequences) -> tuple[Any, jax.Array]:
             model, optimizer = nnx.merge(graph, state)
-            loss, gradient = nnx.value_and_grad(loss_of)(model, batch)
+            with jax.default_matmul_precision(self.products):
+                loss, gradient = nnx.value_and_grad(loss_of)(model, batch)
             optimizer.update(model, gradient)
             return nnx.state((model, optimizer)), loss
 
@@ -95,7 +102,7 @@ class FlaxLoop:
     def reset(self) -> None:
         """Restore the initial parameters and a fresh optimizer."""
         problem = self.problem
-        model = GPT(problem, nnx.Rngs(0))
+        model = GPT(problem, nnx.Rngs(0), self.dtype)
         pure = nnx.to_pure_dict(nnx.state(model, nnx.Param))
         loaded = jax.tree_util.tree_map_with_path(
             lambda path, old: jnp.asarray(problem.parameters[self._name(path)]).reshape(old.shape), pure
@@ -118,7 +125,8 @@ class FlaxLoop:
         """Loss and gradient of the first batch at the initial parameters, by covlab's names."""
         self.reset()
         model, _ = nnx.merge(self.graph, self.state)
-        loss, gradient = nnx.jit(nnx.value_and_grad(loss_of))(model, self.batches[0])
+        with jax.default_matmul_precision(self.products):
+            loss, gradient = nnx.jit(nnx.value_and_grad(loss_of))(model, self.batches[0])
         leaves = jax.tree_util.tree_leaves_with_path(nnx.to_pure_dict(gradient))
         return float(loss), {self._name(path): np.asarray(leaf) for path, leaf in leaves}
 

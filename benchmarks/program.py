@@ -29,6 +29,7 @@ from tasks import Example, Task, stream
 from training import CrossEntropy, Phase, Program, TrainState, make_program
 from training.feed import batch_of_step
 from training.mesh import Grid
+from training.precision import used
 
 
 def compose_config(overrides: Sequence[str]) -> DictConfig:
@@ -270,10 +271,19 @@ class Covlab:
         return traced(lambda: self.steps(count), names)
 
     def device(self) -> dict[str, Any]:
-        """`platform`, `count` (devices in use) and, if known, `limit_bytes` (memory of a device)."""
+        """`platform`, `kind`, `count` (devices in use), `dtype` (of the activations in training) and, where
+        the device says so, `limit_bytes` (its memory) and `peak_bytes` (the most in use so far)."""
         device = jax.devices()[0]
-        limit = (device.memory_stats() or {}).get("bytes_limit") if device.platform != "cpu" else None
-        return {"platform": device.platform, "count": self.grid.layout.size, "limit_bytes": limit}
+        known = (device.memory_stats() or {}) if device.platform != "cpu" else {}
+        low = used(self.setup.model, device.platform, self.phase.precision) == "bfloat16"
+        return {
+            "platform": device.platform,
+            "kind": device.device_kind,
+            "count": self.grid.layout.size,
+            "dtype": "bfloat16" if low else "float32",
+            "limit_bytes": known.get("bytes_limit"),
+            "peak_bytes": known.get("peak_bytes_in_use"),
+        }
 
     def _begin(self, program: Program) -> TrainState:
         failed_at = self.grid.place(np.full(len(self.setup.seeds), -1, np.int32))

@@ -95,27 +95,29 @@ class GPT(nn.Module):
 
 
 class TorchLoop:
-    """Batches in memory, forward, backward, AdamW.
+    """Batches in memory, forward, backward, AdamW; on a GPU where PyTorch sees one.
 
     Args:
         problem: the training problem.
         threads: number of PyTorch's threads.
-        compiled: True for `torch.compile`, or its "max-autotune-no-cudagraphs" mode.
+        compiled: mode of `torch.compile`; "no" for none. "reduce-overhead" makes CUDA graphs.
         layout: side of the padding; "right" needs no mask.
         attention: the fused kernel of `scaled_dot_product_attention` or the plain one.
         optimizer: AdamW's implementation.
         skip_unused: True to omit the last block's outputs at prompt positions.
+        dtype: of activations; "bfloat16" by autocast, parameters stay float32.
     """
 
     def __init__(
         self,
         problem: Problem,
         threads: int,
-        compiled: Literal["no", "default", "max-autotune-no-cudagraphs"] = "no",
+        compiled: Literal["no", "default", "max-autotune-no-cudagraphs", "reduce-overhead"] = "no",
         layout: Layout = "right",
         attention: Literal["flash", "math"] = "flash",
         optimizer: Literal["fused", "foreach"] = "fused",
         skip_unused: bool = False,
+        dtype: Literal["float32", "bfloat16"] = "float32",
     ) -> None:
         torch.set_num_threads(threads)
         torch.set_float32_matmul_precision("highest")
@@ -125,8 +127,9 @@ class TorchLoop:
             layout,
             optimizer,
         )
-        self.kernel = attention
-        self.model = GPT(problem, skip_unused)
+        self.kernel, self.dtype = attention, dtype
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.model = GPT(problem, skip_unused).to(self.device)
         self.batches = [self._batch(batch) for batch in problem.batches]
         self.loss: Any = self.model
         if compiled != "no":
@@ -163,7 +166,7 @@ class TorchLoop:
         gradients = {}
         for name, parameter in self.model.named_parameters():
             assert parameter.grad is not None
-            gradient = parameter.grad.numpy().copy()
+            gradient = parameter.grad.cpu().numpy().copy()
             gradients[self._name(name)] = gradient.T if self._is_matrix(name) else gradient
         return float(loss.detach()), gradients
 
@@ -176,6 +179,8 @@ class TorchLoop:
         """Train for `count` steps."""
         for _ in range(count):
             self._step()
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
 
     def _step(self) -> torch.Tensor:
         loss = self._forward(self.batches[self.done % len(self.batches)])
@@ -187,7 +192,8 @@ class TorchLoop:
         return loss
 
     def _forward(self, batch: tuple[Any, ...]) -> torch.Tensor:
-        with self._attention():
+        low = torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == "bfloat16")
+        with self._attention(), low:
             return self.loss(*batch)
 
     def _attention(self) -> contextlib.AbstractContextManager[Any]:
@@ -203,7 +209,8 @@ class TorchLoop:
                 last = np.take_along_axis(made.mask, made.places[:, None, :, None], axis=2)
         arrays = (*made[:5], made.target_mask.astype(np.float32), last)
         return tuple(
-            None if array is None else torch.from_numpy(np.ascontiguousarray(array)) for array in arrays
+            None if array is None else torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+            for array in arrays
         )
 
     def _initial(self, name: str) -> np.ndarray:

@@ -23,7 +23,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from jax._src import compilation_cache
 from omegaconf import DictConfig, OmegaConf
 
-jax.config.update("jax_platforms", "cpu")
+# On a machine with an accelerator: COVLAB_TEST_PLATFORM=cuda pytest tests/models tests/metrics
+jax.config.update("jax_platforms", os.environ.get("COVLAB_TEST_PLATFORM", "cpu"))
 
 from covlab.claims.claim import register  # noqa: E402
 from covlab.launch import keys  # noqa: E402
