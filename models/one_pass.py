@@ -19,14 +19,15 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Bool, Float, Int
 
-from models.accelerated import attend_before, einsum, normalised, product
+from models.accelerated import attend_before, einsum, gelu, normalised, product
+from models.target import platform
 
 Params = Any
 
 ROWS = 8
 """Rows of a tile of a TPU's arrays."""
 
-_KEPT = ("heads", "attended", "log_total", "middle", "inner")
+_KEPT = ("heads", "attended", "log_total", "middle", "inner", "hidden")
 
 
 def response_states(
@@ -100,5 +101,12 @@ def _outputs(
     x = checkpoint_name(x[:, -asked:] + written, "middle")
     inner = product("btc,cn->btn", normalised(x, **block["mlp_norm"]), **block["mlp_in"])
     inner = checkpoint_name(inner, "inner")
-    hidden = jax.nn.gelu(inner.astype(jnp.float32), approximate=True).astype(inner.dtype)
-    return x + product("btn,nc->btc", hidden, **block["mlp_out"])
+    return x + product("btn,nc->btc", _activated(inner), **block["mlp_out"])
+
+
+def _activated(inner: Float[Array, "batch asked hidden"]) -> Float[Array, "batch asked hidden"]:
+    """GELU of the hidden layer. A GPU keeps it for the backward pass; a TPU computes it again there, at less
+    than the cost of reading it."""
+    if platform() == "gpu":
+        return checkpoint_name(gelu(inner), "hidden")
+    return jax.nn.gelu(inner.astype(jnp.float32), approximate=True).astype(inner.dtype)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from models import GPT, TeacherlessGPT, check_model, layers
-from models.accelerated import attend_before, normalised, product
+from models.accelerated import attend_before, gelu, normalised, product
 from models.layers import Memory
 from models.target import traced_for
 
@@ -59,6 +59,19 @@ def test_a_norm_is_that_of_its_formula() -> None:
     centred = x - x.mean(axis=-1, keepdims=True)
     by_hand = centred / np.sqrt((centred**2).mean(axis=-1, keepdims=True) + 1e-5) * scale + bias
     require_close(ours[1], by_hand)
+
+
+def test_gelu_has_the_derived_gradient() -> None:
+    x, weights = 3 * normal(0, 4, 50), normal(1, 4, 50)
+
+    def plain(x: Any) -> Any:
+        return jax.nn.gelu(x, approximate=True)
+
+    ours, expected = (values_and_gradients(f, weights, x) for f in (gelu, plain))
+    require_close(ours, expected)
+    rounded = values_and_gradients(gelu, weights, jnp.asarray(x, jnp.bfloat16))
+    assert rounded[0][0].dtype == rounded[1].dtype == jnp.bfloat16
+    require_close(jax.tree.map(lambda leaf: leaf.astype("f"), rounded), expected, rtol=2e-2, atol=2e-2)
 
 
 @pytest.mark.parametrize(
