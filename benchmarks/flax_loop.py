@@ -40,8 +40,10 @@ class GPT(nnx.Module):
 
     def __init__(self, problem: Problem, rngs: nnx.Rngs, dtype: Any) -> None:
         width = problem.width
-        self.token = nnx.Embed(problem.vocab_size, width, dtype=dtype, rngs=rngs)
-        self.position = nnx.Embed(problem.length, width, dtype=dtype, rngs=rngs)
+        # With dtype=bfloat16 the gradient of a table is summed in bfloat16, and most of it is lost.
+        self.token = nnx.Embed(problem.vocab_size, width, rngs=rngs)
+        self.position = nnx.Embed(problem.length, width, rngs=rngs)
+        self.dtype = dtype
         hidden = problem.mlp_ratio * width
         self.blocks = nnx.List(
             [Block(width, problem.num_heads, hidden, rngs, dtype) for _ in range(problem.num_layers)]
@@ -51,11 +53,12 @@ class GPT(nnx.Module):
     def __call__(self, batch: Sequences) -> jax.Array:
         """Logits of the response's tokens."""
         x = self.token(jnp.asarray(batch.tokens)) + self.position(jnp.asarray(batch.positions))
+        x = x.astype(self.dtype)
         mask = None if batch.mask is None else jnp.asarray(batch.mask)
         for block in self.blocks:
             x = block(x, mask)
         x = jnp.take_along_axis(x, batch.places[..., None], axis=1)
-        return self.token.attend(self.final_norm(x))
+        return self.final_norm(x) @ self.token.embedding[...].astype(self.dtype).T
 
 
 def loss_of(model: GPT, batch: Sequences) -> jax.Array:

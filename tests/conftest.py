@@ -25,6 +25,9 @@ from omegaconf import DictConfig, OmegaConf
 
 # On a machine with an accelerator: COVLAB_TEST_PLATFORM=cuda pytest tests/models tests/metrics
 jax.config.update("jax_platforms", os.environ.get("COVLAB_TEST_PLATFORM", "cpu"))
+if jax.config.jax_platforms != "cpu":
+    # Functions that a program would call with exact products are called here without it.
+    jax.config.update("jax_default_matmul_precision", "highest")
 
 from covlab.claims.claim import register  # noqa: E402
 from covlab.launch import keys  # noqa: E402

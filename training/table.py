@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from decoding import sample_responses
 from metrics.evaluators import HeldOut
@@ -34,8 +34,7 @@ def sample_table(
     chosen = jax.tree.map(lambda a: a[spread], held_out.flat(held_out.batches.example))
 
     key = stream(seed, "table", phase.name)
-    with exact_products(platform()):
-        drawn = draw_responses(model, task, params, chosen, key, 1)
+    drawn = draw_responses(model, task, params, chosen, key, 1)
     responses, log_probs, rewards, valid = (array[:, 0] for array in drawn)
     for i, response in enumerate(responses):
         yield (
@@ -69,10 +68,12 @@ def draw_responses(
 ) -> Drawn:
     """`num_samples` responses to each of a batch of prompts, judged by the task.
 
-    They are drawn at `temperature`; the log-probabilities are those of the model, at temperature 1.
+    They are drawn at `temperature`; the log-probabilities are those of the model, at temperature 1. Both have
+    products of float32's precision on every platform.
     """
     prompt, mask = examples.prompt, examples.prompt_mask
-    sampled = sample_responses(model, params, prompt, mask, key, num_samples, temperature)
+    with exact_products(platform()):
+        sampled = sample_responses(model, params, prompt, mask, key, num_samples, temperature)
     samples, log_probs = (np.asarray(each) for each in sampled)
     judged = (np.asarray(each) for each in _judged(task, examples.latent, samples))
     responses, kept, rewards, valid = judged
@@ -82,8 +83,20 @@ def draw_responses(
     return Drawn(responses, log_probs, rewards, valid)
 
 
-score_responses = jax.jit(sequence_log_probs, static_argnums=0)
-"""`models.sequence_log_probs`, compiled."""
+def score_responses(
+    model: Model,
+    params: Params,
+    prompt: Int[Array | np.ndarray, "batch prompt"],
+    prompt_mask: Bool[Array | np.ndarray, "batch prompt"],
+    responses: Int[Array | np.ndarray, "batch candidates response"],
+    response_mask: Bool[Array | np.ndarray, "batch candidates response"],
+) -> Float[Array, "batch candidates"]:
+    """`models.sequence_log_probs`, compiled, with products of float32's precision."""
+    with exact_products(platform()):
+        return _scored(model, params, prompt, prompt_mask, responses, response_mask)
+
+
+_scored = jax.jit(sequence_log_probs, static_argnums=0)
 
 
 @functools.partial(jax.jit, static_argnames="task")

@@ -17,8 +17,10 @@ from covlab.launch.trained import TrainedRun
 from decoding import sample_responses
 from experiments.show import draw_examples
 from models import Params
+from models.target import platform
 from tasks import PAD, Example, Task, check_seed, stream
 from tasks.checks import real, whole
+from training.precision import exact_products
 from training.table import draw_responses, score_responses
 
 
@@ -98,7 +100,8 @@ def _of_texts(
             raise ValueError(f"prompts: {text!r} has {len(tokens)} tokens; valid: 1 to {task.prompt_length}")
         row[-len(tokens) :] = tokens
     mask = prompt != PAD
-    samples = np.asarray(sample_responses(model, params, prompt, mask, key, num_samples, temperature)[0])
+    with exact_products(platform()):
+        samples = np.asarray(sample_responses(model, params, prompt, mask, key, num_samples, temperature)[0])
     ends = samples == (-1 if task.end_token is None else task.end_token)
     kept = np.cumsum(ends, axis=-1) - ends == 0
     samples = np.where(kept, samples, PAD)

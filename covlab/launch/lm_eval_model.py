@@ -29,9 +29,11 @@ from covlab.launch.healthy import chosen_seeds, require_healthy
 from covlab.launch.runtime import configure
 from covlab.launch.trained import open_run
 from models import Model, Params, token_log_probs
+from models.target import platform
 from tasks import PAD, categorical, check_seed, stream
 from tasks.checks import real, whole
 from tracking import LoadError
+from training.precision import exact_products
 
 _UNSUPPORTED = {
     "top_k": (None, 0, -1),
@@ -211,7 +213,8 @@ def _score(
     response_mask: Bool[Array, "batch response"],
 ) -> tuple[Float[Array, " batch"], Bool[Array, " batch"]]:
     """ln pi(y|x) in nats, and whether every token is the most likely one, the first of several."""
-    logits = model.logits(params, prompt, prompt_mask, response[:, None])[:, 0]
+    with exact_products(platform()):
+        logits = model.logits(params, prompt, prompt_mask, response[:, None])[:, 0]
     scores = jnp.where(response_mask, token_log_probs(logits, response), 0.0)
     greedy = (jnp.argmax(logits, axis=-1) == response) | ~response_mask
     return jnp.sum(scores, axis=-1), jnp.all(greedy, axis=-1)
@@ -237,8 +240,9 @@ def _respond(
         tokens = jnp.where(temperature[:, None] > 0, drawn, jnp.argmax(logits, axis=-1).astype(drawn.dtype))
         return (cache, tokens), tokens[:, 0]
 
-    start = (model.start(params, prompt, prompt_mask, 1), prompt[:, -1:])
-    return jax.lax.scan(step, start, jnp.arange(model.response_length))[1].T
+    with exact_products(platform()):
+        start = (model.start(params, prompt, prompt_mask, 1), prompt[:, -1:])
+        return jax.lax.scan(step, start, jnp.arange(model.response_length))[1].T
 
 
 if __name__ == "__main__":

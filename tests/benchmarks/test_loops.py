@@ -85,6 +85,16 @@ def test_flax(layout: Any, problem: Any, answers: tuple[Any, list[float]]) -> No
     check(FlaxLoop(problem, layout), answers)
 
 
+def test_flax_in_bfloat16_has_the_whole_gradient(problem: Any) -> None:
+    """Also that of the embeddings: `frameworks --precision bfloat16` compares it so."""
+    from benchmarks.flax_loop import FlaxLoop
+    from benchmarks.frameworks import TOLERANCES
+
+    rounded = Covlab((*OVERRIDES, "precision=bfloat16")).loss_and_gradient()
+    loop = FlaxLoop(problem, dtype="bfloat16")
+    assert same("flax", rounded, loop.loss_and_gradient(), TOLERANCES["bfloat16"]) > 1e-4
+
+
 def test_a_wrong_decay_would_be_seen(problem: Any, answers: tuple[Any, list[float]]) -> None:
     """The losses of the first updates are a test of the optimizer, not of the first gradient alone."""
     pytest.importorskip("torch", reason=f"PyTorch is {WITHOUT}")

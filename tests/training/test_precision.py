@@ -12,10 +12,11 @@ import optax
 import pytest
 from oracles.toy import TabularModel, ToyTask
 
+from decoding import sample_responses
 from metrics.evaluators import DistributionEvaluator, make_held_out
 from models import GPT, sequence_log_probs
 from models.target import traced_for
-from training import CrossEntropy, EvaluationSchedule, Grid, Layout, Phase, make_program
+from training import CrossEntropy, EvaluationSchedule, Grid, Layout, Phase, make_program, table
 from training.precision import Precision, on, require_bfloat16, said, trained, used
 
 TASK = ToyTask()
@@ -54,6 +55,31 @@ def test_an_accelerator_trains_as_asked_and_evaluates_exactly(
     assert any("HIGHEST" in line for line in products(step)) == highest
     assert products(scored)
     assert all("HIGHEST" in line and "bf16" not in line for line in products(scored))
+
+
+def test_responses_are_drawn_and_scored_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also by callers that have no program, such as `Run.sample`."""
+    seen: list[tuple[str, str | None]] = []
+
+    def spy(name: str, found: Any) -> Any:
+        def called(*arguments: Any) -> Any:
+            seen.append((name, jax.config.jax_default_matmul_precision))  # type: ignore[attr-defined]
+            return found(*arguments)
+
+        return called
+
+    monkeypatch.setattr(table, "sample_responses", spy("drawn", sample_responses))
+    monkeypatch.setattr(table, "_scored", spy("scored", table._scored))
+    examples = make_held_out(TASK, 2, 2, 0)
+    example = examples.flat(examples.batches.example)
+    for name, expected in (("gpu", "highest"), ("cpu", None)):
+        seen.clear()
+        with traced_for(name):
+            # At another temperature they are scored again.
+            table.draw_responses(
+                MODEL, TASK, MODEL.init(jax.random.key(0)), example, jax.random.key(1), 2, 2.0
+            )
+        assert seen == [("drawn", expected), ("scored", expected)]
 
 
 def test_a_cpu_computes_as_before() -> None:
