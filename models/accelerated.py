@@ -16,6 +16,8 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Bool, Float
 
+from models.target import platform
+
 _HIDDEN = float(jnp.finfo(jnp.float32).min)
 
 
@@ -105,15 +107,15 @@ def _gelu_forward(x: Array) -> tuple[Array, Array]:
 
 
 def _gelu_backward(x: Array, gradient: Array) -> tuple[Array]:
-    """(1 + t) / 2 + x (1 - t^2) sqrt(2/pi) (1 + 0.134145 x^2) / 2, in one pass over x and the gradient.
-
-    Derived automatically it is a sum of terms that a GPU's compiler writes to memory in float32.
-    """
-    wide = x.astype(jnp.float32)
+    """(1 + t) / 2 + x (1 - t^2) sqrt(2/pi) (1 + 0.134145 x^2) / 2, in one pass over x and the gradient."""
+    # With the barrier t is computed again. Without it the one of the forward pass is kept, in float32.
+    wide = jax.lax.optimization_barrier(x).astype(jnp.float32)
     t = _inner(wide)
     slope = math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * wide * wide)
     slope = 0.5 * (1 + t + wide * (1 - t * t) * slope)
-    return (jax.lax.optimization_barrier((gradient.astype(jnp.float32) * slope).astype(x.dtype)),)
+    result = (gradient.astype(jnp.float32) * slope).astype(x.dtype)
+    # A GPU's compiler writes what several others read, the products and the bias, and would do so in float32.
+    return (jax.lax.optimization_barrier(result) if platform() == "gpu" else result,)
 
 
 gelu.defvjp(_gelu_forward, _gelu_backward)
@@ -155,6 +157,8 @@ def _attend_backward(saved: tuple[Array, ...], gradient: Array) -> tuple[Array, 
     """With p = exp(s - ln sum e^s), computed again (as FlashAttention, arXiv 2205.14135, does), and the
     output o: dv = p^T do, ds = p (do v^T - do . o), dq = ds k, dk = ds^T q."""
     query, key, value, mask, output, log_total = saved
+    # With the barrier the scores are computed again, and not kept.
+    query = jax.lax.optimization_barrier(query)
     dtype = query.dtype
     weights = jnp.exp(_scores(query, key, mask) - log_total)
     offset = jnp.sum(gradient.astype(jnp.float32) * output.astype(jnp.float32), axis=-1, keepdims=True)

@@ -6,7 +6,8 @@ with more rows, and no keys to join. Parameters and results are those of `models
 
 Arrays are (batch, length, width), and (batch, heads, length, head_dim) in attention. Products write these
 layouts directly. Lengths are multiples of `ROWS`, so that a TPU joins batch and length without a copy. A
-block keeps only its products for the backward pass, and computes norms, GELU and attention weights again.
+block keeps inputs and outputs of its products for the backward pass. Attention weights and the slope of GELU
+are computed again there, and on a GPU also the norms.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ Params = Any
 ROWS = 8
 """Rows of a tile of a TPU's arrays."""
 
-_KEPT = ("heads", "attended", "log_total", "middle", "inner", "hidden")
+_POLICY = jax.checkpoint_policies.save_only_these_names(
+    "heads", "attended", "log_total", "middle", "inner", "hidden"
+)
 
 
 def response_states(
@@ -56,11 +59,13 @@ def response_states(
     tokens, mask = jnp.pad(tokens, missing), jnp.pad(mask, missing)
     x = _embedded(params, tokens, mask, dtype)
     rows = min(-(-count // ROWS) * ROWS, tokens.shape[1])
-    policy = jax.checkpoint_policies.save_only_these_names(*_KEPT)
     for layer, block in enumerate(params["blocks"], start=1):
         asked = rows if layer == len(params["blocks"]) else tokens.shape[1]
         outputs = functools.partial(_outputs, num_heads=num_heads, asked=asked)
-        x = jax.checkpoint(outputs, policy=policy)(block, x, mask)
+        if platform() == "gpu":
+            # On a TPU the layers' own gradients keep less, and what `checkpoint` keeps would be copied.
+            outputs = jax.checkpoint(outputs, policy=_POLICY)
+        x = outputs(block, x, mask)
     return x[:, None, -count:]
 
 
@@ -101,12 +106,5 @@ def _outputs(
     x = checkpoint_name(x[:, -asked:] + written, "middle")
     inner = product("btc,cn->btn", normalised(x, **block["mlp_norm"]), **block["mlp_in"])
     inner = checkpoint_name(inner, "inner")
-    return x + product("btn,nc->btc", _activated(inner), **block["mlp_out"])
-
-
-def _activated(inner: Float[Array, "batch asked hidden"]) -> Float[Array, "batch asked hidden"]:
-    """GELU of the hidden layer. A GPU keeps it for the backward pass; a TPU computes it again there, at less
-    than the cost of reading it."""
-    if platform() == "gpu":
-        return checkpoint_name(gelu(inner), "hidden")
-    return jax.nn.gelu(inner.astype(jnp.float32), approximate=True).astype(inner.dtype)
+    hidden = checkpoint_name(gelu(inner), "hidden")
+    return x + product("btn,nc->btc", hidden, **block["mlp_out"])
