@@ -24,6 +24,7 @@ from covlab.readers import tables
 from covlab.readers.base import (
     Checkpoint,
     Collector,
+    Contents,
     Wanted,
     digest,
     log_prob_or_none,
@@ -89,12 +90,13 @@ READER = Reader()
 def _add(
     where: str, record: Mapping[str, Any], collector: Collector, wanted: Wanted, converted: dict[str, None]
 ) -> None:
-    row = collector.place(*_example(where, record))
+    name, content, label, num_bytes = _example(where, record, wanted.contents)
+    row = collector.place(name, content, label)
     found = False
-    if (sums := _log_prob(where, record, converted)) is not None:
+    if (sums := _log_prob(where, record, num_bytes, converted)) is not None:
         collector.log_prob(row, *sums)
         found = True
-    if all(key in record for key in COUNTS):
+    if COUNTS[0] in record and COUNTS[1] in record:
         counted = [number_or_none(f"{where}: {key}", record[key]) for key in COUNTS]
         if any(value is None or not value.is_integer() or value < 0 for value in counted):
             raise LoadError(f"{where}: {', '.join(COUNTS)}: {counted}; valid: whole numbers >= 0")
@@ -113,28 +115,33 @@ def _add(
         raise LoadError(f"{where}: none of log_prob, {', '.join(COUNTS)} and {wanted.score or 'correct'}")
 
 
-def _example(where: str, record: Mapping[str, Any]) -> tuple[Hashable, bytes, str]:
-    """(name, content, label) of a row's example."""
-    content = [record.get("prompt"), record.get("target")]
-    ident = record.get("id")
-    if content == [None, None] and ident is None:
-        raise LoadError(f"{where}: no prompt, target or id")
-    if content == [None, None]:
-        return str(ident), digest("id", str(ident)), str(ident)
+def _example(
+    where: str, record: Mapping[str, Any], contents: Contents
+) -> tuple[str | None, bytes, str, int]:
+    """(name, content, label, bytes of the target or 0) of a row's example."""
+    prompt, target, ident = record.get("prompt"), record.get("target"), record.get("id")
     name = None if ident is None else str(ident)
-    return name, digest(*content), shown(content[0] if content[0] is not None else content[1])
+    if isinstance(target, str) and (prompt is None or isinstance(prompt, str)):
+        return name, *contents.of(prompt, target)
+    if prompt is not None or target is not None:
+        size = len(target.encode()) if isinstance(target, str) else 0
+        return name, digest(prompt, target), shown(target if prompt is None else prompt), size
+    if name is None:
+        raise LoadError(f"{where}: no prompt, target or id")
+    return name, digest("id", name), name, 0
 
 
 def _log_prob(
-    where: str, record: Mapping[str, Any], converted: dict[str, None]
+    where: str, record: Mapping[str, Any], num_bytes: int, converted: dict[str, None]
 ) -> tuple[float | None, int] | None:
     """(ln p, bytes) of a row; None if it has no log-probability. Conversions are noted in `converted`."""
-    target = record.get("target")
-    num_bytes = _whole(where, record, "num_bytes")
-    if num_bytes is None:
-        num_bytes = len(target.encode()) if isinstance(target, str) else 0
+    if "num_bytes" in record:
+        num_bytes = _whole(where, record, "num_bytes") or num_bytes
     if "log_prob" in record:
-        return log_prob_or_none(f"{where}: log_prob", record["log_prob"]), num_bytes
+        value = record["log_prob"]
+        # The usual case first: a file may have a million rows.
+        usual = isinstance(value, float) and value <= 0
+        return (value if usual else log_prob_or_none(f"{where}: log_prob", value)), num_bytes
     if all(key in record for key in PER_TOKEN):
         mean = log_prob_or_none(f"{where}: mean_log_prob", record["mean_log_prob"])
         tokens = _whole(where, record, "num_tokens")
