@@ -84,7 +84,8 @@ def share_interval(values: Float[np.ndarray, " examples"], confidence: float = 0
     sum_i D_i z_i, where D is uniform on the simplex: with 0/1 values that is Clopper and Pearson's end. The
     lower end is that of 1 - values, turned round. A value near 0 that occurs once in as many examples as were
     drawn may be missing from the sample: the added value allows for it. That coverage is at least
-    `confidence` for every law is conjectured; `tests/metrics/test_interval_coverage.py` simulates skewed ones.
+    `confidence` for every law is conjectured, not proven; `tests/metrics/test_interval_coverage.py` simulates
+    skewed ones.
 
     Source: Gaffke (2005); Learned-Miller and Thomas, arXiv 1905.06208, where the quantile is simulated. Here
     it is computed.

@@ -81,8 +81,8 @@ class Text(Task):
         if not self.windows.counts.all():
             train, held_out = self.windows.counts.tolist()
             raise ValueError(
-                f"task.held_out: {self.held_out} leaves {train} windows for train and {held_out} for held_out; "
-                f"valid: at least one each"
+                f"task.held_out: {self.held_out} leaves {train} windows for train and {held_out} for "
+                f"held_out; valid: at least one each"
             )
 
     @property
@@ -133,9 +133,13 @@ class Text(Task):
     def sample_group(self, key: PRNGKeyArray, group: Int[Array, ""]) -> Example:
         """Draw a uniform window of the class."""
         starts, counts = self.windows
-        place = jnp.asarray([0, counts[0]])[group] + jax.random.randint(key, (), 0, jnp.asarray(counts)[group])
+        place = jnp.asarray([0, counts[0]])[group] + jax.random.randint(
+            key, (), 0, jnp.asarray(counts)[group]
+        )
         size = self.context + self.continuation
-        tokens = jax.lax.dynamic_slice(jnp.asarray(_tokens(self.source)), (jnp.asarray(starts)[place],), (size,))
+        tokens = jax.lax.dynamic_slice(
+            jnp.asarray(_tokens(self.source)), (jnp.asarray(starts)[place],), (size,)
+        )
         prompt, response = tokens[: self.context], tokens[self.context :]
         latent = TextLatent(response)
         return Example(
@@ -235,4 +239,6 @@ def _windows(task: Text) -> Windows:
         starts[int(held[first // task.block])].extend(
             i for i in range(first, last + 1) if times[text[i : i + task.context]] == 1
         )
-    return Windows(np.array(starts[0] + starts[1], np.int32), np.array([len(each) for each in starts], np.int32))
+    return Windows(
+        np.array(starts[0] + starts[1], np.int32), np.array([len(each) for each in starts], np.int32)
+    )

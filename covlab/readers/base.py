@@ -8,7 +8,6 @@ Examples are recognised by content (prompt and target), never by their place in 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import importlib
 import json
 import math
@@ -19,6 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 from jaxtyping import Float, Int
 
+from covlab.readers.contents import Contents, digest, shown
 from metrics.pass_rates import LOG_PROB_SLACK
 from tracking import LoadError
 
@@ -44,7 +44,7 @@ class Wanted:
     score: str | None = None
     solved: float | None = None
     verifier: str | None = None
-    contents: Contents = dataclasses.field(default_factory=lambda: Contents(), compare=False, repr=False)
+    contents: Contents = dataclasses.field(default_factory=Contents, compare=False, repr=False)
 
     def judge(self) -> Callable[[str, Any, Mapping[str, Any]], bool] | None:
         """The verifier's function; None without one.
@@ -128,45 +128,6 @@ class Reader(Protocol):
         """The checkpoints of the source. ValueError, one line, where a number would be wrong."""
 
 
-class Contents:
-    """Digests, labels and sizes of examples by their texts, for sources that share examples.
-
-    No more is kept than `most` characters, so that long prompts of many files do not fill the memory.
-    """
-
-    def __init__(self, most: int = 200_000_000) -> None:
-        self._known: dict[tuple[str | None, str], tuple[bytes, str, int]] = {}
-        self._left = most
-
-    def of(self, prompt: str | None, target: str) -> tuple[bytes, str, int]:
-        """`digest(prompt, target)`, a label, and the bytes of the target in UTF-8."""
-        found = self._known.get((prompt, target))
-        if found is None:
-            label = shown(target if prompt is None else prompt)
-            found = digest(prompt, target), label, len(target.encode("utf-8", "surrogatepass"))
-            self._left -= len(prompt or "") + len(target)
-            if self._left >= 0:
-                self._known[prompt, target] = found
-        return found
-
-
-# `json.dumps` with these settings would make an encoder for every example.
-_encode = json.JSONEncoder(sort_keys=True, ensure_ascii=False, default=str).encode
-
-
-def digest(*parts: Any) -> bytes:
-    """16 bytes that stand for an example's content; texts, numbers, lists and mappings as JSON."""
-    text = _encode(parts)
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-
-
-def shown(content: Any, length: int = 60) -> str:
-    """The end of a prompt on one line, for tables and messages: prompts differ at their ends."""
-    text = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False, default=str)
-    text = " ".join(text.split())
-    return text if len(text) <= length else "..." + text[3 - length :]
-
-
 def number_or_none(where: str, value: Any) -> float | None:
     """A number, also from text; None for null, NaN and empty text.
 
@@ -198,16 +159,17 @@ def log_prob_or_none(where: str, value: Any) -> float | None:
     return number
 
 
+# Reads a value without the blanks around it, for which `json.loads` takes half of its time on short lines.
 _scan = json.JSONDecoder().scan_once
+_TORN = object()
 
 
 def _parsed(line: str) -> Any:
-    """`json.loads`, which looks for blanks around the value and takes a third of its time for that."""
+    """The value of a line with blanks around it; `_TORN` if it is not JSON."""
     try:
-        record, end = _scan(line, 0)
-    except (ValueError, StopIteration):
         return json.loads(line)
-    return record if line[end:] == "\n" else json.loads(line)
+    except ValueError:
+        return _TORN
 
 
 def json_lines(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -222,8 +184,12 @@ def json_lines(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 if not line.strip():
                     continue
                 try:
+                    record, end = _scan(line, 0)
+                    if line[end:] != "\n":
+                        record = json.loads(line)
+                except (ValueError, StopIteration):
                     record = _parsed(line)
-                except ValueError:
+                if record is _TORN:
                     torn = "" if line.endswith("\n") else ", torn off at its end"
                     raise LoadError(f"{file}: line {number} is not JSON{torn}") from None
                 if not isinstance(record, dict):
@@ -277,7 +243,8 @@ class Collector:
 
     def __init__(self, source: Path | str) -> None:
         self.source = str(source)
-        self._places: dict[Hashable, tuple[bytes, int]] = {}
+        self._named: dict[Hashable, tuple[bytes, int]] = {}
+        self._unnamed: dict[bytes, int] = {}
         self._occurrences: dict[bytes, int] = {}
         self._keys: list[bytes] = []
         self._labels: list[str] = []
@@ -297,17 +264,24 @@ class Collector:
         Raises:
             ValueError: one name with two contents.
         """
-        own: Hashable = content if ident is None else ident
-        known = self._places.get(own)
-        if known is None:
-            number = self._occurrences.get(content, 0)
-            self._occurrences[content] = number + 1
-            known = self._places[own] = content, len(self._keys)
-            self._keys.append(content if not number else digest(content.hex(), number))
-            self._labels.append(label or str(ident))
-        elif known[0] != content:
-            raise LoadError(f"{self.source}: example {_name(ident)} occurs with two different contents")
-        return known[1]
+        if ident is None:
+            row = self._unnamed.get(content)
+        else:
+            known, row = self._named.get(ident, (content, None))
+            if known != content:
+                raise LoadError(f"{self.source}: example {_name(ident)} occurs with two different contents")
+        return self._new(ident, content, label) if row is None else row
+
+    def _new(self, ident: Hashable, content: bytes, label: str) -> int:
+        row, number = len(self._keys), self._occurrences.get(content, 0) + (content in self._unnamed)
+        if ident is None:
+            self._unnamed[content] = row
+        else:
+            self._named[ident] = content, row
+            self._occurrences[content] = self._occurrences.get(content, 0) + 1
+        self._keys.append(content if not number else digest(content.hex(), number))
+        self._labels.append(label or str(ident))
+        return row
 
     def log_prob(self, row: int, value: float | None, num_bytes: int = 0) -> None:
         """ln pi(y|x) of a row.
@@ -317,6 +291,17 @@ class Collector:
         """
         if row in self._log_probs:
             raise LoadError(f"{self.source}: example {self._labels[row]!r} occurs twice")
+        self._log_probs[row] = value
+        self._bytes[row] = num_bytes
+
+    def scored(self, content: bytes, label: str, value: float, num_bytes: int) -> None:
+        """`log_prob` of the `place` of an example without a name, in one call: a file may have millions."""
+        if content in self._unnamed or content in self._occurrences:
+            self.log_prob(self.place(None, content, label), value, num_bytes)
+            return
+        row = self._unnamed[content] = len(self._keys)
+        self._keys.append(content)
+        self._labels.append(label)
         self._log_probs[row] = value
         self._bytes[row] = num_bytes
 

@@ -53,9 +53,7 @@ def readers() -> dict[str, Reader]:
     return known
 
 
-def reader_of(
-    source: Path, asked: str | None = None, formats: Mapping[str, Reader] | None = None
-) -> Reader:
+def reader_of(source: Path, asked: str | None = None, formats: Mapping[str, Reader] | None = None) -> Reader:
     """The reader that `asked` names, or the first that recognises the source, of `formats` or all readers.
 
     Raises:

@@ -16,7 +16,7 @@ Columns, in any order; others are ignored:
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,18 @@ class Reader:
         converted: dict[str, None] = {}
         own = str(source)
         line = f"{own}: {'row' if source.suffix == '.parquet' else 'line'} "
+        plain: dict[tuple[str, ...], bool] = {}
         for number, record in tables.rows(source):
+            columns = tuple(record)
+            if columns not in plain:
+                plain[columns] = _is_plain(columns, wanted)
+            # The usual row first, for speed: everything else takes the long way below.
+            if plain[columns] and own in collectors:
+                prompt, target, value = record["prompt"], record["target"], record["log_prob"]
+                if type(prompt) is type(target) is str and type(value) is float and value <= 0:
+                    content, label, num_bytes = wanted.contents.of(prompt, target)
+                    collectors[own].scored(content, label, value, num_bytes)
+                    continue
             name = str(record["checkpoint"]) if record.get("checkpoint") is not None else own
             if name not in collectors:
                 collectors[name] = Collector(source)
@@ -85,6 +96,12 @@ class Reader:
 
 
 READER = Reader()
+
+
+def _is_plain(columns: Sequence[str], wanted: Wanted) -> bool:
+    """True if prompt, target and log_prob are all that counts in a row."""
+    others = {"id", "num_bytes", "checkpoint", wanted.score or "correct", *COUNTS}
+    return {"prompt", "target", "log_prob"} <= {*columns} and not others & {*columns}
 
 
 def _add(
@@ -115,9 +132,7 @@ def _add(
         raise LoadError(f"{where}: none of log_prob, {', '.join(COUNTS)} and {wanted.score or 'correct'}")
 
 
-def _example(
-    where: str, record: Mapping[str, Any], contents: Contents
-) -> tuple[str | None, bytes, str, int]:
+def _example(where: str, record: Mapping[str, Any], contents: Contents) -> tuple[str | None, bytes, str, int]:
     """(name, content, label, bytes of the target or 0) of a row's example."""
     prompt, target, ident = record.get("prompt"), record.get("target"), record.get("id")
     name = None if ident is None else str(ident)

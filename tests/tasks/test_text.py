@@ -65,7 +65,7 @@ def test_blanks_and_line_ends_become_one_blank(tmp_path: Path) -> None:
     assert task.text == f"abc d e fgh {numbers}"
     # A blank, ten digits, letters.
     assert task.encode("a b0") == [12, 1, 13, 2]
-    with pytest.raises(ValueError, match="text: 'z' is not in the text of task.source"):
+    with pytest.raises(ValueError, match=r"text: 'z' is not in the text of task\.source"):
         task.encode("az")
 
 
@@ -75,14 +75,19 @@ def test_a_run_may_demand_its_text(tmp_path: Path) -> None:
     own = hashlib.sha256(path.read_bytes()).hexdigest()
     fields: dict[str, Any] = {"source": str(path), "context": 10, "block": 100}
     assert Text(**fields, digest=own[:8].upper()).text == path.read_text()
-    with pytest.raises(ValueError, match=f"task.digest: '0000'; valid: the text of task.source has {own[:16]}"):
+    with pytest.raises(
+        ValueError, match=f"task.digest: '0000'; valid: the text of task.source has {own[:16]}"
+    ):
         Text(**fields, digest="0000")
 
 
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"source": "nowhere.txt"}, "task.source: 'nowhere.txt': .*valid: python_topics or a text file in UTF-8"),
+        (
+            {"source": "nowhere.txt"},
+            "task.source: 'nowhere.txt': .*valid: python_topics or a text file in UTF-8",
+        ),
         ({"context": 0}, "task.context: 0"),
         ({"continuation": 0}, "task.continuation: 0"),
         ({"held_out": 0}, "task.held_out: 0"),

@@ -32,7 +32,9 @@ for step in steps:
     cli_evaluate()
 rows = [json.loads(text) for text in Path("tasks/held_out.jsonl").read_text().splitlines()]
 own = held["groups"] == 1
-scores = [load_log_probs(RUN, f"train_{step:08}")[f"train_{step:08}"]["log_prob"][0, own, 0] for step in steps]
+scores = [
+    load_log_probs(RUN, f"train_{step:08}")[f"train_{step:08}"]["log_prob"][0, own, 0] for step in steps
+]
 arrays = {
     "targets": np.array([row["target"] for row in rows[:LIMIT]]),
     "log_probs": np.array(scores)[:, :LIMIT],
