@@ -44,7 +44,7 @@ class Wanted:
     score: str | None = None
     solved: float | None = None
     verifier: str | None = None
-    contents: Contents = dataclasses.field(default_factory=Contents, compare=False, repr=False)
+    contents: Contents = dataclasses.field(default_factory=Contents, init=False, compare=False, repr=False)
 
     def judge(self) -> Callable[[str, Any, Mapping[str, Any]], bool] | None:
         """The verifier's function; None without one.
@@ -160,7 +160,7 @@ def log_prob_or_none(where: str, value: Any) -> float | None:
 
 
 # Reads a value without the blanks around it, for which `json.loads` takes half of its time on short lines.
-_scan = json.JSONDecoder().scan_once
+_scan = json.JSONDecoder().raw_decode
 _TORN = object()
 
 
@@ -184,10 +184,10 @@ def json_lines(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 if not line.strip():
                     continue
                 try:
-                    record, end = _scan(line, 0)
+                    record, end = _scan(line)
                     if line[end:] != "\n":
                         record = json.loads(line)
-                except (ValueError, StopIteration):
+                except ValueError:
                     record = _parsed(line)
                 if record is _TORN:
                     torn = "" if line.endswith("\n") else ", torn off at its end"

@@ -21,16 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from covlab.readers import tables
-from covlab.readers.base import (
-    Checkpoint,
-    Collector,
-    Contents,
-    Wanted,
-    digest,
-    log_prob_or_none,
-    number_or_none,
-    shown,
-)
+from covlab.readers.base import Checkpoint, Collector, Wanted, log_prob_or_none, number_or_none
+from covlab.readers.contents import Contents, digest, shown
 from tracking import LoadError
 
 NAMES = ("prompt", "target", "id")

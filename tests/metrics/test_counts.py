@@ -99,7 +99,7 @@ def test_an_interval_of_zeros_and_ones_is_clopper_and_pearsons(
 def test_the_ends_of_an_interval_of_shares_are_quantiles_of_a_sum_of_dirichlet_weights(
     values: list[float],
 ) -> None:
-    """P[sum_i D_i z_i > t] is the sum over z_i > t of (z_i - t)^n / prod_(j != i) (z_i - z_j), all different."""
+    """P[sum_i D_i z_i > t] is the sum over z_i > t of (z_i - t)^n / prod_(j != i) (z_i - z_j)."""
 
     def exceeds(points: list[float], t: float) -> float:
         n = len(points) - 1
