@@ -89,14 +89,14 @@ def write_task(
 def is_right(response: str, target: str, record: Mapping[str, Any]) -> bool:
     """True for a right response to an example of `write_task`; `verifier=` of `covlab select`.
 
-    Blanks at the ends of a response do not count.
+    Blanks at the ends of a response do not count, except where a right response has them.
 
     Raises:
         ValueError: the example has no list of right responses.
     """
     if "correct" not in record:
         raise LoadError("verifier: no correct in an example; valid: a task whose responses are enumerated")
-    return response.strip() in record["correct"]
+    return response in record["correct"] or response.strip() in record["correct"]
 
 
 _SCORED: dict[str, Any] = {

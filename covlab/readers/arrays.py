@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from covlab.readers import tables
-from covlab.readers.base import Checkpoint, Wanted, digest
+from covlab.readers.base import Checkpoint, Wanted
+from covlab.readers.contents import digest
 from metrics.pass_rates import LOG_PROB_SLACK
 from tracking import LoadError
 

@@ -8,7 +8,6 @@ Examples are recognised by content (prompt and target), never by their place in 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import importlib
 import json
 import math
@@ -19,6 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 from jaxtyping import Float, Int
 
+from covlab.readers.contents import Contents, digest, shown
 from metrics.pass_rates import LOG_PROB_SLACK
 from tracking import LoadError
 
@@ -36,6 +36,7 @@ class Wanted:
         solved: a response is right if the score is at least this; None demands scores of 0 and 1.
         verifier: `module:function`, a function of (response, target, record) that returns True if it is
             right.
+        contents: examples that earlier sources had, so that equal texts are not hashed again.
     """
 
     tasks: str | None = None
@@ -43,6 +44,7 @@ class Wanted:
     score: str | None = None
     solved: float | None = None
     verifier: str | None = None
+    contents: Contents = dataclasses.field(default_factory=Contents, init=False, compare=False, repr=False)
 
     def judge(self) -> Callable[[str, Any, Mapping[str, Any]], bool] | None:
         """The verifier's function; None without one.
@@ -126,23 +128,6 @@ class Reader(Protocol):
         """The checkpoints of the source. ValueError, one line, where a number would be wrong."""
 
 
-# `json.dumps` with these settings would make an encoder for every example.
-_encode = json.JSONEncoder(sort_keys=True, ensure_ascii=False, default=str).encode
-
-
-def digest(*parts: Any) -> bytes:
-    """16 bytes that stand for an example's content; texts, numbers, lists and mappings as JSON."""
-    text = _encode(parts)
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-
-
-def shown(content: Any, length: int = 60) -> str:
-    """The end of a prompt on one line, for tables and messages: prompts differ at their ends."""
-    text = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False, default=str)
-    text = " ".join(text.split())
-    return text if len(text) <= length else "..." + text[3 - length :]
-
-
 def number_or_none(where: str, value: Any) -> float | None:
     """A number, also from text; None for null, NaN and empty text.
 
@@ -174,6 +159,19 @@ def log_prob_or_none(where: str, value: Any) -> float | None:
     return number
 
 
+# Reads a value without the blanks around it, for which `json.loads` takes half of its time on short lines.
+_scan = json.JSONDecoder().raw_decode
+_TORN = object()
+
+
+def _parsed(line: str) -> Any:
+    """The value of a line with blanks around it; `_TORN` if it is not JSON."""
+    try:
+        return json.loads(line)
+    except ValueError:
+        return _TORN
+
+
 def json_lines(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """(line number, object) of a JSON Lines file; NaN and infinities are read as numbers.
 
@@ -186,8 +184,12 @@ def json_lines(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 if not line.strip():
                     continue
                 try:
-                    record = json.loads(line)
+                    record, end = _scan(line)
+                    if line[end:] != "\n":
+                        record = json.loads(line)
                 except ValueError:
+                    record = _parsed(line)
+                if record is _TORN:
                     torn = "" if line.endswith("\n") else ", torn off at its end"
                     raise LoadError(f"{file}: line {number} is not JSON{torn}") from None
                 if not isinstance(record, dict):
@@ -241,10 +243,10 @@ class Collector:
 
     def __init__(self, source: Path | str) -> None:
         self.source = str(source)
-        self._contents: dict[Hashable, bytes] = {}
-        self._rows: dict[bytes, int] = {}
+        self._named: dict[Hashable, tuple[bytes, int]] = {}
+        self._unnamed: dict[bytes, int] = {}
         self._occurrences: dict[bytes, int] = {}
-        self._keys_of: dict[Hashable, bytes] = {}
+        self._keys: list[bytes] = []
         self._labels: list[str] = []
         self._log_probs: dict[int, float | None] = {}
         self._bytes: dict[int, int] = {}
@@ -262,18 +264,24 @@ class Collector:
         Raises:
             ValueError: one name with two contents.
         """
-        own: Hashable = content if ident is None else ident
-        known = self._contents.setdefault(own, content)
-        if known != content:
-            raise LoadError(f"{self.source}: example {_name(ident)} occurs with two different contents")
-        if own not in self._keys_of:
-            number = self._occurrences.get(content, 0)
-            self._occurrences[content] = number + 1
-            key = content if not number else digest(content.hex(), number)
-            self._keys_of[own] = key
-            self._rows[key] = len(self._rows)
-            self._labels.append(label or str(ident))
-        return self._rows[self._keys_of[own]]
+        if ident is None:
+            row = self._unnamed.get(content)
+        else:
+            known, row = self._named.get(ident, (content, None))
+            if known != content:
+                raise LoadError(f"{self.source}: example {_name(ident)} occurs with two different contents")
+        return self._new(ident, content, label) if row is None else row
+
+    def _new(self, ident: Hashable, content: bytes, label: str) -> int:
+        row, number = len(self._keys), self._occurrences.get(content, 0) + (content in self._unnamed)
+        if ident is None:
+            self._unnamed[content] = row
+        else:
+            self._named[ident] = content, row
+            self._occurrences[content] = self._occurrences.get(content, 0) + 1
+        self._keys.append(content if not number else digest(content.hex(), number))
+        self._labels.append(label or str(ident))
+        return row
 
     def log_prob(self, row: int, value: float | None, num_bytes: int = 0) -> None:
         """ln pi(y|x) of a row.
@@ -283,6 +291,17 @@ class Collector:
         """
         if row in self._log_probs:
             raise LoadError(f"{self.source}: example {self._labels[row]!r} occurs twice")
+        self._log_probs[row] = value
+        self._bytes[row] = num_bytes
+
+    def scored(self, content: bytes, label: str, value: float, num_bytes: int) -> None:
+        """`log_prob` of the `place` of an example without a name, in one call: a file may have millions."""
+        if content in self._unnamed or content in self._occurrences:
+            self.log_prob(self.place(None, content, label), value, num_bytes)
+            return
+        row = self._unnamed[content] = len(self._keys)
+        self._keys.append(content)
+        self._labels.append(label)
         self._log_probs[row] = value
         self._bytes[row] = num_bytes
 
@@ -326,7 +345,7 @@ class Collector:
         Raises:
             ValueError: nothing is left.
         """
-        keys = list(self._rows)
+        keys = self._keys
         notes = list(self.notes)
         if self.unscored:
             notes.append(

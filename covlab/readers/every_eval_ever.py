@@ -15,13 +15,12 @@ from covlab.readers.base import (
     Checkpoint,
     Collector,
     Wanted,
-    digest,
     first_record,
     json_lines,
     log_prob_or_none,
-    shown,
     the_only,
 )
+from covlab.readers.contents import digest, shown
 from tracking import LoadError
 
 LOG_LIKELIHOOD = "perplexity"

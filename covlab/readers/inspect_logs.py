@@ -14,16 +14,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from covlab.readers.base import (
-    Checkpoint,
-    Collector,
-    Wanted,
-    digest,
-    log_prob_or_none,
-    shown,
-    the_only,
-    whole_json,
-)
+from covlab.readers.base import Checkpoint, Collector, Wanted, log_prob_or_none, the_only, whole_json
+from covlab.readers.contents import digest, shown
 from tracking import LoadError
 
 VALUES = {"C": 1, "I": 0, "N": 0}

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from covlab.readers.base import Checkpoint, Wanted
-from covlab.readers.registry import reader_of
+from covlab.readers.registry import reader_of, readers
 from tracking import LoadError
 from tracking.metric_names import natural
 
@@ -67,8 +67,9 @@ def read_sources(
     """
     known: dict[bytes, tuple[bytes, str]] = {}
     checkpoints: list[Checkpoint] = []
+    formats = readers()
     for source in sorted(dict.fromkeys(sources), key=natural):
-        read = reader_of(Path(source), asked).read(Path(source), wanted)
+        read = reader_of(Path(source), asked, formats).read(Path(source), wanted)
         # Arrays of several checkpoints have one list of keys.
         alike = len(read) > 1 and read[0].keys is read[1].keys
         checkpoints += read if alike else [_shared(checkpoint, known) for checkpoint in read]

@@ -23,14 +23,13 @@ from covlab.readers.base import (
     Checkpoint,
     Collector,
     Wanted,
-    digest,
     json_lines,
     log_prob_or_none,
     number_or_none,
-    shown,
     the_only,
     whole_json,
 )
+from covlab.readers.contents import digest, shown
 from tracking import LoadError
 
 SAMPLES = re.compile(r"samples_(?P<task>.+)_(?P<date>\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?)\.jsonl")

@@ -9,7 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from covlab.readers.base import Checkpoint, Collector, Wanted, digest, shown
+from covlab.readers.base import Checkpoint, Collector, Wanted
+from covlab.readers.contents import digest, shown
 from tracking import LoadError
 from tracking.metric_names import natural
 

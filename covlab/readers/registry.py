@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+from collections.abc import Mapping
 from pathlib import Path
 
 from covlab.readers.base import Reader
@@ -52,15 +53,15 @@ def readers() -> dict[str, Reader]:
     return known
 
 
-def reader_of(source: Path, asked: str | None = None) -> Reader:
-    """The reader that `asked` names, or the first that recognises the source.
+def reader_of(source: Path, asked: str | None = None, formats: Mapping[str, Reader] | None = None) -> Reader:
+    """The reader that `asked` names, or the first that recognises the source, of `formats` or all readers.
 
     Raises:
         ValueError: there is no such source, format, or reader for it.
     """
     if not source.exists():
         raise LoadError(f"{source}: no such file or folder")
-    known = readers()
+    known = readers() if formats is None else formats
     if asked is not None:
         if asked not in known:
             raise LoadError(f"format: {asked!r}; valid: one of {', '.join(known)}")

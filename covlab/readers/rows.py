@@ -16,20 +16,13 @@ Columns, in any order; others are ignored:
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from covlab.readers import tables
-from covlab.readers.base import (
-    Checkpoint,
-    Collector,
-    Wanted,
-    digest,
-    log_prob_or_none,
-    number_or_none,
-    shown,
-)
+from covlab.readers.base import Checkpoint, Collector, Wanted, log_prob_or_none, number_or_none
+from covlab.readers.contents import Contents, digest, shown
 from tracking import LoadError
 
 NAMES = ("prompt", "target", "id")
@@ -71,7 +64,18 @@ class Reader:
         converted: dict[str, None] = {}
         own = str(source)
         line = f"{own}: {'row' if source.suffix == '.parquet' else 'line'} "
+        plain: dict[tuple[str, ...], bool] = {}
         for number, record in tables.rows(source):
+            columns = tuple(record)
+            if columns not in plain:
+                plain[columns] = _is_plain(columns, wanted)
+            # The usual row first, for speed: everything else takes the long way below.
+            if plain[columns] and own in collectors:
+                prompt, target, value = record["prompt"], record["target"], record["log_prob"]
+                if type(prompt) is type(target) is str and type(value) is float and value <= 0:
+                    content, label, num_bytes = wanted.contents.of(prompt, target)
+                    collectors[own].scored(content, label, value, num_bytes)
+                    continue
             name = str(record["checkpoint"]) if record.get("checkpoint") is not None else own
             if name not in collectors:
                 collectors[name] = Collector(source)
@@ -86,15 +90,22 @@ class Reader:
 READER = Reader()
 
 
+def _is_plain(columns: Sequence[str], wanted: Wanted) -> bool:
+    """True if prompt, target and log_prob are all that counts in a row."""
+    others = {"id", "num_bytes", "checkpoint", wanted.score or "correct", *COUNTS}
+    return {"prompt", "target", "log_prob"} <= {*columns} and not others & {*columns}
+
+
 def _add(
     where: str, record: Mapping[str, Any], collector: Collector, wanted: Wanted, converted: dict[str, None]
 ) -> None:
-    row = collector.place(*_example(where, record))
+    name, content, label, num_bytes = _example(where, record, wanted.contents)
+    row = collector.place(name, content, label)
     found = False
-    if (sums := _log_prob(where, record, converted)) is not None:
+    if (sums := _log_prob(where, record, num_bytes, converted)) is not None:
         collector.log_prob(row, *sums)
         found = True
-    if all(key in record for key in COUNTS):
+    if COUNTS[0] in record and COUNTS[1] in record:
         counted = [number_or_none(f"{where}: {key}", record[key]) for key in COUNTS]
         if any(value is None or not value.is_integer() or value < 0 for value in counted):
             raise LoadError(f"{where}: {', '.join(COUNTS)}: {counted}; valid: whole numbers >= 0")
@@ -113,28 +124,31 @@ def _add(
         raise LoadError(f"{where}: none of log_prob, {', '.join(COUNTS)} and {wanted.score or 'correct'}")
 
 
-def _example(where: str, record: Mapping[str, Any]) -> tuple[Hashable, bytes, str]:
-    """(name, content, label) of a row's example."""
-    content = [record.get("prompt"), record.get("target")]
-    ident = record.get("id")
-    if content == [None, None] and ident is None:
-        raise LoadError(f"{where}: no prompt, target or id")
-    if content == [None, None]:
-        return str(ident), digest("id", str(ident)), str(ident)
+def _example(where: str, record: Mapping[str, Any], contents: Contents) -> tuple[str | None, bytes, str, int]:
+    """(name, content, label, bytes of the target or 0) of a row's example."""
+    prompt, target, ident = record.get("prompt"), record.get("target"), record.get("id")
     name = None if ident is None else str(ident)
-    return name, digest(*content), shown(content[0] if content[0] is not None else content[1])
+    if isinstance(target, str) and (prompt is None or isinstance(prompt, str)):
+        return name, *contents.of(prompt, target)
+    if prompt is not None or target is not None:
+        size = len(target.encode()) if isinstance(target, str) else 0
+        return name, digest(prompt, target), shown(target if prompt is None else prompt), size
+    if name is None:
+        raise LoadError(f"{where}: no prompt, target or id")
+    return name, digest("id", name), name, 0
 
 
 def _log_prob(
-    where: str, record: Mapping[str, Any], converted: dict[str, None]
+    where: str, record: Mapping[str, Any], num_bytes: int, converted: dict[str, None]
 ) -> tuple[float | None, int] | None:
     """(ln p, bytes) of a row; None if it has no log-probability. Conversions are noted in `converted`."""
-    target = record.get("target")
-    num_bytes = _whole(where, record, "num_bytes")
-    if num_bytes is None:
-        num_bytes = len(target.encode()) if isinstance(target, str) else 0
+    if "num_bytes" in record:
+        num_bytes = _whole(where, record, "num_bytes") or num_bytes
     if "log_prob" in record:
-        return log_prob_or_none(f"{where}: log_prob", record["log_prob"]), num_bytes
+        value = record["log_prob"]
+        # The usual case first: a file may have a million rows.
+        usual = isinstance(value, float) and value <= 0
+        return (value if usual else log_prob_or_none(f"{where}: log_prob", value)), num_bytes
     if all(key in record for key in PER_TOKEN):
         mean = log_prob_or_none(f"{where}: mean_log_prob", record["mean_log_prob"])
         tokens = _whole(where, record, "num_tokens")

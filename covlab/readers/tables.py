@@ -23,11 +23,8 @@ def rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         ValueError: a file that cannot be read, or a missing package.
     """
     if file.suffix == ".jsonl":
-        yield from json_lines(file)
-    elif file.suffix == ".csv":
-        yield from _csv_rows(file)
-    else:
-        yield from _parquet_rows(file)
+        return json_lines(file)
+    return _csv_rows(file) if file.suffix == ".csv" else _parquet_rows(file)
 
 
 def columns(file: Path) -> tuple[str, ...]:

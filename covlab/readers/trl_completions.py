@@ -12,7 +12,8 @@ import re
 from pathlib import Path
 
 from covlab.readers import tables
-from covlab.readers.base import Checkpoint, Collector, Wanted, digest, shown, the_only
+from covlab.readers.base import Checkpoint, Collector, Wanted, the_only
+from covlab.readers.contents import digest, shown
 from tracking import LoadError
 
 FILE = re.compile(r"completions_(?P<step>\d+)\.parquet")

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from covlab.readers.base import Checkpoint, Collector, Wanted, digest, json_lines, shown, the_only, whole_json
+from covlab.readers.base import Checkpoint, Collector, Wanted, json_lines, the_only, whole_json
+from covlab.readers.contents import digest, shown
 from tracking import LoadError
 
 TRACES, RESULTS = "traces.jsonl", "results.jsonl"

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from covlab.readers.base import Checkpoint, Collector, Wanted, digest, first_record, json_lines, shown
+from covlab.readers.base import Checkpoint, Collector, Wanted, first_record, json_lines
+from covlab.readers.contents import digest, shown
 from tracking import LoadError
 
 

@@ -26,8 +26,9 @@ TASKS = {
     ),
     "sorting": (["task.length=4", "task.longer=[7]", "task.num_symbols=5"], ["length_3_4", "length_5_7"]),
     "modular_addition": (["task.modulus=11", "task.fraction=0.3"], ["train", "held_out"]),
+    "text": (["task.context=16", "task.continuation=2"], ["train", "held_out"]),
 }
-POINT_MASS = ("group_word", "sorting", "modular_addition")
+POINT_MASS = ("group_word", "sorting", "modular_addition", "text")
 
 
 @pytest.mark.parametrize("name", TASKS)

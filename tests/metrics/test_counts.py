@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from metrics import mean_interval, proportion_interval
 from metrics.counts import (
     changed_examples,
     compare_pass_at_n,
@@ -70,34 +71,52 @@ def test_bad_counts(n: Any, c: Any, ns: Any, message: str) -> None:
 def test_an_interval_of_shares_has_a_width_also_where_all_are_equal() -> None:
     assert share_interval(np.zeros(10)).high == pytest.approx(1 - 0.025 ** (1 / 10))
     assert share_interval(np.ones(10)).low == pytest.approx(0.025 ** (1 / 10))
-    # Five of ten: Clopper and Pearson's interval.
+    # 1/2 + D/2 with D the weight of the added value, P[D > d] = (1 - d)^10.
     middle = share_interval(np.full(10, 0.5))
-    assert (middle.low, middle.high) == pytest.approx((0.18708603, 0.81291397))
+    assert (middle.low, middle.high) == pytest.approx((0.025**0.1 / 2, 1 - 0.025**0.1 / 2))
     spread = share_interval(np.array([0.0, 0.0, 0.9]))
     assert spread.estimate == pytest.approx(0.3)
     assert 0 <= spread.low < 0.01
-    assert 0.9 < spread.high <= 1
-    with pytest.raises(ValueError, match="valid: two or more numbers from 0 to 1"):
-        share_interval(np.array([0.5, 1.5]))
+    assert 0.8 < spread.high <= 1
+    for values in ([0.5, 1.5], [0.5], [0.5, math.nan]):
+        with pytest.raises(ValueError, match="valid: two or more numbers from 0 to 1"):
+            share_interval(np.array(values))
 
 
-@pytest.mark.parametrize("values", [[1.0] * 3 + [0.0] * 17, [0.25, 0.75] * 20, [0.1] * 30 + [0.9]])
-def test_an_interval_of_shares_inverts_the_binomial_tails(values: list[float]) -> None:
-    """As many trials as give the variance of the mean, each end with a tail of 2.5 %."""
-    array = np.array(values)
-    found, mean, size = share_interval(array), array.mean(), array.size
-    error = math.sqrt(((array - mean) ** 2).sum() / (size - 1) / size)
-    student = {20: 2.0930240544, 40: 2.0226909200, 31: 2.0422724563}[size]
-    trials = mean * (1 - mean) / (error * student / 1.9599639845) ** 2
+@pytest.mark.parametrize("confidence", [0.8, 0.95, 0.99])
+@pytest.mark.parametrize(("right", "size"), [(1, 2), (3, 20), (199, 200), (30, 60), (400, 100_000)])
+def test_an_interval_of_zeros_and_ones_is_clopper_and_pearsons(
+    right: int, size: int, confidence: float
+) -> None:
+    found = share_interval(np.repeat([1.0, 0.0], [right, size - right]), confidence)
+    exact = proportion_interval(right, size, confidence)
+    assert (found.estimate, found.low, found.high) == pytest.approx(
+        (right / size, exact.low, exact.high), rel=1e-4, abs=1e-6
+    )
 
-    def tail(p: float, a: float, b: float) -> float:
-        """The regularised incomplete beta function, by a sum over midpoints."""
-        x = (np.arange(400_000) + 0.5) / 400_000
-        density = x ** (a - 1) * (1 - x) ** (b - 1)
-        return float(density[x <= p].sum() / density.sum())
 
-    assert tail(found.low, mean * trials, trials - mean * trials + 1) == pytest.approx(0.025, abs=1e-3)
-    assert tail(found.high, mean * trials + 1, trials - mean * trials) == pytest.approx(0.975, abs=1e-3)
+@pytest.mark.parametrize("values", [[0.1, 0.2, 0.45, 0.5, 0.9], [0.9, 0.97, 0.98, 0.99], [0.2, 0.5]])
+def test_the_ends_of_an_interval_of_shares_are_quantiles_of_a_sum_of_dirichlet_weights(
+    values: list[float],
+) -> None:
+    """P[sum_i D_i z_i > t] is the sum over z_i > t of (z_i - t)^n / prod_(j != i) (z_i - z_j)."""
+
+    def exceeds(points: list[float], t: float) -> float:
+        n = len(points) - 1
+        return sum(
+            (z - t) ** n / math.prod(z - other for other in points if other != z) for z in points if z > t
+        )
+
+    found = share_interval(np.array(values))
+    assert exceeds([*values, 1.0], found.high) == pytest.approx(0.025, abs=1e-7)
+    assert exceeds([*(1 - value for value in values), 1.0], 1 - found.low) == pytest.approx(0.025, abs=1e-7)
+
+
+def test_an_interval_of_shares_is_hardly_wider_than_students_where_that_is_right() -> None:
+    p = np.random.default_rng(4).beta(0.3, 0.3, 400)
+    values = np.random.default_rng(5).binomial(16, p) / 16
+    found, student = share_interval(values), mean_interval(values)
+    assert 0.95 < (found.high - found.low) / (student.high - student.low) < 1.05
 
 
 def test_the_sampling_variance_is_enumerated() -> None:

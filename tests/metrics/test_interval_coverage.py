@@ -82,6 +82,11 @@ def difference_of_rank_correlations(rng: np.random.Generator) -> Interval:
     return rank_correlation_intervals(predictors, outcome, ((0, 1),), rng, 200)[1][0]
 
 
+def pass_rates(rng: np.random.Generator, p: np.ndarray) -> np.ndarray:
+    """c/16 of prompts whose responses are right with probability p."""
+    return rng.binomial(16, p) / 16
+
+
 KINDS = {
     "mean of eight normal seeds": Kind(lambda rng: mean_interval(rng.normal(2, 3, 8)), 2),
     "mean of four normal seeds": Kind(lambda rng: mean_interval(rng.normal(2, 3, 4)), 2),
@@ -100,7 +105,25 @@ KINDS = {
         lambda rng: sign_flip_interval(rng.uniform(-1, 1, 6)), 0, low=1 - 2 / 64, high=1 - 2 / 64
     ),
     "two classes": Kind(two_classes, 0.3),
-    "share of responses": Kind(lambda rng: share_interval(rng.binomial(16, 0.3, 50) / 16), 0.3),
+    "share of responses": Kind(
+        lambda rng: share_interval(rng.binomial(16, 0.3, 50) / 16), 0.3, high=1, draws=400
+    ),
+    "Pass@1 of prompts that are right always or never": Kind(
+        lambda rng: share_interval(pass_rates(rng, rng.random(200) < 0.5)), 0.5, high=0.97, draws=400
+    ),
+    # No prompt of these is drawn with probability .997^200 = .55. Intervals by the variance alone miss then.
+    "Pass@1 near 1, three prompts in 1,000 never right": Kind(
+        lambda rng: share_interval(pass_rates(rng, np.where(rng.random(200) < 0.003, 0, 0.99))),
+        0.997 * 0.99,
+        high=1,
+        draws=400,
+    ),
+    "Pass@1 near 1 with a tail": Kind(
+        lambda rng: share_interval(pass_rates(rng, rng.beta(2, 0.05, 50))), 2 / 2.05, high=1, draws=400
+    ),
+    "Pass@1 near 0 with a tail": Kind(
+        lambda rng: share_interval(pass_rates(rng, rng.beta(0.05, 5, 100))), 0.05 / 5.05, high=1, draws=400
+    ),
     "proportion": Kind(lambda rng: proportion_interval(rng.binomial(20, 0.1), 20), 0.1, high=1),
     "Cov_4 of a normal log ratio": Kind(
         lambda rng: coverage_profile_interval(rng.normal(1, 1, 64), (4,))[0],
@@ -134,6 +157,14 @@ def test_an_interval_contains_the_truth_as_often_as_it_says(name: str) -> None:
     share = covered(kind, np.random.default_rng(20))
     slack = 4 * math.sqrt(0.95 * 0.05 / kind.draws)
     assert kind.low - slack <= share <= kind.high + slack
+
+
+def test_an_interval_by_the_variance_fails_where_a_prompt_that_is_never_right_was_not_drawn() -> None:
+    """Student's, on the prompts of the interval of shares that holds."""
+    kind = Kind(
+        lambda rng: mean_interval(pass_rates(rng, np.where(rng.random(200) < 0.003, 0, 0.99))), 0.997 * 0.99
+    )
+    assert covered(kind, np.random.default_rng(24)) < 0.85
 
 
 def with_stuck_seeds(rng: np.random.Generator, seeds: int, share: float) -> tuple[np.ndarray, np.ndarray]:

@@ -18,6 +18,7 @@ from tasks.parity import Parity
 from tasks.perturbation import Perturbation
 from tasks.sorting import Sorting
 from tasks.tabular import Tabular
+from tasks.text import Text
 
 BRACKETS = {
     "num_types": 2,
@@ -77,6 +78,15 @@ def test_defaults_stay_as_they_are() -> None:
         },
         Perturbation: {"length": 6},
         Sorting: SEQUENCES | {"num_symbols": 16},
+        Text: {
+            "source": "python_topics",
+            "context": 32,
+            "continuation": 8,
+            "held_out": 0.1,
+            "block": 2000,
+            "split_seed": 0,
+            "digest": "",
+        },
         Tabular: {
             "length": 3,
             "num_symbols": 2,

@@ -17,6 +17,7 @@ from tasks.perturbation import Perturbation
 from tasks.sorting import Sorting
 from tasks.streams import SEEDS
 from tasks.tabular import Tabular
+from tasks.text import Text
 
 GRAPH: dict[str, Any] = {"depth": 3, "width": 2, "branching": 1, "uniform_branching": 2, "num_ids": 20}
 MIXED = {"G1": 0.5, "G2": 0.5}
@@ -62,6 +63,8 @@ TAKEN: list[tuple[type[Any], dict[str, Any]]] = [
     (Sorting, {"num_symbols": 10_000}),
     (Tabular, {"length": 1, "num_symbols": 26, "num_prompts": 1, "concentration": 1e6, "density": 1.0}),
     (Tabular, {"length": 16, "concentration": 0.5, "density": 0.5}),
+    (Text, {"context": 1999, "continuation": 1}),
+    (Text, {"held_out": 0.99, "split_seed": SEEDS - 1}),
 ]
 """Valid settings at an end of a range."""
 

@@ -1,6 +1,6 @@
 """A run's held-out set as tasks of lm-evaluation-harness, and files that it wrote about a run of the lab.
 
-`files/lm_eval_of_a_run` was recorded by `record.py` there with lm-eval itself.
+`files/lm_eval_of_a_run` and `files/lm_eval_of_a_text` were recorded by `record.py` there with lm-eval itself.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from metrics import TIE_BREAKS, simple_tournament
 from tracking import load_log_probs
 
 RECORDED = Path(__file__).parent / "files" / "lm_eval_of_a_run"
+TEXT = Path(__file__).parent / "files" / "lm_eval_of_a_text"
 
 
 def rows_of(path: Path) -> list[dict[str, Any]]:
@@ -105,3 +106,38 @@ def test_recorded_log_likelihoods_are_those_of_the_run() -> None:
     gaps = (log_pi - found.values).mean(axis=1)
     assert gaps == pytest.approx((lab["log_pi"] - lab["log_probs"]).mean(axis=1), abs=1e-4)
     assert (np.diff(gaps) < 0).all()
+
+
+def test_a_text_is_judged_with_its_blanks() -> None:
+    record = {"correct": [" of t"]}
+    assert is_right(" of t", " of t", record)
+    assert not is_right("of t", " of t", record)
+
+
+def test_a_text_whose_law_is_not_known_goes_the_same_way() -> None:
+    """Three checkpoints on plain text, scored and sampled by lm-eval 0.4.13 through `LabModel`."""
+    lab = np.load(TEXT / "lab.npz")
+    exact = lab["log_probs"].astype(np.float64)
+    found = read_sources([str(TEXT / "out")], Wanted(tasks="held_out")).log_probs
+    assert found is not None
+    assert found.names == tuple(f"runs/train/text@train:{step}" for step in lab["steps"])
+    lines = rows_of(next(TEXT.rglob("samples_held_out_2*.jsonl")))
+    # Blanks at the ends of contexts and continuations went through lm-eval as they were.
+    assert any(target != target.strip() for target in lab["targets"])
+    assert [line["arguments"]["gen_args_0"]["arg_1"] for line in lines] == lab["targets"].tolist()
+    assert {line["doc"]["class"] for line in lines} == {"held_out"}
+    assert all(len(line["arguments"]["gen_args_0"]["arg_0"]) == 24 for line in lines)
+    assert np.abs(found.values - exact).max() < 1e-4
+    section = of_log_probs(found, (4.0,), ("min_cross_entropy",), None, 50)
+    best = simple_tournament(exact, 4.0)
+    assert section.content["recommendation"]["take"] == found.names[best.index]
+    # What follows is the one right response, so that p = pi_hat(y|x) is known: c has the law of n draws.
+    wanted = Wanted(tasks="held_out_sampled", verifier="covlab.launch.lm_eval_task:is_right")
+    counts = read_sources([str(TEXT / "out")], wanted).counts
+    assert counts is not None
+    assert counts.names == found.names
+    p, n = np.exp(exact), counts.num_samples
+    assert (n == 8).all()
+    gap = counts.num_correct.sum(axis=1) - (n * p).sum(axis=1)
+    assert (np.abs(gap) <= 4 * np.sqrt((n * p * (1 - p)).sum(axis=1))).all()
+    assert counts.num_correct[-1].sum() > 0

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from covlab.readers.base import Checkpoint, Wanted
+from covlab.readers.contents import Contents
 from covlab.readers.joining import names_of
 from covlab.readers.registry import readers
 
@@ -81,6 +82,41 @@ def test_means_are_converted_with_counts_and_refused_without(
         assert f"{column} is not a sum over the response; valid:" in refused(
             write("a.jsonl", [{"id": 1, column: -0.5}])
         )
+
+
+def test_every_way_to_write_a_row_gives_the_same(
+    write: Callable[..., Path], read: Callable[..., Any], refused: Callable[..., str], tmp_path: Path
+) -> None:
+    """Rows with columns that do not count, whole numbers, text, blanks: of which a file may hold each."""
+    plain = [{"prompt": f"p{i}", "target": "ü" * (1 + i % 3), "log_prob": -0.5 - i} for i in range(6)]
+    other = [
+        plain[0] | {"step": 7},
+        plain[1] | {"checkpoint": None},
+        plain[2] | {"log_prob": str(plain[2]["log_prob"])},
+        plain[3] | {"num_bytes": None},
+        dict(reversed(plain[4].items())),
+        plain[5] | {"id": None},
+    ]
+    one, two = write("a/rows.jsonl", plain), write("b/rows.jsonl", other)
+    lines = two.read_text().splitlines()
+    two.write_text("\n".join(f"  {line} \t" if i % 2 else line for i, line in enumerate(lines)))
+    found = read(one, two).log_probs
+    assert found.values.tolist() == [[-0.5 - i for i in range(6)]] * 2
+    assert found.num_bytes.tolist() == [2, 4, 6] * 2
+    assert found.labels == tuple(f"p{i}" for i in range(6))
+    for again in (plain[2], other[0]):
+        assert "occurs twice" in refused(write("c.jsonl", [*plain, again]))
+    # A name makes a second example of an equal content.
+    assert read(write("d.jsonl", [plain[0], plain[0] | {"id": "x"}])).log_probs.values.shape == (1, 2)
+
+
+def test_contents_beyond_the_limit_are_not_kept() -> None:
+    small, large = Contents(most=10), Contents()
+    for prompt, target in (("ab", "cd"), (None, "efgh"), ("ij", "klm"), ("ab", "cd"), ("ij", "klm")):
+        assert small.of(prompt, target) == large.of(prompt, target)
+        assert large.of(prompt, target) is large.of(prompt, target)
+    assert small.of("ab", "cd") is small.of("ab", "cd")
+    assert small.of("ij", "klm") is not small.of("ij", "klm")
 
 
 def test_rows_of_responses(
