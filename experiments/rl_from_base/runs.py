@@ -21,7 +21,7 @@ def base_stage(settings: Settings, plan: Plan) -> dict[str, Arm]:
         ValueError: a run that cannot be built, or on which the claim cannot be judged.
     """
     for route in (TUNE, RL, DISTIL):
-        changes = OmegaConf.create(dict(_settings_of(settings, route)))
+        changes = OmegaConf.create(dict(settings_of(settings, route)))
         assert isinstance(changes, DictConfig)
         config = plan.run_config(route)
         # Another objective or source takes the place of the base's with none of its fields.
@@ -61,14 +61,14 @@ def _checkpoint(plan: Plan, start: int) -> str:
 def _arm(settings: Settings, plan: Plan, route: str, start: int, of: str, checkpoint: str) -> Arm:
     run = run_name(route, start)
     target = {"task_overrides": settings.target}
-    overrides = (_settings_of(settings, route), target)
+    overrides = (settings_of(settings, route), target)
     config = rl_run_config(
         plan.run_config(BASE), plan.path / of, checkpoint, f"{plan.path.name}-{run}", overrides
     )
     return Arm(config, label=run)
 
 
-def _settings_of(settings: Settings, route: str) -> Mapping[str, Any]:
+def settings_of(settings: Settings, route: str) -> Mapping[str, Any]:
     """Settings of a route's runs; distillation differs from reinforcement learning in `distil` alone."""
     if route == TUNE:
         return settings.tune
