@@ -6,6 +6,7 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from jaxtyping import Float
 from matplotlib.figure import Figure
 
 from covlab.report import plotting as draw
@@ -71,10 +72,20 @@ def starts(results: Measurements) -> Figure:
             draw.line_over_seeds(axis, shares, values[..., -1], colour, f"{label} after")
         axis.axhline(results.best, color=draw.INK, linestyle=":", linewidth=1.0)
         axis.set(title=title, xlabel="share of pre-training (%)", xscale="log", ylim=(-0.03, 1.03))
-        axis.set_xticks(shares, [f"{share:.3g}" for share in shares])
+        axis.set_xticks(shares, tick_labels(shares))
         axis.minorticks_off()
     draw.legend_below(fig, [axes[0, 0]])
     return fig
+
+
+def tick_labels(shares: Float[np.ndarray, " starts"]) -> list[str]:
+    """A label for each tick of a logarithmic axis; none where it would touch the label on its left."""
+    made, last = [], 0.0
+    for share in shares:
+        clear = share >= 1.5 * last
+        made.append(f"{share:.3g}" if clear else "")
+        last = share if clear else last
+    return made
 
 
 @mpl.rc_context(draw.STYLE)

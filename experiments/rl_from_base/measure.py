@@ -43,7 +43,7 @@ class Settings:
     """The claim's own settings; those of the base run are of experiments.train.
 
     Attributes:
-        starts: steps of the base run, each of which is a start of every route.
+        starts: steps of the base run, from 1 on, each of which is a start of every route.
         k: the k of Pass@k and of the coverage ratio.
         n: the N of the coverage that competes as a predictor.
         target: fields of the task that differ after pre-training.
@@ -51,7 +51,7 @@ class Settings:
         distil: what distillation has in place of `rl`.
     """
 
-    starts: Annotated[tuple[int, ...], Wholes(0, at_least=3)]
+    starts: Annotated[tuple[int, ...], Wholes(1, at_least=3)]
     k: Annotated[int, Whole(2)]
     n: Annotated[float, Real(above=1, below=1e6)]
     target: Annotated[Mapping[str, Any], target_of]

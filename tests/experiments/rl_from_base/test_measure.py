@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from covlab.claims.matrices import RunMatrices
+from experiments.rl_from_base.figures import tick_labels
 from experiments.rl_from_base.measure import (
     DISTIL,
     RL,
@@ -129,3 +130,7 @@ def test_distillation_takes_over_what_it_does_not_state() -> None:
         "steps": 7, "objective": {"_target_": "B"}, "optimizer": {"a": 1, "b": 3},
     }  # fmt: skip
     assert settings_of(own, RL) == settings_of(own, TUNED_RL) == given["rl"]
+
+
+def test_labels_do_not_touch() -> None:
+    assert tick_labels(np.array([1.0, 7.5, 10.0, 13.3, 100.0])) == ["1", "7.5", "", "13.3", "100"]
