@@ -12,6 +12,7 @@ from training.loop import Outcome, Trainer, TrainingDiverged
 from training.mesh import Grid, Layout, choose_layout
 from training.multi_token import MultiToken
 from training.objectives import CrossEntropy, Objective, Scores, ValueRegression
+from training.on_policy_distillation import OnPolicyDistillation
 from training.phase import Phase
 from training.policy_gradient import PolicyGradient
 from training.program import Program, TrainState, make_program
@@ -41,6 +42,7 @@ __all__ = [
     "MultiToken",
     "Objective",
     "OnPolicy",
+    "OnPolicyDistillation",
     "Outcome",
     "Paced",
     "Phase",

@@ -38,17 +38,17 @@ def _losses(objective: Objective) -> Callable[[Scores], jax.Array]:
 
 
 @functools.cache
-def _slopes(objective: Objective) -> Callable[[Scores], tuple[jax.Array, jax.Array]]:
-    """Gradients by `tokens` and by `logits`: a value function is trained through its logits, every other
-    objective through its tokens."""
+def _slopes(objective: Objective) -> Callable[[Scores], tuple[jax.Array, jax.Array, jax.Array]]:
+    """Gradients by `tokens`, `logits` and `distributions`: a value function is trained through its logits, a
+    divergence through the distributions, every other objective through its tokens."""
 
-    def loss(tokens: jax.Array, logits: jax.Array, given: Scores) -> jax.Array:
-        losses = objective(given._replace(tokens=tokens, logits=logits))
+    def loss(tokens: jax.Array, logits: jax.Array, distributions: jax.Array, given: Scores) -> jax.Array:
+        losses = objective(given._replace(tokens=tokens, logits=logits, distributions=distributions))
         # Unequal weights, so that the gradients of a loss that is centred do not cancel.
         return jnp.sum(losses * jnp.linspace(0.5, 1, losses.size).reshape(losses.shape))
 
-    slopes = jax.grad(loss, argnums=(0, 1))
-    return jax.jit(lambda given: slopes(given.tokens, given.logits, given))
+    slopes = jax.grad(loss, argnums=(0, 1, 2))
+    return jax.jit(lambda given: slopes(given.tokens, given.logits, given.distributions, given))
 
 
 class ObjectiveTests:
@@ -71,7 +71,8 @@ class ObjectiveTests:
         slopes = _slopes(objective)(given)
         for slope in slopes:
             assert np.all(np.isfinite(slope)), f"token probabilities of about e^-{size:g}"
-            np.testing.assert_array_equal(np.where(given.mask, 0, slope), 0)
+            there = given.mask if slope.ndim == given.mask.ndim else given.mask[..., None]
+            np.testing.assert_array_equal(np.where(there, 0, slope), 0)
         # Losses of very improbable responses may have no gradient.
         assert size > 1 or any(np.any(np.asarray(slope) != 0) for slope in slopes)
 

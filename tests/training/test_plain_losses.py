@@ -16,6 +16,7 @@ from training import (
     DynamicFineTuning,
     LabelSmoothing,
     Objective,
+    OnPolicyDistillation,
     Paced,
     PolicyGradient,
     Reweighted,
@@ -113,6 +114,16 @@ def truncated(s: Scores) -> float:
     return loss
 
 
+def reverse_kl(s: Scores) -> float:
+    assert s.distributions is not None
+    assert s.teacher is not None
+    loss = 0.0
+    for t in range(int(sum(s.mask))):
+        own = np.exp(s.distributions[t])
+        loss += float(own @ (s.distributions[t] - np.log(0.9 * np.exp(s.teacher[t]) + 0.1 / len(own))))
+    return loss
+
+
 def hit(log_p: float, n: float) -> float:
     return math.log(1 - (1 - math.exp(log_p)) ** n) if log_p < 0 else 0.0
 
@@ -140,6 +151,7 @@ PLAIN: dict[str, tuple[Objective, Any]] = {
     "smoothing": (LabelSmoothing(smoothing=0.2), smoothed),
     "penalty": (ConfidencePenalty(weight=0.3), penalised),
     "truncated": (TruncatedDistillation(2.0), truncated),
+    "reverse KL": (OnPolicyDistillation(0.1), reverse_kl),
     "dft": (DynamicFineTuning(), lambda s: cross_entropy(s, tokens=np.exp(s.tokens) * s.tokens)),
     # Called alone, an objective does not divide by the sum of its weights.
     "over a batch": (CrossEntropy(prompt_weight=0.7, normalisation="batch"), lambda s: cross_entropy(s, 0.7)),
@@ -252,6 +264,7 @@ def test_what_objectives_need() -> None:
         ValueRegression(): {"needs_rewards"},
         PolicyGradient(): {"needs_rewards", "needs_policy"},
         TruncatedDistillation(): {"needs_teacher"},
+        OnPolicyDistillation(): {"needs_policy", "needs_teacher"},
         Reweighted(favour="easy"): {"weighs"},
         CrossEntropy(normalisation="batch"): {"weighs"},
         Paced(): {"weighs"},

@@ -63,7 +63,7 @@ COMPANIONS = {
 OF_VALUES = {("objective", "value_regression"), ("source", "rollouts")}
 # And what only reinforcement learning takes.
 OF_RL = {
-    *(("objective", name) for name in ("grpo", "reinforce", "rloo")),
+    *(("objective", name) for name in ("grpo", "on_policy_distillation", "reinforce", "rloo")),
     *(("source", name) for name in ("demonstrations", "exploring", "on_policy")),
 }
 BUILT = [

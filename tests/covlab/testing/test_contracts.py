@@ -22,6 +22,7 @@ from training import (
     LossChange,
     MultiToken,
     Objective,
+    OnPolicyDistillation,
     Paced,
     PolicyGradient,
     Reweighted,
@@ -35,7 +36,7 @@ from training import (
 OBJECTIVES = (
     *(CrossEntropy(), DCO(4), StepwiseDCO(4), Reweighted(), Reweighted(favour="easy", gamma=0.5)),
     *(LabelSmoothing(), ConfidencePenalty(), TruncatedDistillation(), ValueRegression(), MultiToken(k=3)),
-    *(PolicyGradient(), CrossEntropy(prompt_weight=1.0, normalisation="token")),
+    *(OnPolicyDistillation(), PolicyGradient(), CrossEntropy(prompt_weight=1.0, normalisation="token")),
     *(TailSFT(), LossChange(temperature=10.0), Paced(), DynamicFineTuning()),
 )
 PROMISES = (
