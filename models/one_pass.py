@@ -61,7 +61,7 @@ def response_states(
     rows = min(-(-count // ROWS) * ROWS, tokens.shape[1])
     for layer, block in enumerate(params["blocks"], start=1):
         asked = rows if layer == len(params["blocks"]) else tokens.shape[1]
-        outputs = functools.partial(_outputs, num_heads=num_heads, asked=asked)
+        outputs: Any = functools.partial(_outputs, num_heads=num_heads, asked=asked)
         if platform() == "gpu":
             # On a TPU the layers' own gradients keep less, and what `checkpoint` keeps would be copied.
             outputs = jax.checkpoint(outputs, policy=_POLICY)
