@@ -21,8 +21,8 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from tasks import edge_list
 from tasks.base import Enumeration, Example, Task
-from tasks.checks import distribution, flag, whole
-from tasks.graph_classes import CLASSES, GraphLatent
+from tasks.checks import distribution, flag, real, whole
+from tasks.graph_classes import CLASSES, GraphLatent, hidden_opposition
 from tasks.graph_drawing import Drawing, draw_graph
 from tasks.streams import check_seed
 
@@ -54,6 +54,9 @@ class LayeredGraph(Task):
             (layer, rank of the id within the layer), |V'| = floor(|V|/2); "label" by a fixed half of the ids.
         subset_seed: seed of the half.
         max_enumerated: largest number of valid responses that is enumerated.
+        minority: share of the decisions of classes "forks" and "first_fork" that oppose the parity rule.
+        room: number of branching layers that prompts have room for if the classes have fewer. With `fill`,
+            tasks of equal `room` have prompts of equal length whatever branches.
 
     pi_D(y|x) = sum_c P(c|x) pi_c(y|x) is conditional on the prompt alone. Let k(x) be the number of branching
     layers and b(x) the XOR bit. All classes share the law of the graph given k and b, so the posterior of
@@ -77,13 +80,16 @@ class LayeredGraph(Task):
     subset: Literal["rank", "label"] = "rank"
     subset_seed: int = 0
     max_enumerated: int = 64
+    minority: float = 0.1
+    room: int = 0
 
     def __post_init__(self) -> None:
         lowest = {"depth": 1, "width": 1, "branching": 0, "uniform_branching": 0, "num_ids": 1}
-        lowest |= {"max_enumerated": 0}
+        lowest |= {"max_enumerated": 0, "room": 0}
         for field, low in lowest.items():
             whole(f"task.{field}", getattr(self, field), low)
         check_seed("task.subset_seed", self.subset_seed)
+        real("task.minority", self.minority, least=0, most=0.5)
         for field in ("separators", "fill"):
             flag(f"task.{field}", getattr(self, field))
         _choice("edge_order", self.edge_order, get_args(edge_list.EdgeOrder))
@@ -91,7 +97,7 @@ class LayeredGraph(Task):
         mixture = distribution("task.mixture", self.mixture, tuple(CLASSES))
         object.__setattr__(self, "mixture", tuple((name, p) for name, p in mixture if p > 0))
         self._check_classes()
-        if self.max_branching and self.width < 2:
+        if max(self.max_branching, self.room) and self.width < 2:
             raise ValueError(
                 f"task.width: {self.width} leaves no even and odd node in a branching layer; need >= 2"
             )
@@ -104,8 +110,9 @@ class LayeredGraph(Task):
             )
 
     def _check_classes(self) -> None:
-        if self.branching > self.depth:
-            raise ValueError(f"task.branching: {self.branching} exceeds task.depth = {self.depth} layers")
+        for field in ("branching", "room"):
+            if (count := getattr(self, field)) > self.depth:
+                raise ValueError(f"task.{field}: {count} exceeds task.depth = {self.depth} layers")
         for name, count in zip(self.groups, self._branching_counts, strict=True):
             if count > self.depth:
                 raise ValueError(f"task.depth: {self.depth}; class {name} needs {count} branching layers")
@@ -115,7 +122,7 @@ class LayeredGraph(Task):
                 raise ValueError(
                     f"task.mixture: {self.groups[one]} and {self.groups[other]} both have "
                     f"{self._branching_counts[one]} branching layers, and one of them prescribes the bit of "
-                    f"V': valid are mixtures of G1, G2, G3 or of chain, xor, uniform"
+                    f"V': valid are mixtures of G1, G2, G3 or of other classes"
                 )
 
     @property
@@ -148,7 +155,7 @@ class LayeredGraph(Task):
 
     @property
     def _max_edges(self) -> int:
-        return edge_list.max_edges(self.depth, self.width, self.max_branching)
+        return edge_list.max_edges(self.depth, self.width, max(self.max_branching, self.room))
 
     @property
     def prompt_length(self) -> int:
@@ -272,8 +279,18 @@ class LayeredGraph(Task):
             "oppose": ~same,
             "uniform": fair,
             "global": same | (latent.parity == 1),
+            **self._hidden(latent),
         }
         return jnp.stack([by_rule[CLASSES[name].rule] for name in self.groups])[latent.group]
+
+    def _hidden(self, latent: GraphLatent) -> dict[str, Bool[Array, " depth"]]:
+        """Layers whose hidden decision opposes the rule; none where no class has such a decision."""
+        rules = ("hidden", "hidden_once")
+        if not any(CLASSES[name].rule in rules for name in self.groups):
+            return dict.fromkeys(rules, jnp.zeros((self.depth,), bool))
+        own = hidden_opposition(latent, self.minority)
+        first = jnp.argmax(jnp.all(latent.passable >= 0, axis=1))
+        return {"hidden": own, "hidden_once": jnp.broadcast_to(own[first], own.shape)}
 
     def _path(self, latent: GraphLatent, oppose: Bool[Array, " depth"]) -> Int[Array, " response"]:
         side = jnp.asarray(self._layer_parity) ^ oppose.astype(int)
@@ -304,6 +321,8 @@ class LayeredGraph(Task):
             "uniform": -math.log(2.0) * jnp.sum(branching, dtype=float),
             "global": jnp.where(latent.parity == 1, opposes, follows),
         }
+        for rule, own in self._hidden(latent).items():
+            by_rule[rule] = jnp.where(jnp.any(branching & (oppose != own)), -jnp.inf, 0.0)
         return jnp.where(valid, jnp.stack([by_rule[CLASSES[name].rule] for name in self.groups]), -jnp.inf)
 
     def _class_posterior(self, latent: GraphLatent) -> Float[Array, " groups"]:

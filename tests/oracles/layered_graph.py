@@ -17,6 +17,8 @@ RULES = {
     "chain": ("follow", None),
     "xor": ("global", None),
     "uniform": ("uniform", None),
+    "forks": ("hidden", None),
+    "first_fork": ("hidden_once", None),
 }
 
 
@@ -99,7 +101,24 @@ def bit(graph: Graph, subset: str, seed: int, num_ids: int) -> int:
     return value
 
 
-def class_prob(graph: Graph, name: str, path: Sequence[int]) -> Fraction:
+def hidden(graph: Graph, layer: int, minority: float) -> bool:
+    """Whether the hash of source, target, passable nodes and the layer, counted from 0, opposes the rule."""
+    words = [graph.source, graph.target]
+    for passable in graph.passable:
+        # The even and the odd node, each plus one; 0 stands for none.
+        words += [1 + next((v for v in passable if v % 2 == parity), -1) for parity in (0, 1)]
+    value = 2166136261 ^ layer
+    for word in words:
+        value = (value * 16777619) % 2**32 ^ word
+    value ^= value >> 16
+    value = value * 0x85EBCA6B % 2**32
+    value ^= value >> 13
+    value = value * 0xC2B2AE35 % 2**32
+    value ^= value >> 16
+    return value < round(minority * 2**32)
+
+
+def class_prob(graph: Graph, name: str, path: Sequence[int], minority: float = 0.1) -> Fraction:
     """pi_c(path | graph)."""
     if len(path) != len(graph.layers) + 2 or path[0] != graph.source or path[-1] != graph.target:
         return Fraction(0)
@@ -113,6 +132,10 @@ def class_prob(graph: Graph, name: str, path: Sequence[int]) -> Fraction:
             if rule == "global":
                 odd = sum(node % 2 for layer in graph.passable for node in layer)
                 rule = "oppose" if odd % 2 else "follow"
+            if rule.startswith("hidden"):
+                first = next(i for i, nodes in enumerate(graph.passable) if len(nodes) == 2)
+                opposes = hidden(graph, first if rule == "hidden_once" else number - 2, minority)
+                rule = "oppose" if opposes else "follow"
             probability *= Fraction(1, 2) if rule == "uniform" else Fraction(follows == (rule == "follow"))
     return probability
 
@@ -131,14 +154,20 @@ def posterior(
 
 
 def pi_data(
-    graph: Graph, value: int, mixture: Mapping[str, Fraction], path: Sequence[int], branching: int
+    graph: Graph,
+    value: int,
+    mixture: Mapping[str, Fraction],
+    path: Sequence[int],
+    branching: int,
+    minority: float = 0.1,
 ) -> Fraction:
     """pi_D(path | prompt)."""
     seen = sum(len(passable) == 2 for passable in graph.passable)
     weights = posterior(
         value, mixture, lambda name: branching_layers(name, len(graph.layers), branching) == seen
     )
-    return sum((weight * class_prob(graph, name, path) for name, weight in weights.items()), Fraction(0))
+    laws = (weight * class_prob(graph, name, path, minority) for name, weight in weights.items())
+    return sum(laws, Fraction(0))
 
 
 def valid_paths(graph: Graph) -> list[tuple[int, ...]]:
