@@ -21,11 +21,19 @@ PRETRAINED = "uniform"
 
 
 def base_stage(settings: Settings, plan: Plan) -> dict[str, Arm]:
-    """The base runs, by the command's configuration. The runs of fine-tuning are checked before they train.
+    """The base runs, by the command's configuration. All runs are checked before the first is trained.
 
     Raises:
         ValueError: a run that cannot be built, or on which the claim cannot be judged.
     """
+    depth = (plan.config.get("task") or {}).get("depth")
+    if isinstance(depth, int) and max(settings.branching) > depth:
+        raise ValueError(f"branching: {[*settings.branching]}; valid: at most task.depth = {depth}")
+    arms = {}
+    for count in settings.branching:
+        name = base_name(count)
+        arms[name] = Arm(plan.run_config(name, {"task": _branching(settings, count)}), label=name)
+        _check(settings, name, arms[name].config)
     for cell in settings.cells():
         changes = OmegaConf.merge({}, *_tuning(settings, cell))
         assert isinstance(changes, DictConfig)
@@ -35,14 +43,7 @@ def base_stage(settings: Settings, plan: Plan) -> dict[str, Arm]:
         config.objective, config.phases = {}, {}
         merged = OmegaConf.merge(config, changes, {"task": task})
         assert isinstance(merged, DictConfig)
-        try:
-            check_run(settings, cell.run, build(merged))
-        except ValueError as error:
-            raise ValueError(f"{cell.run}: {error}") from None
-    arms = {}
-    for count in settings.branching:
-        name = base_name(count)
-        arms[name] = Arm(plan.run_config(name, {"task": _branching(settings, count)}), label=name)
+        _check(settings, cell.run, merged)
     return arms
 
 
@@ -57,6 +58,13 @@ def tuning_stage(settings: Settings, plan: Plan) -> dict[str, Arm]:
         )
         arms[cell.run] = Arm(own, label=cell.run)
     return arms
+
+
+def _check(settings: Settings, name: str, config: DictConfig) -> None:
+    try:
+        check_run(settings, name, build(config))
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
 
 
 def _branching(settings: Settings, count: int) -> dict[str, Any]:
