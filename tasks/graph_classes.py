@@ -27,11 +27,13 @@ class GraphClass:
             graph with that bit; "any" draws any graph.
         branching: number of branching layers, name of the task field with that number, or "half" for
             depth // 2.
+        minority: share of the hidden decisions that take the node of the other parity.
     """
 
     rule: Rule
     bit: Bit = "any"
     branching: int | Literal["branching", "uniform_branching", "half"] = "branching"
+    minority: float = 0.1
 
 
 CLASSES: dict[str, GraphClass] = {

@@ -21,7 +21,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from tasks import edge_list
 from tasks.base import Enumeration, Example, Task
-from tasks.checks import distribution, flag, real, whole
+from tasks.checks import distribution, flag, whole
 from tasks.graph_classes import CLASSES, GraphLatent, hidden_opposition
 from tasks.graph_drawing import Drawing, draw_graph
 from tasks.streams import check_seed
@@ -49,14 +49,12 @@ class LayeredGraph(Task):
             depth-first search from the source); not stated in the paper.
         separators: write `|` between edges.
         fill: write `|` after the edges up to the length of the longest prompt, so that positions of edges and
-            response do not depend on the number of branching layers.
+            response do not depend on the number of branching layers. An integer >= 2 is a number of branching
+            layers that prompts have room for, so that tasks with fewer have prompts of equal length.
         subset: definition of V', the half of the nodes whose XOR of parities determines the class: "rank" by
             (layer, rank of the id within the layer), |V'| = floor(|V|/2); "label" by a fixed half of the ids.
         subset_seed: seed of the half.
         max_enumerated: largest number of valid responses that is enumerated.
-        minority: share of the decisions of classes "forks" and "first_fork" that oppose the parity rule.
-        room: number of branching layers that prompts have room for if the classes have fewer. With `fill`,
-            tasks of equal `room` have prompts of equal length whatever branches.
 
     pi_D(y|x) = sum_c P(c|x) pi_c(y|x) is conditional on the prompt alone. Let k(x) be the number of branching
     layers and b(x) the XOR bit. All classes share the law of the graph given k and b, so the posterior of
@@ -76,28 +74,27 @@ class LayeredGraph(Task):
     mixture: Any = (("G1", 0.9), ("G2", 0.1))
     edge_order: edge_list.EdgeOrder = "shuffled"
     separators: bool = True
-    fill: bool = False
+    fill: bool | int = False
     subset: Literal["rank", "label"] = "rank"
     subset_seed: int = 0
     max_enumerated: int = 64
-    minority: float = 0.1
-    room: int = 0
 
     def __post_init__(self) -> None:
         lowest = {"depth": 1, "width": 1, "branching": 0, "uniform_branching": 0, "num_ids": 1}
-        lowest |= {"max_enumerated": 0, "room": 0}
+        lowest |= {"max_enumerated": 0}
         for field, low in lowest.items():
             whole(f"task.{field}", getattr(self, field), low)
         check_seed("task.subset_seed", self.subset_seed)
-        real("task.minority", self.minority, least=0, most=0.5)
-        for field in ("separators", "fill"):
-            flag(f"task.{field}", getattr(self, field))
+        flag("task.separators", self.separators)
+        # True equals 1, so that tasks with the one and the other would be equal, with prompts that are not.
+        if not isinstance(self.fill, bool):
+            whole("task.fill", self.fill, 2, self.depth, "true, false")
         _choice("edge_order", self.edge_order, get_args(edge_list.EdgeOrder))
         _choice("subset", self.subset, ("rank", "label"))
         mixture = distribution("task.mixture", self.mixture, tuple(CLASSES))
         object.__setattr__(self, "mixture", tuple((name, p) for name, p in mixture if p > 0))
         self._check_classes()
-        if max(self.max_branching, self.room) and self.width < 2:
+        if self._room and self.width < 2:
             raise ValueError(
                 f"task.width: {self.width} leaves no even and odd node in a branching layer; need >= 2"
             )
@@ -110,9 +107,8 @@ class LayeredGraph(Task):
             )
 
     def _check_classes(self) -> None:
-        for field in ("branching", "room"):
-            if (count := getattr(self, field)) > self.depth:
-                raise ValueError(f"task.{field}: {count} exceeds task.depth = {self.depth} layers")
+        if self.branching > self.depth:
+            raise ValueError(f"task.branching: {self.branching} exceeds task.depth = {self.depth} layers")
         for name, count in zip(self.groups, self._branching_counts, strict=True):
             if count > self.depth:
                 raise ValueError(f"task.depth: {self.depth}; class {name} needs {count} branching layers")
@@ -154,8 +150,13 @@ class LayeredGraph(Task):
         return max(self._branching_counts)
 
     @property
+    def _room(self) -> int:
+        """Number of branching layers of the longest prompt."""
+        return max(self.max_branching, 0 if isinstance(self.fill, bool) else self.fill)
+
+    @property
     def _max_edges(self) -> int:
-        return edge_list.max_edges(self.depth, self.width, max(self.max_branching, self.room))
+        return edge_list.max_edges(self.depth, self.width, self._room)
 
     @property
     def prompt_length(self) -> int:
@@ -247,7 +248,7 @@ class LayeredGraph(Task):
             self.num_ids,
             self.edge_order,
             self.separators,
-            self.fill,
+            bool(self.fill),
         )
         return Example(
             prompt=prompt,
@@ -279,18 +280,18 @@ class LayeredGraph(Task):
             "oppose": ~same,
             "uniform": fair,
             "global": same | (latent.parity == 1),
-            **self._hidden(latent),
         }
-        return jnp.stack([by_rule[CLASSES[name].rule] for name in self.groups])[latent.group]
+        rules = {name: CLASSES[name].rule for name in self.groups}
+        sides = [
+            by_rule[own] if own in by_rule else self._hidden(latent, name) for name, own in rules.items()
+        ]
+        return jnp.stack(sides)[latent.group]
 
-    def _hidden(self, latent: GraphLatent) -> dict[str, Bool[Array, " depth"]]:
-        """Layers whose hidden decision opposes the rule; none where no class has such a decision."""
-        rules = ("hidden", "hidden_once")
-        if not any(CLASSES[name].rule in rules for name in self.groups):
-            return dict.fromkeys(rules, jnp.zeros((self.depth,), bool))
-        own = hidden_opposition(latent, self.minority)
+    def _hidden(self, latent: GraphLatent, name: str) -> Bool[Array, " depth"]:
+        """Layers where the hidden decisions of a class oppose the parity rule if the layer branches."""
+        own = hidden_opposition(latent, CLASSES[name].minority)
         first = jnp.argmax(jnp.all(latent.passable >= 0, axis=1))
-        return {"hidden": own, "hidden_once": jnp.broadcast_to(own[first], own.shape)}
+        return own if CLASSES[name].rule == "hidden" else jnp.broadcast_to(own[first], own.shape)
 
     def _path(self, latent: GraphLatent, oppose: Bool[Array, " depth"]) -> Int[Array, " response"]:
         side = jnp.asarray(self._layer_parity) ^ oppose.astype(int)
@@ -321,9 +322,13 @@ class LayeredGraph(Task):
             "uniform": -math.log(2.0) * jnp.sum(branching, dtype=float),
             "global": jnp.where(latent.parity == 1, opposes, follows),
         }
-        for rule, own in self._hidden(latent).items():
-            by_rule[rule] = jnp.where(jnp.any(branching & (oppose != own)), -jnp.inf, 0.0)
-        return jnp.where(valid, jnp.stack([by_rule[CLASSES[name].rule] for name in self.groups]), -jnp.inf)
+
+        def law(name: str) -> Float[Array, ""]:
+            if (rule := CLASSES[name].rule) in by_rule:
+                return by_rule[rule]
+            return jnp.where(jnp.any(branching & (oppose != self._hidden(latent, name))), -jnp.inf, 0.0)
+
+        return jnp.where(valid, jnp.stack([law(name) for name in self.groups]), -jnp.inf)
 
     def _class_posterior(self, latent: GraphLatent) -> Float[Array, " groups"]:
         """ln P(c|x)."""

@@ -16,7 +16,7 @@ from covlab.claims.settings import Whole, Wholes
 from covlab.claims.trained import bound_excess
 from experiments.forks.laws import decision_entropy
 from metrics import pass_at_n
-from tasks import LayeredGraph
+from tasks import CLASSES, LayeredGraph
 
 FORKS, FIRST = "forks", "first_fork"
 """Classes of the task: every branching layer is a hidden decision, or only the first."""
@@ -182,7 +182,7 @@ def measure(settings: Settings, study: Study) -> Measurements:
     size = phase.dataset_size
     return Measurements(
         settings.k,
-        phase.task.minority,
+        CLASSES[FORKS].minority,
         phase.task.response_length,
         seeds,
         {cell: arm_of(run_matrices(run.path).of_seeds(seeds), settings.k) for cell, run in tuned.items()},

@@ -69,7 +69,7 @@ def _check(settings: Settings, name: str, config: DictConfig) -> None:
 
 def _branching(settings: Settings, count: int) -> dict[str, Any]:
     """Fields of the task: so many branching layers, and prompts with room for the most of all arms."""
-    return {"branching": count, "uniform_branching": count, "room": max(settings.branching)}
+    return {"branching": count, "uniform_branching": count, "fill": max(settings.branching)}
 
 
 def _tuning(settings: Settings, cell: Cell) -> tuple[Mapping[str, Any], ...]:
@@ -84,8 +84,6 @@ def check_run(settings: Settings, name: str, setup: Setup) -> None:
     phase = setup.phases[0]
     if not isinstance(phase.task, LayeredGraph):
         raise ValueError(f"task: {type(phase.task).__name__}; forks needs LayeredGraph")
-    if not phase.task.fill:
-        raise ValueError("task.fill: False; forks needs true, for prompts of equal length in all arms")
     if not phase.task.num_enumerated:
         raise ValueError("task: LayeredGraph; forks needs all valid responses enumerated")
     if name.startswith("base_"):

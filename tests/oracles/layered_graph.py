@@ -101,7 +101,7 @@ def bit(graph: Graph, subset: str, seed: int, num_ids: int) -> int:
     return value
 
 
-def hidden(graph: Graph, layer: int, minority: float) -> bool:
+def hidden(graph: Graph, layer: int, minority: float = 0.1) -> bool:
     """Whether the hash of source, target, passable nodes and the layer, counted from 0, opposes the rule."""
     words = [graph.source, graph.target]
     for passable in graph.passable:
@@ -118,7 +118,7 @@ def hidden(graph: Graph, layer: int, minority: float) -> bool:
     return value < round(minority * 2**32)
 
 
-def class_prob(graph: Graph, name: str, path: Sequence[int], minority: float = 0.1) -> Fraction:
+def class_prob(graph: Graph, name: str, path: Sequence[int]) -> Fraction:
     """pi_c(path | graph)."""
     if len(path) != len(graph.layers) + 2 or path[0] != graph.source or path[-1] != graph.target:
         return Fraction(0)
@@ -134,7 +134,7 @@ def class_prob(graph: Graph, name: str, path: Sequence[int], minority: float = 0
                 rule = "oppose" if odd % 2 else "follow"
             if rule.startswith("hidden"):
                 first = next(i for i, nodes in enumerate(graph.passable) if len(nodes) == 2)
-                opposes = hidden(graph, first if rule == "hidden_once" else number - 2, minority)
+                opposes = hidden(graph, first if rule == "hidden_once" else number - 2)
                 rule = "oppose" if opposes else "follow"
             probability *= Fraction(1, 2) if rule == "uniform" else Fraction(follows == (rule == "follow"))
     return probability
@@ -154,20 +154,14 @@ def posterior(
 
 
 def pi_data(
-    graph: Graph,
-    value: int,
-    mixture: Mapping[str, Fraction],
-    path: Sequence[int],
-    branching: int,
-    minority: float = 0.1,
+    graph: Graph, value: int, mixture: Mapping[str, Fraction], path: Sequence[int], branching: int
 ) -> Fraction:
     """pi_D(path | prompt)."""
     seen = sum(len(passable) == 2 for passable in graph.passable)
     weights = posterior(
         value, mixture, lambda name: branching_layers(name, len(graph.layers), branching) == seen
     )
-    laws = (weight * class_prob(graph, name, path, minority) for name, weight in weights.items())
-    return sum(laws, Fraction(0))
+    return sum((weight * class_prob(graph, name, path) for name, weight in weights.items()), Fraction(0))
 
 
 def valid_paths(graph: Graph) -> list[tuple[int, ...]]:

@@ -65,8 +65,6 @@ def test_defaults_stay_as_they_are() -> None:
             "subset": "rank",
             "subset_seed": 0,
             "max_enumerated": 64,
-            "minority": 0.1,
-            "room": 0,
         },
         ModularAddition: {"modulus": 97, "fraction": 0.5, "split_seed": 0, "commuted": False},
         Parity: {"length": 8, "block": 2},

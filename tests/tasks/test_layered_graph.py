@@ -46,9 +46,7 @@ OPTIONS = [
         "branching": 3,
         "num_ids": 12,
         "mixture": {"forks": 0.5, "first_fork": 0.5},
-        "minority": 0.4,
-        "room": 4,
-        "fill": True,
+        "fill": 4,
     },
 ]
 every_option = pytest.mark.parametrize(
@@ -132,13 +130,10 @@ def test_probabilities_and_rewards_are_the_oracles(options: dict[str, Any]) -> N
         assert {tuple(path) for path in valid[i][mask[i]].tolist()} == set(paths)
         assert mask[i].sum() == len(paths)
         for j, response in enumerate(map(tuple, corrupted[i].tolist())):
-            exactly = oracle.pi_data(
-                graph, bit_of(task, graph), exact(task), response, task.branching, task.minority
-            )
+            exactly = oracle.pi_data(graph, bit_of(task, graph), exact(task), response, task.branching)
             assert np.exp(log_prob[i, j]) == pytest.approx(float(exactly), rel=1e-5)
             assert bool(validity[i, j]) == (response in paths)
-            allowed = oracle.class_prob(graph, group, response, task.minority) > 0
-            assert bool(reward[i, j]) == allowed
+            assert bool(reward[i, j]) == (oracle.class_prob(graph, group, response) > 0)
 
 
 @every_option
@@ -171,7 +166,7 @@ def test_lengths_are_those_of_the_longest_prompt(options: dict[str, Any]) -> Non
         where
         for count in {
             *(branching_of(task, name) for name in task.groups),
-            *([task.room] if task.fill else []),
+            *({task.fill} - {True, False}),
         }
         for where in itertools.combinations(range(task.depth), count)
     ]
@@ -304,8 +299,8 @@ def test_at_horizon_eight_two_classes_share_their_prompts_law() -> None:
 def test_hidden_decisions_are_the_minoritys_in_its_share_and_independent_of_each_other_and_of_the_graph() -> (
     None
 ):
-    options: dict[str, Any] = {"depth": 4, "width": 2, "branching": 2, "num_ids": 14, "minority": 0.2}
-    laws = {"forks": [0.64, 0.16, 0.16, 0.04], "first_fork": [0.8, 0, 0, 0.2]}
+    options: dict[str, Any] = {"depth": 4, "width": 2, "branching": 2, "num_ids": 14}
+    laws = {"forks": [0.81, 0.09, 0.09, 0.01], "first_fork": [0.9, 0, 0, 0.1]}
     for name, law in laws.items():
         task = LayeredGraph(**options, mixture={name: 1.0})
         examples = draw(task, 6000)
@@ -326,11 +321,11 @@ def test_hidden_decisions_are_the_minoritys_in_its_share_and_independent_of_each
                 assert chi_square_p(taken[told == value].tolist(), expected) > 1e-4
 
 
-def test_tasks_of_equal_room_differ_in_what_branches_alone() -> None:
-    options: dict[str, Any] = {"depth": 3, "width": 2, "num_ids": 12, "fill": True, "room": 3}
+def test_tasks_filled_to_the_same_room_differ_in_what_branches_alone() -> None:
+    options: dict[str, Any] = {"depth": 3, "width": 2, "num_ids": 12, "fill": 3}
     tasks = [LayeredGraph(**options, branching=k, mixture={"forks": 1.0}) for k in range(4)]
     assert len({(task.prompt_length, task.response_length, task.vocab_size) for task in tasks}) == 1
-    assert tasks[3].prompt_length == LayeredGraph(**(options | {"room": 0}), branching=3).prompt_length
+    assert tasks[3].prompt_length == LayeredGraph(**(options | {"fill": True}), branching=3).prompt_length
     for k, task in enumerate(tasks):
         examples = draw(task, 8)
         assert examples.prompt_mask.all()

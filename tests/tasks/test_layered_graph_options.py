@@ -50,12 +50,12 @@ SMALL = {"depth": 2, "width": 2, "branching": 1, "num_ids": 8}
             "V': valid are mixtures of G1, G2, G3 or of other classes",
         ),
         ({"max_enumerated": -1}, "task.max_enumerated: -1 is not an integer >= 0"),
-        ({"room": 3}, "task.room: 3 exceeds task.depth = 2 layers"),
+        ({"fill": 3}, "task.fill: 3 is neither true, false nor an integer from 2 to 2"),
+        ({"fill": 1}, "task.fill: 1 is neither true, false nor an integer from 2 to 2"),
         (
-            {"room": 1, "width": 1, "branching": 0},
+            {"fill": 2, "width": 1, "branching": 0},
             "task.width: 1 leaves no even and odd node in a branching layer; need >= 2",
         ),
-        ({"minority": 0.6}, "task.minority: 0.6 is not a number in [0, 0.5]"),
     ],
 )
 def test_bad_options_are_refused_in_one_line(options: dict[str, Any], line: str) -> None:

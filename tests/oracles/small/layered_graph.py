@@ -21,11 +21,10 @@ def layered(**options: Any) -> Small:
     def probability(prompt: str, response: Sequence[int]) -> Fraction:
         graph = layered_graph.parse(prompt, task.separators)
         value = layered_graph.bit(graph, task.subset, task.subset_seed, task.num_ids)
-        return layered_graph.pi_data(graph, value, mixture, response, task.branching, task.minority)
+        return layered_graph.pi_data(graph, value, mixture, response, task.branching)
 
     def reward(prompt: str, group: str, response: Sequence[int]) -> bool:
-        graph = layered_graph.parse(prompt, task.separators)
-        return layered_graph.class_prob(graph, group, response, task.minority) > 0
+        return layered_graph.class_prob(layered_graph.parse(prompt, task.separators), group, response) > 0
 
     return Small(task, probability, reward)
 
@@ -50,8 +49,6 @@ INSTANCES = (
         branching=1,
         num_ids=6,
         mixture={"forks": 0.75, "first_fork": 0.25},
-        minority=0.4,
-        room=2,
-        fill=True,
+        fill=2,
     ),
 )
