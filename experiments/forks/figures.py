@@ -6,6 +6,7 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -17,9 +18,10 @@ from experiments.forks.laws import blind_pass, proportion
 from experiments.forks.measure import FIRST, FORKS, Cell, Measurements
 from metrics import mean_interval, name_of_n
 
+# Of a class: label, colour, marker, and the distance to the right at an equal number of branching layers.
 _KINDS = {
-    FORKS: ("all branching layers decide", draw.BLUE, "o"),
-    FIRST: ("only the first decides", draw.ORANGE, "s"),
+    FORKS: ("all branching layers decide", draw.BLUE, "o", 0.0),
+    FIRST: ("only the first decides", draw.ORANGE, "s", 0.06),
 }
 
 
@@ -64,13 +66,16 @@ def losses(results: Measurements) -> Figure:
     share.plot(
         shares, calibrated, color=draw.INK, linewidth=1.2, linestyle=draw.DASHED, label="calibrated model"
     )
-    for group, (label, colour, marker) in _KINDS.items():
+    for group, (label, colour, marker, beside) in _KINDS.items():
         own = results.of(group)
         lost = [results.arms[cell].lost for cell in own]
-        _points(share, [results.share(cell) for cell in own], lost, colour, marker, label)
-        _points(layers, [cell.branching for cell in own], lost, colour, marker)
         gained = [results.arms[cell].gained for cell in own]
-        _points(gain, [cell.branching for cell in own], gained, colour, marker)
+        counts = np.array([cell.branching + beside for cell in own])
+        # Of the arms with one decision, each stands a little to the right of the one before.
+        places = [results.share(cell) + 0.01 * max(0, cell.branching - cell.decisions) for cell in own]
+        _points(share, np.array(places), lost, colour, marker, label)
+        _points(layers, counts, lost, colour, marker)
+        _points(gain, counts, gained, colour, marker)
     for axis in axes[0]:
         axis.axhline(0, color=draw.INK, linewidth=0.8)
     layers.set_xticks([cell.branching for cell in cells])
@@ -83,24 +88,20 @@ def losses(results: Measurements) -> Figure:
 
 
 def _points(
-    axis: Axes, x: list[Any], values: list[np.ndarray], colour: Any, marker: str, label: str | None = None
+    axis: Axes,
+    places: Float[np.ndarray, " arms"],
+    values: list[Float[np.ndarray, " seeds"]],
+    colour: Any,
+    marker: str,
+    label: str | None = None,
 ) -> None:
-    """Means over the seeds with their intervals; points at one place are put beside each other."""
-    width = 0.012 * max(axis.get_xlim()[1], max(x, default=0))
-    seen: dict[Any, int] = {}
-    for index, (place, own) in enumerate(zip(x, values, strict=True)):
-        interval, beside = mean_interval(own), seen.get(place, 0)
-        seen[place] = beside + 1
-        axis.errorbar(
-            place + beside * width,
-            interval.estimate,
-            yerr=[[interval.estimate - interval.low], [interval.high - interval.estimate]],
-            color=colour,
-            marker=marker,
-            linestyle="none",
-            linewidth=1.2,
-            label=label if index == 0 else None,
-        )
+    """Means over the seeds with their intervals."""
+    intervals = [mean_interval(own) for own in values]
+    middle = np.array([interval.estimate for interval in intervals])
+    ends = [middle - [each.low for each in intervals], [each.high for each in intervals] - middle]
+    axis.errorbar(
+        places, middle, yerr=ends, color=colour, marker=marker, linestyle="none", linewidth=1.2, label=label
+    )
 
 
 @mpl.rc_context(draw.STYLE)
