@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal, NamedTuple
 
-from jaxtyping import Array, Int
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Int
 
-Rule = Literal["follow", "oppose", "uniform", "global"]
+Rule = Literal["follow", "oppose", "uniform", "global", "hidden", "hidden_once"]
 Bit = Literal[0, 1, "fair", "any"]
 
 
@@ -19,16 +21,19 @@ class GraphClass:
         rule: choice of pi_D between the two passable nodes of a branching layer i. "follow": the node with
             p(v) = p(i), where p(j) = j mod 2 and the source is layer 1; "oppose": the other node; "uniform":
             either with probability 1/2; "global": p(v) = p(i) XOR g, with g the XOR of the parities of all
-            passable nodes of all intermediate layers.
+            passable nodes of all intermediate layers; "hidden": p(v) = p(i) XOR h_i, with the hash h_i of
+            `hidden_opposition`; "hidden_once": p(v) = p(i) XOR h_f, f the first branching layer.
         bit: XOR of the parities of the nodes in the subset V': 0 or 1; "fair" draws the bit fairly and then a
             graph with that bit; "any" draws any graph.
         branching: number of branching layers, name of the task field with that number, or "half" for
             depth // 2.
+        minority: share of the hidden decisions that take the node of the other parity.
     """
 
     rule: Rule
     bit: Bit = "any"
     branching: int | Literal["branching", "uniform_branching", "half"] = "branching"
+    minority: float = 0.1
 
 
 CLASSES: dict[str, GraphClass] = {
@@ -38,8 +43,13 @@ CLASSES: dict[str, GraphClass] = {
     "chain": GraphClass("follow", branching=0),
     "xor": GraphClass("global", branching="half"),
     "uniform": GraphClass("uniform", branching="uniform_branching"),
+    "forks": GraphClass("hidden"),
+    "first_fork": GraphClass("hidden_once"),
 }
-"""G1, G2, G3 are the classes of Figure 1 (appendix C.2); chain, xor, uniform those of Figure 2 (C.3)."""
+"""G1, G2, G3 are the classes of Figure 1 (appendix C.2); chain, xor, uniform those of Figure 2 (C.3).
+
+In forks every branching layer is a decision that nothing in the prompt tells, in first_fork only the first.
+"""
 
 
 class GraphLatent(NamedTuple):
@@ -55,3 +65,20 @@ class GraphLatent(NamedTuple):
     bit: Int[Array, ""]
     parity: Int[Array, ""]
     group: Int[Array, ""]
+
+
+def hidden_opposition(latent: GraphLatent, minority: float) -> Bool[Array, " depth"]:
+    """h_l of every intermediate layer: True where a 32-bit hash is below 2^32 `minority`.
+
+    Hashed are the words l, source, target and 1 + `passable`, in this order, by FNV-1a with a word in the
+    place of a byte. The rounds of MurmurHash3's finalizer mix the result, because the low bits of FNV-1a
+    depend on the low bits of the words alone. Over graphs, h is 1 in a share `minority`, independently in all
+    layers and of parities and positions, as far as the hash is a random function.
+    """
+    words = jnp.concatenate([latent.source[None], latent.target[None], 1 + latent.passable.reshape(-1)])
+    value = np.uint32(2166136261) ^ jnp.arange(latent.passable.shape[0], dtype=jnp.uint32)
+    for word in words.astype(jnp.uint32):
+        value = (value * np.uint32(16777619)) ^ word
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35), (16, 1)):
+        value = (value ^ (value >> np.uint32(shift))) * np.uint32(factor)
+    return value < np.uint32(round(minority * 2**32))

@@ -22,7 +22,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from tasks import edge_list
 from tasks.base import Enumeration, Example, Task
 from tasks.checks import distribution, flag, whole
-from tasks.graph_classes import CLASSES, GraphLatent
+from tasks.graph_classes import CLASSES, GraphLatent, hidden_opposition
 from tasks.graph_drawing import Drawing, draw_graph
 from tasks.streams import check_seed
 
@@ -49,7 +49,8 @@ class LayeredGraph(Task):
             depth-first search from the source); not stated in the paper.
         separators: write `|` between edges.
         fill: write `|` after the edges up to the length of the longest prompt, so that positions of edges and
-            response do not depend on the number of branching layers.
+            response do not depend on the number of branching layers. An integer >= 2 is a number of branching
+            layers that prompts have room for, so that tasks with fewer have prompts of equal length.
         subset: definition of V', the half of the nodes whose XOR of parities determines the class: "rank" by
             (layer, rank of the id within the layer), |V'| = floor(|V|/2); "label" by a fixed half of the ids.
         subset_seed: seed of the half.
@@ -73,7 +74,7 @@ class LayeredGraph(Task):
     mixture: Any = (("G1", 0.9), ("G2", 0.1))
     edge_order: edge_list.EdgeOrder = "shuffled"
     separators: bool = True
-    fill: bool = False
+    fill: bool | int = False
     subset: Literal["rank", "label"] = "rank"
     subset_seed: int = 0
     max_enumerated: int = 64
@@ -84,14 +85,16 @@ class LayeredGraph(Task):
         for field, low in lowest.items():
             whole(f"task.{field}", getattr(self, field), low)
         check_seed("task.subset_seed", self.subset_seed)
-        for field in ("separators", "fill"):
-            flag(f"task.{field}", getattr(self, field))
+        flag("task.separators", self.separators)
+        # True equals 1, so that tasks with the one and the other would be equal, with prompts that are not.
+        if not isinstance(self.fill, bool):
+            whole("task.fill", self.fill, 2, self.depth, "true, false")
         _choice("edge_order", self.edge_order, get_args(edge_list.EdgeOrder))
         _choice("subset", self.subset, ("rank", "label"))
         mixture = distribution("task.mixture", self.mixture, tuple(CLASSES))
         object.__setattr__(self, "mixture", tuple((name, p) for name, p in mixture if p > 0))
         self._check_classes()
-        if self.max_branching and self.width < 2:
+        if self._room and self.width < 2:
             raise ValueError(
                 f"task.width: {self.width} leaves no even and odd node in a branching layer; need >= 2"
             )
@@ -115,7 +118,7 @@ class LayeredGraph(Task):
                 raise ValueError(
                     f"task.mixture: {self.groups[one]} and {self.groups[other]} both have "
                     f"{self._branching_counts[one]} branching layers, and one of them prescribes the bit of "
-                    f"V': valid are mixtures of G1, G2, G3 or of chain, xor, uniform"
+                    f"V': valid are mixtures of G1, G2, G3 or of other classes"
                 )
 
     @property
@@ -147,8 +150,13 @@ class LayeredGraph(Task):
         return max(self._branching_counts)
 
     @property
+    def _room(self) -> int:
+        """Number of branching layers of the longest prompt."""
+        return max(self.max_branching, 0 if isinstance(self.fill, bool) else self.fill)
+
+    @property
     def _max_edges(self) -> int:
-        return edge_list.max_edges(self.depth, self.width, self.max_branching)
+        return edge_list.max_edges(self.depth, self.width, self._room)
 
     @property
     def prompt_length(self) -> int:
@@ -240,7 +248,7 @@ class LayeredGraph(Task):
             self.num_ids,
             self.edge_order,
             self.separators,
-            self.fill,
+            bool(self.fill),
         )
         return Example(
             prompt=prompt,
@@ -273,7 +281,17 @@ class LayeredGraph(Task):
             "uniform": fair,
             "global": same | (latent.parity == 1),
         }
-        return jnp.stack([by_rule[CLASSES[name].rule] for name in self.groups])[latent.group]
+        rules = {name: CLASSES[name].rule for name in self.groups}
+        sides = [
+            by_rule[own] if own in by_rule else self._hidden(latent, name) for name, own in rules.items()
+        ]
+        return jnp.stack(sides)[latent.group]
+
+    def _hidden(self, latent: GraphLatent, name: str) -> Bool[Array, " depth"]:
+        """Layers where the hidden decisions of a class oppose the parity rule if the layer branches."""
+        own = hidden_opposition(latent, CLASSES[name].minority)
+        first = jnp.argmax(jnp.all(latent.passable >= 0, axis=1))
+        return own if CLASSES[name].rule == "hidden" else jnp.broadcast_to(own[first], own.shape)
 
     def _path(self, latent: GraphLatent, oppose: Bool[Array, " depth"]) -> Int[Array, " response"]:
         side = jnp.asarray(self._layer_parity) ^ oppose.astype(int)
@@ -304,7 +322,13 @@ class LayeredGraph(Task):
             "uniform": -math.log(2.0) * jnp.sum(branching, dtype=float),
             "global": jnp.where(latent.parity == 1, opposes, follows),
         }
-        return jnp.where(valid, jnp.stack([by_rule[CLASSES[name].rule] for name in self.groups]), -jnp.inf)
+
+        def law(name: str) -> Float[Array, ""]:
+            if (rule := CLASSES[name].rule) in by_rule:
+                return by_rule[rule]
+            return jnp.where(jnp.any(branching & (oppose != self._hidden(latent, name))), -jnp.inf, 0.0)
+
+        return jnp.where(valid, jnp.stack([law(name) for name in self.groups]), -jnp.inf)
 
     def _class_posterior(self, latent: GraphLatent) -> Float[Array, " groups"]:
         """ln P(c|x)."""

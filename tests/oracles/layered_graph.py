@@ -17,6 +17,8 @@ RULES = {
     "chain": ("follow", None),
     "xor": ("global", None),
     "uniform": ("uniform", None),
+    "forks": ("hidden", None),
+    "first_fork": ("hidden_once", None),
 }
 
 
@@ -99,6 +101,23 @@ def bit(graph: Graph, subset: str, seed: int, num_ids: int) -> int:
     return value
 
 
+def hidden(graph: Graph, layer: int, minority: float = 0.1) -> bool:
+    """Whether the hash of source, target, passable nodes and the layer, counted from 0, opposes the rule."""
+    words = [graph.source, graph.target]
+    for passable in graph.passable:
+        # The even and the odd node, each plus one; 0 stands for none.
+        words += [1 + next((v for v in passable if v % 2 == parity), -1) for parity in (0, 1)]
+    value = 2166136261 ^ layer
+    for word in words:
+        value = (value * 16777619) % 2**32 ^ word
+    value ^= value >> 16
+    value = value * 0x85EBCA6B % 2**32
+    value ^= value >> 13
+    value = value * 0xC2B2AE35 % 2**32
+    value ^= value >> 16
+    return value < round(minority * 2**32)
+
+
 def class_prob(graph: Graph, name: str, path: Sequence[int]) -> Fraction:
     """pi_c(path | graph)."""
     if len(path) != len(graph.layers) + 2 or path[0] != graph.source or path[-1] != graph.target:
@@ -113,6 +132,10 @@ def class_prob(graph: Graph, name: str, path: Sequence[int]) -> Fraction:
             if rule == "global":
                 odd = sum(node % 2 for layer in graph.passable for node in layer)
                 rule = "oppose" if odd % 2 else "follow"
+            if rule.startswith("hidden"):
+                first = next(i for i, nodes in enumerate(graph.passable) if len(nodes) == 2)
+                opposes = hidden(graph, first if rule == "hidden_once" else number - 2)
+                rule = "oppose" if opposes else "follow"
             probability *= Fraction(1, 2) if rule == "uniform" else Fraction(follows == (rule == "follow"))
     return probability
 

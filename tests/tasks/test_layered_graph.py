@@ -40,6 +40,14 @@ OPTIONS = [
     },
     {"depth": 8, "width": 2, "num_ids": 18, "mixture": HORIZON, "edge_order": "by_layer"},
     {"depth": 4, "width": 3, "num_ids": 20, "mixture": HORIZON, "edge_order": "depth_first"},
+    {
+        "depth": 4,
+        "width": 2,
+        "branching": 3,
+        "num_ids": 12,
+        "mixture": {"forks": 0.5, "first_fork": 0.5},
+        "fill": 4,
+    },
 ]
 every_option = pytest.mark.parametrize(
     "options", OPTIONS, ids=lambda options: "-".join(map(str, options.values()))
@@ -156,7 +164,10 @@ def test_lengths_are_those_of_the_longest_prompt(options: dict[str, Any]) -> Non
     lengths = []
     places = [
         where
-        for count in {branching_of(task, name) for name in task.groups}
+        for count in {
+            *(branching_of(task, name) for name in task.groups),
+            *({task.fill} - {True, False}),
+        }
         for where in itertools.combinations(range(task.depth), count)
     ]
     for where in places:
@@ -283,6 +294,43 @@ def test_at_horizon_eight_two_classes_share_their_prompts_law() -> None:
     others = np.sort(mass[~chain], axis=1)
     np.testing.assert_allclose(others[:, -1], 5 / 6 + 1 / 96, rtol=1e-5)
     np.testing.assert_allclose(others[:, :-1], 1 / 96, rtol=1e-5)
+
+
+def test_hidden_decisions_are_the_minoritys_in_its_share_and_independent_of_each_other_and_of_the_graph() -> (
+    None
+):
+    options: dict[str, Any] = {"depth": 4, "width": 2, "branching": 2, "num_ids": 14}
+    laws = {"forks": [0.81, 0.09, 0.09, 0.01], "first_fork": [0.9, 0, 0, 0.1]}
+    for name, law in laws.items():
+        task = LayeredGraph(**options, mixture={name: 1.0})
+        examples = draw(task, 6000)
+        candidates, mask = listed(task, examples.latent)
+        assert mask.all()
+        taken = np.argmax(np.all(candidates == examples.response[:, None], axis=2), axis=1)
+        expected = {k: p for k, p in enumerate(law) if p}
+        assert chi_square_p(taken.tolist(), expected) > 1e-3
+        # Nor does a parity, the place of the first fork or an id tell what is taken.
+        first = np.argmax((examples.latent.passable >= 0).all(axis=2), axis=1)
+        for told in (
+            examples.latent.source % 2,
+            first,
+            examples.latent.passable[:, 0, 0] % 4,
+            examples.latent.bit,
+        ):
+            for value in np.unique(told):
+                assert chi_square_p(taken[told == value].tolist(), expected) > 1e-4
+
+
+def test_tasks_filled_to_the_same_room_differ_in_what_branches_alone() -> None:
+    options: dict[str, Any] = {"depth": 3, "width": 2, "num_ids": 12, "fill": 3}
+    tasks = [LayeredGraph(**options, branching=k, mixture={"forks": 1.0}) for k in range(4)]
+    assert len({(task.prompt_length, task.response_length, task.vocab_size) for task in tasks}) == 1
+    assert tasks[3].prompt_length == LayeredGraph(**(options | {"fill": True}), branching=3).prompt_length
+    for k, task in enumerate(tasks):
+        examples = draw(task, 8)
+        assert examples.prompt_mask.all()
+        assert ((examples.latent.passable >= 0).all(axis=2).sum(axis=1) == k).all()
+        assert task.num_enumerated == 2**k
 
 
 def test_golden_example_of_one_key() -> None:

@@ -188,6 +188,7 @@ TRAINED: dict[str, tuple[set[str], set[str]]] = {
     "exploration": ({"pool", "ks", "coverage_n"}, set()),
     "figure1": ({"tournament", "blindness_examples"}, set()),
     "figure2": ({"horizons", "n", "branching_examples", "branching_checkpoints"}, set()),
+    "forks": ({"k", "branching"}, {"branching"}),
     "optimizers_graph": (
         {"learning_rates", "tune", "tuning_seeds", "tuning_seed", "levels", "n", "pass_n"},
         {"tuning_seed"},

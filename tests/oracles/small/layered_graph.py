@@ -43,4 +43,12 @@ INSTANCES = (
         separators=False,
         subset="label",
     ),
+    layered(
+        depth=2,
+        width=2,
+        branching=1,
+        num_ids=6,
+        mixture={"forks": 0.75, "first_fork": 0.25},
+        fill=2,
+    ),
 )
