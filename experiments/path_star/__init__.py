@@ -7,9 +7,9 @@ One small transformer is trained four times: on responses written from the start
 predict the whole rest of the response (multi-token). An LSTM is trained forward (recurrent). The claim:
 forward training learns to follow edges and leaves the choice of the arm at chance, as the closed form of
 "Clever Hans" says in accuracy, cross-entropy, coverage and Pass@N, while reversed training solves the task.
-On most seeds it follows them on wrong arms too, which training never shows, the heads do not teach the
-choice, and an LSTM does not learn it. What teacherless training reaches is
-reported beside them. Draws figures, writes `verdict.json` and `report.html` above the runs.
+On most seeds edges are followed on wrong arms too, which training never shows, the heads do not teach the
+choice, and an LSTM does not learn it. What teacherless training reaches is reported beside them. Draws
+figures, writes `verdict.json` and `report.html` above the runs.
 """
 
 from covlab.claims.claim import Claim

@@ -98,9 +98,9 @@ def checks(results: Measurements) -> tuple[Check, ...]:
       ln d and accuracy at most .05 above 1/d. Neither has another end, because heads may cost the look-up: a
       seed without it is far worse than a random arm (seeds 100 and 101), and would widen an interval of the
       mean until better than a random arm were not excluded. So the share of seeds is judged here too.
-    - An LSTM chooses no better either, by the same rule. Its look-up goes through a state of fixed size, and it
-      too may fail it. The loss of its costliest other token is in the notes: only if that is small does the
-      check say that the loss hides the choice from another network too.
+    - An LSTM chooses no better either, by the same rule. Its look-up goes through a state of fixed size, and
+      it too may fail it. The loss of its costliest other token is in the notes: only if that is small does
+      the check say that the loss hides the choice from another network too.
 
     What teacherless training reaches is reported and not judged: published accounts differ with the size.
 
