@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
@@ -74,11 +75,13 @@ class ArmScores:
 
     Attributes:
         tokens: ln pi_hat(y_t | x, y_<t) of every token of every arm.
+        crossing: ln pi_hat(y*_t | x, y_<t) of the right arm's token y*_t after the tokens y_<t of every arm.
         greedy: whether greedy decoding writes that arm.
         right: whether the arm ends in the goal; one arm of each prompt does.
     """
 
     tokens: Float[np.ndarray, "prompts arms length"]
+    crossing: Float[np.ndarray, "prompts arms length"]
     greedy: Bool[np.ndarray, "prompts arms"]
     right: Bool[np.ndarray, "prompts arms"]
 
@@ -110,6 +113,16 @@ class ArmScores:
         the goal from the prompt and one that looks up the last edge differ on wrong arms alone.
         """
         return np.exp(self.tokens[..., :-1].sum(axis=2)).sum(axis=1)
+
+    @property
+    def crosses(self) -> Float[np.ndarray, " prompts"]:
+        """Probability of the right arm's third token after the second token of a wrong arm, their mean.
+
+        Near 0 for a model that follows the edge from the token before. With four tokens the third is one
+        look-up back from the goal too: a model that looks there has 1, and agrees on the right arm.
+        """
+        wrong = ~self.right
+        return np.sum(np.exp(self.crossing[..., 2]) * wrong, axis=1) / wrong.sum(axis=1)
 
     @property
     def loss(self) -> Float[np.ndarray, " length"]:
@@ -155,11 +168,14 @@ class ArmEvaluator(Evaluator):
     name: str = dataclasses.field(default="arms", init=False)
 
     def score(self, model: Model, task: Task, params: Params, batch: Batch) -> dict[str, Array]:
-        """`tokens`, (batch, arms, length), and `greedy`, (batch, arms)."""
+        """`tokens` and `crossing`, (batch, arms, length), and `greedy`, (batch, arms)."""
         example, extras, _ = batch
         logits = model.logits(params, example.prompt, example.prompt_mask, extras.responses)
         return {
             "tokens": token_log_probs(logits, extras.responses),
+            "crossing": token_log_probs(
+                logits, jnp.broadcast_to(example.response[:, None], extras.responses.shape)
+            ),
             "greedy": (logits.argmax(axis=-1) == extras.responses).all(axis=-1),
         }
 
@@ -172,8 +188,8 @@ class ArmEvaluator(Evaluator):
 def arm_scores(scores: Mapping[str, np.ndarray], held_out: HeldOut) -> ArmScores:
     """One seed's arrays from `ArmEvaluator.score`, without the repetitions that fill the last batch."""
     count = held_out.num_examples
-    tokens = np.asarray(scores["tokens"], np.float64)[:count]
-    return ArmScores(tokens, np.asarray(scores["greedy"])[:count], held_out.correct)
+    tokens, crossing = (np.asarray(scores[name], np.float64)[:count] for name in ("tokens", "crossing"))
+    return ArmScores(tokens, crossing, np.asarray(scores["greedy"])[:count], held_out.correct)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -45,7 +45,7 @@ from models import GPT, Flax, MultiTokenGPT, TeacherlessGPT
 from tasks import PathStar
 from training import MultiToken
 
-SEEDS, PROMPTS, LENGTH = 4, 300, 4
+SEEDS, PROMPTS, LENGTH = 6, 300, 4
 STEPS = np.arange(0, 5) * 100
 
 
@@ -65,7 +65,8 @@ def scores_of(model: str, seed: int, arms: int = 3) -> ArmScores:
     else:
         tokens[~right] = math.log(1e-3)
         greedy = right
-    return ArmScores(tokens, greedy, right)
+    crossing = np.where(right[..., None], tokens, math.log(1e-3))
+    return ArmScores(tokens, crossing, greedy, right)
 
 
 def run_of(model: str, arms: int = 3) -> Run:
@@ -129,7 +130,9 @@ def widened(found: Measurements) -> Measurements:
     """The same with more prompts: 300 leave accuracy an interval wider than its targets."""
 
     def more(own: ArmScores) -> ArmScores:
-        return ArmScores(*(np.concatenate([a] * 16) for a in (own.tokens, own.greedy, own.right)))
+        return ArmScores(
+            *(np.concatenate([a] * 16) for a in (own.tokens, own.crossing, own.greedy, own.right))
+        )
 
     runs = {
         name: dataclasses.replace(run, last=tuple(more(own) for own in run.last))
@@ -177,6 +180,14 @@ def test_arm_evaluator_agrees_with_whole_sequences() -> None:
     normal = np.log(np.exp(logits).sum(axis=-1))
     exact = np.take_along_axis(logits, response[..., None], axis=-1)[..., 0] - normal
     np.testing.assert_allclose(scores.right_tokens, exact, atol=1e-5)
+    np.testing.assert_allclose(scores.crossing[scores.right], exact, atol=1e-5)
+    # The right arm's third token after the wrong arm's second one, in a sequence of its own.
+    arms = np.asarray(held_out.batches.candidates.responses).reshape(-1, 2, 3)[:10]
+    wrong = arms[~scores.right]
+    crossed = np.concatenate([wrong[:, :2], response[:, 2:]], axis=1)
+    other = np.asarray(jax.jit(model.logits)(params, prompt, prompt > 0, crossed[:, None]))[:, 0]
+    after = np.take_along_axis(other, crossed[..., None], -1)[..., 0] - np.log(np.exp(other).sum(-1))
+    np.testing.assert_allclose(scores.crosses, np.exp(after[:, 2]), rtol=1e-4)
     np.testing.assert_array_equal(scores.correct, np.all(np.argmax(logits, -1) == response, axis=1))
     losses = dict(evaluator.reduce(flat, held_out))
     assert list(losses.values()) == pytest.approx((-exact.mean(axis=0)).tolist(), abs=1e-5)
