@@ -17,7 +17,10 @@ CLAIM = Claim.of(
     (measure, checks, figures),
     name="rl_from_base",
     source="arXiv 2606.04272 and arXiv 2609.28145 (both read second-hand); closed forms derived",
-    title="RL expands Pass@32 from the base and sharpens after fine-tuning; coverage predicts its end",
+    title=(
+        "Over starts of pre-training RL expands Pass@32 from the base on average, and sharpens after "
+        "fine-tuning; coverage predicts its end"
+    ),
     introduction=(
         "A pre-trained model samples the valid paths of a layered graph uniformly. The task that follows has "
         "two rules: in every branching layer the node whose parity is the layer's, or the other node. Which "
