@@ -39,6 +39,7 @@ SCALES = {
     "mle_horizon": Scale(lambda s: (s.horizons,), OF_900, ("draws",)),
     "mle_lower_bounds": Scale(tuples, OF_900, ("draws",)),
     "mle_rates": Scale(tuples, OF_900, ("draws",)),
+    "scaling_law": Scale(lambda s: (s.ns,), (970, 990), ("draws",)),
     "token_sgd": Scale(lambda s: (s.horizons, s.sequence_counts, s.family_horizons), range(900, 906), BOTH),
     "tournament": Scale(
         lambda s: (s.examples, [n for n in s.pair_examples if n >= 16 * s.pair_m]),
