@@ -73,8 +73,9 @@ def test_the_offset_tournament_is_within_a_constant_of_the_best_e_gamma() -> Non
     """Theorem 6.4' with exact terms: Cov_{2 N gamma}(chosen) <= 11/3 min E_gamma for N >= 8 gamma^2.
 
     Derived: let e = E_gamma of the best model, C the set where it beats the chosen one N times, P and Q the
-    masses of C under pi_D and the chosen model. Then P <= e + 2 gamma Q, and N Q <= gamma P + e. So P <= 5e/3,
-    and Cov_{2 N gamma} <= Cov_{2 gamma}(best) + P <= 2e + 5e/3. No model here is within ln gamma everywhere.
+    masses of C under pi_D and the chosen model. Then P <= e + 2 gamma Q, and N Q <= gamma P + e. So
+    P <= 5e/3, and Cov_{2 N gamma} <= Cov_{2 gamma}(best) + P <= 2e + 5e/3. No model here is within ln gamma
+    everywhere.
     """
     gamma, said, positive = 1.5, 0, 0
     n = 8 * gamma**2
