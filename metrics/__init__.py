@@ -71,7 +71,13 @@ from metrics.selection import (
     simple_tournament,
     tournament_matrix,
 )
-from metrics.worst_reward import hockey_stick_divergence, samples_needed, threshold_loss, worst_loss
+from metrics.worst_reward import (
+    e_gamma_divergence,
+    hockey_stick_divergence,
+    samples_needed,
+    threshold_loss,
+    worst_loss,
+)
 
 __all__ = [
     "RATIO_TOLERANCE",
@@ -96,6 +102,7 @@ __all__ = [
     "coverage_profile_interval",
     "coverage_supremum",
     "cross_entropy",
+    "e_gamma_divergence",
     "f_divergence_part",
     "hellinger_bound",
     "hellinger_tail_bound",

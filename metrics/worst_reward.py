@@ -15,15 +15,18 @@ from jaxtyping import Float
 
 from metrics.coverage import check_tolerance
 from metrics.pass_rates import check_whole_ns
+from tasks.checks import real
 
 
 def _check_laws(
-    target: Float[np.ndarray, "*batch responses"], model: Float[np.ndarray, "*batch responses"]
+    target: Float[np.ndarray, "*batch responses"],
+    model: Float[np.ndarray, "*batch responses"],
+    names: tuple[str, str] = ("target", "model"),
 ) -> tuple[Float[np.ndarray, "*batch responses"], Float[np.ndarray, "*batch responses"]]:
     laws = np.asarray(target, np.float64), np.asarray(model, np.float64)
-    for name, law in zip(("target", "model"), laws, strict=True):
+    for name, law in zip(names, laws, strict=True):
         if law.ndim == 0 or law.shape != laws[0].shape or not law.shape[-1]:
-            raise ValueError(f"{name}: shape {law.shape}; valid: that of target, at least one response")
+            raise ValueError(f"{name}: shape {law.shape}; valid: that of {names[0]}, at least one response")
         if not (np.isfinite(law).all() and (law >= 0).all() and (law.sum(axis=-1) <= 1 + 1e-9).all()):
             raise ValueError(f"{name}: not a law; valid: probabilities >= 0 that sum to at most 1")
     return laws
@@ -115,6 +118,45 @@ def hockey_stick_divergence(
     """
     wanted, given = _check_laws(target, model)
     columns = [np.sum(np.maximum(wanted - n * given, 0.0), axis=-1) for n in check_whole_ns(ns)]
+    return np.stack(columns, axis=-1)
+
+
+def e_gamma_divergence(
+    first: Float[np.ndarray, "*batch responses"],
+    second: Float[np.ndarray, "*batch responses"],
+    gammas: Sequence[float],
+) -> Float[np.ndarray, "*batch gamma"]:
+    """E_gamma = max of sum_y max(P - gamma Q, 0) and sum_y max(Q - gamma P, 0), any real gamma >= 1.
+
+    Over events R it is the largest of P(R) - gamma Q(R) and Q(R) - gamma P(R), so P(R) <= gamma Q(R) +
+    E_gamma both ways. It is 0 if and only if |ln P - ln Q| <= ln gamma everywhere. Over prompts, the mean of
+    the rows. Both laws sum to 1: responses that either of them gives must not be omitted.
+
+    Derived: Cov_{c gamma}(P || Q) <= c/(c - 1) E_gamma for c > 1, with equality if Q gives the responses that
+    count a ratio of exactly c gamma. The paper prints the factor 1 at c = 2, where it is 2.
+
+    >>> e_gamma_divergence(np.array([0.5, 0.5]), np.array([0.125, 0.875]), (1, 2)).tolist()
+    [0.375, 0.25]
+
+    Source: Coverage Principle, arXiv 2510.15020, Appendix J.2 (equations 98 to 100).
+
+    Raises:
+        ValueError: laws over different responses, laws that do not sum to 1, no gamma or one below 1.
+    """
+    names = ("first", "second")
+    one, two = _check_laws(first, second, names)
+    if not len(gammas):
+        raise ValueError("gammas: (); valid: at least one gamma >= 1")
+    for name, law in zip(names, (one, two), strict=True):
+        if (np.abs(law.sum(axis=-1) - 1) > 1e-9).any():
+            raise ValueError(f"{name}: not a law; valid: probabilities >= 0 that sum to 1")
+    columns = [
+        np.maximum(
+            np.sum(np.maximum(one - gamma * two, 0.0), axis=-1),
+            np.sum(np.maximum(two - gamma * one, 0.0), axis=-1),
+        )
+        for gamma in (real("gammas", gamma, least=1) for gamma in gammas)
+    ]
     return np.stack(columns, axis=-1)
 
 

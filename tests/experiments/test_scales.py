@@ -34,11 +34,13 @@ CHAINS = (900, 901, 902, 999)
 OF_900 = range(900, 2**31)
 BOTH = ("draws", "family_draws")
 SCALES = {
+    "batch_bias": Scale(lambda s: (s.inverses,), (970, 990), ("draws",)),
     "best_of_n": Scale(lambda s: (s.alphabets, s.budgets, s.ratios, s.ns), range(900, 980)),
     "coverage_bounds": Scale(lambda s: s.sizes.values(), range(900, 960), ("draws",)),
     "mle_horizon": Scale(lambda s: (s.horizons,), OF_900, ("draws",)),
     "mle_lower_bounds": Scale(tuples, OF_900, ("draws",)),
     "mle_rates": Scale(tuples, OF_900, ("draws",)),
+    "scaling_law": Scale(lambda s: (s.ns,), (970, 990), ("draws",)),
     "token_sgd": Scale(lambda s: (s.horizons, s.sequence_counts, s.family_horizons), range(900, 906), BOTH),
     "tournament": Scale(
         lambda s: (s.examples, [n for n in s.pair_examples if n >= 16 * s.pair_m]),

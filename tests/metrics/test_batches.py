@@ -56,6 +56,7 @@ FUNCTIONS: dict[str, tuple[Callable[[np.ndarray], Any], np.ndarray]] = {
     "coverage_coefficient": (lambda x: inference_pessimism.coverage_coefficient(x, like(x)), LAWS),
     "worst_loss": (lambda x: worst_reward.worst_loss(x, like(x), (1, 2)), LAWS),
     "threshold_loss": (lambda x: worst_reward.threshold_loss(x, like(x), (1, 2)), LAWS),
+    "e_gamma": (lambda x: worst_reward.e_gamma_divergence(x, like(x), (1.5, 2)), LAWS),
     "hockey_stick": (
         lambda x: worst_reward.hockey_stick_divergence(x, like(x), (1, 2)),
         LAWS,
