@@ -38,6 +38,7 @@ def batch(results: Measurements) -> Figure:
     axis.plot(inverses, np.log(2) * inverses, color=draw.INK, label="ln 2/p*")
     axis.plot(inverses, results.least, "o", color=draw.BLUE, label="least K")
     axis.set(xscale="log", yscale="log", xlabel="1/p*", ylabel="sequences K of a batch")
+    draw.log_ticks(axis, settings.inverses)
     draw.legend_below(fig, [axis])
     return fig
 
