@@ -136,7 +136,9 @@ def best(
     fastest, tried = np.inf, {}
     for setting in settings[:1] if tiny else settings:
         arguments = {key: value for key, value in setting.items() if key != "environment"}
-        arguments |= {"problem": problem, "dtype": dtype} | ({"threads": cores} if target == TORCH else {})
+        arguments |= {"problem": problem, "dtype": dtype}
+        if target == TORCH:
+            arguments |= {"threads": cores, "device": "cuda" if on_a_gpu else "cpu"}
         worker = Worker(target, setting.get("environment"), **arguments)
         label = (
             ", ".join(f"{k}={'keep pages' if k == 'environment' else v}" for k, v in setting.items())

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from benchmarks.common import UsageError
 from benchmarks.problem import Layout, Problem, sequences
 
 
@@ -95,7 +96,7 @@ class GPT(nn.Module):
 
 
 class TorchLoop:
-    """Batches in memory, forward, backward, AdamW; on a GPU where PyTorch sees one.
+    """Batches in memory, forward, backward, AdamW.
 
     Args:
         problem: the training problem.
@@ -106,6 +107,10 @@ class TorchLoop:
         optimizer: AdamW's implementation.
         skip_unused: True to omit the last block's outputs at prompt positions.
         dtype: of activations; "bfloat16" by autocast, parameters stay float32.
+        device: where to train.
+
+    Raises:
+        UsageError: "cuda" where PyTorch sees no GPU.
     """
 
     def __init__(
@@ -118,7 +123,10 @@ class TorchLoop:
         optimizer: Literal["fused", "foreach"] = "fused",
         skip_unused: bool = False,
         dtype: Literal["float32", "bfloat16"] = "float32",
+        device: Literal["cpu", "cuda"] = "cpu",
     ) -> None:
+        if device == "cuda" and not torch.cuda.is_available():
+            raise UsageError("torch: sees no GPU, but JAX does; valid: a build of PyTorch for CUDA")
         torch.set_num_threads(threads)
         torch.set_float32_matmul_precision("highest")
         self.problem, self.skip_unused, self.layout, self.implementation = (
@@ -128,7 +136,7 @@ class TorchLoop:
             optimizer,
         )
         self.kernel, self.dtype = attention, dtype
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = torch.device(device)
         self.model = GPT(problem, skip_unused).to(self.device)
         self.batches = [self._batch(batch) for batch in problem.batches]
         self.loss: Any = self.model

@@ -132,8 +132,8 @@ def e_gamma_divergence(
     E_gamma both ways. It is 0 if and only if |ln P - ln Q| <= ln gamma everywhere. Over prompts, the mean of
     the rows. Both laws sum to 1: responses that either of them gives must not be omitted.
 
-    Derived: Cov_{c gamma}(P || Q) <= c/(c - 1) E_gamma for c > 1, with equality if Q gives the responses that
-    count a ratio of exactly c gamma. The paper prints the factor 1 at c = 2, where it is 2.
+    Derived: Cov_{c gamma}(P || Q) <= c/(c - 1) E_gamma for c > 1, with equality if every P/Q is c gamma or at
+    most gamma, and the first sum is the larger one. The paper prints the factor 1 at c = 2, where it is 2.
 
     >>> e_gamma_divergence(np.array([0.5, 0.5]), np.array([0.125, 0.875]), (1, 2)).tolist()
     [0.375, 0.25]

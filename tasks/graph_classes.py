@@ -71,9 +71,10 @@ def hidden_opposition(latent: GraphLatent, minority: float) -> Bool[Array, " dep
     """h_l of every intermediate layer: True where a 32-bit hash is below 2^32 `minority`.
 
     Hashed are the words l, source, target and 1 + `passable`, in this order, by FNV-1a with a word in the
-    place of a byte. The rounds of MurmurHash3's finalizer mix the result, because the low bits of FNV-1a
-    depend on the low bits of the words alone. Over graphs, h is 1 in a share `minority`, independently in all
-    layers and of parities and positions, as far as the hash is a random function.
+    place of a byte and without its last multiplication. The rounds of MurmurHash3's finalizer mix the result,
+    because the low bits of FNV-1a depend on the low bits of the words alone. Over graphs, h is 1 in a share
+    `minority`, independently in all layers and of parities and positions, as far as the hash is a random
+    function.
     """
     words = jnp.concatenate([latent.source[None], latent.target[None], 1 + latent.passable.reshape(-1)])
     value = np.uint32(2166136261) ^ jnp.arange(latent.passable.shape[0], dtype=jnp.uint32)

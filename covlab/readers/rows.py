@@ -131,7 +131,7 @@ def _example(where: str, record: Mapping[str, Any], contents: Contents) -> tuple
     if isinstance(target, str) and (prompt is None or isinstance(prompt, str)):
         return name, *contents.of(prompt, target)
     if prompt is not None or target is not None:
-        size = len(target.encode()) if isinstance(target, str) else 0
+        size = len(target.encode("utf-8", "surrogatepass")) if isinstance(target, str) else 0
         return name, digest(prompt, target), shown(target if prompt is None else prompt), size
     if name is None:
         raise LoadError(f"{where}: no prompt, target or id")

@@ -26,10 +26,10 @@ def checks(results: Measurements) -> tuple[Check, ...]:
       far below p*/16: Cov_N = p* exactly. In runs from theta* with the step size of the settings, p is below
       p*/16 in at least 9/10 of the second half; SGD, and normalised SGD with the theorem's K, in at most
       1/10.
-    - Batch: the median of the number of ones is 0 for K < ln 2/p*, and with N = 16 a mean update at p*/N of
-      the sign of P(k = 0) - 1/2 for lambda -> 0. lambda shrinks the steps of batches without a 1, B p*/N
-      long, by lambda N/(B p*) at most, .3 % at p* = 1/512: the least K times p* is ln 2 = .69 up to that and
-      rounding (1/16 at p* = 1/16), and the exponent in 1/p* is 1.
+    - Batch: the median of the number of ones is 0 up to K near ln 2/p*, and with N = 16 a mean update at
+      p*/N has the sign of 1/2 - P(k = 0) for lambda -> 0. lambda shrinks the steps of batches without a 1,
+      B p*/N long, by lambda N/(B p*) at most, .3 % at p* = 1/512: the least K times p* is ln 2 = .69 up to
+      that and rounding (1/16 at p* = 1/16), and the exponent in 1/p* is 1.
     - Theorem's batch, K = B/(p* ln N) = 11.5/p*: Cov_N = 0.
     - The proof's lambda, K = 1: p solves lambda (p* - p) = B p (1 - p)(1 - 2 p*), so p*/p is at most
       1 + B/lambda = 1 + 1/(8 ln N) (derived).

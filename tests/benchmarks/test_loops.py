@@ -77,6 +77,17 @@ def test_pytorch(setting: dict[str, Any], problem: Any, answers: tuple[Any, list
     check(TorchLoop(problem, threads=1, **setting), answers)
 
 
+def test_pytorch_without_a_gpu_is_not_timed_against_one(
+    problem: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch = pytest.importorskip("torch", reason=f"PyTorch is {WITHOUT}")
+    from benchmarks.torch_loop import TorchLoop
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UsageError, match=r"^torch: sees no GPU, but JAX does"):
+        TorchLoop(problem, threads=1, device="cuda")
+
+
 @pytest.mark.parametrize("layout", ["left", "right"])
 def test_flax(layout: Any, problem: Any, answers: tuple[Any, list[float]]) -> None:
     pytest.importorskip("flax", reason=f"Flax is {WITHOUT}")

@@ -8,7 +8,8 @@ p*, that of g/(lambda + |g|) is not: it decreases in p, so it is 0 at one p, whe
 
 Derived, for H = 1, mu = 1 and K = 1: that p solves lambda (p* - p) = B p (1 - p) (1 - 2 p*). For a small p*
 it is about p*/(1 + B/lambda), and a response of probability p* is given B/lambda times too seldom. With
-lambda -> 0 the rule follows the sign of g, and p leads to 0 while P(k = 0) > 1/2, that is, for K < ln 2/p*.
+lambda -> 0 the rule follows the sign of g, and p goes to 0 while P(k = 0) = (1 - p*)^K > 1/2, that is, for
+K < ln 2/ln(1/(1 - p*)), just below ln 2/p*.
 
 Source: Coverage Principle, arXiv 2510.15020, Theorem 5.1, Lemmas I.8 and I.9; the instance is this project's.
 """
