@@ -141,6 +141,40 @@ def rl_run_config(
     return rl_config(merged)
 
 
+def built_before_its_start(
+    name: str,
+    config: DictConfig,
+    overrides: Sequence[Mapping[str, Any] | None],
+    task: Mapping[str, Any] | DictConfig,
+    check: Callable[[str, Setup], None],
+) -> Setup:
+    """Build and check a run that starts from a checkpoint of another, before that one is trained.
+
+    Args:
+        name: name of the run, with which a message begins.
+        config: the other run's configuration, which is changed.
+        overrides: settings of conf/train_rl.yaml, applied in order.
+        task: fields of the task that differ from the other run's, before `task_overrides` of `overrides`.
+        check: takes the run's name and setup; refuses by a ValueError.
+
+    Raises:
+        ValueError: a run that cannot be built, or that `check` refuses.
+    """
+    changes = OmegaConf.merge({}, *(given or {} for given in overrides))
+    assert isinstance(changes, DictConfig)
+    own = changes.pop("task_overrides", None) or {}
+    # Another objective or source takes the place of the other run's with none of its fields.
+    config.objective, config.source, config.phases = {}, {}, {}
+    merged = OmegaConf.merge(config, changes, {"task": task}, {"task": own})
+    assert isinstance(merged, DictConfig)
+    try:
+        setup = build(merged)
+        check(name, setup)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+    return setup
+
+
 def _build(name: str, arm: Arm, check: Callable[[str, Setup], None] | None) -> Setup:
     try:
         setup = build(arm.config)

@@ -14,7 +14,7 @@ CLAIM = Claim.of(
     (measure, checks, figures),
     name="batch_bias",
     source="Coverage Principle, arXiv 2510.15020, Theorem 5.1 with Lemmas I.8 and I.9",
-    title="A single sequence biases normalised SGD, unless lambda is the proof's",
+    title="A single sequence biases normalised SGD where lambda is small, and hardly at the proof's",
     introduction=(
         "Normalised SGD goes by eta g/(lambda + |g|), g the mean gradient of K sequences. Theorem 5.1 bounds "
         "the mean of Cov_N over the iterates without the length H, with a term B/(K ln N): the batch bounds "

@@ -1,4 +1,4 @@
-"""Fine-tuning loses Pass@k in proportion to the share of decision points (arXiv 2605.17026).
+"""Fine-tuning loses more Pass@k the more decision points there are, roughly in proportion (arXiv 2605.17026).
 
     python -m experiments.forks scale=cpu|paper
 

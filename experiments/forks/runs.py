@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from covlab.claims.arms import Arm, rl_run_config
+from covlab.claims.arms import Arm, built_before_its_start, rl_run_config
 from covlab.claims.claim import Plan, require_seeds
 from covlab.claims.trained import require_parameters, require_single_phase
 from covlab.launch.build import Setup, build
@@ -35,15 +36,13 @@ def base_stage(settings: Settings, plan: Plan) -> dict[str, Arm]:
         arms[name] = Arm(plan.run_config(name, {"task": _branching(settings, count)}), label=name)
         _check(settings, name, arms[name].config)
     for cell in settings.cells():
-        changes = OmegaConf.merge({}, *_tuning(settings, cell))
-        assert isinstance(changes, DictConfig)
-        task = OmegaConf.merge(_branching(settings, cell.branching), changes.pop("task_overrides"))
-        config = plan.run_config(cell.run)
-        # Another objective takes the place of the base's with none of its fields.
-        config.objective, config.phases = {}, {}
-        merged = OmegaConf.merge(config, changes, {"task": task})
-        assert isinstance(merged, DictConfig)
-        _check(settings, cell.run, merged)
+        built_before_its_start(
+            cell.run,
+            plan.run_config(cell.run),
+            _tuning(settings, cell),
+            _branching(settings, cell.branching),
+            functools.partial(check_run, settings),
+        )
     return arms
 
 

@@ -19,7 +19,7 @@ CLAIM = Claim.of(
     source="arXiv 2606.04272 and arXiv 2609.28145 (both read second-hand); closed forms derived",
     title=(
         "Over starts of pre-training RL expands Pass@32 from the base on average, and sharpens after "
-        "fine-tuning; coverage predicts its end"
+        "fine-tuning; coverage and Pass@32 predict its end"
     ),
     introduction=(
         "A pre-trained model samples the valid paths of a layered graph uniformly. The task that follows has "

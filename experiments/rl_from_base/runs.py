@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
-from covlab.claims.arms import Arm, rl_run_config
+from covlab.claims.arms import Arm, built_before_its_start, rl_run_config
 from covlab.claims.claim import Plan, require_seeds
 from covlab.claims.trained import require_parameters, require_single_phase
-from covlab.launch.build import Setup, build
+from covlab.launch.build import Setup
 from experiments.rl_from_base.measure import BASE, DISTIL, RL, TUNE, TUNED_RL, Settings, run_name
 
 
@@ -21,18 +22,13 @@ def base_stage(settings: Settings, plan: Plan) -> dict[str, Arm]:
         ValueError: a run that cannot be built, or on which the claim cannot be judged.
     """
     for route in (TUNE, RL, DISTIL):
-        changes = OmegaConf.create(dict(settings_of(settings, route)))
-        assert isinstance(changes, DictConfig)
-        config = plan.run_config(route)
-        # Another objective or source takes the place of the base's with none of its fields.
-        config.objective, config.source, config.phases = {}, {}, {}
-        task = {"task": settings.target}
-        merged = OmegaConf.merge(config, changes, task)
-        assert isinstance(merged, DictConfig)
-        try:
-            check_run(settings, route, build(merged))
-        except ValueError as error:
-            raise ValueError(f"{route}: {error}") from None
+        built_before_its_start(
+            route,
+            plan.run_config(route),
+            [settings_of(settings, route)],
+            settings.target,
+            functools.partial(check_run, settings),
+        )
     return {BASE: Arm(plan.run_config(BASE), label=BASE)}
 
 

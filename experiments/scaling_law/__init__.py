@@ -14,7 +14,10 @@ CLAIM = Claim.of(
     (measure, checks, figures),
     name="scaling_law",
     source="Coverage Principle, arXiv 2510.15020, equation (5) with Propositions D.1, D.2 and D.6",
-    title="Samples grow as exp(KL/eps) in the worst case, and the KL does not tell which case it is",
+    title=(
+        "Best-of-N needs (e^r - 1)/r samples in the worst case, r = KL/eps, and the KL does not tell which "
+        "case it is"
+    ),
     introduction=(
         "Best-of-N with a model pi_hat loses at most eps of a target's reward, under every reward, from some "
         "N on. The paper derives from KL(pi_T || pi_hat) alone that N of the order exp(KL/eps) suffices.",

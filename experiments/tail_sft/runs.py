@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-
-from covlab.claims.arms import Arm, rl_run_config
+from covlab.claims.arms import Arm, built_before_its_start, rl_run_config
 from covlab.claims.claim import Plan, require_seeds
 from covlab.claims.trained import require_parameters, require_single_phase
-from covlab.launch.build import Setup, build
+from covlab.launch.build import Setup
 from experiments.tail_sft.measure import BASE, DESTROYED, KEPT, Settings, run_name, tails_of
 
 SOURCE: Mapping[str, Any] = {"source": {"_target_": "training.Demonstrations"}}
@@ -24,20 +23,8 @@ def base_stage(settings: Settings, plan: Plan) -> dict[str, Arm]:
     """
     objectives = {}
     for set_up, name, given in _tuned(settings):
-        changes = OmegaConf.merge({}, *given)
-        assert isinstance(changes, DictConfig)
-        task = changes.pop("task_overrides", None) or {}
-        config = plan.run_config(name)
-        # Another objective takes the place of the base's with none of its fields.
-        config.objective, config.phases = {}, {}
-        merged = OmegaConf.merge(config, changes, {"task": task})
-        assert isinstance(merged, DictConfig)
-        run = run_name(set_up, name)
-        try:
-            setup = build(merged)
-            check_run(settings, run, setup)
-        except ValueError as error:
-            raise ValueError(f"{run}: {error}") from None
+        run, check = run_name(set_up, name), functools.partial(check_run, settings)
+        setup = built_before_its_start(run, plan.run_config(name), given, {}, check)
         objectives[name] = setup.phases[0].objective
     tails_of(objectives)
     return {BASE: Arm(plan.run_config(BASE), label=BASE)}
