@@ -54,11 +54,13 @@ class LayeredGraph(Task):
             (layer, rank of the id within the layer), |V'| = floor(|V|/2); "label" by a fixed half of the ids.
         subset_seed: seed of the half.
         max_enumerated: largest number of valid responses that is enumerated.
+        given: what `log_prob` is conditional on. "prompt": pi_D(y|x) = sum_c P(c|x) pi_c(y|x); "class":
+            pi_c(y|x) of the example's class c. Prompts and responses are drawn alike.
 
-    pi_D(y|x) = sum_c P(c|x) pi_c(y|x) is conditional on the prompt alone. Let k(x) be the number of branching
-    layers and b(x) the XOR bit. All classes share the law of the graph given k and b, so the posterior of
-    class c is proportional to P(c) 1{k(x) = k_c} P(b(x)|c), with P(b|c) 1, 0 or 1/2. Classes with `bit="any"`
-    share the law of the graph given k alone.
+    Let k(x) be the number of branching layers and b(x) the XOR bit. All classes share the law of the graph
+    given k and b, so the posterior P(c|x) is proportional to P(c) 1{k(x) = k_c} P(b(x)|c), with P(b|c) 1, 0
+    or 1/2. Classes with `bit="any"` share the law of the graph given k alone. The two laws differ where a
+    prompt does not tell its class.
 
     Raises:
         ValueError: in one line, for a field out of range, a mixture that is not a distribution, or a mixture
@@ -77,6 +79,7 @@ class LayeredGraph(Task):
     subset: Literal["rank", "label"] = "rank"
     subset_seed: int = 0
     max_enumerated: int = 64
+    given: Literal["prompt", "class"] = "prompt"
 
     def __post_init__(self) -> None:
         lowest = {"depth": 1, "width": 1, "branching": 0, "uniform_branching": 0, "num_ids": 1}
@@ -88,6 +91,7 @@ class LayeredGraph(Task):
             flag(f"task.{field}", getattr(self, field))
         _choice("edge_order", self.edge_order, get_args(edge_list.EdgeOrder))
         _choice("subset", self.subset, ("rank", "label"))
+        _choice("given", self.given, ("prompt", "class"))
         mixture = distribution("task.mixture", self.mixture, tuple(CLASSES))
         object.__setattr__(self, "mixture", tuple((name, p) for name, p in mixture if p > 0))
         self._check_classes()
@@ -318,7 +322,10 @@ class LayeredGraph(Task):
         return jax.nn.log_softmax(log_prior + jnp.log(jnp.stack(likelihood)))
 
     def log_prob(self, latent: GraphLatent, response: Int[Array, " response"]) -> Float[Array, ""]:
-        """ln pi_D(y|x) = ln sum_c P(c|x) pi_c(y|x) in nats; -inf off the support."""
+        """ln sum_c P(c|x) pi_c(y|x), or ln pi_c(y|x) of the latent's class with `given="class"`, in nats; -inf
+        off the support."""
+        if self.given == "class":
+            return self._class_log_probs(latent, response)[latent.group]
         return jax.nn.logsumexp(self._class_posterior(latent) + self._class_log_probs(latent, response))
 
     def reward(self, latent: GraphLatent, response: Int[Array, " response"]) -> Float[Array, ""]:

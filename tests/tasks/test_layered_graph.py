@@ -285,6 +285,40 @@ def test_at_horizon_eight_two_classes_share_their_prompts_law() -> None:
     np.testing.assert_allclose(others[:, :-1], 1 / 96, rtol=1e-5)
 
 
+@every_option
+def test_given_the_class_a_path_has_the_probability_of_its_class(options: dict[str, Any]) -> None:
+    task, blind = LayeredGraph(**options, given="class"), LayeredGraph(**options)
+    examples, others = draw(task, DRAWS), draw(blind, DRAWS)
+    # The same prompts and paths are drawn under either law.
+    np.testing.assert_array_equal(examples.prompt, others.prompt)
+    np.testing.assert_array_equal(examples.response, others.response)
+    valid, mask = listed(task, examples.latent)
+    probability = np.exp(judge(task, examples.latent, valid)[0])
+    for i in range(DRAWS):
+        graph = oracle.parse(task.decode(examples.prompt[i]), task.separators)
+        law = {
+            path: float(oracle.class_prob(graph, task.groups[examples.group[i]], path))
+            for path in oracle.valid_paths(graph)
+        }
+        found = dict(zip(map(tuple, valid[i][mask[i]].tolist()), probability[i][mask[i]], strict=True))
+        assert found == pytest.approx(law, rel=1e-5)
+        assert np.exp(examples.log_prob[i]) == pytest.approx(law[tuple(examples.response[i].tolist())], rel=1e-5)
+
+
+def test_given_the_class_guessing_at_horizon_eight_has_the_papers_ratio() -> None:
+    """Class xor has one path of probability 1 though class uniform has the same prompts, so that a fair guess
+    among 2^4 paths has ratio 16, the paper's N; a path off the support has none under either law."""
+    task = LayeredGraph(depth=8, width=2, num_ids=18, mixture=HORIZON, given="class")
+    examples = draw(task, 60)
+    candidates, _ = listed(task, examples.latent)
+    mass = np.sort(np.exp(judge(task, examples.latent, candidates)[0]), axis=1)
+    names = np.array(task.groups)[examples.group]
+    np.testing.assert_allclose(mass[names == "xor"], np.eye(16)[[15] * (names == "xor").sum()])
+    np.testing.assert_allclose(mass[names == "uniform"], 1 / 16, rtol=1e-5)
+    wrong = np.where(examples.response == examples.response[:, :1], 0, examples.response)[:, None]
+    assert (judge(task, examples.latent, wrong)[0] == -np.inf).all()
+
+
 def test_golden_example_of_one_key() -> None:
     task = LayeredGraph(depth=2, width=4, branching=0, num_ids=11, subset="label", edge_order="by_layer")
     example = jax.tree.map(lambda a: a[0], draw(task, DRAWS))

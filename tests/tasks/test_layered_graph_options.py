@@ -33,6 +33,7 @@ SMALL = {"depth": 2, "width": 2, "branching": 1, "num_ids": 8}
         ({"subset_seed": "x"}, "task.subset_seed: 'x' is not an integer from 0 to 2147483647"),
         ({"edge_order": "sorted"}, "task.edge_order: 'sorted' is not one of shuffled, by_layer, depth_first"),
         ({"subset": "half"}, "task.subset: 'half' is not one of rank, label"),
+        ({"given": "path"}, "task.given: 'path' is not one of prompt, class"),
         (
             {"mixture": {"G1": 0.9, "G2": 0.2}},
             "task.mixture: probabilities {'G1': 0.9, 'G2': 0.2} sum to 1.1, not to 1",
