@@ -18,11 +18,29 @@ from metrics import (
     chord_deviation,
     interval_over_shared_prompts,
     line_fit,
+    line_misfit,
     mean_interval,
     name_of_n,
+    power_law_exponent,
 )
 
 GUESSES, READS = "independent guesses", "reads the path"
+OTHER_LAWS: Mapping[str, Callable[[Float[np.ndarray, " horizons"]], Float[np.ndarray, " horizons"]]] = {
+    "sqrt(H)": np.sqrt,
+    "log(H)": np.log,
+    "H^2": np.square,
+    "2^(H/2)": lambda h: 2.0 ** (h / 2),
+}
+"""Laws f that KL = a + b H is told apart from: KL = a + b f(H)."""
+LINEAR = (0.75, 1.25)
+"""Exponents of H that are nearer to 1 than to those of c sqrt(H) and c log(H), 1/2 and less, and c H^2."""
+BEND = 0.08
+"""Deviation of an inner horizon from the chord, per rise. At H = 6, 8, 12, 16, 24 the largest ones of the
+other laws are .081 (sqrt(H)), .17 (log(H)), -.13 (H^2) and -.33 (2^(H/2))."""
+HARDLY = 0.15
+"""Exponent of H in Cov_N: 4^.15 = 1.23, a quarter more where H is four times as large."""
+OFTEN = 5
+"""So many times the exponent of Cov_N is still below that of KL."""
 End = Literal["low", "high"]
 
 
@@ -42,6 +60,32 @@ def slope_over_seeds(results: Measurements, values: Float[np.ndarray, "seeds hor
     return mean_interval(line_fit(results.depths, values)[0])
 
 
+def exponents(
+    results: Measurements, values: Float[np.ndarray, "seeds horizons"]
+) -> Float[np.ndarray, " seeds"]:
+    """Exponent p of a power law c H^p through every seed's values; NaN where a value is not positive."""
+    if not (np.isfinite(values) & (values > 0)).all():
+        return np.full(len(values), np.nan)
+    return power_law_exponent(results.depths, values)
+
+
+def misfits(results: Measurements, values: Float[np.ndarray, "seeds horizons"]) -> dict[str, Interval]:
+    """Law f -> squared error of the least-squares a + b f(H) minus that of a + b H, through the same seed's
+    values and per squared mean rise: above 0 where the values lie nearer to a straight line.
+
+    Both laws have two free parameters, so that noise adds the same to both.
+    """
+    depths = np.asarray(results.depths, np.float64)
+    rise = float((values[:, -1] - values[:, 0]).mean())
+    if not np.isfinite(values).all() or not rise:
+        return dict.fromkeys(OTHER_LAWS, Interval(np.nan, np.nan, np.nan))
+    linear = line_misfit(results.depths, values)
+    return {
+        name: over_seeds((line_misfit(law(depths).tolist(), values) - linear) / rise**2)
+        for name, law in OTHER_LAWS.items()
+    }
+
+
 def derived_slope(results: Measurements, model: str = GUESSES) -> float:
     """Least-squares slope in H of an ideal model's KL over the same horizons, nats a layer."""
     return float(
@@ -58,10 +102,12 @@ def checks(results: Measurements) -> tuple[Check, ...]:
       all in the layers after the first if the path's leak is read. Below .7 of the derived slope the leak is
       read; above 2 the growth would be the local rule's, whose remaining cost grows with H too, and not the
       hard rule's.
-    - Linear: what the inner horizons deviate from the chord, at most a fifth of the rise. At H = 8, 16, 24
-      the closed form itself deviates by .04 of the rise.
-    - Cov_N does not depend on H: an equivalence test. The change over the whole range of H, per mean Cov_N,
-      lies within +- .2 with its whole interval; an interval that merely contains 0 would reward noise.
+    - Linear, as an equivalence test: the exponent of H lies in `LINEAR`, and no inner horizon deviates from
+      the chord by more than `BEND` of the rise.
+    - Every other law of `OTHER_LAWS`, with an intercept and a factor of its own, fits worse than a straight
+      line. In the mean over the seeds this is so for no law that is true.
+    - Cov_N hardly grows, as an equivalence test: its exponent lies within +- `HARDLY`, and KL's is more than
+      `OFTEN` times as large. An interval that merely contains 0 would reward noise.
     - Cov_N is the mass of class "xor", .05: [.035, .065] for each horizon.
     - A class's converged coverage must differ from its value at initialisation, or it shows nothing. "chain"
       and "uniform" can be learned to the end, which would take Cov_N from 1 to 0; "uniform", the rarest, has
@@ -96,20 +142,30 @@ def _of_kl(results: Measurements) -> tuple[Check, ...]:
     return (
         above("KL: slope of the converged value in H (nats a layer)", slope, 0.0),
         *between("KL: that slope over the derived one", share, 0.7, 2.0),
-        *between("KL: inner horizons' deviation from the line, per rise", bend, -0.2, 0.2),
+        *between("KL: exponent of H in the converged value", over_seeds(exponents(results, kl)), *LINEAR),
+        *between("KL: inner horizons' deviation from the line, per rise", bend, -BEND, BEND),
+        *(
+            above(
+                f"KL: a + b {law} fits worse than a + b H, squared errors' difference per rise^2", more, 0.0
+            )
+            for law, more in misfits(results, kl).items()
+        ),
     )
 
 
 def _of_coverage(results: Measurements) -> tuple[Check, ...]:
     n, cov = name_of_n(results.n), results.converged_cov()
-    change, span = slope_over_seeds(results, cov), results.depths[-1] - results.depths[0]
-    scale = span / float(cov.mean()) if cov.any() else np.nan
-    relative = Interval(change.estimate * scale, change.low * scale, change.high * scale)
+    of_cov, of_kl = exponents(results, cov), exponents(results, results.converged_kl())
     by_horizon = [over_seeds(column) for column in cov.T]
     lowest, highest = worst(by_horizon, "low"), worst(by_horizon, "high")
     ratio = slope_over_seeds(results, results.converged_ratio())
     return (
-        *between(f"Cov_{n}: change over the range of H by its slope, per mean", relative, -0.2, 0.2),
+        *between(f"Cov_{n}: exponent of H in the converged value", over_seeds(of_cov), -HARDLY, HARDLY),
+        above(
+            f"KL and Cov_{n}: exponent of KL minus {OFTEN} times that of Cov_{n}",
+            over_seeds(of_kl - OFTEN * of_cov),
+            0.0,
+        ),
         at_least(f"Cov_{n}: converged, from below, lowest horizon", lowest, 0.035),
         at_most(f"Cov_{n}: converged, from above, highest horizon", highest, 0.065),
         above(f"KL / Cov_{n}: slope of the converged ratio in H (nats a layer)", ratio, 0.0),
@@ -193,10 +249,30 @@ def notes(results: Measurements) -> tuple[str, ...]:
         f"Slope of the converged KL in H: measured {interval_text(measured, '.5f')} nats a layer; "
         f"{derived_slope(results):.5f} for a model that guesses every branching layer of class xor on its "
         f"own, {reads:.5f} for one that reads the global bit off the path after the first of them.",
+        growth_note(results),
         *(leak_note(horizon) for horizon in results.horizons),
     ]
     written += [text for horizon in results.horizons if (text := boundary_note(horizon, results.n))]
     return (*written, *left_out_notes(results.seeds, results.left_out, "all horizons"))
+
+
+def growth_note(results: Measurements) -> str:
+    """Factors of growth and exponents of KL and Cov_N, and the exponents of the other laws."""
+    depths, n = np.asarray(results.depths, np.float64), name_of_n(results.n)
+    said = []
+    for name, values in (("KL", results.converged_kl()), (f"Cov_{n}", results.converged_cov())):
+        with np.errstate(divide="ignore", invalid="ignore"):
+            factor = interval_text(over_seeds(values[:, -1] / values[:, 0]))
+        said.append(f"{name} by {factor} (exponent {interval_text(over_seeds(exponents(results, values)))})")
+    others = ", ".join(
+        f"{float(power_law_exponent(results.depths, law(depths))):.2f} for {name}"
+        for name, law in OTHER_LAWS.items()
+    )
+    return (
+        f"From H = {results.depths[0]} to {results.depths[-1]}, {depths[-1] / depths[0]:.3g} times as many "
+        f"layers, the converged values grow: {'; '.join(said)}. At these horizons a power law through other "
+        f"laws has the exponent {others}."
+    )
 
 
 def leak_note(each: Horizon) -> str:

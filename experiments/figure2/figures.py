@@ -18,7 +18,7 @@ from covlab.report.plotting import Drawing
 from covlab.report.tables import estimate_and_ends
 from experiments.figure2.branching import XOR
 from experiments.figure2.checks import GUESSES, READS, over_seeds
-from experiments.figure2.measure import Measurements
+from experiments.figure2.measure import PAPER_N, Measurements
 from metrics import interval_over_shared_prompts, line_fit, name_of_n
 
 BAND = (1 / 16, 15 / 16)
@@ -37,6 +37,7 @@ def drawings(results: Measurements) -> list[Drawing]:
             f"{band} Dashed: a model that guesses every branching layer of class xor on its own.",
             curves(results),
         ),
+        *_given_class(results, band),
         Drawing(
             "converged",
             "Converged values against the horizon H, a dot a seed, with the least-squares line through the "
@@ -61,17 +62,37 @@ def drawings(results: Measurements) -> list[Drawing]:
     ]
 
 
+def _given_class(results: Measurements, band: str) -> list[Drawing]:
+    """The paper's plot, if every horizon could be scored given the class."""
+    if any(horizon.given_class is None for horizon in results.horizons):
+        return []
+    return [
+        Drawing(
+            "given_class",
+            f"The paper's plot at N = {name_of_n(PAPER_N)}: pi_D given the class of the prompt in the place "
+            f"of pi_D given the prompt alone. Fair guesses in class xor have the ratio 2^(H/2), N at H = 8. "
+            f"{band} Dashed: a model that guesses every branching layer of class xor on its own.",
+            curves(results, given_class=True),
+        )
+    ]
+
+
 @mpl.rc_context(draw.STYLE)
-def curves(results: Measurements) -> Figure:
-    """KL, Cov_N and their ratio against the step; Coverage Principle, arXiv 2510.15020, Figure 2."""
-    n = name_of_n(results.n)
+def curves(results: Measurements, given_class: bool = False) -> Figure:
+    """KL, Cov_N and their ratio against the step; Coverage Principle, arXiv 2510.15020, Figure 2.
+
+    With `given_class` by pi_D given the class, at the paper's N.
+    """
+    at = PAPER_N if given_class else results.n
+    n = name_of_n(at)
     fig, axes = draw.new_figure(1, 3, (13.2, 4.3))
     for horizon, colour in zip(results.horizons, _colours(results), strict=True):
-        guesses, cov = horizon.closed[GUESSES], horizon.cov[results.n]
+        scored = horizon.given_class if given_class else None
+        kl, cov, guesses = scored or (horizon.kl, horizon.cov[at], horizon.closed[GUESSES])
         with np.errstate(divide="ignore", invalid="ignore"):
-            ratio = np.where(cov > 0, horizon.kl / cov, np.nan)
-        ideal = guesses.kl / guesses.cov[results.n] if guesses.cov[results.n] else 0.0
-        panels = ((horizon.kl, guesses.kl), (cov, guesses.cov[results.n]), (ratio, ideal))
+            ratio = np.where(cov > 0, kl / cov, np.nan)
+        ideal = guesses.kl / guesses.cov[at] if guesses.cov[at] else 0.0
+        panels = ((kl, guesses.kl), (cov, guesses.cov[at]), (ratio, ideal))
         for axis, (values, level) in zip(axes[0], panels, strict=True):
             drawn = np.isfinite(values).any(axis=0)
             _line(axis, horizon.steps[drawn], values[:, drawn], colour, f"H = {horizon.depth}")

@@ -15,6 +15,7 @@ from covlab.claims.matrices import RunMatrices, run_matrices
 from covlab.claims.settings import Overrides, Real, Whole, Wholes
 from covlab.claims.trained import bound_excess, require_finished
 from covlab.launch.build import PHASE_KEYS
+from covlab.launch.trained import TrainedRun
 from experiments.figure2.branching import XOR, Branching, measure_branching
 from metrics import check_coverage_bound, coverage_profile, kl, log_density_ratio
 from tasks import LayeredGraph
@@ -26,6 +27,9 @@ LOCAL_FACTOR = 16
 """Cov at N = LOCAL_FACTOR 2^(H/2) on class "xor" says whether the local rule is learned: fair guesses among
 the 2^(H/2) valid paths have the ratio 2^(H/2), and this N lies ln 16 = 2.77 nats above them, which leaves
 room for guesses that are not quite fair and for some mass off the valid paths."""
+
+PAPER_N = 16.0
+"""The paper's N."""
 
 
 def run_name(depth: int) -> str:
@@ -76,6 +80,15 @@ class ClosedForm(NamedTuple):
     cov: dict[float, float]
 
 
+class GivenClass(NamedTuple):
+    """KL (nats) and Cov_N at N = `PAPER_N` of the mixture, by pi_D given the class, and what independent
+    guesses have."""
+
+    kl: Float[np.ndarray, "seeds checkpoints"]
+    cov: Float[np.ndarray, "seeds checkpoints"]
+    guesses: ClosedForm
+
+
 @dataclasses.dataclass(frozen=True)
 class Horizon:
     """One horizon's run; arrays over a run are (seeds, checkpoints), KL in nats.
@@ -91,6 +104,8 @@ class Horizon:
         bound_excess: the largest violation of the coverage bound by KL at any evaluation, <= 0 up to
             rounding.
         closed: name of an ideal model -> its closed form, see `closed_forms`.
+        given_class: the same evaluations by pi_D given the class; None where the held-out set was drawn by
+            an earlier version and cannot be drawn again.
     """
 
     depth: int
@@ -102,6 +117,7 @@ class Horizon:
     branching: Branching
     bound_excess: float
     closed: dict[str, ClosedForm]
+    given_class: GivenClass | None = None
 
     @property
     def local_n(self) -> float:
@@ -162,7 +178,11 @@ def local_n(depth: int) -> float:
 
 
 def closed_forms(
-    class_probs: Mapping[str, float], depth: int, ns: Sequence[float], uniform_branching: int = 4
+    class_probs: Mapping[str, float],
+    depth: int,
+    ns: Sequence[float],
+    uniform_branching: int = 4,
+    given_class: bool = False,
 ) -> dict[str, ClosedForm]:
     """KL and Cov_N of two models that know everything but the hard rule, by name.
 
@@ -172,15 +192,16 @@ def closed_forms(
     `uniform_branching` (4 in the paper).
 
     Unless K is equal to that, KL is P(xor) K ln 2 and P(xor) ln 2, Cov_N is P(xor) for N up to 2^K and up to
-    2. If it is, as at the paper's H = 8, "xor" and "uniform" share their prompts' law. Of these prompts' 2^K
-    paths the one by the hard rule has pi_D = q + (1 - q)/2^K, with q = P(xor)/(P(xor) + P(uniform)), each
-    other one (1 - q)/2^K; a guesser gives all of them 1/2^K, and the reader q/2 more to each of the two
-    consistent ones than (1 - q)/2^K.
+    2; so it is at every K by pi_D given the class (`given_class`). If K is equal to it, as at the paper's
+    H = 8, "xor" and "uniform" share their prompts' law. Of these prompts' 2^K paths the one by the hard rule
+    has pi_D = q + (1 - q)/2^K, with q = P(xor)/(P(xor) + P(uniform)), each other one (1 - q)/2^K; a guesser
+    gives all of them 1/2^K, and the reader q/2 more to each of the two consistent ones than (1 - q)/2^K.
 
     Source: derived from the task of Coverage Principle, arXiv 2510.15020, Figure 2.
     """
     layers = depth // 2
-    share = class_probs[XOR] + (class_probs["uniform"] if layers == uniform_branching else 0.0)
+    shared = layers == uniform_branching and not given_class
+    share = class_probs[XOR] + (class_probs["uniform"] if shared else 0.0)
     q = class_probs[XOR] / share
     paths, rest = 2**layers, (1 - q) / 2**layers
     right, other, wrong = 1, 1, paths - 2  # the right path, the consistent one opposed to it, all others
@@ -225,7 +246,9 @@ def measure(settings: Settings, study: Study) -> Measurements:
         if not isinstance(task, LayeredGraph):
             raise ValueError(f"task: {type(task).__name__}; figure2 needs LayeredGraph")
         excess = bound_excess(run)
-        horizons.append(horizon(depth, task, matrices[depth], seeds, settings.n, ns, branching, excess))
+        own = horizon(depth, task, matrices[depth], seeds, settings.n, ns, branching, excess)
+        given = given_class(run, matrices[depth].of_seeds(seeds))
+        horizons.append(dataclasses.replace(own, given_class=given))
     return Measurements(settings.n, seeds, left_out, tuple(horizons))
 
 
@@ -256,7 +279,33 @@ def horizon(
         class_cov={name: profile(weights) for name, weights in of_class.items()},
         branching=branching,
         bound_excess=max(excess, check_coverage_bound(ratio, wanted, matrices.weights)),
-        closed=closed_forms(
-            dict(zip(task.groups, task.group_probs, strict=True)), depth, wanted, task.uniform_branching
-        ),
+        closed=_closed_forms_of(task, wanted, task.given == "class"),
     )
+
+
+def given_class(run: TrainedRun, matrices: RunMatrices) -> GivenClass | None:
+    """Score a run's evaluations by pi_c(y|x) of each example's class c in the place of pi_D(y|x).
+
+    The held-out set is drawn again with `given="class"`: the same prompts and responses. Where all responses
+    are enumerated, each has the weight pi_c(y|x).
+    """
+    evaluation, task = run.setup.evaluation[-1], run.setup.phases[-1].task
+    held_out = evaluation.held_out(task)
+    of_class = evaluation.held_out(dataclasses.replace(task, given="class"))
+    kept = held_out.weights[:, None] * held_out.candidate_weight > 0
+    same = kept.sum() == matrices.log_pi.size and np.allclose(
+        held_out.log_pi[kept], matrices.log_pi, atol=1e-5
+    )
+    if not same:
+        return None
+    weights = matrices.weights * of_class.candidate_weight[kept] / held_out.candidate_weight[kept]
+    possible = weights > 0
+    ratio = log_density_ratio(of_class.log_pi[kept][possible], matrices.log_probs[..., possible])
+    weights = weights[possible] / weights[possible].sum()
+    closed = _closed_forms_of(task, (PAPER_N,), given_class=True)["independent guesses"]
+    return GivenClass(kl(ratio, weights), coverage_profile(ratio, (PAPER_N,), weights)[..., 0], closed)
+
+
+def _closed_forms_of(task: LayeredGraph, ns: Sequence[float], given_class: bool) -> dict[str, ClosedForm]:
+    probs = dict(zip(task.groups, task.group_probs, strict=True))
+    return closed_forms(probs, task.depth, ns, task.uniform_branching, given_class)

@@ -302,7 +302,9 @@ def test_given_the_class_a_path_has_the_probability_of_its_class(options: dict[s
         }
         found = dict(zip(map(tuple, valid[i][mask[i]].tolist()), probability[i][mask[i]], strict=True))
         assert found == pytest.approx(law, rel=1e-5)
-        assert np.exp(examples.log_prob[i]) == pytest.approx(law[tuple(examples.response[i].tolist())], rel=1e-5)
+        assert np.exp(examples.log_prob[i]) == pytest.approx(
+            law[tuple(examples.response[i].tolist())], rel=1e-5
+        )
 
 
 def test_given_the_class_guessing_at_horizon_eight_has_the_papers_ratio() -> None:

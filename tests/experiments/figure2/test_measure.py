@@ -19,6 +19,7 @@ from experiments.figure2.checks import (
     boundary_note,
     checks,
     derived_slope,
+    growth_note,
     inner_deviations,
     leak_note,
     notes,
@@ -27,7 +28,16 @@ from experiments.figure2.checks import (
     slope_over_seeds,
 )
 from experiments.figure2.figures import tables
-from experiments.figure2.measure import Horizon, Measurements, closed_forms, horizon, local_n, window
+from experiments.figure2.measure import (
+    ClosedForm,
+    GivenClass,
+    Horizon,
+    Measurements,
+    closed_forms,
+    horizon,
+    local_n,
+    window,
+)
 from metrics import Interval
 from tasks import LayeredGraph
 
@@ -198,6 +208,18 @@ def test_derived_slopes() -> None:
     assert derived_slope(found, READS) == pytest.approx(0, abs=1e-12)
 
 
+def test_growth_is_told_by_factors_and_exponents() -> None:
+    text = growth_note(measured(noise=0))
+    assert text.startswith(
+        "From H = 4 to 10, 2.5 times as many layers, the converged values grow: KL by 2.500 ["
+    )
+    assert "(exponent 1.000 [1.000, 1.000])" in text
+    assert "Cov_3 by 1.000 [1.000, 1.000] (exponent 0.000" in text.replace("-0.000", "0.000")
+    assert "2.00 for H^2" in text
+    # No coverage at any horizon: no factor and no exponent.
+    assert "Cov_3 by " in growth_note(measured(READS))
+
+
 def test_inner_deviation_is_zero_on_a_line_and_known_on_a_parabola() -> None:
     found = measured()
     depths = np.array(found.depths, float)
@@ -260,6 +282,51 @@ def test_notes_name_what_was_left_out_and_the_two_slopes() -> None:
     assert text.count("the leak") == 3
 
 
+# Power: what the checks say of data whose law is known, with the noise of trained models.
+
+HORIZONS = (6, 8, 12, 16, 24)
+SPREAD = 0.04
+"""Standard deviation of ln KL between seeds, see docs/science.md."""
+LAWS = {
+    "H": lambda h: h,
+    "sqrt(H)": np.sqrt,
+    "log(H)": np.log,
+    "H^2": np.square,
+    "2^(H/2)": lambda h: 2.0 ** (h / 2),
+}
+
+
+def shape_checks(law: str, draw: int, seeds: int = 12) -> dict[str, bool]:
+    """Which checks on the law of KL pass, where KL is .1 at H = 6 and .42 at H = 24 with this law between."""
+    h = np.array(HORIZONS, float)
+    values = LAWS[law](h)
+    kl = 0.1 + 0.32 * (values - values[0]) / (values[-1] - values[0])
+    drawn = kl * np.exp(SPREAD * np.random.default_rng(draw).normal(size=(seeds, len(h))))
+    found, shape = measured(depths=HORIZONS, noise=0), (seeds, len(STEPS))
+    horizons = tuple(
+        dataclasses.replace(each, kl=np.broadcast_to(own[:, None], shape), cov={3.0: np.full(shape, 0.05)})
+        for own, each in zip(drawn.T, found.horizons, strict=True)
+    )
+    results = dataclasses.replace(found, seeds=tuple(range(seeds)), horizons=horizons)
+    return {check.name: check.passed for check in checks(results) if check.name.startswith("KL: ")}
+
+
+@pytest.mark.parametrize("law", LAWS)
+def test_the_checks_tell_a_straight_line_from_every_other_law(law: str) -> None:
+    """Of 40 sets of twelve seeds: a line passes all of them in nearly all sets. Another law, through the same
+    first and last value, never passes the check of its own name, nor that of the deviations."""
+    sets = [shape_checks(law, draw) for draw in range(40)]
+    names = [name for name in sets[0] if law == "H" or f"a + b {law} " in name]
+    passed = {name: sum(each[name] for each in sets) for name in names}
+    if law == "H":
+        assert min(passed.values()) >= 36, passed
+        assert sum(all(each.values()) for each in sets) >= 32
+    else:
+        assert passed == dict.fromkeys(names, 0)
+        bends = [all(v for name, v in each.items() if "deviation" in name) for each in sets]
+        assert sum(bends) <= 4
+
+
 # Tables and figures.
 
 
@@ -271,6 +338,24 @@ def test_tables_are_rectangular_and_state_the_closed_forms() -> None:
     assert row["KL"] == pytest.approx(0.05 * 5 * LN2)
     assert row["KL, guesses"] == pytest.approx(row["KL"])
     assert row["Cov_3"] == pytest.approx(0.05)
+
+
+def test_the_papers_plot_is_drawn_where_every_horizon_is_scored_given_the_class() -> None:
+    found = measured()
+    scored = GivenClass(
+        np.full((SEEDS, len(STEPS)), 0.2), np.full((SEEDS, len(STEPS)), 0.04), ClosedForm(0.3, {16.0: 0.05})
+    )
+    some = tuple(dataclasses.replace(each, given_class=scored) for each in found.horizons)
+    drawn = horizon_figures.drawings(dataclasses.replace(found, horizons=some))
+    assert [each.name for each in drawn] == ["curves", "given_class", "converged", "branching", "classes"]
+    assert "N = 16" in drawn[1].caption
+    coverage = drawn[1].figure.axes[1]
+    assert coverage.get_title(loc="left") == "Cov$_{16}$"
+    heights = [np.unique(line.get_ydata()).tolist() for line in coverage.lines]
+    assert [0.04] in heights
+    assert [0.05] in heights
+    partly = dataclasses.replace(found, horizons=(some[0], *found.horizons[1:]))
+    assert "given_class" not in [each.name for each in horizon_figures.drawings(partly)]
 
 
 @pytest.mark.parametrize("model", [GUESSES, READS])

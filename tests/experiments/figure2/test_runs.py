@@ -114,7 +114,7 @@ def test_the_tiny_run_trains_three_horizons(tiny_claim: Callable[[str], Path]) -
     path = tiny_claim("figure2")
     verdict = Verdict.read(path / "verdict.json")
     assert (verdict.holds, verdict.seeds) == (False, (3, 4))
-    assert (path / "report.html").read_text().count("<figure") == 4
+    assert (path / "report.html").read_text().count("<figure") == 5
     metrics = {depth: (path / f"H{depth}" / "metrics.jsonl").read_bytes() for depth in (4, 5, 6)}
     last = json.loads(metrics[6].splitlines()[-1])
     assert last["step"] == 16
