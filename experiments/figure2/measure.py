@@ -54,7 +54,7 @@ class Settings:
 
     Attributes:
         horizons: numbers H of intermediate layers.
-        per_horizon: overrides of one horizon's run, for example {H10: {steps: 8000}}.
+        per_horizon: overrides of one horizon's run, for example {H24: {steps: 8000}}.
         n: N of the Cov_N that is judged.
         branching_examples: fresh prompts for the loss in each branching layer of class `xor`.
         branching_checkpoints: saved checkpoints that are scored on them.

@@ -31,7 +31,7 @@ def layers_of_xor(task: Any) -> int:
     return task.depth // 2
 
 
-@pytest.mark.parametrize(("scale", "depths"), [("cpu", None), ("paper", [8, 16, 24])])
+@pytest.mark.parametrize(("scale", "depths"), [("cpu", None), ("paper", [8, 12, 16, 20, 24])])
 def test_every_horizon_of_a_scale_is_a_run_of_train(
     scale: str, depths: list[int] | None, compose_config: Callable[..., DictConfig]
 ) -> None:
