@@ -322,8 +322,10 @@ class LayeredGraph(Task):
         return jax.nn.log_softmax(log_prior + jnp.log(jnp.stack(likelihood)))
 
     def log_prob(self, latent: GraphLatent, response: Int[Array, " response"]) -> Float[Array, ""]:
-        """ln sum_c P(c|x) pi_c(y|x), or ln pi_c(y|x) of the latent's class with `given="class"`, in nats; -inf
-        off the support."""
+        """ln sum_c P(c|x) pi_c(y|x), or with `given="class"` ln pi_c(y|x) of the latent's class.
+
+        In nats; -inf off the support.
+        """
         if self.given == "class":
             return self._class_log_probs(latent, response)[latent.group]
         return jax.nn.logsumexp(self._class_posterior(latent) + self._class_log_probs(latent, response))

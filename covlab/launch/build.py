@@ -192,7 +192,7 @@ def _by_default(node: Any) -> Iterator[DictConfig]:
         if node["given"] == LayeredGraph.given:
             yield node
         return
-    for key in node:
+    for key in map(str, node):
         if key != "phases" and not (OmegaConf.is_missing(node, key) or OmegaConf.is_interpolation(node, key)):
             yield from _by_default(node[key])
 

@@ -15,7 +15,7 @@ from covlab.claims.matrices import RunMatrices, run_matrices
 from covlab.claims.settings import Overrides, Real, Whole, Wholes
 from covlab.claims.trained import bound_excess, require_finished
 from covlab.launch.build import PHASE_KEYS
-from covlab.launch.trained import TrainedRun
+from covlab.launch.settings import EvaluationSettings
 from experiments.figure2.branching import XOR, Branching, measure_branching
 from metrics import check_coverage_bound, coverage_profile, kl, log_density_ratio
 from tasks import LayeredGraph
@@ -247,7 +247,7 @@ def measure(settings: Settings, study: Study) -> Measurements:
             raise ValueError(f"task: {type(task).__name__}; figure2 needs LayeredGraph")
         excess = bound_excess(run)
         own = horizon(depth, task, matrices[depth], seeds, settings.n, ns, branching, excess)
-        given = given_class(run, matrices[depth].of_seeds(seeds))
+        given = given_class(task, run.setup.evaluation[-1], matrices[depth].of_seeds(seeds))
         horizons.append(dataclasses.replace(own, given_class=given))
     return Measurements(settings.n, seeds, left_out, tuple(horizons))
 
@@ -283,13 +283,14 @@ def horizon(
     )
 
 
-def given_class(run: TrainedRun, matrices: RunMatrices) -> GivenClass | None:
+def given_class(
+    task: LayeredGraph, evaluation: EvaluationSettings, matrices: RunMatrices
+) -> GivenClass | None:
     """Score a run's evaluations by pi_c(y|x) of each example's class c in the place of pi_D(y|x).
 
     The held-out set is drawn again with `given="class"`: the same prompts and responses. Where all responses
     are enumerated, each has the weight pi_c(y|x).
     """
-    evaluation, task = run.setup.evaluation[-1], run.setup.phases[-1].task
     held_out = evaluation.held_out(task)
     of_class = evaluation.held_out(dataclasses.replace(task, given="class"))
     kept = held_out.weights[:, None] * held_out.candidate_weight > 0

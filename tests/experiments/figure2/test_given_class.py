@@ -2,15 +2,13 @@
 
 import dataclasses
 import math
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
 
 from covlab.claims.matrices import RunMatrices
 from covlab.launch.settings import EvaluationSettings
-from covlab.launch.trained import TrainedRun
 from experiments.figure2.checks import GUESSES
 from experiments.figure2.measure import closed_forms, given_class
 from tasks import LayeredGraph
@@ -26,7 +24,7 @@ def test_given_the_class_eight_layers_are_as_any_other() -> None:
         assert found.cov == {16.0: pytest.approx(0.05 if depth >= 8 else 0)}
 
 
-def guesser(depth: int, enumerated: int) -> tuple[TrainedRun, RunMatrices]:
+def guesser(depth: int, enumerated: int) -> tuple[LayeredGraph, EvaluationSettings, RunMatrices]:
     """A run whose two seeds take either node of every branching layer with probability 1/2."""
     task = LayeredGraph(depth=depth, width=2, num_ids=2 + 2 * depth, mixture=PROBS, max_enumerated=enumerated)
     evaluation = EvaluationSettings(num_examples=20, batch_size=60)
@@ -48,15 +46,14 @@ def guesser(depth: int, enumerated: int) -> tuple[TrainedRun, RunMatrices]:
         log_prob_correct=None,
         prompt_weights=held_out.weights,
     )
-    setup = SimpleNamespace(evaluation=(evaluation,), phases=(SimpleNamespace(task=task),))
-    return cast(TrainedRun, SimpleNamespace(setup=setup)), matrices
+    return task, evaluation, matrices
 
 
 @pytest.mark.parametrize("enumerated", [0, 64])
 @pytest.mark.parametrize("depth", [6, 8])
 def test_a_guesser_given_the_class_has_the_closed_form(depth: int, enumerated: int) -> None:
-    run, matrices = guesser(depth, enumerated)
-    found = given_class(run, matrices)
+    *run, matrices = guesser(depth, enumerated)
+    found = given_class(*run, matrices)
     assert found is not None
     assert found.guesses.kl == pytest.approx(0.05 * depth / 2 * LN2)
     np.testing.assert_allclose(found.kl, np.full((2, 2), found.guesses.kl), rtol=1e-5)
@@ -67,7 +64,7 @@ def test_a_guesser_given_the_class_has_the_closed_form(depth: int, enumerated: i
 
 
 def test_a_held_out_set_of_an_earlier_version_is_not_scored_given_the_class() -> None:
-    run, matrices = guesser(8, 0)
-    assert given_class(run, dataclasses.replace(matrices, log_pi=matrices.log_pi + 0.1)) is None
+    *run, matrices = guesser(8, 0)
+    assert given_class(*run, dataclasses.replace(matrices, log_pi=matrices.log_pi + 0.1)) is None
     fewer: Any = {"log_pi": matrices.log_pi[1:], "log_probs": matrices.log_probs[..., 1:]}
-    assert given_class(run, dataclasses.replace(matrices, **fewer)) is None
+    assert given_class(*run, dataclasses.replace(matrices, **fewer)) is None
