@@ -50,19 +50,27 @@ def power_law_exponent(
     return line_fit(np.log(position), np.log(value))[0]
 
 
-def line_misfit(x: Sequence[float], y: Float[np.ndarray, "*batch points"]) -> Float[np.ndarray, "*batch"]:
+def line_misfit(
+    x: Sequence[float], y: Float[np.ndarray, "*batch points"], from_zero: bool = False
+) -> Float[np.ndarray, "*batch"]:
     """Sum of squared residuals of the least-squares line through the points, in squared units of y.
 
-    With noise of equal variance in all points its expectation is (points - 2) variances more than for the
-    points' means, whatever x is. The difference of two misfits of the same y over x and over f(x) is thus, in
-    expectation, that of the means: 0 or negative where the means lie on a line over x.
+    With `from_zero` the intercept is at least 0: where it would be negative, the line goes through 0. With
+    noise of equal variance in all points its expectation is, without this, (points - 2) variances more than
+    for the points' means, whatever x is.
+
+    >>> float(line_misfit((1, 2, 3), np.array([0.0, 1.0, 2.0]), from_zero=True).round(4))
+    0.4286
 
     Raises:
         ValueError: as `line_fit`.
     """
-    slope, intercept = line_fit(x, y)
-    position = np.asarray(x, np.float64)
-    return np.square(y - slope[..., None] * position - intercept[..., None]).sum(axis=-1)
+    position, value = _checked(x, y, at_least=2)
+    slope, intercept = line_fit(x, value)
+    if from_zero:
+        through_zero = value @ position / (position @ position)
+        slope, intercept = np.where(intercept < 0, through_zero, slope), np.maximum(intercept, 0)
+    return np.square(value - slope[..., None] * position - intercept[..., None]).sum(axis=-1)
 
 
 def chord_deviation(

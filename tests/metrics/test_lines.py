@@ -41,6 +41,9 @@ def test_the_misfit_of_a_line_is_the_sum_of_squared_residuals() -> None:
     for row, found in zip(y, line_misfit(x.tolist(), y), strict=True):
         assert found == pytest.approx(np.polyfit(x, row, 1, full=True)[1].item())
     assert line_misfit((1, 2, 4), np.array([3.0, 5.0, 9.0])) == pytest.approx(0, abs=1e-24)
+    # y = x - 1 has a negative intercept: through 0 the slope is 8/14, the residuals -4/7, -1/7, 2/7.
+    assert line_misfit((1, 2, 3), np.array([0.0, 1, 2]), from_zero=True) == pytest.approx(21 / 49)
+    assert line_misfit((1, 2, 3), np.array([2.0, 3, 4]), from_zero=True) == pytest.approx(0, abs=1e-24)
     # Means on a line: three free directions of five, whatever the line's x.
     noise = line_misfit((1, 2, 3, 4, 5), 0.1 * rng.normal(size=(20000, 5)))
     assert noise.mean() == pytest.approx(0.03, rel=0.03)

@@ -99,8 +99,13 @@ def contrast(*x: float) -> tuple[float, float, float]:
 
 
 def squared_error(x: tuple[float, ...], y: tuple[float, ...]) -> float:
-    w = contrast(*x)
-    return sum(a * b for a, b in zip(w, y, strict=True)) ** 2 / sum(a * a for a in w)
+    """Of the least-squares line whose intercept is at least 0."""
+    mx, my = sum(x) / 3, sum(y) / 3
+    slope = sum((a - mx) * (b - my) for a, b in zip(x, y, strict=True)) / sum((a - mx) ** 2 for a in x)
+    intercept = my - slope * mx
+    if intercept < 0:
+        slope, intercept = sum(a * b for a, b in zip(x, y, strict=True)) / sum(a * a for a in x), 0.0
+    return sum((b - intercept - slope * a) ** 2 for a, b in zip(x, y, strict=True))
 
 
 LAWS = {"sqrt(H)": math.sqrt, "log(H)": math.log, "H^2": lambda h: h * h, "2^(H/2)": lambda h: 2 ** (h / 2)}
@@ -116,12 +121,12 @@ def fits_worse(law: str, passed: bool, *values: Value) -> Case:
 
 
 def between_laws(law: str) -> float:
-    """The KL at H = 6, between 1 at H = 4 and 2 at H = 14, at which a line and the other law fit equally
+    """The KL at H = 6, between 3 at H = 4 and 4 at H = 14, at which a line and the other law fit equally
     well, moved by a millionth towards the other law."""
     found = []
     for x in ((4.0, 6.0, 14.0), tuple(map(LAWS[law], (4, 6, 14)))):
         w = contrast(*x)
-        found.append((-(w[0] + 2 * w[2]) / w[1], abs(w[1]) / math.hypot(*w)))
+        found.append((-(3 * w[0] + 4 * w[2]) / w[1], abs(w[1]) / math.hypot(*w)))
     (line, steep), (other, steeper) = found
     middle = (steep * line + steeper * other) / (steep + steeper)
     return middle + 1e-6 * (1 if other > line else -1)
@@ -134,7 +139,7 @@ MISFITS = {
         fits_worse(
             law, False, *(0.1 + 0.02 * LAWS[law](h) for h in (4, 6)), (0.1 + 0.02 * LAWS[law](14), 1e-6)
         ),
-        fits_worse(law, False, 1.0, between_laws(law), 2.0),
+        fits_worse(law, False, 3.0, between_laws(law), 4.0),
     )
     for law in OTHER_LAWS
 }
