@@ -22,7 +22,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from tasks import edge_list
 from tasks.base import Enumeration, Example, Task
 from tasks.checks import distribution, flag, whole
-from tasks.graph_classes import CLASSES, GraphLatent
+from tasks.graph_classes import CLASSES, GraphLatent, hidden_labels
 from tasks.graph_drawing import Drawing, draw_graph
 from tasks.streams import check_seed
 
@@ -52,7 +52,7 @@ class LayeredGraph(Task):
             response do not depend on the number of branching layers.
         subset: definition of V', the half of the nodes whose XOR of parities determines the class: "rank" by
             (layer, rank of the id within the layer), |V'| = floor(|V|/2); "label" by a fixed half of the ids.
-        subset_seed: seed of the half.
+        subset_seed: seed of the half, and of the hidden labels of class "parities".
         max_enumerated: largest number of valid responses that is enumerated.
         given: what `log_prob` is conditional on. "prompt": pi_D(y|x) = sum_c P(c|x) pi_c(y|x); "class":
             pi_c(y|x) of the example's class c. Prompts and responses are drawn alike.
@@ -119,7 +119,7 @@ class LayeredGraph(Task):
                 raise ValueError(
                     f"task.mixture: {self.groups[one]} and {self.groups[other]} both have "
                     f"{self._branching_counts[one]} branching layers, and one of them prescribes the bit of "
-                    f"V': valid are mixtures of G1, G2, G3 or of chain, xor, uniform"
+                    f"V': valid are mixtures of G1, G2, G3 or of chain, xor, uniform, parities"
                 )
 
     @property
@@ -191,6 +191,18 @@ class LayeredGraph(Task):
         """Mask of V' over the ids 0..m (0 is not an id), for subset=label."""
         chosen = 1 + np.random.default_rng(self.subset_seed).permutation(self.num_ids)[: self.num_ids // 2]
         return np.isin(np.arange(self.num_ids + 1), chosen)
+
+    @functools.cached_property
+    def _hidden_labels(self) -> np.ndarray:
+        return hidden_labels(self.depth, self.num_ids, self.subset_seed)
+
+    def _parities(self, latent: GraphLatent) -> Bool[Array, " depth"]:
+        """The bits g_i of class "parities"."""
+        if not any(CLASSES[name].rule == "parities" for name in self.groups):
+            return jnp.zeros((self.depth,), bool)
+        ends = jnp.stack([latent.source, latent.target])
+        nodes = jnp.concatenate([ends, jnp.maximum(latent.passable, 0).reshape(-1)])
+        return jnp.sum(jnp.asarray(self._hidden_labels)[:, nodes], axis=1) % 2 == 1
 
     @functools.cached_property
     def _layer_parity(self) -> np.ndarray:
@@ -276,6 +288,7 @@ class LayeredGraph(Task):
             "oppose": ~same,
             "uniform": fair,
             "global": same | (latent.parity == 1),
+            "parities": self._parities(latent),
         }
         return jnp.stack([by_rule[CLASSES[name].rule] for name in self.groups])[latent.group]
 
@@ -307,6 +320,7 @@ class LayeredGraph(Task):
             "oppose": opposes,
             "uniform": -math.log(2.0) * jnp.sum(branching, dtype=float),
             "global": jnp.where(latent.parity == 1, opposes, follows),
+            "parities": jnp.where(jnp.any(branching & (oppose != self._parities(latent))), -jnp.inf, 0.0),
         }
         return jnp.where(valid, jnp.stack([by_rule[CLASSES[name].rule] for name in self.groups]), -jnp.inf)
 

@@ -15,6 +15,7 @@ from covlab.testing.statistics import chi_square_p
 from tasks import LayeredGraph, stream
 
 HORIZON = {"chain": 0.3, "xor": 0.4, "uniform": 0.3}
+HIDDEN = {"chain": 0.3, "parities": 0.4, "uniform": 0.3}
 OPTIONS = [
     {"depth": 2, "width": 4, "branching": 0, "num_ids": 11, "subset": "label", "edge_order": "by_layer"},
     {"depth": 3, "width": 3, "branching": 3, "num_ids": 24, "mixture": THIRDS},
@@ -40,6 +41,8 @@ OPTIONS = [
     },
     {"depth": 8, "width": 2, "num_ids": 18, "mixture": HORIZON, "edge_order": "by_layer"},
     {"depth": 4, "width": 3, "num_ids": 20, "mixture": HORIZON, "edge_order": "depth_first"},
+    {"depth": 6, "width": 2, "num_ids": 20, "subset_seed": 3, "mixture": HIDDEN, "edge_order": "depth_first"},
+    {"depth": 8, "width": 2, "num_ids": 22, "mixture": HIDDEN, "separators": False, "fill": True},
 ]
 every_option = pytest.mark.parametrize(
     "options", OPTIONS, ids=lambda options: "-".join(map(str, options.values()))
@@ -122,10 +125,13 @@ def test_probabilities_and_rewards_are_the_oracles(options: dict[str, Any]) -> N
         assert {tuple(path) for path in valid[i][mask[i]].tolist()} == set(paths)
         assert mask[i].sum() == len(paths)
         for j, response in enumerate(map(tuple, corrupted[i].tolist())):
-            exactly = oracle.pi_data(graph, bit_of(task, graph), exact(task), response, task.branching)
+            hidden = (task.subset_seed, task.num_ids)
+            exactly = oracle.pi_data(
+                graph, bit_of(task, graph), exact(task), response, task.branching, *hidden
+            )
             assert np.exp(log_prob[i, j]) == pytest.approx(float(exactly), rel=1e-5)
             assert bool(validity[i, j]) == (response in paths)
-            assert bool(reward[i, j]) == (oracle.class_prob(graph, group, response) > 0)
+            assert bool(reward[i, j]) == (oracle.class_prob(graph, group, response, *hidden) > 0)
 
 
 @every_option

@@ -38,14 +38,17 @@ SMALL = {"depth": 2, "width": 2, "branching": 1, "num_ids": 8}
             {"mixture": {"G1": 0.9, "G2": 0.2}},
             "task.mixture: probabilities {'G1': 0.9, 'G2': 0.2} sum to 1.1, not to 1",
         ),
-        ({"mixture": {"G9": 1.0}}, "task.mixture: no class 'G9'; valid are G1, G2, G3, chain, xor, uniform"),
+        (
+            {"mixture": {"G9": 1.0}},
+            "task.mixture: no class 'G9'; valid are G1, G2, G3, chain, xor, uniform, parities",
+        ),
         ({"mixture": {"G1": 1.5, "G2": -0.5}}, "task.mixture.G1: 1.5 is not a number in [0, 1]"),
         ({"mixture": {}}, "task.mixture: probabilities {} sum to 0, not to 1"),
         ({"mixture": {"uniform": 1.0}}, "task.depth: 2; class uniform needs 4 branching layers"),
         (
             {"mixture": {"G1": 0.5, "xor": 0.5}},
             "task.mixture: G1 and xor both have 1 branching layers, and one of them prescribes the bit of "
-            "V': valid are mixtures of G1, G2, G3 or of chain, xor, uniform",
+            "V': valid are mixtures of G1, G2, G3 or of chain, xor, uniform, parities",
         ),
         ({"max_enumerated": -1}, "task.max_enumerated: -1 is not an integer >= 0"),
     ],

@@ -1,5 +1,6 @@
 """Figure 2's checks on hand-made measurements: what each reads off them, and where its target lies."""
 
+import dataclasses
 import math
 from typing import Any, cast
 
@@ -341,7 +342,37 @@ CHECKS = {
 }
 
 
+def made_parities(**changes: Any) -> Measurements:
+    """The same with the class "parities", whose later branching layers are judged too and cost `later`."""
+    later = changes.pop("later", 0.7)
+    found = made(**changes)
+    horizons = []
+    for each in found.horizons:
+        choice = each.branching.choice_loss.copy()
+        choice[:, -1, 1] = later
+        cov = {"parities" if name == "xor" else name: values for name, values in each.class_cov.items()}
+        branching = dataclasses.replace(each.branching, choice_loss=choice)
+        closed = {"independent guesses": each.closed["independent guesses"]}
+        horizons.append(dataclasses.replace(each, class_cov=cov, branching=branching, closed=closed))
+    return dataclasses.replace(found, horizons=tuple(horizons))
+
+
+def of_parities(name: str) -> str:
+    return (
+        name.replace("xor:", "parities:")
+        .replace("first branching layer", "every branching layer")
+        .replace("the every", "every")
+    )
+
+
+PARITIES = {of_parities(name): known for name, known in CHECKS.items()}
+for end, later in (("below", 0.64), ("above", 0.81)):
+    loss = f"hard rule: loss of every branching layer, from {end} (nats)"
+    PARITIES[loss] = PARITIES[loss]._replace(wrong=Case({"later": later}, later, 0, False))
+
+
 TestKnownAnswers = known_answers(checks, made, CHECKS)
+TestKnownAnswersOfParities = known_answers(checks, made_parities, PARITIES)
 
 
 @pytest.mark.parametrize(("kl", "slope"), [((0.125,) * 3, 0.0), ((0.125, 0.25, np.nan), None)])
