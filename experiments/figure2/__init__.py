@@ -21,9 +21,10 @@ CLAIM = Claim.of(
     introduction=(
         "A small transformer is trained on paths through layered graphs with H intermediate layers. In one "
         "prompt of twenty (the hard class) H/2 layers branch, and a rule decides which of the 2^(H/2) valid "
-        "paths is right: in class xor, the paper's, one XOR over the parities of all passable nodes; in class "
-        "parities for each layer an XOR of its own over hidden labels of the nodes, of which the rest of the "
-        "path tells nothing. The model learns to stay on valid paths, not to compute an XOR, and guesses.",
+        "paths is right: in class xor, the paper's, one XOR over the parities of all passable nodes; in "
+        "class parities for each layer an XOR of its own over hidden labels of the nodes, of which the rest "
+        "of the path tells nothing. The model learns to stay on valid paths, not to compute an XOR, and "
+        "guesses.",
         "Each guess adds ln 2 to the cross-entropy, so that the converged KL of a model that guesses and "
         "knows all else grows linearly with H. However large the right path's ratio pi_D/pi_hat gets, it is "
         "above N: the coverage profile Cov_N of that model is the share of such prompts at every H. Trained "
