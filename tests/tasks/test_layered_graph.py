@@ -300,10 +300,11 @@ def test_given_the_class_a_path_has_the_probability_of_its_class(options: dict[s
     np.testing.assert_array_equal(examples.response, others.response)
     valid, mask = listed(task, examples.latent)
     probability = np.exp(judge(task, examples.latent, valid)[0])
+    hidden = (task.subset_seed, task.num_ids)
     for i in range(DRAWS):
         graph = oracle.parse(task.decode(examples.prompt[i]), task.separators)
         law = {
-            path: float(oracle.class_prob(graph, task.groups[examples.group[i]], path))
+            path: float(oracle.class_prob(graph, task.groups[examples.group[i]], path, *hidden))
             for path in oracle.valid_paths(graph)
         }
         found = dict(zip(map(tuple, valid[i][mask[i]].tolist()), probability[i][mask[i]], strict=True))
