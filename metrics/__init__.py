@@ -47,7 +47,7 @@ from metrics.intervals import (
     stratified_proportion_interval,
 )
 from metrics.isotonic import isotonic_r2
-from metrics.lines import chord_deviation, line_fit
+from metrics.lines import chord_deviation, line_fit, line_misfit, power_law_exponent
 from metrics.pairwise import tournament_matrices_of
 from metrics.pass_rates import pass_at_n, pass_at_n_unbiased
 from metrics.sampled_rewards import best_of_n, best_of_n_interval
@@ -113,6 +113,7 @@ __all__ = [
     "kl_converse_bound",
     "last",
     "line_fit",
+    "line_misfit",
     "log_density_ratio",
     "log_ratio_histogram",
     "mean_interval",
@@ -127,6 +128,7 @@ __all__ = [
     "pass_at_n_unbiased",
     "pessimism",
     "pessimism_laws",
+    "power_law_exponent",
     "proportion_interval",
     "regret_bound",
     "samples_needed",

@@ -30,6 +30,49 @@ def line_fit(
     return slope, value.mean(axis=-1) - slope * position.mean()
 
 
+def power_law_exponent(
+    x: Sequence[float], y: Float[np.ndarray, "*batch points"]
+) -> Float[np.ndarray, "*batch"]:
+    """Least-squares slope p of ln y = p ln x + intercept along the last axis: the exponent of y = c x^p.
+
+    >>> power_law_exponent((1, 2, 4), np.array([3.0, 12.0, 48.0])).round(9).item()
+    2.0
+
+    Raises:
+        ValueError: an x or y that is not positive, or as `line_fit`.
+    """
+    position, value = _checked(x, y, at_least=2)
+    for name, numbers in (("x", position), ("y", value)):
+        if not (numbers > 0).all():
+            raise ValueError(
+                f"{name}: {float(numbers.min())!r}; valid: positive numbers, for their logarithms"
+            )
+    return line_fit(np.log(position), np.log(value))[0]
+
+
+def line_misfit(
+    x: Sequence[float], y: Float[np.ndarray, "*batch points"], from_zero: bool = False
+) -> Float[np.ndarray, "*batch"]:
+    """Sum of squared residuals of the least-squares line through the points, in squared units of y.
+
+    With `from_zero` the intercept is at least 0: where it would be negative, the line goes through 0. With
+    noise of equal variance in all points its expectation is, without this, (points - 2) variances more than
+    for the points' means, whatever x is.
+
+    >>> float(line_misfit((1, 2, 3), np.array([0.0, 1.0, 2.0]), from_zero=True).round(4))
+    0.4286
+
+    Raises:
+        ValueError: as `line_fit`.
+    """
+    position, value = _checked(x, y, at_least=2)
+    slope, intercept = line_fit(x, value)
+    if from_zero:
+        through_zero = value @ position / (position @ position)
+        slope, intercept = np.where(intercept < 0, through_zero, slope), np.maximum(intercept, 0)
+    return np.square(value - slope[..., None] * position - intercept[..., None]).sum(axis=-1)
+
+
 def chord_deviation(
     x: Sequence[float], y: Float[np.ndarray, "*batch points"]
 ) -> Float[np.ndarray, "*batch inner"]:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int
 
-Rule = Literal["follow", "oppose", "uniform", "global", "hidden", "hidden_once"]
+Rule = Literal["follow", "oppose", "uniform", "global", "hidden", "hidden_once", "parities"]
 Bit = Literal[0, 1, "fair", "any"]
 
 
@@ -22,7 +22,9 @@ class GraphClass:
             p(v) = p(i), where p(j) = j mod 2 and the source is layer 1; "oppose": the other node; "uniform":
             either with probability 1/2; "global": p(v) = p(i) XOR g, with g the XOR of the parities of all
             passable nodes of all intermediate layers; "hidden": p(v) = p(i) XOR h_i, with the hash h_i of
-            `hidden_opposition`; "hidden_once": p(v) = p(i) XOR h_f, f the first branching layer.
+            `hidden_opposition`; "hidden_once": p(v) = p(i) XOR h_f, f the first branching layer; "parities":
+            p(v) = p(i) XOR g_i, with g_i the XOR over source, target and all passable nodes of the
+            `hidden_labels` of layer i.
         bit: XOR of the parities of the nodes in the subset V': 0 or 1; "fair" draws the bit fairly and then a
             graph with that bit; "any" draws any graph.
         branching: number of branching layers, name of the task field with that number, or "half" for
@@ -45,11 +47,28 @@ CLASSES: dict[str, GraphClass] = {
     "uniform": GraphClass("uniform", branching="uniform_branching"),
     "forks": GraphClass("hidden"),
     "first_fork": GraphClass("hidden_once"),
+    "parities": GraphClass("parities", branching="half"),
 }
-"""G1, G2, G3 are the classes of Figure 1 (appendix C.2); chain, xor, uniform those of Figure 2 (C.3).
+"""G1, G2, G3 are the classes of Figure 1 (appendix C.2); chain, xor, uniform those of Figure 2 (C.3). In
+class xor one bit decides all layers, so that the path shows it.
 
-In forks every branching layer is a decision that nothing in the prompt tells, in first_fork only the first.
+The others are not the paper's. In forks every branching layer is a decision that nothing in the prompt tells,
+in first_fork only the first. In parities each layer has a bit of its own, which the prompt tells by a parity.
 """
+
+
+def hidden_labels(depth: int, num_ids: int, seed: int) -> Bool[np.ndarray, "depth ids"]:
+    """For each intermediate layer a fixed half of the ids 0..num_ids (0 is not an id), drawn on its own.
+
+    A deeper graph has the halves of a shallower one, and further ones. The XOR of the bits g_i of several
+    layers is the parity of the XOR of their labels, as hidden as g_i itself unless nearly all ids agree in
+    it: `tests/tasks/test_hidden_labels.py` looks at that for the sizes in use.
+    """
+    rng = np.random.default_rng([seed, 1])  # another stream than that of the subset V'
+    labels = np.zeros((depth, num_ids + 1), bool)
+    for row in labels:
+        row[1 + rng.permutation(num_ids)[: num_ids // 2]] = True
+    return labels
 
 
 class GraphLatent(NamedTuple):

@@ -22,7 +22,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from tasks import edge_list
 from tasks.base import Enumeration, Example, Task
 from tasks.checks import distribution, flag, whole
-from tasks.graph_classes import CLASSES, GraphLatent, hidden_opposition
+from tasks.graph_classes import CLASSES, GraphLatent, hidden_labels, hidden_opposition
 from tasks.graph_drawing import Drawing, draw_graph
 from tasks.streams import check_seed
 
@@ -53,13 +53,15 @@ class LayeredGraph(Task):
             layers that prompts have room for, so that tasks with fewer have prompts of equal length.
         subset: definition of V', the half of the nodes whose XOR of parities determines the class: "rank" by
             (layer, rank of the id within the layer), |V'| = floor(|V|/2); "label" by a fixed half of the ids.
-        subset_seed: seed of the half.
+        subset_seed: seed of the half, and of the hidden labels of class "parities".
         max_enumerated: largest number of valid responses that is enumerated.
+        given: what `log_prob` is conditional on. "prompt": pi_D(y|x) = sum_c P(c|x) pi_c(y|x); "class":
+            pi_c(y|x) of the example's class c. Prompts and responses are drawn alike.
 
-    pi_D(y|x) = sum_c P(c|x) pi_c(y|x) is conditional on the prompt alone. Let k(x) be the number of branching
-    layers and b(x) the XOR bit. All classes share the law of the graph given k and b, so the posterior of
-    class c is proportional to P(c) 1{k(x) = k_c} P(b(x)|c), with P(b|c) 1, 0 or 1/2. Classes with `bit="any"`
-    share the law of the graph given k alone.
+    Let k(x) be the number of branching layers and b(x) the XOR bit. All classes share the law of the graph
+    given k and b, so the posterior P(c|x) is proportional to P(c) 1{k(x) = k_c} P(b(x)|c), with P(b|c) 1, 0
+    or 1/2. Classes with `bit="any"` share the law of the graph given k alone. The two laws differ where a
+    prompt does not tell its class.
 
     Raises:
         ValueError: in one line, for a field out of range, a mixture that is not a distribution, or a mixture
@@ -78,6 +80,7 @@ class LayeredGraph(Task):
     subset: Literal["rank", "label"] = "rank"
     subset_seed: int = 0
     max_enumerated: int = 64
+    given: Literal["prompt", "class"] = "prompt"
 
     def __post_init__(self) -> None:
         lowest = {"depth": 1, "width": 1, "branching": 0, "uniform_branching": 0, "num_ids": 1}
@@ -91,6 +94,7 @@ class LayeredGraph(Task):
             whole("task.fill", self.fill, 2, self.depth, "true, false")
         _choice("edge_order", self.edge_order, get_args(edge_list.EdgeOrder))
         _choice("subset", self.subset, ("rank", "label"))
+        _choice("given", self.given, ("prompt", "class"))
         mixture = distribution("task.mixture", self.mixture, tuple(CLASSES))
         object.__setattr__(self, "mixture", tuple((name, p) for name, p in mixture if p > 0))
         self._check_classes()
@@ -197,6 +201,18 @@ class LayeredGraph(Task):
         return np.isin(np.arange(self.num_ids + 1), chosen)
 
     @functools.cached_property
+    def _hidden_labels(self) -> np.ndarray:
+        return hidden_labels(self.depth, self.num_ids, self.subset_seed)
+
+    def _parities(self, latent: GraphLatent) -> Bool[Array, " depth"]:
+        """The bits g_i of class "parities"."""
+        if not any(CLASSES[name].rule == "parities" for name in self.groups):
+            return jnp.zeros((self.depth,), bool)
+        ends = jnp.stack([latent.source, latent.target])
+        nodes = jnp.concatenate([ends, jnp.maximum(latent.passable, 0).reshape(-1)])
+        return jnp.sum(jnp.asarray(self._hidden_labels)[:, nodes], axis=1) % 2 == 1
+
+    @functools.cached_property
     def _layer_parity(self) -> np.ndarray:
         """Parities p(i) of the intermediate layers i = 2..L+1."""
         return np.arange(2, self.depth + 2) % 2
@@ -280,6 +296,7 @@ class LayeredGraph(Task):
             "oppose": ~same,
             "uniform": fair,
             "global": same | (latent.parity == 1),
+            "parities": self._parities(latent),
         }
         rules = {name: CLASSES[name].rule for name in self.groups}
         sides = [
@@ -321,6 +338,7 @@ class LayeredGraph(Task):
             "oppose": opposes,
             "uniform": -math.log(2.0) * jnp.sum(branching, dtype=float),
             "global": jnp.where(latent.parity == 1, opposes, follows),
+            "parities": jnp.where(jnp.any(branching & (oppose != self._parities(latent))), -jnp.inf, 0.0),
         }
 
         def law(name: str) -> Float[Array, ""]:
@@ -342,7 +360,12 @@ class LayeredGraph(Task):
         return jax.nn.log_softmax(log_prior + jnp.log(jnp.stack(likelihood)))
 
     def log_prob(self, latent: GraphLatent, response: Int[Array, " response"]) -> Float[Array, ""]:
-        """ln pi_D(y|x) = ln sum_c P(c|x) pi_c(y|x) in nats; -inf off the support."""
+        """ln sum_c P(c|x) pi_c(y|x), or with `given="class"` ln pi_c(y|x) of the latent's class.
+
+        In nats; -inf off the support.
+        """
+        if self.given == "class":
+            return self._class_log_probs(latent, response)[latent.group]
         return jax.nn.logsumexp(self._class_posterior(latent) + self._class_log_probs(latent, response))
 
     def reward(self, latent: GraphLatent, response: Int[Array, " response"]) -> Float[Array, ""]:

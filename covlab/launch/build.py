@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import optax
@@ -20,7 +20,7 @@ from covlab.launch.settings import EvaluationSettings, TrackingSettings
 from metrics.evaluators import Evaluator, HeldOut
 from metrics.values import ValueEvaluator
 from models import Model, with_ahead
-from tasks import Task, check_seeds
+from tasks import LayeredGraph, Task, check_seeds
 from tasks.checks import whole
 from training import (
     CheckpointPolicy,
@@ -140,7 +140,7 @@ def build(config: DictConfig) -> Setup:
 def spelt_out(config: DictConfig) -> DictConfig:
     """`config` without the key `every`, whose number stands in `log_every` and `evaluation.schedule` instead,
     also in phases that have their own. With null, all else stays as it is. `precision: auto` and the defaults
-    of `LATER` are left out.
+    of `LATER` and of a layered graph's `given` are left out.
 
     A run's `config.yaml` so has the same keys with and without `every`, and an earlier run can be continued.
 
@@ -148,13 +148,15 @@ def spelt_out(config: DictConfig) -> DictConfig:
         ValueError: `every` is neither null nor a whole number >= 1.
     """
     old = [field for field in LATER if _is_default(config.get("evaluation"), field)]
-    if config.get("precision") == "auto" or old:
+    if config.get("precision") == "auto" or old or any(_by_default(config)):
         config = copy.deepcopy(config)
         OmegaConf.set_struct(config, False)
         if config.get("precision") == "auto":
             del config["precision"]
         for field in old:
             del config.evaluation[field]
+        for task in [*_by_default(config)]:
+            del task["given"]
     if "every" not in config:
         return config
     made = copy.deepcopy(config)
@@ -177,6 +179,22 @@ def _is_default(node: Any, field: str) -> bool:
     """True if a node of `EvaluationSettings` states the default of the field."""
     default = list(getattr(EvaluationSettings, field))
     return isinstance(node, DictConfig) and field in node and _plain(node[field]) == default
+
+
+def _by_default(node: Any) -> Iterator[DictConfig]:
+    """The nodes of layered graphs that state the default of `given`, which runs of earlier versions lack.
+
+    `phases` has only what differs from the run's own settings, and stays as it is.
+    """
+    if not isinstance(node, DictConfig):
+        return
+    if "given" in node and node.get("_target_") == "tasks.LayeredGraph":
+        if node["given"] == LayeredGraph.given:
+            yield node
+        return
+    for key in map(str, node):
+        if key != "phases" and not (OmegaConf.is_missing(node, key) or OmegaConf.is_interpolation(node, key)):
+            yield from _by_default(node[key])
 
 
 def make(node: Any, path: str, kind: type | None = None, **fields: Any) -> Any:

@@ -1,15 +1,16 @@
-"""Models in the branching layers of class "xor": they know the hard rule, guess, or read the path.
+"""Models in the branching layers of the hard class: they know the hard rule, guess, or read the path.
 
-In each branching layer of this class pi_D follows the layer's parity if the global bit b(x) is 0 and opposes
-it if b(x) is 1. One bit decides them all, so that the construction leaks: after the first branching layer the
-path itself shows b. A model that guesses every layer on its own pays ln 2 in each; one that reads the path
-pays ln 2 in the first alone; one that has learned the XOR pays nothing.
+In each branching layer pi_D follows the layer's parity if a bit b(x) is 0 and opposes it if it is 1. In class
+"xor" one bit decides all layers, so that the construction leaks: after the first branching layer the path
+itself shows b. In class "parities" each layer has a bit of its own, and the path shows nothing of those to
+come. A model that guesses every layer on its own pays ln 2 in each; one that reads the path of class "xor"
+pays ln 2 in the first alone; one that has learned the rule pays nothing.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -24,8 +25,20 @@ from metrics.evaluators import Batch, Evaluator, HeldOut
 from models import Model, Params
 from tasks import Task
 
-XOR = "xor"
-"""The class with the hard rule."""
+XOR, PARITIES = "xor", "parities"
+"""The two hard classes: one bit for all branching layers, or a bit of its own for each."""
+
+
+def hard_class(groups: Iterable[str]) -> str:
+    """The hard class of a mixture: the one of `XOR` and `PARITIES` that it has.
+
+    Raises:
+        ValueError: none, or both.
+    """
+    found = [name for name in groups if name in (XOR, PARITIES)]
+    if len(found) != 1:
+        raise ValueError(f"task.mixture: {', '.join(groups)}; figure2 needs one of xor and parities")
+    return found[0]
 
 
 class BranchScores(NamedTuple):
@@ -36,7 +49,7 @@ class BranchScores(NamedTuple):
         choice_loss: the same given that one of the two passable nodes is taken: the part of the loss that the
             hard rule could save. What is left is the local rule's.
         log_odds: ln pi_hat(node with the layer's parity) - ln pi_hat(the other passable node).
-        opposes: whether the path opposes the layers' parities, b(x) = 1.
+        opposes: whether the path opposes the parity of the first branching layer, b(x) = 1.
     """
 
     loss: Float[np.ndarray, "prompts layers"]
@@ -154,7 +167,7 @@ def only_class(held_out: HeldOut, name: str) -> HeldOut:
         ValueError: the task has no such class.
     """
     if name not in held_out.task.groups:
-        raise ValueError(f"task.mixture: no class {name!r}; valid: a mixture with chain, xor, uniform")
+        raise ValueError(f"task.mixture: no class {name!r}; valid: {', '.join(held_out.task.groups)}")
     kept = np.flatnonzero(held_out.groups == held_out.task.groups.index(name))
     size = min(held_out.batches.position.shape[1], kept.size)
     index = np.resize(kept, (-(-kept.size // size), size))
@@ -172,7 +185,7 @@ def only_class(held_out: HeldOut, name: str) -> HeldOut:
 def measure_branching(
     run: TrainedRun, seeds: Sequence[int], num_examples: int, num_checkpoints: int
 ) -> Branching:
-    """Score saved checkpoints of a run on `num_examples` fresh prompts of class "xor".
+    """Score saved checkpoints of a run on `num_examples` fresh prompts of the hard class.
 
     The prompts come from the stream (evaluation.seed, "evaluation", "branching", class). Of the saved
     checkpoints, `num_checkpoints` evenly spaced ones are taken, the last among them.
@@ -181,7 +194,8 @@ def measure_branching(
         ValueError: the run saved no parameters.
     """
     evaluation = dataclasses.replace(run.setup.evaluation[-1], num_examples=num_examples)
-    held_out = only_class(evaluation.held_out(run.setup.phases[-1].task, "branching"), XOR)
+    task = run.setup.phases[-1].task
+    held_out = only_class(evaluation.held_out(task, "branching"), hard_class(task.groups))
     steps, scores = score_checkpoints(run, seeds, BranchEvaluator(), held_out, num_checkpoints)
     where, count = paths(held_out), held_out.num_examples
     branches = [

@@ -15,17 +15,22 @@ from covlab.claims.matrices import RunMatrices, run_matrices
 from covlab.claims.settings import Overrides, Real, Whole, Wholes
 from covlab.claims.trained import bound_excess, require_finished
 from covlab.launch.build import PHASE_KEYS
-from experiments.figure2.branching import XOR, Branching, measure_branching
+from covlab.launch.settings import EvaluationSettings
+from experiments.figure2.branching import XOR, Branching, hard_class, measure_branching
 from metrics import check_coverage_bound, coverage_profile, kl, log_density_ratio
 from tasks import LayeredGraph
 
-CLASSES = ("chain", XOR, "uniform")
+EASY = ("chain", "uniform")
+"""The classes beside the hard one."""
 TAIL = 0.125
 """The last eighth of the training's steps: a converged value is the mean of the evaluations in it."""
 LOCAL_FACTOR = 16
-"""Cov at N = LOCAL_FACTOR 2^(H/2) on class "xor" says whether the local rule is learned: fair guesses among
-the 2^(H/2) valid paths have the ratio 2^(H/2), and this N lies ln 16 = 2.77 nats above them, which leaves
-room for guesses that are not quite fair and for some mass off the valid paths."""
+"""Cov at N = LOCAL_FACTOR 2^(H/2) on the hard class says whether the local rule is learned: fair guesses
+among the 2^(H/2) valid paths have the ratio 2^(H/2), and this N lies ln 16 = 2.77 nats above them, which
+leaves room for guesses that are not quite fair and for some mass off the valid paths."""
+
+PAPER_N = 16.0
+"""The paper's N."""
 
 
 def run_name(depth: int) -> str:
@@ -50,9 +55,9 @@ class Settings:
 
     Attributes:
         horizons: numbers H of intermediate layers.
-        per_horizon: overrides of one horizon's run, for example {H10: {steps: 8000}}.
+        per_horizon: overrides of one horizon's run, for example {H24: {steps: 8000}}.
         n: N of the Cov_N that is judged.
-        branching_examples: fresh prompts for the loss in each branching layer of class `xor`.
+        branching_examples: fresh prompts for the loss in each branching layer of the hard class.
         branching_checkpoints: saved checkpoints that are scored on them.
     """
 
@@ -76,6 +81,15 @@ class ClosedForm(NamedTuple):
     cov: dict[float, float]
 
 
+class GivenClass(NamedTuple):
+    """KL (nats) and Cov_N at N = `PAPER_N` of the mixture, by pi_D given the class, and what independent
+    guesses have."""
+
+    kl: Float[np.ndarray, "seeds checkpoints"]
+    cov: Float[np.ndarray, "seeds checkpoints"]
+    guesses: ClosedForm
+
+
 @dataclasses.dataclass(frozen=True)
 class Horizon:
     """One horizon's run; arrays over a run are (seeds, checkpoints), KL in nats.
@@ -87,10 +101,12 @@ class Horizon:
         cov: N -> Cov_N of the mixture.
         class_kl: class -> its KL.
         class_cov: class -> N -> its Cov_N.
-        branching: the branching layers of class "xor".
+        branching: the branching layers of the hard class.
         bound_excess: the largest violation of the coverage bound by KL at any evaluation, <= 0 up to
             rounding.
         closed: name of an ideal model -> its closed form, see `closed_forms`.
+        given_class: the same evaluations by pi_D given the class; None where the held-out set was drawn by
+            an earlier version and cannot be drawn again.
     """
 
     depth: int
@@ -102,6 +118,12 @@ class Horizon:
     branching: Branching
     bound_excess: float
     closed: dict[str, ClosedForm]
+    given_class: GivenClass | None = None
+
+    @property
+    def hard(self) -> str:
+        """The hard class, "xor" or "parities"."""
+        return hard_class(self.class_cov)
 
     @property
     def local_n(self) -> float:
@@ -130,6 +152,11 @@ class Measurements:
     seeds: tuple[int, ...]
     left_out: tuple[str, ...]
     horizons: tuple[Horizon, ...]
+
+    @property
+    def hard(self) -> str:
+        """The hard class of every horizon."""
+        return self.horizons[0].hard
 
     @property
     def depths(self) -> tuple[int, ...]:
@@ -162,33 +189,40 @@ def local_n(depth: int) -> float:
 
 
 def closed_forms(
-    class_probs: Mapping[str, float], depth: int, ns: Sequence[float], uniform_branching: int = 4
+    class_probs: Mapping[str, float],
+    depth: int,
+    ns: Sequence[float],
+    uniform_branching: int = 4,
+    given_class: bool = False,
 ) -> dict[str, ClosedForm]:
-    """KL and Cov_N of two models that know everything but the hard rule, by name.
+    """KL and Cov_N of models that know everything but the hard rule, by name.
 
-    "independent guesses" takes either node of every branching layer of class "xor" with probability 1/2;
-    "reads the path" guesses the first one and then stays with it. Both are exact on classes "chain" and
-    "uniform", which they tell from "xor" by the number of branching layers, K = H/2 against 0 and
-    `uniform_branching` (4 in the paper).
+    "independent guesses" takes either node of every branching layer of the hard class with probability 1/2;
+    "reads the path" guesses the first one and then stays with it, which class "xor" alone rewards: for class
+    "parities", whose path says nothing of the layers to come, there is no such model. Both are exact on
+    classes "chain" and "uniform", which they tell from the hard one by the number of branching layers,
+    K = H/2 against 0 and `uniform_branching` (4 in the paper).
 
-    Unless K is equal to that, KL is P(xor) K ln 2 and P(xor) ln 2, Cov_N is P(xor) for N up to 2^K and up to
-    2. If it is, as at the paper's H = 8, "xor" and "uniform" share their prompts' law. Of these prompts' 2^K
-    paths the one by the hard rule has pi_D = q + (1 - q)/2^K, with q = P(xor)/(P(xor) + P(uniform)), each
+    With P the probability of the hard class, and unless K is equal to that number, KL is P K ln 2 and P ln 2,
+    Cov_N is P for N up to 2^K and up to 2; so it is at every K by pi_D given the class (`given_class`). If K
+    is equal to it, as at the paper's H = 8, the hard class and "uniform" share their prompts' law. Of these
+    prompts' 2^K paths the one by the hard rule has pi_D = q + (1 - q)/2^K, with q = P/(P + P(uniform)), each
     other one (1 - q)/2^K; a guesser gives all of them 1/2^K, and the reader q/2 more to each of the two
     consistent ones than (1 - q)/2^K.
 
     Source: derived from the task of Coverage Principle, arXiv 2510.15020, Figure 2.
     """
     layers = depth // 2
-    share = class_probs[XOR] + (class_probs["uniform"] if layers == uniform_branching else 0.0)
-    q = class_probs[XOR] / share
+    shared = layers == uniform_branching and not given_class
+    hard = hard_class(class_probs)
+    share = class_probs[hard] + (class_probs["uniform"] if shared else 0.0)
+    q = class_probs[hard] / share
     paths, rest = 2**layers, (1 - q) / 2**layers
     right, other, wrong = 1, 1, paths - 2  # the right path, the consistent one opposed to it, all others
     data = {"right": (right, q + rest), "other": (other, rest), "wrong": (wrong, rest)}
-    models = {
-        "independent guesses": {"right": 1 / paths, "other": 1 / paths, "wrong": 1 / paths},
-        "reads the path": {"right": q / 2 + rest, "other": q / 2 + rest, "wrong": rest},
-    }
+    models = {"independent guesses": {"right": 1 / paths, "other": 1 / paths, "wrong": 1 / paths}}
+    if hard == XOR:
+        models["reads the path"] = {"right": q / 2 + rest, "other": q / 2 + rest, "wrong": rest}
     horizons = {}
     for name, model in models.items():
         mass = {kind: share * count * p for kind, (count, p) in data.items() if count * p > 0}
@@ -225,7 +259,9 @@ def measure(settings: Settings, study: Study) -> Measurements:
         if not isinstance(task, LayeredGraph):
             raise ValueError(f"task: {type(task).__name__}; figure2 needs LayeredGraph")
         excess = bound_excess(run)
-        horizons.append(horizon(depth, task, matrices[depth], seeds, settings.n, ns, branching, excess))
+        own = horizon(depth, task, matrices[depth], seeds, settings.n, ns, branching, excess)
+        given = given_class(task, run.setup.evaluation[-1], matrices[depth].of_seeds(seeds))
+        horizons.append(dataclasses.replace(own, given_class=given))
     return Measurements(settings.n, seeds, left_out, tuple(horizons))
 
 
@@ -256,7 +292,34 @@ def horizon(
         class_cov={name: profile(weights) for name, weights in of_class.items()},
         branching=branching,
         bound_excess=max(excess, check_coverage_bound(ratio, wanted, matrices.weights)),
-        closed=closed_forms(
-            dict(zip(task.groups, task.group_probs, strict=True)), depth, wanted, task.uniform_branching
-        ),
+        closed=_closed_forms_of(task, wanted, task.given == "class"),
     )
+
+
+def given_class(
+    task: LayeredGraph, evaluation: EvaluationSettings, matrices: RunMatrices
+) -> GivenClass | None:
+    """Score a run's evaluations by pi_c(y|x) of each example's class c in the place of pi_D(y|x).
+
+    The held-out set is drawn again with `given="class"`: the same prompts and responses. Where all responses
+    are enumerated, each has the weight pi_c(y|x).
+    """
+    held_out = evaluation.held_out(task)
+    of_class = evaluation.held_out(dataclasses.replace(task, given="class"))
+    kept = held_out.weights[:, None] * held_out.candidate_weight > 0
+    same = kept.sum() == matrices.log_pi.size and np.allclose(
+        held_out.log_pi[kept], matrices.log_pi, atol=1e-5
+    )
+    if not same:
+        return None
+    weights = matrices.weights * of_class.candidate_weight[kept] / held_out.candidate_weight[kept]
+    possible = weights > 0
+    ratio = log_density_ratio(of_class.log_pi[kept][possible], matrices.log_probs[..., possible])
+    weights = weights[possible] / weights[possible].sum()
+    closed = _closed_forms_of(task, (PAPER_N,), given_class=True)["independent guesses"]
+    return GivenClass(kl(ratio, weights), coverage_profile(ratio, (PAPER_N,), weights)[..., 0], closed)
+
+
+def _closed_forms_of(task: LayeredGraph, ns: Sequence[float], given_class: bool) -> dict[str, ClosedForm]:
+    probs = dict(zip(task.groups, task.group_probs, strict=True))
+    return closed_forms(probs, task.depth, ns, task.uniform_branching, given_class)

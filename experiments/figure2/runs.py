@@ -8,7 +8,8 @@ from covlab.claims.arms import Arm
 from covlab.claims.claim import Plan, require_seeds
 from covlab.claims.trained import require_parameters, require_single_phase
 from covlab.launch.build import Setup
-from experiments.figure2.measure import CLASSES, Settings, run_name, window
+from experiments.figure2.branching import hard_class
+from experiments.figure2.measure import EASY, Settings, run_name, window
 
 
 def stage(settings: Settings, plan: Plan) -> dict[str, Arm]:
@@ -26,8 +27,11 @@ def check_run(settings: Settings, name: str, setup: Setup) -> None:
     require_seeds("figure2", setup.seeds)
     phase = setup.phases[-1]
     require_single_phase("figure2", setup)
-    if set(phase.task.groups) != set(CLASSES):
-        raise ValueError(f"task.mixture: {phase.task.groups}; figure2 needs {', '.join(CLASSES)}")
+    groups = phase.task.groups
+    if set(groups) != {*EASY, hard_class(groups)}:
+        raise ValueError(
+            f"task.mixture: {', '.join(groups)}; figure2 needs {', '.join(EASY)} and a hard class"
+        )
     require_parameters("figure2", setup)
     steps = np.asarray(phase.schedule.steps(phase.steps))
     if 0 not in steps or not (window(steps).any() and window(steps, 1).any()):

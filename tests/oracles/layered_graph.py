@@ -19,12 +19,13 @@ RULES = {
     "uniform": ("uniform", None),
     "forks": ("hidden", None),
     "first_fork": ("hidden_once", None),
+    "parities": ("parities", None),
 }
 
 
 def branching_layers(name: str, depth: int, branching: int) -> int:
     """Number of layers with two passable nodes in a graph of the class."""
-    return {"chain": 0, "xor": depth // 2, "uniform": 4}.get(name, branching)
+    return {"chain": 0, "xor": depth // 2, "parities": depth // 2, "uniform": 4}.get(name, branching)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,8 +119,19 @@ def hidden(graph: Graph, layer: int, minority: float = 0.1) -> bool:
     return value < round(minority * 2**32)
 
 
-def class_prob(graph: Graph, name: str, path: Sequence[int]) -> Fraction:
-    """pi_c(path | graph)."""
+def hidden_bit(graph: Graph, layer: int, seed: int, num_ids: int) -> int:
+    """Of class "parities": how many of source, target and passable nodes are in the half of the ids that
+    belongs to the intermediate layer 0, 1, ..., modulo 2."""
+    rng = np.random.default_rng([seed, 1])
+    for _ in range(layer + 1):
+        order = rng.permutation(num_ids).tolist()
+    half = {1 + i for i in order[: num_ids // 2]}
+    nodes = {graph.source, graph.target, *itertools.chain(*graph.passable)}
+    return len(nodes & half) % 2
+
+
+def class_prob(graph: Graph, name: str, path: Sequence[int], seed: int = 0, num_ids: int = 0) -> Fraction:
+    """pi_c(path | graph); `seed` and `num_ids` say what the hidden labels of class "parities" are."""
     if len(path) != len(graph.layers) + 2 or path[0] != graph.source or path[-1] != graph.target:
         return Fraction(0)
     probability = Fraction(1)
@@ -136,6 +148,8 @@ def class_prob(graph: Graph, name: str, path: Sequence[int]) -> Fraction:
                 first = next(i for i, nodes in enumerate(graph.passable) if len(nodes) == 2)
                 opposes = hidden(graph, first if rule == "hidden_once" else number - 2)
                 rule = "oppose" if opposes else "follow"
+            if rule == "parities":
+                rule = "oppose" if hidden_bit(graph, number - 2, seed, num_ids) else "follow"
             probability *= Fraction(1, 2) if rule == "uniform" else Fraction(follows == (rule == "follow"))
     return probability
 
@@ -154,14 +168,21 @@ def posterior(
 
 
 def pi_data(
-    graph: Graph, value: int, mixture: Mapping[str, Fraction], path: Sequence[int], branching: int
+    graph: Graph,
+    value: int,
+    mixture: Mapping[str, Fraction],
+    path: Sequence[int],
+    branching: int,
+    seed: int = 0,
+    num_ids: int = 0,
 ) -> Fraction:
     """pi_D(path | prompt)."""
     seen = sum(len(passable) == 2 for passable in graph.passable)
     weights = posterior(
         value, mixture, lambda name: branching_layers(name, len(graph.layers), branching) == seen
     )
-    return sum((weight * class_prob(graph, name, path) for name, weight in weights.items()), Fraction(0))
+    probs = (weight * class_prob(graph, name, path, seed, num_ids) for name, weight in weights.items())
+    return sum(probs, Fraction(0))
 
 
 def valid_paths(graph: Graph) -> list[tuple[int, ...]]:

@@ -66,6 +66,7 @@ def test_defaults_stay_as_they_are() -> None:
             "subset": "rank",
             "subset_seed": 0,
             "max_enumerated": 64,
+            "given": "prompt",
         },
         ModularAddition: {"modulus": 97, "fraction": 0.5, "split_seed": 0, "commuted": False},
         Parity: {"length": 8, "block": 2},

@@ -15,6 +15,7 @@ from covlab.testing.statistics import chi_square_p
 from tasks import LayeredGraph, stream
 
 HORIZON = {"chain": 0.3, "xor": 0.4, "uniform": 0.3}
+HIDDEN = {"chain": 0.3, "parities": 0.4, "uniform": 0.3}
 OPTIONS = [
     {"depth": 2, "width": 4, "branching": 0, "num_ids": 11, "subset": "label", "edge_order": "by_layer"},
     {"depth": 3, "width": 3, "branching": 3, "num_ids": 24, "mixture": THIRDS},
@@ -48,6 +49,8 @@ OPTIONS = [
         "mixture": {"forks": 0.5, "first_fork": 0.5},
         "fill": 4,
     },
+    {"depth": 6, "width": 2, "num_ids": 20, "subset_seed": 3, "mixture": HIDDEN, "edge_order": "depth_first"},
+    {"depth": 8, "width": 2, "num_ids": 22, "mixture": HIDDEN, "separators": False, "fill": True},
 ]
 every_option = pytest.mark.parametrize(
     "options", OPTIONS, ids=lambda options: "-".join(map(str, options.values()))
@@ -130,10 +133,13 @@ def test_probabilities_and_rewards_are_the_oracles(options: dict[str, Any]) -> N
         assert {tuple(path) for path in valid[i][mask[i]].tolist()} == set(paths)
         assert mask[i].sum() == len(paths)
         for j, response in enumerate(map(tuple, corrupted[i].tolist())):
-            exactly = oracle.pi_data(graph, bit_of(task, graph), exact(task), response, task.branching)
+            hidden = (task.subset_seed, task.num_ids)
+            exactly = oracle.pi_data(
+                graph, bit_of(task, graph), exact(task), response, task.branching, *hidden
+            )
             assert np.exp(log_prob[i, j]) == pytest.approx(float(exactly), rel=1e-5)
             assert bool(validity[i, j]) == (response in paths)
-            assert bool(reward[i, j]) == (oracle.class_prob(graph, group, response) > 0)
+            assert bool(reward[i, j]) == (oracle.class_prob(graph, group, response, *hidden) > 0)
 
 
 @every_option
@@ -331,6 +337,43 @@ def test_tasks_filled_to_the_same_room_differ_in_what_branches_alone() -> None:
         assert examples.prompt_mask.all()
         assert ((examples.latent.passable >= 0).all(axis=2).sum(axis=1) == k).all()
         assert task.num_enumerated == 2**k
+
+
+@every_option
+def test_given_the_class_a_path_has_the_probability_of_its_class(options: dict[str, Any]) -> None:
+    task, blind = LayeredGraph(**options, given="class"), LayeredGraph(**options)
+    examples, others = draw(task, DRAWS), draw(blind, DRAWS)
+    # The same prompts and paths are drawn under either law.
+    np.testing.assert_array_equal(examples.prompt, others.prompt)
+    np.testing.assert_array_equal(examples.response, others.response)
+    valid, mask = listed(task, examples.latent)
+    probability = np.exp(judge(task, examples.latent, valid)[0])
+    hidden = (task.subset_seed, task.num_ids)
+    for i in range(DRAWS):
+        graph = oracle.parse(task.decode(examples.prompt[i]), task.separators)
+        law = {
+            path: float(oracle.class_prob(graph, task.groups[examples.group[i]], path, *hidden))
+            for path in oracle.valid_paths(graph)
+        }
+        found = dict(zip(map(tuple, valid[i][mask[i]].tolist()), probability[i][mask[i]], strict=True))
+        assert found == pytest.approx(law, rel=1e-5)
+        assert np.exp(examples.log_prob[i]) == pytest.approx(
+            law[tuple(examples.response[i].tolist())], rel=1e-5
+        )
+
+
+def test_given_the_class_guessing_at_horizon_eight_has_the_papers_ratio() -> None:
+    """Class xor has one path of probability 1 though class uniform has the same prompts, so that a fair guess
+    among 2^4 paths has ratio 16, the paper's N; a path off the support has none under either law."""
+    task = LayeredGraph(depth=8, width=2, num_ids=18, mixture=HORIZON, given="class")
+    examples = draw(task, 60)
+    candidates, _ = listed(task, examples.latent)
+    mass = np.sort(np.exp(judge(task, examples.latent, candidates)[0]), axis=1)
+    names = np.array(task.groups)[examples.group]
+    np.testing.assert_allclose(mass[names == "xor"], np.eye(16)[[15] * (names == "xor").sum()])
+    np.testing.assert_allclose(mass[names == "uniform"], 1 / 16, rtol=1e-5)
+    wrong = np.where(examples.response == examples.response[:, :1], 0, examples.response)[:, None]
+    assert (judge(task, examples.latent, wrong)[0] == -np.inf).all()
 
 
 def test_golden_example_of_one_key() -> None:

@@ -33,13 +33,15 @@ SMALL = {"depth": 2, "width": 2, "branching": 1, "num_ids": 8}
         ({"subset_seed": "x"}, "task.subset_seed: 'x' is not an integer from 0 to 2147483647"),
         ({"edge_order": "sorted"}, "task.edge_order: 'sorted' is not one of shuffled, by_layer, depth_first"),
         ({"subset": "half"}, "task.subset: 'half' is not one of rank, label"),
+        ({"given": "path"}, "task.given: 'path' is not one of prompt, class"),
         (
             {"mixture": {"G1": 0.9, "G2": 0.2}},
             "task.mixture: probabilities {'G1': 0.9, 'G2': 0.2} sum to 1.1, not to 1",
         ),
         (
             {"mixture": {"G9": 1.0}},
-            "task.mixture: no class 'G9'; valid are G1, G2, G3, chain, xor, uniform, forks, first_fork",
+            "task.mixture: no class 'G9'; valid are G1, G2, G3, chain, xor, uniform, forks, first_fork, "
+            "parities",
         ),
         ({"mixture": {"G1": 1.5, "G2": -0.5}}, "task.mixture.G1: 1.5 is not a number in [0, 1]"),
         ({"mixture": {}}, "task.mixture: probabilities {} sum to 0, not to 1"),

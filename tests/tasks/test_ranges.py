@@ -100,6 +100,7 @@ REFUSED: list[tuple[type[Any], dict[str, Any], str]] = [
     (LayeredGraph, GRAPH | {"max_enumerated": -1}, "task.max_enumerated: -1"),
     (LayeredGraph, GRAPH | {"subset_seed": -1}, "task.subset_seed: -1"),
     (LayeredGraph, GRAPH | {"subset": "some"}, "task.subset: 'some'"),
+    (LayeredGraph, GRAPH | {"given": "some"}, "task.given: 'some'"),
     (LayeredGraph, GRAPH | {"edge_order": "some"}, "task.edge_order: 'some'"),
     (LayeredGraph, GRAPH | {"fill": 1}, "task.fill: 1"),
     (LayeredGraph, GRAPH | {"fill": 4}, "task.fill: 4"),

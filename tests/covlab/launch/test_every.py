@@ -28,12 +28,14 @@ def test_every_replaces_the_intervals_of_all_phases(compose_config: Compose) -> 
 
 
 def test_a_run_is_identified_without_the_key(compose_config: Compose) -> None:
-    """Nor by defaults of `precision` and of metrics, which earlier runs have no key for either."""
+    """Nor by defaults of `precision`, of metrics and of a graph's `given`, which earlier runs have no key for
+    either."""
     given = compose_config("train", "steps=3")
     rest = {key: value for key, value in plain(given).items() if key not in ("every", "precision")}
     later = {"pass_all_ns", "taus", "eps", "ratio_ns"}
     assert later < rest["evaluation"].keys()
     rest["evaluation"] = {key: value for key, value in rest["evaluation"].items() if key not in later}
+    assert rest["task"].pop("given") == "prompt"
     assert plain(spelt_out(given)) == rest
     assert build(spelt_out(given)).evaluators == build(given).evaluators
     # Another number stays, and so an earlier run is not continued with it.
@@ -48,6 +50,16 @@ def test_a_run_is_identified_without_the_key(compose_config: Compose) -> None:
     assert plain(spelt_out(asked))["precision"] == "highest"
     spelt = compose_config("train", "steps=3", "log_every=1", "evaluation.schedule.every=1")
     assert plain(spelt_out(compose_config("train", "steps=3", "every=1"))) == plain(spelt_out(spelt))
+
+
+def test_another_law_than_the_default_is_part_of_a_run(compose_config: Compose) -> None:
+    asked = spelt_out(compose_config("train", "task.given=class", "+phases.one={task: {given: prompt}}"))
+    assert (asked.task.given, asked.phases.one.task.given) == ("class", "prompt")
+    (phase,) = build(asked).phases
+    assert phase.task == build(compose_config("train")).phases[0].task
+    # The nodes of a claim's problems too, so that its directories are those of earlier versions.
+    claim = spelt_out(compose_config("depth"))
+    assert "given" not in claim.problems.graph.task
 
 
 @pytest.mark.parametrize("every", ["0", "true", "often"])

@@ -12,7 +12,7 @@ from covlab.plan.claims import first_stage, known_claim
     ("name", "labels", "later"),
     [
         ("figure1", ["run"], 0),
-        ("figure2", ["H8", "H16", "H24"], 0),
+        ("figure2", ["H8", "H12", "H16", "H20", "H24"], 0),
     ],
 )
 def test_every_run_of_the_first_stage_is_planned(name: str, labels: list[str], later: int) -> None:

@@ -15,6 +15,7 @@ from experiments.figure2.branching import (
     BranchScores,
     bit_auc,
     branch_scores,
+    hard_class,
     only_class,
     paths,
 )
@@ -115,6 +116,13 @@ def test_only_class_keeps_that_class(everything: HeldOut, held_out: HeldOut) -> 
     assert set(held_out.groups.tolist()) == {1}
     with pytest.raises(ValueError, match=r"^task.mixture: no class 'G1'; valid: "):
         only_class(everything, "G1")
+
+
+def test_the_hard_class_is_the_one_of_two() -> None:
+    assert [hard_class(("chain", name, "uniform")) for name in ("xor", "parities")] == ["xor", "parities"]
+    for groups in (("chain", "uniform"), ("xor", "parities")):
+        with pytest.raises(ValueError, match=f"^task.mixture: {', '.join(groups)}; figure2 needs one of xor"):
+            hard_class(groups)
 
 
 def test_a_guesser_pays_ln_2_in_every_layer_and_knows_no_bit(held_out: HeldOut) -> None:

@@ -1,5 +1,7 @@
 """Figure 2's checks on hand-made measurements: what each reads off them, and where its target lies."""
 
+import dataclasses
+import math
 from typing import Any, cast
 
 import numpy as np
@@ -7,7 +9,7 @@ import pytest
 from oracles.answers import Case, Known, columns, known_answers
 
 from experiments.figure2.branching import Branching
-from experiments.figure2.checks import checks, over_seeds, relative_change, worst
+from experiments.figure2.checks import OTHER_LAWS, checks, over_seeds, relative_change, worst
 from experiments.figure2.measure import ClosedForm, Horizon, Measurements
 from metrics import Interval
 
@@ -33,8 +35,8 @@ def made(**changes: Any) -> Measurements:
     given: dict[str, Any] = {
         "depths": (4, 6, 14),
         "apart": 1e-3,
-        "kl": (0.084, 0.14, (0.294, 0.00056)),
-        "earlier_kl": (0.08, 0.14, 0.3),
+        "kl": (0.084, 0.1302, (0.294, 0.00056)),
+        "earlier_kl": (0.08, 0.1302, 0.3),
         "derived": (0.07, 0.105, 0.245),
         "cov": (0.05, (0.048, 0.00014), (0.052, 0.0002)),
         "earlier_cov": (0.05, 0.05, 0.052),
@@ -92,54 +94,144 @@ def flat(name: str, *values: Value, **more: Any) -> dict[str, Any]:
     return {name: values if len(values) == 3 else values * 3, "apart": 0.0} | more
 
 
+def contrast(*x: float) -> tuple[float, float, float]:
+    """The direction of the residuals of a line through three points."""
+    return x[2] - x[1], x[0] - x[2], x[1] - x[0]
+
+
+def squared_error(x: tuple[float, ...], y: tuple[float, ...]) -> float:
+    """Of the least-squares line whose intercept is at least 0."""
+    mx, my = sum(x) / 3, sum(y) / 3
+    slope = sum((a - mx) * (b - my) for a, b in zip(x, y, strict=True)) / sum((a - mx) ** 2 for a in x)
+    intercept = my - slope * mx
+    if intercept < 0:
+        slope, intercept = sum(a * b for a, b in zip(x, y, strict=True)) / sum(a * a for a in x), 0.0
+    return sum((b - intercept - slope * a) ** 2 for a, b in zip(x, y, strict=True))
+
+
+LAWS = {"sqrt(H)": math.sqrt, "log(H)": math.log, "H^2": lambda h: h * h, "2^(H/2)": lambda h: 2 ** (h / 2)}
+
+
+def fits_worse(law: str, passed: bool, *values: Value) -> Case:
+    """Converged KL at H = 4, 6, 14, and what two seeds' squared errors say of a + b f(H) and a + b H."""
+    seeds = columns(*values).tolist()
+    rise = (seeds[0][2] - seeds[0][0] + seeds[1][2] - seeds[1][0]) / 2
+    other = tuple(LAWS[law](h) for h in (4, 6, 14))
+    one, two = ((squared_error(other, y) - squared_error((4, 6, 14), y)) / rise**2 for y in seeds)
+    return Case(flat("kl", *values), (one + two) / 2, abs(one - two) / 2, passed)
+
+
+def between_laws(law: str) -> float:
+    """The KL at H = 6, between 3 at H = 4 and 4 at H = 14, at which a line and the other law fit equally
+    well, moved by a millionth towards the other law."""
+    found = []
+    for x in ((4.0, 6.0, 14.0), tuple(map(LAWS[law], (4, 6, 14)))):
+        w = contrast(*x)
+        found.append((-(3 * w[0] + 4 * w[2]) / w[1], abs(w[1]) / math.hypot(*w)))
+    (line, steep), (other, steeper) = found
+    middle = (steep * line + steeper * other) / (steep + steeper)
+    return middle + 1e-6 * (1 if other > line else -1)
+
+
+MISFITS = {
+    f"KL: a + b {law} fits worse than a + b H, squared errors' difference per rise^2": Known(
+        "lower end of the interval > 0",
+        fits_worse(law, True, 0.084, 0.1302, (0.294, 0.00056)),
+        fits_worse(
+            law, False, *(0.1 + 0.02 * LAWS[law](h) for h in (4, 6)), (0.1 + 0.02 * LAWS[law](14), 1e-6)
+        ),
+        fits_worse(law, False, 3.0, between_laws(law), 4.0),
+    )
+    for law in OTHER_LAWS
+}
+# H four times as large; a power law has the same exponent throughout.
+POWERS = (4, 8, 16)
+
+
+def power(name: str, exponent: float, factor: float = 0.02, **more: Any) -> dict[str, Any]:
+    return flat(name, *(factor * h**exponent for h in POWERS), depths=POWERS, **more)
+
+
+def exponent(*values: float) -> float:
+    """Least-squares slope of ln y on ln H at H = 4, 6, 14."""
+    x = [math.log(h) for h in (4, 6, 14)]
+    x = [each - sum(x) / 3 for each in x]
+    return sum(a * math.log(b) for a, b in zip(x, values, strict=True)) / sum(a * a for a in x)
+
+
+def exponents(changes: dict[str, Any], of: Any, passed: bool) -> Case:
+    """What two seeds' exponents of KL and Cov_3 at H = 4, 6, 14 say through `of`."""
+    kl = columns(*changes.get("kl", (0.084, 0.1302, (0.294, 0.00056))))
+    cov = columns(*changes.get("cov", (0.05, (0.048, 0.00014), (0.052, 0.0002))))
+    one, two = (of(exponent(*a), exponent(*b)) for a, b in zip(kl, cov, strict=True))
+    return Case(changes, (one + two) / 2, abs(one - two) / 2, passed)
+
+
 # Equally spaced, so that slopes and chords of dyadic numbers are exact: (c - a)/4 and (a + c)/2.
 EVEN = {"depths": (4, 6, 8)}
 LOW, HIGH = Interval(0.46, 0.45, 0.47), Interval(0.54, 0.53, 0.55)
 CHECKS = {
     "KL: slope of the converged value in H (nats a layer)": Known(
         "lower end of the interval > 0",
-        Case({}, 0.0205, 6e-5, True),
+        Case({}, 0.02085, 6e-5, True),
         Case({"kl": (0.084, 0.14, (0.294, 0.0168))}, 0.0205, 0.0018, False),
         Case(flat("kl", 0.125), 0.0, 0, False),
     ),
     "KL: that slope over the derived one, from below": Known(
         "lower end of the interval >= 0.7",
-        Case({}, 0.0205 / 0.0175, 6e-5 / 0.0175, True),
+        Case({}, 0.02085 / 0.0175, 6e-5 / 0.0175, True),
         Case({"kl": (0.035, 0.0525, (0.1225, 0.00056))}, 0.5, 6e-5 / 0.0175, False),
         Case(flat("kl", 0, 9, 28, derived=(0, 6, 40), **EVEN), 0.7, 0, True),
     ),
     "KL: that slope over the derived one, from above": Known(
         "upper end of the interval <= 2",
-        Case({}, 0.0205 / 0.0175, 6e-5 / 0.0175, True),
+        Case({}, 0.02085 / 0.0175, 6e-5 / 0.0175, True),
         Case({"kl": (0.175, 0.2625, (0.6125, 0.00056))}, 2.5, 6e-5 / 0.0175, False),
         Case(flat("kl", 0, 9, 80, derived=(0, 6, 40), **EVEN), 2.0, 0, True),
     ),
+    "KL: exponent of H in the converged value, from below": Known(
+        "lower end of the interval >= 0.75",
+        exponents({}, lambda kl, cov: kl, True),
+        exponents({"kl": (0.1, 0.11, (0.12, 1e-4))}, lambda kl, cov: kl, False),
+        Case(power("kl", 0.750001), 0.750001, 0, True),
+    ),
+    "KL: exponent of H in the converged value, from above": Known(
+        "upper end of the interval <= 1.25",
+        exponents({}, lambda kl, cov: kl, True),
+        exponents({"kl": (0.05, 0.1, (0.4, 1e-4))}, lambda kl, cov: kl, False),
+        Case(power("kl", 1.249999), 1.249999, 0, True),
+    ),
     "KL: inner horizons' deviation from the line, per rise, from below": Known(
-        "lower end of the interval >= -0.2",
-        Case({}, 0.014 / 0.21, 0.000112 / 0.21, True),
+        "lower end of the interval >= -0.08",
+        Case({}, 0.0042 / 0.21, 0.000112 / 0.21, True),
         # The chord is at .126.
-        Case({"kl": (0.084, (0.063, 1e-4), 0.294)}, -0.3, 1e-4 / 0.21, False),
-        Case(flat("kl", 0, 1.5, 5, **EVEN), -0.2, 0, True),
+        Case({"kl": (0.084, (0.105, 1e-4), 0.294)}, -0.1, 1e-4 / 0.21, False),
+        Case(flat("kl", 0, 4200001, 10000000, **EVEN), -0.0799999, 0, True),
     ),
     "KL: inner horizons' deviation from the line, per rise, from above": Known(
-        "upper end of the interval <= 0.2",
-        Case({}, 0.014 / 0.21, 0.000112 / 0.21, True),
-        Case({"kl": (0.084, (0.189, 1e-4), 0.294)}, 0.3, 1e-4 / 0.21, False),
-        Case(flat("kl", 0, 3.5, 5, **EVEN), 0.2, 0, True),
+        "upper end of the interval <= 0.08",
+        Case({}, 0.0042 / 0.21, 0.000112 / 0.21, True),
+        Case({"kl": (0.084, (0.147, 1e-4), 0.294)}, 0.1, 1e-4 / 0.21, False),
+        Case(flat("kl", 0, 5799999, 10000000, **EVEN), 0.0799999, 0, True),
     ),
-    "Cov_3: change over the range of H by its slope, per mean, from below": Known(
-        "lower end of the interval >= -0.2",
-        # A slope of .016/56 over 10 layers, per .05.
-        Case({}, 3.2 / 56, 0.184 / 56, True),
-        # A horizon whose coverage is 0 throughout counts as any other.
-        Case(flat("cov", 0.5, 0.25, 0.0, **EVEN), -2.0, 0, False),
-        Case(flat("cov", 0.6875, 0.625, 0.5625, **EVEN), -0.2, 0, True),
+    **MISFITS,
+    "Cov_3: exponent of H in the converged value, from below": Known(
+        "lower end of the interval >= -0.15",
+        exponents({}, lambda kl, cov: cov, True),
+        exponents({"cov": (0.06, 0.05, (0.04, 1e-4))}, lambda kl, cov: cov, False),
+        Case(power("cov", -0.149999), -0.149999, 0, True),
     ),
-    "Cov_3: change over the range of H by its slope, per mean, from above": Known(
-        "upper end of the interval <= 0.2",
-        Case({}, 3.2 / 56, 0.184 / 56, True),
-        Case({"cov": (0.04, 0.05, (0.06, 0.00056))}, 0.1 * 200 / 56, 0.012, False),
-        Case(flat("cov", 0.5625, 0.625, 0.6875, **EVEN), 0.2, 0, True),
+    "Cov_3: exponent of H in the converged value, from above": Known(
+        "upper end of the interval <= 0.15",
+        exponents({}, lambda kl, cov: cov, True),
+        exponents({"cov": (0.04, 0.05, (0.06, 1e-4))}, lambda kl, cov: cov, False),
+        Case(power("cov", 0.149999), 0.149999, 0, True),
+    ),
+    "KL and Cov_3: exponent of KL minus 5 times that of Cov_3": Known(
+        "lower end of the interval > 0",
+        exponents({}, lambda kl, cov: kl - 5 * cov, True),
+        exponents({"cov": (0.04, 0.05, (0.06, 1e-4))}, lambda kl, cov: kl - 5 * cov, False),
+        Case(power("cov", 0.2, kl=tuple(0.02 * h**0.999999 for h in POWERS)), -1e-6, 0, False),
     ),
     "Cov_3: converged, from below, lowest horizon": Known(
         "lower end of the interval >= 0.035",
@@ -155,7 +247,7 @@ CHECKS = {
     ),
     "KL / Cov_3: slope of the converged ratio in H (nats a layer)": Known(
         "lower end of the interval > 0",
-        Case({"cov": (0.05, 0.05, 0.05)}, 0.41, 0.0012, True),
+        Case({"cov": (0.05, 0.05, 0.05)}, 0.417, 0.0012, True),
         Case({"kl": (0.05, 0.06, (0.07, 0.00056)), "cov": (0.05, 0.1, 0.1)}, -1.0 / 56, 0.0006, False),
         Case(flat("kl", 0.125, cov=(0.5, 0.5, 0.5)), 0.0, 0, False),
     ),
@@ -232,7 +324,7 @@ CHECKS = {
     "converged: largest relative change of the median KL over the last quarter": Known(
         "<= 0.1",
         Case({}, 0.05, None, True),
-        Case({"earlier_kl": (0.084, 0.2, 0.294)}, 0.3, None, False),
+        Case({"earlier_kl": (0.084, 0.2, 0.294)}, 0.349, None, False),
         Case(flat("kl", 0, 0, 0.9, earlier_kl=(0, 0, 1.0)), 0.1, None, True),
     ),
     "converged: largest relative change of the median Cov_3 over the last quarter": Known(
@@ -250,15 +342,46 @@ CHECKS = {
 }
 
 
+def made_parities(**changes: Any) -> Measurements:
+    """The same with the class "parities", whose later branching layers are judged too and cost `later`."""
+    later = changes.pop("later", 0.7)
+    found = made(**changes)
+    horizons = []
+    for each in found.horizons:
+        choice = each.branching.choice_loss.copy()
+        choice[:, -1, 1] = later
+        cov = {"parities" if name == "xor" else name: values for name, values in each.class_cov.items()}
+        branching = dataclasses.replace(each.branching, choice_loss=choice)
+        closed = {"independent guesses": each.closed["independent guesses"]}
+        horizons.append(dataclasses.replace(each, class_cov=cov, branching=branching, closed=closed))
+    return dataclasses.replace(found, horizons=tuple(horizons))
+
+
+def of_parities(name: str) -> str:
+    return (
+        name.replace("xor:", "parities:")
+        .replace("first branching layer", "every branching layer")
+        .replace("the every", "every")
+    )
+
+
+PARITIES = {of_parities(name): known for name, known in CHECKS.items()}
+for end, later in (("below", 0.64), ("above", 0.81)):
+    loss = f"hard rule: loss of every branching layer, from {end} (nats)"
+    PARITIES[loss] = PARITIES[loss]._replace(wrong=Case({"later": later}, later, 0, False))
+
+
 TestKnownAnswers = known_answers(checks, made, CHECKS)
+TestKnownAnswersOfParities = known_answers(checks, made_parities, PARITIES)
 
 
 @pytest.mark.parametrize(("kl", "slope"), [((0.125,) * 3, 0.0), ((0.125, 0.25, np.nan), None)])
 def test_without_a_rise_no_deviation_from_the_line_passes(kl: Values, slope: float | None) -> None:
-    found = checks(made(**flat("kl", *kl)))[:5]
+    found = [check for check in checks(made(**flat("kl", *kl))) if check.name.startswith("KL: ")]
     assert found[0].measured == slope
-    assert [check.measured for check in found[3:]] == [None, None]
-    assert [check.passed for check in found if not check.name.endswith("from above")] == [False] * 3
+    # The deviations, and the errors of the other laws.
+    assert [check.measured for check in found[5:]] == [None] * 6
+    assert not any(check.passed for check in [found[0], *found[5:]])
 
 
 def test_the_median_over_the_seeds_decides_whether_a_run_has_converged() -> None:

@@ -7,18 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from oracles.figure2_measured import LN2, PROBS, SEEDS, STEPS, measured, measured_horizon
 from oracles.reports import assert_rectangular
 
-from covlab.claims.matrices import RunMatrices
 from covlab.report.plotting import save_all
 from experiments.figure2 import figures as horizon_figures
-from experiments.figure2.branching import Branching
 from experiments.figure2.checks import (
     GUESSES,
     READS,
     boundary_note,
     checks,
     derived_slope,
+    growth_note,
     inner_deviations,
     leak_note,
     notes,
@@ -27,69 +27,14 @@ from experiments.figure2.checks import (
     slope_over_seeds,
 )
 from experiments.figure2.figures import tables
-from experiments.figure2.measure import Horizon, Measurements, closed_forms, horizon, local_n, window
-from metrics import Interval
-from tasks import LayeredGraph
-
-PROBS = {"chain": 0.94, "xor": 0.05, "uniform": 0.01}
-STEPS = np.arange(0, 17) * 100
-SEEDS, PROMPTS = 4, 40
-LN2 = math.log(2)
-
-
-def xor_loss(model: str, layers: int) -> np.ndarray:
-    """Nats that a model pays in each branching layer of class xor."""
-    return {
-        GUESSES: np.full(layers, LN2),
-        READS: np.r_[LN2, np.zeros(layers - 1)],
-        "knows": np.zeros(layers),
-    }[model]
-
-
-def measured_horizon(depth: int, model: str = GUESSES, n: float = 3.0, noise: float = 0.01) -> Horizon:
-    """A run that begins as a uniform guess among 30 tokens and has converged from its second evaluation on.
-
-    Every seed's losses in class xor are off by a factor of its own, 1 +- `noise`.
-    """
-    task = LayeredGraph(depth=depth, width=2, num_ids=2 + 2 * depth, mixture=PROBS, max_enumerated=0)
-    groups = np.repeat(np.arange(3), PROMPTS)
-    layers = depth // 2
-    factor = 1 + noise * np.linspace(-1, 1, SEEDS)[:, None, None]
-    ends = np.array([0.0, -xor_loss(model, layers).sum(), -4 * LN2])
-    log_pi = np.array([0.0, 0.0, -4 * LN2])[groups]
-    log_probs = np.broadcast_to(ends[groups], (SEEDS, len(STEPS), groups.size)).copy()
-    # Worse than the closed form, never better, so that no ratio falls below its threshold by noise.
-    log_probs[..., groups == 1] *= 1 + np.abs(factor - 1)
-    log_probs[:, 0] = -(depth + 2) * math.log(30)
-    matrices = RunMatrices(
-        phase="train",
-        steps=tuple(STEPS.tolist()),
-        seeds=tuple(range(SEEDS)),
-        diverged=(),
-        log_probs=log_probs,
-        log_pi=log_pi,
-        weights=np.array([0.94, 0.05, 0.01])[groups] / PROMPTS,
-        groups=groups,
-        log_prob_correct=None,
-        prompt_weights=np.array([0.94, 0.05, 0.01])[groups] / PROMPTS,
-    )
-    loss = np.broadcast_to(xor_loss(model, layers), (SEEDS, 2, layers)) * factor
-    auc = 0.99 if model == "knows" else 0.5
-    branching = Branching(
-        steps=(0, int(STEPS[-1])),
-        loss=loss + 0.01,
-        choice_loss=loss,
-        auc=(Interval(auc, auc - 0.01, min(auc + 0.01, 1.0)),) * SEEDS,
-        log_odds={},
-    )
-    return horizon(depth, task, matrices, range(SEEDS), n, (2.0, 3.0, 16.0), branching, 0.0)
-
-
-def measured(
-    model: str = GUESSES, depths: tuple[int, ...] = (4, 6, 10), n: float = 3.0, noise: float = 0.01
-) -> Measurements:
-    horizons = tuple(measured_horizon(depth, model, n, noise) for depth in depths)
-    return Measurements(n, tuple(range(SEEDS)), (), horizons)
+from experiments.figure2.measure import (
+    ClosedForm,
+    GivenClass,
+    Measurements,
+    closed_forms,
+    local_n,
+    window,
+)
 
 
 def failing(found: Measurements) -> list[str]:
@@ -198,6 +143,18 @@ def test_derived_slopes() -> None:
     assert derived_slope(found, READS) == pytest.approx(0, abs=1e-12)
 
 
+def test_growth_is_told_by_factors_and_exponents() -> None:
+    text = growth_note(measured(noise=0))
+    assert text.startswith(
+        "From H = 4 to 10, 2.5 times as many layers, the converged values grow: KL by 2.500 ["
+    )
+    assert "(exponent 1.000 [1.000, 1.000])" in text
+    assert "Cov_3 by 1.000 [1.000, 1.000] (exponent 0.000" in text.replace("-0.000", "0.000")
+    assert "2.00 for H^2" in text
+    # No coverage at any horizon: no factor and no exponent.
+    assert "Cov_3 by " in growth_note(measured(READS))
+
+
 def test_inner_deviation_is_zero_on_a_line_and_known_on_a_parabola() -> None:
     found = measured()
     depths = np.array(found.depths, float)
@@ -232,7 +189,9 @@ def test_half_exploited_leak_is_half() -> None:
 
 def test_checks_pass_where_every_branching_is_guessed() -> None:
     assert failing(measured()) == []
-    assert failing(measured(depths=(8, 16, 24), n=12.0)) == []
+    assert failing(measured(depths=HORIZONS)) == []
+    # At H = 8 the closed form is not on the line.
+    assert failing(measured(depths=(8, 12, 16, 20, 24), n=12.0)) == []
 
 
 def test_checks_fail_where_the_path_is_read() -> None:
@@ -260,6 +219,51 @@ def test_notes_name_what_was_left_out_and_the_two_slopes() -> None:
     assert text.count("the leak") == 3
 
 
+# Power: what the checks say of data whose law is known, with the noise of trained models.
+
+HORIZONS = (4, 6, 8, 12, 16)
+SPREAD = 0.04
+"""Standard deviation of ln KL between seeds, as of the sixteen recorded ones with H = 6, 8, 10."""
+LAWS = {
+    "H": lambda h: h,
+    "sqrt(H)": np.sqrt,
+    "log(H)": np.log,
+    "H^2": np.square,
+    "2^(H/2)": lambda h: 2.0 ** (h / 2),
+}
+
+
+def shape_checks(law: str, draw: int, seeds: int = 8) -> dict[str, bool]:
+    """Which checks on KL pass, where it follows this law and is .1 at H = 4. 2^(H/2) is .4 at H = 16 and has
+    the intercept that this needs; the others have none."""
+    h = np.array(HORIZONS, float)
+    kl = 0.1 * LAWS[law](h) / LAWS[law](h[0])
+    if law == "2^(H/2)":
+        kl = 0.1 + 0.3 * (kl - kl[0]) / (kl[-1] - kl[0])
+    drawn = kl * np.exp(SPREAD * np.random.default_rng(draw).normal(size=(seeds, len(h))))
+    found, shape = measured(depths=HORIZONS, noise=0), (seeds, len(STEPS))
+    horizons = tuple(
+        dataclasses.replace(each, kl=np.broadcast_to(own[:, None], shape), cov={3.0: np.full(shape, 0.05)})
+        for own, each in zip(drawn.T, found.horizons, strict=True)
+    )
+    results = dataclasses.replace(found, seeds=tuple(range(seeds)), horizons=horizons)
+    return {check.name: check.passed for check in checks(results) if check.name.startswith("KL: ")}
+
+
+@pytest.mark.parametrize("law", LAWS)
+def test_the_checks_tell_a_straight_line_from_every_other_law(law: str) -> None:
+    """Of 40 sets of eight seeds: a straight line passes all checks in nearly all sets. Another law does not
+    pass the check of its own name (the interval has 95 %), and fails the exponent or the deviations."""
+    sets = [shape_checks(law, draw) for draw in range(40)]
+    if law == "H":
+        assert sum(all(each.values()) for each in sets) >= 38
+        return
+    assert sum(each[name] for each in sets for name in each if f"a + b {law} " in name) <= 2
+    linear = [name for name in sets[0] if "exponent" in name or "deviation" in name]
+    assert len(linear) == 4
+    assert not any(all(each[name] for name in linear) for each in sets)
+
+
 # Tables and figures.
 
 
@@ -271,6 +275,24 @@ def test_tables_are_rectangular_and_state_the_closed_forms() -> None:
     assert row["KL"] == pytest.approx(0.05 * 5 * LN2)
     assert row["KL, guesses"] == pytest.approx(row["KL"])
     assert row["Cov_3"] == pytest.approx(0.05)
+
+
+def test_the_papers_plot_is_drawn_where_every_horizon_is_scored_given_the_class() -> None:
+    found = measured()
+    scored = GivenClass(
+        np.full((SEEDS, len(STEPS)), 0.2), np.full((SEEDS, len(STEPS)), 0.04), ClosedForm(0.3, {16.0: 0.05})
+    )
+    some = tuple(dataclasses.replace(each, given_class=scored) for each in found.horizons)
+    drawn = horizon_figures.drawings(dataclasses.replace(found, horizons=some))
+    assert [each.name for each in drawn] == ["curves", "given_class", "converged", "branching", "classes"]
+    assert "N = 16" in drawn[1].caption
+    coverage = drawn[1].figure.axes[1]
+    assert coverage.get_title(loc="left") == "Cov$_{16}$"
+    heights = [np.unique(line.get_ydata()).tolist() for line in coverage.lines]
+    assert [0.04] in heights
+    assert [0.05] in heights
+    partly = dataclasses.replace(found, horizons=(some[0], *found.horizons[1:]))
+    assert "given_class" not in [each.name for each in horizon_figures.drawings(partly)]
 
 
 @pytest.mark.parametrize("model", [GUESSES, READS])

@@ -26,12 +26,12 @@ def planned(config: DictConfig) -> dict[str, Arm]:
     return runs.stage(read(Settings, config), plan)
 
 
-def layers_of_xor(task: Any) -> int:
-    """Branching layers of class xor."""
+def hard_layers(task: Any) -> int:
+    """Branching layers of the hard class."""
     return task.depth // 2
 
 
-@pytest.mark.parametrize(("scale", "depths"), [("cpu", None), ("paper", [8, 16, 24])])
+@pytest.mark.parametrize(("scale", "depths"), [("cpu", None), ("paper", [8, 12, 16, 20, 24])])
 def test_every_horizon_of_a_scale_is_a_run_of_train(
     scale: str, depths: list[int] | None, compose_config: Callable[..., DictConfig]
 ) -> None:
@@ -45,9 +45,9 @@ def test_every_horizon_of_a_scale_is_a_run_of_train(
         runs.check_run(read(Settings, config), f"H{horizon}", setup)
         task: Any = setup.phases[-1].task
         assert task.depth == horizon
-        rare = 0.02 if scale == "cpu" else 0.01
-        assert dict(task.mixture) == pytest.approx({"chain": 0.95 - rare, "xor": 0.05, "uniform": rare})
-        assert layers_of_xor(task) not in (0, task.uniform_branching) or scale == "paper"
+        rare, hard = (0.02, "parities") if scale == "cpu" else (0.01, "xor")
+        assert dict(task.mixture) == pytest.approx({"chain": 0.95 - rare, hard: 0.05, "uniform": rare})
+        assert hard_layers(task) not in (0, task.uniform_branching) or scale == "paper"
         assert task.num_enumerated == 0
         assert setup.model.prompt_length == task.prompt_length
 
@@ -114,8 +114,8 @@ def test_the_tiny_run_trains_three_horizons(tiny_claim: Callable[[str], Path]) -
     path = tiny_claim("figure2")
     verdict = Verdict.read(path / "verdict.json")
     assert (verdict.holds, verdict.seeds) == (False, (3, 4))
-    assert (path / "report.html").read_text().count("<figure") == 4
+    assert (path / "report.html").read_text().count("<figure") == 5
     metrics = {depth: (path / f"H{depth}" / "metrics.jsonl").read_bytes() for depth in (4, 5, 6)}
     last = json.loads(metrics[6].splitlines()[-1])
     assert last["step"] == 16
-    assert {"eval/kl", "eval/xor/kl", "eval/uniform/cov/3"} <= last.keys()
+    assert {"eval/kl", "eval/parities/kl", "eval/uniform/cov/3"} <= last.keys()

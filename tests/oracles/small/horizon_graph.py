@@ -7,4 +7,5 @@ INSTANCES = (
     layered(
         depth=2, width=2, num_ids=7, mixture={"chain": 0.5, "xor": 0.5}, separators=False, max_enumerated=0
     ),
+    layered(depth=2, width=2, num_ids=6, subset_seed=2, mixture={"chain": 0.6, "parities": 0.4}),
 )

@@ -21,10 +21,12 @@ def layered(**options: Any) -> Small:
     def probability(prompt: str, response: Sequence[int]) -> Fraction:
         graph = layered_graph.parse(prompt, task.separators)
         value = layered_graph.bit(graph, task.subset, task.subset_seed, task.num_ids)
-        return layered_graph.pi_data(graph, value, mixture, response, task.branching)
+        hidden = (task.subset_seed, task.num_ids)
+        return layered_graph.pi_data(graph, value, mixture, response, task.branching, *hidden)
 
     def reward(prompt: str, group: str, response: Sequence[int]) -> bool:
-        return layered_graph.class_prob(layered_graph.parse(prompt, task.separators), group, response) > 0
+        graph = layered_graph.parse(prompt, task.separators)
+        return layered_graph.class_prob(graph, group, response, task.subset_seed, task.num_ids) > 0
 
     return Small(task, probability, reward)
 
