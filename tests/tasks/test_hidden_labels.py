@@ -61,8 +61,8 @@ def test_given_the_earlier_layers_the_next_choice_is_fair() -> None:
     patterns = [tuple(row) for row in opposes[branching].reshape(-1, 4).tolist()]
     law = dict.fromkeys(itertools.product((False, True), repeat=4), 1 / 16)
     assert chi_square_p(patterns, law) > 1e-3
-    # One layer in ten that repeats the one before it would be seen.
-    leaks = [(a, b, c, c if k % 10 == 0 else d) for k, (a, b, c, d) in enumerate(patterns)]
+    # A last layer that repeats the one before it in a fifth of the prompts would be seen.
+    leaks = [(a, b, c, c if k % 5 == 0 else d) for k, (a, b, c, d) in enumerate(patterns)]
     assert chi_square_p(leaks, law) < 1e-3
     # The prompts are those of class xor: the two classes differ in the response alone.
     plain = draw(LayeredGraph(depth=8, width=2, num_ids=IDS, mixture={"xor": 1.0}), 3000)
