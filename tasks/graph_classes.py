@@ -102,3 +102,17 @@ def hidden_opposition(latent: GraphLatent, minority: float) -> Bool[Array, " dep
     for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35), (16, 1)):
         value = (value ^ (value >> np.uint32(shift))) * np.uint32(factor)
     return value < np.uint32(round(minority * 2**32))
+
+
+def layer_bits(
+    latent: GraphLatent, own: GraphClass, labels: Bool[np.ndarray, "depth ids"]
+) -> Bool[Array, " depth"]:
+    """Layers where the path opposes the parity rule if the layer branches, of a class in which each layer has a
+    bit of its own; `labels` are `hidden_labels`."""
+    if own.rule == "parities":
+        ends = jnp.stack([latent.source, latent.target])
+        nodes = jnp.concatenate([ends, jnp.maximum(latent.passable, 0).reshape(-1)])
+        return jnp.sum(jnp.asarray(labels)[:, nodes], axis=1) % 2 == 1
+    hidden = hidden_opposition(latent, own.minority)
+    first = jnp.argmax(jnp.all(latent.passable >= 0, axis=1))
+    return hidden if own.rule == "hidden" else jnp.broadcast_to(hidden[first], hidden.shape)

@@ -22,7 +22,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from tasks import edge_list
 from tasks.base import Enumeration, Example, Task
 from tasks.checks import distribution, flag, whole
-from tasks.graph_classes import CLASSES, GraphLatent, hidden_labels, hidden_opposition
+from tasks.graph_classes import CLASSES, GraphLatent, hidden_labels, layer_bits
 from tasks.graph_drawing import Drawing, draw_graph
 from tasks.streams import check_seed
 
@@ -204,14 +204,6 @@ class LayeredGraph(Task):
     def _hidden_labels(self) -> np.ndarray:
         return hidden_labels(self.depth, self.num_ids, self.subset_seed)
 
-    def _parities(self, latent: GraphLatent) -> Bool[Array, " depth"]:
-        """The bits g_i of class "parities"."""
-        if not any(CLASSES[name].rule == "parities" for name in self.groups):
-            return jnp.zeros((self.depth,), bool)
-        ends = jnp.stack([latent.source, latent.target])
-        nodes = jnp.concatenate([ends, jnp.maximum(latent.passable, 0).reshape(-1)])
-        return jnp.sum(jnp.asarray(self._hidden_labels)[:, nodes], axis=1) % 2 == 1
-
     @functools.cached_property
     def _layer_parity(self) -> np.ndarray:
         """Parities p(i) of the intermediate layers i = 2..L+1."""
@@ -296,19 +288,12 @@ class LayeredGraph(Task):
             "oppose": ~same,
             "uniform": fair,
             "global": same | (latent.parity == 1),
-            "parities": self._parities(latent),
         }
-        rules = {name: CLASSES[name].rule for name in self.groups}
-        sides = [
-            by_rule[own] if own in by_rule else self._hidden(latent, name) for name, own in rules.items()
-        ]
+        sides = []
+        for name in self.groups:
+            side = by_rule.get(CLASSES[name].rule)
+            sides.append(layer_bits(latent, CLASSES[name], self._hidden_labels) if side is None else side)
         return jnp.stack(sides)[latent.group]
-
-    def _hidden(self, latent: GraphLatent, name: str) -> Bool[Array, " depth"]:
-        """Layers where the hidden decisions of a class oppose the parity rule if the layer branches."""
-        own = hidden_opposition(latent, CLASSES[name].minority)
-        first = jnp.argmax(jnp.all(latent.passable >= 0, axis=1))
-        return own if CLASSES[name].rule == "hidden" else jnp.broadcast_to(own[first], own.shape)
 
     def _path(self, latent: GraphLatent, oppose: Bool[Array, " depth"]) -> Int[Array, " response"]:
         side = jnp.asarray(self._layer_parity) ^ oppose.astype(int)
@@ -338,13 +323,13 @@ class LayeredGraph(Task):
             "oppose": opposes,
             "uniform": -math.log(2.0) * jnp.sum(branching, dtype=float),
             "global": jnp.where(latent.parity == 1, opposes, follows),
-            "parities": jnp.where(jnp.any(branching & (oppose != self._parities(latent))), -jnp.inf, 0.0),
         }
 
         def law(name: str) -> Float[Array, ""]:
             if (rule := CLASSES[name].rule) in by_rule:
                 return by_rule[rule]
-            return jnp.where(jnp.any(branching & (oppose != self._hidden(latent, name))), -jnp.inf, 0.0)
+            own = layer_bits(latent, CLASSES[name], self._hidden_labels)
+            return jnp.where(jnp.any(branching & (oppose != own)), -jnp.inf, 0.0)
 
         return jnp.where(valid, jnp.stack([law(name) for name in self.groups]), -jnp.inf)
 
