@@ -2,8 +2,8 @@
 
 An instance is a population of prompts with the probability of a right response under every checkpoint. A
 draw takes prompts with replacement, samples responses, writes files, and reads them as `covlab select` does.
-Intervals are over prompts, so that the truth is that of the population. Three populations are simulated; one is
-the held-out set of a run of the lab, with the exact probabilities of four of its checkpoints
+Intervals are over prompts, so that the truth is that of the population. Three populations are simulated; one
+is the held-out set of a run of the lab, with the exact probabilities of four of its checkpoints
 (`files/record.py`).
 """
 

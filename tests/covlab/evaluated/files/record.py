@@ -1,4 +1,4 @@
-"""Writes `forks_2.npz` from the runs of `covlab forks scale=cpu` in `runs/`: the probability of the right path of
+"""Writes `forks_2.npz` from the runs of `covlab forks scale=cpu` in `runs`: the right path's probability for
 every held-out prompt at four evaluations of fine-tuning with two decisions, for the first two seeds."""
 
 from __future__ import annotations
