@@ -85,6 +85,16 @@ def flag(field: str, value: Any) -> bool:
     raise ValueError(f"{field}: {value!r} is not true or false")
 
 
+def choice(field: str, value: Any, valid: Sequence[str]) -> None:
+    """Refuse a text that is not one of `valid`.
+
+    Raises:
+        ValueError: in one line.
+    """
+    if value not in valid:
+        raise ValueError(f"{field}: {value!r} is not one of {', '.join(valid)}")
+
+
 def wholes(field: str, value: Any, low: int = 0, at_least: int = 1) -> tuple[int, ...]:
     """A list of distinct integers >= low, in increasing order.
 

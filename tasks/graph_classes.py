@@ -107,8 +107,8 @@ def hidden_opposition(latent: GraphLatent, minority: float) -> Bool[Array, " dep
 def layer_bits(
     latent: GraphLatent, own: GraphClass, labels: Bool[np.ndarray, "depth ids"]
 ) -> Bool[Array, " depth"]:
-    """Layers where the path opposes the parity rule if the layer branches, of a class in which each layer has a
-    bit of its own; `labels` are `hidden_labels`."""
+    """Layers where the path opposes the parity rule if the layer branches, of a class in which each layer has
+    a bit of its own; `labels` are `hidden_labels`."""
     if own.rule == "parities":
         ends = jnp.stack([latent.source, latent.target])
         nodes = jnp.concatenate([ends, jnp.maximum(latent.passable, 0).reshape(-1)])

@@ -11,7 +11,6 @@ import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 import jax
@@ -21,15 +20,10 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from tasks import edge_list
 from tasks.base import Enumeration, Example, Task
-from tasks.checks import distribution, flag, whole
+from tasks.checks import choice, distribution, flag, whole
 from tasks.graph_classes import CLASSES, GraphLatent, hidden_labels, layer_bits
 from tasks.graph_drawing import Drawing, draw_graph
 from tasks.streams import check_seed
-
-
-def _choice(field: str, value: object, valid: Sequence[str]) -> None:
-    if value not in valid:
-        raise ValueError(f"task.{field}: {value!r} is not one of {', '.join(valid)}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,9 +86,9 @@ class LayeredGraph(Task):
         # True equals 1, so that tasks with the one and the other would be equal, with prompts that are not.
         if not isinstance(self.fill, bool):
             whole("task.fill", self.fill, 2, self.depth, "true, false")
-        _choice("edge_order", self.edge_order, get_args(edge_list.EdgeOrder))
-        _choice("subset", self.subset, ("rank", "label"))
-        _choice("given", self.given, ("prompt", "class"))
+        choice("task.edge_order", self.edge_order, get_args(edge_list.EdgeOrder))
+        choice("task.subset", self.subset, ("rank", "label"))
+        choice("task.given", self.given, ("prompt", "class"))
         mixture = distribution("task.mixture", self.mixture, tuple(CLASSES))
         object.__setattr__(self, "mixture", tuple((name, p) for name, p in mixture if p > 0))
         self._check_classes()

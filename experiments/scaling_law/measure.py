@@ -67,7 +67,7 @@ SCALES: Mapping[str, Mapping[str, Any]] = {
     "paper": {
         "draws": 512,
         "alphabets": (2, 4, 16, 64, 256),
-        "ratios": tuple(float(r) for r in range(4, 28)),
+        "ratios": (4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27),
         "masses": (1e-5, 1e-4, 1e-3, 0.01, 0.1),
     },
 }

@@ -53,8 +53,9 @@ def test_an_accelerators_step_has_nothing_that_is_for_cpus(platform: str) -> Non
     # Parts of the batch, seeds in turn, and products kept apart.
     assert cpu.count("stablehlo.while") > text.count("stablehlo.while")
     assert cpu.count("optimization_barrier") > 1
-    # The only block computes its norms again in the backward pass, from what is kept apart.
-    assert text.count("optimization_barrier") == 1
+    # The only block computes its attention weights and GELU's slope again in the backward pass. On a GPU it
+    # does so with its norms, and the gradient through GELU is written once, in the activations' dtype.
+    assert text.count("optimization_barrier") == {"gpu": 4, "tpu": 2}[platform]
     # The look-up's gradient, of the table and of the positions: a scatter there, a product here.
     assert '"stablehlo.scatter"' in cpu
     added = re.findall(r'"stablehlo.scatter".*?\}\) :', text, re.DOTALL)
