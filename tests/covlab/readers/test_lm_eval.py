@@ -246,6 +246,19 @@ def test_infinities_are_values_and_nan_is_missing(
         assert "valid: log-probabilities <= 0 in nats" in refused(with_first(bad))
 
 
+def test_files_of_the_first_versions(files: Path, read: Callable[..., Any]) -> None:
+    folder = files / "lm_eval_0.4.2"
+    found = read(folder / "step900", folder / "step100", tasks="toy_mc").log_probs
+    assert found.names == NAMES
+    for row, step in enumerate((100, 900)):
+        (path,) = (folder / f"step{step}").glob("*_toy_mc.jsonl")
+        for example, line in enumerate(json.loads(path.read_text())):
+            gold = line["doc"]["gold"]
+            assert found.values[row, example] == line["resps"][gold][0][0]
+            assert found.num_bytes[example] == len(line["arguments"][gold][1].encode())
+    assert len(found.labels) == 5
+
+
 def test_the_array_of_the_first_versions(tmp_path: Path, read: Callable[..., Any]) -> None:
     """Up to 0.4.2: one JSON array, real numbers, arguments as lists, no filter and no hashes."""
     array = [
