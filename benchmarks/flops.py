@@ -71,7 +71,7 @@ def product_worker(size: int, cores: int, accelerator: bool, dtype: str = "float
 
 def main(arguments: Sequence[str]) -> None:
     """Time, print, write."""
-    parser = common.parser("flops", "share of the rate of a large float32 matrix product", repeats=15)
+    parser = common.parser("flops", "share of the rate of a large matrix product", repeats=15)
     parser.add_argument("--size", type=common.positive, default=2048, help="rows and columns of the matrices")
     parser.add_argument("--seeds", type=common.positive, help="seeds of the second row (default: 4 a core)")
     parser.add_argument("--target", choices=known_chips(), help="chip of `covlab plan`, for its peak")

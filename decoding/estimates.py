@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, Shaped, UInt32
 from decoding.base import Cache, Problem, Walk
 from decoding.paths import empty_paths, ends, prefix_of, put, rewards, token_before, walk
 from tasks import Task, categorical, check_seed, stream
-from tasks.checks import real, whole
+from tasks.checks import choice, real, whole
 from tasks.streams import IMPLEMENTATION
 
 _DRAWS = 2**32 - 1
@@ -99,8 +99,7 @@ class Corrupted(Walk):
     def __post_init__(self) -> None:
         if isinstance(self.error, int | float):
             real("error", self.error, least=0)
-        if self.kind not in ("uniform", "two_valued", "action"):
-            raise ValueError(f"kind: {self.kind!r} is not one of uniform, two_valued, action")
+        choice("kind", self.kind, ("uniform", "two_valued", "action"))
         if (self.kind == "action") != (self.action is not None):
             raise ValueError(f"action: {self.action!r}; valid: a token with kind action, None without")
         check_seed("seed", self.seed)

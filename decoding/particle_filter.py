@@ -13,7 +13,7 @@ from decoding.coupled import Coupled
 from decoding.explore import Chains, Flags, Keys, Tree, at_leaf
 from decoding.whole import draw
 from tasks import categorical
-from tasks.checks import real, whole
+from tasks.checks import choice, real, whole
 from tasks.drawing import unit
 
 Weights = Float[Array, "batch groups particles"]
@@ -70,8 +70,7 @@ class ParticleFilter(Coupled):
     def __post_init__(self) -> None:
         super().__post_init__()
         whole("particles", self.particles, 1)
-        if self.scheme not in SCHEMES:
-            raise ValueError(f"scheme: {self.scheme!r} is not one of {', '.join(SCHEMES)}")
+        choice("scheme", self.scheme, SCHEMES)
         if self.threshold is not None:
             real("threshold", self.threshold, above=0, most=1, other="null")
 

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from decoding.explore import Chains, Flags, Keys, Tree, at_leaf, verify
 from decoding.whole import Leader, WholeResponses, draw, restart
-from tasks.checks import real
+from tasks.checks import choice, real
 from tasks.drawing import gumbel, unit
 
 CLOCKS = ("uniform", "exponential")
@@ -46,8 +46,7 @@ class UniformRace(WholeResponses):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.clock not in CLOCKS:
-            raise ValueError(f"clock: {self.clock!r} is not one of {', '.join(CLOCKS)}")
+        choice("clock", self.clock, CLOCKS)
         if self.beta is not None:
             real("beta", self.beta, above=0, other="null")
 

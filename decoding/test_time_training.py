@@ -14,7 +14,7 @@ from decoding.paths import rewards
 from decoding.walks import ModelPolicy
 from models import Params
 from tasks import PAD, Task, categorical
-from tasks.checks import real
+from tasks.checks import choice, real
 
 PerChain = Int[Array, "batch chains"]
 
@@ -57,8 +57,7 @@ class TestTimeTraining(Decoder):
 
     def __post_init__(self) -> None:
         real("decoding.learning_rate", self.learning_rate, least=0)
-        if self.parameters not in ("last", "all"):
-            raise ValueError(f"decoding.parameters: {self.parameters!r} is not one of last, all")
+        choice("decoding.parameters", self.parameters, ("last", "all"))
         if self.radius is not None:
             real("decoding.radius", self.radius, above=0, other="null")
 

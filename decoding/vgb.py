@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from decoding.explore import Chains, Explorer, Flags, Keys, Tree, at_leaf
 from decoding.paths import PerChain
 from tasks import categorical
-from tasks.checks import real, whole
+from tasks.checks import choice, real, whole
 from tasks.drawing import unit
 
 
@@ -84,8 +84,7 @@ class VGB(Explorer):
         super().__post_init__()
         whole("steps", self.steps, 1)
         whole("runs", self.runs, 1)
-        if self.stop not in ("fixed", "first_leaf"):
-            raise ValueError(f"stop: {self.stop!r} is not one of fixed, first_leaf")
+        choice("stop", self.stop, ("fixed", "first_leaf"))
         if self.children != "all":
             whole("children", self.children, 1, other="all")
         if self.momentum is not None:

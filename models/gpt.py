@@ -33,7 +33,7 @@ from models.nnx_layers import Dense, Norm, in_heads, joined
 from models.one_pass import response_states
 from models.pure import Structure, parameters
 from models.target import platform
-from tasks.checks import flag, real, whole
+from tasks.checks import choice, flag, real, whole
 
 Params = dict[str, Any]
 Attention = Callable[[int, Any, Array, Array], Any]
@@ -186,8 +186,7 @@ class GPT(Model):
             raise ValueError(
                 f"model.width: {self.width} is not a multiple of model.num_heads = {self.num_heads}"
             )
-        if self.dtype not in ("float32", "bfloat16"):
-            raise ValueError(f"model.dtype: {self.dtype!r} is not one of float32, bfloat16")
+        choice("model.dtype", self.dtype, ("float32", "bfloat16"))
         real("model.init_std", self.init_std, above=0)
         flag("model.tie_embeddings", self.tie_embeddings)
 

@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from models.base import Forward
 from models.gpt import GPT, Attention, Block, Params, Transformer, run
 from models.nnx_layers import Norm
-from tasks.checks import flag, real, whole
+from tasks.checks import choice, flag, real, whole
 
 HIDDEN = -1e30
 """Score of the keys of tokens that have left the recursion."""
@@ -170,8 +170,7 @@ class Recursive(GPT):
         whole("model.outer_layers", self.outer_layers)
         flag("model.input_injection", self.input_injection)
         real("model.balance", self.balance, least=0)
-        if self.routing not in ("none", "token"):
-            raise ValueError(f"model.routing: {self.routing!r} is not one of none, token")
+        choice("model.routing", self.routing, ("none", "token"))
         if self.test_recursions is not None:
             whole("model.test_recursions", self.test_recursions, 1, other="null")
             if self.routing == "token":

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from tasks import markov_sums
-from tasks.checks import probabilities, real, whole
+from tasks.checks import choice, probabilities, real, whole
 from tasks.drawing import categorical, log_of
 from tasks.linear import next_log_probs
 from tasks.markov_features import MarkovFeatures, PositionFeatures, RandomFeatures, Sizes
@@ -71,8 +71,7 @@ class AutoregressiveLinear(TiltedTask):
         for field in ("seed", "theta_seed"):
             check_seed(f"task.{field}", getattr(self, field))
         for field, valid in (("family", _FAMILIES), ("classes", ("all", "prompts"))):
-            if getattr(self, field) not in valid:
-                raise ValueError(f"task.{field}: {getattr(self, field)!r} is not one of {', '.join(valid)}")
+            choice(f"task.{field}", getattr(self, field), valid)
         real("task.bound", self.bound, above=0)
         # theta* is in the unit ball.
         real("task.norm", self.norm, least=0, most=1)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from tasks.base import PAD
-from tasks.checks import flag, real
+from tasks.checks import choice, flag, real
 from tasks.drawing import bernoulli
 from tasks.finite_groups import FiniteGroup, check_group, finite_group
 from tasks.sequences import SequenceLatent, SequenceTask
@@ -61,8 +61,7 @@ class GroupWord(SequenceTask):
 
     def _check(self) -> None:
         check_group("task.group", self.group)
-        if self.answer not in ANSWERS:
-            raise ValueError(f"task.answer: {self.answer!r} is not one of {', '.join(ANSWERS)}")
+        choice("task.answer", self.answer, ANSWERS)
         flag("task.generators", self.generators)
         real("task.noise", self.noise, least=0, below=1)
 

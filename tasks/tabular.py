@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from tasks.checks import real, whole
+from tasks.checks import choice, real, whole
 from tasks.streams import check_seed
 from tasks.tilted import TiltedTask
 
@@ -68,8 +68,7 @@ class Tabular(TiltedTask):
                 f"task.length: {self.length} gives {self.num_symbols}^{self.length} leaves; valid: at most "
                 f"{_MOST_LEAVES}"
             )
-        if self.rewards not in ("binary", "graded"):
-            raise ValueError(f"task.rewards: {self.rewards!r} is not one of binary, graded")
+        choice("task.rewards", self.rewards, ("binary", "graded"))
         for field, high in (("concentration", 1e6), ("density", 1.0)):
             real(f"task.{field}", getattr(self, field), above=0, most=high)
 

@@ -97,7 +97,7 @@ class Text(Task):
 
     @property
     def windows(self) -> Windows:
-        """Where the windows of both classes begin."""
+        """Starts of the windows of both classes."""
         return _windows(self)
 
     @property
@@ -127,7 +127,7 @@ class Text(Task):
 
     @property
     def num_enumerated(self) -> int:
-        """What follows in the text."""
+        """The continuation in the text."""
         return 1
 
     def sample_group(self, key: PRNGKeyArray, group: Int[Array, ""]) -> Example:
@@ -165,7 +165,7 @@ class Text(Task):
         return self.reward(latent, response)
 
     def enumerate(self, latent: TextLatent) -> Enumeration:
-        """What follows in the text."""
+        """The continuation in the text."""
         return Enumeration(latent.answer[None], jnp.ones((1,), bool))
 
     def facts(self) -> list[tuple[str, Any]]:

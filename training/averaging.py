@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int
 
-from tasks.checks import real, whole
+from tasks.checks import choice, real, whole
 
 
 class Averaged(NamedTuple):
@@ -45,8 +45,7 @@ class Averaging:
     start: int = 0
 
     def __post_init__(self) -> None:
-        if self.kind not in ("uniform", "ema"):
-            raise ValueError(f"averaging.kind: {self.kind!r} is not one of uniform, ema")
+        choice("averaging.kind", self.kind, ("uniform", "ema"))
         real("averaging.decay", self.decay, least=0, below=1)
         whole("averaging.start", self.start)
 

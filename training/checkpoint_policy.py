@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from tasks.checks import real, whole
+from tasks.checks import choice, real, whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,10 +38,7 @@ class CheckpointPolicy:
     def __post_init__(self) -> None:
         real("checkpoint.every_seconds", self.every_seconds, least=0)
         whole("checkpoint.keep", self.keep, 1)
-        if self.parameters not in ("evaluations", "ends", "none"):
-            raise ValueError(
-                f"checkpoint.parameters: {self.parameters!r} is not one of evaluations, ends, none"
-            )
+        choice("checkpoint.parameters", self.parameters, ("evaluations", "ends", "none"))
         for field in ("budget_mb", "log_probs_mb"):
             real(f"checkpoint.{field}", getattr(self, field), above=0)
 

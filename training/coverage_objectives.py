@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from tasks.checks import real
+from tasks.checks import choice, real
 from training.objectives import CrossEntropy, Objective, Scores
 
 LARGEST_N = 1e9
@@ -151,8 +151,7 @@ class Reweighted(CrossEntropy):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.favour not in ("hard", "easy"):
-            raise ValueError(f"objective.favour: {self.favour!r} is not one of hard, easy")
+        choice("objective.favour", self.favour, ("hard", "easy"))
         real("objective.gamma", self.gamma, above=0)
 
     @property

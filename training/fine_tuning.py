@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from tasks.checks import real
+from tasks.checks import choice, real
 from training.coverage_objectives import log_miss
 from training.objectives import CrossEntropy, Normalisation, ReferenceKind, Scores, loss_change
 
@@ -66,8 +66,7 @@ class TailSFT(CrossEntropy):
     def __post_init__(self) -> None:
         super().__post_init__()
         real("objective.filter_fraction", self.filter_fraction, least=0, most=1)
-        if self.schedule not in ("static", "ramp"):
-            raise ValueError(f"objective.schedule: {self.schedule!r} is not one of static, ramp")
+        choice("objective.schedule", self.schedule, ("static", "ramp"))
 
     @property
     def selects(self) -> bool:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from tasks.checks import real
+from tasks.checks import choice, real
 
 ReferenceKind = Literal["none", "tokens", "distributions"]
 """Scores that an objective needs from a reference model: none, the log-probabilities of the response tokens,
@@ -196,10 +196,7 @@ class CrossEntropy(Objective):
 
     def __post_init__(self) -> None:
         real("objective.prompt_weight", self.prompt_weight, least=0)
-        if self.normalisation not in ("sequence", "token", "batch"):
-            raise ValueError(
-                f"objective.normalisation: {self.normalisation!r} is not one of sequence, token, batch"
-            )
+        choice("objective.normalisation", self.normalisation, ("sequence", "token", "batch"))
 
     @property
     def needs_prompt(self) -> bool:
@@ -255,8 +252,7 @@ class ValueRegression(Objective):
     loss: Literal["squared", "log"] = "squared"
 
     def __post_init__(self) -> None:
-        if self.loss not in ("squared", "log"):
-            raise ValueError(f"objective.loss: {self.loss!r} is not one of squared, log")
+        choice("objective.loss", self.loss, ("squared", "log"))
 
     @property
     def needs_rewards(self) -> bool:

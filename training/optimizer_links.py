@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from tasks.checks import real, whole
+from tasks.checks import choice, real, whole
 
 
 def decay_mask(params: Any) -> Any:
@@ -139,8 +139,7 @@ def checked_schedule(
     """
     real("optimizer.learning_rate", learning_rate, above=0)
     whole("optimizer.steps", steps)
-    if schedule not in ("constant", "cosine"):
-        raise ValueError(f"optimizer.schedule: {schedule!r} is not one of constant, cosine")
+    choice("optimizer.schedule", schedule, ("constant", "cosine"))
     whole("optimizer.warmup", warmup)
     real("optimizer.final_fraction", final_fraction, least=0, most=1)
     return learning_rate_schedule(learning_rate, steps, schedule, warmup, final_fraction)

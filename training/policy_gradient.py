@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from tasks.checks import real
+from tasks.checks import choice, real
 from training.objectives import Objective, ReferenceKind, Scores
 
 Baseline = Literal["mean", "leave_one_out"]
@@ -115,10 +115,7 @@ class PolicyGradient(Objective):
             ("length", ("mean", "sum")),
             ("kl", ("k3", "exact", "reward")),
         ):
-            if getattr(self, field) not in valid:
-                raise ValueError(
-                    f"objective.{field}: {getattr(self, field)!r} is not one of {', '.join(valid)}"
-                )
+            choice(f"objective.{field}", getattr(self, field), valid)
         if self.clip is not None:
             real("objective.clip", self.clip, above=0, below=1, other="null")
         real("objective.kl_weight", self.kl_weight, least=0)

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 import jax
 
 from models import Model
+from tasks.checks import choice
 
 Precision = Literal["auto", "float32", "bfloat16", "highest"]
 """Ways to compute in training; parameters, sums, log-probabilities and ratios are float32 in all of them.
@@ -29,8 +30,7 @@ def check_precision(value: object) -> None:
     Raises:
         ValueError: one line.
     """
-    if value not in get_args(Precision):
-        raise ValueError(f"precision: {value!r} is not one of {', '.join(get_args(Precision))}")
+    choice("precision", value, get_args(Precision))
 
 
 def on(platform: str, precision: str) -> str:

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from tasks.checks import flag, whole
+from tasks.checks import choice, flag, whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,10 +29,7 @@ class EvaluationSchedule:
 
     def __post_init__(self) -> None:
         whole("evaluation.schedule.every", self.every)
-        if self.spacing not in ("linear", "logarithmic"):
-            raise ValueError(
-                f"evaluation.schedule.spacing: {self.spacing!r} is not one of linear, logarithmic"
-            )
+        choice("evaluation.schedule.spacing", self.spacing, ("linear", "logarithmic"))
         whole("evaluation.schedule.per_decade", self.per_decade, 1)
         flag("evaluation.schedule.start", self.start)
 

@@ -74,6 +74,19 @@ class RunMatrices:
         passes = np.moveaxis(pass_at_n(self.log_prob_correct, ns), -1, 0)
         return {int(n): weighted_mean(passes[i], self.prompt_weights) for i, n in enumerate(ns)}
 
+    def exact_passes(
+        self, claim: str, ns: Sequence[int]
+    ) -> dict[int, Float[np.ndarray, "seeds checkpoints"]]:
+        """`pass_at_n`, which a claim cannot do without.
+
+        Raises:
+            ValueError: a task that does not enumerate its valid responses.
+        """
+        passes = self.pass_at_n(ns)
+        if passes is None:
+            raise ValueError(f"task: {claim} needs a task that enumerates its valid responses")
+        return passes
+
 
 def last_phase(path: str | Path, phase: str | None = None) -> str:
     """`phase`, or the last phase of the run at `path`.

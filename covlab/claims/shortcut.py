@@ -158,9 +158,7 @@ def measure_run(claim: str, run: TrainedRun, tournament: Tournament, blindness_e
     """
     matrices = run_matrices(run.path, PHASES[-1])
     tables = run_tables(matrices, COVERAGE_NS, TIE_BREAKS, PASS_NS)
-    passes = matrices.pass_at_n(PASS_NS)
-    if passes is None:
-        raise ValueError(f"task: {claim} needs a task that enumerates its valid responses")
+    passes = matrices.exact_passes(claim, PASS_NS)
     blindness, log_odds = class_blindness(run, matrices, blindness_examples)
     return FineTuning(
         tournament=tournament,

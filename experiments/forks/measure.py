@@ -15,7 +15,6 @@ from covlab.claims.matrices import RunMatrices, common_seeds, run_matrices
 from covlab.claims.settings import Whole, Wholes
 from covlab.claims.trained import bound_excess
 from experiments.forks.laws import decision_entropy
-from metrics import pass_at_n
 from tasks import CLASSES, LayeredGraph
 
 FORKS, FIRST = "forks", "first_fork"
@@ -155,14 +154,11 @@ def arm_of(matrices: RunMatrices, k: int) -> Arm:
     Raises:
         ValueError: a task that does not enumerate its valid responses.
     """
-    if matrices.log_prob_correct is None:
-        raise ValueError("task: forks needs a task that enumerates its valid responses")
-    by_prompt = np.clip(pass_at_n(matrices.log_prob_correct, (1, k)), 0, 1)
-    passes = np.average(by_prompt, axis=2, weights=matrices.prompt_weights)
+    passes = matrices.exact_passes("forks", (1, k))
     return Arm(
         np.asarray(matrices.steps),
-        passes[..., 0],
-        passes[..., 1],
+        passes[1],
+        passes[k],
         matrices.kl(),
         matrices.coverage(sorted({*COVERAGE_NS, float(k)})),
     )

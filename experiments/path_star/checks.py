@@ -62,12 +62,12 @@ def share_of_seeds(results: Measurements, run: str, of: Callable[[ArmScores], bo
 
 
 def follows_edges(scores: ArmScores) -> bool:
-    """Whether the mean mass along an arm, last token left out, is at least `ALONG`; not if it is NaN."""
+    """True if the mean mass along an arm, last token left out, is at least `ALONG`; not if it is NaN."""
     return bool(scores.follows.mean() >= ALONG)
 
 
 def no_better(results: Measurements) -> Callable[[ArmScores], bool]:
-    """Whether a seed chooses no better than a random arm, in loss and in accuracy; not if the loss is NaN."""
+    """True if a seed chooses no better than a random arm, in loss and in accuracy; not if the loss is NaN."""
     least, most = LEAST_LOSS * math.log(results.arms), 1 / results.arms + MOST_GAIN
     return lambda scores: bool(scores.loss[1] >= least and scores.correct.mean() <= most)
 

@@ -175,10 +175,7 @@ def route_of(matrices: Sequence[RunMatrices], k: int, n: float) -> Route:
     Raises:
         ValueError: a task that does not enumerate its valid responses.
     """
-    passes = [own.pass_at_n((1, k)) for own in matrices]
-    found = [each for each in passes if each is not None]
-    if len(found) != len(passes):
-        raise ValueError("task: rl_from_base needs a task that enumerates its valid responses")
+    found = [own.exact_passes("rl_from_base", (1, k)) for own in matrices]
     return Route(
         np.asarray(matrices[0].steps),
         np.stack([each[1] for each in found], axis=1),

@@ -155,9 +155,7 @@ def measure(settings: Settings, study: Study) -> Measurements:
     rows, columns = [matrices.seeds.index(seed) for seed in seeds], [matrices.steps.index(s) for s in starts]
     picked = np.ix_(rows, columns)
     log_probs = matrices.log_probs[picked]
-    passes = matrices.pass_at_n(PASS_NS)
-    if passes is None:
-        raise ValueError("task: rl_from_checkpoint needs a task that enumerates its valid responses")
+    passes = matrices.exact_passes("rl_from_checkpoint", PASS_NS)
     tie_break = cast(TieBreak, settings.tournament.tie_break)
     selections = [
         simple_tournament(log_prob, settings.tournament.n, matrices.weights, tie_break=tie_break)

@@ -1,4 +1,4 @@
-"""How many samples a KL buys: Best-of-N in the worst case needs (e^r - 1)/r of them, r = KL/eps.
+"""Number of samples that a KL buys: Best-of-N in the worst case needs (e^r - 1)/r of them, r = KL/eps.
 
     python -m experiments.scaling_law scale=cpu|paper
 
