@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import jax
@@ -29,7 +29,7 @@ from models.cache import (
 )
 from models.gradients import attend, lookup
 from models.layers import Memory
-from models.nnx_layers import Dense, Norm, in_heads, joined
+from models.nnx_layers import Dense, Norm, Normals, in_heads, joined
 from models.one_pass import response_states
 from models.pure import Structure, parameters
 from models.target import platform
@@ -75,15 +75,16 @@ class Transformer(nnx.Module):
 
     def __init__(self, model: GPT, key: PRNGKeyArray) -> None:
         """Initial parameters, see `GPT.init`."""
-        keys = iter(jax.random.split(key, 3 + 4 * model.num_layers))
+        normals = Normals(jax.random.split(key, 3 + 4 * model.num_layers))
 
         def table(rows: int) -> nnx.Param[Array]:
-            return nnx.Param(model.init_std * jax.random.normal(next(keys), (rows, model.width)))
+            return normals(model.init_std, (rows, model.width))
 
         self.token, self.position = table(model.vocab_size), table(model.max_length)
-        self.blocks = nnx.List([Block(model, keys) for _ in range(model.num_layers)])
+        self.blocks = nnx.List([Block(model, normals) for _ in range(model.num_layers)])
         self.final_norm = Norm(model.width, model.dtype)
         self.output = None if model.tie_embeddings else table(model.vocab_size)
+        normals.draw()
         self.dtype = model.dtype
 
 
@@ -108,9 +109,9 @@ class Block(nnx.Module):
         hidden = self.mlp_in(self.mlp_norm(x))
         return x + self.mlp_out(jax.nn.gelu(hidden, approximate=True))
 
-    def __init__(self, model: GPT, keys: Iterator[PRNGKeyArray]) -> None:
+    def __init__(self, model: GPT, normals: Normals) -> None:
         def dense(fan_in: int, fan_out: int, std: float) -> Dense:
-            return Dense(fan_in, fan_out, std, model.dtype, next(keys))
+            return Dense(fan_in, fan_out, std, model.dtype, normals)
 
         width, hidden = model.width, model.mlp_ratio * model.width
         residual_std = model.init_std / math.sqrt(2 * model.depth)

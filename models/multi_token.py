@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from models.base import Forward, Model
 from models.cache import PrefixCache, with_prompt
 from models.gpt import GPT, Block, Params, Transformer, run
+from models.nnx_layers import Normals
 from tasks.checks import whole
 
 
@@ -45,8 +46,9 @@ class MultiTokenTransformer(Transformer):
         """Initial parameters: those of a `GPT`, and of the heads."""
         super().__init__(model, key)
         # No part of a split of `key`, so that no other parameter depends on the number of heads.
-        keys = iter(jax.random.split(jax.random.fold_in(key, zlib.crc32(b"ahead")), 4 * model.ahead))
-        self.ahead = nnx.List([Block(model, keys) for _ in range(model.ahead)])
+        normals = Normals(jax.random.split(jax.random.fold_in(key, zlib.crc32(b"ahead")), 4 * model.ahead))
+        self.ahead = nnx.List([Block(model, normals) for _ in range(model.ahead)])
+        normals.draw()
 
 
 @dataclasses.dataclass(frozen=True)

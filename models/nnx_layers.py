@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import collections
+import math
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -10,6 +13,46 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from models.accelerated import normalised
 from models.gradients import linear, standardise
 from models.target import platform
+
+
+class Normals:
+    """Normal initial parameters of a module: array i is std_i times `jax.random.normal(keys[i], shape_i)`.
+
+    `draw` computes all of them, after the last was asked for. On CPU arrays of one standard deviation come
+    from one expression, because each that is drawn on its own takes a fifth of a second to compile. Number j
+    of a key does not depend on how many are drawn, so that every key draws as many as the largest array has.
+    """
+
+    def __init__(self, keys: PRNGKeyArray) -> None:
+        self._keys = keys
+        self._asked: list[tuple[nnx.Param[Array], float]] = []
+
+    def __call__(self, std: float, shape: tuple[int, ...]) -> nnx.Param[Array]:
+        """The next array, zeros until `draw`."""
+        param = nnx.Param(jnp.zeros(shape))
+        self._asked.append((param, std))
+        return param
+
+    def draw(self) -> None:
+        """Give every array its values."""
+        groups = collections.defaultdict(list)
+        for index, (param, std) in enumerate(self._asked):
+            groups[std, self._drawn_with(param.size, std, index)].append(index)
+        for (std, _), members in groups.items():
+            params = [self._asked[index][0] for index in members]
+            most = max(param.size for param in params)
+            keys = self._keys[jnp.asarray(members)]
+            # The factor stands next to the draw: XLA makes one constant of it and the draw's own.
+            drawn = std * jax.vmap(lambda key, most=most: jax.random.normal(key, (most,)))(keys)
+            for row, param in zip(drawn, params, strict=True):
+                param[...] = row[: param.size].reshape(param.shape)
+
+    def _drawn_with(self, size: int, std: float, index: int) -> int:
+        """A number that arrays which are drawn together share."""
+        sizes = [param.size for param, other in self._asked if other == std]
+        if platform() != "cpu":
+            return index
+        return 0 if len(sizes) * max(sizes) <= 2 * sum(sizes) else size
 
 
 class Norm(nnx.Module):
@@ -39,11 +82,11 @@ class Dense(nnx.Module):
         fan_in, fan_out: size of the last axis of the input and of the output.
         std: standard deviation of the initial kernel.
         dtype: of the product; the parameters are float32.
-        key: for the kernel.
+        normals: draws the kernel.
     """
 
-    def __init__(self, fan_in: int, fan_out: int, std: float, dtype: str, key: PRNGKeyArray) -> None:
-        self.kernel = nnx.Param(std * jax.random.normal(key, (fan_in, fan_out)))
+    def __init__(self, fan_in: int, fan_out: int, std: float, dtype: str, normals: Normals) -> None:
+        self.kernel = normals(std, (fan_in, fan_out))
         self.bias = nnx.Param(jnp.zeros((fan_out,)))
         self.dtype = dtype
 

@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from models.base import Forward
 from models.gpt import GPT, Attention, Block, Params, Transformer, run
-from models.nnx_layers import Norm
+from models.nnx_layers import Norm, Normals
 from tasks.checks import choice, flag, real, whole
 
 HIDDEN = -1e30
@@ -71,20 +71,21 @@ class RecursiveTransformer(Transformer):
 
     def __init__(self, model: Recursive, key: PRNGKeyArray) -> None:
         """Initial parameters: as of `GPT`, with the number of uses of blocks as the number of layers."""
-        keys = iter(jax.random.split(key, 4 + 4 * (model.num_layers + 2 * model.outer_layers)))
+        normals = Normals(jax.random.split(key, 4 + 4 * (model.num_layers + 2 * model.outer_layers)))
 
         def table(rows: int) -> nnx.Param[Array]:
-            return nnx.Param(model.init_std * jax.random.normal(next(keys), (rows, model.width)))
+            return normals(model.init_std, (rows, model.width))
 
         def blocks(count: int) -> nnx.List[Block]:
-            return nnx.List([Block(model, keys) for _ in range(count)])
+            return nnx.List([Block(model, normals) for _ in range(count)])
 
         self.token, self.position = table(model.vocab_size), table(model.max_length)
         self.entry, self.blocks = blocks(model.outer_layers), blocks(model.num_layers)
         self.exit = blocks(model.outer_layers)
         self.final_norm = Norm(model.width, model.dtype)
         self.output = None if model.tie_embeddings else table(model.vocab_size)
-        self.router = Router(model, next(keys)) if model.routing == "token" else None
+        self.router = Router(model, normals) if model.routing == "token" else None
+        normals.draw()
         self.recursions, self.input_injection = model.num_recursions, model.input_injection
         self.dtype = model.dtype
 
@@ -98,10 +99,9 @@ class Router(nnx.Module):
         probs = jax.nn.softmax(self.norm(x) @ self.kernel[...])
         return Route(probs, jnp.argmax(probs, axis=-1) + 1)
 
-    def __init__(self, model: Recursive, key: PRNGKeyArray) -> None:
-        shape = (model.width, model.num_recursions)
+    def __init__(self, model: Recursive, normals: Normals) -> None:
         self.norm = Norm(model.width, "float32")
-        self.kernel = nnx.Param(model.init_std * jax.random.normal(key, shape))
+        self.kernel = normals(model.init_std, (model.width, model.num_recursions))
 
 
 def among(attention: Attention, active: Bool[Array, "batch candidates length"]) -> Attention:

@@ -44,9 +44,21 @@ def categorical(
     return jnp.argmax(weights + gumbel(key, (*shape, *weights.shape)), axis=-1).astype(jnp.int32)
 
 
+def categorical_of(
+    words: UInt32[Array, "*shape words"], log_weights: Float[Array, "*shape"]
+) -> Int[Array, "*draws"]:
+    """`categorical(key, log_weights)` of the words that `below` gives for the key and the weights' shape."""
+    noise = _gumbel_of(from_words(words[..., 0], words[..., 1]))
+    return jnp.argmax(log_weights.astype(jnp.float32) + noise, axis=-1).astype(jnp.int32)
+
+
 def gumbel(key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> Float[Array, "*shape"]:
     """Standard Gumbel noise g = -ln(-ln(1 - u)), float32: P[g > x] = 1 - exp(-e^-x) up to x = 44."""
-    return -jnp.log(-jnp.log1p(-unit(key, shape)))
+    return _gumbel_of(unit(key, shape))
+
+
+def _gumbel_of(u: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    return -jnp.log(-jnp.log1p(-u))
 
 
 def bernoulli(key: PRNGKeyArray, p: Float[Array, "*shape"]) -> Bool[Array, "*shape"]:
@@ -65,16 +77,60 @@ def unit(key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> Float[Array, "*shape
     return from_words(words[..., 0], words[..., 1])
 
 
-def uniforms(keys: PRNGKeyArray, shapes: Sequence[tuple[int, ...]]) -> tuple[Float[Array, "..."], ...]:
-    """`jax.random.uniform(key, shape)` for every key of the array `keys` and its shape, with equal bits.
+def below(
+    key: PRNGKeyArray, wanted: Sequence[tuple[tuple[int | Int[Array, ""], ...], tuple[int, ...]]]
+) -> list[UInt32[Array, "*shape words"]]:
+    """Words of the keys below `key`: for each (path, shape) an array of shape (*shape, 2).
 
-    All numbers come from one hash, because each hash in a program takes a quarter of a second to compile.
-    Number i of a key does not depend on the quantity drawn, so that every key draws as many as the largest
-    shape has.
+    Number i of the array, counted in row-major order, is the key that folding in the integers of the path and
+    then i gives. `split` gives equal keys: `split(key, n)[i]` is `fold_in(key, i)`. So `split(split(key)[1],
+    4)` is the array of ((1,), (4,)), and the one key `split(key)[1]` that of ((), (2,)) at 1.
+
+    On CPU all keys come from one hash in a loop over the levels. Each further hash takes a fifth of a second
+    to compile, and XLA repeats a hash, with those that its key comes from, for everything that reads it.
+
+    Args:
+        key: a key of threefry2x32.
+        wanted: paths and shapes. An integer of a path may be traced if all paths have the one there.
     """
-    most = max(math.prod(shape) for shape in shapes)
-    draws = jax.vmap(lambda key: jax.random.uniform(key, (most,)))(keys)
-    return tuple(own[: math.prod(shape)].reshape(shape) for own, shape in zip(draws, shapes, strict=True))
+    paths = [(*path, number) for path, shape in wanted for number in range(math.prod(shape))]
+    depth = max(map(len, paths))
+    levels = [[path[level] if level < len(path) else 0 for path in paths] for level in range(depth)]
+    numbers = jnp.stack([_numbers(level) for level in levels])
+    inside = np.asarray([[level < len(path) for path in paths] for level in range(depth)])
+
+    def descend(keys: PRNGKeyArray, level: tuple[Array, Array]) -> tuple[PRNGKeyArray, None]:
+        deeper = jax.vmap(jax.random.fold_in)(keys, level[0])
+        return jnp.where(level[1], deeper, keys), None
+
+    def in_a_loop(keys: PRNGKeyArray, numbers: Array) -> PRNGKeyArray:
+        return jax.lax.scan(descend, keys, (numbers, jnp.asarray(inside)))[0]
+
+    def at_once(keys: PRNGKeyArray, numbers: Array) -> PRNGKeyArray:
+        for level in zip(numbers, inside, strict=True):
+            keys, _ = descend(keys, level)
+        return keys
+
+    keys = jnp.broadcast_to(key, (len(paths),))
+    ends = jax.lax.platform_dependent(keys, numbers, cpu=in_a_loop, default=at_once)
+    sizes = np.cumsum([math.prod(shape) for _, shape in wanted])[:-1].tolist()
+    words = jnp.split(jax.random.key_data(ends), sizes)
+    return [own.reshape(*shape, 2) for own, (_, shape) in zip(words, wanted, strict=True)]
+
+
+def _numbers(level: Sequence[int | Int[Array, ""]]) -> UInt32[Array, " paths"]:
+    if isinstance(level[0], jax.Array):
+        return jnp.broadcast_to(level[0].astype(jnp.uint32), (len(level),))
+    return jnp.asarray(np.asarray(level, np.uint32))
+
+
+def uniform(words: UInt32[Array, "*shape words"]) -> Float[Array, "*shape"]:
+    """`jax.random.uniform(key, shape)` of the words that `below` gives for the key: 23 bits for each number.
+
+    For priorities, of which the order counts.
+    """
+    bits = (words[..., 0] ^ words[..., 1]) >> jnp.uint32(9) | jnp.uint32(0x3F800000)
+    return jax.lax.bitcast_convert_type(bits, jnp.float32) - 1.0
 
 
 def from_words(high: UInt32[Array, "*shape"], low: UInt32[Array, "*shape"]) -> Float[Array, "*shape"]:

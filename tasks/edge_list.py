@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int
 
 from tasks.base import PAD
-from tasks.drawing import uniforms
 from tasks.ordering import highest, lowest
 
 EdgeOrder = Literal["shuffled", "by_layer", "depth_first"]
@@ -27,8 +26,14 @@ def prompt_length(num_edges: int, separators: bool) -> int:
     return (3 * num_edges - 1 if separators else 2 * num_edges) + 4
 
 
+def draws(depth: int, width: int, edge_order: EdgeOrder) -> dict[int, tuple[int, ...]]:
+    """Shapes of the uniform numbers that `edge_list_prompt` takes: of the slots, 0, and of the edges, 1."""
+    shapes: dict[int, tuple[int, ...]] = {0: (depth, width)}
+    return shapes | ({1: ((depth - 1) * width**2 + 2 * width,)} if edge_order == "shuffled" else {})
+
+
 def edge_list_prompt(
-    key: PRNGKeyArray,
+    uniforms: Mapping[int, Float[Array, "..."]],
     ends: Int[Array, " 2"],
     nodes: Int[Array, "depth width"],
     passable: Bool[Array, "depth width"],
@@ -44,11 +49,13 @@ def edge_list_prompt(
     joined to all nodes of the next layer. The nodes of a layer are listed in random order. Edges are listed
     in layer order, shuffled as a whole, or in the order of a depth-first search from the source: down one
     path, then the other passable nodes from the last layer to the first.
+
+    Args:
+        uniforms: independent numbers of the shapes that `draws` gives.
     """
     depth, width = nodes.shape
-    slots, priority = uniforms(jax.random.split(key), ((depth, width), ((depth - 1) * width**2 + 2 * width,)))
     # In layer order, the position of a slot would reveal passable nodes; hence the shuffle within layers.
-    shuffle = jnp.argsort(slots, axis=1)
+    shuffle = jnp.argsort(uniforms[0], axis=1)
     nodes = jnp.take_along_axis(nodes, shuffle, axis=1)
     passable = jnp.take_along_axis(passable, shuffle, axis=1)
     sources = [jnp.repeat(ends[:1], width), jnp.repeat(nodes[:-1].reshape(-1), width), nodes[-1]]
@@ -56,9 +63,11 @@ def edge_list_prompt(
     exists = [jnp.ones((width,), bool), jnp.repeat(passable[:-1].reshape(-1), width), passable[-1]]
     source, target, exist = (jnp.concatenate(parts) for parts in (sources, targets, exists))
     listed = np.arange(exist.shape[0])
-    if edge_order == "by_layer":
+    if edge_order == "shuffled":
+        priority = uniforms[1]
+    elif edge_order == "by_layer":
         priority = jnp.asarray(listed, jnp.float32)
-    elif edge_order == "depth_first":
+    else:
         from_layer = (listed + width * (width - 1)) // width**2
         first = passable & (jnp.cumsum(passable, axis=1) == 1)
         down = jnp.concatenate(

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, PRNGKeyArray
 
-from tasks.drawing import uniforms
+from tasks.drawing import below, uniform
 from tasks.ordering import lowest
 
 
@@ -31,11 +31,22 @@ class Drawing(NamedTuple):
 
 
 def draw_graph(
-    key: PRNGKeyArray, depth: int, width: int, num_ids: int, count: Int[Array, ""] | int, most: int
+    key: PRNGKeyArray,
+    attempt: Int[Array, ""] | int,
+    depth: int,
+    width: int,
+    num_ids: int,
+    count: Int[Array, ""] | int,
+    most: int,
 ) -> Drawing:
-    """Uniform labelled graph with `count` <= `most` branching layers and ids from 1..num_ids."""
+    """Uniform labelled graph with `count` <= `most` branching layers and ids from 1..num_ids.
+
+    Graphs of different attempts are independent.
+    """
     half = (num_ids + 1) // 2
-    layers, draws, priority = uniforms(jax.random.split(key, 3), ((depth,), (2, half), (num_ids,)))
+    shapes = ((depth,), (2, half), (num_ids,))
+    words = below(key, [((attempt, part), shape) for part, shape in enumerate(shapes)])
+    layers, draws, priority = map(uniform, words)
     rank = jnp.argsort(layers)
     branching = rank < count
     # Ids of the constrained slots are drawn separately: taking them off a permutation by parity would leave

@@ -11,19 +11,21 @@ import dataclasses
 import functools
 import itertools
 import math
+from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt32
 
 from tasks import edge_list
 from tasks.base import Enumeration, Example, Task
 from tasks.checks import choice, distribution, flag, whole
+from tasks.drawing import below, categorical_of, log_of, uniform
 from tasks.graph_classes import CLASSES, GraphLatent, hidden_labels, layer_bits
 from tasks.graph_drawing import Drawing, draw_graph
-from tasks.streams import check_seed
+from tasks.streams import IMPLEMENTATION, check_seed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -212,14 +214,32 @@ class LayeredGraph(Task):
             member = jnp.asarray(self._subset_labels)[values]
         return jnp.sum(jnp.where(member, values % 2, 0)) % 2
 
+    @property
+    def _draws(self) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+        """Paths below an example's key and shapes of what `_drawn` takes: keys of the bit, the graph and the
+        path, and the numbers of the prompt."""
+        prompt = edge_list.draws(self.depth, self.width, self.edge_order)
+        return [((), (3,)), *(((3, part), shape) for part, shape in prompt.items())]
+
+    def sample(self, key: PRNGKeyArray, probs: Sequence[float] | None = None) -> Example:
+        """Draw a class from `probs` (`group_probs` if None), then an example of that class."""
+        # What `Task.sample` draws, with one hash.
+        weights = log_of(self.group_probs if probs is None else probs)
+        own = [((1, *path), shape) for path, shape in self._draws]
+        of_group, *words = below(key, [((0,), weights.shape), *own])
+        return self._drawn(words, categorical_of(of_group, weights))
+
     def sample_group(self, key: PRNGKeyArray, group: Int[Array, ""]) -> Example:
         """Draw the graph given the class's XOR bit (exactly, by rejection), then the path by the rule."""
-        bit_key, graph_key, path_key, edge_key = jax.random.split(key, 4)
+        return self._drawn(below(key, self._draws), group)
+
+    def _drawn(self, words: list[UInt32[Array, "*shape words"]], group: Int[Array, ""]) -> Example:
+        bit_key, graph_key, path_key = jax.random.wrap_key_data(words[0], impl=IMPLEMENTATION)
         count = jnp.asarray(self._branching_counts)[group]
 
         def drawn(attempt: Int[Array, ""] | int) -> tuple[Drawing, Int[Array, ""]]:
-            own = jax.random.fold_in(graph_key, attempt)
-            graph = draw_graph(own, self.depth, self.width, self.num_ids, count, self.max_branching)
+            sizes = self.depth, self.width, self.num_ids, count, self.max_branching
+            graph = draw_graph(graph_key, attempt, *sizes)
             return graph, self._bit(graph.ends, graph.nodes)
 
         if all(CLASSES[name].bit == "any" for name in self.groups):
@@ -242,7 +262,7 @@ class LayeredGraph(Task):
         latent = self._latent(graph, bit, group)
         response = self._path(latent, self._sample_opposition(path_key, latent))
         prompt, prompt_mask = edge_list.edge_list_prompt(
-            edge_key,
+            dict(enumerate(map(uniform, words[1:]))),
             graph.ends,
             graph.nodes,
             graph.passable,

@@ -24,7 +24,6 @@ UNIFORM = {
     "decoding/estimates.py": "errors of known size, and the sign of one",
     "models/delta_net.py": "initial weights of a convolution",
     "models/linear_model.py": "a radius",
-    "tasks/drawing.py": "`uniforms`, priorities of which the order counts",
     "tasks/path_star.py": "priorities, of which the order counts",
 }
 """Files that call `jax.random.uniform`, with the purpose; none compares the result with a probability."""
@@ -151,7 +150,35 @@ def test_no_product_file_draws_or_makes_keys_by_jaxs_defaults() -> None:
     assert coarse == {"tasks/streams.py": ["key"]} | fair | abstract
 
 
-def test_numbers_of_one_hash_are_those_of_their_keys() -> None:
-    keys, shapes = jax.random.split(stream(0, "together"), 3), ((), (2, 3), (7,))
-    for key, shape, found in zip(keys, shapes, drawing.uniforms(keys, shapes), strict=True):
-        np.testing.assert_array_equal(found, jax.random.uniform(key, shape), strict=True)
+def test_keys_below_are_those_of_nested_splits() -> None:
+    key = stream(0, "below")
+    left, right = jax.random.split(key)
+    wanted = [((), (2,)), ((1,), (4,)), ((1, 3, 0), (2, 3)), ((0,), ())]
+    found = drawing.below(key, wanted)
+    third = jax.random.split(jax.random.split(right, 4)[3])[0]
+    expected = [jnp.stack([left, right]), jax.random.split(right, 4), jax.random.split(third, (2, 3))]
+    expected.append(jax.random.fold_in(left, 0))
+    for own, keys in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(own, jax.random.key_data(keys), strict=True)
+
+
+def test_a_number_of_a_path_may_be_traced() -> None:
+    key = stream(0, "below")
+    own = jax.jit(jax.vmap(lambda turn: drawing.below(key, [((turn, 0), (3,)), ((turn, 5), ())])))
+    some, one = own(jnp.arange(2))
+    for turn in range(2):
+        first, last = jax.random.split(jax.random.fold_in(key, turn), 6)[jnp.array([0, 5])]
+        np.testing.assert_array_equal(some[turn], jax.random.key_data(jax.random.split(first, 3)))
+        np.testing.assert_array_equal(one[turn], jax.random.key_data(jax.random.fold_in(last, 0)))
+
+
+def test_numbers_of_words_are_those_of_their_key() -> None:
+    key, weights = stream(0, "together"), log_of((0.2, 0.5, 0.3))
+    for shape in ((), (2, 3), (7,)):
+        (own,) = drawing.below(key, [((5,), shape)])
+        expected = jax.random.uniform(jax.random.fold_in(key, 5), shape)
+        np.testing.assert_array_equal(drawing.uniform(own), expected, strict=True)
+    for number in range(20):
+        (own,) = drawing.below(key, [((number,), (3,))])
+        expected = categorical(jax.random.fold_in(key, number), weights)
+        np.testing.assert_array_equal(drawing.categorical_of(own, weights), expected, strict=True)

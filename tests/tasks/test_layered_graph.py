@@ -1,5 +1,6 @@
 """The layered-graph task against the oracle that reads its prompts."""
 
+import functools
 import itertools
 from fractions import Fraction
 from typing import Any
@@ -12,7 +13,8 @@ from oracles.small.layered_graph import THIRDS, exact
 
 from covlab.testing.drawing import draw, judge, listed, take
 from covlab.testing.statistics import chi_square_p
-from tasks import LayeredGraph, stream
+from tasks import LayeredGraph, Task, stream
+from tasks.compiling import QUICK
 
 HORIZON = {"chain": 0.3, "xor": 0.4, "uniform": 0.3}
 HIDDEN = {"chain": 0.3, "parities": 0.4, "uniform": 0.3}
@@ -374,6 +376,19 @@ def test_given_the_class_guessing_at_horizon_eight_has_the_papers_ratio() -> Non
     np.testing.assert_allclose(mass[names == "uniform"], 1 / 16, rtol=1e-5)
     wrong = np.where(examples.response == examples.response[:, :1], 0, examples.response)[:, None]
     assert (judge(task, examples.latent, wrong)[0] == -np.inf).all()
+
+
+@every_option
+def test_an_example_is_drawn_class_first(options: dict[str, Any]) -> None:
+    """`sample` draws class and example from one hash what `Task.sample` draws one after the other."""
+    task = LayeredGraph(**options)
+    keys = jax.random.split(stream(5, "class first"), 8)
+    found, expected = (
+        jax.jit(jax.vmap(draw), compiler_options=QUICK)(keys)
+        for draw in (task.sample, functools.partial(Task.sample, task))
+    )
+    for own, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_array_equal(own, other, strict=True)
 
 
 def test_golden_example_of_one_key() -> None:
