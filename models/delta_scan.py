@@ -30,17 +30,13 @@ class Saved(NamedTuple):
     Attributes:
         state: M before the chunk.
         inverse: T = (I + diag(beta) tril(K K^T, -1))^-1.
-        added: U = T diag(beta) E.
-        errors: E = V - K M.
-        overlaps: tril(K K^T, -1).
+        added: U = T diag(beta) E, with E = V - K M.
         seen: A = Q K^T at the steps of a token and before, else 0.
     """
 
     state: Float[Array, "heads key value"]
     inverse: Float[Array, "heads rows rows"]
     added: Float[Array, "heads rows value"]
-    errors: Float[Array, "heads rows value"]
-    overlaps: Float[Array, "heads rows rows"]
     seen: Float[Array, "heads tokens rows"]
 
 
@@ -52,8 +48,13 @@ def scan_chunks(
 
     Row r of a chunk is a step, and rows r of equal floor(r tokens / rows) are the steps of one token.
     """
-    state, (outputs, _) = _scan(state, queries, keys, values, betas)
+    state, (outputs, _) = _scan(state, queries, keys, values, _positive(betas))
     return state, outputs
+
+
+def _positive(betas: Betas) -> Betas:
+    """`betas` with a number that changes no result in place of 0, because the gradient divides by them."""
+    return jnp.where(betas == 0, 1e-30, betas)
 
 
 def _scan(
@@ -69,9 +70,8 @@ def _scan(
         overlaps, seen = jnp.where(lower, overlaps, 0.0), jnp.where(visible, seen, 0.0)
         solved = inverse(beta * overlaps)
         recalled, outputs = _split(_product(both, state), rows)
-        errors = value - recalled
-        added = _product(solved, beta * errors)
-        saved = Saved(state, solved, added, errors, overlaps, seen)
+        added = _product(solved, beta * (value - recalled))
+        saved = Saved(state, solved, added, seen)
         return state + _product(key, added, 1, 1), (outputs + _product(seen, added), saved)
 
     return jax.lax.scan(chunk, state, (queries, keys, values, betas))
@@ -80,6 +80,7 @@ def _scan(
 def _forward(
     state: State, queries: Queries, keys: Keys, values: Values, betas: Betas
 ) -> tuple[tuple[State, Outputs], tuple[Array, Array, Array, Saved]]:
+    betas = _positive(betas)
     state, (outputs, saved) = _scan(state, queries, keys, values, betas)
     return (state, outputs), (queries, keys, betas, saved)
 
@@ -91,6 +92,7 @@ def _backward(
     [K; Q]:
 
         dU = A^T dO + K dM,   dR = T^T dU,   dE = diag(beta) dR = dV,
+        dbeta_r = dR_r . (E - tril(K K^T, -1) U)_r = dR_r . U_r / beta_r,
         d(diag(beta) tril(K K^T, -1)) = -T^T dT T^T = -dR U^T,   dA = dO U^T,
         dM before = dM + [K; Q]^T B,   d[K; Q] = B M^T and the parts from K K^T, Q K^T and K^T U.
     """
@@ -110,13 +112,12 @@ def _backward(
             _product(jnp.concatenate([to_right, to_outputs], axis=1), of.added, 2, 2), rows
         )
         scores = -jnp.where(lower, scores, 0.0)
-        to_beta = to_right * of.errors, scores * of.overlaps
         to_scores = jnp.concatenate([beta * scores, jnp.where(visible, to_seen, 0.0)], axis=1)
         below = jnp.concatenate([-to_value, to_outputs], axis=1)
         to_key, to_query = _split(_product(below, of.state, 2, 2) + _product(to_scores, key), rows)
         to_key += _product(of.added, to_state, 2, 2) + _product(to_scores, both, 1, 1)
-        summed = sum((jnp.sum(part, axis=-1, keepdims=True) for part in to_beta), jnp.zeros_like(beta))
-        return to_state + _product(both, below, 1, 1), (to_query, to_key, to_value, summed)
+        to_beta = jnp.sum(to_right * of.added, axis=-1, keepdims=True) / beta
+        return to_state + _product(both, below, 1, 1), (to_query, to_key, to_value, to_beta)
 
     last, outputs = gradients
     chunks = queries, keys, betas, saved, outputs
@@ -131,31 +132,37 @@ def inverse(below: Float[Array, "matrices row row"]) -> Float[Array, "matrices r
     """T = (I + L)^-1 for matrices L with zeros on and above the diagonal.
 
     Diagonal blocks of `_BLOCK` rows are inverted first, row by row. Blocks of twice the size then follow from
-    the inverse D of all present blocks and the part C of L between their halves, T = D - D C D:
+    two inverses A^-1, B^-1 and the part C of L between them:
 
         [[A, 0], [C, B]]^-1 = [[A^-1, 0], [-B^-1 C A^-1, B^-1]].
 
     T is not computed from powers of L, as in a Neumann series: for equal keys they are huge although T is
     not.
     """
-    size = below.shape[-1]
+    matrices, size = below.shape[0], below.shape[-1]
     blocks = 1 << (-(-size // _BLOCK) - 1).bit_length()
-    whole = blocks * _BLOCK
+    whole, half = blocks * _BLOCK, _BLOCK
     below = jnp.pad(below, ((0, 0), (0, whole - size), (0, whole - size)))
     solved = _block_inverses(below, blocks)
-    index, half = np.arange(whole), _BLOCK
     while half < whole:
-        same = index[:, None] // (2 * half) == index // (2 * half)
-        between = jnp.where(same & (index[:, None] // half != index // half), below, 0.0)
-        solved = solved - _product(solved, _product(between, solved))
+        starts = range(0, whole, 2 * half)
+        between = jnp.stack(
+            [below[:, start + half : start + 2 * half, start : start + half] for start in starts], axis=1
+        )
+        pairs = solved.reshape(matrices, -1, 2, half, half)
+        first, second, between = (
+            each.reshape(-1, half, half) for each in (pairs[:, :, 0], pairs[:, :, 1], between)
+        )
+        left = -_product(second, _product(between, first))
+        upper = jnp.concatenate([first, jnp.zeros_like(first)], axis=2)
+        solved = jnp.concatenate([upper, jnp.concatenate([left, second], axis=2)], axis=1)
         half *= 2
-    return solved[:, :size, :size]
+    return solved.reshape(matrices, whole, whole)[:, :size, :size]
 
 
 def _block_inverses(below: Array, blocks: int) -> Array:
-    """The inverses of all diagonal blocks at their places, zeros elsewhere. Blocks are the last axis, so that
-    a row of all blocks is one array."""
-    matrices = below.shape[0]
+    """The inverses of all diagonal blocks. Blocks are the last axis meanwhile, so that a row of all blocks is
+    one array."""
     places = [slice(first, first + _BLOCK) for first in range(0, blocks * _BLOCK, _BLOCK)]
     stacked = jnp.stack([below[:, place, place] for place in places], axis=1)
     entries = stacked.reshape(-1, _BLOCK**2).T.reshape(_BLOCK, _BLOCK, -1)
@@ -165,9 +172,7 @@ def _block_inverses(below: Array, blocks: int) -> Array:
         for before in range(row):
             solved = solved - entries[row, before] * rows[before]
         rows.append(solved)
-    solved = jnp.stack(rows).reshape(_BLOCK**2, -1).T.reshape(matrices, blocks, _BLOCK, 1, _BLOCK)
-    here = np.eye(blocks, dtype=np.float32)[:, None, :, None]
-    return (solved * here).reshape(matrices, blocks * _BLOCK, -1)
+    return jnp.stack(rows).reshape(_BLOCK**2, -1).T.reshape(-1, _BLOCK, _BLOCK)
 
 
 def _masks(tokens: int, rows: int) -> tuple[Bool[np.ndarray, "rows rows"], Bool[np.ndarray, "tokens rows"]]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import jax.numpy as jnp
@@ -55,6 +57,31 @@ class xor one bit decides all layers, so that the path shows it.
 The others are not the paper's. In forks every branching layer is a decision that nothing in the prompt tells,
 in first_fork only the first. In parities each layer has a bit of its own, which the prompt tells by a parity.
 """
+
+
+def check_classes(groups: Sequence[str], counts: Sequence[int], branching: int, depth: int) -> None:
+    """Refuse a mixture whose posterior would need a probability that nothing states, or that has no room.
+
+    Args:
+        groups, counts: the classes, and their numbers of branching layers.
+        branching, depth: as of `tasks.LayeredGraph`.
+
+    Raises:
+        ValueError: in one line.
+    """
+    if branching > depth:
+        raise ValueError(f"task.branching: {branching} exceeds task.depth = {depth} layers")
+    for name, count in zip(groups, counts, strict=True):
+        if count > depth:
+            raise ValueError(f"task.depth: {depth}; class {name} needs {count} branching layers")
+    for one, other in itertools.combinations(range(len(groups)), 2):
+        free = [CLASSES[groups[c]].bit == "any" for c in (one, other)]
+        if counts[one] == counts[other] and free[0] != free[1]:
+            raise ValueError(
+                f"task.mixture: {groups[one]} and {groups[other]} both have {counts[one]} branching layers, "
+                f"and one of them prescribes the bit of V': valid are mixtures of G1, G2, G3 or of other "
+                f"classes"
+            )
 
 
 def hidden_labels(depth: int, num_ids: int, seed: int) -> Bool[np.ndarray, "depth ids"]:

@@ -33,17 +33,16 @@ class Drawing(NamedTuple):
 def draw_graph(
     key: PRNGKeyArray,
     attempt: Int[Array, ""] | int,
-    depth: int,
-    width: int,
+    sizes: tuple[int, int],
     num_ids: int,
     count: Int[Array, ""] | int,
     most: int,
 ) -> Drawing:
     """Uniform labelled graph with `count` <= `most` branching layers and ids from 1..num_ids.
 
-    Graphs of different attempts are independent.
+    `sizes` are the number of layers and of a layer's nodes. Graphs of different attempts are independent.
     """
-    half = (num_ids + 1) // 2
+    (depth, width), half = sizes, (num_ids + 1) // 2
     shapes = ((depth,), (2, half), (num_ids,))
     words = below(key, [((attempt, part), shape) for part, shape in enumerate(shapes)])
     layers, draws, priority = map(uniform, words)

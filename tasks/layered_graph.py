@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
 import math
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
@@ -23,7 +22,7 @@ from tasks import edge_list
 from tasks.base import Enumeration, Example, Task
 from tasks.checks import choice, distribution, flag, whole
 from tasks.drawing import below, categorical_of, log_of, uniform
-from tasks.graph_classes import CLASSES, GraphLatent, hidden_labels, layer_bits
+from tasks.graph_classes import CLASSES, GraphLatent, check_classes, hidden_labels, layer_bits
 from tasks.graph_drawing import Drawing, draw_graph
 from tasks.streams import IMPLEMENTATION, check_seed
 
@@ -93,7 +92,7 @@ class LayeredGraph(Task):
         choice("task.given", self.given, ("prompt", "class"))
         mixture = distribution("task.mixture", self.mixture, tuple(CLASSES))
         object.__setattr__(self, "mixture", tuple((name, p) for name, p in mixture if p > 0))
-        self._check_classes()
+        check_classes(self.groups, self._branching_counts, self.branching, self.depth)
         if self._room and self.width < 2:
             raise ValueError(
                 f"task.width: {self.width} leaves no even and odd node in a branching layer; need >= 2"
@@ -105,21 +104,6 @@ class LayeredGraph(Task):
                 f"{' and one spare, which subset=label needs' if spare else ''}; need >= "
                 f"{self.num_nodes + spare}"
             )
-
-    def _check_classes(self) -> None:
-        if self.branching > self.depth:
-            raise ValueError(f"task.branching: {self.branching} exceeds task.depth = {self.depth} layers")
-        for name, count in zip(self.groups, self._branching_counts, strict=True):
-            if count > self.depth:
-                raise ValueError(f"task.depth: {self.depth}; class {name} needs {count} branching layers")
-        for one, other in itertools.combinations(range(len(self.groups)), 2):
-            free = [CLASSES[self.groups[c]].bit == "any" for c in (one, other)]
-            if self._branching_counts[one] == self._branching_counts[other] and free[0] != free[1]:
-                raise ValueError(
-                    f"task.mixture: {self.groups[one]} and {self.groups[other]} both have "
-                    f"{self._branching_counts[one]} branching layers, and one of them prescribes the bit of "
-                    f"V': valid are mixtures of G1, G2, G3 or of other classes"
-                )
 
     @property
     def num_nodes(self) -> int:
@@ -222,8 +206,7 @@ class LayeredGraph(Task):
         return [((), (3,)), *(((3, part), shape) for part, shape in prompt.items())]
 
     def sample(self, key: PRNGKeyArray, probs: Sequence[float] | None = None) -> Example:
-        """Draw a class from `probs` (`group_probs` if None), then an example of that class."""
-        # What `Task.sample` draws, with one hash.
+        """What `Task.sample` draws, class and example from one hash."""
         weights = log_of(self.group_probs if probs is None else probs)
         own = [((1, *path), shape) for path, shape in self._draws]
         of_group, *words = below(key, [((0,), weights.shape), *own])
@@ -235,11 +218,10 @@ class LayeredGraph(Task):
 
     def _drawn(self, words: list[UInt32[Array, "*shape words"]], group: Int[Array, ""]) -> Example:
         bit_key, graph_key, path_key = jax.random.wrap_key_data(words[0], impl=IMPLEMENTATION)
-        count = jnp.asarray(self._branching_counts)[group]
+        count, most = jnp.asarray(self._branching_counts)[group], self.max_branching
 
         def drawn(attempt: Int[Array, ""] | int) -> tuple[Drawing, Int[Array, ""]]:
-            sizes = self.depth, self.width, self.num_ids, count, self.max_branching
-            graph = draw_graph(graph_key, attempt, *sizes)
+            graph = draw_graph(graph_key, attempt, (self.depth, self.width), self.num_ids, count, most)
             return graph, self._bit(graph.ends, graph.nodes)
 
         if all(CLASSES[name].bit == "any" for name in self.groups):

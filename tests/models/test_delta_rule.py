@@ -80,6 +80,16 @@ def test_chunks_steps_and_the_plain_recurrence_agree(
             compare([each[b, h] for each in chunked[0]], plain)
 
 
+@pytest.mark.parametrize("small", [0.0, 1e-12])
+def test_the_gradient_at_steps_that_change_nothing(small: float) -> None:
+    """The gradient by chunks divides by beta."""
+    state, q, k, v, beta = inputs(11, 2)
+    beta = np.where(np.random.default_rng(1).random(beta.shape) < 0.3, np.float32(small), beta)
+    given = (state, q, k, v, beta)
+    directions = (np.ones_like(state), np.ones((BATCH, HEADS, 11, VALUE), "f"))
+    compare(with_gradients(4, given, directions), with_gradients(0, given, directions))
+
+
 @pytest.mark.parametrize("platform", ["cpu", "gpu"])
 def test_a_long_sequence_of_reflections(platform: str) -> None:
     """Every step reflects (beta = 2), so no error fades; with equal keys in the first head, the worst case

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,20 @@ def test_initialisation_is_gpt2s() -> None:
     assert len({tuple(kernel.tolist()) for kernel in kernels}) == len(kernels), (
         "two leaves share their random numbers"
     )
+
+
+@pytest.mark.parametrize("vocab_size", [50, 5000])
+def test_arrays_drawn_together_are_those_of_their_keys(vocab_size: int) -> None:
+    """With 5,000 tokens the table is so large that arrays of each size are drawn on their own."""
+    model = dataclasses.replace(MODEL, vocab_size=vocab_size, tie_embeddings=False)
+    found, residual = jax.jit(model.init)(jax.random.key(4)), 0.02 / math.sqrt(2 * 3)
+    blocks = found["blocks"]
+    parts = [("query_key_value", 0.02), ("attention_out", residual), ("mlp_in", 0.02), ("mlp_out", residual)]
+    arrays = [(found["token"], 0.02), (found["position"], 0.02)]
+    arrays += [(block[name]["kernel"], std) for block in blocks for name, std in parts]
+    arrays.append((found["output"], 0.02))
+    for key, (array, std) in zip(jax.random.split(jax.random.key(4), 15), arrays, strict=True):
+        np.testing.assert_allclose(array, std * jax.random.normal(key, array.shape), rtol=1e-6)
 
 
 def test_tied_embeddings_have_no_output_table() -> None:
