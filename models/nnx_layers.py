@@ -17,9 +17,9 @@ from models.target import platform
 class Normals:
     """Normal initial parameters of a module: array i is std_i times `jax.random.normal(keys[i], shape_i)`.
 
-    `draw` computes all of them, after the last was asked for. On CPU arrays of one standard deviation come
-    from one expression, because each that is drawn on its own takes a fifth of a second to compile. Number j
-    of a key does not depend on how many are drawn, so that every key draws as many as the largest array has.
+    `draw` computes all of them, after the last was asked for. On CPU arrays of one standard deviation are
+    drawn in a loop, because each that is drawn on its own takes a fifth of a second to compile. Number j of a
+    key does not depend on how many are drawn, so that every key draws as many as the largest array has.
     """
 
     def __init__(self, keys: PRNGKeyArray) -> None:
@@ -42,7 +42,7 @@ class Normals:
             most = max(param.size for param in params)
             keys = self._keys[jnp.asarray(members)]
             # The factor stands next to the draw: XLA makes one constant of it and the draw's own.
-            drawn = std * jax.vmap(lambda key, most=most: jax.random.normal(key, (most,)))(keys)
+            drawn = jax.lax.map(lambda key, std=std, most=most: std * jax.random.normal(key, (most,)), keys)
             for row, param in zip(drawn, params, strict=True):
                 param[...] = row[: param.size].reshape(param.shape)
 
