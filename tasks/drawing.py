@@ -6,7 +6,6 @@ probability 1e-7 half as often as they should, and events below 1e-9 never or a 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import jax
@@ -86,14 +85,16 @@ def below(
     then i gives. `split` gives equal keys: `split(key, n)[i]` is `fold_in(key, i)`. So `split(split(key)[1],
     4)` is the array of ((1,), (4,)), and the one key `split(key)[1]` that of ((), (2,)) at 1.
 
-    On CPU all keys come from one hash in a loop over the levels. Each further hash takes a fifth of a second
-    to compile, and XLA repeats a hash, with those that its key comes from, for everything that reads it.
+    On CPU the keys at the ends of the paths come from one hash in a loop over the levels. Each further hash
+    takes a fifth of a second to compile, and XLA repeats a hash, with those that its key comes from, for
+    everything that reads it.
 
     Args:
         key: a key of threefry2x32.
-        wanted: paths and shapes. An integer of a path may be traced if all paths have the one there.
+        wanted: paths and shapes, one path at least not empty. An integer of a path may be traced if all paths
+            have the one there.
     """
-    paths = [(*path, number) for path, shape in wanted for number in range(math.prod(shape))]
+    paths = [path for path, _ in wanted]
     depth = max(map(len, paths))
     levels = [[path[level] if level < len(path) else 0 for path in paths] for level in range(depth)]
     numbers = jnp.stack([_numbers(level) for level in levels])
@@ -113,9 +114,11 @@ def below(
 
     keys = jnp.broadcast_to(key, (len(paths),))
     ends = jax.lax.platform_dependent(keys, numbers, cpu=in_a_loop, default=at_once)
-    sizes = np.cumsum([math.prod(shape) for _, shape in wanted])[:-1].tolist()
-    words = jnp.split(jax.random.key_data(ends), sizes)
-    return [own.reshape(*shape, 2) for own, (_, shape) in zip(words, wanted, strict=True)]
+    # Numbers outside the loop: it stores both words of a key, and would compute the hash for each of them.
+    return [
+        jax.random.key_data(jax.random.split(end, shape))
+        for end, (_, shape) in zip(ends, wanted, strict=True)
+    ]
 
 
 def _numbers(level: Sequence[int | Int[Array, ""]]) -> UInt32[Array, " paths"]:
