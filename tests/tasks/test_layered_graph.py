@@ -380,13 +380,9 @@ def test_given_the_class_guessing_at_horizon_eight_has_the_papers_ratio() -> Non
 
 @every_option
 def test_an_example_is_drawn_class_first(options: dict[str, Any]) -> None:
-    """`sample` draws class and example from one hash what `Task.sample` draws one after the other."""
-    task = LayeredGraph(**options)
-    keys = jax.random.split(stream(5, "class first"), 8)
-    found, expected = (
-        jax.jit(jax.vmap(draw), compiler_options=QUICK)(keys)
-        for draw in (task.sample, functools.partial(Task.sample, task))
-    )
+    task, keys = LayeredGraph(**options), jax.random.split(stream(5, "class first"), 8)
+    both = task.sample, functools.partial(Task.sample, task)
+    found, expected = (jax.jit(jax.vmap(draw), compiler_options=QUICK)(keys) for draw in both)
     for own, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         np.testing.assert_array_equal(own, other, strict=True)
 
