@@ -142,13 +142,16 @@ class Measurements:
     Attributes:
         trained: by (H, rollouts), one for each seed.
         few: total variation of the walk with K children and exact values, a row for each horizon.
-        few_trained: the same at the longest horizon with trained values, by rollouts, a row for each seed.
+        few_kl: KL(pi* || law) in nats of that walk with most children, for each horizon.
+        few_trained: total variation at the longest horizon with trained values, by rollouts, a row for each
+            seed.
         exact_steps: mean number of steps to the first leaf with exact values, by horizon.
     """
 
     settings: Settings
     trained: Mapping[tuple[int, int], tuple[Trained, ...]]
     few: Float[np.ndarray, "horizons children"]
+    few_kl: Float[np.ndarray, " horizons"]
     few_trained: Mapping[int, Float[np.ndarray, "seeds children"]]
     exact_steps: Float[np.ndarray, " horizons"]
 
@@ -216,7 +219,7 @@ def measure_values(tree: Tree, values: Tree, settings: Settings) -> Trained:
 
 def measure(settings: Settings, study: Study) -> Measurements:
     """All laws, exactly; only the rollouts are drawn."""
-    trained, few, steps = {}, [], []
+    trained, few, few_kl, steps = {}, [], [], []
     few_trained: dict[int, list[list[float]]] = {n: [] for n in settings.rollouts}
     trees = {h: exact_tree(h, settings.tilt) for h in settings.horizons}
     longest = max(settings.horizons)
@@ -237,11 +240,13 @@ def measure(settings: Settings, study: Study) -> Measurements:
         trained[h, n] = tuple(made)
     for tree in trees.values():
         few.append(with_few(tree, tree))
+        few_kl.append(sampler(target_law(tree), few_children_law(tree, max(settings.children)), 1).kl)
         steps.append(first_leaf_steps(tree))
     return Measurements(
         settings,
         trained,
         np.array(few),
+        np.array(few_kl),
         {n: np.array(rows) for n, rows in few_trained.items()},
         np.array(steps),
     )

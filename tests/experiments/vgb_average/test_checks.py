@@ -49,7 +49,9 @@ def trained(h: int, n: int) -> Trained:
 def right() -> Measurements:
     made = {(h, n): (trained(h, n),) * 2 for h in SETTINGS.horizons for n in SETTINGS.rollouts}
     few = np.sqrt(H + 3)[:, None] / K / 20
-    return Measurements(SETTINGS, made, few, {n: np.stack([1 / K, 1 / K]) / 10 for n in (10, 100)}, 2 * H**2)
+    return Measurements(
+        SETTINGS, made, few, (H + 3) / 100, {n: np.stack([1 / K, 1 / K]) / 10 for n in (10, 100)}, 2 * H**2
+    )
 
 
 RIGHT = right()
@@ -101,7 +103,7 @@ def few_trained(exponent: float) -> Measurements:
 
 
 def few_exact(exponent: float) -> Measurements:
-    return dataclasses.replace(RIGHT, few=((H + 3) ** exponent)[:, None] / K / 20)
+    return dataclasses.replace(RIGHT, few_kl=(H + 3) ** exponent)
 
 
 TOKENS = RIGHT.rejection()
@@ -164,11 +166,11 @@ TABLE = {
     ),
     "few children: exponent of TV in K, steepest": Known(">= -1.1", -1.0, None, few_trained, -1.2),
     "few children: exponent of TV in K, flattest": Known("<= -0.9", -1.0, None, few_trained, -0.8),
-    "few children: exponent of TV in H + 3, most children, from below": Known(
-        ">= 0.4", 0.5, None, few_exact, 0.3
+    "few children: exponent of KL in H + 3, most children, from below": Known(
+        ">= 0.9", 1.0, None, few_exact, 0.8
     ),
-    "few children: exponent of TV in H + 3, most children, from above": Known(
-        "<= 0.6", 0.5, None, few_exact, 0.7
+    "few children: exponent of KL in H + 3, most children, from above": Known(
+        "<= 1.1", 1.0, None, few_exact, 1.2
     ),
 }
 

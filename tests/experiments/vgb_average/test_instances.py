@@ -90,3 +90,14 @@ def test_few_children_with_exact_values_write_independent_letters() -> None:
         axes = tuple(axis for axis in range(horizon) if axis != letter)
         zero, one = law.sum(axis=axes)
         assert zero / one == pytest.approx(expected)
+
+
+def test_kl_of_few_children_with_exact_values_is_linear_in_the_horizon() -> None:
+    found = []
+    for horizon in (3, 4, 5):
+        tree = exact_tree(horizon, 1.0)
+        target = target_law(tree)
+        found.append(float(target @ np.log(target / few_children_law(tree, 256))))
+    assert found[2] - found[1] == pytest.approx(found[1] - found[0], rel=1e-6)
+    # The first letter counts for four.
+    assert found[0] / (found[1] - found[0]) == pytest.approx(3 + 3, rel=0.02)
