@@ -107,7 +107,7 @@ def few_exponents(results: Measurements) -> tuple[Float[np.ndarray, " laws"], fl
     k = np.log(np.array(results.settings.children, float))
     laws = np.concatenate([results.few, *results.few_trained.values()])
     size = np.log(np.array(results.settings.horizons) + float(NO_BACKWARD_MOVE))
-    return line_fit(k, np.log(laws))[0], float(line_fit(size, np.log(results.few_kl))[0])
+    return line_fit(tuple(k), np.log(laws))[0], float(line_fit(tuple(size), np.log(results.few_kl))[0])
 
 
 def notes(results: Measurements) -> tuple[str, ...]:
