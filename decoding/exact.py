@@ -154,10 +154,14 @@ def first_leaf_law(tree: Tree) -> Law:
     return law
 
 
-def chain_law(tree: Tree, steps: int) -> Levels:
-    """Law of VGB after `steps` steps from the root, lazy with probability 1/2, level by level."""
-    law = [np.zeros_like(level) for level in tree.values]
-    law[0][:] = 1.0
+def chain_law(tree: Tree, steps: int, start: Levels | None = None) -> Levels:
+    """Law of VGB after `steps` steps from the root, lazy with probability 1/2, level by level.
+
+    `start` is a law to go on from, instead of the root.
+    """
+    law = [np.zeros_like(level) for level in tree.values] if start is None else list(start)
+    if start is None:
+        law[0][:] = 1.0
     totals = [_totals(tree, h) for h in range(tree.depth + 1)]
     rates = [np.divide(0.5, total, out=np.zeros_like(total), where=total > 0) for total in totals]
     down = [tree.weights(h) * rates[h][:, None] for h in range(tree.depth)]

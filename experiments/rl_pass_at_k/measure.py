@@ -14,12 +14,15 @@ from jaxtyping import Float, Int
 from covlab.claims.arms import check_rl_settings
 from covlab.claims.claim import Study, require_seeds
 from covlab.claims.matrices import common_seeds, run_matrices
-from covlab.claims.settings import check_mapping, check_names
+from covlab.claims.settings import Overrides, check_mapping, check_names
+from covlab.launch.build import PHASE_KEYS
 from tasks.checks import whole
 from tracking import load_run
 
 BASE = "base"
-"""The run that reinforcement learning starts from."""
+"""The run that reinforcement learning of the blind arms starts from."""
+OPEN_BASE, OPEN = "open_base", "open"
+"""The base run on prompts of which every valid path is right, and reinforcement learning from it."""
 
 NS = (*range(1, 65), 96, 128, 192, 256, 512, 1024, 2048, 4096)
 """The k of Pass@k, at every checkpoint: whole numbers up to 64, then coarser."""
@@ -36,8 +39,23 @@ def arms(field: str, value: Any) -> dict[str, dict[str, Any]]:
     made = {}
     for name in check_mapping(field, value):
         made[name] = check_rl_settings(f"{field}.{name}", value[name])
-        check_names(field, (name,), taken=BASE)
+        for taken in (BASE, OPEN_BASE, OPEN):
+            check_names(field, (name,), taken=taken)
     return made
+
+
+def open_runs(field: str, value: Any) -> dict[str, dict[str, Any]]:
+    """Settings of the two runs of the open arm, in which they differ from the base model's and from those of
+    the first blind arm.
+
+    Raises:
+        ValueError: a setting that no such run can have.
+    """
+    read = Overrides(("base", "rl"))(field, value)
+    return {
+        "base": Overrides(PHASE_KEYS)(f"{field}.base", read.get("base")),
+        "rl": check_rl_settings(f"{field}.rl", read.get("rl")),
+    }
 
 
 def draws(field: str, value: Any) -> int:
@@ -57,14 +75,17 @@ class Settings:
     """The claim's own settings; those of its base run are of experiments.train.
 
     Attributes:
-        arms: runs of reinforcement learning from the base model; the first is judged, the others are
-            reported.
+        arms: the blind arms, runs of reinforcement learning from the base model; the first is judged, the
+            others are reported.
+        open: of the open arm, in which every valid path is right: what its base run has in place of the base
+            model's settings (`base`), and its reinforcement learning in place of the first arm's (`rl`).
         rl: settings of experiments.train_rl, of all arms.
         small_k: the k at which Pass@k shall rise.
-        large_k: the k at which Pass@k shall fall; coverage is measured at N = large_k too.
+        large_k: the k at which the blind arms' Pass@k shall fall; coverage is measured at N = large_k too.
     """
 
     arms: Annotated[Mapping[str, Mapping[str, Any]], arms]
+    open: Annotated[Mapping[str, Mapping[str, Any]], open_runs]
     rl: Annotated[Mapping[str, Any], check_rl_settings]
     small_k: Annotated[int, draws]
     large_k: Annotated[int, draws]
@@ -84,7 +105,8 @@ class Arm:
         passes: exact Pass@k for the k of `NS`.
         coverage: Cov_N for the N of `COVERAGE_NS`, then at `large_k`.
         kl: KL(pi_D || pi_hat) in nats.
-        majority: mean probability of the path that the likeliest class takes, on its own prompts.
+        majority: mean probability of the path that the likeliest class takes, on its own prompts; None where
+            every valid path is right.
         bound_excess: the largest excess of Cov_N over its bound by the KL at any evaluation.
     """
 
@@ -93,7 +115,7 @@ class Arm:
     passes: Float[np.ndarray, "ns seeds checkpoints"]
     coverage: Float[np.ndarray, "coverage_ns seeds checkpoints"]
     kl: Float[np.ndarray, "seeds checkpoints"]
-    majority: Float[np.ndarray, "seeds checkpoints"]
+    majority: Float[np.ndarray, "seeds checkpoints"] | None
     bound_excess: float
 
     def at(self, k: int) -> Float[np.ndarray, "seeds checkpoints"]:
@@ -113,13 +135,15 @@ class Measurements:
     """Everything that the checks, figures and tables are made of.
 
     Attributes:
-        arms: by name; the first is judged.
+        arms: the blind arms by name; the first is judged.
+        open: the arm in which every valid path is right.
         probs: the classes' probabilities p_c.
         small_k, large_k: where Pass@k shall rise and fall.
         kl_weights: by arm, that of its objective where the divergence is in the reward, else None.
     """
 
     arms: Mapping[str, Arm]
+    open: Arm
     probs: tuple[float, ...]
     small_k: int
     large_k: int
@@ -127,7 +151,7 @@ class Measurements:
 
     @property
     def judged(self) -> Arm:
-        """The first arm."""
+        """The first of the blind arms."""
         return next(iter(self.arms.values()))
 
 
@@ -144,16 +168,18 @@ def measure(settings: Settings, study: Study) -> Measurements:
         ValueError: fewer than two seeds.
     """
     task: Any = study.runs[BASE].setup.phases[-1].task
-    runs = {name: run for name, run in study.runs.items() if name != BASE}
+    runs = {name: run for name, run in study.runs.items() if name not in (BASE, OPEN_BASE)}
     seeds = common_seeds(run.path for run in runs.values())
     require_seeds("rl_pass_at_k", seeds)
     weights = {}
+    opened = measure_arm(runs.pop(OPEN).path, seeds, settings.large_k, blind=False)
     for name, run in runs.items():
         objective: Any = run.setup.phases[-1].objective
         in_reward = getattr(objective, "kl", None) == "reward" and objective.normalise == "none"
         weights[name] = float(objective.kl_weight) if in_reward else None
     return Measurements(
         {name: measure_arm(run.path, seeds, settings.large_k) for name, run in runs.items()},
+        opened,
         task.group_probs,
         settings.small_k,
         settings.large_k,
@@ -161,13 +187,14 @@ def measure(settings: Settings, study: Study) -> Measurements:
     )
 
 
-def measure_arm(path: Path, seeds: Sequence[int] | None, large_k: int) -> Arm:
+def measure_arm(path: Path, seeds: Sequence[int] | None, large_k: int, blind: bool = True) -> Arm:
     """Read a run of experiments.train_rl whose task enumerates its valid responses.
 
     Args:
         path: the run's directory.
         seeds: those to keep, None for all that did not diverge.
         large_k: the N at which coverage is judged.
+        blind: True where each class of the task has one path, so that a prompt is one pair.
     """
     matrices = run_matrices(path)
     kept = [i for i, seed in enumerate(matrices.seeds) if seeds is None or seed in seeds]
@@ -176,13 +203,15 @@ def measure_arm(path: Path, seeds: Sequence[int] | None, large_k: int) -> Arm:
         raise ValueError("task: rl_pass_at_k needs a task that enumerates its valid responses")
     coverage_ns = (*COVERAGE_NS, float(large_k))
     covered = matrices.coverage(coverage_ns)
+    majority = None
+    if blind:
+        majority = np.exp(matrices.log_prob_correct[..., matrices.groups == 0]).mean(axis=-1)[kept]
     return Arm(
         tuple(matrices.seeds[i] for i in kept),
         np.asarray(matrices.steps),
         np.stack([passes[n][kept] for n in NS]),
         np.stack([covered[n][kept] for n in coverage_ns]),
         matrices.kl()[kept],
-        # One pair a prompt, because each class of this task has one path.
-        np.exp(matrices.log_prob_correct[..., matrices.groups == 0]).mean(axis=-1)[kept],
+        majority,
         float(load_run(path)["eval/bound_excess"].max()),
     )

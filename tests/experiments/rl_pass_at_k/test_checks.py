@@ -38,7 +38,19 @@ def arm() -> Arm:
     return Arm((1, 2), np.array([0, 10, 20]), passes, coverage, ones, ones, 0.0)
 
 
-RIGHT = Measurements({"grpo": arm(), "other": arm()}, PROBS, SMALL, LARGE, {"grpo": None, "other": None})
+def opened(small: float = 0.8, large: Any = 0.99, base: float = 0.9) -> Arm:
+    """Pass@2 from .5 to `small` and Pass@4 from `base` to `large`, a number or one for each seed; the middle
+    checkpoint would fail every check."""
+    passes = np.zeros((len(NS), 2, 3))
+    passes[PLACES[2]] = [0.5, 0.1, small]
+    passes[PLACES[4]] = [base, 0.1, 0.0]
+    passes[PLACES[4], :, 2] = large
+    return dataclasses.replace(arm(), passes=passes, majority=None)
+
+
+RIGHT = Measurements(
+    {"grpo": arm(), "other": arm()}, opened(), PROBS, SMALL, LARGE, {"grpo": None, "other": None}
+)
 
 
 def judged(**changes: Any) -> Measurements:
@@ -63,6 +75,10 @@ def covered(value: float) -> Measurements:
     coverage = arm().coverage
     coverage[-1] = [0.0, 0.5, value]
     return judged(coverage=coverage)
+
+
+def open_arm(**values: Any) -> Measurements:
+    return dataclasses.replace(RIGHT, open=opened(**values))
 
 
 # The calibrated base model has Pass@2 = .2 (1 - .8^2) + .8 (1 - .2^2) = .84, and Pass@4 = .2 (1 - .8^4)
@@ -92,6 +108,26 @@ TABLE = {
     "Cov_4: rise by reinforcement learning": Known(
         "lower end of the interval >= 0.1", *student(0.19, 0.191), covered, 0.0
     ),
+    "open: Pass@4 of the base model": Known(
+        "upper end of the interval <= 0.95", 0.9, (0.9, 0.9), lambda value: open_arm(base=value), 0.96
+    ),
+    "open: Pass@2: share gained of what the base model misses": Known(
+        "lower end of the interval >= 0.5",
+        0.6,
+        (0.6, 0.6),
+        lambda value: open_arm(small=0.5 + value / 2),
+        0.4,
+    ),
+    "open: Pass@4: rise by reinforcement learning": Known(
+        "lower end of the interval > 0", 0.09, (0.09, 0.09), lambda value: open_arm(large=0.9 + value), -0.01
+    ),
+    # The blind arm falls by .14 and .139, the open one rises by .09.
+    "Pass@4: blind fall and open rise together": Known(
+        "lower end of the interval >= 0.0584",
+        *student(0.14, 0.139, 0.09),
+        lambda value: open_arm(large=0.9 + value - np.array([0.14, 0.139])),
+        0.05,
+    ),
 }
 
 
@@ -111,8 +147,8 @@ def test_targets_follow_the_classes_and_the_k() -> None:
     .16) = .76."""
     found = dataclasses.replace(RIGHT, probs=(0.6, 0.4), small_k=1, large_k=2)
     made = checks(found)
-    assert [check.name.split(":")[0] for check in made[::2]] == ["Pass@1", "Pass@2", "Cov_2"]
-    assert [check.target for check in made[::2]] == [
+    assert [check.name.split(":")[0] for check in made[:5:2]] == ["Pass@1", "Pass@2", "Cov_2"]
+    assert [check.target for check in made[:5:2]] == [
         "lower end of the interval >= 0.04",
         "lower end of the interval >= 0.08",
         "lower end of the interval >= 0.2",
@@ -122,4 +158,6 @@ def test_targets_follow_the_classes_and_the_k() -> None:
 def test_targets_have_four_digits() -> None:
     """With .65432 and .34568 Pass@3 is .87613 calibrated and Pass@4 .92729."""
     found = dataclasses.replace(RIGHT, probs=(0.65432, 0.34568), small_k=3, large_k=4)
-    assert [check.target.split()[-1] for check in checks(found)[::2]] == ["-0.1109", "0.1365", "0.1728"]
+    made = checks(found)
+    assert [check.target.split()[-1] for check in made[:5:2]] == ["-0.1109", "0.1365", "0.1728"]
+    assert made[-1].target.split()[-1] == "0.1365"

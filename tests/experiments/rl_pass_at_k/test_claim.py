@@ -3,6 +3,7 @@
 The models of the checks are class-blind: mass q on the likelier class's path and the rest on the other's.
 """
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -44,8 +45,17 @@ def arm_of(start: float, end: float, sees_classes: bool = False) -> Arm:
     )
 
 
-def results_of(arm: Arm, **others: Arm) -> Measurements:
-    return Measurements({"grpo": arm, **others}, PROBS, 1, 64, {"grpo": None, **dict.fromkeys(others, 0.3)})
+def open_arm(start: float, end: float) -> Arm:
+    """Every prompt has the probability `start` of a right path, then `end`; at first a tenth of the prompts
+    is never answered rightly."""
+    passes = [[[0.9 * (1 - (1 - start) ** n), 1 - (1 - end) ** n]] * 4 for n in NS]
+    return dataclasses.replace(arm_of(0.8, 0.999), passes=np.array(passes), majority=None)
+
+
+def results_of(arm: Arm, opened: Arm | None = None, **others: Arm) -> Measurements:
+    weights = {"grpo": None, **dict.fromkeys(others, 0.3)}
+    opened = open_arm(0.5, 0.9) if opened is None else opened
+    return Measurements({"grpo": arm, **others}, opened, PROBS, 1, 64, weights)
 
 
 def failing(results: Measurements) -> list[str]:
@@ -61,6 +71,18 @@ def test_a_model_that_commits_passes_and_one_that_stays_or_sees_does_not() -> No
     assert "Pass@1 at the end minus the best without telling classes apart" in knowing
     assert "Pass@64: fall below the base model's" in knowing
     assert "least k at which Pass@k is below the base model's, worst seed" in knowing
+
+
+def test_an_open_arm_may_rise_or_fall() -> None:
+    assert results_of(arm_of(0.8, 0.999)).open.crossing.tolist() == [0, 0, 0, 0]
+    lower = open_arm(0.5, 0.9)
+    lower = dataclasses.replace(lower, passes=lower.passes[..., ::-1])
+    assert failing(results_of(arm_of(0.8, 0.999), lower)) == [
+        "open: Pass@64 of the base model",
+        "open: Pass@1: share gained of what the base model misses",
+        "open: Pass@64: rise by reinforcement learning",
+        "Pass@64: blind fall and open rise together",
+    ]
 
 
 def test_closed_forms() -> None:
@@ -82,13 +104,14 @@ def test_notes_tables_and_figures(tmp_path: Path) -> None:
     results = results_of(arm_of(0.8, 0.999), rloo_kl=arm_of(0.8, 0.96))
     text = " ".join(notes(results))
     assert "closed form with weight 0.3 has 0.967" in text
+    assert "open: Pass@1 0.450 -> 0.900, Pass@64 0.900 -> 1.000" in text
     assert_rectangular(figures.tables(results))
     drawn = save_all(tmp_path, figures.drawings(results))
     assert all(path.stat().st_size > 10_000 for _, path in drawn)
 
 
-def test_the_tiny_run_trains_a_base_and_three_arms(tiny_claim: Callable[[str], Path]) -> None:
+def test_the_tiny_run_trains_two_bases_and_four_arms(tiny_claim: Callable[[str], Path]) -> None:
     path = tiny_claim("rl_pass_at_k")
     assert Verdict.read(path / "verdict.json").seeds == (3, 4)
-    assert len([each for each in path.iterdir() if (each / "status.json").exists()]) == 3 + 1
+    assert len([each for each in path.iterdir() if (each / "status.json").exists()]) == 2 + 4
     assert (path / "report.html").stat().st_size > 20_000
