@@ -101,10 +101,10 @@ def checks(results: Measurements) -> tuple[Check, ...]:
 
     For each task seven checks say that the comparisons are not empty and not made by the measurement:
 
-    - At equal cross-entropy Cov_N lies in [.2, .8] under SGD and every judged rule, at every length and level
-      (two checks: the least and the largest). Near 0 or 1 no rule could show a gap.
+    - At equal cross-entropy Cov_N lies in [.2, .8] under SGD and every judged rule, at every length (two
+      checks: the least and the largest). Near 0 or 1 no rule could show a gap.
     - After equal steps that of SGD does, at every length (two checks). A rule's own may lie anywhere.
-    - On three quarters of the seeds or more, all these rules reach the levels. The others have no gap at
+    - On three quarters of the seeds or more, all these rules reach the level. The others have no gap at
       equal cross-entropy; with many of them it would be one among runs that happened to succeed.
     - Around the levels KL falls by at most a third from one evaluation to the next, on average, or
       interpolation would decide.
@@ -161,12 +161,13 @@ def _largest(intervals: Sequence[Interval]) -> Interval:
 
 def notes(results: Measurements) -> tuple[str, ...]:
     """Sentences that explain the numbers."""
+    count = len(next(iter(results.tasks.values()))[0].levels)
+    several = f", mean over {count} levels up to {SPAN:g} times that KL" if count > 1 else ""
     written = [
         "A gap is Cov_N of SGD minus that of the rule, paired by seed (same initial parameters, training "
-        f"examples and held-out set). At equal cross-entropy it is the mean over {_levels(results)} levels "
-        f"of KL, from a KL and in an N that other seeds chose for each length, to {SPAN:g} times that KL; "
-        "Cov_N is interpolated where the KL first falls to the level. After equal steps it is the mean over "
-        "the iterates."
+        "examples and held-out set). At equal cross-entropy it is that at a KL and in an N that other seeds "
+        f"chose for each length{several}; Cov_N is interpolated where the KL first falls to the level. After "
+        "equal steps it is the mean over the iterates."
     ]
     for task, cells in results.tasks.items():
         where = "; ".join(
@@ -194,7 +195,3 @@ def notes(results: Measurements) -> tuple[str, ...]:
     )
     written.append(f"Learning rates, chosen by validation loss on other seeds and prompts: {learning_rates}.")
     return (*written, *left_out_notes(results.seeds, results.left_out))
-
-
-def _levels(results: Measurements) -> int:
-    return len(next(iter(results.tasks.values()))[0].levels)

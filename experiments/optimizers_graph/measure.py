@@ -40,8 +40,8 @@ from tasks import check_seeds
 from tracking import load_run
 
 SPAN = 1.1
-"""The highest level of KL at which rules are compared over the lowest: Cov_N falls from 1 to nearly 0 within
-a factor of 2 to 4 of the KL, and all levels must lie where it is neither."""
+"""The highest level of KL at which rules are compared over the lowest, where there are several: Cov_N falls
+from 1 to nearly 0 within a factor of 2 to 4 of the KL, and all levels must lie where it is neither."""
 REACHED = 0.75
 """Share of the seeds that must reach the levels under every rule."""
 ROOM = (0.2, 0.8)
@@ -270,8 +270,8 @@ def choose_place(curves: Mapping[str, Curves], count: int) -> Place:
 
     Candidates are the KL that a share `REACHED` of the seeds reaches under every rule, with a tenth to spare,
     and 2^(1/4), 2^(1/2), ... times that, as long as every run begins above. The lowest at which, for some N,
-    the mean over seeds lies within .3 and .7 under every rule and at every level is taken; if there is none,
-    the candidate where it strays least from 1/2. The N is the one with which it strays least.
+    the mean over seeds lies within .35 and .65 under every rule and at every level is taken; if there is
+    none, the candidate where it strays least from 1/2. The N is the one with which it strays least.
 
     Raises:
         ValueError: no candidate below where the first run begins.
@@ -284,7 +284,7 @@ def choose_place(curves: Mapping[str, Curves], count: int) -> Place:
         for n in next(iter(curves.values())).cov:
             stray = max(_stray(c, n, levels_from(kl, count)) for c in curves.values())
             tried.append((stray, n, Place(float(n), float(f"{kl:.3g}"))))
-        fits = [one for one in tried if one[0] <= 0.2]
+        fits = [one for one in tried if one[0] <= 0.15]
         if fits:
             return min(fits)[2]
         kl *= 2**0.25

@@ -84,13 +84,12 @@ def stage(settings: Settings, plan: Plan) -> dict[str, Arm]:
 def check_measured(settings: Settings, config: DictConfig) -> None:
     """Refuse an N of Cov_N or Pass@N that is not evaluated."""
     ns = settings.n.items() if isinstance(settings.n, Mapping) else [("", settings.n)]
-    asked = [(f"n.{task}".rstrip("."), n) for task, n in ns]
-    asked += [(f"compared.{name}.n", place.n) for name, place in settings.compared.items()]
-    for fields, valid in (
-        (asked, config.evaluation.coverage_ns),
-        ([("pass_n", settings.pass_n)], config.evaluation.pass_ns),
-    ):
-        for field, n in fields:
+    asked = {f"n.{task}".rstrip("."): n for task, n in ns}
+    asked |= {f"compared.{name}.n": place.n for name, place in settings.compared.items()}
+    passes: dict[str, float] = {"pass_n": settings.pass_n}
+    evaluated = config.evaluation
+    for fields, valid in ((asked, evaluated.coverage_ns), (passes, evaluated.pass_ns)):
+        for field, n in fields.items():
             if n not in list(valid):
                 raise ValueError(
                     f"{field}: {n:g} is not one of {', '.join(map(str, valid))}, which are measured"
