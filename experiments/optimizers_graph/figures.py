@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -54,10 +55,20 @@ def drawings(results: Measurements) -> list[Drawing]:
         ),
         Drawing(
             "equal_loss_pass",
-            f"{passes} against KL, as in the first figure.",
-            against_loss(results, lambda cell: (results.passes, passes)),
+            f"{passes} against KL, as in the first figure, of the tasks on which it was measured.",
+            against_loss(_with_passes(results), lambda cell: (results.passes, passes)),
         ),
     ]
+
+
+def _with_passes(results: Measurements) -> Measurements:
+    """The tasks with Pass@N; all where none has it."""
+    kept = {
+        task: cells
+        for task, cells in results.tasks.items()
+        if np.isfinite(results.passes(cells[0].curves[BASELINE])).all()
+    }
+    return dataclasses.replace(results, tasks=kept or results.tasks)
 
 
 @mpl.rc_context(draw.STYLE)
@@ -205,7 +216,7 @@ def _every_n(results: Measurements) -> list[Table]:
     steps: list[list[Any]] = []
     loss: list[list[Any]] = []
     for row, _, cell, rule in _cells(results):
-        of = [lambda curves, n=n: curves.cov[n] for n in ns]  # type: ignore[misc]
+        of = [lambda curves, n=n: curves.cov[n] for n in ns]
         steps.append([*row, *(over_seeds(cell.gap_over_steps(rule, one)).estimate for one in of)])
         loss.append([*row, *(over_seeds(cell.gap(rule, one)).estimate for one in of)])
     return [

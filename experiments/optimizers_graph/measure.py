@@ -176,16 +176,8 @@ class Compared:
 
     @property
     def coarseness(self) -> float:
-        """KL before over KL after, of the two evaluations that a level lies between: mean over levels, seeds
-        and rules that fall to it; NaN where none does. Near 1, interpolation decides little."""
-        ratios = [
-            kl[after - 1] / kl[after]
-            for curves in self.curves.values()
-            for kl in curves.kl
-            for after in (np.argmax(kl <= level) for level in self.levels)
-            if after > 0
-        ]
-        return float(np.mean(ratios)) if ratios else np.nan
+        """`coarseness` of all rules at the levels."""
+        return coarseness(self.curves, self.levels)
 
     def gap(self, rule: str, of: Callable[[Curves], np.ndarray]) -> Float[np.ndarray, " seeds"]:
         """SGD's minus the rule's at equal cross-entropy, mean over the levels; NaN where one of the two does
@@ -265,33 +257,46 @@ def levels_from(kl: float, count: int) -> Float[np.ndarray, " levels"]:
     return np.geomspace(kl, SPAN * kl, count)
 
 
+def coarseness(curves: Mapping[str, Curves], levels: Float[np.ndarray, " levels"]) -> float:
+    """KL before over KL after, of the two evaluations that a level lies between: mean over levels, seeds and
+    rules that fall to it; NaN where none does. Near 1, interpolation decides little."""
+    ratios = [
+        kl[after - 1] / kl[after]
+        for of_rule in curves.values()
+        for kl in of_rule.kl
+        for after in (np.argmax(kl <= level) for level in levels)
+        if after > 0
+    ]
+    return float(np.mean(ratios)) if ratios else math.nan
+
+
 def choose_place(curves: Mapping[str, Curves], count: int) -> Place:
     """The lowest place at which every rule's Cov_N has room, from runs that serve nothing else.
 
     Candidates are the KL that a share `REACHED` of the seeds reaches under every rule, with a tenth to spare,
-    and 2^(1/4), 2^(1/2), ... times that, as long as every run begins above. The lowest at which, for some N,
-    the mean over seeds lies within .35 and .65 under every rule and at every level is taken; if there is
-    none, the candidate where it strays least from 1/2. The N is the one with which it strays least.
+    and 2^(1/4), 2^(1/2), ... times that, as long as every run begins above. The lowest is taken at which for
+    some N the mean over seeds lies within .35 and .65 under every rule and at every level, and `coarseness`
+    is at most 1.4; if there is none, the candidate where it strays least from 1/2. The N is the one with
+    which it strays least.
 
     Raises:
         ValueError: no candidate below where the first run begins.
     """
     least = np.sort(np.max([np.nan_to_num(c.kl, nan=np.inf).min(axis=1) for c in curves.values()], axis=0))
-    kl = 1.1 * float(least[int(np.ceil(REACHED * len(least))) - 1])
+    kl = 1.1 * float(least[math.ceil(REACHED * len(least)) - 1])
     start = min(float(c.kl[:, 0].min()) for c in curves.values())
     tried: list[tuple[float, float, Place]] = []
     while SPAN * kl < start:
+        levels, found = levels_from(kl, count), []
         for n in next(iter(curves.values())).cov:
-            stray = max(_stray(c, n, levels_from(kl, count)) for c in curves.values())
-            tried.append((stray, n, Place(float(n), float(f"{kl:.3g}"))))
-        fits = [one for one in tried if one[0] <= 0.15]
-        if fits:
-            return min(fits)[2]
+            stray = max(_stray(c, n, levels) for c in curves.values())
+            found.append((stray, n, Place(float(n), float(f"{kl:.3g}"))))
+        if min(found)[0] <= 0.15 and coarseness(curves, levels) <= 1.4:
+            return min(found)[2]
+        tried += found
         kl *= 2**0.25
     if not tried:
-        raise ValueError(
-            f"kl: {kl:.4g} nats at best, where a run begins at {start:.4g}; valid: rules that learn"
-        )
+        raise ValueError(f"kl: {kl:.4g} nats at best, where a run begins at {start:.4g}; valid: lower")
     return min(tried)[2]
 
 
@@ -304,13 +309,11 @@ def _stray(curves: Curves, n: float, levels: Float[np.ndarray, " levels"]) -> fl
     return float(np.max(np.abs(np.mean(values, axis=0, where=reached) - 0.5)))
 
 
-def choose_n(baselines: Sequence[Curves]) -> float:
-    """The N at which SGD's Cov_N, mean over iterates and seeds, strays least from 1/2 at any length."""
-
-    def stray(n: float) -> float:
-        return max(abs(float(mean_over_steps(c.steps, c.cov[n]).mean()) - 0.5) for c in baselines)
-
-    return float(min(baselines[0].cov, key=lambda n: (stray(n), n)))
+def choose_n(longest: Curves) -> float:
+    """The N at which SGD's Cov_N at the longest responses, mean over iterates and seeds, is nearest 1/2."""
+    steps = longest.steps
+    means = {n: float(mean_over_steps(steps, cov).mean()) for n, cov in longest.cov.items()}
+    return float(min(means, key=lambda n: (abs(means[n] - 0.5), n)))
 
 
 def over_seeds(values: Float[np.ndarray, " seeds"]) -> Interval:
@@ -370,7 +373,8 @@ def measure(settings: Settings, study: Study) -> Measurements:
 
 def curves_of(frame: Any, setup: Setup, seeds: Sequence[int]) -> Curves:
     """A run's evaluations from its records; Pass@N is exact where the valid responses are enumerated, else
-    estimated from the samples of all prompts together, which are then one and the same."""
+    estimated from the samples of all prompts together, which are then one and the same; NaN without samples.
+    """
     settings = setup.evaluation[-1]
 
     def column(name: str) -> np.ndarray:
@@ -381,8 +385,10 @@ def curves_of(frame: Any, setup: Setup, seeds: Sequence[int]) -> Curves:
         correct = np.rint(column("sampled_pass/1") * count).astype(int)
         many = pass_at_n_unbiased(count, correct.reshape(-1), settings.pass_ns)
         passes = np.moveaxis(np.asarray(many).reshape(*correct.shape, -1), -1, 0)
-    else:
+    elif f"eval/pass/{name_of_n(settings.pass_ns[0])}" in frame:
         passes = np.array([column(f"pass/{name_of_n(n)}") for n in settings.pass_ns])
+    else:
+        passes = np.full((len(settings.pass_ns), *column("kl").shape), np.nan)
     return Curves(
         steps=evaluations(frame, seeds, "kl").columns.to_numpy(),
         kl=column("kl"),

@@ -364,7 +364,7 @@ def place(path: Path, runs: Mapping[Cell, Mapping[str, Setup]], settings: Settin
     """Choose where rules are compared at every task and length (`runs`: rule -> run), write `places.json` and
     print what belongs into the scale's file."""
     places: dict[str, Place] = {}
-    tasks: dict[str, list[Curves]] = {}
+    longest: dict[str, Curves] = {}
     progress = Progress()
     for cell, setups in runs.items():
         progress.update("placing", len(places), len(runs), {})
@@ -374,11 +374,12 @@ def place(path: Path, runs: Mapping[Cell, Mapping[str, Setup]], settings: Settin
             places[cell.name] = choose_place(judged, settings.levels)
         except ValueError as error:
             raise ValueError(f"{cell.name}: {error}") from None
-        tasks.setdefault(cell.task, []).append(curves[BASELINE])
+        # Lengths come in increasing order.
+        longest[cell.task] = curves[BASELINE]
     progress.close()
     chosen = {
         "compared": {name: dict(one._asdict()) for name, one in places.items()},
-        "n": {task: choose_n(curves) for task, curves in tasks.items()},
+        "n": {task: choose_n(curves) for task, curves in longest.items()},
     }
     path.mkdir(parents=True, exist_ok=True)
     atomic_write(path / "places.json", json.dumps(chosen, indent=1).encode())

@@ -101,36 +101,49 @@ def falling(kl: Sequence[float], slopes: dict[float, float], seeds: int = 4) -> 
 
 
 def test_the_place_is_the_lowest_at_which_every_rule_has_room() -> None:
-    kl = [16.0, 8.0, 4.0, 2.0, 1.0]
+    # From 16 nats to 1 by a factor of 1.25 an evaluation.
+    kl = [16 / 1.25**i for i in range(12)] + [1.0]
     # The lowest candidate is 1.1 nats, and its levels end at 1.21; then 1.31, 1.56, ...
     slopes = {2.0: 1.0, 4.0: 0.45, 8.0: 0.2}
     assert choose_place({"sgd": falling(kl, slopes)}, 3) == Place(4.0, 1.1)
     # Beside a rule that stops at 1.5 nats the first candidates are 1.65, where Cov_4 is .74 to .82 and Cov_8
     # .33 to .36, and 1.96, where Cov_8 is .39 to .43.
-    slow = falling([16.0, 8.0, 4.0, 2.0, 1.5], slopes)
+    slow = falling([max(each, 1.5) for each in kl], slopes)
     assert choose_place({"sgd": falling(kl, slopes), "muon": slow}, 3) == Place(8.0, 1.96)
     # Where no N fits at any candidate, the one that strays least: Cov_4 is largest at the last.
     steep = {2.0: 10.0, 4.0: 0.02}
     assert choose_place({"sgd": falling([4.0, 3.0, 1.0], steep)}, 3) == Place(4.0, 3.11)
 
 
+def test_a_place_is_where_evaluations_are_close() -> None:
+    # From 8 to 4 by a factor of 1.26 an evaluation, then at once to 1: at every candidate below 4 nats KL
+    # falls by a factor of 4. The first above is 1.1 * 2^(8/4) = 4.4, where Cov_8 is .44.
+    jump = falling([8.0, 6.35, 5.04, 4.0, 1.0], {4.0: 0.45, 8.0: 0.1})
+    assert choose_place({"sgd": jump}, 1) == Place(8.0, 4.4)
+    np.testing.assert_allclose(
+        optimizers_measure.coarseness({"sgd": jump}, np.array([1.1, 4.4])), (4 + 1.26) / 2
+    )
+
+
 def test_a_quarter_of_the_seeds_may_stay_above_the_place() -> None:
-    stuck = falling([16.0, 8.0, 4.0, 2.0, 1.0], {4.0: 0.45})
+    stuck = falling([16.0, 8.0, 4.0, 2.0, 1.3, 1.0], {4.0: 0.45})
     stuck.kl[0, 1:] = 12.0
     assert choose_place({"sgd": stuck}, 3).kl == 1.1
     stuck.kl[1, 1:] = 12.0
     assert choose_place({"sgd": stuck}, 3).kl == 13.2
     stuck.kl[:2, 1:] = 16.0
-    with pytest.raises(ValueError, match=r"^kl: 17\.6 nats at best, where a run begins at 16; valid: rules"):
+    with pytest.raises(ValueError, match=r"^kl: 17\.6 nats at best, where a run begins at 16; valid: lower"):
         choose_place({"sgd": stuck}, 3)
 
 
-def test_the_n_after_equal_steps_is_that_of_sgd_nearest_a_half_at_the_worst_length() -> None:
-    short = falling([0.4, 0.4], {2.0: 1.0, 4.0: 0.5, 8.0: 0.1})
-    long = falling([0.9, 0.9], {2.0: 1.0, 4.0: 0.7, 8.0: 0.5})
-    # Distances .1, .3, .46 at the short and .4, .13, .05 at the long one: the largest are .4, .3, .46.
-    assert choose_n([short, long]) == 4.0
-    assert choose_n([short]) == 2.0
+def test_the_n_after_equal_steps_is_that_at_which_sgd_is_nearest_a_half() -> None:
+    # KL falls from .8 to .4 over the first half: its mean is .5, which Cov_4 and Cov_8 are .9 and .5 times;
+    # that of Cov_2, at most 1, is .85.
+    curves = falling([0.8, 0.4, 0.4], {2.0: 2.0, 4.0: 0.9, 8.0: 0.5})
+    np.testing.assert_allclose(mean_over_steps(curves.steps, curves.cov[4.0]), 0.45)
+    assert choose_n(curves) == 4.0
+    # Of equal ones the smaller.
+    assert choose_n(falling([0.5, 0.5], {16.0: 1.0, 2.0: 1.0})) == 2.0
 
 
 def test_a_trend_is_by_doubling_of_the_length_and_paired_by_seed() -> None:
@@ -358,7 +371,7 @@ def records(setup: Any, rule: str) -> pd.DataFrame:
             row |= {f"eval/cov/{name_of_n(n)}": cov for n in settings.coverage_ns}
             if settings.num_samples:
                 row["eval/sampled_pass/1"] = 0.25
-            else:
+            elif phase.task.num_enumerated:
                 row |= {f"eval/pass/{n}": 1 - cov / n for n in settings.pass_ns}
             rows.append(row)
             if rule == "muon" and seed == 402 and index == 3:
@@ -405,13 +418,19 @@ def test_the_command_judges_what_was_trained(
         np.testing.assert_allclose(grown.measured, 0.0, atol=1e-9)
 
 
-def test_pass_at_n_of_one_prompt_is_estimated_from_all_samples(config: DictConfig) -> None:
+def test_pass_at_n_of_one_prompt_is_estimated_from_all_samples(
+    compose_config: Callable[..., DictConfig],
+) -> None:
     """Each of 512 times one response, a quarter of them correct: 1 - C(384, 4)/C(512, 4)."""
+    config = compose_config("optimizers_graph", "+dyck.changes.evaluation.num_samples=1")
     setup = run_of(config, read(Settings, config).cells[3], "sgd")
     curves = optimizers_measure.curves_of(records(setup, "sgd"), setup, (400, 402))
-    assert curves.kl.shape == (2, 61)
+    assert curves.kl.shape == (2, 101)
     np.testing.assert_allclose(curves.passes[4], 1 - math.comb(384, 4) / math.comb(512, 4))
     np.testing.assert_allclose(curves.passes[1], 0.25)
+    # Without samples, and where valid responses are not enumerated, nothing is known.
+    frame = records(setup, "sgd").drop(columns="eval/sampled_pass/1")
+    assert np.isnan(optimizers_measure.curves_of(frame, setup, (400, 402)).passes[4]).all()
 
 
 @pytest.mark.slow
