@@ -1,4 +1,4 @@
-"""Coverage and Pass@N of update rules at equal cross-entropy and at equal steps, paired by seed.
+"""Coverage and Pass@N of update rules at equal cross-entropy and after equal steps, paired by seed.
 
 All runs of a task and length measure on one held-out set, and seed s starts from the same parameters and sees
 the same training examples under every rule; so what differs between rules is compared within each seed.
@@ -7,74 +7,45 @@ the same training examples under every rule; so what differs between rules is co
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from covlab.claims.claim import Study
-from covlab.claims.settings import Flag, Given, Overrides, Real, Whole
+from covlab.claims.settings import Flag, Given, Whole
 from covlab.claims.trained import evaluations, finished_seeds
-from covlab.launch.build import PHASE_KEYS, Setup
+from covlab.launch.build import Setup
 from experiments.optimizers_graph.rules import (
     BASELINE,
+    LENGTH_FIELDS,
     NORMALISED,
     RULES,
+    Cell,
+    Place,
     RuleSettings,
+    TaskSettings,
+    compared_places,
     learning_rates,
+    ns_by_task,
     rule_settings,
     some_rules,
+    task_settings,
 )
 from metrics import Interval, line_fit, mean_interval, pass_at_n_unbiased
 from metrics.coverage import name_of_n
 from tasks import check_seeds
-from tasks.checks import wholes
 from tracking import load_run
 
-LENGTH_FIELDS = {"graph": "depth", "dyck": "length"}
-"""By the task's name: the field that makes its responses longer."""
-_RUN_KEYS = ("model", *(key for key in PHASE_KEYS if key not in ("task", "optimizer")))
-DEEPEST = 4.0
-"""The highest level of KL at which rules are compared over the lowest: what comes before is common to all
-rules, as they begin at the same parameters."""
-
-
-class Cell(NamedTuple):
-    """A task at one length: `field` of the task is `length`."""
-
-    task: str
-    length: int
-    field: str
-
-    @property
-    def name(self) -> str:
-        """Also of the directory."""
-        return f"{self.task}-{self.length}"
-
-
-class TaskSettings(NamedTuple):
-    """A task, its lengths, and overrides of its runs but for task and optimizer."""
-
-    task: Mapping[str, Any]
-    lengths: tuple[int, ...]
-    changes: Mapping[str, Any]
-
-
-def task_settings(field: str, value: Any) -> TaskSettings:
-    """A task's settings.
-
-    Raises:
-        ValueError: a key that is not there, or fewer than three lengths.
-    """
-    keys = TaskSettings._fields
-    if not isinstance(value, dict):
-        raise ValueError(f"{field}: {value!r} is not a mapping; valid keys are {', '.join(keys)}")
-    overrides = Overrides(keys)(field, value)
-    changes = Overrides(_RUN_KEYS)(f"{field}.changes", overrides.get("changes") or None)
-    return TaskSettings(
-        overrides.get("task") or {}, wholes(f"{field}.lengths", overrides.get("lengths"), 1, 3), changes
-    )
+SPAN = 1.1
+"""The highest level of KL at which rules are compared over the lowest, where there are several: Cov_N falls
+from 1 to nearly 0 within a factor of 2 to 4 of the KL, and all levels must lie where it is neither."""
+REACHED = 0.75
+"""Share of the seeds that must reach the levels under every rule."""
+ROOM = (0.2, 0.8)
+"""Where Cov_N must lie for a comparison to show a difference in either direction."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,8 +61,13 @@ class Settings:
         tuned_rules: the rules whose learning rates are chosen; null: all.
         tuning_seed: first seed of the runs that learning rates are chosen on.
         tuning_seeds: number of these seeds.
+        place: true: choose `compared` and `n` by `choose_place` and `choose_n` on the placing seeds, and
+            judge nothing.
+        place_seed: first seed of the runs that places are chosen on.
+        place_seeds: number of these seeds.
         levels: levels of cross-entropy at which rules are compared.
-        n: N of the Cov_N that is judged.
+        compared: <task>-<length> -> N and lowest KL of the comparison at equal cross-entropy.
+        n: task -> N of the Cov_N that is judged after equal steps; a number is the N of every comparison.
         pass_n: N of the Pass@N that is reported.
         learning_rates: <task>-<length> -> rule -> learning rate.
     """
@@ -104,14 +80,28 @@ class Settings:
     tuned_rules: Annotated[tuple[str, ...], some_rules]
     tuning_seed: Annotated[int, Given()]
     tuning_seeds: Annotated[int, Given()]
+    place: Annotated[bool, Flag()]
+    place_seed: Annotated[int, Given()]
+    place_seeds: Annotated[int, Given()]
     levels: Annotated[int, Whole(1)]
-    n: Annotated[float, Real(least=1)]
+    compared: Annotated[Mapping[str, Place], compared_places]
+    n: Annotated[float | Mapping[str, float], ns_by_task]
     pass_n: Annotated[int, Whole(1)]
     learning_rates: Annotated[Mapping[str, Mapping[str, Any]], learning_rates]
 
     def __post_init__(self) -> None:
-        """Refuse bad tuning seeds."""
+        """Refuse bad seeds of tuning and placing."""
         check_seeds(self.tuning_seed, self.tuning_seeds, fields=("tuning_seed", "tuning_seeds"))
+        check_seeds(self.place_seed, self.place_seeds, fields=("place_seed", "place_seeds"))
+
+    def n_after_steps(self, task: str) -> float | None:
+        """N of the comparison after equal steps; None where it is not chosen."""
+        return self.n.get(task) if isinstance(self.n, Mapping) else self.n
+
+    def place_of(self, cell: Cell) -> Place | None:
+        """N and lowest KL of the comparison at equal cross-entropy; None where they are not chosen."""
+        place = self.compared.get(cell.name)
+        return place if place is None or isinstance(self.n, Mapping) else place._replace(n=self.n)
 
     def of(self, cell: Cell) -> TaskSettings:
         """The settings of a cell's task."""
@@ -154,16 +144,22 @@ class Compared:
         response: H, tokens of a response.
         entropy: of pi_D on the held-out set, nats: cross-entropy is KL plus this.
         curves: rule -> its run.
-        levels: KL (nats) at which rules are compared, the lowest first: every seed of every rule reaches it.
+        n: N of the Cov_N that is compared at equal cross-entropy.
+        levels: KL (nats) at which rules are compared, the lowest first.
     """
 
     response: int
     entropy: float
     curves: dict[str, Curves]
+    n: float
     levels: Float[np.ndarray, " levels"]
 
+    def cov(self, curves: Curves) -> Float[np.ndarray, "seeds evaluations"]:
+        """Cov_n."""
+        return curves.cov[self.n]
+
     def at_levels(self, rule: str, of: Callable[[Curves], np.ndarray]) -> Float[np.ndarray, "seeds levels"]:
-        """A quantity where the rule's KL first falls to each level."""
+        """A quantity where the rule's KL first falls to each level; NaN where it never does."""
         curves = self.curves[rule]
         return np.array(
             [
@@ -173,24 +169,30 @@ class Compared:
         )
 
     @property
+    def reached(self) -> float:
+        """Share of the seeds on which SGD and every rule that is judged fall to all levels."""
+        runs = [self.at_levels(rule, self.cov) for rule in (BASELINE, *NORMALISED)]
+        return float(np.mean(np.isfinite(runs).all(axis=(0, 2))))
+
+    @property
     def coarseness(self) -> float:
-        """KL before over KL after, of the two evaluations that a level lies between: mean over levels, seeds
-        and rules. Near 1, interpolation decides little."""
-        ratios = [
-            kl[after - 1] / kl[after]
-            for curves in self.curves.values()
-            for kl in curves.kl
-            for after in (np.argmax(kl <= level) for level in self.levels)
-        ]
-        return float(np.mean(ratios))
+        """`coarseness` of all rules at the levels."""
+        return coarseness(self.curves, self.levels)
 
     def gap(self, rule: str, of: Callable[[Curves], np.ndarray]) -> Float[np.ndarray, " seeds"]:
-        """SGD's minus the rule's at equal cross-entropy, mean over the levels."""
+        """SGD's minus the rule's at equal cross-entropy, mean over the levels; NaN where one of the two does
+        not fall to all levels."""
         return (self.at_levels(BASELINE, of) - self.at_levels(rule, of)).mean(axis=1)
 
-    def final_gap(self, rule: str, of: Callable[[Curves], np.ndarray]) -> Float[np.ndarray, " seeds"]:
-        """SGD's minus the rule's after the last step."""
-        return of(self.curves[BASELINE])[:, -1] - of(self.curves[rule])[:, -1]
+    def gap_over_steps(self, rule: str, of: Callable[[Curves], np.ndarray]) -> Float[np.ndarray, " seeds"]:
+        """SGD's minus the rule's after equal steps, mean over the iterates."""
+        return self.over_steps(BASELINE, of) - self.over_steps(rule, of)
+
+    def over_steps(self, rule: str, of: Callable[[Curves], np.ndarray]) -> Float[np.ndarray, " seeds"]:
+        """A quantity's mean over the iterates, which the bounds for linear models are on: the area below its
+        curve (trapezoids between evaluations) over the number of steps."""
+        curves = self.curves[rule]
+        return mean_over_steps(curves.steps, of(curves))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -198,7 +200,8 @@ class Measurements:
     """Everything that the checks, figures and tables are made of.
 
     Attributes:
-        n, pass_n: of the Cov_N and the Pass@N that are looked at first.
+        n: task -> N of the Cov_N that is compared after equal steps.
+        pass_n: of the Pass@N that is reported.
         seeds: those that finished every run.
         left_out: one text for each seed that did not, in which run.
         tasks: task -> its lengths, shortest first.
@@ -206,7 +209,7 @@ class Measurements:
         rates: learning rates by task and length, then by rule.
     """
 
-    n: float
+    n: Mapping[str, float]
     pass_n: int
     seeds: tuple[int, ...]
     left_out: tuple[str, ...]
@@ -214,13 +217,21 @@ class Measurements:
     bound_excess: float
     rates: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
 
-    def cov(self, curves: Curves) -> Float[np.ndarray, "seeds evaluations"]:
-        """Cov_n."""
-        return curves.cov[self.n]
+    def cov(self, task: str) -> Callable[[Curves], Float[np.ndarray, "seeds evaluations"]]:
+        """Cov_n of a task, the n of the comparison after equal steps."""
+        return lambda curves: curves.cov[self.n[task]]
 
     def passes(self, curves: Curves) -> Float[np.ndarray, "seeds evaluations"]:
         """Pass@pass_n."""
         return curves.passes[self.pass_n]
+
+
+def mean_over_steps(
+    steps: Int[np.ndarray, " evaluations"], values: Float[np.ndarray, "seeds evaluations"]
+) -> Float[np.ndarray, " seeds"]:
+    """The area below each curve, by trapezoids, over the distance from the first step to the last."""
+    at = np.asarray(steps, np.float64)
+    return np.asarray(np.trapezoid(values, at, axis=1) / (at[-1] - at[0]))
 
 
 def at_first_reach(
@@ -241,46 +252,92 @@ def at_first_reach(
     return at
 
 
-def common_levels(
-    kls: Sequence[Float[np.ndarray, "seeds evaluations"]], count: int
-) -> Float[np.ndarray, " levels"]:
-    """KL levels that every seed of every rule falls to: geometrically spaced from the lowest such level to
-    `DEEPEST` times that, or to where the first begins.
+def levels_from(kl: float, count: int) -> Float[np.ndarray, " levels"]:
+    """`count` levels of KL, geometrically spaced from `kl` to `SPAN` times that."""
+    return np.geomspace(kl, SPAN * kl, count)
+
+
+def coarseness(curves: Mapping[str, Curves], levels: Float[np.ndarray, " levels"]) -> float:
+    """KL before over KL after, of the two evaluations that a level lies between: mean over levels, seeds and
+    rules that fall to it; NaN where none does. Near 1, interpolation decides little."""
+    ratios = [
+        kl[after - 1] / kl[after]
+        for of_rule in curves.values()
+        for kl in of_rule.kl
+        for after in (np.argmax(kl <= level) for level in levels)
+        if after > 0
+    ]
+    return float(np.mean(ratios)) if ratios else math.nan
+
+
+def choose_place(curves: Mapping[str, Curves], count: int) -> Place:
+    """The lowest place at which every rule's Cov_N has room, from runs that serve nothing else.
+
+    Candidates are the KL that a share `REACHED` of the seeds reaches under every rule, with a tenth to spare,
+    and 2^(1/4), 2^(1/2), ... times that, as long as every run begins above. The lowest is taken at which for
+    some N the mean over seeds lies within .35 and .65 under every rule and at every level, and `coarseness`
+    is at most 1.4; if there is none, the candidate where it strays least from 1/2. The N is the one with
+    which it strays least.
 
     Raises:
-        ValueError: some run never falls below where another begins.
+        ValueError: no candidate below where the first run begins.
     """
-    lowest = max(float(kl.min(axis=1).max()) for kl in kls)
-    highest = min(float(kl[:, 0].min()) for kl in kls)
-    if not lowest < highest:
-        raise ValueError(
-            f"kl: a rule reaches {lowest:.4g} nats at best, where another begins at {highest:.4g}; valid: "
-            f"learning rates at which every rule learns"
-        )
-    # Strictly below the start, where there is an evaluation before.
-    top = min(DEEPEST * lowest, lowest + 0.99 * (highest - lowest))
-    return np.geomspace(lowest, top, count) if count > 1 else np.array([lowest])
+    least = np.sort(np.max([np.nan_to_num(c.kl, nan=np.inf).min(axis=1) for c in curves.values()], axis=0))
+    kl = 1.1 * float(least[math.ceil(REACHED * len(least)) - 1])
+    start = min(float(c.kl[:, 0].min()) for c in curves.values())
+    tried: list[tuple[float, float, Place]] = []
+    while SPAN * kl < start:
+        levels, found = levels_from(kl, count), []
+        for n in next(iter(curves.values())).cov:
+            stray = max(_stray(c, n, levels) for c in curves.values())
+            found.append((stray, n, Place(float(n), float(f"{kl:.3g}"))))
+        if min(found)[0] <= 0.15 and coarseness(curves, levels) <= 1.4:
+            return min(found)[2]
+        tried += found
+        kl *= 2**0.25
+    if not tried:
+        raise ValueError(f"kl: {kl:.4g} nats at best, where a run begins at {start:.4g}; valid: lower")
+    return min(tried)[2]
+
+
+def _stray(curves: Curves, n: float, levels: Float[np.ndarray, " levels"]) -> float:
+    """Largest distance from 1/2 at any level of Cov_n's mean over the seeds that reach it."""
+    values = np.array([at_first_reach(*pair, levels) for pair in zip(curves.kl, curves.cov[n], strict=True)])
+    reached = np.isfinite(values)
+    if not reached.any(axis=0).all():
+        return math.inf
+    return float(np.max(np.abs(np.mean(values, axis=0, where=reached) - 0.5)))
+
+
+def choose_n(longest: Curves) -> float:
+    """The N at which SGD's Cov_N at the longest responses, mean over iterates and seeds, is nearest 1/2."""
+    steps = longest.steps
+    means = {n: float(mean_over_steps(steps, cov).mean()) for n, cov in longest.cov.items()}
+    return float(min(means, key=lambda n: (abs(means[n] - 0.5), n)))
+
+
+def over_seeds(values: Float[np.ndarray, " seeds"]) -> Interval:
+    """`mean_interval` over the seeds with a value; NaN with fewer than two."""
+    kept = np.asarray(values, np.float64)
+    kept = kept[np.isfinite(kept)]
+    return mean_interval(kept) if len(kept) > 1 else Interval(np.nan, np.nan, np.nan)
 
 
 def trend(lengths: Sequence[int], gaps: Float[np.ndarray, "seeds lengths"]) -> Interval:
     """By how much a gap grows for each doubling of the length: each seed's least-squares slope in log2 H,
-    mean over the seeds with a 95 % interval (Student)."""
-    slopes = line_fit(tuple(np.log2(np.asarray(lengths, float))), np.asarray(gaps, np.float64))[0]
-    return mean_interval(np.atleast_1d(slopes))
-
-
-def normalised_gap(
-    cells: Sequence[Compared], gap: Callable[[Compared, str], np.ndarray], rules: Sequence[str] = NORMALISED
-) -> Float[np.ndarray, "seeds lengths"]:
-    """The mean over rules of a gap to SGD, by seed and length."""
-    return np.array([np.mean([gap(cell, rule) for rule in rules], axis=0) for cell in cells]).T
+    mean over the seeds with a gap at every length, with a 95 % interval (Student)."""
+    kept = np.asarray(gaps, np.float64)
+    kept = kept[np.isfinite(kept).all(axis=1)]
+    if len(kept) < 2:
+        return Interval(np.nan, np.nan, np.nan)
+    return mean_interval(line_fit(tuple(np.log2(np.asarray(lengths, float))), kept)[0])
 
 
 def measure(settings: Settings, study: Study) -> Measurements:
     """Read the runs. Seeds that diverged in one run are left out of all.
 
     Raises:
-        ValueError: fewer than two seeds finished every run, or rules without a common cross-entropy.
+        ValueError: fewer than two seeds finished every run.
     """
     runs = {cell: {rule: study.runs[f"{cell.name}/{rule}"] for rule in RULES} for cell in settings.cells}
     frames = {
@@ -293,15 +350,18 @@ def measure(settings: Settings, study: Study) -> Measurements:
         curves = {rule: curves_of(frames[cell, rule], run.setup, seeds) for rule, run in by_rule.items()}
         frame, task = frames[cell, BASELINE], by_rule[BASELINE].setup.phases[-1].task
         evaluated = frame[frame["eval/kl"].notna()].iloc[0]
-        try:
-            common = common_levels([curve.kl for curve in curves.values()], settings.levels)
-        except ValueError as error:
-            raise ValueError(f"{cell.name}: {error}") from None
-        entropy = float(evaluated["eval/ce"] - evaluated["eval/kl"])
-        compared = Compared(response=task.response_length, entropy=entropy, curves=curves, levels=common)
+        place = settings.place_of(cell)
+        assert place is not None, "refused before training"
+        compared = Compared(
+            response=task.response_length,
+            entropy=float(evaluated["eval/ce"] - evaluated["eval/kl"]),
+            curves=curves,
+            n=place.n,
+            levels=levels_from(place.kl, settings.levels),
+        )
         tasks.setdefault(cell.task, []).append(compared)
     return Measurements(
-        n=settings.n,
+        n={task: n for task in tasks if (n := settings.n_after_steps(task)) is not None},
         pass_n=settings.pass_n,
         seeds=seeds,
         left_out=left_out,
@@ -313,7 +373,8 @@ def measure(settings: Settings, study: Study) -> Measurements:
 
 def curves_of(frame: Any, setup: Setup, seeds: Sequence[int]) -> Curves:
     """A run's evaluations from its records; Pass@N is exact where the valid responses are enumerated, else
-    estimated from the samples of all prompts together, which are then one and the same."""
+    estimated from the samples of all prompts together, which are then one and the same; NaN without samples.
+    """
     settings = setup.evaluation[-1]
 
     def column(name: str) -> np.ndarray:
@@ -324,8 +385,10 @@ def curves_of(frame: Any, setup: Setup, seeds: Sequence[int]) -> Curves:
         correct = np.rint(column("sampled_pass/1") * count).astype(int)
         many = pass_at_n_unbiased(count, correct.reshape(-1), settings.pass_ns)
         passes = np.moveaxis(np.asarray(many).reshape(*correct.shape, -1), -1, 0)
-    else:
+    elif f"eval/pass/{name_of_n(settings.pass_ns[0])}" in frame:
         passes = np.array([column(f"pass/{name_of_n(n)}") for n in settings.pass_ns])
+    else:
+        passes = np.full((len(settings.pass_ns), *column("kl").shape), np.nan)
     return Curves(
         steps=evaluations(frame, seeds, "kl").columns.to_numpy(),
         kl=column("kl"),

@@ -1,10 +1,12 @@
-"""The runs of experiments.optimizers_graph, one for each task, length and rule, and the choice of rates.
+"""The runs of experiments.optimizers_graph, one for each task, length and rule, and what is chosen before.
 
-    python -m experiments.optimizers_graph tune=true
+    python -m experiments.optimizers_graph tune=true     # learning rates
+    python -m experiments.optimizers_graph place=true    # then the N and the KL at which rules are compared
 
-Tuning chooses the learning rate of every rule, task and length by validation loss on seeds of its own. All
-rules, rates and seeds of one task and length are rows of one compiled program (`any_of`). The chosen rates
-belong into the scale's file, `learning_rates`; a verdict is computed on other seeds and other prompts.
+Tuning chooses the learning rate of every rule, task and length by validation loss, placing the N and the KL
+by coverage, each on seeds of its own. All rules, rates and seeds of one task and length are rows of one
+compiled program (`any_of`). What is chosen belongs into the scale's file; a verdict is computed on other
+seeds and other prompts.
 """
 
 from __future__ import annotations
@@ -16,10 +18,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import yaml
 from jaxtyping import Array, Float, Int
 from omegaconf import DictConfig, OmegaConf
@@ -29,37 +29,50 @@ from covlab.claims.claim import Plan, require_seeds
 from covlab.claims.trained import require_single_phase
 from covlab.launch.build import Setup, build
 from covlab.launch.runtime import configure
-from experiments.optimizers_graph.measure import Cell, Settings
-from experiments.optimizers_graph.rules import RULES
-from metrics.evaluators import DistributionEvaluator
+from experiments.optimizers_graph.measure import Curves, Settings, choose_n, choose_place
+from experiments.optimizers_graph.rules import BASELINE, NORMALISED, RULES, Cell, Place, any_of
+from metrics.coverage import name_of_n
+from metrics.evaluators import DistributionEvaluator, HeldOut
 from tracking import Progress
 from tracking.atomic import atomic_write
 from training import make_program
+from training.program import Program, TrainState
 
 
-def tuning_stage(settings: Settings, plan: Plan) -> dict[str, Arm] | int:
-    """With `tune`, choose learning rates instead of judging: write `tuning.json`, print what belongs into the
-    scale's file, and end the command."""
+def choosing_stage(settings: Settings, plan: Plan) -> dict[str, Arm] | int:
+    """With `tune` or `place`, choose learning rates or places instead of judging: write `tuning.json` or
+    `places.json`, print what belongs into the scale's file, and end the command."""
     check_measured(settings, plan.config)
-    if not settings.tune:
+    if settings.tune and settings.place:
+        raise ValueError("place: true with tune=true; valid: one of them, learning rates first")
+    if not settings.tune and not settings.place:
         return {}
+    seeds = {"seed": settings.tuning_seed, "seeds": settings.tuning_seeds}
+    if settings.place:
+        check_rates(settings, plan.config)
+        seeds = {"seed": settings.place_seed, "seeds": settings.place_seeds}
     configure(1, 1, 1)
-    config = OmegaConf.merge(plan.config, {"seed": settings.tuning_seed, "seeds": settings.tuning_seeds})
+    config = OmegaConf.merge(plan.config, seeds)
     assert isinstance(config, DictConfig)
     setups = {
-        cell.name: {
+        cell: {
             rule: _build(cell, run_config(settings, plan._replace(config=config), cell, rule, 1.0))
             for rule in RULES
         }
         for cell in settings.cells
     }
-    tune(plan.path, setups, {name: settings.rules[name].grid for name in settings.tuned_rules})
+    if settings.place:
+        place(plan.path, setups, settings)
+    else:
+        named = {cell.name: of_cell for cell, of_cell in setups.items()}
+        tune(plan.path, named, {name: settings.rules[name].grid for name in settings.tuned_rules})
     return 0
 
 
 def stage(settings: Settings, plan: Plan) -> dict[str, Arm]:
     """A run for each task, length and rule."""
     check_rates(settings, plan.config)
+    check_places(settings, plan.config)
     arms = {}
     for cell in settings.cells:
         for rule in RULES:
@@ -70,28 +83,45 @@ def stage(settings: Settings, plan: Plan) -> dict[str, Arm]:
 
 def check_measured(settings: Settings, config: DictConfig) -> None:
     """Refuse an N of Cov_N or Pass@N that is not evaluated."""
-    for field, n, valid in (
-        ("n", settings.n, config.evaluation.coverage_ns),
-        ("pass_n", settings.pass_n, config.evaluation.pass_ns),
-    ):
-        if n not in list(valid):
-            valid_ns = ", ".join(map(str, valid))
-            raise ValueError(f"{field}: {config[field]!r} is not one of {valid_ns}, which are measured")
+    ns = settings.n.items() if isinstance(settings.n, Mapping) else [("", settings.n)]
+    asked = {f"n.{task}".rstrip("."): n for task, n in ns}
+    asked |= {f"compared.{name}.n": place.n for name, place in settings.compared.items()}
+    passes: dict[str, float] = {"pass_n": settings.pass_n}
+    evaluated = config.evaluation
+    for fields, valid in ((asked, evaluated.coverage_ns), (passes, evaluated.pass_ns)):
+        for field, n in fields.items():
+            if n not in list(valid):
+                raise ValueError(
+                    f"{field}: {n:g} is not one of {', '.join(map(str, valid))}, which are measured"
+                )
 
 
 def check_rates(settings: Settings, config: DictConfig) -> None:
     """Refuse a learning rate that is missing, and seeds that served to choose the learning rates."""
-    tuned = range(settings.tuning_seed, settings.tuning_seed + settings.tuning_seeds)
-    if isinstance(config.seed, int) and isinstance(config.seeds, int):
-        shared = sorted(set(tuned) & set(range(config.seed, config.seed + config.seeds)))
-        if shared:
-            raise ValueError(
-                f"seed: {', '.join(map(str, shared))} served to choose the learning rates; valid: other seeds"
-            )
+    _check_unused(config, settings.tuning_seed, settings.tuning_seeds, "the learning rates")
     for cell in settings.cells:
         for rule in RULES:
             if settings.learning_rates.get(cell.name, {}).get(rule) is None:
                 raise ValueError(f"learning_rates.{cell.name}.{rule}: none; tune=true chooses one")
+
+
+def check_places(settings: Settings, config: DictConfig) -> None:
+    """Refuse a place that is missing, and seeds that served to choose the places."""
+    _check_unused(config, settings.place_seed, settings.place_seeds, "where rules are compared")
+    for cell in settings.cells:
+        if settings.place_of(cell) is None:
+            raise ValueError(f"compared.{cell.name}: none; place=true chooses one")
+        if settings.n_after_steps(cell.task) is None:
+            raise ValueError(f"n.{cell.task}: none; place=true chooses one")
+
+
+def _check_unused(config: DictConfig, seed: int, seeds: int, what: str) -> None:
+    if isinstance(config.seed, int) and isinstance(config.seeds, int):
+        shared = sorted(set(range(seed, seed + seeds)) & set(range(config.seed, config.seed + config.seeds)))
+        if shared:
+            raise ValueError(
+                f"seed: {', '.join(map(str, shared))} served to choose {what}; valid: other seeds"
+            )
 
 
 def run_config(settings: Settings, plan: Plan, cell: Cell, rule: str, rate: float) -> DictConfig:
@@ -187,40 +217,73 @@ def at_edge(grid: Sequence[float], rate: float) -> bool:
     return rate in (min(grid), max(grid))
 
 
-def tune_setup(setups: Mapping[str, Setup], grids: Mapping[str, Sequence[float]]) -> Tuned:
-    """The losses of every rate of every rule, trained together.
+class Row(NamedTuple):
+    """One row of a program of `begin_rows`."""
+
+    rule: str
+    rate: float
+    seed: int
+
+
+class Rows(NamedTuple):
+    """A program that trains rows together, each by a rule at a rate on a seed, and its state at step 0."""
+
+    program: Program
+    evaluator: DistributionEvaluator
+    held_out: HeldOut
+    seeds: Int[Array, " rows"]
+    state: TrainState
+
+    def metrics(self, state: TrainState) -> list[dict[str, float]]:
+        """Metrics of each row in `state`."""
+        scores = self.program.score(state.params)[self.evaluator.name]
+        arrays = {name: np.asarray(array) for name, array in scores.items()}
+        return [
+            _metrics(self.evaluator, {key: array[row] for key, array in arrays.items()}, self.held_out)
+            for row in range(len(self.seeds))
+        ]
+
+
+def begin_rows(setups: Mapping[str, Setup], rows: Sequence[Row]) -> Rows:
+    """The program of the rows.
 
     Args:
         setups: rule -> its run of one task and length, with learning rate 1; all but the optimizer is the
             same in each.
-        grids: rule -> learning rates; other rules are left out.
+        rows: the rows.
     """
     setup = next(iter(setups.values()))
     phase, settings = setup.phases[-1], setup.evaluation[-1]
-    rule = any_of([setups[name].phases[-1].optimizer for name in grids])
-    rows = [
-        (index, rate, seed)
-        for index, name in enumerate(grids)
-        for rate in grids[name]
-        for seed in setup.seeds
-    ]
+    rules = list(dict.fromkeys(row.rule for row in rows))
+    optimizer = any_of([setups[name].phases[-1].optimizer for name in rules])
     held_out = settings.held_out(phase.task, SPLIT)
     evaluator = DistributionEvaluator(settings.coverage_ns, settings.pass_ns)
-    program = make_program(setup.model, dataclasses.replace(phase, optimizer=rule), (evaluator,), held_out)
-    seeds = jnp.asarray([seed for _, _, seed in rows], jnp.uint32)
+    own = dataclasses.replace(phase, optimizer=optimizer)
+    program = make_program(setup.model, own, (evaluator,), held_out)
+    seeds = jnp.asarray([row.seed for row in rows], jnp.uint32)
     state = program.begin(program.init(seeds), jnp.full(len(rows), -1, jnp.int32))
     chosen = state.opt_state._replace(
-        rule=jnp.asarray([index for index, _, _ in rows], jnp.int32),
-        rate=jnp.asarray([rate for _, rate, _ in rows], jnp.float32),
+        rule=jnp.asarray([rules.index(row.rule) for row in rows], jnp.int32),
+        rate=jnp.asarray([row.rate for row in rows], jnp.float32),
     )
-    state, _ = program.run(state._replace(opt_state=chosen), seeds, 0, phase.steps)
-    scores = {name: np.asarray(array) for name, array in program.score(state.params)[evaluator.name].items()}
-    metrics = [
-        _metrics(evaluator, {k: a[row] for k, a in scores.items()}, held_out) for row in range(len(rows))
-    ]
+    return Rows(program, evaluator, held_out, seeds, state._replace(opt_state=chosen))
+
+
+def tune_setup(setups: Mapping[str, Setup], grids: Mapping[str, Sequence[float]]) -> Tuned:
+    """The losses of every rate of every rule, trained together.
+
+    Args:
+        setups: as in `begin_rows`.
+        grids: rule -> learning rates; other rules are left out.
+    """
+    setup = next(iter(setups.values()))
+    rows = [Row(name, rate, seed) for name, grid in grids.items() for rate in grid for seed in setup.seeds]
+    begun = begin_rows(setups, rows)
+    state, _ = begun.program.run(begun.state, begun.seeds, 0, setup.phases[-1].steps)
+    metrics = begun.metrics(state)
     tuned = Tuned({}, {}, {})
-    for index, name in enumerate(grids):
-        of_rule = [metric for metric, row in zip(metrics, rows, strict=True) if row[0] == index]
+    for name in grids:
+        of_rule = [metric for metric, row in zip(metrics, rows, strict=True) if row.rule == name]
         losses = np.array([item["ce"] for item in of_rule]).reshape(len(grids[name]), -1)
         rate = best_rate(grids[name], losses)
         place = list(grids[name]).index(rate) * losses.shape[1]
@@ -233,47 +296,43 @@ def tune_setup(setups: Mapping[str, Setup], grids: Mapping[str, Sequence[float]]
     return tuned
 
 
+def curves_of_setup(setups: Mapping[str, Setup], rates: Mapping[str, float]) -> dict[str, Curves]:
+    """The curves of every rule at its rate, trained together, of KL and Cov_N alone.
+
+    Args:
+        setups: as in `begin_rows`.
+        rates: rule -> learning rate.
+    """
+    setup = next(iter(setups.values()))
+    phase, ns = setup.phases[-1], setup.evaluation[-1].coverage_ns
+    rows = [Row(name, rate, seed) for name, rate in rates.items() for seed in setup.seeds]
+    begun = begin_rows(setups, rows)
+    state, done, found = begun.state, 0, []
+    steps = phase.schedule.steps(phase.steps)
+    for step in steps:
+        if step > done:
+            state, _ = begun.program.run(state, begun.seeds, done, step)
+        done = step
+        found.append(begun.metrics(state))
+
+    def curve(name: str, rule: str) -> np.ndarray:
+        kept = [index for index, row in enumerate(rows) if row.rule == rule]
+        return np.array([[metrics[index].get(name, math.nan) for metrics in found] for index in kept])
+
+    return {
+        rule: Curves(
+            np.array(steps), curve("kl", rule), {n: curve(f"cov/{name_of_n(n)}", rule) for n in ns}, {}
+        )
+        for rule in rates
+    }
+
+
 def _metrics(
     evaluator: DistributionEvaluator, scores: dict[str, np.ndarray], held_out: Any
 ) -> dict[str, float]:
     if np.isnan(scores["log_prob"]).any():
         return {"ce": math.nan}
     return dict(evaluator.reduce(scores, held_out))
-
-
-class ChosenState(NamedTuple):
-    """State of `any_of`: every rule's own state, which rule is taken, and what its updates are multiplied
-    by."""
-
-    states: tuple[Any, ...]
-    rule: Int[Array, ""]
-    rate: Float[Array, ""]
-
-
-def any_of(rules: Sequence[optax.GradientTransformation]) -> optax.GradientTransformation:
-    """The rule that the state names, its updates times the state's rate; both are data, so that one compiled
-    program trains with any rule at any rate.
-
-    A rule's updates must be proportional to its learning rate, and it must be made with learning rate 1.
-    """
-
-    def init(params: Any) -> ChosenState:
-        return ChosenState(tuple(rule.init(params) for rule in rules), jnp.zeros((), jnp.int32), jnp.ones(()))
-
-    def branch(index: int) -> Any:
-        def update(gradient: Any, states: tuple[Any, ...], params: Any) -> tuple[Any, tuple[Any, ...]]:
-            updates, new_state = rules[index].update(gradient, states[index], params)
-            return updates, (*states[:index], new_state, *states[index + 1 :])
-
-        return update
-
-    def update(gradient: Any, state: ChosenState, params: Any = None) -> tuple[Any, ChosenState]:
-        branches = [branch(index) for index in range(len(rules))]
-        updates, states = jax.lax.switch(state.rule, branches, gradient, state.states, params)
-        scaled = jax.tree.map(lambda leaf: leaf * state.rate.astype(leaf.dtype), updates)
-        return scaled, state._replace(states=states)
-
-    return optax.GradientTransformation(init, update)
 
 
 def tune(
@@ -299,3 +358,29 @@ def tune(
     print(yaml.safe_dump({"learning_rates": {name: choice.chosen for name, choice in tuned.items()}}))
     print("at the edge of their grid: " + ("; ".join(edges) or "none"))
     return tuned
+
+
+def place(path: Path, runs: Mapping[Cell, Mapping[str, Setup]], settings: Settings) -> None:
+    """Choose where rules are compared at every task and length (`runs`: rule -> run), write `places.json` and
+    print what belongs into the scale's file."""
+    places: dict[str, Place] = {}
+    longest: dict[str, Curves] = {}
+    progress = Progress()
+    for cell, setups in runs.items():
+        progress.update("placing", len(places), len(runs), {})
+        curves = curves_of_setup(setups, settings.learning_rates[cell.name])
+        judged = {rule: curves[rule] for rule in (BASELINE, *NORMALISED)}
+        try:
+            places[cell.name] = choose_place(judged, settings.levels)
+        except ValueError as error:
+            raise ValueError(f"{cell.name}: {error}") from None
+        # Lengths come in increasing order.
+        longest[cell.task] = curves[BASELINE]
+    progress.close()
+    chosen = {
+        "compared": {name: dict(one._asdict()) for name, one in places.items()},
+        "n": {task: choose_n(curves) for task, curves in longest.items()},
+    }
+    path.mkdir(parents=True, exist_ok=True)
+    atomic_write(path / "places.json", json.dumps(chosen, indent=1).encode())
+    print(yaml.safe_dump(chosen))

@@ -190,8 +190,11 @@ TRAINED: dict[str, tuple[set[str], set[str]]] = {
     "figure2": ({"horizons", "n", "branching_examples", "branching_checkpoints"}, set()),
     "forks": ({"k", "branching"}, {"branching"}),
     "optimizers_graph": (
-        {"learning_rates", "tune", "tuning_seeds", "tuning_seed", "levels", "n", "pass_n"},
-        {"tuning_seed"},
+        {
+            *("learning_rates", "tune", "tuning_seeds", "tuning_seed", "place", "place_seeds", "place_seed"),
+            *("levels", "compared", "n", "pass_n"),
+        },
+        {"tuning_seed", "place_seed"},
     ),
     "path_star": ({"factor", "fresh_examples", "fresh_checkpoints"}, set()),
     "pessimism": ({"tabular", "pools"}, {"tabular.seed"}),

@@ -1,4 +1,4 @@
-"""The update-rule claim: interpolation, tuning and checks on numbers whose answer is known; its command."""
+"""The update-rule claim: interpolation, choices and checks on numbers whose answer is known; its command."""
 
 import dataclasses
 import json
@@ -25,20 +25,23 @@ from covlab.launch.runs import Finished
 from covlab.report.verdict import Verdict
 from experiments.optimizers_graph import CLAIM, runs
 from experiments.optimizers_graph import measure as optimizers_measure
-from experiments.optimizers_graph.checks import checks, growth, notes, places
-from experiments.optimizers_graph.figures import tables
+from experiments.optimizers_graph.checks import LOSS, STEPS, checks, growth, notes, places
+from experiments.optimizers_graph.figures import drawings, tables
 from experiments.optimizers_graph.measure import (
-    Cell,
     Compared,
     Curves,
     Measurements,
     Settings,
     at_first_reach,
-    common_levels,
+    choose_n,
+    choose_place,
+    levels_from,
+    mean_over_steps,
+    over_seeds,
     trend,
 )
-from experiments.optimizers_graph.rules import NORMALISED, RULES
-from experiments.optimizers_graph.runs import any_of, at_edge, best_rate
+from experiments.optimizers_graph.rules import NORMALISED, RULES, Cell, Place, any_of
+from experiments.optimizers_graph.runs import at_edge, best_rate
 from metrics.coverage import name_of_n
 
 TINY = (
@@ -47,7 +50,7 @@ TINY = (
     "evaluation.num_examples=16", "dyck.changes.evaluation.num_examples=16", "evaluation.schedule.every=3",
     "tracking.wandb=disabled", "tracking.progress=false",
 )  # fmt: skip
-STEPS = np.arange(26) * 2
+GRID = np.arange(26) * 2
 
 
 # Interpolation.
@@ -66,17 +69,81 @@ def test_a_level_that_is_not_reached_or_lies_above_the_start_has_no_value() -> N
     assert np.isnan(found).all()
 
 
-def test_common_levels_end_where_the_last_of_all_runs_arrives() -> None:
-    fast, slow = (
-        np.array([[16.0, 4.0, 0.5], [17.0, 2.0, 0.25]]),
-        np.array([[16.0, 8.0, 2.0], [17.0, 8.0, 1.0]]),
+def test_levels_begin_at_the_given_one_and_end_a_tenth_above() -> None:
+    np.testing.assert_allclose(levels_from(2.0, 3), [2.0, 2.0 * math.sqrt(1.1), 2.2])
+    np.testing.assert_allclose(levels_from(2.0, 1), [2.0])
+
+
+def test_a_mean_over_the_iterates_is_the_area_below_the_curve() -> None:
+    # Trapezoids of width 2, 4 and 4: 2 * .75 + 4 * .25 + 4 * 0.
+    values = np.array([[1.0, 0.5, 0.0, 0.0], [0.3, 0.3, 0.3, 0.3]])
+    np.testing.assert_allclose(mean_over_steps(np.array([0, 2, 6, 10]), values), [0.25, 0.3])
+
+
+def test_seeds_without_a_value_are_left_out_and_two_are_needed() -> None:
+    # Student's interval over 1 and 3: 2 +- 12.706.
+    found = over_seeds(np.array([1.0, np.nan, 3.0]))
+    np.testing.assert_allclose((found.estimate, found.high - 2.0), (2.0, 12.7062), rtol=1e-5)
+    assert math.isnan(over_seeds(np.array([1.0, np.nan])).estimate)
+    gaps = np.array([[0.0, 0.1, 0.2], [np.nan, 5.0, 0.0], [1.0, 1.1, 1.2]])
+    np.testing.assert_allclose(trend((4, 8, 16), gaps).estimate, 0.1)
+    assert math.isnan(trend((4, 8, 16), gaps[:2]).low)
+
+
+# Places.
+
+
+def falling(kl: Sequence[float], slopes: dict[float, float], seeds: int = 4) -> Curves:
+    """Every seed's KL is `kl`, and its Cov_n `slopes[n]` times that, at most 1."""
+    values = np.tile(np.array(kl), (seeds, 1))
+    cov = {n: np.clip(slope * values, 0, 1) for n, slope in slopes.items()}
+    return Curves(np.arange(len(kl)), values, cov, {})
+
+
+def test_the_place_is_the_lowest_at_which_every_rule_has_room() -> None:
+    # From 16 nats to 1 by a factor of 1.25 an evaluation.
+    kl = [16 / 1.25**i for i in range(12)] + [1.0]
+    # The lowest candidate is 1.1 nats, and its levels end at 1.21; then 1.31, 1.56, ...
+    slopes = {2.0: 1.0, 4.0: 0.45, 8.0: 0.2}
+    assert choose_place({"sgd": falling(kl, slopes)}, 3) == Place(4.0, 1.1)
+    # Beside a rule that stops at 1.5 nats the first candidates are 1.65, where Cov_4 is .74 to .82 and Cov_8
+    # .33 to .36, and 1.96, where Cov_8 is .39 to .43.
+    slow = falling([max(each, 1.5) for each in kl], slopes)
+    assert choose_place({"sgd": falling(kl, slopes), "muon": slow}, 3) == Place(8.0, 1.96)
+    # Where no N fits at any candidate, the one that strays least: Cov_4 is largest at the last.
+    steep = {2.0: 10.0, 4.0: 0.02}
+    assert choose_place({"sgd": falling([4.0, 3.0, 1.0], steep)}, 3) == Place(4.0, 3.11)
+
+
+def test_a_place_is_where_evaluations_are_close() -> None:
+    # From 8 to 4 by a factor of 1.26 an evaluation, then at once to 1: at every candidate below 4 nats KL
+    # falls by a factor of 4. The first above is 1.1 * 2^(8/4) = 4.4, where Cov_8 is .44.
+    jump = falling([8.0, 6.35, 5.04, 4.0, 1.0], {4.0: 0.45, 8.0: 0.1})
+    assert choose_place({"sgd": jump}, 1) == Place(8.0, 4.4)
+    np.testing.assert_allclose(
+        optimizers_measure.coarseness({"sgd": jump}, np.array([1.1, 4.4])), (4 + 1.26) / 2
     )
-    np.testing.assert_allclose(common_levels([fast, slow], 3), [2.0, 4.0, 8.0])
-    np.testing.assert_allclose(common_levels([fast, slow], 1), [2.0])
-    # Never above the start: there would be no evaluation before.
-    assert common_levels([fast / 4, slow], 5)[-1] < 4.0
-    with pytest.raises(ValueError, match="kl: a rule reaches 20 nats at best, where another begins at 16"):
-        common_levels([fast, slow + 18], 3)
+
+
+def test_a_quarter_of_the_seeds_may_stay_above_the_place() -> None:
+    stuck = falling([16.0, 8.0, 4.0, 2.0, 1.3, 1.0], {4.0: 0.45})
+    stuck.kl[0, 1:] = 12.0
+    assert choose_place({"sgd": stuck}, 3).kl == 1.1
+    stuck.kl[1, 1:] = 12.0
+    assert choose_place({"sgd": stuck}, 3).kl == 13.2
+    stuck.kl[:2, 1:] = 16.0
+    with pytest.raises(ValueError, match=r"^kl: 17\.6 nats at best, where a run begins at 16; valid: lower"):
+        choose_place({"sgd": stuck}, 3)
+
+
+def test_the_n_after_equal_steps_is_that_at_which_sgd_is_nearest_a_half() -> None:
+    # KL falls from .8 to .4 over the first half: its mean is .5, which Cov_4 and Cov_8 are .9 and .5 times;
+    # that of Cov_2, at most 1, is .85.
+    curves = falling([0.8, 0.4, 0.4], {2.0: 2.0, 4.0: 0.9, 8.0: 0.5})
+    np.testing.assert_allclose(mean_over_steps(curves.steps, curves.cov[4.0]), 0.45)
+    assert choose_n(curves) == 4.0
+    # Of equal ones the smaller.
+    assert choose_n(falling([0.5, 0.5], {16.0: 1.0, 2.0: 1.0})) == 2.0
 
 
 def test_a_trend_is_by_doubling_of_the_length_and_paired_by_seed() -> None:
@@ -153,15 +220,16 @@ def compared(response: int, better: float, faster: float, seeds: int = 4) -> Com
     for rule in RULES:
         own = rule in NORMALISED
         start = 8.0 + rng.normal(0, 0.01, (seeds, 1))
-        kl = start * np.exp(-STEPS / 20 * (faster if own else 1.0))
+        kl = start * np.exp(-GRID / 20 * (faster if own else 1.0))
         cov = np.clip(kl / 10 - (better if own else 0.0) + rng.normal(0, 0.001, (seeds, 1)), 0, 1)
-        curves[rule] = Curves(STEPS, kl, {2.0: cov, 4.0: cov}, {1: 1 - cov, 4: 1 - cov / 2})
-    return Compared(response, 3.0, curves, common_levels([each.kl for each in curves.values()], 3))
+        curves[rule] = Curves(GRID, kl, {2.0: cov, 4.0: cov}, {1: 1 - cov, 4: 1 - cov / 2})
+    return Compared(response, 3.0, curves, 4.0, levels_from(3.5, 3))
 
 
 def measured(better: Sequence[float], faster: Sequence[float]) -> Measurements:
     cells = tuple(compared(h, b, f) for h, b, f in zip((8, 16, 32), better, faster, strict=True))
-    return Measurements(4.0, 4, (1, 2, 3, 4), (), {"graph": cells, "dyck": cells}, -0.1)
+    tasks = {"graph": cells, "dyck": cells}
+    return Measurements({"graph": 4.0, "dyck": 4.0}, 4, (1, 2, 3, 4), (), tasks, -0.1)
 
 
 @pytest.fixture(scope="module")
@@ -172,27 +240,26 @@ def growing() -> Measurements:
 def test_a_gap_that_grows_with_the_length_passes(growing: Measurements) -> None:
     judged = checks(growing)
     assert [check.name for check in judged if not check.passed] == []
-    assert len(judged) == 2 * 6 + 1
+    assert len(judged) == 2 * (4 * 2 * 2 + 7) + 1
     cells = growing.tasks["graph"]
-    np.testing.assert_allclose(
-        growth(cells, dict(places(growing))["at equal cross-entropy"]).estimate, 0.02, atol=0.002
-    )
-    np.testing.assert_allclose(cells[-1].gap("muon", growing.cov), 0.05, atol=0.01)
+    gap, _ = places(growing, "graph")[LOSS]
+    np.testing.assert_allclose(growth(cells, gap, "adamw").estimate, 0.02, atol=0.002)
+    np.testing.assert_allclose(cells[-1].gap("muon", cells[-1].cov), 0.05, atol=0.01)
 
 
 def test_a_rule_that_only_trains_faster_has_no_gap_at_equal_loss() -> None:
     found = measured((0.0, 0.0, 0.0), (1.0, 1.2, 1.4))
     failed = {check.name for check in checks(found) if not check.passed}
-    assert {name for name in failed if "equal cross-entropy" in name} == failed
-    assert len(failed) >= 2
-    assert all(check.passed for check in checks(found) if "equal steps" in check.name)
+    assert {name for name in failed if LOSS in name} == failed
+    assert len(failed) >= 8
+    assert all(check.passed for check in checks(found) if STEPS in check.name)
 
 
 def test_a_constant_gap_does_not_grow() -> None:
     found = measured((0.03, 0.03, 0.03), (1.0, 1.0, 1.0))
     failed = {check.name for check in checks(found) if not check.passed}
-    assert "graph, at equal cross-entropy: its growth for each doubling of H" in failed
-    assert not any("Cov_4 of SGD" in name for name in failed if "equal cross-entropy" in name)
+    assert f"graph, {LOSS}: Cov of SGD minus Muon's, growth for each doubling of H" in failed
+    assert not any("H = 32" in name for name in failed if LOSS in name)
 
 
 def test_rules_that_have_not_learned_are_no_comparison(growing: Measurements) -> None:
@@ -201,16 +268,30 @@ def test_rules_that_have_not_learned_are_no_comparison(growing: Measurements) ->
     np.testing.assert_allclose(cell.coarseness, math.exp(0.1), rtol=1e-6)
     weak = dataclasses.replace(cell, levels=np.array([5.0, 6.0]))
     found = dataclasses.replace(growing, tasks={"graph": (weak, *growing.tasks["graph"][1:])})
-    assert [c.passed for c in checks(found) if "lowest common KL" in c.name] == [False]
+    assert [c.passed for c in checks(found) if "lowest level of KL" in c.name] == [False]
 
 
-def test_tables_and_notes_are_complete(growing: Measurements) -> None:
-    final, equal, every = tables(growing)
-    assert len(final[2]) == len(equal[2]) == len(every[2]) == 2 * 3 * len(RULES)
-    assert_rectangular((final, equal, every))
-    written = notes(dataclasses.replace(growing, rates={"graph-8": {"sgd": 0.5}}))
+def test_tables_figures_and_notes_are_complete_where_a_rule_never_reaches_a_level(
+    growing: Measurements,
+) -> None:
+    cell = growing.tasks["dyck"][0]
+    never = dataclasses.replace(cell, levels=np.array([1e-6, 2e-6]))
+    assert (cell.reached, never.reached) == (1.0, 0.0)
+    assert math.isnan(never.coarseness)
+    found = dataclasses.replace(
+        growing,
+        tasks=growing.tasks | {"dyck": (never, *growing.tasks["dyck"][1:])},
+        rates={"graph-8": {"sgd": 0.5}},
+    )
+    made = tables(found)
+    assert {len(rows) for _, _, rows in made} == {2 * 3 * len(RULES)}
+    assert_rectangular(made)
+    written = notes(found)
     assert any("graph-8: sgd 0.5" in text for text in written)
+    assert any("H = 8: Cov_4 from 1e-06 nats, reached by 0% of the seeds" in text for text in written)
     assert sum("growth" in text for text in written) == 4
+    names = [drawing.name for drawing in drawings(found)]
+    assert names == ["equal_loss", "gaps", "equal_steps", "equal_loss_pass"]
 
 
 # Configuration.
@@ -255,6 +336,8 @@ def test_every_run_differs_in_length_and_rule_alone(config: DictConfig) -> None:
 def test_learning_rates_were_chosen_from_the_grids_on_other_seeds(config: DictConfig) -> None:
     settings = read(Settings, config)
     runs.check_rates(settings, config)
+    runs.check_places(settings, config)
+    assert config.seed > config.place_seed + config.place_seeds
     for cell in settings.cells:
         for rule, rate in config.learning_rates[cell.name].items():
             assert rate in list(config.rules[rule].grid)
@@ -268,6 +351,8 @@ def test_the_larger_scale_asks_for_tuning(compose_config: Callable[..., DictConf
     settings = read(Settings, config)
     with pytest.raises(ValueError, match=r"graph-8\.sgd: none; tune=true chooses one"):
         runs.check_rates(settings, config)
+    with pytest.raises(ValueError, match=r"^compared\.graph-8: none; place=true chooses one"):
+        runs.check_places(settings, config)
     assert run_of(config, settings.cells[0], "muon").phases[0].steps == 5000
 
 
@@ -286,7 +371,7 @@ def records(setup: Any, rule: str) -> pd.DataFrame:
             row |= {f"eval/cov/{name_of_n(n)}": cov for n in settings.coverage_ns}
             if settings.num_samples:
                 row["eval/sampled_pass/1"] = 0.25
-            else:
+            elif phase.task.num_enumerated:
                 row |= {f"eval/pass/{n}": 1 - cov / n for n in settings.pass_ns}
             rows.append(row)
             if rule == "muon" and seed == 402 and index == 3:
@@ -295,7 +380,10 @@ def records(setup: Any, rule: str) -> pd.DataFrame:
 
 
 def test_the_command_judges_what_was_trained(
-    call: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    call: Callable[..., Any],
+    compose_config: Callable[..., DictConfig],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     """Training and reading are faked; 36 runs take minutes."""
     trained: dict[str, Setup] = {}
@@ -310,7 +398,7 @@ def test_the_command_judges_what_was_trained(
     monkeypatch.setattr(arms, "train_run", train)
     monkeypatch.setattr(claim, "timing_facts", lambda *_: {})
     monkeypatch.setattr(optimizers_measure, "load_run", read_run)
-    ended = call(command(CLAIM), "seeds=3")
+    ended = call(command(CLAIM), "seed=400", "seeds=3")
     assert ended.status == 0, ended.err
     assert len(trained) == 6 * len(RULES)
     path = tmp_path / "runs/optimizers_graph/cpu"
@@ -321,19 +409,28 @@ def test_the_command_judges_what_was_trained(
     assert verdict.seeds == (400, 401)
     assert any("seed 402 (dyck-8, Muon)" in note for note in verdict.notes)
     by_name = {check.name: check for check in verdict.checks}
-    gap = by_name["graph, at equal cross-entropy: Cov_4 of SGD minus normalised rules', H = 10"]
-    np.testing.assert_allclose(gap.measured, 0.02, atol=1e-6)
-    assert gap.passed
-    assert not by_name["dyck, after equal steps: its growth for each doubling of H"].passed
+    n = read(Settings, compose_config("optimizers_graph")).compared["graph-8"].n
+    for rule in ("normalised SGD", "sign-SGD", "AdamW", "Muon"):
+        gap = by_name[f"graph, at equal cross-entropy: Cov of SGD minus {rule}'s, H = 10, N = {n:g}"]
+        np.testing.assert_allclose(gap.measured, 0.02, atol=1e-6)
+        assert gap.passed
+        grown = by_name[f"dyck, after equal steps: Cov of SGD minus {rule}'s, growth for each doubling of H"]
+        np.testing.assert_allclose(grown.measured, 0.0, atol=1e-9)
 
 
-def test_pass_at_n_of_one_prompt_is_estimated_from_all_samples(config: DictConfig) -> None:
+def test_pass_at_n_of_one_prompt_is_estimated_from_all_samples(
+    compose_config: Callable[..., DictConfig],
+) -> None:
     """Each of 512 times one response, a quarter of them correct: 1 - C(384, 4)/C(512, 4)."""
+    config = compose_config("optimizers_graph", "+dyck.changes.evaluation.num_samples=1")
     setup = run_of(config, read(Settings, config).cells[3], "sgd")
     curves = optimizers_measure.curves_of(records(setup, "sgd"), setup, (400, 402))
-    assert curves.kl.shape == (2, 21)
+    assert curves.kl.shape == (2, 101)
     np.testing.assert_allclose(curves.passes[4], 1 - math.comb(384, 4) / math.comb(512, 4))
     np.testing.assert_allclose(curves.passes[1], 0.25)
+    # Without samples, and where valid responses are not enumerated, nothing is known.
+    frame = records(setup, "sgd").drop(columns="eval/sampled_pass/1")
+    assert np.isnan(optimizers_measure.curves_of(frame, setup, (400, 402)).passes[4]).all()
 
 
 @pytest.mark.slow
@@ -349,3 +446,23 @@ def test_tuning_prints_the_best_rates(call: Callable[..., Any], tmp_path: Path) 
         assert 0 < own["finals"]["sgd"]["kl"] < own["losses"]["sgd"][0] + 1
     printed = yaml.safe_load(ended.out.partition("at the edge")[0])
     assert printed == {"learning_rates": {name: own["chosen"] for name, own in tuned.items()}}
+
+
+@pytest.mark.slow
+def test_places_are_chosen_from_the_runs_that_tuning_would_train(
+    compose_config: Callable[..., DictConfig], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = compose_config("optimizers_graph", *TINY, "learning_rates={graph-2: {sgd: 0.4, muon: 0.02}}")
+    settings = read(Settings, config)
+    cell = settings.cells[0]
+    setups = {name: run_of(config, cell, name) for name in ("sgd", "muon")}
+    tuned = runs.tune_setup(setups, {"sgd": [0.1, 0.4], "muon": [0.01, 0.02]})
+    curves = runs.curves_of_setup(setups, tuned.chosen)
+    assert list(curves) == ["sgd", "muon"]
+    for rule, own in curves.items():
+        assert own.steps.tolist() == [0, 2, 4, 6, 8, 10, 12]
+        assert own.kl.shape == own.cov[4].shape == (2, 7)
+        np.testing.assert_allclose(own.kl[:, -1].mean(), tuned.finals[rule]["kl"], rtol=1e-4)
+        np.testing.assert_allclose(own.cov[4][:, -1].mean(), tuned.finals[rule]["cov/4"], atol=0.02)
+    # Before the first step all rules are the same.
+    np.testing.assert_allclose(curves["sgd"].kl[:, 0], curves["muon"].kl[:, 0], rtol=1e-5)
