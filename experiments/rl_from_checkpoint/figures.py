@@ -1,8 +1,8 @@
-"""Figures and tables of the claim on starts of reinforcement learning."""
+"""Figures and tables of the claim on starts of reinforcement learning. Arrays are (seeds, starts, ...)."""
 
 from __future__ import annotations
 
-from typing import Any
+import math
 
 import matplotlib as mpl
 import numpy as np
@@ -12,30 +12,32 @@ from covlab.report import plotting as draw
 from covlab.report.page import Table
 from covlab.report.plotting import Drawing
 from covlab.report.tables import estimate_and_ends
-from experiments.rl_from_checkpoint.measure import COVERAGE, CROSS_ENTROPY, TOURNAMENT, Measurements
-from metrics import name_of_n
+from experiments.rl_from_checkpoint.measure import FOUND, Measurements
+from metrics import mean_interval
 
 
 def drawings(results: Measurements) -> list[Drawing]:
     """The report's figures."""
+    last = results.rollouts[-1]
     return [
         Drawing(
             "starts",
-            "Expected reward before and after reinforcement learning against the fine-tuning step that it "
-            "started from; median and range over the seeds, and the starts that each rule picks.",
+            f"Along fine-tuning: cross-entropy on its own prompts, and Cov_N of the start on the prompts of "
+            f"reinforcement learning, median and range over {len(results.seeds)} seeds. Points: share of the "
+            f"seeds in which reinforcement learning finds the answer within N rollouts.",
             starts(results),
         ),
         Drawing(
-            "predictors",
-            "Every start of every seed as a point: the reward reached against the start's coverage and "
-            "cross-entropy. Both are better the lower they are: a predictor that does its work falls from "
-            "left to right, and its number, the rank correlation of a lower predictor with a higher reward, "
-            "is near 1.",
-            predictors(results),
+            "outcomes",
+            "Every start of every seed as a point: Pass@1 after each number R of rollouts against the "
+            "start's mass on the answer times R. Line: probability that R rollouts of a model with this "
+            "mass contain a right answer, 1 - e^-x. Vertical: mass 1/R, where Cov_R has its step.",
+            outcomes(results),
         ),
         Drawing(
             "curves",
-            "Expected reward along reinforcement learning from each start, median over the seeds.",
+            f"Pass@1 along reinforcement learning up to {last} rollouts and beyond, every run; dark: early "
+            f"starts. Dotted: the threshold of an answer found.",
             curves(results),
         ),
     ]
@@ -43,90 +45,99 @@ def drawings(results: Measurements) -> list[Drawing]:
 
 @mpl.rc_context(draw.STYLE)
 def starts(results: Measurements) -> Figure:
-    """Reward against the start."""
-    fig, axes = draw.new_figure(1, len(results.outcomes), (5.2 * len(results.outcomes), 4.2))
+    """Cross-entropy, coverage and found shares against the start."""
+    fig, axes = draw.new_figure(1, 2, (10.5, 4.2))
     steps = np.asarray(results.starts)
-    for axis, (prompts, outcome) in zip(axes[0], results.outcomes.items(), strict=True):
-        draw.line_over_seeds(axis, steps, outcome.curves[1][..., 0], draw.BLUE, "reward at the start")
-        draw.line_over_seeds(axis, steps, outcome.reward, draw.RED, "reward reached")
-        draw.line_over_seeds(axis, steps, outcome.curves[8][..., -1], draw.GREEN, "Pass@8 reached")
-        where = np.broadcast_to(steps, outcome.reward.shape).astype(float)
-        picked = {f"{rule}'s start": results.chosen[rule] for rule in (TOURNAMENT, CROSS_ENTROPY)}
-        draw.mark_chosen(axis, where, outcome.reward, picked)
-        axis.set(title=prompts.replace("_", " "), xlabel="fine-tuning step of the start")
-    draw.legend_below(fig, [axes[0, 0]])
+    draw.line_over_seeds(axes[0, 0], steps, results.cross_entropy, draw.ORANGE, "cross-entropy (nats)")
+    axes[0, 0].set(title="prompts of fine-tuning", xlabel="fine-tuning step of the start", yscale="log")
+    colours = draw.ordered_colours(len(results.rollouts) + 1)
+    for i, (rollouts, colour) in enumerate(zip(results.rollouts, colours, strict=False)):
+        draw.line_over_seeds(axes[0, 1], steps, results.matched[..., i], colour, f"Cov$_{{{rollouts}}}$")
+        share = results.found[..., i].mean(axis=0)
+        axes[0, 1].plot(steps, share, "o", color=colour, label=f"found within {rollouts}")
+    axes[0, 1].set(title="prompts of reinforcement learning", xlabel="fine-tuning step of the start")
+    draw.legend_below(fig, axes[0])
     return fig
 
 
 @mpl.rc_context(draw.STYLE)
-def predictors(results: Measurements) -> Figure:
-    """Reward reached against the two predictors that compete."""
-    rows = len(results.outcomes)
-    fig, axes = draw.new_figure(rows, 2, (9.5, 3.7 * rows), sharex="col", sharey="row")
-    names = {
-        COVERAGE: f"Cov$_{{{name_of_n(results.coverage_n)}}}$ of the start",
-        CROSS_ENTROPY: "cross-entropy of the start (nats)",
-    }
-    colours = draw.ordered_colours(len(results.starts))
-    for row, (prompts, outcome) in zip(axes, results.outcomes.items(), strict=True):
-        correlations, _ = results.correlations(prompts)
-        for axis, (name, label) in zip(row, names.items(), strict=True):
-            for i, (step, colour) in enumerate(zip(results.starts, colours, strict=True)):
-                x, y = results.predictors[name][:, i], outcome.reward[:, i]
-                axis.scatter(x, y, color=colour, s=28, label=f"step {step}")
-            title = f"{prompts.replace('_', ' ')}: lower is better, {correlations[name].estimate:+.2f}"
-            axis.set(xlabel=label, title=title)
-        row[0].set_ylabel("reward reached")
+def outcomes(results: Measurements) -> Figure:
+    """Pass@1 reached against the start's mass times the rollouts."""
+    count = len(results.rollouts)
+    fig, axes = draw.new_figure(1, count, (5.2 * count, 4.2), sharey="row")
+    reached = [int(np.flatnonzero(results.steps == budget)[0]) for budget in results.budgets]
+    for axis, rollouts, column in zip(axes[0], results.rollouts, reached, strict=True):
+        x = rollouts * results.start
+        grid = np.geomspace(x.min(), x.max(), 200)
+        axis.plot(grid, -np.expm1(-grid), color=draw.INK, linewidth=1.0, label="1 - e$^{-x}$")
+        colours = draw.ordered_colours(len(results.seeds))
+        for own, after, colour in zip(x, results.curves[..., column], colours, strict=True):
+            axis.scatter(own, after, color=colour, s=22)
+        axis.axvline(1, color=draw.INK, linestyle=":", linewidth=1.0)
+        axis.set(xscale="log", title=f"R = {rollouts}", xlabel="R x mass of the start on the answer")
+    axes[0, 0].set_ylabel("Pass@1 after R rollouts")
     draw.legend_below(fig, [axes[0, 0]])
     return fig
 
 
 @mpl.rc_context(draw.STYLE)
 def curves(results: Measurements) -> Figure:
-    """Reward along the runs."""
-    fig, axes = draw.new_figure(1, len(results.outcomes), (5.2 * len(results.outcomes), 4.2))
+    """Pass@1 along the runs."""
+    fig, axes = draw.new_figure(1, 1, (7.5, 4.2))
+    axis = axes[0, 0]
     colours = draw.ordered_colours(len(results.starts))
-    for axis, (prompts, outcome) in zip(axes[0], results.outcomes.items(), strict=True):
-        for i, colour in enumerate(colours):
-            median = np.median(outcome.curves[1][:, i], axis=0)
-            axis.plot(outcome.steps, median, color=colour, label=f"step {results.starts[i]}")
-        axis.set(title=prompts.replace("_", " "), xlabel="batches of rollouts")
-    axes[0, 0].set_ylabel("expected reward")
-    draw.legend_below(fig, [axes[0, 0]])
+    for i, colour in enumerate(colours):
+        for j, line in enumerate(results.curves[:, i]):
+            label = f"step {results.starts[i]}" if j == 0 else None
+            axis.plot(results.steps, line, color=colour, linewidth=0.8, label=label)
+    axis.axhline(FOUND, color=draw.INK, linestyle=":", linewidth=1.0)
+    axis.set(xlabel="batches of rollouts", ylabel="Pass@1")
+    draw.legend_below(fig, [axis])
     return fig
 
 
 def tables(results: Measurements) -> list[Table]:
     """(caption, columns, rows) in the report's order."""
-    made: list[Table] = []
-    ranks: list[list[Any]] = []
-    for prompts, outcome in results.outcomes.items():
-        before, reached, passed = outcome.curves[1][..., 0], outcome.reward, outcome.curves[8][..., -1]
-        columns = (*results.predictors.values(), before, reached, passed)
-        rows = [
-            [step, *(float(values[:, i].mean()) for values in columns)]
-            for i, step in enumerate(results.starts)
-        ]
-        caption = f"Prompts {prompts}: every start, mean over the seeds."
-        heads = ["start", *results.predictors, "reward before", "reward reached", "Pass@8 reached"]
-        made.append((caption, heads, rows))
-        correlations, difference = results.correlations(prompts)
-        ranks += [
-            [prompts, name, *estimate_and_ends(correlation)] for name, correlation in correlations.items()
-        ]
-        ranks.append([prompts, "coverage minus cross-entropy", *estimate_and_ends(difference)])
-    regrets = {(p, rule): results.regret(rule, p) for p in results.outcomes for rule in results.chosen}
+    entropy, mass = results.cross_entropy.mean(axis=0), np.exp(np.log(results.start).mean(axis=0))
+    shares = [
+        [each[..., i].mean(axis=0) for i in range(len(results.rollouts))]
+        for each in (results.matched, results.expected(), results.found)
+    ]
+    rows = [
+        [step, *(float(each[i]) for each in (entropy, mass, *(own for kind in shares for own in kind)))]
+        for i, step in enumerate(results.starts)
+    ]
+    heads = [f"{kind}{n}" for kind in ("Cov_", "right answer drawn, ", "found, ") for n in results.rollouts]
+    bounds = []
+    for i, rollouts in enumerate(results.rollouts):
+        tens = mean_interval(results.boundaries[:, i] / math.log(10))
+        bounds.append(
+            [rollouts, 10**tens.estimate, 10**tens.low, 10**tens.high, 10**tens.estimate / rollouts]
+        )
+    ranks: list[list[object]] = []
+    for name, values in results.predictors().items():
+        found = results.concordance(values)
+        known = found[np.isfinite(found)]
+        ends = estimate_and_ends(mean_interval(known)) if known.size > 1 else (None, None)
+        ranks.append([name, *ends, len(known)])
     return [
-        *made,
         (
-            "Mean over the seeds of the rank correlation of a lower predictor with a higher reward reached, "
-            "with the 95 % interval of a bootstrap over seeds and starts.",
-            ["prompts", "predictor", "rank correlation", "95 % interval"],
-            ranks,
+            "Every start, means over the seeds (of the mass, geometric): cross-entropy as fine-tuned "
+            "(nats), mass on the answer, Cov_N, probability that N rollouts contain a right answer, and "
+            "share of seeds found within N rollouts.",
+            ["start", "cross-entropy", "mass", *heads],
+            rows,
         ),
         (
-            "Reward lost by a rule's start against the best start.",
-            ["prompts", "rule", "mean over seeds", "worst seed"],
-            [[*names, float(lost.mean()), float(lost.max())] for names, lost in regrets.items()],
+            "N*, the N at which as many starts are covered as are found, geometric mean over the seeds.",
+            ["rollouts R", "N*", "from", "to", "N*/R"],
+            bounds,
+        ),
+        (
+            "Concordance: probability that a run that found the answer has a lower predictor than one "
+            "that is stuck, over starts and budgets of a seed; mean over the seeds with runs of both "
+            "kinds.",
+            ["predictor", "concordance", "95 % interval", "seeds"],
+            ranks,
         ),
     ]

@@ -199,7 +199,7 @@ TRAINED: dict[str, tuple[set[str], set[str]]] = {
     "path_star": ({"factor", "fresh_examples", "fresh_checkpoints"}, set()),
     "pessimism": ({"tabular", "pools"}, {"tabular.seed"}),
     "rl_from_base": ({"starts", "k", "n"}, set()),
-    "rl_from_checkpoint": ({"starts", "coverage_n", "tournament"}, {"starts"}),
+    "rl_from_checkpoint": ({"starts", "budgets"}, {"starts"}),
     "rl_pass_at_k": ({"small_k", "large_k"}, set()),
     "state_tracking": ({"solved", "fresh_examples"}, set()),
     "tail_sft": ({"k", "tournament"}, set()),
