@@ -14,8 +14,8 @@ from covlab.claims.running import claims, outside_claims
 from covlab.claims.settings import field_checks, read
 from covlab.launch.build import build, plain
 from covlab.plan.page import page
-from covlab.plan.programs import Compiler
-from covlab.plan.run import RunPlan, plan_run
+from covlab.plan.programs import Compiler, at_once
+from covlab.plan.run import RunPlan, begin_run, plan_run
 from covlab.plan.search import candidates, soonest
 from covlab.plan.target import target_of
 
@@ -37,17 +37,17 @@ def plan_one(config: DictConfig, target: str, command: str, say: Say, search: bo
     """
     hardware = target_of(target)
     hardware.require_compiler()
-    compiler = Compiler(hardware)
-    if not search:
-        run = plan_run("Run", config, hardware, compiler, say)
-        return page("Plan of a run", command, hardware, [run], [])
-    devices, held_out = len(hardware.devices()), build(config).held_out()
+    with Compiler(hardware, at_once()) as compiler:
+        if not search:
+            run = plan_run("Run", config, hardware, compiler, say)
+            return page("Plan of a run", command, hardware, [run], [])
+        devices, held_out = len(hardware.devices()), build(config).held_out()
 
-    def plan(changed: DictConfig) -> RunPlan:
-        label = f"seeds={changed.seeds} data_parallel={changed.data_parallel}"
-        return plan_run(label, changed, hardware, compiler, say, held_out)
+        def plan(changed: DictConfig) -> RunPlan:
+            label = f"seeds={changed.seeds} data_parallel={changed.data_parallel}"
+            return plan_run(label, changed, hardware, compiler, say, held_out)
 
-    found = list(candidates(config, devices, plan))
+        found = list(candidates(config, devices, plan))
     best = soonest(found)
     runs = [] if best is None else [best.run]
     return page("Plan of a run", command, hardware, runs, [], found)
@@ -65,8 +65,11 @@ def plan_all(name: str, config: DictConfig, target: str, command: str, say: Say)
     hardware.require_compiler()
     claim = known_claim(name)
     arms, left_out = first_stage(claim, config)
-    compiler = Compiler(hardware)
-    runs = [plan_run(arm.label or label, arm.config, hardware, compiler, say) for label, arm in arms.items()]
+    with Compiler(hardware, at_once()) as compiler:
+        begun = [
+            begin_run(arm.label or label, arm.config, hardware, compiler, say) for label, arm in arms.items()
+        ]
+        runs = [finished() for finished in begun]
     return page(f"Plan of {name}, scale {config.scale}", command, hardware, runs, left_out)
 
 
