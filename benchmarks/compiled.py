@@ -13,13 +13,13 @@ import itertools
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks import common
 from benchmarks.program import compose_config, setup_of
 from covlab.plan.programs import Compiled, Compiler, at_once, traced_programs
+from covlab.plan.store import versions
 from covlab.plan.target import NotInstalledError, Target, target_of
 from training.mesh import Hardware
 
@@ -102,17 +102,6 @@ def grown(
     return lines
 
 
-def compilers() -> dict[str, str]:
-    """Versions of JAX and of the installed compilers."""
-    found = {}
-    for package in ("jax", "jaxlib", "libtpu", "jax-cuda12-plugin", "jax-cuda13-plugin"):
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
-
-
 def main(arguments: Sequence[str]) -> None:
     """Compile, print, compare, write."""
     parser = common.parser("compiled", "programs on chips that are not here", repeats=1)
@@ -143,7 +132,7 @@ def main(arguments: Sequence[str]) -> None:
     if not results:
         return
     lines = _changes(options.check, results)
-    common.write(options.out, "compiled", arguments, cores, {"compilers": compilers(), "programs": results})
+    common.write(options.out, "compiled", arguments, cores, {"compilers": versions(), "programs": results})
     for line in lines:
         print(f"grown: {line}", file=sys.stderr)
     if lines:
@@ -166,8 +155,8 @@ def _changes(path: Path | None, results: Mapping[str, Any]) -> list[str]:
         print(f"not compared: there is no {path}; --out {path.parent} makes it")
         return []
     earlier = json.loads(path.read_text(encoding="utf-8"))["results"]
-    if earlier["compilers"] != compilers():
-        print(f"not compared with {path}: it was made by {earlier['compilers']}, not {compilers()}")
+    if earlier["compilers"] != versions():
+        print(f"not compared with {path}: it was made by {earlier['compilers']}, not {versions()}")
         return []
     return grown(earlier["programs"], results)
 

@@ -13,10 +13,12 @@ from covlab.claims.claim import Claim, Plan
 from covlab.claims.running import claims, outside_claims
 from covlab.claims.settings import field_checks, read
 from covlab.launch.build import build, plain
+from covlab.launch.kept import cache_folder
 from covlab.plan.page import page
 from covlab.plan.programs import Compiler, at_once
 from covlab.plan.run import RunPlan, begin_run, plan_run
 from covlab.plan.search import candidates, soonest
+from covlab.plan.store import Store
 from covlab.plan.target import target_of
 
 Say = Callable[[str], Any]
@@ -37,7 +39,7 @@ def plan_one(config: DictConfig, target: str, command: str, say: Say, search: bo
     """
     hardware = target_of(target)
     hardware.require_compiler()
-    with Compiler(hardware, at_once()) as compiler:
+    with Compiler(hardware, at_once(), _store()) as compiler:
         if not search:
             run = plan_run("Run", config, hardware, compiler, say)
             return page("Plan of a run", command, hardware, [run], [])
@@ -65,12 +67,17 @@ def plan_all(name: str, config: DictConfig, target: str, command: str, say: Say)
     hardware.require_compiler()
     claim = known_claim(name)
     arms, left_out = first_stage(claim, config)
-    with Compiler(hardware, at_once()) as compiler:
+    with Compiler(hardware, at_once(), _store()) as compiler:
         begun = [
             begin_run(arm.label or label, arm.config, hardware, compiler, say) for label, arm in arms.items()
         ]
         runs = [finished() for finished in begun]
     return page(f"Plan of {name}, scale {config.scale}", command, hardware, runs, left_out)
+
+
+def _store() -> Store:
+    folder = cache_folder()
+    return Store(None if folder is None else folder / "plans")
 
 
 def known_claim(name: str) -> Claim[Any, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ from jax.sharding import SingleDeviceSharding
 from covlab.launch.build import Setup
 from covlab.plan.costs import Costs, read
 from covlab.plan.flops import product_flops
+from covlab.plan.store import Store, costs_as_json, costs_of_json, key_of
 from covlab.plan.target import Chip, Target
 from decoding import sample_responses
 from metrics.evaluators import HeldOut
@@ -190,10 +190,12 @@ class Compiler:
     Args:
         target: the hardware.
         at_once: number of programs that are compiled at once, see `at_once`.
+        store: quantities of programs that were compiled before; by default none are loaded or saved.
     """
 
-    def __init__(self, target: Target, at_once: int = 1) -> None:
+    def __init__(self, target: Target, at_once: int = 1, store: Store = Store()) -> None:  # noqa: B008
         self.target = target
+        self._store = store
         self._pool = ThreadPoolExecutor(at_once)
         self._made: dict[str, Future[_Made]] = {}
 
@@ -213,7 +215,7 @@ class Compiler:
 
         Args:
             it: the program.
-            say: is called when its compilation begins, and not if an equal one has been compiled.
+            say: is called when its compilation begins, and not if an equal one has been compiled before.
 
         Returns:
             A function that waits for the end of the compilation, see `__call__`.
@@ -221,9 +223,9 @@ class Compiler:
         began = time.monotonic()
         flops = product_flops(it.traced.jaxpr)
         lowered = it.traced.lower()
-        key = hashlib.sha256(lowered.as_text().encode()).hexdigest()
+        key = key_of(lowered.as_text(), self.target)
         if key not in self._made:
-            self._made[key] = self._pool.submit(self._compile, lowered, time.monotonic() - began, say)
+            self._made[key] = self._pool.submit(self._find, key, lowered, time.monotonic() - began, say)
         made = self._made[key]
 
         def finished() -> Compiled:
@@ -236,9 +238,16 @@ class Compiler:
 
         return finished
 
-    def _compile(self, lowered: Any, seconds: float, say: Callable[[], Any]) -> _Made:
+    def _find(self, key: str, lowered: Any, seconds: float, say: Callable[[], Any]) -> _Made:
+        found: _Made | None = self._store.load(key, _Made.of_json)
+        if found is None:
+            say()
+            found = self._compile(lowered, seconds)
+            self._store.save(key, found.as_json())
+        return found
+
+    def _compile(self, lowered: Any, seconds: float) -> _Made:
         """Compile, `seconds` after the program began to be lowered."""
-        say()
         began = time.monotonic() - seconds
         try:
             compiled = lowered.compile(compiler_options=self.target.compiler_options or None)
@@ -265,6 +274,15 @@ class _Made(NamedTuple):
     memory: Memory | None
     costs: Costs | None
     problem: str
+
+    def as_json(self) -> Any:
+        return [self.seconds, self.memory, costs_as_json(self.costs), self.problem]
+
+    @classmethod
+    def of_json(cls, content: Any) -> _Made:
+        seconds, memory, costs, problem = content
+        kept = None if memory is None else Memory(*memory)
+        return cls(float(seconds), kept, costs_of_json(costs), str(problem))
 
 
 def at_once() -> int:

@@ -48,7 +48,7 @@ def doubled(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("doubled")
 def test_what_grew_ends_with_status_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    record = write(tmp_path / "record.json", compiled.compilers())
+    record = write(tmp_path / "record.json", compiled.versions())
     arguments = ["--targets", "v5e", "--programs", "step", "--check", str(record), "--out", str(tmp_path)]
     with pytest.raises(SystemExit) as exit_:
         compiled.main(arguments)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import pytest
 
-from covlab.plan.programs import AT_ONCE, Compiler, Traced, at_once
+from covlab.plan.programs import AT_ONCE, Compiled, Compiler, Traced, at_once
+from covlab.plan.store import Store
 from covlab.plan.target import target_of
 
 
@@ -63,6 +66,32 @@ def test_what_waits_at_the_end_of_the_block_is_left_out() -> None:
     ends.set()
     assert finished().name == "a"
     assert said == []
+
+
+def test_a_later_plan_finds_what_an_earlier_one_compiled(tmp_path: Path) -> None:
+    """All that a page shows is the same; another target, another program or a damaged file is compiled."""
+    said: list[str] = []
+
+    def planned(name: str, target: str = "cpu", size: int = 4) -> Compiled:
+        with Compiler(target_of(target), 1, Store(tmp_path)) as compiler:
+            return compiler.begin(traced(name, size), lambda: said.append(name))()
+
+    first = planned("a")
+    assert first.costs is not None
+    assert dataclasses.replace(planned("b"), name="a") == first
+    planned("c", size=8)
+    planned("d", target="cpu:2")
+    assert said == ["a", "c", "d"]
+    for path in tmp_path.iterdir():
+        path.write_bytes(path.read_bytes()[:40])
+    assert planned("e").costs == first.costs
+    assert said == ["a", "c", "d", "e"]
+
+
+def test_a_folder_that_cannot_be_written_costs_a_compilation(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with Compiler(target_of("cpu"), 1, Store(tmp_path / "file" / "plans")) as compiler:
+        assert compiler(traced("a", 4)).memory is not None
 
 
 def test_programs_at_once_are_limited_by_cores_and_memory(monkeypatch: pytest.MonkeyPatch) -> None:
