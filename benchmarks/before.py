@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import common
-from benchmarks.compiled import compilers
 from covlab.plan.costs import read
+from covlab.plan.store import versions
 from covlab.plan.target import NotInstalledError, Target, gpu_configuration, target_of
 
 HERE = Path(__file__).resolve().parent.parent
@@ -116,7 +116,7 @@ def main(arguments: Sequence[str]) -> None:
             print(f"{target.name} {name} ratio: {found['ratio']}", flush=True)
             results.setdefault(target.name, {})[name] = found
     if results:
-        common.write(options.out, "before", arguments, cores, {"compilers": compilers(), "steps": results})
+        common.write(options.out, "before", arguments, cores, {"compilers": versions(), "steps": results})
 
 
 if __name__ == "__main__":

@@ -12,14 +12,14 @@ from __future__ import annotations
 import itertools
 import json
 import sys
-from collections.abc import Mapping, Sequence
-from importlib import metadata
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks import common
 from benchmarks.program import compose_config, setup_of
-from covlab.plan.programs import Compiler, traced_programs
+from covlab.plan.programs import Compiled, Compiler, at_once, traced_programs
+from covlab.plan.store import versions
 from covlab.plan.target import NotInstalledError, Target, target_of
 from training.mesh import Hardware
 
@@ -49,26 +49,30 @@ PROGRAMS: Mapping[str, Asked] = {
 }
 
 
-def measured(asked: Asked, target: Target, compiler: Compiler, tiny: bool) -> dict[str, float]:
-    """Quantities of one program on a target.
+def begin(asked: Asked, target: Target, compiler: Compiler, tiny: bool) -> Callable[[], dict[str, float]]:
+    """Begin to compile one program on a target, and return a function that waits for its quantities.
 
     Raises:
-        UsageError: the program does not compile or fit.
+        UsageError: in that function, if the program does not compile or fit.
     """
     overrides = [*(common.TINY if tiny else ()), "tracking.wandb=disabled", *asked.overrides]
     setup, config = setup_of(overrides), compose_config(overrides)
     devices = target.devices()
     layout = setup.layout(config, Hardware(target.chip.platform, 1, len(devices)))
     wanted = setup.phases[asked.phase].name, asked.name
-    found = compiler(
+    finished = compiler.begin(
         next(
             each
             for each in traced_programs(setup, layout, devices, setup.held_out())
             if (each.phase, each.name) == wanted
         )
     )
+    return lambda: _quantities(finished(), target)
+
+
+def _quantities(found: Compiled, target: Target) -> dict[str, float]:
     if found.memory is None or found.costs is None:
-        raise common.UsageError(f"{target.name}: {asked.name}: {found.problem}")
+        raise common.UsageError(f"{target.name}: {found.name}: {found.problem}")
     return {
         "cycles": found.costs.cycles,
         "bytes": found.costs.bytes,
@@ -98,17 +102,6 @@ def grown(
     return lines
 
 
-def compilers() -> dict[str, str]:
-    """Versions of JAX and of the installed compilers."""
-    found = {}
-    for package in ("jax", "jaxlib", "libtpu", "jax-cuda12-plugin", "jax-cuda13-plugin"):
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
-
-
 def main(arguments: Sequence[str]) -> None:
     """Compile, print, compare, write."""
     parser = common.parser("compiled", "programs on chips that are not here", repeats=1)
@@ -130,15 +123,16 @@ def main(arguments: Sequence[str]) -> None:
         except NotInstalledError as error:
             print(f"left out: {error}")
             continue
-        compiler = Compiler(target)
-        for name in options.programs:
-            values = measured(PROGRAMS[name], target, compiler, options.tiny)
-            results.setdefault(target.name, {})[name] = values
-            print(f"{target.name} {name}: {_line(values)}", flush=True)
+        with Compiler(target, at_once()) as compiler:
+            begun = {name: begin(PROGRAMS[name], target, compiler, options.tiny) for name in options.programs}
+            for name, finished in begun.items():
+                values = finished()
+                results.setdefault(target.name, {})[name] = values
+                print(f"{target.name} {name}: {_line(values)}", flush=True)
     if not results:
         return
     lines = _changes(options.check, results)
-    common.write(options.out, "compiled", arguments, cores, {"compilers": compilers(), "programs": results})
+    common.write(options.out, "compiled", arguments, cores, {"compilers": versions(), "programs": results})
     for line in lines:
         print(f"grown: {line}", file=sys.stderr)
     if lines:
@@ -161,8 +155,8 @@ def _changes(path: Path | None, results: Mapping[str, Any]) -> list[str]:
         print(f"not compared: there is no {path}; --out {path.parent} makes it")
         return []
     earlier = json.loads(path.read_text(encoding="utf-8"))["results"]
-    if earlier["compilers"] != compilers():
-        print(f"not compared with {path}: it was made by {earlier['compilers']}, not {compilers()}")
+    if earlier["compilers"] != versions():
+        print(f"not compared with {path}: it was made by {earlier['compilers']}, not {versions()}")
         return []
     return grown(earlier["programs"], results)
 

@@ -13,10 +13,12 @@ from covlab.claims.claim import Claim, Plan
 from covlab.claims.running import claims, outside_claims
 from covlab.claims.settings import field_checks, read
 from covlab.launch.build import build, plain
+from covlab.launch.kept import cache_folder
 from covlab.plan.page import page
-from covlab.plan.programs import Compiler
-from covlab.plan.run import RunPlan, plan_run
+from covlab.plan.programs import Compiler, at_once
+from covlab.plan.run import RunPlan, begin_run, plan_run
 from covlab.plan.search import candidates, soonest
+from covlab.plan.store import Store
 from covlab.plan.target import target_of
 
 Say = Callable[[str], Any]
@@ -37,17 +39,17 @@ def plan_one(config: DictConfig, target: str, command: str, say: Say, search: bo
     """
     hardware = target_of(target)
     hardware.require_compiler()
-    compiler = Compiler(hardware)
-    if not search:
-        run = plan_run("Run", config, hardware, compiler, say)
-        return page("Plan of a run", command, hardware, [run], [])
-    devices, held_out = len(hardware.devices()), build(config).held_out()
+    with Compiler(hardware, at_once(), _store()) as compiler:
+        if not search:
+            run = plan_run("Run", config, hardware, compiler, say)
+            return page("Plan of a run", command, hardware, [run], [])
+        devices, held_out = len(hardware.devices()), build(config).held_out()
 
-    def plan(changed: DictConfig) -> RunPlan:
-        label = f"seeds={changed.seeds} data_parallel={changed.data_parallel}"
-        return plan_run(label, changed, hardware, compiler, say, held_out)
+        def plan(changed: DictConfig) -> RunPlan:
+            label = f"seeds={changed.seeds} data_parallel={changed.data_parallel}"
+            return plan_run(label, changed, hardware, compiler, say, held_out)
 
-    found = list(candidates(config, devices, plan))
+        found = list(candidates(config, devices, plan))
     best = soonest(found)
     runs = [] if best is None else [best.run]
     return page("Plan of a run", command, hardware, runs, [], found)
@@ -65,9 +67,17 @@ def plan_all(name: str, config: DictConfig, target: str, command: str, say: Say)
     hardware.require_compiler()
     claim = known_claim(name)
     arms, left_out = first_stage(claim, config)
-    compiler = Compiler(hardware)
-    runs = [plan_run(arm.label or label, arm.config, hardware, compiler, say) for label, arm in arms.items()]
+    with Compiler(hardware, at_once(), _store()) as compiler:
+        begun = [
+            begin_run(arm.label or label, arm.config, hardware, compiler, say) for label, arm in arms.items()
+        ]
+        runs = [finished() for finished in begun]
     return page(f"Plan of {name}, scale {config.scale}", command, hardware, runs, left_out)
+
+
+def _store() -> Store:
+    folder = cache_folder()
+    return Store(None if folder is None else folder / "plans")
 
 
 def known_claim(name: str) -> Claim[Any, Any]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from importlib import metadata
 
 from covlab.plan.programs import Compiled
 from covlab.plan.run import RunPlan
 from covlab.plan.search import Candidate, soonest
+from covlab.plan.store import versions
 from covlab.plan.target import GIB, Target
 from covlab.report.tables import markdown
 
@@ -94,22 +94,13 @@ def _chip(target: Target) -> Iterator[str]:
     speed = "" if chip.bandwidth is None else f", {chip.bandwidth / 1e9:.0f} GB/s"
     clock = "" if chip.clock is None else f", {chip.clock / 1e9:.2f} GHz"
     yield f"{target.count} x {chip.title}: {', '.join([*([peak] if peak else []), memory])}{speed}{clock}."
-    packages = ("jax", "jaxlib", "libtpu", "jax-cuda12-plugin", "jax-cuda13-plugin")
     wanted = {"tpu": "libtpu", "gpu": "jax-cuda", "cpu": "jaxlib"}[chip.platform]
     shown = [
-        f"{name} {metadata.version(name)}"
-        for name in packages
-        if (name == "jax" or name.startswith(wanted)) and _installed(name)
+        f"{name} {version}"
+        for name, version in versions().items()
+        if name == "jax" or name.startswith(wanted)
     ]
     yield f"Compiled without the device by {', '.join(shown)}."
-
-
-def _installed(name: str) -> bool:
-    try:
-        metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return False
-    return True
 
 
 def _run(run: RunPlan) -> Iterator[str]:

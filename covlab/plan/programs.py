@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
+import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
@@ -16,6 +17,7 @@ from jax.sharding import SingleDeviceSharding
 from covlab.launch.build import Setup
 from covlab.plan.costs import Costs, read
 from covlab.plan.flops import product_flops
+from covlab.plan.store import Store, costs_as_json, costs_of_json, key_of
 from covlab.plan.target import Chip, Target
 from decoding import sample_responses
 from metrics.evaluators import HeldOut
@@ -178,31 +180,79 @@ def _sampling(
     return Traced(phase, TABLE, 1, 0, 0, traced)
 
 
-class Compiler:
-    """Compiles programs for a target, equal ones once."""
+AT_ONCE = 4
+"""Most programs that are compiled at once: each may need a gigabyte or two."""
 
-    def __init__(self, target: Target) -> None:
+
+class Compiler:
+    """Compiles programs for a target, equal ones once. At the end of a `with` block what waits is left out.
+
+    Args:
+        target: the hardware.
+        at_once: number of programs that are compiled at once, see `at_once`.
+        store: quantities of programs that were compiled before; by default none are loaded or saved.
+    """
+
+    def __init__(self, target: Target, at_once: int = 1, store: Store = Store()) -> None:  # noqa: B008
         self.target = target
-        self._made: dict[str, tuple[float, Memory | None, Costs | None, str]] = {}
+        self._store = store
+        self._pool = ThreadPoolExecutor(at_once)
+        self._made: dict[str, Future[_Made]] = {}
+
+    def __enter__(self) -> Compiler:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # Without it a command that is refused or interrupted would compile all the rest before it ends.
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
     def __call__(self, it: Traced) -> Compiled:
         """Compile a program; what the compiler refuses becomes `Compiled.problem`."""
-        flops = product_flops(it.traced.jaxpr)
-        began = time.monotonic()
-        lowered = it.traced.lower()
-        key = hashlib.sha256(lowered.as_text().encode()).hexdigest()
-        if key not in self._made:
-            self._made[key] = self._compile(lowered, began)
-        seconds, memory, costs, problem = self._made[key]
-        unknown = 0 if costs is None else max(0, len(costs.unknown) - it.open_loops)
-        shared = it.shared + (0 if memory is None else memory.code)
-        return Compiled(it.phase, it.name, it.calls, flops, seconds, memory, costs, problem, unknown, shared)
+        return self.begin(it)()
 
-    def _compile(self, lowered: Any, began: float) -> tuple[float, Memory | None, Costs | None, str]:
+    def begin(self, it: Traced, say: Callable[[], Any] = lambda: None) -> Callable[[], Compiled]:
+        """Begin to compile a program.
+
+        Args:
+            it: the program.
+            say: is called when its compilation begins, and not if an equal one has been compiled before.
+
+        Returns:
+            A function that waits for the end of the compilation, see `__call__`.
+        """
+        began = time.monotonic()
+        flops = product_flops(it.traced.jaxpr)
+        lowered = it.traced.lower()
+        key = key_of(lowered.as_text(), self.target)
+        if key not in self._made:
+            self._made[key] = self._pool.submit(self._find, key, lowered, time.monotonic() - began, say)
+        made = self._made[key]
+
+        def finished() -> Compiled:
+            seconds, memory, costs, problem = made.result()
+            unknown = 0 if costs is None else max(0, len(costs.unknown) - it.open_loops)
+            shared = it.shared + (0 if memory is None else memory.code)
+            return Compiled(
+                it.phase, it.name, it.calls, flops, seconds, memory, costs, problem, unknown, shared
+            )
+
+        return finished
+
+    def _find(self, key: str, lowered: Any, seconds: float, say: Callable[[], Any]) -> _Made:
+        found: _Made | None = self._store.load(key, _Made.of_json)
+        if found is None:
+            say()
+            found = self._compile(lowered, seconds)
+            self._store.save(key, found.as_json())
+        return found
+
+    def _compile(self, lowered: Any, seconds: float) -> _Made:
+        """Compile, `seconds` after the program began to be lowered."""
+        began = time.monotonic() - seconds
         try:
             compiled = lowered.compile(compiler_options=self.target.compiler_options or None)
         except jax.errors.JaxRuntimeError as error:
-            return time.monotonic() - began, None, None, _first_line(error)
+            return _Made(time.monotonic() - began, None, None, _first_line(error))
         seconds, found = time.monotonic() - began, compiled.memory_analysis()
         memory = Memory(
             found.argument_size_in_bytes,
@@ -214,7 +264,30 @@ class Compiler:
         limit, problem = self.target.chip.bytes, ""
         if memory.total > limit:
             problem = f"needs {memory.total / 2**30:.2f} GiB of {limit / 2**30:.2f} GiB of a device"
-        return seconds, memory, read(compiled.as_text()), problem
+        return _Made(seconds, memory, read(compiled.as_text()), problem)
+
+
+class _Made(NamedTuple):
+    """What `Compiled` says of a program that several may share."""
+
+    seconds: float
+    memory: Memory | None
+    costs: Costs | None
+    problem: str
+
+    def as_json(self) -> Any:
+        return [self.seconds, self.memory, costs_as_json(self.costs), self.problem]
+
+    @classmethod
+    def of_json(cls, content: Any) -> _Made:
+        seconds, memory, costs, problem = content
+        kept = None if memory is None else Memory(*memory)
+        return cls(float(seconds), kept, costs_of_json(costs), str(problem))
+
+
+def at_once() -> int:
+    """Number of programs that this machine compiles at once: one a core, at most `AT_ONCE`."""
+    return min(len(os.sched_getaffinity(0)), AT_ONCE)
 
 
 def _first_line(error: Exception) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -80,7 +81,19 @@ def plan_run(
     say: Callable[[str], Any] = lambda text: None,
     held_out: Sequence[HeldOut] | None = None,
 ) -> RunPlan:
-    """Compile every program of the run that `config` describes.
+    """Compile every program of the run that `config` describes, see `begin_run`."""
+    return begin_run(label, config, target, compiler, say, held_out)()
+
+
+def begin_run(
+    label: str,
+    config: DictConfig,
+    target: Target,
+    compiler: Compiler,
+    say: Callable[[str], Any] = lambda text: None,
+    held_out: Sequence[HeldOut] | None = None,
+) -> Callable[[], RunPlan]:
+    """Begin to compile every program of the run that `config` describes.
 
     Args:
         label: what the run is called.
@@ -89,6 +102,9 @@ def plan_run(
         compiler: of the target; programs that several runs share are compiled once.
         say: takes a line before each compilation, which may take minutes.
         held_out: the held-out set of each phase; None draws them.
+
+    Returns:
+        A function that waits for the end of the compilations.
 
     Raises:
         ValueError: an invalid configuration, or devices that do not divide seeds and batches; one line.
@@ -99,8 +115,11 @@ def plan_run(
     if held_out is None:
         say(f"{label}: drawing the held-out sets")
         held_out = setup.held_out()
-    done = []
-    for traced in traced_programs(setup, layout, devices, held_out):
-        say(f"{label}: compiling {traced.phase}, {traced.name} for {target.name}")
-        done.append(compiler(traced))
-    return RunPlan(label, target, layout, len(setup.seeds), tuple(done))
+    begun = [
+        compiler.begin(
+            traced,
+            functools.partial(say, f"{label}: compiling {traced.phase}, {traced.name} for {target.name}"),
+        )
+        for traced in traced_programs(setup, layout, devices, held_out)
+    ]
+    return lambda: RunPlan(label, target, layout, len(setup.seeds), tuple(finished() for finished in begun))

@@ -43,12 +43,12 @@ def write(path: Path, compilers: dict[str, str]) -> Path:
 def doubled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every program takes twice the cycles of the record."""
     monkeypatch.setattr(target, "_is_installed", lambda module: True)
-    monkeypatch.setattr(compiled, "measured", lambda *_: VALUES | {"cycles": 2000})
+    monkeypatch.setattr(compiled, "begin", lambda *_: lambda: VALUES | {"cycles": 2000})
 
 
 @pytest.mark.usefixtures("doubled")
 def test_what_grew_ends_with_status_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    record = write(tmp_path / "record.json", compiled.compilers())
+    record = write(tmp_path / "record.json", compiled.versions())
     arguments = ["--targets", "v5e", "--programs", "step", "--check", str(record), "--out", str(tmp_path)]
     with pytest.raises(SystemExit) as exit_:
         compiled.main(arguments)
@@ -101,7 +101,7 @@ def test_the_smallest_programs_compile_where_the_compiler_is_installed(text: str
         where.require_compiler()
     except NotInstalledError as error:
         pytest.skip(str(error))
-    found = compiled.measured(compiled.PROGRAMS["step"], where, compiled.Compiler(where), tiny=True)
+    found = compiled.begin(compiled.PROGRAMS["step"], where, compiled.Compiler(where), tiny=True)()
     assert found["bytes"] > 0
     assert found["gflop"] > 0
     assert (found["cycles"] > 0) == (text == "v5e")
