@@ -74,19 +74,21 @@ def guarantee(results: Measurements) -> Figure:
         colour = _COLOURS[index % len(_COLOURS)]
         _line(left, factors, values, colour, "-", f"n = {n}")
         left.plot(factors, np.median(bound, axis=0), ":", color=colour)
+    shades = draw.ordered_colours(len(settings.horizons))
     for index, h in enumerate(settings.horizons):
         right.plot(
             settings.children,
             results.few[index],
             marker="o",
-            color=_COLOURS[index % len(_COLOURS)],
+            color=shades[index],
             label=f"H = {h}",
         )
     k = np.array(settings.children, float)
     right.plot(k, results.few.max() * k.min() / k, ":", color=draw.INK)
-    left.set(xlabel="steps over H^2", ylabel="shortfall", yscale="log", xscale="log")
-    right.set(xlabel="children K", ylabel="total variation to pi*", yscale="log", xscale="log")
-    for axis in (left, right):
+    left.set(xlabel="steps over $H^2$", ylabel="shortfall", yscale="log")
+    right.set(xlabel="children K", ylabel=r"total variation to $\pi^*$", yscale="log")
+    for axis, ticks in ((left, factors), (right, settings.children)):
+        draw.log_ticks(axis, ticks)
         axis.legend(fontsize=9)
     return fig
 
