@@ -17,6 +17,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from covlab.plan import costs, hlo
 from covlab.plan.costs import Costs, Where
 from covlab.plan.target import Target
@@ -24,7 +26,7 @@ from tracking.atomic import atomic_write
 
 COMPILERS = ("jax", "jaxlib", "libtpu", "jax-cuda12-plugin", "jax-cuda13-plugin")
 """Packages that a compiled program depends on."""
-_SETTINGS = ("XLA_FLAGS", "LIBTPU_INIT_ARGS")
+_VARIABLES = ("XLA_FLAGS", "LIBTPU_INIT_ARGS")
 _CODE = (__file__, costs.__file__, hlo.__file__)
 
 
@@ -42,13 +44,14 @@ def versions() -> dict[str, str]:
 def key_of(text: str, target: Target) -> str:
     """Digest of all that the quantities of a program depend on."""
     parts = {
-        "target": [dataclasses.asdict(target.chip), target.shape, target.compiler_options],
+        "target": [dataclasses.asdict(target.chip), target.chip.bytes, target.shape, target.compiler_options],
         "versions": versions(),
-        "settings": [os.environ.get(name) for name in _SETTINGS],
+        "settings": [os.environ.get(name) for name in _VARIABLES],
+        "options": {name: value for name, value in jax.config.values.items() if "optimiz" in name},
         "code": [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in _CODE],
         "program": hashlib.sha256(text.encode()).hexdigest(),
     }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
 @dataclasses.dataclass(frozen=True)

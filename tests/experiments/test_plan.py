@@ -18,7 +18,10 @@ TINY = (
 
 
 @pytest.mark.slow
-def test_a_run_is_planned_for_this_machine(call: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_run_is_planned_for_this_machine(
+    call: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COVLAB_CACHE", str(tmp_path / "cache"))
     ended = call(plan.main, "target=cpu", "seeds=2", "out=pages/plan.md", *TINY)
     assert ended.status == 0, ended.err
     assert (tmp_path / "pages" / "plan.md").read_text(encoding="utf-8") == ended.out
@@ -27,6 +30,9 @@ def test_a_run_is_planned_for_this_machine(call: Callable[..., Any], tmp_path: P
     assert "2 seeds on 1 of 1 devices" in ended.out
     assert "- Seeds that fit, in proportion to 2: " in ended.out
     assert "compiling train, training step for cpu:1" in ended.err
+    again = call(plan.main, "target=cpu", "seeds=2", "out=pages/plan.md", *TINY)
+    assert again.out == ended.out
+    assert "compiling" not in again.err
 
 
 @pytest.mark.parametrize(
