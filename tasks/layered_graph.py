@@ -206,7 +206,7 @@ class LayeredGraph(Task):
         return [((), (3,)), *(((3, part), shape) for part, shape in prompt.items())]
 
     def sample(self, key: PRNGKeyArray, probs: Sequence[float] | None = None) -> Example:
-        """What `Task.sample` draws, class and example from one hash."""
+        """Draw as `Task.sample` does, class and example from one hash."""
         weights = log_of(self.group_probs if probs is None else probs)
         own = [((1, *path), shape) for path, shape in self._draws]
         of_group, *words = below(key, [((0,), weights.shape), *own])

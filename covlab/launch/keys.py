@@ -26,6 +26,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from covlab.cores import usable_cores
+
 PACKAGES = ("tasks", "models", "decoding", "metrics", "training", "theory", "covlab", "experiments")
 """Packages whose source text is part of every key."""
 LIBRARIES = ("jax", "jaxlib", "optax")
@@ -292,8 +294,7 @@ def _times(name: str) -> Iterator[str]:
 
 def _processor() -> list[str]:
     """Model and instruction sets of the processor, and the number of usable cores."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    found = [platform.machine(), platform.processor(), str(cores)]
+    found = [platform.machine(), platform.processor(), str(len(usable_cores()))]
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0].splitlines():
             if line.split(":")[0].strip() in ("model name", "flags", "Features", "CPU part"):

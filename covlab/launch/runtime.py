@@ -12,6 +12,7 @@ from jax._src import xla_bridge
 from jax._src.distributed import global_state
 from jax._src.lru_cache import LRUCache
 
+from covlab.cores import usable_cores
 from covlab.launch.kept import cache_folder
 from covlab.launch.processes import send
 from tasks.checks import whole
@@ -56,7 +57,7 @@ def configure(num_seeds: int = 1, devices: int | str = "auto", data_parallel: in
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
         setattr(LRUCache, "put", _put_whole)  # noqa: B010
         setattr(LRUCache, "get", _get_noted)  # noqa: B010
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = len(usable_cores())
     if not isinstance(devices, int):
         if global_state.num_processes == 1 and data_parallel == "auto":
             devices = cores

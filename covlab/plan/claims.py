@@ -16,7 +16,7 @@ from covlab.launch.build import build, plain
 from covlab.launch.kept import cache_folder
 from covlab.plan.page import page
 from covlab.plan.programs import Compiler, at_once
-from covlab.plan.run import RunPlan, begin_run, plan_run
+from covlab.plan.run import RunPlan, begin_run
 from covlab.plan.search import candidates, soonest
 from covlab.plan.store import Store
 from covlab.plan.target import target_of
@@ -41,13 +41,13 @@ def plan_one(config: DictConfig, target: str, command: str, say: Say, search: bo
     hardware.require_compiler()
     with Compiler(hardware, at_once(), _store()) as compiler:
         if not search:
-            run = plan_run("Run", config, hardware, compiler, say)
+            run = begin_run("Run", config, hardware, compiler, say)()
             return page("Plan of a run", command, hardware, [run], [])
         devices, held_out = len(hardware.devices()), build(config).held_out()
 
         def plan(changed: DictConfig) -> RunPlan:
             label = f"seeds={changed.seeds} data_parallel={changed.data_parallel}"
-            return plan_run(label, changed, hardware, compiler, say, held_out)
+            return begin_run(label, changed, hardware, compiler, say, held_out)()
 
         found = list(candidates(config, devices, plan))
     best = soonest(found)

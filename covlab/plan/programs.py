@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import SingleDeviceSharding
 
+from covlab.cores import usable_cores
 from covlab.launch.build import Setup
 from covlab.plan.costs import Costs, read
 from covlab.plan.flops import product_flops
@@ -268,7 +268,7 @@ class Compiler:
 
 
 class _Made(NamedTuple):
-    """What `Compiled` says of a program that several may share."""
+    """The part of `Compiled` that equal programs share."""
 
     seconds: float
     memory: Memory | None
@@ -287,7 +287,7 @@ class _Made(NamedTuple):
 
 def at_once() -> int:
     """Number of programs that this machine compiles at once: one a core, at most `AT_ONCE`."""
-    return min(len(os.sched_getaffinity(0)), AT_ONCE)
+    return min(len(usable_cores()), AT_ONCE)
 
 
 def _first_line(error: Exception) -> str:

@@ -73,18 +73,6 @@ class RunPlan:
         return min(found, default=None)
 
 
-def plan_run(
-    label: str,
-    config: DictConfig,
-    target: Target,
-    compiler: Compiler,
-    say: Callable[[str], Any] = lambda text: None,
-    held_out: Sequence[HeldOut] | None = None,
-) -> RunPlan:
-    """Compile every program of the run that `config` describes, see `begin_run`."""
-    return begin_run(label, config, target, compiler, say, held_out)()
-
-
 def begin_run(
     label: str,
     config: DictConfig,

@@ -135,6 +135,7 @@ def line_over_seeds(
     label: str,
     band: Band = "range",
     per_seed: bool = False,
+    linestyle: str = "-",
 ) -> None:
     """Median over the seeds as a line, with a band: the whole range, or quantiles (low, high).
 
@@ -150,7 +151,8 @@ def line_over_seeds(
     if per_seed:
         axis.plot(steps, np.transpose(values), color=colour, linewidth=0.6, alpha=0.5)
     # A run that has just begun has one point, which makes no line.
-    axis.plot(steps, median, color=colour, label=label, marker="o" if len(median) == 1 else None)
+    marker = "o" if len(median) == 1 else None
+    axis.plot(steps, median, linestyle, color=colour, label=label, marker=marker)
 
 
 def mark_chosen(

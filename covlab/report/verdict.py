@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, SupportsFloat
 
 import numpy as np
 
+from covlab.cores import usable_cores
 from covlab.report.states import OPERATORS, PLACES, POWER, Outcome, State, check_state, needed_seeds
 from tracking.atomic import atomic_write
 
@@ -310,11 +311,10 @@ def hardware() -> dict[str, Any]:
     """This machine: `cpu` (model), `cores` (usable by this process), `memory_gib`, `accelerators` (names)."""
     import jax  # reading and showing verdicts must not pay for starting a backend
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     devices = [device for device in jax.devices() if device.platform != "cpu"]
     return {
         "cpu": _cpu_model(),
-        "cores": cores,
+        "cores": len(usable_cores()),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "accelerators": [device.device_kind for device in devices],
     }

@@ -35,10 +35,10 @@ def drawings(results: Measurements) -> list[Drawing]:
         Drawing(
             "equal_loss",
             f"Cov_N against KL along training (from right to left), one colour a rule, one panel a response "
-            f"length H: thin lines are {len(results.seeds)} seeds, thick ones their means at the levels of "
-            f"KL that are compared (shaded). Where lines lie on each other, the rule does not matter at "
+            f"length H: thin lines are {len(results.seeds)} seeds, points their means at the levels of "
+            f"KL that are compared (dotted). Where lines lie on each other, the rule does not matter at "
             f"equal loss.",
-            against_loss(results, lambda cell: (cell.cov, f"Cov_{cell.n:g}")),
+            against_loss(results, lambda cell: (cell.cov, f"Cov$_{{{cell.n:g}}}$")),
         ),
         Drawing(
             "gaps",
@@ -49,8 +49,8 @@ def drawings(results: Measurements) -> list[Drawing]:
         ),
         Drawing(
             "equal_steps",
-            f"Cov_N, mean over the iterates, and {passes} and KL after the last step, against H, mean over "
-            f"seeds with 95 % intervals.",
+            f"Cov_N, mean over the iterates, and {passes} (where it was measured) and KL after the last "
+            f"step, against H, mean over seeds with 95 % intervals.",
             equal_steps(results),
         ),
         Drawing(
@@ -80,7 +80,8 @@ def against_loss(results: Measurements, of: Callable[[Compared], tuple[Quantity,
         for axis, cell in zip(axes[row], cells, strict=False):
             quantity, label = of(cell)
             low, high = cell.levels[0], cell.levels[-1]
-            axis.axvspan(low, high, color=draw.INK, alpha=0.08, linewidth=0)
+            for level in cell.levels:
+                axis.axvline(level, color=draw.INK, linestyle=":", linewidth=0.8)
             for rule, curves in cell.curves.items():
                 axis.plot(curves.kl.T, quantity(curves).T, color=COLOURS[rule], linewidth=0.5, alpha=0.35)
                 mean = [over_seeds(column).estimate for column in cell.at_levels(rule, quantity).T]
@@ -88,7 +89,7 @@ def against_loss(results: Measurements, of: Callable[[Compared], tuple[Quantity,
                 axis.plot(cell.levels, mean, label=RULES[rule].title, **style)
             axis.set(title=f"{NAMES[task]}, H = {cell.response}", xlabel="KL (nats)", ylabel=label)
             axis.set(xscale="log", xlim=(low / 3, 3 * high))
-            shown = [low / 2, low, high, 2 * high]
+            shown = sorted({low / 2, low, high, 2 * high})
             axis.set_xticks(shown, [f"{level:.2g}" for level in shown])
             axis.minorticks_off()
         for axis in axes[row][len(cells) :]:
@@ -107,7 +108,7 @@ def gap_panels(results: Measurements) -> Figure:
             for rule in RULES:
                 if rule != BASELINE:
                     _against_length(axis, cells, rule, [gap(cell, rule) for cell in cells])
-            axis.set(title=f"{NAMES[task]}, {place}", ylabel="Cov_N: SGD minus rule")
+            axis.set(title=f"{NAMES[task]}, {place}", ylabel="Cov$_N$: SGD minus rule")
     draw.legend_below(fig, [axes[0, 0]])
     return fig
 
@@ -120,13 +121,16 @@ def equal_steps(results: Measurements) -> Figure:
         cov = results.cov(task)
         quantities: tuple[tuple[str, Callable[[Compared, str], np.ndarray]], ...] = (
             (
-                f"Cov_{results.n[task]:g}, mean over iterates",
+                f"Cov$_{{{results.n[task]:g}}}$, mean over iterates",
                 lambda cell, rule, cov=cov: cell.over_steps(rule, cov),  # type: ignore[misc]
             ),
             (f"Pass@{results.pass_n}", lambda cell, rule: results.passes(cell.curves[rule])[:, -1]),
             ("KL (nats)", lambda cell, rule: cell.curves[rule].kl[:, -1]),
         )
         for axis, (label, of) in zip(axes[row], quantities, strict=True):
+            if not np.isfinite(of(cells[0], BASELINE)).any():
+                axis.set_axis_off()
+                continue
             for rule in RULES:
                 _against_length(axis, cells, rule, [of(cell, rule) for cell in cells])
             axis.set(title=f"{NAMES[task]}", ylabel=label)

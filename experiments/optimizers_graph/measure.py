@@ -45,7 +45,7 @@ from 1 to nearly 0 within a factor of 2 to 4 of the KL, and all levels must lie 
 REACHED = 0.75
 """Share of the seeds that must reach the levels under every rule."""
 ROOM = (0.2, 0.8)
-"""Where Cov_N must lie for a comparison to show a difference in either direction."""
+"""Least and largest Cov_N at which a comparison can show a difference in either direction."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -180,7 +180,7 @@ def task_settings(field: str, value: Any) -> TaskSettings:
 
 
 class Place(NamedTuple):
-    """Where rules are compared at equal cross-entropy at one length: in Cov_n, from `kl` nats upwards."""
+    """Place of the comparison at equal cross-entropy at one length: Cov_n, from `kl` nats upwards."""
 
     n: float
     kl: float

@@ -1,4 +1,4 @@
-"""Which checkpoint to start reinforcement learning from: coverage at N = the number of rollouts knows.
+"""Coverage at N = the number of rollouts tells which checkpoint to start reinforcement learning from.
 
     python -m experiments.rl_from_checkpoint scale=cpu|paper [run=<a run with both phases>]
 

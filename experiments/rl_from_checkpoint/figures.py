@@ -65,13 +65,12 @@ def outcomes(results: Measurements) -> Figure:
     """Pass@1 reached against the start's mass times the rollouts."""
     count = len(results.rollouts)
     fig, axes = draw.new_figure(1, count, (5.2 * count, 4.2), sharey="row")
-    reached = [int(np.flatnonzero(results.steps == budget)[0]) for budget in results.budgets]
-    for axis, rollouts, column in zip(axes[0], results.rollouts, reached, strict=True):
+    for i, (axis, rollouts) in enumerate(zip(axes[0], results.rollouts, strict=True)):
         x = rollouts * results.start
         grid = np.geomspace(x.min(), x.max(), 200)
         axis.plot(grid, -np.expm1(-grid), color=draw.INK, linewidth=1.0, label="1 - e$^{-x}$")
         colours = draw.ordered_colours(len(results.seeds))
-        for own, after, colour in zip(x, results.curves[..., column], colours, strict=True):
+        for own, after, colour in zip(x, results.reached[..., i], colours, strict=True):
             axis.scatter(own, after, color=colour, s=22)
         axis.axvline(1, color=draw.INK, linestyle=":", linewidth=1.0)
         axis.set(xscale="log", title=f"R = {rollouts}", xlabel="R x mass of the start on the answer")

@@ -97,10 +97,15 @@ class Measurements:
     bound_excess: float
 
     @property
+    def reached(self) -> Float[np.ndarray, "seeds starts budgets"]:
+        """Pass@1 after each budget."""
+        columns = [int(np.flatnonzero(self.steps == budget)[0]) for budget in self.budgets]
+        return self.curves[..., columns]
+
+    @property
     def found(self) -> Bool[np.ndarray, "seeds starts budgets"]:
         """Pass@1 has reached `FOUND`."""
-        columns = [int(np.flatnonzero(self.steps == budget)[0]) for budget in self.budgets]
-        return self.curves[..., columns] >= FOUND
+        return self.reached >= FOUND
 
     @property
     def start(self) -> Float[np.ndarray, "seeds starts"]:

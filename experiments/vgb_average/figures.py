@@ -7,8 +7,6 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-from jaxtyping import Float
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from covlab.report import plotting as draw
@@ -46,12 +44,13 @@ def horizon(results: Measurements) -> Figure:
     """KL and cost against H."""
     fig, axes = draw.new_figure(1, 2, (11.6, 4.4))
     left, right = axes[0]
-    h = results.settings.horizons
+    h = np.asarray(results.settings.horizons)
     for index, n in enumerate(results.settings.rollouts):
         colour, name = _COLOURS[index % len(_COLOURS)], f"n = {n}"
-        _line(left, h, results.table(n, lambda own: own.action.kl), colour, "-", name)
-        _line(left, h, results.table(n, lambda own: own.walks[-1].law.kl), colour, "--", "")
-        _line(right, h, results.table(n, lambda own: own.first_steps), colour, "-", name)
+        draw.line_over_seeds(left, h, results.table(n, lambda own: own.action.kl), colour, name)
+        walked = results.table(n, lambda own: own.walks[-1].law.kl)
+        draw.line_over_seeds(left, h, walked, colour, "", linestyle="--")
+        draw.line_over_seeds(right, h, results.table(n, lambda own: own.first_steps), colour, name)
     right.plot(h, results.rejection(), ":", color=draw.INK, label="rejection")
     left.set(ylabel="KL (nats)", yscale="log", xlabel="horizon H")
     right.set(ylabel="tokens or steps", yscale="log", xlabel="horizon H")
@@ -66,13 +65,13 @@ def guarantee(results: Measurements) -> Figure:
     fig, axes = draw.new_figure(1, 2, (11.6, 4.4))
     left, right = axes[0]
     settings = results.settings
-    longest, factors = max(settings.horizons), sorted(settings.steps)
+    longest, factors = max(settings.horizons), np.sort(settings.steps)
     for index, n in enumerate(settings.rollouts):
         own = results.trained[longest, n]
         values = np.array([[walk.shortfall for walk in each.walks] for each in own])
         bound = np.array([[each.way_back / walk.steps for walk in each.walks] for each in own])
         colour = _COLOURS[index % len(_COLOURS)]
-        _line(left, factors, values, colour, "-", f"n = {n}")
+        draw.line_over_seeds(left, factors, values, colour, f"n = {n}")
         left.plot(factors, np.median(bound, axis=0), ":", color=colour)
     shades = draw.ordered_colours(len(settings.horizons))
     for index, h in enumerate(settings.horizons):
@@ -91,13 +90,6 @@ def guarantee(results: Measurements) -> Figure:
         draw.log_ticks(axis, ticks)
         axis.legend(fontsize=9)
     return fig
-
-
-def _line(
-    axis: Axes, x: Any, values: Float[np.ndarray, "seeds points"], colour: Any, style: str, label: str
-) -> None:
-    axis.plot(x, np.median(values, axis=0), style, color=colour, marker="o", label=label or None)
-    axis.fill_between(x, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.2, linewidth=0)
 
 
 def tables(results: Measurements) -> Tables:

@@ -74,7 +74,7 @@ SCALES: Mapping[str, Mapping[str, Any]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Sampler:
-    """How far a law on the leaves is from pi*.
+    """Distances of a law on the leaves from pi*.
 
     Attributes:
         kl: KL(pi* || law) in nats.
@@ -171,10 +171,15 @@ class Measurements:
         return np.array([h / mean_reward(h, settings.tilt) for h in settings.horizons])
 
 
+def log_ratio(target: Law, law: Law) -> Float[np.ndarray, " leaves"]:
+    """ln pi*/pi_hat by leaf, infinite where the law has no mass; pi* is positive everywhere."""
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.log(target / law))
+
+
 def sampler(target: Law, law: Law, samples: int) -> Sampler:
     """A law on the leaves against pi*, which is positive everywhere."""
-    with np.errstate(divide="ignore"):
-        kl = float(target @ np.log(target / law))
+    kl = float(target @ log_ratio(target, law))
     return Sampler(kl, total_variation(law, target), float(worst_loss(target, law, (samples,))[0]))
 
 
@@ -191,14 +196,13 @@ def measure_values(tree: Tree, values: Tree, settings: Settings) -> Trained:
     walks = []
     for time, (leaf, law) in zip(times, laws, strict=True):
         n = leaf / mass
-        with np.errstate(divide="ignore"):
-            log_ratio = np.log(target / law)
+        uncovered = coverage_profile(log_ratio(target, law), (max(2 * n, 1.0),), target)
         walks.append(
             Walk(
                 sampler(target, law, samples),
                 time,
                 float(np.maximum(target - n * law, 0).sum()),
-                float(coverage_profile(log_ratio, (max(2 * n, 1.0),), target)[0]),
+                float(uncovered[0]),
                 leaf,
             )
         )

@@ -11,6 +11,8 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from covlab.cores import usable_cores
+
 BYTES_OF_A_JOB = 2 * 2**30
 """Expected largest memory of a job, in bytes."""
 _POLL_SECONDS = 0.2
@@ -41,7 +43,7 @@ def share(
     """
     if at_once != -1 and at_once < 1:
         raise ValueError(f"hydra.launcher.n_jobs: {at_once} is neither -1 nor an integer >= 1")
-    cores = _cores() if cores is None else cores
+    cores = usable_cores() if cores is None else cores
     accelerators = _accelerators() if accelerators is None else accelerators
     if at_once == -1:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -53,12 +55,6 @@ def share(
         slot_cores = tuple(cores[(index * per_slot + i) % len(cores)] for i in range(per_slot))
         slots.append(Slot(slot_cores, accelerators[index % len(accelerators)] if accelerators else None))
     return tuple(slots)
-
-
-def _cores() -> list[int]:
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
 
 
 def _accelerators(gpus: Path = Path("/proc/driver/nvidia/gpus")) -> list[str]:
