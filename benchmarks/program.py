@@ -184,7 +184,7 @@ class Covlab:
         whose state is the gradient."""
         keep = optax.GradientTransformation(
             init=lambda params: jax.tree.map(jnp.zeros_like, params),
-            update=lambda gradient, state, params=None: (jax.tree.map(jnp.zeros_like, gradient), gradient),
+            update=lambda gradient, *_: (jax.tree.map(jnp.zeros_like, gradient), gradient),
         )
         program = make(self.setup, dataclasses.replace(self.phase, optimizer=keep), self.grid)
         state, log = program.run(self._begin(program), self.seeds, 0, 1)

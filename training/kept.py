@@ -134,7 +134,7 @@ class KeptFunction:
             # Trees cannot be pickled, containers of their structure can.
             places = jax.tree.unflatten(inputs, range(inputs.num_leaves))
             shapes = [(leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves(out)]
-            results = jax.tree.map(lambda leaf: 0, out)
+            results = jax.tree.map(lambda _: 0, out)
             data = pickle.dumps((executable, places, results, shapes))
         except Exception:
             # A backend without serialisation, or a container that cannot be pickled: compiled each time.

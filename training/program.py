@@ -122,7 +122,7 @@ class Program:
     run: Callable[..., tuple[TrainState, ChunkLog]]
     evaluate: Callable[[Params, Params, Batch], dict[str, dict[str, Array]]]
     batches: Callable[[], Batch]
-    prepare: Callable[[int], None] = lambda seeds: None
+    prepare: Callable[[int], None] = lambda _: None
 
     def score(self, params: Params, fixed: Params = ()) -> dict[str, dict[str, Array]]:
         """`evaluate` on the held-out set, at least `num_examples` of its examples."""

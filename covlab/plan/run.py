@@ -78,7 +78,7 @@ def begin_run(
     config: DictConfig,
     target: Target,
     compiler: Compiler,
-    say: Callable[[str], Any] = lambda text: None,
+    say: Callable[[str], Any] = lambda _: None,
     held_out: Sequence[HeldOut] | None = None,
 ) -> Callable[[], RunPlan]:
     """Begin to compile every program of the run that `config` describes.

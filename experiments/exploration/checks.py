@@ -154,8 +154,8 @@ def _arms_note(name: str, arms: dict[str, Arm]) -> str:
         gains = [
             f"{text} {cell(mean_interval(at_equal_small_k(arms[plain], arms[arm], of)))}"
             for text, of in (
-                (f"Pass@{large}", lambda own: curve.passes[large]),
-                ("different correct", lambda own: curve.distinct),
+                (f"Pass@{large}", lambda curve: curve.passes[large]),
+                ("different correct", lambda curve: curve.distinct),
             )
         ]
         parts.append(f"{arm} at its end less {plain} where its Pass@{small} was the same: {', '.join(gains)}")

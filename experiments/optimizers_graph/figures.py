@@ -56,7 +56,7 @@ def drawings(results: Measurements) -> list[Drawing]:
         Drawing(
             "equal_loss_pass",
             f"{passes} against KL, as in the first figure, of the tasks on which it was measured.",
-            against_loss(_with_passes(results), lambda cell: (results.passes, passes)),
+            against_loss(_with_passes(results), lambda _: (results.passes, passes)),
         ),
     ]
 

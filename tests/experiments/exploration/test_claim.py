@@ -238,6 +238,27 @@ def test_notes_say_what_is_judged_and_how_the_gain_grows() -> None:
     assert written[0].endswith(f"Efficiency over random choice: {grown}")
 
 
+def test_the_notes_compare_each_arm_with_grpo_where_its_pass_at_1_was_the_same() -> None:
+    """GRPO's Pass@1 rises from .5 to .7 as its Pass@64 falls from .9 to .7 and its different correct
+    responses from 3 to 1: at a Pass@1 of .6 they are .8 and 2, at .5 those of the start."""
+
+    def arm(small: float, large: float, distinct: float) -> Arm:
+        passes = {1: np.array([[0.5, small]] * 4), 64: np.array([[0.9, large]] * 4)}
+        flat = np.full((4, 2), 0.5)
+        return Arm((0, 8), passes, np.array([[3.0, distinct]] * 4), flat, flat, 64)
+
+    arms = {
+        "grpo": arm(0.7, 0.7, 1.0),
+        "representation": arm(0.6, 0.85, 2.5),
+        "counts": arm(0.5, 0.97, 3.25),
+    }
+    results = dataclasses.replace(made((1.0, 1.6), 0.1), arms={"graph": arms})
+    text = exploration_checks.notes(results)[-2]
+    same = "at its end less grpo where its Pass@1 was the same: Pass@64"
+    assert f"representation {same} 0.05 [0.05, 0.05], different correct 0.5 [0.5, 0.5]" in text
+    assert f"counts {same} 0.07 [0.07, 0.07], different correct 0.25 [0.25, 0.25]" in text
+
+
 def test_notes_tables_and_figures(tmp_path: Path) -> None:
     found = made((1.0, 1.6), 0.1)
     text = " ".join(exploration_checks.notes(found))
@@ -276,6 +297,7 @@ def test_the_tiny_run_trains_selects_and_judges(tiny_claim: Callable[[str], Path
     path = tiny_claim("exploration")
     verdict = Verdict.read(path / "verdict.json")
     assert verdict.seeds == (3, 4)
-    assert len(verdict.checks) == 16
+    # Two on choosing, where a class repeats its wrong answer, and four a task on reinforcement learning.
+    assert len(verdict.checks) == 2 + 2 * 4
     assert len([each for each in path.iterdir() if (each / "status.json").exists()]) == 2 + 6
     assert (path / "report.html").stat().st_size > 20_000
