@@ -140,12 +140,12 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _line(values: Mapping[str, float]) -> str:
-    return (
-        f"{values['cycles'] / 1e6:.2f} million cycles, {values['bytes'] / 1e6:.1f} MB moved, "
-        f"{values['temporary_bytes'] / 2**20:.1f} MiB temporary, "
-        f"{values['code_bytes'] / 2**20:.1f} MiB code, "
-        f"{values['compile_seconds']:.0f} s to compile"
-    )
+    # A GPU's compiler says neither cycles nor code.
+    parts = [f"{values['cycles'] / 1e6:.2f} million cycles"] if values["cycles"] else []
+    parts.append(f"{values['bytes'] / 1e6:.1f} MB moved")
+    parts.append(f"{values['temporary_bytes'] / 2**20:.1f} MiB temporary")
+    parts += [f"{values['code_bytes'] / 2**20:.1f} MiB code"] if values["code_bytes"] else []
+    return ", ".join([*parts, f"{values['compile_seconds']:.0f} s to compile"])
 
 
 def _changes(path: Path | None, results: Mapping[str, Any]) -> list[str]:

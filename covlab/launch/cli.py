@@ -175,7 +175,7 @@ def _mode_said_here(arguments: Sequence[str]) -> Iterator[None]:
         yield
         return
     before = Hydra.get_mode
-    setattr(Hydra, "get_mode", lambda *_: None)  # noqa: B010
+    setattr(Hydra, "get_mode", lambda *_, **__: None)  # noqa: B010
     try:
         yield
     finally:
