@@ -12,7 +12,7 @@ from decoding.pessimism import BestOfN, Pessimism
 from decoding.race import UniformRace
 from decoding.responses import base_responses
 from decoding.sampling import sample_responses
-from decoding.selection import response_features, select_diverse
+from decoding.selection import response_features, select_diverse, whitened
 from decoding.test_time_training import TestTimeTraining, ttt_log_probs
 from decoding.vgb import VGB
 from decoding.votes import MajorityVote
@@ -53,4 +53,5 @@ __all__ = [
     "sample_responses",
     "select_diverse",
     "ttt_log_probs",
+    "whitened",
 ]

@@ -58,8 +58,8 @@ def response_features(
 ) -> Float[Array, "batch samples width"]:
     """Features h(x, y): mean last hidden state over the tokens of a response, float32; 0 without tokens.
 
-    The mean is over the states that predict y_1..y_n, one position before the tokens, because
-    `Model.features` has no state at the last token, after which nothing is predicted.
+    The mean is over the states that predict y_1..y_n, one position before the tokens: models have no position
+    for the last token, after which nothing is predicted (`GPT.max_length`).
 
     Raises:
         ValueError: a model whose last layer is not a matrix (`Model.features`).
@@ -67,3 +67,22 @@ def response_features(
     states = model.features(params, prompt, prompt_mask, responses).astype(jnp.float32)
     kept = jnp.where(mask[..., None], states, 0.0)
     return jnp.sum(kept, axis=2) / jnp.maximum(jnp.sum(mask, axis=2, dtype=jnp.float32), 1.0)[..., None]
+
+
+def whitened(features: Float[Array, "samples width"], ridge: float = 0.01) -> Float[Array, "samples width"]:
+    """(h - mean) C^-1/2 in float32, C = cov(h) + ridge tr(cov(h))/width I: no direction counts more than
+    another for its spread alone.
+
+    With `ridge` near 0 an invertible linear map of the features turns the result and does nothing else, so
+    that `select_diverse` picks the same.
+
+    Raises:
+        ValueError: a ridge that is not positive.
+    """
+    real("ridge", ridge, above=0)
+    centred = features.astype(jnp.float32) - jnp.mean(features, axis=0, dtype=jnp.float32)
+    values, vectors = jnp.linalg.eigh(centred.T @ centred / features.shape[0])
+    # Rounding may make the eigenvalue 0 negative; all are 0 where all features are equal.
+    values = jnp.maximum(values, 0.0)
+    spread = jnp.maximum(values + ridge * jnp.mean(values), jnp.finfo(jnp.float32).tiny)
+    return centred @ (vectors * jax.lax.rsqrt(spread)) @ vectors.T

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from covlab.report.tables import cell
 from covlab.report.verdict import Check, above, at_least
 from experiments.exploration.measure import Arm, Measurements, TestTime
-from experiments.exploration.pools import CENTRED, REPRESENTATION
+from experiments.exploration.pools import REPRESENTATION, WHITENED
 from experiments.exploration.rules import (
     APPEARANCE,
     BONUS_GAP,
@@ -44,6 +44,8 @@ def checks(results: Measurements) -> tuple[Check, ...]:
       efficiency on the weakest checkpoint is in the notes.
     - It is the representation that helps. Not the authors' comparison, but without it the word is empty: on
       the strongest checkpoint fewer calls than random choice among the different responses.
+    - Both are asked of the authors' features and of whitened ones, in which a direction does not count more
+      because the model's states spread along it.
     - In reinforcement learning the bonus keeps Pass@k at large k above that of GRPO without it, at no price
       in Pass@1 (`PRICE` at most), and more of the correct responses stay in reach.
     - It is the representation that helps there: more different correct responses than with a bonus that
@@ -53,10 +55,12 @@ def checks(results: Measurements) -> tuple[Check, ...]:
     for name, curves in results.test_time.items():
         if curves.repeats is None:
             continue
-        text = f"{name}, prompts of {curves.repeats}, strongest checkpoint: efficiency over random choice"
-        gain = ratio(curves.efficiency(REPRESENTATION)[:, -1])
-        beyond = ratio(curves.efficiency(REPRESENTATION, DISTINCT)[:, -1])
-        made += [above(text, gain, 1), above(f"{text} among different responses", beyond, 1)]
+        where = f"{name}, prompts of {curves.repeats}, strongest checkpoint"
+        for rule in (REPRESENTATION, WHITENED):
+            text = f"{where}, {rule}: efficiency over random choice"
+            gain = ratio(curves.efficiency(rule)[:, -1])
+            beyond = ratio(curves.efficiency(rule, DISTINCT)[:, -1])
+            made += [above(text, gain, 1), above(f"{text} among different responses", beyond, 1)]
     for name, arms in results.arms.items():
         (plain, before), (judged, after), *others = arms.items()
         small, large, draws = min(before.passes), max(before.passes), before.draws
@@ -125,14 +129,14 @@ def _why_note(name: str, own: TestTime) -> str:
         facts = {key: float(values[:, column].mean()) for key, values in own.facts.items()}
         beyond = ratio(own.efficiency(REPRESENTATION, APPEARANCE)[:, column])
         likely = ratio(own.efficiency(LIKELIEST, REPRESENTATION)[:, column])
-        centred = ratio(own.efficiency(CENTRED, REPRESENTATION)[:, column])
+        white = ratio(own.efficiency(WHITENED, REPRESENTATION)[:, column])
         parts.append(
             f"step {step}: {facts[DUPLICATES]:.0%} copies; among different responses a correct one is picked "
             f"before a wrong one with probability {facts[FEATURES_AUC]:.3f}, is likelier with "
             f"{facts[LIKELY_AUC]:.3f}, and picking early goes with being unlikely "
             f"({facts[UNLIKELIHOOD]:+.2f}); efficiency over skipping copies {cell(beyond)}, of the likeliest "
-            f"first over representations {cell(likely)}, of centred features over plain ones "
-            f"{cell(centred)}; the bonus is {facts[BONUS_GAP]:.3f} from 1/m - 1/S on average and varies by "
+            f"first over representations {cell(likely)}, of whitened features over plain ones "
+            f"{cell(white)}; the bonus is {facts[BONUS_GAP]:.3f} from 1/m - 1/S on average and varies by "
             f"{facts[BONUS_SPREAD]:.3f} within a group"
         )
     return f"{name}, why: " + "; ".join(parts) + "."

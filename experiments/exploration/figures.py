@@ -16,7 +16,7 @@ from covlab.report.plotting import Drawing
 from covlab.report.tables import cell
 from experiments.exploration.checks import ratio
 from experiments.exploration.measure import Measurements
-from experiments.exploration.pools import CENTRED, REPRESENTATION
+from experiments.exploration.pools import REPRESENTATION, WHITENED
 from experiments.exploration.rules import (
     APPEARANCE,
     DISTINCT,
@@ -37,7 +37,7 @@ _RULES = {
     APPEARANCE: draw.GREEN,
     LIKELIEST: draw.ORANGE,
     REPRESENTATION: draw.RED,
-    CENTRED: draw.PURPLE,
+    WHITENED: draw.PURPLE,
 }
 _ARMS = (draw.INK, draw.RED, draw.BLUE, draw.GREEN, draw.ORANGE)
 

@@ -11,15 +11,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from decoding import base_responses, select_diverse
+from decoding import base_responses, select_diverse, whitened
 from decoding.selection import response_features
 from metrics.evaluators import HeldOut, make_held_out
 from models import Model, Params, sequence_log_probs
 from tasks import Example, Task, stream
 from training.exploration import elliptic_bonus
 
-REPRESENTATION, CENTRED = "representation", "representation, centred"
-"""Rules that pick by `decoding.select_diverse`, as it is and on features less the pool's mean."""
+REPRESENTATION, WHITENED = "representation", "representation, whitened"
+"""Rules that pick by `decoding.select_diverse`, on features as they are and on whitened ones."""
 
 
 class Pool(NamedTuple):
@@ -88,7 +88,7 @@ def draw_pool(
     # Apart from padding, a token that was drawn is part of the response, whatever it is.
     alike = np.stack([first_alike(responses) for responses in np.asarray(tokens)])
     arrays: dict[str, Any] = {name: np.asarray(value) for name, value in drawn.items()}
-    orders = {name: arrays[name] for name in (REPRESENTATION, CENTRED) if ordered}
+    orders = {name: arrays[name] for name in (REPRESENTATION, WHITENED) if ordered}
     empty = np.zeros((held_out.num_examples, 0))
     return Pool(
         arrays["reward"],
@@ -122,10 +122,9 @@ def _draw(
     facts["valid"] = jax.vmap(jax.vmap(task.validity, (None, 0)))(examples.latent, responses) > 0
     facts["log_prob"] = sequence_log_probs(*given)
     features = response_features(*given)
-    centred = features - jnp.mean(features, axis=1, keepdims=True)
     pick = functools.partial(select_diverse, k=settings.responses, ridge=settings.ridge)
     facts[REPRESENTATION] = jax.vmap(pick)(features)
-    facts[CENTRED] = jax.vmap(pick)(centred)
+    facts[WHITENED] = jax.vmap(pick)(jax.vmap(whitened)(features))
     grouped = features.reshape(features.shape[0], -1, settings.group, features.shape[-1])
     facts["bonus"] = elliptic_bonus(grouped, settings.ridge, 1.0).reshape(features.shape[:2])
     return tokens, facts

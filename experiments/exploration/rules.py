@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from experiments.exploration.pools import CENTRED, REPRESENTATION, Pool
+from experiments.exploration.pools import REPRESENTATION, WHITENED, Pool
 from metrics import pass_at_n_unbiased, weighted_mean
 from metrics.evaluators import HeldOut
 from metrics.rank_correlation import spearman
@@ -24,7 +24,7 @@ FIRST, RANDOM, DISTINCT, APPEARANCE, LIKELIEST = (
     "distinct, as they appear",
     "distinct, likeliest first",
 )
-RULES = (FIRST, RANDOM, DISTINCT, APPEARANCE, LIKELIEST, REPRESENTATION, CENTRED)
+RULES = (FIRST, RANDOM, DISTINCT, APPEARANCE, LIKELIEST, REPRESENTATION, WHITENED)
 DUPLICATES, FEATURES_AUC, LIKELY_AUC, UNLIKELIHOOD, VALID_FIRST, VALID_POOL, BONUS_GAP, BONUS_SPREAD = (
     "share of copies in the pool",
     "a correct response is picked before a wrong one (representation)",

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from decoding.selection import response_features, select_diverse
+from decoding.selection import response_features, select_diverse, whitened
 from models import GPT
 
 
@@ -61,3 +61,38 @@ def test_features_are_means_over_the_responses_tokens() -> None:
     np.testing.assert_allclose(found[0, 0], states[0, 0, :2].mean(axis=0), rtol=1e-6)
     np.testing.assert_allclose(found[0, 1], states[0, 1].mean(axis=0), rtol=1e-6)
     np.testing.assert_array_equal(found[0, 2], 0)
+
+
+def test_whitened_features_are_those_of_an_inverse_square_root() -> None:
+    """Against NumPy's singular values in float64: (h - mean) V diag((s^2/n + ridge mean(s^2/n))^-1/2) V'."""
+    rng = np.random.default_rng(5)
+    features = rng.normal(size=(12, 4)) @ rng.normal(size=(4, 4)) + 7
+    centred = features - features.mean(axis=0)
+    _, singular, axes = np.linalg.svd(centred, full_matrices=False)
+    spread = singular**2 / 12
+    expected = centred @ axes.T @ np.diag((spread + 0.3 * spread.mean()) ** -0.5) @ axes
+    np.testing.assert_allclose(whitened(jnp.asarray(features), 0.3), expected, atol=2e-5)
+    # Without a ridge the covariance is 1 in every direction.
+    white = np.asarray(whitened(jnp.asarray(features), 1e-9))
+    np.testing.assert_allclose(white.T @ white / 12, np.eye(4), atol=1e-4)
+
+
+def test_whitening_makes_a_choice_that_no_linear_map_of_the_features_changes() -> None:
+    rng = np.random.default_rng(6)
+    features = rng.normal(size=(10, 3))
+    stretched = features @ np.array([[30.0, 0, 0], [2, 1, 0], [0, 5, 0.2]]) - 4
+
+    def picked(own: np.ndarray) -> list[int]:
+        return select_diverse(whitened(jnp.asarray(own), 1e-9), 4).tolist()
+
+    assert picked(stretched) == picked(features)
+    assert (
+        select_diverse(jnp.asarray(stretched), 4).tolist()
+        != select_diverse(jnp.asarray(features), 4).tolist()
+    )
+
+
+def test_equal_features_whiten_to_zero() -> None:
+    np.testing.assert_array_equal(whitened(jnp.ones((5, 3))), 0)
+    with pytest.raises(ValueError, match=r"ridge: 0"):
+        whitened(jnp.ones((5, 3)), 0)

@@ -20,6 +20,7 @@ def made(**changes: Any) -> Measurements:
         "random": (2.0, 5.0, (1.5, 0.001)),
         "distinct": (1.96, 6.0, (1.4, 0.002)),
         "representation": ((1.95, 0.0005), 7.0, 1.2),
+        "whitened": (1.9, 4.0, 1.0),
         "plain_1": (0.5, 0.6, (0.7, 0.0001)),
         "plain_8": (0.9, 0.9, (0.8, 0.001)),
         "plain_distinct": (3.0, 3.0, (2.0, 0.01)),
@@ -36,6 +37,7 @@ def made(**changes: Any) -> Measurements:
         "random k": np.exp(made["random"]),
         "distinct, random k": np.exp(made["distinct"]),
         "representation": np.exp(made["representation"]),
+        "representation, whitened": np.exp(made["whitened"]),
         "first k": np.full((2, 3), 3.0),
     }
     some = np.full((2, 3), 0.5)
@@ -54,7 +56,8 @@ def around(log: float, spread: float) -> tuple[float, float]:
     return math.exp(log - T2 * spread), math.exp(log + T2 * spread)
 
 
-GAIN = "graph, prompts of G2, strongest checkpoint: efficiency over random choice"
+AT = "graph, prompts of G2, strongest checkpoint, representation"
+GAIN, WHITE = f"{AT}: efficiency over random choice", f"{AT}, whitened: efficiency over random choice"
 RL = "graph, reinforcement learning"
 CHECKS = {
     GAIN: Known(
@@ -68,6 +71,18 @@ CHECKS = {
         Case({}, math.exp(0.2), around(0.2, 0.002), True),
         Case({"distinct": (3, 6, (1.3, 0.01))}, math.exp(0.1), around(0.1, 0.01), False),
         Case({"distinct": (3, 6, 1.2)}, 1.0, 0, False),
+    ),
+    WHITE: Known(
+        "lower end of the interval > 1",
+        Case({}, math.exp(0.5), around(0.5, 0.001), True),
+        Case({"random": (2, 5, (1.1, 0.01))}, math.exp(0.1), around(0.1, 0.01), False),
+        Case({"whitened": (1, 4, 1.4), "random": (2, 5, 1.4)}, 1.0, 0, False),
+    ),
+    f"{WHITE} among different responses": Known(
+        "lower end of the interval > 1",
+        Case({}, math.exp(0.4), around(0.4, 0.002), True),
+        Case({"distinct": (3, 6, (1.1, 0.01))}, math.exp(0.1), around(0.1, 0.01), False),
+        Case({"distinct": (3, 6, 1.0)}, 1.0, 0, False),
     ),
     f"{RL}: Pass@8, bonus less GRPO": Known(
         "lower end of the interval > 0",
@@ -101,9 +116,9 @@ TestKnownAnswers = known_answers(checks, made, CHECKS)
 
 def test_a_seed_without_a_correct_response_passes_no_check_on_efficiency() -> None:
     found = checks(made(random=(2.0, 5.0, np.array([1.5, np.nan]))))
-    assert [check.passed for check in found[:2]] == [False, True]
-    assert found[0].measured is None
+    assert [check.passed for check in found[:4]] == [False, True, False, True]
+    assert found[0].measured is found[2].measured is None
 
 
 def test_choosing_is_not_judged_where_no_wrong_answer_repeats() -> None:
-    assert [check.name for check in checks(made(repeats=None))] == list(CHECKS)[2:]
+    assert [check.name for check in checks(made(repeats=None))] == list(CHECKS)[4:]

@@ -219,7 +219,7 @@ def test_pools_without_a_correct_response_pass_no_check(tmp_path: Path) -> None:
         "G2",
     )
     unsolved = Measurements({"graph": none}, {"graph": found.arms["graph"]}, found.seeds)
-    assert len(failing(unsolved)) == 2
+    assert len(failing(unsolved)) == 4
     assert len(save_all(tmp_path, figures.drawings(unsolved))) == 3
 
 
@@ -297,7 +297,7 @@ def test_the_tiny_run_trains_selects_and_judges(tiny_claim: Callable[[str], Path
     path = tiny_claim("exploration")
     verdict = Verdict.read(path / "verdict.json")
     assert verdict.seeds == (3, 4)
-    # Two on choosing, where a class repeats its wrong answer, and four a task on reinforcement learning.
-    assert len(verdict.checks) == 2 + 2 * 4
+    # Four on choosing, where a class repeats its wrong answer, and four a task on reinforcement learning.
+    assert len(verdict.checks) == 4 + 2 * 4
     assert len([each for each in path.iterdir() if (each / "status.json").exists()]) == 2 + 6
     assert (path / "report.html").stat().st_size > 20_000
