@@ -35,14 +35,14 @@ def base_stage(settings: Settings, plan: Plan) -> dict[str, Arm]:
         ValueError: a run that cannot be built, or on which the claim cannot be judged.
     """
     objectives, check = {}, functools.partial(check_run, settings)
-    for set_up in (DESTROYED, KEPT):
-        given = _rl(settings, set_up)
-        built_before_its_start(rl_name(set_up, BASE), plan.run_config("rl"), given, {}, check)
     for set_up, name, given in _tuned(settings):
         run = run_name(set_up, name)
         setup = built_before_its_start(run, plan.run_config(name), given, {}, check)
         objectives[name] = setup.phases[0].objective
     tails_of(objectives)
+    for set_up in (DESTROYED, KEPT):
+        given = _rl(settings, set_up)
+        built_before_its_start(rl_name(set_up, BASE), plan.run_config("rl"), given, {}, check)
     return {BASE: Arm(plan.run_config(BASE), label=BASE)}
 
 
