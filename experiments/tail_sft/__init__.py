@@ -31,8 +31,8 @@ CLAIM = Claim.of(
         "and trains on the rest. Its authors report that Pass@16 is higher after it where the coverage ratio "
         "rho_16 of plain fine-tuning, coverage destroyed over coverage made, is above 1. All arms start from "
         "the same parameters and see the same examples.",
-        "Reinforcement learning from a verifier (GRPO) then starts from the arms' ends, from the plain "
-        "checkpoint that a tournament chooses, and from the base, with the same prompts and the same number "
+        "Reinforcement learning from a verifier (GRPO) then starts from the arms' ends, from plain "
+        "fine-tuning stopped at TailSFT's KL, and from the base, with the same prompts and the same number "
         "of rollouts. A model that cannot tell the two rules apart passes at most half of the prompts at "
         "k = 1, whichever rule it follows.",
     ),

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from covlab.claims.trained import check_bound
 from covlab.report.tables import interval_text
 from covlab.report.verdict import Check, above, at_most
-from experiments.tail_sft.measure import BASE, DESTROYED, KEPT, TOURNAMENT, Measurements
+from experiments.tail_sft.measure import BASE, DESTROYED, KEPT, STOPPED, Measurements
 from metrics import mean_interval, paired_difference_interval
 from metrics.rank_correlation import spearman
 
@@ -42,8 +42,8 @@ def checks(results: Measurements) -> tuple[Check, ...]:
 
     - Coverage destroyed: Pass@1 and Pass@k after it are higher than after plain fine-tuning and reinforcement
       learning. The source states the sign for Pass@1 (GRPO, up to +.04), and that coverage is what is gained.
-    - If TailSFT were no more than training less, plain fine-tuning that stops where a tournament says would
-      do as well. Pass@1 after reinforcement learning from TailSFT is higher.
+    - If TailSFT were no more than training less, plain fine-tuning that stops at its KL would do as well
+      before reinforcement learning. Pass@1 after reinforcement learning from TailSFT is higher.
     - Fine-tuning is worth having: Pass@1 after it is higher than after reinforcement learning from the base
       (disputed, see docs/after_the_principle.md).
     - Coverage kept: Pass@1 after it is no more than `NO_HELP` higher than after plain fine-tuning and
@@ -80,13 +80,14 @@ def checks(results: Measurements) -> tuple[Check, ...]:
 def _rl_checks(results: Measurements) -> list[Check]:
     """Checks of reinforcement learning, see `checks`."""
     plain, k, starts = results.plain, results.k, results.after[DESTROYED]
-    others = {
-        plain: f"{plain} then RL",
-        TOURNAMENT: "the tournament's choice then RL",
-        BASE: "RL from the base",
-    }
     judged = []
     for name in results.tails:
+        stopped = f"{STOPPED}{name}"
+        others = {
+            plain: f"{plain} then RL",
+            stopped: f"{plain} stopped at equal KL then RL",
+            BASE: "RL from the base",
+        }
         for other, text in others.items():
             if name in starts and other in starts:
                 gain = mean_interval(results.gain_after(DESTROYED, name, other))

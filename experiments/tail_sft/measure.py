@@ -24,8 +24,8 @@ BASE = "base"
 """The run that all arms start from."""
 DESTROYED, KEPT = "destroyed", "kept"
 """The set-ups: plain fine-tuning destroys more coverage than it makes, or not."""
-TOURNAMENT = "tournament"
-"""The start of reinforcement learning at the plain checkpoint that the tournament chooses."""
+STOPPED = "stopped_"
+"""Followed by an arm's name: the start of reinforcement learning at the plain checkpoint of nearest KL."""
 ARM_KEYS = ("objective", "optimizer", "averaging", "evaluation", "checkpoint")
 """Fields of fine-tuning that an arm may have of its own."""
 check_set_up = Overrides(("dataset_size", "steps", "batch_size", "optimizer", "task_overrides"))
@@ -38,8 +38,10 @@ def overrides(field: str, value: Any) -> dict[str, dict[str, Any]]:
         ValueError: not a mapping of mappings, a bad name, or a field that an arm does not have.
     """
     names = check_mapping(field, value, at_least=2)
-    for taken in (BASE, TOURNAMENT):
-        check_names(field, names, taken=taken)
+    check_names(field, names, taken=BASE)
+    for name in names:
+        if name.startswith(STOPPED):
+            raise ValueError(f"{field}: {name!r}; valid: a name that does not begin with {STOPPED}")
     return {name: Overrides(ARM_KEYS)(f"{field}.{name}", value[name]) for name in names}
 
 
@@ -68,7 +70,8 @@ class Settings:
         tune: settings of fine-tuning, of experiments.train_rl.
         tournament: the tournament that chooses a checkpoint of plain fine-tuning.
         starts: set-up -> starts of reinforcement learning: arms, whose last checkpoint it starts from,
-            `base`, the parameters before fine-tuning, and `tournament`.
+            `base`, the parameters before fine-tuning, and `stopped_<arm>`, for each seed the plain checkpoint
+            whose KL is nearest to that of the arm's end.
         rl: settings of reinforcement learning, of experiments.train_rl.
     """
 
@@ -83,7 +86,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Refuse a start of reinforcement learning that is not there."""
-        valid = (*self.arms, BASE, TOURNAMENT)
+        valid = (*self.arms, BASE, *(f"{STOPPED}{name}" for name in self.arms))
         for set_up, names in self.starts.items():
             for name in names:
                 if name not in valid:
@@ -172,11 +175,11 @@ class Measurements:
 
     def stopped(self, set_up: str, name: str, quantity: str) -> Float[np.ndarray, " seeds"]:
         """Pass@k of plain fine-tuning where an arm's end is compared with it, see `at_equal_kl` and
-        `same_pass_1`."""
+        `nearest`."""
         plain, arm = self.arms[set_up][self.plain], self.arms[set_up][name]
         if quantity == "KL":
             return at_equal_kl(plain.kl, plain.pass_k, arm.kl[:, -1])
-        index = same_pass_1(plain.pass_1, arm.pass_1[:, -1])
+        index = nearest(plain.pass_1, arm.pass_1[:, -1])
         return plain.pass_k[np.arange(len(index)), index]
 
     def gain_after(self, set_up: str, name: str, other: str, k: int = 1) -> Float[np.ndarray, " seeds"]:
@@ -209,10 +212,10 @@ def at_equal_kl(
     return np.array(found)
 
 
-def same_pass_1(
+def nearest(
     plain: Float[np.ndarray, "seeds checkpoints"], end: Float[np.ndarray, " seeds"]
 ) -> Int[np.ndarray, " seeds"]:
-    """Index of the plain checkpoint whose Pass@1 is nearest to `end`, of equally near ones the last."""
+    """Index of the plain checkpoint whose KL or Pass@1 is nearest to `end`, of equally near ones the last."""
     return plain.shape[1] - 1 - np.argmin(np.abs(plain - end[:, None])[:, ::-1], axis=1)
 
 
@@ -256,16 +259,6 @@ def tails_of(objectives: Mapping[str, Objective]) -> tuple[str, ...]:
     return tails
 
 
-def chosen_by(rule: Tournament, plain: RunMatrices) -> Int[np.ndarray, " seeds"]:
-    """Index of the plain checkpoint that the tournament chooses."""
-    return np.array(
-        [
-            simple_tournament(scores, rule.n, plain.weights, tie_break=rule.tie_break).index
-            for scores in plain.log_probs
-        ]
-    )
-
-
 def measure(settings: Settings, study: Study) -> Measurements:
     """Read the runs of all arms, for the seeds that diverged in none.
 
@@ -286,7 +279,13 @@ def measure(settings: Settings, study: Study) -> Measurements:
             name: run_matrices(tuned[run_name(set_up, name)].path).of_seeds(seeds) for name in settings.arms
         }
         arms[set_up] = {name: arm_of(matrices, settings.k) for name, matrices in own.items()}
-        chosen[set_up] = chosen_by(settings.tournament, own[plain])
+        rule = settings.tournament
+        chosen[set_up] = np.array(
+            [
+                simple_tournament(scores, rule.n, own[plain].weights, tie_break=rule.tie_break).index
+                for scores in own[plain].log_probs
+            ]
+        )
         after[set_up] = {
             start: arm_of(run_matrices(tuned[rl_name(set_up, start)].path).of_seeds(seeds), settings.k)
             for start in settings.starts[set_up]

@@ -17,9 +17,9 @@ from experiments.tail_sft.measure import (
     BASE,
     DESTROYED,
     KEPT,
-    TOURNAMENT,
+    STOPPED,
     Settings,
-    chosen_by,
+    nearest,
     rl_name,
     run_name,
     tails_of,
@@ -71,17 +71,20 @@ def rl_stage(settings: Settings, plan: Plan) -> dict[str, Arm]:
 
 
 def _start(settings: Settings, plan: Plan, set_up: str, start: str) -> tuple[Path, str | dict[int, str]]:
-    """Run and checkpoint of a start; by seed where the tournament chooses it."""
+    """Run and checkpoint of a start; by seed where plain fine-tuning is stopped at an arm's KL."""
     if start == BASE:
         return plan.path / BASE, "last"
-    if start != TOURNAMENT:
+    if not start.startswith(STOPPED):
         return plan.path / run_name(set_up, start), "last"
     path = plan.path / run_name(set_up, next(iter(settings.arms)))
+    arm = run_matrices(plan.path / run_name(set_up, start.removeprefix(STOPPED)))
     plain = run_matrices(path)
-    chosen = zip(plain.seeds, chosen_by(settings.tournament, plain), strict=True)
-    # A seed that diverged is left out by reinforcement learning from the last checkpoint.
-    found = dict.fromkeys(plain.diverged, f"{plain.phase}:{plain.steps[-1]}")
-    return path, found | {seed: f"{plain.phase}:{plain.steps[index]}" for seed, index in chosen}
+    seeds = [seed for seed in plain.seeds if seed in arm.seeds]
+    index = nearest(plain.of_seeds(seeds).kl(), arm.of_seeds(seeds).kl()[:, -1])
+    # A seed that diverged in either run, and so is in no measurement, starts from the last checkpoint.
+    found = dict.fromkeys(plain.seeds + plain.diverged, f"{plain.phase}:{plain.steps[-1]}")
+    own = {seed: f"{plain.phase}:{plain.steps[place]}" for seed, place in zip(seeds, index, strict=True)}
+    return path, found | own
 
 
 def _rl(settings: Settings, set_up: str) -> tuple[Mapping[str, Any], ...]:
@@ -109,11 +112,11 @@ def check_run(settings: Settings, name: str, setup: Setup) -> None:
         where = "rl"
         if not phase.source.on_policy:
             raise ValueError(f"rl.source: {type(phase.source).__name__}; valid: OnPolicy")
-    elif TOURNAMENT in settings.starts[DESTROYED] + settings.starts[KEPT]:
-        plain = name in (run_name(set_up, next(iter(settings.arms))) for set_up in (DESTROYED, KEPT))
-        require_parameters("tail_sft", setup, evaluations=plain)
     else:
-        require_parameters("tail_sft", setup)
+        plain = next(iter(settings.arms))
+        stopped = any(start.startswith(STOPPED) for names in settings.starts.values() for start in names)
+        is_plain = name in (run_name(DESTROYED, plain), run_name(KEPT, plain))
+        require_parameters("tail_sft", setup, evaluations=stopped and is_plain)
     if not phase.task.num_enumerated:
         raise ValueError(f"task: {type(phase.task).__name__}; tail_sft needs all valid responses enumerated")
     if len(set(phase.task.group_probs)) > 1:

@@ -45,7 +45,7 @@ def made(**changes: Any) -> Measurements:
         "rl_plain": (0.3, 0.001),
         "rl_tail": (0.45, 0.003),
         "rl_base": (0.4, 0.001),
-        "rl_chosen": (0.42, 0.001),
+        "rl_stopped": (0.42, 0.001),
         "rl_plain_k": (0.6, 0.001),
         "rl_tail_k": (0.7, 0.004),
         "rl_kept": (0.95, 0.001),
@@ -67,7 +67,7 @@ def made(**changes: Any) -> Measurements:
     after = {
         "base": learned(given["rl_base"]),
         "CE": learned(given["rl_plain"], given["rl_plain_k"]),
-        "tournament": learned(given["rl_chosen"]),
+        "stopped_half": learned(given["rl_stopped"]),
         "half": learned(given["rl_tail"], given["rl_tail_k"]),
         "other": learned(0.1),
     }
@@ -118,11 +118,11 @@ CHECKS = {
         Case({"rl_plain": (0.44, 0.001)}, 0.01, 0.002, False),
         Case({"rl_plain": (0.45, 0.003)}, 0.0, 0, False),
     ),
-    "destroyed: Pass@1: half then RL minus the tournament's choice then RL": Known(
+    "destroyed: Pass@1: half then RL minus CE stopped at equal KL then RL": Known(
         "lower end of the interval > 0",
         Case({}, 0.03, 0.002, True),
-        Case({"rl_chosen": (0.44, 0.001)}, 0.01, 0.002, False),
-        Case({"rl_chosen": (0.45, 0.003)}, 0.0, 0, False),
+        Case({"rl_stopped": (0.44, 0.001)}, 0.01, 0.002, False),
+        Case({"rl_stopped": (0.45, 0.003)}, 0.0, 0, False),
     ),
     "destroyed: Pass@1: half then RL minus RL from the base": Known(
         "lower end of the interval > 0",
@@ -172,15 +172,14 @@ def test_notes_name_what_was_not_judged() -> None:
 
 
 def test_a_start_from_which_nothing_is_learned_is_in_no_check() -> None:
-    """Without the tournament's choice and the base, and without TailSFT where coverage is kept, the checks on
-    them are not there; without TailSFT where it is destroyed none on reinforcement learning but the last."""
+    """Without the base, plain fine-tuning stopped early, and TailSFT where coverage is kept."""
     full = {check.name for check in checks(made())}
     results = made()
     few = {name: results.after[DESTROYED][name] for name in ("CE", "half")}
     without = dataclasses.replace(results, after={DESTROYED: few, KEPT: {"CE": results.after[KEPT]["CE"]}})
     gone = full - {check.name for check in checks(without)}
     assert gone == {
-        "destroyed: Pass@1: half then RL minus the tournament's choice then RL",
+        "destroyed: Pass@1: half then RL minus CE stopped at equal KL then RL",
         "destroyed: Pass@1: half then RL minus RL from the base",
         "kept: Pass@1: half then RL minus CE then RL",
     }

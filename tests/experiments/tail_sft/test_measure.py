@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from covlab.claims.matrices import RunMatrices
-from experiments.tail_sft.measure import arm_of, at_equal_kl, same_pass_1, starts_of, tails_of
+from experiments.tail_sft.measure import arm_of, at_equal_kl, nearest, starts_of, tails_of
 from training import DCO, CrossEntropy, TailSFT
 
 
@@ -57,9 +57,9 @@ def test_a_curve_that_falls_with_kl_is_met_without_bias() -> None:
     np.testing.assert_allclose(at_equal_kl(kl, 1 - kl / 10, end), 1 - end / 10, atol=1e-12)
 
 
-def test_the_plain_checkpoint_of_equal_pass_1() -> None:
+def test_the_plain_checkpoint_of_nearest_pass_1() -> None:
     passes = np.array([[0.1, 0.3, 0.5], [0.1, 0.3, 0.5], [0.2, 0.2, 0.2]])
-    assert same_pass_1(passes, np.array([0.31, 9.0, 0.2])).tolist() == [1, 2, 2]
+    assert nearest(passes, np.array([0.31, 9.0, 0.2])).tolist() == [1, 2, 2]
 
 
 def test_arms_that_cannot_be_compared_are_refused() -> None:
