@@ -118,14 +118,18 @@ def exit_status(finished: Finished) -> int | None:
 
 
 def rl_run_config(
-    config: DictConfig, base: Path, checkpoint: str, name: str, overrides: Sequence[Mapping[str, Any] | None]
+    config: DictConfig,
+    base: Path,
+    checkpoint: str | Mapping[int, str],
+    name: str,
+    overrides: Sequence[Mapping[str, Any] | None],
 ) -> DictConfig:
     """The configuration of a run of reinforcement learning from a checkpoint, for experiments.train.
 
     Args:
         config: the base run's configuration; seeds, evaluation, checkpoints and tracking are taken over.
         base: the base run's directory.
-        checkpoint: checkpoint of the base run; `last` or `<phase>:<step>`.
+        checkpoint: checkpoint of the base run; `last` or `<phase>:<step>`, or by seed.
         name: name of the new run.
         overrides: settings of conf/train_rl.yaml, applied in order.
 

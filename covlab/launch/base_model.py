@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import operator
 import os
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,7 @@ from covlab.launch.healthy import left_out_line, require_healthy
 from covlab.launch.runtime import configure_run
 from covlab.launch.trained import TrainedRun, open_run, run_config
 from models import Flax, Model, Params
-from tasks import Task
+from tasks import Task, check_seeds
 from tracking import LoadError, read_config
 
 BASE_KEYS = ("run", "checkpoint_of", "task_overrides")
@@ -93,7 +94,7 @@ def _from_run(config: DictConfig, settings: DictConfig, overrides: Mapping[str, 
     # Before the base model is built: asking a Flax module starts JAX, and the devices with it.
     configure_run(settings)
     run = open_run(config.run)
-    phase, step = run.checkpoints([str(config.checkpoint_of)])[-1]
+    phase, step, steps = _starts(config.checkpoint_of, settings, run)
     settings.task = task_config(run, phase, overrides)
     base = fitted(run.setup.model, make(settings.task, "task_overrides", Task), f"run: {run.path}")
     shape = {field: getattr(base, field) for field in SHAPE}
@@ -116,7 +117,11 @@ def _from_run(config: DictConfig, settings: DictConfig, overrides: Mapping[str, 
             f"{lengths[1]}; valid: as many{instead}"
         )
     settings.source = OmegaConf.merge(settings.source, {"base": architecture | shape})
-    settings.base = {"run": str(config.run), "phase": phase, "step": step, "sha256": run.digest(phase, step)}
+    settings.base = {"run": str(config.run), "phase": phase, "step": step} | (
+        {"steps": {str(seed): at for seed, at in steps.items()}, "sha256": _joint_digest(run, phase, steps)}
+        if steps
+        else {"sha256": run.digest(phase, step)}
+    )
     if isinstance(settings.seed, int) and isinstance(settings.seeds, int):
         _leave_out_diverged(settings, run)
     return settings
@@ -128,6 +133,37 @@ def _all_seeds(config: Mapping[str, Any]) -> tuple[int, ...]:
     return tuple(range(first, first + count))
 
 
+def _starts(
+    asked: str | Mapping[int, str], settings: DictConfig, run: TrainedRun
+) -> tuple[str, int, dict[int, int]]:
+    """Phase and step of the checkpoint to start from; with one for each seed, their phase, the latest of
+    their steps, and seed -> step.
+
+    Raises:
+        ValueError: no such checkpoint, a seed without one, or checkpoints of several phases.
+    """
+    if not isinstance(asked, Mapping):
+        return *run.checkpoints([str(asked)])[-1], {}
+    check_seeds(settings.seed, settings.seeds)
+    given = {int(seed): run.checkpoints([str(name)])[-1] for seed, name in asked.items()}
+    known = run.setup.seeds
+    own = [seed for seed in range(settings.seed, settings.seed + settings.seeds) if seed in known]
+    missing = [seed for seed in own if seed not in given]
+    phases = {given[seed][0] for seed in own if seed in given}
+    if missing or len(phases) != 1:
+        wrong = f"no checkpoint for seed {missing[0]}" if missing else f"phases {sorted(phases)}"
+        raise ValueError(f"checkpoint_of: {wrong}; valid: for every seed a checkpoint, all of one phase")
+    steps = {seed: given[seed][1] for seed in own}
+    return phases.pop(), max(steps.values()), steps
+
+
+def _joint_digest(run: TrainedRun, phase: str, steps: Mapping[int, int]) -> str:
+    """SHA-256 of the seeds with the digests of their checkpoints."""
+    digests = {step: run.digest(phase, step) for step in set(steps.values())}
+    text = "\n".join(f"{seed} {digests[step]}" for seed, step in steps.items())
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def _leave_out_diverged(settings: DictConfig, run: TrainedRun) -> None:
     """List in `base.diverged` the requested seeds that had diverged at the base's checkpoint, if any had.
 
@@ -135,7 +171,11 @@ def _leave_out_diverged(settings: DictConfig, run: TrainedRun) -> None:
         ValueError: all of them had diverged.
     """
     phase, step = settings.base.phase, settings.base.step
-    healthy, asked = run.healthy_seeds(phase, step), range(settings.seed, settings.seed + settings.seeds)
+    asked = range(settings.seed, settings.seed + settings.seeds)
+    own = settings.base.get("steps") or {}
+    steps = {seed: int(own.get(str(seed), step)) for seed in asked}
+    healthy_at = {each: run.healthy_seeds(phase, each) for each in set(steps.values())}
+    healthy = {seed for seed in asked if seed in healthy_at[steps[seed]]}
     diverged = [seed for seed in asked if seed in _all_seeds(run.config) and seed not in healthy]
     if diverged:
         require_healthy(run.path, phase, step, [seed for seed in asked if seed not in diverged])
@@ -203,8 +243,8 @@ def fitted(model: Model, task: Task, where: str) -> Model:
 
 
 def base_parameters(config: DictConfig | Mapping[str, Any], setup: Setup) -> Params | None:
-    """Parameters of the base model with a leading axis of seeds: seed s starts from the base's seed s. None
-    for a run without a base model.
+    """Parameters of the base model with a leading axis of seeds: seed s starts from the base's seed s, at
+    the checkpoint of all seeds or at that of its own. None for a run without a base model.
 
     Seeds that had diverged at the base's checkpoint are left out of the run, and named.
 
@@ -223,8 +263,10 @@ def base_parameters(config: DictConfig | Mapping[str, Any], setup: Setup) -> Par
         )
     if asked.get("diverged"):
         print(left_out_line(run.path, asked["phase"], asked["step"], asked["diverged"]))
-    rows = seed_rows(run, setup.seeds)
-    return jax.tree.map(lambda leaf: np.asarray(leaf)[rows], run.parameters(asked["phase"], asked["step"]))
+    steps = [(asked.get("steps") or {}).get(str(seed), asked["step"]) for seed in setup.seeds]
+    saved = {step: run.parameters(asked["phase"], step) for step in sorted(set(steps))}
+    own = [of_seed(saved[step], row) for step, row in zip(steps, seed_rows(run, setup.seeds), strict=True)]
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *own)
 
 
 def seed_rows(run: TrainedRun, seeds: Sequence[int]) -> list[int]:

@@ -7,9 +7,10 @@ import math
 import numpy as np
 from jaxtyping import Float
 
+from covlab.report.tables import interval_text
 from covlab.report.verdict import Check, above, at_least, at_most
 from experiments.rl_pass_at_k.measure import NS, OPEN, Measurements, blind_pass_at_k
-from metrics import Interval, mean_interval, name_of_n, paired_difference_interval
+from metrics import Interval, mean_interval, name_of_n, paired_difference_interval, proportion_interval
 
 ROOM = 0.95
 """Largest Pass@large_k of the open arm's base model: what is left above allows a rise of .05 or more, what is
@@ -35,7 +36,9 @@ def checks(results: Measurements) -> tuple[Check, ...]:
     **Open: what is not forced.** Every valid path is right, and the prompt tells which paths are valid. No
     rule that raises Pass@1 has to lower Pass@large_k: a model that knows the edges has 1 at every k, one that
     commits to a rule which fails on some prompts has less than the base model at large k. The base model is
-    stopped while it still learns, so that Pass@large_k can go either way.
+    stopped while it still learns, so that Pass@large_k can go either way: each seed's at its first checkpoint
+    whose Pass@large_k lies in a window. Seeds without such a checkpoint are no part of these means, and the
+    notes give their share with its exact interval.
 
     - The base model's Pass@large_k is at most `ROOM`, with the whole interval: else it could only fall.
     - Pass@small_k gains at least half of what the base model misses to 1, as in the blind arm.
@@ -64,16 +67,18 @@ def checks(results: Measurements) -> tuple[Check, ...]:
         at_least(fell, fall, lost),
         at_most("least k at which Pass@k is below the base model's, worst seed", missing.max(), 8),
         at_least(covered, spread, round((1 - best) / 2, 4)),
-        *_open_checks(results, large[:, 0] - large[:, -1], lost),
+        *_open_checks(results, lost),
     )
 
 
-def _open_checks(results: Measurements, fall: Float[np.ndarray, " seeds"], lost: float) -> tuple[Check, ...]:
-    """Checks of the open arm, given the blind arm's fall of Pass@large_k in each seed and its target."""
+def _open_checks(results: Measurements, lost: float) -> tuple[Check, ...]:
+    """Checks of the open arm, given the target of the blind arm's fall of Pass@large_k."""
+    rows = [results.judged.seeds.index(seed) for seed in results.open.seeds]
+    blind = results.judged.at(results.large_k)[rows]
     small, large = (results.open.at(k) for k in (results.small_k, results.large_k))
     gained = (small[:, -1] - small[:, 0]) / (1 - small[:, 0])
     rise = large[:, -1] - large[:, 0]
-    both = mean_interval(fall + rise)
+    both = mean_interval(blind[:, 0] - blind[:, -1] + rise)
     name, least = f"open: Pass@{results.large_k}", f"open: Pass@{results.small_k}"
     return (
         at_most(f"{name} of the base model", mean_interval(large[:, 0]), ROOM),
@@ -96,7 +101,7 @@ def kept_near(p: float, kl_weight: float) -> float:
 def notes(results: Measurements) -> tuple[str, ...]:
     """Sentences that explain the numbers."""
     best, written = max(results.probs), []
-    for name, arm in {**results.arms, OPEN: results.open}.items():
+    for name, arm in results.every_arm.items():
         crossing = ", ".join(str(k) if k else "none" for k in arm.crossing.tolist())
         text = (
             f"{name}: Pass@{results.small_k} {_change(arm.at(results.small_k))}, Pass@{results.large_k} "
@@ -120,7 +125,23 @@ def notes(results: Measurements) -> tuple[str, ...]:
         f"Closed form of the blind arms: Pass@{results.large_k} {calibrated:.3f} for the calibrated base "
         f"model, {best:g} for the best class-blind rule."
     )
-    return tuple(written)
+    return (*written, *_shares(results))
+
+
+def _shares(results: Measurements) -> tuple[str, str]:
+    """Seeds of the open arm that have a start, and those of them that rise at both k, as exact shares."""
+    arm, total = results.open, len(results.open.seeds)
+    rose = [arm.at(k)[:, -1] > arm.at(k)[:, 0] for k in (results.small_k, results.large_k)]
+    both, all_seeds = int(np.logical_and(*rose).sum()), total + len(results.outside)
+    low, high = results.window
+    without = ", ".join(map(str, results.outside)) or "none"
+    return (
+        f"{OPEN}: base model at its first checkpoint with Pass@{results.large_k} in [{low:g}, {high:g}]: "
+        f"{total} of {all_seeds} seeds, {interval_text(proportion_interval(total, all_seeds), '.2f')}; "
+        f"without one: {without}.",
+        f"{OPEN}: Pass@{results.small_k} and Pass@{results.large_k} both rise in {both} of {total} seeds, "
+        f"{interval_text(proportion_interval(both, total), '.2f')}.",
+    )
 
 
 def _change(values: Float[np.ndarray, "seeds checkpoints"]) -> str:

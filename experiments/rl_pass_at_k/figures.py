@@ -137,7 +137,7 @@ def tables(results: Measurements) -> list[Table]:
     ends = [(k, end) for k in (results.small_k, results.large_k) for end in (0, -1)]
     by_seed = [
         [name, seed, int(arm.crossing[i]) or None, *(float(arm.at(k)[i, end]) for k, end in ends)]
-        for name, arm in {**results.arms, OPEN: results.open}.items()
+        for name, arm in results.every_arm.items()
         for i, seed in enumerate(arm.seeds)
     ]
     small, large = (f"Pass@{k}" for k in (results.small_k, results.large_k))

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from covlab.claims.arms import check_rl_settings
 from covlab.claims.claim import Study, require_seeds
 from covlab.claims.matrices import common_seeds, run_matrices
-from covlab.claims.settings import Overrides, check_mapping, check_names
+from covlab.claims.settings import Overrides, Reals, Section, check_mapping, check_names
 from covlab.launch.build import PHASE_KEYS
 from tasks.checks import whole
 from tracking import load_run
@@ -44,18 +44,25 @@ def arms(field: str, value: Any) -> dict[str, dict[str, Any]]:
     return made
 
 
-def open_runs(field: str, value: Any) -> dict[str, dict[str, Any]]:
-    """Settings of the two runs of the open arm, in which they differ from the base model's and from those of
-    the first blind arm.
+@dataclasses.dataclass(frozen=True)
+class Open:
+    """The open arm, in which every valid path is right.
 
-    Raises:
-        ValueError: a setting that no such run can have.
+    Attributes:
+        window: least and largest Pass@large_k of the base model's checkpoint that reinforcement learning
+            starts from.
+        base: settings of the base run that differ from the blind arms' base.
+        rl: settings of reinforcement learning that differ from the first blind arm's.
     """
-    read = Overrides(("base", "rl"))(field, value)
-    return {
-        "base": Overrides(PHASE_KEYS)(f"{field}.base", read.get("base")),
-        "rl": check_rl_settings(f"{field}.rl", read.get("rl")),
-    }
+
+    window: Annotated[tuple[float, ...], Reals(0, 1, at_least=2)]
+    base: Annotated[Mapping[str, Any], Overrides(PHASE_KEYS)]
+    rl: Annotated[Mapping[str, Any], check_rl_settings]
+
+    def __post_init__(self) -> None:
+        """Refuse a window of more than two numbers."""
+        if len(self.window) != 2:
+            raise ValueError(f"open.window: {[*self.window]}; valid: a lower and an upper end")
 
 
 def draws(field: str, value: Any) -> int:
@@ -77,15 +84,14 @@ class Settings:
     Attributes:
         arms: the blind arms, runs of reinforcement learning from the base model; the first is judged, the
             others are reported.
-        open: of the open arm, in which every valid path is right: what its base run has in place of the base
-            model's settings (`base`), and its reinforcement learning in place of the first arm's (`rl`).
+        open: the open arm; its base models are stopped by measurement, see `Open` and `first_inside`.
         rl: settings of experiments.train_rl, of all arms.
         small_k: the k at which Pass@k shall rise.
         large_k: the k at which the blind arms' Pass@k shall fall; coverage is measured at N = large_k too.
     """
 
     arms: Annotated[Mapping[str, Mapping[str, Any]], arms]
-    open: Annotated[Mapping[str, Mapping[str, Any]], open_runs]
+    open: Annotated[Open, Section(Open)]
     rl: Annotated[Mapping[str, Any], check_rl_settings]
     small_k: Annotated[int, draws]
     large_k: Annotated[int, draws]
@@ -136,7 +142,9 @@ class Measurements:
 
     Attributes:
         arms: the blind arms by name; the first is judged.
-        open: the arm in which every valid path is right.
+        open: the arm in which every valid path is right, over the seeds whose base model was in `window`.
+        window: see `Open`.
+        outside: seeds whose base model had no checkpoint in the window.
         probs: the classes' probabilities p_c.
         small_k, large_k: where Pass@k shall rise and fall.
         kl_weights: by arm, that of its objective where the divergence is in the reward, else None.
@@ -144,6 +152,8 @@ class Measurements:
 
     arms: Mapping[str, Arm]
     open: Arm
+    window: tuple[float, ...]
+    outside: tuple[int, ...]
     probs: tuple[float, ...]
     small_k: int
     large_k: int
@@ -154,6 +164,11 @@ class Measurements:
         """The first of the blind arms."""
         return next(iter(self.arms.values()))
 
+    @property
+    def every_arm(self) -> dict[str, Arm]:
+        """The blind arms and the open one, by name."""
+        return {**self.arms, OPEN: self.open}
+
 
 def blind_pass_at_k(probs: Sequence[float], mass: Sequence[float], k: int) -> float:
     """Pass@k = sum_c p_c (1 - (1 - q_c)^k) of a model that cannot tell the classes apart and gives the path
@@ -161,18 +176,52 @@ def blind_pass_at_k(probs: Sequence[float], mass: Sequence[float], k: int) -> fl
     return math.fsum(p * (1 - (1 - q) ** k) for p, q in zip(probs, mass, strict=True))
 
 
+def first_inside(
+    passes: Float[np.ndarray, "seeds checkpoints"], window: tuple[float, ...]
+) -> tuple[Int[np.ndarray, " seeds"], Bool[np.ndarray, " seeds"]]:
+    """Index of each seed's first checkpoint whose Pass@k lies in the window, and whether there is one; the
+    last checkpoint where there is none.
+
+    A number of steps that is one for all seeds stops some base models before they have learned anything. By
+    this rule each seed starts from what it has learned, whatever reinforcement learning makes of it later.
+    """
+    inside = (passes >= window[0]) & (passes <= window[1])
+    there = inside.any(axis=1)
+    return np.where(there, inside.argmax(axis=1), passes.shape[1] - 1), there
+
+
+def open_starts(settings: Settings, path: Path) -> tuple[dict[int, str], tuple[int, ...]]:
+    """Checkpoint of the open arm's base run at `path` that each seed starts from, and the seeds without a
+    checkpoint in the window. Seeds that diverged in the base run start from its last checkpoint.
+
+    Raises:
+        ValueError: a task that does not enumerate its valid responses.
+    """
+    matrices = run_matrices(path)
+    passes = matrices.exact_passes("rl_pass_at_k", (settings.large_k,))[settings.large_k]
+    index, there = first_inside(passes, settings.open.window)
+    starts = dict.fromkeys(matrices.diverged, f"{matrices.phase}:{matrices.steps[-1]}")
+    for seed, place in zip(matrices.seeds, index, strict=True):
+        starts[seed] = f"{matrices.phase}:{matrices.steps[place]}"
+    outside = [seed for seed, own in zip(matrices.seeds, there, strict=True) if not own]
+    return starts, tuple(outside)
+
+
 def measure(settings: Settings, study: Study) -> Measurements:
     """Read the runs of reinforcement learning, for the seeds that diverged in none.
 
     Raises:
-        ValueError: fewer than two seeds.
+        ValueError: fewer than two seeds, or fewer than two whose open arm has a base model in the window.
     """
     task: Any = study.runs[BASE].setup.phases[-1].task
     runs = {name: run for name, run in study.runs.items() if name not in (BASE, OPEN_BASE)}
     seeds = common_seeds(run.path for run in runs.values())
     require_seeds("rl_pass_at_k", seeds)
     weights = {}
-    opened = measure_arm(runs.pop(OPEN).path, seeds, settings.large_k, blind=False)
+    _, outside = open_starts(settings, study.runs[OPEN_BASE].path)
+    started = tuple(seed for seed in seeds if seed not in outside)
+    require_seeds("rl_pass_at_k, open arm", started)
+    opened = measure_arm(runs.pop(OPEN).path, started, settings.large_k, blind=False)
     for name, run in runs.items():
         objective: Any = run.setup.phases[-1].objective
         in_reward = getattr(objective, "kl", None) == "reward" and objective.normalise == "none"
@@ -180,6 +229,8 @@ def measure(settings: Settings, study: Study) -> Measurements:
     return Measurements(
         {name: measure_arm(run.path, seeds, settings.large_k) for name, run in runs.items()},
         opened,
+        settings.open.window,
+        tuple(seed for seed in seeds if seed in outside),
         task.group_probs,
         settings.small_k,
         settings.large_k,

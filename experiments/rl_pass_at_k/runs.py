@@ -6,7 +6,7 @@ from covlab.claims.arms import Arm, rl_run_config
 from covlab.claims.claim import Plan, require_seeds
 from covlab.claims.trained import require_parameters
 from covlab.launch.build import Setup
-from experiments.rl_pass_at_k.measure import BASE, OPEN, OPEN_BASE, Settings
+from experiments.rl_pass_at_k.measure import BASE, OPEN, OPEN_BASE, Settings, open_starts
 from tasks import LayeredGraph
 
 
@@ -14,21 +14,22 @@ def base_stage(settings: Settings, plan: Plan) -> dict[str, Arm]:
     """The base models' runs."""
     return {
         BASE: Arm(plan.run_config(BASE)),
-        OPEN_BASE: Arm(plan.run_config(OPEN_BASE, settings.open["base"])),
+        OPEN_BASE: Arm(plan.run_config(OPEN_BASE, settings.open.base)),
     }
 
 
 def arms_stage(settings: Settings, plan: Plan) -> dict[str, Arm]:
-    """The runs of reinforcement learning from the base models' last checkpoints; the open arm has the
-    settings of the first blind one."""
+    """The runs of reinforcement learning: the blind arms from the base model's last checkpoint, the open one
+    with the settings of the first blind arm, each seed from the checkpoint that `open_starts` finds."""
     base, path = plan.run_config(BASE), plan.path
     made = {
         name: Arm(rl_run_config(base, path / BASE, "last", f"{path.name}-{name}", (settings.rl, changes)))
         for name, changes in settings.arms.items()
     }
-    opened = plan.run_config(OPEN_BASE, settings.open["base"])
-    changes = (settings.rl, next(iter(settings.arms.values())), settings.open["rl"])
-    made[OPEN] = Arm(rl_run_config(opened, path / OPEN_BASE, "last", f"{path.name}-{OPEN}", changes))
+    opened = plan.run_config(OPEN_BASE, settings.open.base)
+    changes = (settings.rl, next(iter(settings.arms.values())), settings.open.rl)
+    starts, _ = open_starts(settings, path / OPEN_BASE)
+    made[OPEN] = Arm(rl_run_config(opened, path / OPEN_BASE, starts, f"{path.name}-{OPEN}", changes))
     return made
 
 
@@ -49,4 +50,4 @@ def check_run(settings: Settings, name: str, setup: Setup) -> None:
         raise ValueError(
             f"{where}task.max_enumerated: too few; rl_pass_at_k needs all valid paths enumerated"
         )
-    require_parameters("rl_pass_at_k", setup)
+    require_parameters("rl_pass_at_k", setup, evaluations=name == OPEN_BASE)

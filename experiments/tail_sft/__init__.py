@@ -7,6 +7,7 @@ graph. In one set-up two rules give the paths of a small fixed set that is seen 
 holds can only be remembered. In the other set-up one rule gives the paths of fresh graphs. The claim: where
 plain fine-tuning destroys more coverage than it makes, Pass@16 after TailSFT is higher at equal steps, and
 higher than that of plain fine-tuning stopped at equal KL; where it destroys none, TailSFT does not help.
+Reinforcement learning from the ends of fine-tuning asks whether the coverage that is kept pays afterwards.
 Pass@N is exact. Draws figures, writes `verdict.json` and `report.html` above the runs.
 """
 
@@ -30,7 +31,11 @@ CLAIM = Claim.of(
         "and trains on the rest. Its authors report that Pass@16 is higher after it where the coverage ratio "
         "rho_16 of plain fine-tuning, coverage destroyed over coverage made, is above 1. All arms start from "
         "the same parameters and see the same examples.",
+        "Reinforcement learning from a verifier (GRPO) then starts from the arms' ends, from plain "
+        "fine-tuning stopped at TailSFT's KL, and from the base, with the same prompts and the same number "
+        "of rollouts. A model that cannot tell the two rules apart passes at most half of the prompts at "
+        "k = 1, whichever rule it follows.",
     ),
-    stages=(runs.base_stage, runs.tuning_stage),
+    stages=(runs.base_stage, runs.tuning_stage, runs.rl_stage),
     check_run=runs.check_run,
 )

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import numpy as np
+from jaxtyping import Float
+
 from covlab.claims.trained import check_bound
 from covlab.report.tables import interval_text
 from covlab.report.verdict import Check, above, at_most
-from experiments.tail_sft.measure import DESTROYED, KEPT, Measurements
+from experiments.tail_sft.measure import BASE, DESTROYED, KEPT, STOPPED, Measurements
 from metrics import mean_interval, paired_difference_interval
+from metrics.rank_correlation import spearman
 
 NO_HELP = 0.01
 """Pass@k by which TailSFT may be better where plain fine-tuning destroys no coverage."""
+SEEN = 0.03
+"""Pass@1 above the likeliest class's probability from which on a model tells the classes apart, as in
+`rl_pass_at_k`."""
 
 
 def checks(results: Measurements) -> tuple[Check, ...]:
@@ -29,6 +36,20 @@ def checks(results: Measurements) -> tuple[Check, ...]:
     - The coverage bound by KL holds at every evaluation.
 
     Pass@1 right after fine-tuning may be lower (the source), so no check is on it.
+
+    Reinforcement learning, with equal prompts and rollouts from every start. It is judged for the arms of
+    TailSFT from which it starts:
+
+    - Coverage destroyed: Pass@1 and Pass@k after it are higher than after plain fine-tuning and reinforcement
+      learning. The source states the sign for Pass@1 (GRPO, up to +.04), and that coverage is what is gained.
+    - If TailSFT were no more than training less, plain fine-tuning that stops at its KL would do as well
+      before reinforcement learning. Pass@1 after reinforcement learning from TailSFT is higher.
+    - Fine-tuning is worth having: Pass@1 after it is higher than after reinforcement learning from the base
+      (disputed, see docs/after_the_principle.md).
+    - Coverage kept: Pass@1 after it is no more than `NO_HELP` higher than after plain fine-tuning and
+      reinforcement learning.
+    - The models cannot tell the classes apart: Pass@1 after it is at most `SEEN` above the likeliest class's
+      probability, of all starts. Otherwise more would be learned than the rules.
 
     Raises:
         ValueError: with fewer than two seeds.
@@ -53,7 +74,33 @@ def checks(results: Measurements) -> tuple[Check, ...]:
             above(f"{DESTROYED}: Pass@{k}: {name} minus {plain} stopped at equal KL", over, 0),
             at_most(f"{KEPT}: Pass@{k} at the end: {name} minus {plain}", other, NO_HELP),
         ]
-    return (*judged, check_bound(results.bound_excess))
+    return (*judged, *_rl_checks(results), check_bound(results.bound_excess))
+
+
+def _rl_checks(results: Measurements) -> list[Check]:
+    """Checks of reinforcement learning, see `checks`."""
+    plain, k, starts = results.plain, results.k, results.after[DESTROYED]
+    judged = []
+    for name in results.tails:
+        stopped = f"{STOPPED}{name}"
+        others = {
+            plain: f"{plain} then RL",
+            stopped: f"{plain} stopped at equal KL then RL",
+            BASE: "RL from the base",
+        }
+        for other, text in others.items():
+            if name in starts and other in starts:
+                gain = mean_interval(results.gain_after(DESTROYED, name, other))
+                judged.append(above(f"{DESTROYED}: Pass@1: {name} then RL minus {text}", gain, 0))
+        if name in starts:
+            gain = mean_interval(results.gain_after(DESTROYED, name, plain, k))
+            judged.append(above(f"{DESTROYED}: Pass@{k}: {name} then RL minus {plain} then RL", gain, 0))
+        if name in results.after[KEPT]:
+            gain = mean_interval(results.gain_after(KEPT, name, plain))
+            judged.append(at_most(f"{KEPT}: Pass@1: {name} then RL minus {plain} then RL", gain, NO_HELP))
+    seen = max((arm.pass_1[:, -1] - results.best[DESTROYED] for arm in starts.values()), key=np.mean)
+    what = "Pass@1 after RL minus the best without telling classes apart, best start"
+    return [*judged, at_most(f"{DESTROYED}: {what}", mean_interval(seen), SEEN)]
 
 
 def notes(results: Measurements) -> tuple[str, ...]:
@@ -81,4 +128,31 @@ def notes(results: Measurements) -> tuple[str, ...]:
                 f"{set_up}: {name} minus {plain}: Pass@1 at the end {interval_text(one, '+.3f')}; Pass@{k} "
                 f"against {plain} stopped at equal Pass@1 {interval_text(same, '+.3f')}."
             )
-    return tuple(written)
+    for set_up, starts in results.after.items():
+        moves = "; ".join(
+            f"{name}: Pass@1 {_change(arm.pass_1)}, Pass@{k} {_change(arm.pass_k)}"
+            for name, arm in starts.items()
+        )
+        written.append(f"{set_up}, reinforcement learning from {moves}.")
+    return (*written, _ranks(results))
+
+
+def _change(values: Float[np.ndarray, "seeds checkpoints"]) -> str:
+    return f"{values[:, 0].mean():.3f} -> {values[:, -1].mean():.3f}"
+
+
+def _ranks(results: Measurements) -> str:
+    """Rank correlation, over the starts of a seed, of Pass@1 after reinforcement learning with what was
+    known before it."""
+    starts = results.after[DESTROYED].values()
+    end = np.stack([arm.pass_1[:, -1] for arm in starts], axis=1)
+    predictors = {
+        "Pass@1": np.stack([arm.pass_1[:, 0] for arm in starts], axis=1),
+        f"Pass@{results.k}": np.stack([arm.pass_k[:, 0] for arm in starts], axis=1),
+        "KL": -np.stack([arm.kl[:, 0] for arm in starts], axis=1),
+    }
+    ranks = ", ".join(
+        f"{name} {interval_text(mean_interval(spearman(values, end)), '+.2f')}"
+        for name, values in predictors.items()
+    )
+    return f"{DESTROYED}: rank correlation over the starts with Pass@1 after reinforcement learning: {ranks}."

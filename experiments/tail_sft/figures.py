@@ -35,6 +35,13 @@ def drawings(results: Measurements) -> list[Drawing]:
             f"at the arm's KL or Pass@1. Mean over {count} seeds, paired, with 95 % intervals.",
             differences(results),
         ),
+        Drawing(
+            "reinforcement",
+            f"Reinforcement learning from the starts: exact Pass@1 and Pass@{k} against the number of "
+            f"batches, median and range over {count} seeds. Dashed: the likelier rule's share of the "
+            f"prompts, which a model that cannot tell the rules apart does not exceed at k = 1.",
+            reinforcement(results),
+        ),
     ]
 
 
@@ -98,6 +105,25 @@ def differences(results: Measurements) -> Figure:
     return fig
 
 
+@mpl.rc_context(draw.STYLE)
+def reinforcement(results: Measurements) -> Figure:
+    """Pass@1 and Pass@k along reinforcement learning from every start, a row for each set-up."""
+    fig, axes = draw.new_figure(2, 2, (10.5, 7.6), sharex=True)
+    names = list(dict.fromkeys(name for starts in results.after.values() for name in starts))
+    colours = dict(zip(names, draw.ordered_colours(len(names)), strict=True))
+    for row, set_up in zip(axes, (DESTROYED, KEPT), strict=True):
+        for name, arm in results.after[set_up].items():
+            for axis, values in zip(row, (arm.pass_1, arm.pass_k), strict=True):
+                draw.line_over_seeds(axis, arm.steps, values, colours[name], name)
+        row[0].axhline(results.best[set_up], color=draw.INK, linestyle=draw.DASHED, linewidth=1.0)
+        row[0].set(title=f"coverage {set_up}: Pass@1")
+        row[1].set(title=f"coverage {set_up}: Pass@{results.k}")
+    for axis in axes[1]:
+        axis.set_xlabel("batches of rollouts")
+    draw.legend_below(fig, [axes[0, 0]])
+    return fig
+
+
 def _gap(results: Measurements, set_up: str, name: str, kind: str) -> Any:
     own = results.last(set_up, name)
     if kind == "equal steps":
@@ -107,9 +133,8 @@ def _gap(results: Measurements, set_up: str, name: str, kind: str) -> Any:
 
 def tables(results: Measurements) -> list[Table]:
     """(caption, columns, rows) in the report's order."""
-    return [
-        table for set_up in (DESTROYED, KEPT) for table in (_ends(results, set_up), _gaps(results, set_up))
-    ]
+    made = (_ends, _gaps, _after)
+    return [table(results, set_up) for set_up in (DESTROYED, KEPT) for table in made]
 
 
 def _ends(results: Measurements, set_up: str) -> Table:
@@ -143,8 +168,36 @@ def _gaps(results: Measurements, set_up: str) -> Table:
     ]
     return (
         f"Coverage {set_up}: Pass@{results.k} after the last step minus that of {results.plain}, paired by "
-        f"seed, with 95 % intervals. At equal KL: the last checkpoint of {results.plain} whose KL is at most "
-        f"the arm's, or of least KL; at equal Pass@1: the checkpoint of nearest Pass@1.",
+        f"seed, with 95 % intervals. At equal KL: on the line between the last checkpoint of {results.plain} "
+        f"whose KL is at most the arm's and the next, or at that of least KL. At equal Pass@1: at the "
+        f"checkpoint of nearest Pass@1.",
         ["arm", *(text for kind in kinds for text in (kind, ""))],
+        rows,
+    )
+
+
+def _after(results: Measurements, set_up: str) -> Table:
+    k, rows = results.k, []
+    for name, arm in results.after[set_up].items():
+        ends = [float(values[:, end].mean()) for values in (arm.pass_1, arm.pass_k) for end in (0, -1)]
+        cells: list[Any] = [None] * 4
+        if name != results.plain:
+            gains = (results.gain_after(set_up, name, results.plain, each) for each in (1, k))
+            cells = [cell for gain in gains for cell in estimate_and_ends(mean_interval(gain))]
+        rows.append([name, *ends, *cells])
+    return (
+        f"Coverage {set_up}: before and after reinforcement learning from each start, mean over seeds, and "
+        f"the end minus that from {results.plain}, paired by seed, with 95 % intervals.",
+        [
+            "start",
+            "Pass@1 before",
+            "after",
+            f"Pass@{k} before",
+            "after",
+            "Pass@1 gained",
+            "",
+            f"Pass@{k} gained",
+            "",
+        ],
         rows,
     )

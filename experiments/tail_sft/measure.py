@@ -1,4 +1,5 @@
-"""Exact Pass@1, Pass@k, KL and coverage ratio of every arm in both set-ups, by seed."""
+"""Exact Pass@1, Pass@k, KL and coverage ratio of every arm in both set-ups, by seed, and of reinforcement
+learning from the arms' ends."""
 
 from __future__ import annotations
 
@@ -23,7 +24,9 @@ BASE = "base"
 """The run that all arms start from."""
 DESTROYED, KEPT = "destroyed", "kept"
 """The set-ups: plain fine-tuning destroys more coverage than it makes, or not."""
-ARM_KEYS = ("objective", "optimizer", "averaging", "evaluation")
+STOPPED = "stopped_"
+"""Followed by an arm's name: the start of reinforcement learning at the plain checkpoint of nearest KL."""
+ARM_KEYS = ("objective", "optimizer", "averaging", "evaluation", "checkpoint")
 """Fields of fine-tuning that an arm may have of its own."""
 check_set_up = Overrides(("dataset_size", "steps", "batch_size", "optimizer", "task_overrides"))
 
@@ -36,7 +39,24 @@ def overrides(field: str, value: Any) -> dict[str, dict[str, Any]]:
     """
     names = check_mapping(field, value, at_least=2)
     check_names(field, names, taken=BASE)
+    for name in names:
+        if name.startswith(STOPPED):
+            raise ValueError(f"{field}: {name!r}; valid: a name that does not begin with {STOPPED}")
     return {name: Overrides(ARM_KEYS)(f"{field}.{name}", value[name]) for name in names}
+
+
+def starts_of(field: str, value: Any) -> dict[str, tuple[str, ...]]:
+    """Names of starts by set-up.
+
+    Raises:
+        ValueError: not one list for each set-up, or a name that is there twice.
+    """
+    if not isinstance(value, Mapping) or set(value) != {DESTROYED, KEPT}:
+        raise ValueError(f"{field}: {value!r}; valid: a mapping with {DESTROYED}, {KEPT}")
+    for set_up, names in value.items():
+        if not isinstance(names, list | tuple) or len(set(names)) < max(len(names), 1):
+            raise ValueError(f"{field}.{set_up}: {names!r}; valid: a list of different names")
+    return {set_up: tuple(str(name) for name in names) for set_up, names in value.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +69,10 @@ class Settings:
         destroyed, kept: overrides of fine-tuning in the two set-ups.
         tune: settings of fine-tuning, of experiments.train_rl.
         tournament: the tournament that chooses a checkpoint of plain fine-tuning.
+        starts: set-up -> starts of reinforcement learning: arms, whose last checkpoint it starts from,
+            `base`, the parameters before fine-tuning, and `stopped_<arm>`, for each seed the plain checkpoint
+            whose KL is nearest to that of the arm's end.
+        rl: settings of reinforcement learning, of experiments.train_rl.
     """
 
     k: Annotated[int, Whole(2)]
@@ -57,6 +81,18 @@ class Settings:
     kept: Annotated[Mapping[str, Any], check_set_up]
     tune: Annotated[Mapping[str, Any], check_rl_settings]
     tournament: Annotated[Tournament, Section(Tournament)]
+    starts: Annotated[Mapping[str, tuple[str, ...]], starts_of]
+    rl: Annotated[Mapping[str, Any], check_rl_settings]
+
+    def __post_init__(self) -> None:
+        """Refuse a start of reinforcement learning that is not there."""
+        valid = (*self.arms, BASE, *(f"{STOPPED}{name}" for name in self.arms))
+        for set_up, names in self.starts.items():
+            for name in names:
+                if name not in valid:
+                    raise ValueError(f"starts.{set_up}: {name!r}; valid are {', '.join(valid)}")
+            if (plain := next(iter(self.arms))) not in names:
+                raise ValueError(f"starts.{set_up}: {', '.join(names)}; {plain} is missing, to compare with")
 
     def set_up(self, name: str) -> Mapping[str, Any]:
         """`destroyed` or `kept`."""
@@ -66,6 +102,11 @@ class Settings:
 def run_name(set_up: str, arm: str) -> str:
     """Name of the run of an arm."""
     return f"{set_up}_{arm}"
+
+
+def rl_name(set_up: str, start: str) -> str:
+    """Name of the run of reinforcement learning from a start."""
+    return f"rl_{set_up}_{start}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,6 +148,9 @@ class Measurements:
         tails: names of the arms of TailSFT with a positive fraction.
         tournament: set-up -> index of the plain checkpoint that the tournament chooses, by seed.
         epochs: set-up -> number of times that each training prompt is seen; None for fresh prompts.
+        after: set-up -> start -> reinforcement learning from it; the first evaluation is the start.
+        best: set-up -> largest probability of a class, which Pass@1 of a model that cannot tell the classes
+            apart does not exceed.
         bound_excess: the largest violation of the coverage bound by KL at any evaluation.
     """
 
@@ -116,6 +160,8 @@ class Measurements:
     tails: tuple[str, ...]
     tournament: Mapping[str, Int[np.ndarray, " seeds"]]
     epochs: Mapping[str, float | None]
+    after: Mapping[str, Mapping[str, Arm]]
+    best: Mapping[str, float]
     bound_excess: float
 
     @property
@@ -128,28 +174,48 @@ class Measurements:
         return self.arms[set_up][name].pass_k[:, -1]
 
     def stopped(self, set_up: str, name: str, quantity: str) -> Float[np.ndarray, " seeds"]:
-        """Pass@k of the plain checkpoint that an arm's end is compared with, see `same_kl`, `same_pass_1`."""
+        """Pass@k of plain fine-tuning where an arm's end is compared with it, see `at_equal_kl` and
+        `nearest`."""
         plain, arm = self.arms[set_up][self.plain], self.arms[set_up][name]
         if quantity == "KL":
-            index = same_kl(plain.kl, arm.kl[:, -1])
-        else:
-            index = same_pass_1(plain.pass_1, arm.pass_1[:, -1])
+            return at_equal_kl(plain.kl, plain.pass_k, arm.kl[:, -1])
+        index = nearest(plain.pass_1, arm.pass_1[:, -1])
         return plain.pass_k[np.arange(len(index)), index]
 
+    def gain_after(self, set_up: str, name: str, other: str, k: int = 1) -> Float[np.ndarray, " seeds"]:
+        """Pass@1 or Pass@k after reinforcement learning from one start, minus that from another."""
+        one, two = (self.after[set_up][start] for start in (name, other))
+        return (one.pass_1 - two.pass_1 if k == 1 else one.pass_k - two.pass_k)[:, -1]
 
-def same_kl(
+
+def at_equal_kl(
+    plain: Float[np.ndarray, "seeds checkpoints"],
+    passes: Float[np.ndarray, "seeds checkpoints"],
+    end: Float[np.ndarray, " seeds"],
+) -> Float[np.ndarray, " seeds"]:
+    """Plain fine-tuning's Pass@k at an arm's KL: on the line from its last checkpoint whose KL is at most
+    `end` to the next one. At the last checkpoint where its KL is at most `end`, at that of least KL where all
+    are above.
+
+    The checkpoint itself, without the line, has a smaller KL than the arm, by half of an interval between
+    evaluations on average, and where Pass@k falls as KL rises this is an advantage over the arm.
+    """
+    found = []
+    for kl, values, target in zip(plain, passes, end, strict=True):
+        below = np.flatnonzero(kl <= target)
+        place = int(below[-1]) if below.size else int(np.argmin(kl))
+        share = 0.0
+        if below.size and place + 1 < kl.size:
+            share = float((target - kl[place]) / (kl[place + 1] - kl[place]))
+        following = values[min(place + 1, kl.size - 1)]
+        found.append((1 - share) * values[place] + share * following)
+    return np.array(found)
+
+
+def nearest(
     plain: Float[np.ndarray, "seeds checkpoints"], end: Float[np.ndarray, " seeds"]
 ) -> Int[np.ndarray, " seeds"]:
-    """Index of the last plain checkpoint whose KL is at most `end`; of the least KL where all are above."""
-    below = plain <= end[:, None]
-    last = plain.shape[1] - 1 - np.argmax(below[:, ::-1], axis=1)
-    return np.where(below.any(axis=1), last, np.argmin(plain, axis=1))
-
-
-def same_pass_1(
-    plain: Float[np.ndarray, "seeds checkpoints"], end: Float[np.ndarray, " seeds"]
-) -> Int[np.ndarray, " seeds"]:
-    """Index of the plain checkpoint whose Pass@1 is nearest to `end`, of equally near ones the last."""
+    """Index of the plain checkpoint whose KL or Pass@1 is nearest to `end`, of equally near ones the last."""
     return plain.shape[1] - 1 - np.argmin(np.abs(plain - end[:, None])[:, ::-1], axis=1)
 
 
@@ -205,6 +271,8 @@ def measure(settings: Settings, study: Study) -> Measurements:
     arms: dict[str, dict[str, Arm]] = {}
     chosen: dict[str, np.ndarray] = {}
     epochs: dict[str, float | None] = {}
+    after: dict[str, dict[str, Arm]] = {}
+    best: dict[str, float] = {}
     plain = next(iter(settings.arms))
     for set_up in (DESTROYED, KEPT):
         own = {
@@ -218,7 +286,12 @@ def measure(settings: Settings, study: Study) -> Measurements:
                 for scores in own[plain].log_probs
             ]
         )
+        after[set_up] = {
+            start: arm_of(run_matrices(tuned[rl_name(set_up, start)].path).of_seeds(seeds), settings.k)
+            for start in settings.starts[set_up]
+        }
         phase = tuned[run_name(set_up, plain)].setup.phases[-1]
+        best[set_up] = max(phase.task.group_probs)
         size = phase.dataset_size
         epochs[set_up] = None if size is None else phase.steps * phase.batch_size / size
     objectives = {name: tuned[run_name(KEPT, name)].setup.phases[-1].objective for name in settings.arms}
@@ -229,5 +302,7 @@ def measure(settings: Settings, study: Study) -> Measurements:
         tails_of(objectives),
         chosen,
         epochs,
+        after,
+        best,
         max(map(bound_excess, tuned.values())),
     )

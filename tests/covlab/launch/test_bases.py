@@ -184,6 +184,52 @@ def test_diverged_seeds_of_a_base_are_left_out_and_named(
         spell_out(compose_config(command, f"run={base}", "seeds=1"))
 
 
+OWN = "checkpoint_of={0: 'finetune:20', 1: 'finetune:5'}"
+
+
+@pytest.mark.parametrize(("command", "spell_out"), [("train_rl", rl_config), ("train_value", value_config)])
+def test_each_seed_starts_from_its_own_checkpoint(
+    command: str, spell_out: Callable[[DictConfig], DictConfig], base: Path, compose_config: Compose
+) -> None:
+    config = spell_out(compose_config(command, f"run={base}", OWN))
+    assert (config.base.phase, config.base.step) == ("finetune", 20)
+    assert dict(config.base.steps) == {"0": 20, "1": 5}
+    run, parameters = open_run(base), base_parameters(config, build(config))
+    for seed, step in ((0, 20), (1, 5)):
+        for own, theirs in zip(_leaves(parameters), _leaves(run.parameters("finetune", step)), strict=True):
+            np.testing.assert_array_equal(own[seed], np.asarray(theirs)[seed])
+    # Another assignment of the same checkpoints is another base.
+    other = "checkpoint_of={0: 'finetune:5', 1: 'finetune:20'}"
+    swapped = spell_out(compose_config(command, f"run={base}", other))
+    digests = {config.base.sha256, swapped.base.sha256, run.digest("finetune", 5), run.digest("finetune", 20)}
+    assert len(digests) == 4
+    # Seeds that are not asked for need no checkpoint.
+    one = spell_out(compose_config(command, f"run={base}", "checkpoint_of={1: 'finetune:5'}", "seed=1"))
+    assert dict(one.base.steps) == {"1": 5}
+    # A seed that diverged is left out, but not where its own checkpoint is from before.
+    drop_records(base, {0}, "finetune", 10)
+    assert list(spell_out(compose_config(command, f"run={base}", OWN)).base.diverged) == [0]
+    assert "diverged" not in spell_out(compose_config(command, f"run={base}", other)).base
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            "{0: 'finetune:20'}",
+            r"^checkpoint_of: no checkpoint for seed 1; valid: for every seed a checkpoint",
+        ),
+        ("{0: 'finetune:20', 1: 'pretrain:10'}", r"^checkpoint_of: phases \['finetune', 'pretrain'\]; valid"),
+        ("{0: 'finetune:3', 1: 'finetune:5'}", r"^checkpoints: finetune:3 asked of"),
+    ],
+)
+def test_checkpoints_by_seed_that_there_are_not_are_refused(
+    given: str, message: str, base: Path, compose_config: Compose
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        rl_config(compose_config("train_rl", f"run={base}", f"checkpoint_of={given}"))
+
+
 def _leaves(tree: Any) -> list[Any]:
     import jax
 

@@ -7,6 +7,7 @@ import dataclasses
 from typing import Any
 
 import numpy as np
+import pytest
 
 from covlab.testing.known_checks import Ends, Known, known_answers
 from experiments.rl_pass_at_k.checks import checks
@@ -49,7 +50,14 @@ def opened(small: float = 0.8, large: Any = 0.99, base: float = 0.9) -> Arm:
 
 
 RIGHT = Measurements(
-    {"grpo": arm(), "other": arm()}, opened(), PROBS, SMALL, LARGE, {"grpo": None, "other": None}
+    {"grpo": arm(), "other": arm()},
+    opened(),
+    (0.5, 0.9),
+    (),
+    PROBS,
+    SMALL,
+    LARGE,
+    {"grpo": None, "other": None},
 )
 
 
@@ -140,6 +148,20 @@ def test_curves_that_never_cross_count_as_beyond_the_last_k() -> None:
     found = {check.name: check for check in checks(judged(passes=passes))}
     check = found["least k at which Pass@k is below the base model's, worst seed"]
     assert (check.measured, check.passed) == (4097.0, False)
+
+
+def test_the_open_arm_is_paired_with_the_blind_arm_of_its_own_seeds() -> None:
+    """Of three seeds the second has no start: the blind falls of the first and the third are .14 and .3."""
+    passes = np.concatenate([arm().passes, arm().passes[:, :1]], axis=1)
+    passes[PLACES[4]] = [[0.94, 0.99, 0.80], [0.9, 0.9, 0.0], [0.9, 0.9, 0.6]]
+    coverage, ones = np.full((5, 3, 3), 0.3), np.ones((3, 3))
+    blind = dataclasses.replace(
+        arm(), seeds=(1, 2, 3), passes=passes, coverage=coverage, kl=ones, majority=ones
+    )
+    started = dataclasses.replace(opened(), seeds=(1, 3))
+    found = dataclasses.replace(RIGHT, arms={"grpo": blind}, open=started, outside=(2,))
+    (check,) = (check for check in checks(found) if check.name.startswith("Pass@4: blind fall and open"))
+    assert check.measured == pytest.approx((0.14 + 0.3) / 2 + 0.09)
 
 
 def test_targets_follow_the_classes_and_the_k() -> None:

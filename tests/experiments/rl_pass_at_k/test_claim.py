@@ -10,13 +10,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from oracles.reports import assert_rectangular
 
 from covlab.report.plotting import save_all
 from covlab.report.verdict import Verdict
 from experiments.rl_pass_at_k import figures
 from experiments.rl_pass_at_k.checks import checks, kept_near, notes
-from experiments.rl_pass_at_k.measure import COVERAGE_NS, NS, Arm, Measurements, blind_pass_at_k
+from experiments.rl_pass_at_k.measure import (
+    COVERAGE_NS,
+    NS,
+    Arm,
+    Measurements,
+    blind_pass_at_k,
+    first_inside,
+)
 
 PROBS = (0.8, 0.2)
 
@@ -55,7 +63,7 @@ def open_arm(start: float, end: float) -> Arm:
 def results_of(arm: Arm, opened: Arm | None = None, **others: Arm) -> Measurements:
     weights = {"grpo": None, **dict.fromkeys(others, 0.3)}
     opened = open_arm(0.5, 0.9) if opened is None else opened
-    return Measurements({"grpo": arm, **others}, opened, PROBS, 1, 64, weights)
+    return Measurements({"grpo": arm, **others}, opened, (0.5, 0.9), (), PROBS, 1, 64, weights)
 
 
 def failing(results: Measurements) -> list[str]:
@@ -83,6 +91,40 @@ def test_an_open_arm_may_rise_or_fall() -> None:
         "open: Pass@64: rise by reinforcement learning",
         "Pass@64: blind fall and open rise together",
     ]
+
+
+def test_a_base_model_is_taken_at_its_first_checkpoint_in_the_window() -> None:
+    """Both ends are inside. A curve that is never inside, jumps over the window or falls back gives the last,
+    or the first that is."""
+    passes = np.array(
+        [
+            [0.1, 0.5, 0.7, 0.9],
+            [0.1, 0.9, 0.2, 0.6],
+            [0.0, 0.1, 0.2, 0.49],
+            [0.1, 0.3, 0.91, 0.99],
+            [0.1, 0.95, 0.8, 0.99],
+        ]
+    )
+    index, there = first_inside(passes, (0.5, 0.9))
+    assert index.tolist() == [1, 1, 3, 3, 2]
+    assert there.tolist() == [True, True, False, False, True]
+
+
+def test_every_arm_has_the_blind_arms_and_the_open_one_in_order() -> None:
+    results = results_of(arm_of(0.8, 0.999), rloo=arm_of(0.8, 0.96))
+    assert list(results.every_arm) == ["grpo", "rloo", "open"]
+    assert results.every_arm["open"] is results.open
+    assert results.every_arm["rloo"] is results.arms["rloo"]
+
+
+def test_notes_give_the_shares_of_seeds_that_start_and_that_rise() -> None:
+    """Clopper and Pearson: 4 of 5 seeds [.28, .99]; 3 of 4 [.19, .99]."""
+    opened = open_arm(0.5, 0.9)
+    opened.passes[NS.index(64), 1, 1] = 0.0
+    found = dataclasses.replace(results_of(arm_of(0.8, 0.999), opened), outside=(9,))
+    started, rose = notes(found)[-2:]
+    assert "Pass@64 in [0.5, 0.9]: 4 of 5 seeds, 0.80 [0.28, 0.99]; without one: 9." in started
+    assert "both rise in 3 of 4 seeds, 0.75 [0.19, 0.99]" in rose
 
 
 def test_closed_forms() -> None:
@@ -115,3 +157,6 @@ def test_the_tiny_run_trains_two_bases_and_four_arms(tiny_claim: Callable[[str],
     assert Verdict.read(path / "verdict.json").seeds == (3, 4)
     assert len([each for each in path.iterdir() if (each / "status.json").exists()]) == 2 + 4
     assert (path / "report.html").stat().st_size > 20_000
+    # Every seed's Pass@64 is inside the tiny run's window from the start: the first checkpoint is step 0.
+    opened = yaml.safe_load((path / "open" / "config.yaml").read_text())
+    assert opened["base"]["steps"] == {"3": 0, "4": 0}

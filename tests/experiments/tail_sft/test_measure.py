@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from covlab.claims.matrices import RunMatrices
-from experiments.tail_sft.measure import arm_of, same_kl, same_pass_1, tails_of
+from experiments.tail_sft.measure import arm_of, at_equal_kl, nearest, starts_of, tails_of
 from training import DCO, CrossEntropy, TailSFT
 
 
@@ -42,11 +42,24 @@ def test_an_arm_by_hand() -> None:
     np.testing.assert_allclose(arm.ratio, [0.56 / 0.24])
 
 
-def test_the_plain_checkpoints_that_are_compared() -> None:
-    kl = np.array([[1.0, 0.5, 0.4, 0.6, 0.8], [1.0, 0.5, 0.4, 0.6, 0.8], [1.0, 0.5, 0.4, 0.6, 0.8]])
-    assert same_kl(kl, np.array([0.6, 0.1, 2.0])).tolist() == [3, 2, 4]
+def test_plain_fine_tuning_at_an_arms_kl() -> None:
+    """At a checkpoint's KL, below all, above all, and a quarter of the way from .6 to .8."""
+    kl, passes = np.tile([1.0, 0.5, 0.4, 0.6, 0.8], (4, 1)), np.tile([0.9, 0.95, 0.93, 0.8, 0.6], (4, 1))
+    found = at_equal_kl(kl, passes, np.array([0.6, 0.1, 2.0, 0.65]))
+    np.testing.assert_allclose(found, [0.8, 0.93, 0.6, 0.75])
+
+
+def test_a_curve_that_falls_with_kl_is_met_without_bias() -> None:
+    """Pass@k = 1 - KL/10 at any step: the comparison at equal KL finds this law between the checkpoints,
+    also where the KL goes up and down."""
+    kl = np.cumsum(np.random.default_rng(0).normal(0.2, 0.3, (50, 40)), axis=1)
+    end = np.random.default_rng(1).uniform(kl.min(axis=1), kl[:, -1].clip(kl.min(axis=1) + 1e-9))
+    np.testing.assert_allclose(at_equal_kl(kl, 1 - kl / 10, end), 1 - end / 10, atol=1e-12)
+
+
+def test_the_plain_checkpoint_of_nearest_pass_1() -> None:
     passes = np.array([[0.1, 0.3, 0.5], [0.1, 0.3, 0.5], [0.2, 0.2, 0.2]])
-    assert same_pass_1(passes, np.array([0.31, 9.0, 0.2])).tolist() == [1, 2, 2]
+    assert nearest(passes, np.array([0.31, 9.0, 0.2])).tolist() == [1, 2, 2]
 
 
 def test_arms_that_cannot_be_compared_are_refused() -> None:
@@ -60,3 +73,15 @@ def test_arms_that_cannot_be_compared_are_refused() -> None:
     sampled = dataclasses.replace(matrices(np.full((1, 2, 3), 0.5)), log_prob_correct=None)
     with pytest.raises(ValueError, match=r"^task: tail_sft needs a task that enumerates"):
         arm_of(sampled, 2)
+
+
+def test_starts_are_one_list_of_different_names_for_each_set_up() -> None:
+    assert starts_of("starts", {"destroyed": ["a", "b"], "kept": ["a"]}) == {
+        "destroyed": ("a", "b"),
+        "kept": ("a",),
+    }
+    with pytest.raises(ValueError, match=r"^starts: .*; valid: a mapping with destroyed, kept"):
+        starts_of("starts", {"destroyed": ["a"]})
+    for names in ([], ["a", "a"], "ab"):
+        with pytest.raises(ValueError, match=r"^starts.kept: .*; valid: a list of different names"):
+            starts_of("starts", {"destroyed": ["a"], "kept": names})
