@@ -126,7 +126,7 @@ def _decoded(results: Measurements) -> Table:
             row: list[Any] = [length, TITLES[SEQUENCE] if arm == SEQUENCE else "a step per token"]
             for kind in ("kl", "cov"):
                 row += [float(getattr(runs[arm], f"{law}_{kind}")[:, -1].mean()) for law in ("fixed", "ttt")]
-                row += estimate_and_ends(mean_interval(runs[arm].gain(kind)))
+                row += estimate_and_ends(getattr(runs[arm], f"{kind}_gain"))
             rows.append(row)
     heads = [
         *("KL, last, fixed", "with steps", "KL fixed - with, mean over iterates", ""),

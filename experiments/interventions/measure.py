@@ -16,10 +16,10 @@ from jaxtyping import Float, Int
 from covlab.claims.claim import Study
 from covlab.claims.settings import Real, Wholes, mapping
 from covlab.claims.trained import bound_excess, evaluations, finished_seeds
-from metrics import Interval, line_fit, mean_interval
+from metrics import Interval, line_fit, mean_interval, seeds_and_prompts_interval
 from metrics.coverage import name_of_n
 from tasks.checks import real
-from tracking import load_run
+from tracking import load_log_probs, load_run
 
 SEQUENCE, NORMALISED, TOKEN = "sequence", "normalised", "token_level"
 TRUNCATED, LAWS, TRUNCATED_LAWS = "truncated", "laws", "truncated_laws"
@@ -101,6 +101,8 @@ class Curves:
         fixed_kl, fixed_cov: of the law of the parameters, on the held-out set.
         ttt_kl, ttt_cov: of test-time training from the parameters with the learning rate of `token_level`, on
             the held-out set; None for a run that is not decoded so.
+        ttt_by_pair: ln pi_TTT - ln pi_fixed in nats of every held-out pair, mean over the iterates by
+            trapezoids between evaluations; None as above.
     """
 
     spans: Int[np.ndarray, " records"]
@@ -111,6 +113,7 @@ class Curves:
     fixed_cov: Float[np.ndarray, "seeds evaluations"]
     ttt_kl: Float[np.ndarray, "seeds evaluations"] | None = None
     ttt_cov: Float[np.ndarray, "seeds evaluations"] | None = None
+    ttt_by_pair: Float[np.ndarray, "seeds pairs"] | None = None
 
     @property
     def mean_kl(self) -> Float[np.ndarray, " seeds"]:
@@ -122,16 +125,30 @@ class Curves:
         """Mean of `cov` over all iterates."""
         return self.cov @ self.spans / self.spans.sum()
 
-    def gain(self, kind: str) -> Float[np.ndarray, " seeds"]:
-        """`fixed_<kind>` minus `ttt_<kind>`, mean over the iterates by trapezoids between evaluations.
+    @property
+    def kl_gain(self) -> Interval:
+        """KL of the parameters minus that of test-time training from them, mean over the iterates, with an
+        interval over seeds and held-out pairs.
 
         Raises:
             ValueError: the run was not decoded by test-time training.
         """
-        adapted = getattr(self, f"ttt_{kind}")
-        if adapted is None:
-            raise ValueError("run: not decoded by test-time training")
-        return mean_over_steps(self.steps, getattr(self, f"fixed_{kind}") - adapted)
+        return seeds_and_prompts_interval(_decoded(self.ttt_by_pair))
+
+    @property
+    def cov_gain(self) -> Interval:
+        """Cov_n likewise, with an interval over seeds alone.
+
+        Raises:
+            ValueError: the run was not decoded by test-time training.
+        """
+        return mean_interval(mean_over_steps(self.steps, self.fixed_cov - _decoded(self.ttt_cov)))
+
+
+def _decoded(values: np.ndarray | None) -> np.ndarray:
+    if values is None:
+        raise ValueError("run: not decoded by test-time training")
+    return values
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,15 +199,33 @@ def cov_gap(better: str, worse: str) -> Callable[[Mapping[str, Curves]], np.ndar
 
 
 def mean_over_steps(
-    steps: Int[np.ndarray, " evaluations"], values: Float[np.ndarray, "seeds evaluations"]
-) -> Float[np.ndarray, " seeds"]:
+    steps: Int[np.ndarray, " evaluations"], values: Float[np.ndarray, "*batch evaluations"]
+) -> Float[np.ndarray, "*batch"]:
     """The area below each curve, by trapezoids, over the distance from the first step to the last."""
     at = np.asarray(steps, np.float64)
-    return np.asarray(np.trapezoid(values, at, axis=1) / (at[-1] - at[0]))
+    return np.asarray(np.trapezoid(values, at, axis=-1) / (at[-1] - at[0]))
 
 
-def curves_of(frame: Any, seeds: Sequence[int], n: float, decoded: bool) -> Curves:
-    """The curves of one run from its records."""
+def gains_by_pair(
+    scores: Mapping[int, Mapping[str, np.ndarray]], rows: Sequence[int]
+) -> Float[np.ndarray, "seeds pairs"]:
+    """ln pi_TTT - ln pi_fixed of every held-out pair, mean over the iterates.
+
+    Args:
+        scores: step -> per-example arrays (seeds, examples, 1) of the evaluation.
+        rows: rows of the seeds.
+    """
+    steps = np.array(sorted(scores))
+    gaps = [
+        (scores[step]["ttt_log_prob"].astype(np.float64) - scores[step]["log_prob"])[list(rows), :, 0]
+        for step in steps.tolist()
+    ]
+    return mean_over_steps(steps, np.stack(gaps, axis=-1))
+
+
+def curves_of(frame: Any, seeds: Sequence[int], n: float, by_pair: np.ndarray | None = None) -> Curves:
+    """The curves of one run from its records, and `ttt_by_pair` of a run that is decoded by test-time
+    training."""
     name = name_of_n(n)
     trained = frame[frame["train/kl"].notna() & frame["seed"].isin(seeds)]
 
@@ -198,18 +233,21 @@ def curves_of(frame: Any, seeds: Sequence[int], n: float, decoded: bool) -> Curv
         return trained.pivot(index="seed", columns="step", values=f"train/{metric}").loc[list(seeds)]
 
     kl, fixed = recorded("kl"), evaluations(frame, seeds, "kl")
-    adapted = [
-        evaluations(frame, seeds, metric).to_numpy() if decoded else None
-        for metric in ("ttt_kl", f"ttt_cov/{name}")
-    ]
-    return Curves(
+    curves = Curves(
         np.diff([0, *kl.columns]),
         kl.to_numpy(),
         recorded(f"cov/{name}").to_numpy(),
         np.asarray(fixed.columns),
         fixed.to_numpy(),
         evaluations(frame, seeds, f"cov/{name}").to_numpy(),
-        *adapted,
+    )
+    if by_pair is None:
+        return curves
+    return dataclasses.replace(
+        curves,
+        ttt_kl=evaluations(frame, seeds, "ttt_kl").to_numpy(),
+        ttt_cov=evaluations(frame, seeds, f"ttt_cov/{name}").to_numpy(),
+        ttt_by_pair=by_pair,
     )
 
 
@@ -220,13 +258,19 @@ def measure(settings: Settings, study: Study) -> Measurements:
         ValueError: fewer than two seeds finished every run.
     """
     frames = {name: load_run(run.path) for name, run in study.runs.items()}
-    seeds, left_out = finished_seeds(frames, next(iter(study.runs.values())).setup.seeds)
-    lengths = {
-        length: {
-            arm: curves_of(frames[run_name(length, arm)], seeds, settings.n, arm in DECODED) for arm in TITLES
-        }
-        for length in settings.lengths
-    }
+    every = next(iter(study.runs.values())).setup.seeds
+    seeds, left_out = finished_seeds(frames, every)
+    rows = [every.index(seed) for seed in seeds]
+    lengths: dict[int, dict[str, Curves]] = {}
+    for length in settings.lengths:
+        lengths[length] = {}
+        for arm in TITLES:
+            name, by_pair = run_name(length, arm), None
+            if arm in DECODED:
+                files = load_log_probs(study.runs[name].path, "train_[0-9]*")
+                scores = {int(key.rpartition("_")[2]): arrays for key, arrays in files.items()}
+                by_pair = gains_by_pair(scores, rows)
+            lengths[length][arm] = curves_of(frames[name], seeds, settings.n, by_pair)
     rates = {length: {arm: settings.rate(length, arm) for arm in TITLES} for length in settings.lengths}
     excess = max(map(bound_excess, study.runs.values()))
     return Measurements(settings.n, seeds, left_out, lengths, rates, excess)

@@ -1,5 +1,6 @@
 """The checks on test-time training and truncation, on hand-made measurements."""
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,8 @@ import pytest
 from oracles.answers import Case, Known, bound, known_answers, two
 
 from experiments.interventions.checks import checks
-from experiments.interventions.measure import TITLES, Curves, Measurements, curves_of
+from experiments.interventions.measure import TITLES, Curves, Measurements, curves_of, gains_by_pair
+from metrics import seeds_and_prompts_interval
 
 SPANS = np.array([1, 3])
 STEPS = np.array([0, 1, 4])
@@ -53,12 +55,12 @@ def made(**changes: Any) -> Measurements:
             if arm == "token_level":
                 kl = kl * np.exp(-pair(given["kl"][length]))[:, None]
             fixed = np.tile([4.0, 2.0, given["end"][length]], (2, 1))
-            adapted = (None, None)
+            curves = Curves(SPANS, kl, cov, STEPS, fixed, cov[:, [0, 0, 1]])
             if arm == "token_level":
-                # The gap is 1, 0 and 2 d at steps 0, 1 and 4 beyond the wanted mean: 1/8 + 3 d/4 = 0.
-                gap = np.array([1.0, 0.0, -1 / 3]) + pair(given["decoder"])[:, None]
-                adapted = (fixed - gap, cov[:, [0, 0, 1]])
-            runs[arm] = Curves(SPANS, kl, cov, STEPS, fixed, cov[:, [0, 0, 1]], *adapted)
+                # Two held-out pairs.
+                gains = np.repeat(pair(given["decoder"])[:, None], 2, axis=1)
+                curves = dataclasses.replace(curves, ttt_by_pair=gains)
+            runs[arm] = curves
         lengths[length] = runs
     rates = {length: dict.fromkeys(TITLES, 0.1) for length in lengths}
     return Measurements(16.0, (1, 2), (), lengths, rates, given["excess"])
@@ -143,20 +145,38 @@ def test_curves_are_read_from_the_records() -> None:
     for seed in (7, 8, 9):
         for step in (0, 2, 6):
             row: dict[str, float] = {"seed": seed, "step": step, "eval/kl": 10 * seed + step}
-            row |= {"eval/cov/16": seed / 10, "eval/ttt_kl": step, "eval/ttt_cov/16": 0.5}
+            row |= {"eval/cov/16": seed / 10, "eval/ttt_kl": 3, "eval/ttt_cov/16": step / 8}
             if step:
                 row |= {"train/kl": seed * step, "train/cov/16": step / 8}
             rows.append(row)
-    found = curves_of(pd.DataFrame(rows), (8, 7), 16.0, decoded=True)
+    pairs = np.array([[1.0, 3.0], [2.0, 4.0]])
+    found = curves_of(pd.DataFrame(rows), (8, 7), 16.0, pairs)
     assert found.spans.tolist() == [2, 4]
     assert found.kl.tolist() == [[16, 48], [14, 42]]
     # (2 x 16 + 4 x 48)/6 and (2 x 14 + 4 x 42)/6.
     assert found.mean_kl == pytest.approx([224 / 6, 196 / 6])
     assert found.mean_cov == pytest.approx([(2 * 0.25 + 4 * 0.75) / 6] * 2)
     assert found.steps.tolist() == [0, 2, 6]
-    # Without minus with: 80, 80, 80 at every step.
-    assert found.gain("kl") == pytest.approx([80, 70])
-    assert found.gain("cov") == pytest.approx([0.3, 0.2])
-    plain = curves_of(pd.DataFrame(rows), (8, 7), 16.0, decoded=False)
-    with pytest.raises(ValueError, match="run: not decoded by test-time training"):
-        plain.gain("kl")
+    assert found.fixed_kl.tolist() == [[80, 82, 86], [70, 72, 76]]
+    assert found.ttt_kl is not None
+    assert found.ttt_kl.tolist() == [[3, 3, 3]] * 2
+    # .8 and .7 minus the mean of a line from 0 to .75.
+    assert found.cov_gain.estimate == pytest.approx(0.75 - 0.375)
+    assert found.kl_gain == seeds_and_prompts_interval(pairs)
+    plain = curves_of(pd.DataFrame(rows), (8, 7), 16.0)
+    for quantity in ("kl_gain", "cov_gain"):
+        with pytest.raises(ValueError, match="run: not decoded by test-time training"):
+            getattr(plain, quantity)
+
+
+def test_gains_of_pairs_are_means_over_the_iterates() -> None:
+    """Two of three seeds; ln pi_TTT - ln pi is 1, 2 and 6 at steps 0, 1 and 3, times 1 and -1 on two pairs:
+    the area below is 1.5 + 8, over 3 steps."""
+    sign = np.array([1.0, -1.0])[None, :, None]
+    seeds = np.array([1.0, 5.0, 2.0])[:, None, None]
+    scores = {
+        step: {"log_prob": np.full((3, 2, 1), -7.0), "ttt_log_prob": -7 + value * sign * seeds}
+        for step, value in ((3, 6.0), (0, 1.0), (1, 2.0))
+    }
+    found = gains_by_pair(scores, (2, 0))
+    np.testing.assert_allclose(found, np.array([[2.0, -2.0], [1.0, -1.0]]) * 9.5 / 3)
