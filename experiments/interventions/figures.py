@@ -15,11 +15,14 @@ from covlab.report.plotting import Drawing
 from covlab.report.tables import estimate_and_ends
 from experiments.interventions.measure import (
     DECODED,
+    LARGE,
     LAWS,
     NORMALISED,
     SEQUENCE,
+    SEQUENCE_LARGE,
     TITLES,
     TOKEN,
+    TOKEN_LARGE,
     TRUNCATED,
     TRUNCATED_LAWS,
     Curves,
@@ -34,6 +37,8 @@ COLOURS = {
     TRUNCATED: draw.BLUE,
     LAWS: draw.ORANGE,
     TRUNCATED_LAWS: draw.GREEN,
+    SEQUENCE_LARGE: draw.INK,
+    TOKEN_LARGE: draw.RED,
 }
 
 
@@ -68,10 +73,11 @@ def against_length(results: Measurements) -> Figure:
         for index, (arm, title) in enumerate(TITLES.items()):
             ends = [mean_interval(of(runs[arm])) for runs in results.lengths.values()]
             axis.errorbar(
-                [length * (1 + 0.02 * (index - 2.5)) for length in results.lengths],
+                [length * (1 + 0.02 * (index - 3.5)) for length in results.lengths],
                 [end.estimate for end in ends],
                 np.array([[end.estimate - end.low, end.high - end.estimate] for end in ends]).T,
                 color=COLOURS[arm],
+                linestyle=draw.DASHED if arm in LARGE else "-",
                 marker="o",
                 markersize=4,
                 linewidth=1.2,
@@ -91,7 +97,14 @@ def along_training(results: Measurements) -> Figure:
     for arm, curves in results.lengths[results.longest].items():
         at = np.cumsum(curves.spans) - curves.spans / 2
         for axis, values in zip(axes[0], (curves.kl, curves.cov), strict=True):
-            axis.plot(at, values.mean(axis=0), color=COLOURS[arm], marker=".", label=TITLES[arm])
+            axis.plot(
+                at,
+                values.mean(axis=0),
+                color=COLOURS[arm],
+                linestyle=draw.DASHED if arm in LARGE else "-",
+                marker=".",
+                label=TITLES[arm],
+            )
     axes[0, 0].set(xlabel="sequences", ylabel="KL (nats)", yscale="log")
     axes[0, 1].set(xlabel="sequences", ylabel=f"Cov_{results.n:g}")
     draw.legend_below(fig, [axes[0, 0]])

@@ -23,6 +23,7 @@ from tracking import load_log_probs, load_run
 
 SEQUENCE, NORMALISED, TOKEN = "sequence", "normalised", "token_level"
 TRUNCATED, LAWS, TRUNCATED_LAWS = "truncated", "laws", "truncated_laws"
+SEQUENCE_LARGE, TOKEN_LARGE = "sequence_large", "token_level_large"
 TITLES = {
     SEQUENCE: "a step per sequence",
     NORMALISED: "a normalised step per sequence",
@@ -30,9 +31,13 @@ TITLES = {
     TRUNCATED: "a truncated step per sequence",
     LAWS: "the teacher's laws",
     TRUNCATED_LAWS: "the teacher's laws, truncated",
+    SEQUENCE_LARGE: "a large step per sequence",
+    TOKEN_LARGE: "a large step per token, test-time training",
 }
 """Every way to train, with the law that it is judged by: of the parameters, but of test-time training from
-them for `token_level`."""
+them where there is a step per token."""
+LARGE = (SEQUENCE_LARGE, TOKEN_LARGE)
+"""The runs whose learning rate is that of `sequence` times a factor."""
 DECODED = (SEQUENCE, TOKEN)
 """The runs whose parameters are also decoded by test-time training."""
 
@@ -47,8 +52,9 @@ def rates_by_length(field: str, value: Any) -> dict[str, dict[str, float]]:
     for name, rates in mapping(field, value).items():
         own = mapping(f"{field}.{name}", rates)
         for arm, rate in own.items():
-            if arm not in TITLES:
-                raise ValueError(f"{field}.{name}.{arm}: no such field; valid are {', '.join(TITLES)}")
+            if arm not in TITLES or arm in LARGE:
+                valid = ", ".join(way for way in TITLES if way not in LARGE)
+                raise ValueError(f"{field}.{name}.{arm}: no such field; valid are {valid}")
             real(f"{field}.{name}.{arm}", rate, above=0)
         found[name] = dict(own)
     return found
@@ -62,12 +68,14 @@ class Settings:
         lengths: response lengths H, values of `task.length`.
         n: N of the Cov_N that is judged, and of the truncation.
         damping: lambda of normalised SGD.
+        large: learning rate of a large step over the rate of `sequence`.
         learning_rates: `length_<H>` -> way to train -> learning rate.
     """
 
     lengths: Annotated[tuple[int, ...], Wholes(2, at_least=3)]
     n: Annotated[float, Real(above=1)]
     damping: Annotated[float, Real(least=0)]
+    large: Annotated[float, Real(above=1)]
     learning_rates: Annotated[Mapping[str, Mapping[str, float]], rates_by_length]
 
     def rate(self, length: int, arm: str) -> float:
@@ -76,6 +84,8 @@ class Settings:
         Raises:
             ValueError: none is given.
         """
+        if arm in LARGE:
+            return self.large * self.rate(length, SEQUENCE)
         name = f"length_{length}"
         rate = self.learning_rates.get(name, {}).get(arm)
         if rate is None:
@@ -151,6 +161,10 @@ def _decoded(values: np.ndarray | None) -> np.ndarray:
     return values
 
 
+Gap = Callable[[Mapping[str, Curves]], np.ndarray]
+"""A quantity of the runs of one length, by seed."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Measurements:
     """Everything that the checks, figures and tables are made of.
@@ -176,24 +190,22 @@ class Measurements:
         """The largest H."""
         return max(self.lengths)
 
-    def by_length(
-        self, of: Callable[[Mapping[str, Curves]], np.ndarray]
-    ) -> Float[np.ndarray, "seeds lengths"]:
+    def by_length(self, of: Gap) -> Float[np.ndarray, "seeds lengths"]:
         """A quantity of the runs of each length, by seed."""
         return np.stack([of(runs) for runs in self.lengths.values()], axis=1)
 
-    def growth(self, of: Callable[[Mapping[str, Curves]], np.ndarray]) -> Interval:
+    def growth(self, of: Gap) -> Interval:
         """By how much it grows for each doubling of H: each seed's least-squares slope in log2 H."""
         x = tuple(np.log2(np.array(list(self.lengths), float)))
         return mean_interval(line_fit(x, self.by_length(of))[0])
 
 
-def log_kl_gap(better: str, worse: str) -> Callable[[Mapping[str, Curves]], np.ndarray]:
+def log_kl_gap(better: str, worse: str) -> Gap:
     """ln of one run's mean KL over another's, by seed; positive where `better` has less."""
     return lambda runs: np.log(runs[worse].mean_kl / runs[better].mean_kl)
 
 
-def cov_gap(better: str, worse: str) -> Callable[[Mapping[str, Curves]], np.ndarray]:
+def cov_gap(better: str, worse: str) -> Gap:
     """One run's mean Cov_N minus another's, by seed; positive where `better` covers more."""
     return lambda runs: runs[worse].mean_cov - runs[better].mean_cov
 

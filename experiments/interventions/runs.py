@@ -14,8 +14,10 @@ from experiments.interventions.measure import (
     LAWS,
     NORMALISED,
     SEQUENCE,
+    SEQUENCE_LARGE,
     TITLES,
     TOKEN,
+    TOKEN_LARGE,
     TRUNCATED,
     TRUNCATED_LAWS,
     Settings,
@@ -33,6 +35,8 @@ def objective(arm: str, n: float) -> dict[str, Any]:
         TRUNCATED: {**distilled, "n": n, "labels": "tokens"},
         LAWS: {**distilled, "n": None, "labels": "laws"},
         TRUNCATED_LAWS: {**distilled, "n": n, "labels": "laws"},
+        SEQUENCE_LARGE: {"_target_": "training.CrossEntropy"},
+        TOKEN_LARGE: {"_target_": "training.TokenLevel"},
     }
     return of[arm]
 

@@ -31,6 +31,7 @@ def made(**changes: Any) -> Measurements:
     given: dict[str, Any] = {
         # ln of KL of a step per sequence over test-time training's.
         "kl": {4: 0.0, 8: 0.1, 32: (0.5, 0.001)},
+        "large": {4: 0.0, 8: 0.2, 32: (0.4, 0.001)},
         # Cov_N of a step per sequence minus that of others.
         "token_level": {4: 0.0, 8: 0.01, 32: (0.1, 0.001)},
         "truncated": {4: 0.0, 8: 0.02, 32: (0.2, 0.001)},
@@ -48,12 +49,15 @@ def made(**changes: Any) -> Measurements:
     for length in (4, 8, 32):
         runs = {}
         for arm in TITLES:
-            off = 0.0 if arm == "sequence" else pair(given[arm][length])
+            off = pair(given[arm][length]) if arm in given else 0.0
             cov = records(pair(given["base"]) - off)
             # A KL of 2 nats with a step per sequence, of which the training records have 2 and 2.
             kl = np.full((2, 2), 2.0)
-            if arm == "token_level":
-                kl = kl * np.exp(-pair(given["kl"][length]))[:, None]
+            if arm == "sequence_large":
+                kl = 2 * kl
+            if arm in ("token_level", "token_level_large"):
+                field = "kl" if arm == "token_level" else "large"
+                kl = (kl if field == "kl" else 2 * kl) * np.exp(-pair(given[field][length]))[:, None]
             fixed = np.tile([4.0, 2.0, given["end"][length]], (2, 1))
             curves = Curves(SPANS, kl, cov, STEPS, fixed, cov[:, [0, 0, 1]])
             if arm == "token_level":
@@ -101,6 +105,7 @@ CHECKS = {
         Case({"decoder": (0.25, 0.1)}, 0.25, 0.1, False),
         Case({"decoder": 0.0}, 0.0, 0, False),
     ),
+    **longest_and_growth("large steps: ln of KL of one per sequence over one per token", "large", 0.2, 0.4),
     **longest_and_growth(f"truncation: {COV}", "truncated", 0.02, 0.2),
     "truncation: Cov_16 of a normalised step minus its own, H = 32": Known(
         ABOVE,
@@ -118,13 +123,13 @@ CHECKS = {
         "lower end of the interval >= 0.2",
         Case({}, 0.5, 0.001, True),
         Case({"base": (0.2, 0.001)}, 0.2, 0.001, False),
-        Case({"base": 0.2 + 1e-9}, 0.2, 0, True),
+        Case({"base": 0.2 + 1e-9}, 0.2 + 1e-9, 0, True),
     ),
     "a step per sequence: Cov_16, H = 32, largest": Known(
         "upper end of the interval <= 0.8",
         Case({}, 0.5, 0.001, True),
         Case({"base": (0.8, 0.001)}, 0.8, 0.001, False),
-        Case({"base": 0.8 - 1e-9}, 0.8, 0, True),
+        Case({"base": 0.8 - 1e-9}, 0.8 - 1e-9, 0, True),
     ),
     "a step per sequence: KL after training over KL before, largest of all H": Known(
         "<= 0.5",
