@@ -88,6 +88,11 @@ class Task(abc.ABC):
         return 0
 
     @property
+    def knows_next_tokens(self) -> bool:
+        """True if the task has `next_log_probs`."""
+        return False
+
+    @property
     def end_token(self) -> int | None:
         """Token that ends a response early; None if all responses of a prompt have `max_tokens` tokens."""
         return None
@@ -118,6 +123,18 @@ class Task(abc.ABC):
             ends = (response == self.end_token).astype(jnp.int32)
             kept &= jnp.cumsum(ends) - ends == 0
         return jnp.where(kept, response, PAD)
+
+    def next_log_probs(
+        self, latent: Any, response: Int[Array, " response"]
+    ) -> Float[Array, "response vocab"]:
+        """ln pi_D(a | x, y_<h) of every token a at every position h of the response, in nats.
+
+        At a prefix of probability 0 under pi_D, and after the end of the response, all values are -inf.
+
+        Raises:
+            ValueError: if this task has no next-token laws of its own (`knows_next_tokens` is False).
+        """
+        raise ValueError(f"task: {type(self).__name__} knows no next-token laws of pi_D")
 
     def reference_log_probs(
         self, latent: Any, prefix: Int[Array, " response"], length: Int[Array, ""]

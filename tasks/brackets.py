@@ -95,6 +95,29 @@ class BracketTask(BracketStrings):
             latent=latent,
         )
 
+    @property
+    def knows_next_tokens(self) -> bool:
+        """True: the law depends on the number of brackets and the stack."""
+        return True
+
+    def next_log_probs(
+        self, latent: BracketLatent, response: Int[Array, " response"]
+    ) -> Float[Array, "response vocab"]:
+        """ln pi_D(a | x, y_<h) in nats of every token a, from the law's table at every stack of the response.
+
+        All values are -inf after a bracket that does not fit, after END, and beyond the longest string.
+        """
+        parsed = self._parse(latent, response)
+        depth, top, legal = parsed.depth[:-1], parsed.top[:-1], parsed.legal[:-1]
+        brackets = latent.length + jnp.arange(response.size)
+        steps = jnp.asarray(self._law.steps, jnp.float32)[self._time(brackets), self._level(depth)]
+        steps = jnp.where((legal & (brackets <= self._law.total))[:, None], steps, 0.0)
+        opens = steps[:, OPEN, None] * jnp.asarray(self._type_probs, jnp.float32)
+        closes = jnp.where(jnp.arange(self.num_types) == top[:, None], steps[:, CLOSE, None], 0.0)
+        known = jnp.concatenate([opens, closes, steps[:, END:]], axis=1)[:, : len(self.response_tokens)]
+        rest = self.vocab_size - 1 - known.shape[1]
+        return jnp.log(jnp.pad(known, ((0, 0), (1, rest))))
+
     def reference_log_probs(
         self, latent: BracketLatent, prefix: Int[Array, " response"], length: Int[Array, ""]
     ) -> Float[Array, " vocab"]:

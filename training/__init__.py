@@ -20,6 +20,7 @@ from training.regularised import ConfidencePenalty, LabelSmoothing
 from training.schedule import EvaluationSchedule
 from training.sink import Record, Sink
 from training.sources import Bonus, Demonstrations, Judged, OnPolicy, Policy, Rollouts, Source, TrainingBatch
+from training.token_sgd import TokenLevel
 
 __all__ = [
     "DCO",
@@ -58,6 +59,7 @@ __all__ = [
     "Source",
     "StepwiseDCO",
     "TailSFT",
+    "TokenLevel",
     "TrainState",
     "Trainer",
     "TrainingBatch",

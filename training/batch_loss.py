@@ -53,8 +53,12 @@ def response_losses(
     params: Params,
     batch: TrainingBatch,
     class_weights: Sequence[float] | None,
+    token: Int[Array, ""] | None = None,
 ) -> tuple[Float[Array, "batch samples"], Scores, Float[Array, "batch 1"] | None]:
-    """Loss of every response, the scores that it was computed from, and the weight of its class."""
+    """Loss of every response, the scores that it was computed from, and the weight of its class.
+
+    With `token`, only the token at that position of the responses, counted from 0, is scored.
+    """
     logits, further, penalty = model.training_pass(
         params, batch.prompt, batch.prompt_mask, batch.responses, batch.response_mask, objective.ahead
     )
@@ -68,9 +72,12 @@ def response_losses(
     if theirs is not None:
         # Masked before the divergence, whose gradient at padding would be 0 times an arbitrary number.
         theirs = jnp.where(batch.response_mask[..., None], theirs, 0.0)
+    mask = batch.response_mask
+    if token is not None:
+        mask &= jnp.arange(mask.shape[-1]) == token
     scores = Scores(
         token_log_probs(logits, batch.responses),
-        batch.response_mask,
+        mask,
         prompt_scores,
         prompt_mask,
         token_logits(logits, batch.responses),

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from tasks import Task
-from tasks.checks import real
+from tasks.checks import choice, real
 from training.objectives import Objective, Scores
 
 
@@ -61,7 +61,10 @@ class TruncatedDistillation(Objective):
     as in cross-entropy, which is the limit N -> infinity.
 
     Attributes:
-        n: N > 1.
+        n: N > 1; null for no truncation.
+        labels: "tokens" for the loss above; "laws" has the whole next-token law of the teacher in place of
+            the token that was drawn, sum_t alpha_t eps_t. Its gradient is the expectation of the former over
+            token t given the tokens before.
 
     Source: Coverage Principle, arXiv 2510.15020, section 6.2, equations 24 to 26.
 
@@ -69,10 +72,13 @@ class TruncatedDistillation(Objective):
         ValueError: n out of range; on a call, scores without distributions or teacher.
     """
 
-    n: float = 16.0
+    n: float | None = 16.0
+    labels: Literal["tokens", "laws"] = "tokens"
 
     def __post_init__(self) -> None:
-        real("objective.n", self.n, above=1)
+        if self.n is not None:
+            real("objective.n", self.n, above=1, other="null")
+        choice("objective.labels", self.labels, ("tokens", "laws"))
 
     @property
     def needs_teacher(self) -> bool:
@@ -84,8 +90,18 @@ class TruncatedDistillation(Objective):
         if scores.teacher is None or scores.distributions is None:
             raise ValueError("scores: without distributions or teacher; the weights compare them")
         eps = jnp.where(scores.mask, teacher_kls(scores.teacher, scores.distributions), 0.0)
-        weights = truncation_weights(eps, math.log(self.n))
-        return -jnp.sum(jnp.where(scores.mask, weights * scores.tokens, 0.0), axis=-1)
+        weights = truncation_weights(eps, math.inf if self.n is None else math.log(self.n))
+        terms = eps if self.labels == "laws" else -scores.tokens
+        return jnp.sum(jnp.where(scores.mask, weights * terms, 0.0), axis=-1)
+
+
+def teacher_laws(
+    task: Task, latent: Any, response: Int[Array, " response"]
+) -> Float[Array, "response vocab"]:
+    """`Task.next_log_probs` where the task has it, else `enumerated_teacher`."""
+    if task.knows_next_tokens:
+        return task.next_log_probs(latent, response)
+    return enumerated_teacher(task, latent, response)
 
 
 def enumerated_teacher(

@@ -9,7 +9,7 @@ from jaxtyping import Array, Int
 
 from models import Params
 from tasks import Example, stream
-from training.distillation import enumerated_teacher
+from training.distillation import teacher_laws
 from training.phase import Phase
 from training.sources import Policy, TrainingBatch
 
@@ -56,7 +56,7 @@ def responses_of_step(
     batch = phase.source(phase.task, examples, keys, fixed, policy)
     if not phase.objective.needs_teacher:
         return batch
-    of_prompt = jax.vmap(functools.partial(enumerated_teacher, phase.task), (None, 0))
+    of_prompt = jax.vmap(functools.partial(teacher_laws, phase.task), (None, 0))
     return batch._replace(teacher=jax.vmap(of_prompt)(examples.latent, batch.responses))
 
 

@@ -126,6 +126,12 @@ class Objective(abc.ABC):
         return False
 
     @property
+    def by_token(self) -> bool:
+        """True if the program updates the parameters after every token of the responses: update h has the
+        loss of token h alone, under the parameters that the updates before have left."""
+        return False
+
+    @property
     def ahead(self) -> int:
         """Number of tokens after the next one that the model must predict at every position."""
         return 0

@@ -71,10 +71,15 @@ class Phase:
                 f"model in training, which source {type(self.source).__name__} does not give; valid: source "
                 f"on_policy"
             )
-        if self.objective.needs_teacher and not self.task.num_enumerated:
+        if self.objective.needs_teacher and not (self.task.num_enumerated or self.task.knows_next_tokens):
             raise ValueError(
                 f"phases.{self.name}.objective: {type(self.objective).__name__} needs pi_D's next-token "
                 f"laws; task {type(self.task).__name__} does not enumerate its responses"
+            )
+        if self.objective.by_token and self.source.updates > 1:
+            raise ValueError(
+                f"phases.{self.name}.objective: {type(self.objective).__name__} updates once per token, but "
+                f"source {type(self.source).__name__} updates {self.source.updates} times per batch; valid: 1"
             )
         if self.objective.ahead >= self.task.response_length:
             raise ValueError(

@@ -22,8 +22,9 @@ One training step of a seed, from random key to update:
    the parameters. A seed whose loss or gradient is not finite keeps its old state from then on.
 
 In `make_program`, `step` runs `training_batch` (stages 1 to 4) once and `update` (stages 5 to 7)
-`Source.updates` times; `update` calls `loss_and_gradient` (stages 5 and 6). `run_one` repeats `step`,
-`over_seeds` runs it for every seed of a device, and `Grid.shard` on every device.
+`Source.updates` times, or once per token of the responses for an objective that is `by_token`. `update` calls
+`loss_and_gradient` (stages 5 and 6). `run_one` repeats `step`, `over_seeds` runs it for every seed of a
+device, and `Grid.shard` on every device.
 """
 
 from __future__ import annotations
@@ -213,18 +214,18 @@ def make_program(
         return share_of(chosen, grid.part(), parts)
 
     def loss_and_gradient(
-        params: Params, batch: TrainingBatch
+        params: Params, batch: TrainingBatch, token: Array | None
     ) -> tuple[tuple[Float[Array, ""], Any], Float[Array, "batch samples"]]:
         """Loss of the batch and its gradient, from the batch's parts on all devices, and ln pi(y|x) of the
-        responses of this device."""
-        objective = phase.objective
+        responses of this device, or ln pi of the `token` alone."""
+        objective, by_class = phase.objective, phase.class_weights
 
         def mean_loss(params: Params, own: TrainingBatch) -> tuple[Array, Array]:
-            losses, scores, weights = response_losses(model, objective, params, own, phase.class_weights)
+            losses, scores, weights = response_losses(model, objective, params, own, by_class, token)
             return mean_by_class(losses, weights), scores.log_probs
 
         def weighted_loss(params: Params, own: TrainingBatch) -> tuple[Array, tuple[Array, Array]]:
-            losses, scores, weights = response_losses(model, objective, params, own, phase.class_weights)
+            losses, scores, weights = response_losses(model, objective, params, own, by_class, token)
             loss, log_mass = mean_by_weight(objective, losses, scores, weights)
             return loss, (log_mass, scores.log_probs)
 
@@ -240,19 +241,35 @@ def make_program(
     ) -> tuple[TrainState, ChunkLog]:
         state, log = carry
         batch = training_batch(state, seed, fixed, index)
-        if source.updates == 1:
-            state, own = update(state, batch, index)
+        if phase.objective.by_token:
+            state, (each, by_token) = jax.lax.scan(
+                lambda state, token: update(state, batch, index, token),
+                state,
+                jnp.arange(batch.responses.shape[-1]),
+            )
+            own = jax.tree.map(jnp.mean, each)._replace(
+                loss=jnp.sum(each.loss), seen=seen_of(batch, jnp.sum(by_token, axis=0))
+            )
+        elif source.updates == 1:
+            state, (own, _) = update(state, batch, index)
         else:
-            state, each = jax.lax.scan(
+            state, (each, _) = jax.lax.scan(
                 lambda state, _: update(state, batch, index), state, length=source.updates
             )
             own = jax.tree.map(jnp.mean, each)
         return state, jax.tree.map(jnp.add, log, own)
 
+    def seen_of(batch: TrainingBatch, log_probs: Float[Array, "batch samples"]) -> Seen | None:
+        if not source.demonstrates:
+            return None
+        return grid.mean_over_data(seen_in(batch, log_probs, ns, phase.class_weights))
+
     @jax.named_scope("update")
-    def update(state: TrainState, batch: TrainingBatch, index: Array) -> tuple[TrainState, ChunkLog]:
+    def update(
+        state: TrainState, batch: TrainingBatch, index: Array, token: Array | None = None
+    ) -> tuple[TrainState, tuple[ChunkLog, Float[Array, "batch samples"]]]:
         with jax.named_scope("gradient"):
-            (loss, gradient), log_probs = loss_and_gradient(state.params, batch)
+            (loss, gradient), log_probs = loss_and_gradient(state.params, batch, token)
         norm = optax.tree.norm(gradient)
         updates, opt_state = rule.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
@@ -262,11 +279,8 @@ def make_program(
         )
         failed_at = jnp.where(good | (state.failed_at >= 0), state.failed_at, index + 1)
         reward = jnp.zeros(()) if batch.rewards is None else grid.mean_over_data(jnp.mean(batch.rewards))
-        seen = None
-        if source.demonstrates:
-            seen = grid.mean_over_data(seen_in(batch, log_probs, ns, phase.class_weights))
-        log = ChunkLog(loss, norm, reward, seen)
-        return TrainState(params, opt_state, failed_at, state.reference), log
+        log = ChunkLog(loss, norm, reward, seen_of(batch, log_probs) if token is None else None)
+        return TrainState(params, opt_state, failed_at, state.reference), (log, log_probs)
 
     def run_one(
         state: TrainState, seed: Array, fixed: Params, start: Array, stop: Array

@@ -292,13 +292,13 @@ def _phase(config: DictConfig, name: str, changes: Any) -> tuple[Phase, Evaluati
     if averaging is not None:
         # A phase may average where the others do not, so that no group has named the class.
         averaging = make({"_target_": "training.Averaging", **averaging}, f"{path}.averaging")
+    objective: Objective = make(merged.objective, f"{path}.objective", Objective)
+    updates = steps * (task.response_length if objective.by_token else source.updates)
     phase = Phase(
         name=name,
         task=task,
-        objective=make(merged.objective, f"{path}.objective", Objective),
-        optimizer=make(
-            merged.optimizer, f"{path}.optimizer", optax.GradientTransformation, steps=steps * source.updates
-        ),
+        objective=objective,
+        optimizer=make(merged.optimizer, f"{path}.optimizer", optax.GradientTransformation, steps=updates),
         steps=steps,
         batch_size=merged.batch_size,
         dataset_size=merged.dataset_size,

@@ -215,12 +215,64 @@ def test_a_large_n_is_cross_entropy_and_a_small_one_is_not() -> None:
     assert np.abs(table(TruncatedDistillation(1.5)) - whole).max() > 1e-2
 
 
+def test_laws_as_labels_have_the_mean_gradient_of_the_tokens() -> None:
+    """One position, three tokens: the gradient in the logits is alpha (pi - pi_D), the mean over pi_D of
+    alpha (pi - e_y)."""
+    teacher = jnp.log(jnp.array([[0.5, 0.3, 0.2]]))
+    logits = jnp.array([[2.0, -1.0, 0.5]])
+    law = np.exp(np.asarray(logits[0], np.float64))
+    law /= law.sum()
+    eps = float(np.sum(np.exp(teacher[0]) * (np.asarray(teacher[0]) - np.log(law))))
+    budget = eps / 4
+
+    def loss(logits: jax.Array, objective: Objective) -> jax.Array:
+        own = jax.nn.log_softmax(logits)
+        return objective(Scores(own[:, 0], jnp.ones(1, bool), distributions=own, teacher=teacher))
+
+    for n, alpha in ((math.exp(budget), 0.25), (None, 1.0)):
+        value, slope = jax.value_and_grad(loss)(logits, TruncatedDistillation(n, "laws"))
+        assert float(value) == pytest.approx(alpha * eps, rel=1e-5)
+        np.testing.assert_allclose(slope[0], alpha * (law - np.exp(teacher[0])), atol=1e-6)
+        drawn = jax.grad(loss)(logits, TruncatedDistillation(n))
+        np.testing.assert_allclose(drawn[0], alpha * (law - np.eye(3)[0]), atol=1e-6)
+
+
+def test_without_n_tokens_as_labels_are_cross_entropy() -> None:
+    tokens, mask = jnp.array([-1.0, -40.0, -2.0]), jnp.array([True, True, False])
+    laws = jnp.log(jnp.array([[0.5, 0.5], [1e-30, 1.0], [0.5, 0.5]]))
+    scores = Scores(tokens, mask, distributions=laws, teacher=jnp.array([[0.0, -jnp.inf]] * 3))
+    assert float(TruncatedDistillation(None)(scores)) == pytest.approx(41.0)
+    assert float(TruncatedDistillation(4.0)(scores)) < 41.0
+    assert float(TruncatedDistillation(None, "laws")(scores)) == pytest.approx(
+        math.log(2) + 30 * math.log(10)
+    )
+
+
+class Told(Unlisted):
+    """A task that does not enumerate its responses and has next-token laws of its own."""
+
+    knows_next_tokens = True
+
+    def next_log_probs(self, latent: Any, response: Any) -> Any:
+        return jnp.full((response.size, self.vocab_size), -1.5)
+
+
+def test_a_task_with_next_token_laws_of_its_own_is_asked_for_them() -> None:
+    phase = phase_of(TruncatedDistillation(), Told())
+    batch = jax.jit(lambda: responses_of_step(phase, jnp.uint32(3), jnp.asarray(0)))()
+    np.testing.assert_array_equal(batch.teacher, np.full((16, 1, 2, 6), -1.5))
+    with pytest.raises(ValueError, match="task: Unlisted knows no next-token laws of pi_D"):
+        Unlisted().next_log_probs(None, jnp.zeros(2, jnp.int32))
+
+
 def test_a_task_that_does_not_enumerate_is_refused() -> None:
     line = "phases.p.objective: TruncatedDistillation needs pi_D's next-token laws; task Unlisted"
     with pytest.raises(ValueError, match=re.escape(line)):
         phase_of(TruncatedDistillation(), Unlisted())
     with pytest.raises(ValueError, match=r"objective\.n: 1 is not a number > 1"):
         TruncatedDistillation(1)
+    with pytest.raises(ValueError, match=r"objective\.labels: 'law' is not one of tokens, laws"):
+        TruncatedDistillation(labels="law")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="scores: without distributions or teacher"):
         TruncatedDistillation()(Scores(jnp.zeros((1, 2)), jnp.ones((1, 2), bool)))
 

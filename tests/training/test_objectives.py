@@ -109,7 +109,7 @@ def test_defaults_stay_as_they_are() -> None:
         LabelSmoothing: plain | {"smoothing": 0.1},
         ConfidencePenalty: plain | {"weight": 0.1},
         MultiToken: plain | {"k": 4, "ahead_weight": 1.0},
-        TruncatedDistillation: {"n": 16},
+        TruncatedDistillation: {"n": 16, "labels": "tokens"},
         OnPolicyDistillation: {"teacher_smoothing": 0.01},
         TailSFT: plain | {"normalisation": "batch", "filter_fraction": 0.5, "schedule": "static"},
         LossChange: plain | {"temperature": 1.0},

@@ -22,6 +22,7 @@ from training import (
     Reweighted,
     Scores,
     StepwiseDCO,
+    TokenLevel,
     TruncatedDistillation,
     ValueRegression,
 )
@@ -257,7 +258,15 @@ class Zero(Objective):
 
 
 def test_what_objectives_need() -> None:
-    names = ("needs_prompt", "needs_rewards", "needs_policy", "needs_teacher", "selects", "weighs")
+    names = (
+        "needs_prompt",
+        "needs_rewards",
+        "needs_policy",
+        "needs_teacher",
+        "selects",
+        "weighs",
+        "by_token",
+    )
     needs: dict[Objective, set[str]] = {
         Zero(): set(),
         CrossEntropy(prompt_weight=0.1): {"needs_prompt"},
@@ -265,6 +274,7 @@ def test_what_objectives_need() -> None:
         PolicyGradient(): {"needs_rewards", "needs_policy"},
         TruncatedDistillation(): {"needs_teacher"},
         OnPolicyDistillation(): {"needs_policy", "needs_teacher"},
+        TokenLevel(): {"by_token"},
         Reweighted(favour="easy"): {"weighs"},
         CrossEntropy(normalisation="batch"): {"weighs"},
         Paced(): {"weighs"},

@@ -189,6 +189,7 @@ TRAINED: dict[str, tuple[set[str], set[str]]] = {
     "figure1": ({"tournament", "blindness_examples"}, set()),
     "figure2": ({"horizons", "n", "branching_examples", "branching_checkpoints"}, set()),
     "forks": ({"k", "branching"}, {"branching"}),
+    "interventions": ({"lengths", "n", "damping", "large", "learning_rates"}, {"damping"}),
     "optimizers_graph": (
         {
             *("learning_rates", "tune", "tuning_seeds", "tuning_seed", "place", "place_seeds", "place_seed"),

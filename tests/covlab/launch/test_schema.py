@@ -53,7 +53,7 @@ def test_every_top_level_file_composes(name: str, compose_config: Callable[..., 
 # What a file of conf/experiment overlays: a claim's own configuration, or that of experiments.train.
 CLAIMS = {name: claim for _, name in OPTIONS if (claim := name.rpartition("_")[0]) in TOP}
 # Claims whose configuration alone is no run: each run takes its model or its task from the claim.
-UNTRAINED = {"architectures", "depth", "exploration", "optimizers_graph", "state_tracking"}
+UNTRAINED = {"architectures", "depth", "exploration", "interventions", "optimizers_graph", "state_tracking"}
 COMPANIONS = {
     ("evaluation", "brackets"): ("task=dyck",),
     ("model", "linear"): ("task=autoregressive_linear",),

@@ -29,6 +29,7 @@ from training import (
     Scores,
     StepwiseDCO,
     TailSFT,
+    TokenLevel,
     TruncatedDistillation,
     ValueRegression,
 )
@@ -36,6 +37,7 @@ from training import (
 OBJECTIVES = (
     *(CrossEntropy(), DCO(4), StepwiseDCO(4), Reweighted(), Reweighted(favour="easy", gamma=0.5)),
     *(LabelSmoothing(), ConfidencePenalty(), TruncatedDistillation(), ValueRegression(), MultiToken(k=3)),
+    *(TruncatedDistillation(labels="laws"), TruncatedDistillation(n=None), TokenLevel()),
     *(OnPolicyDistillation(), PolicyGradient(), CrossEntropy(prompt_weight=1.0, normalisation="token")),
     *(TailSFT(), LossChange(temperature=10.0), Paced(), DynamicFineTuning()),
 )
