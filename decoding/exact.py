@@ -6,14 +6,14 @@ The laws are derived independently of the decoders, whose samples are tested aga
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float, Int
 
-from decoding.base import Problem, Walk
+from decoding.base import Cache, Problem, Walk
 from tasks import Task
 
 Law = Float[np.ndarray, " leaves"]
@@ -58,12 +58,11 @@ def enumerate_tree(task: Task, policy: Walk, values: Walk, problem: Problem) -> 
     numbers = np.arange(chains)
     reference, found = [], [np.ones(1)]
     caches = policy.start(problem, chains), values.start(problem, chains)
-    ask = [jax.jit(functools.partial(walk.step, problem)) for walk in (policy, values)]
     tokens = np.full(chains, symbols[0])
     for h in range(length):
         where = jnp.asarray(tokens)[None], jnp.full((1, chains), h, jnp.int32)
-        log_ref, one = ask[0](caches[0], *where)
-        log_value, two = ask[1](caches[1], *where)
+        log_ref, one = _step(policy, problem, caches[0], *where)
+        log_value, two = _step(values, problem, caches[1], *where)
         caches = one, two
         # Chains are in lexicographic order, so chains below one node of level h are contiguous.
         first = numbers[:: size ** (length - 1 - h)]
@@ -74,9 +73,21 @@ def enumerate_tree(task: Task, policy: Walk, values: Walk, problem: Problem) -> 
     padded = np.zeros((len(leaves), task.response_length), np.int32)
     padded[:, :length] = leaves
     latent = jax.tree.map(lambda leaf: leaf[0], problem.latent)
-    tau = jax.jit(jax.vmap(task.reward, (None, 0)))(latent, jnp.asarray(padded))
-    found[-1] = np.asarray(tau, np.float64)
+    found[-1] = np.asarray(_rewards(task, latent, jnp.asarray(padded)), np.float64)
     return Tree(tuple(reference), tuple(found))
+
+
+@jax.jit
+def _step(
+    walk: Walk, problem: Problem, cache: Cache, tokens: Int[Array, "1 chains"], depth: Int[Array, "1 chains"]
+) -> tuple[Float[Array, "1 chains vocab"], Cache]:
+    """A step of a walk, compiled once for all its parameters and prompts of one shape."""
+    return walk.step(problem, cache, tokens, depth)
+
+
+@functools.partial(jax.jit, static_argnames="task")
+def _rewards(task: Task, latent: Any, leaves: Int[Array, "leaves response"]) -> Float[Array, " leaves"]:
+    return jax.vmap(task.reward, (None, 0))(latent, leaves)
 
 
 def reference_law(tree: Tree) -> Law:

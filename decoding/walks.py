@@ -65,16 +65,28 @@ class ModelPolicy(Walk):
         return jax.nn.log_softmax(_only(self.tokens, logits / self.temperature)), cache
 
 
-@walk(data_fields=["params"], meta_fields=["model"])
+@walk(data_fields=["params", "temperature"], meta_fields=["model"])
 @dataclasses.dataclass(frozen=True)
 class ModelValues(Walk):
-    """Network as value function: logit a is the logit of V^(x, y_1:h a), ln V^ = ln sigmoid(logit).
+    """Network as value function: ln V^(x, y_1:h a) = ln sigmoid(logit_a / temperature).
 
     One network step values all children of a node.
+
+    Attributes:
+        model, params: the network.
+        temperature: positive; divides the logit of V^, not ln V^. At 1 the values are the network's; below 1
+            they are nearer to 0 or 1, above 1 nearer to 1/2, and small values are about V^^(1/temperature).
+            Decoders replace values at leaves by the verifier's tau, at any temperature.
     """
 
     model: Model
     params: Params
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        # A compiled program passes an array, which cannot be checked.
+        if isinstance(self.temperature, int | float):
+            real("temperature", self.temperature, above=0)
 
     def start(self, problem: Problem, chains: int) -> Cache:
         """The prompt's cache, with room for every chain's response."""
@@ -89,7 +101,7 @@ class ModelValues(Walk):
     ) -> tuple[Float[Array, "batch chains vocab"], Cache]:
         """One step of the network per chain; depths may differ."""
         logits, cache = self.model.step(self.params, cache, _fed(problem, tokens, depth), depth)
-        return jax.nn.log_sigmoid(logits), cache
+        return jax.nn.log_sigmoid(logits / self.temperature), cache
 
 
 @walk(data_fields=[], meta_fields=["task"])

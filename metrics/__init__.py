@@ -49,6 +49,7 @@ from metrics.intervals import (
 from metrics.isotonic import isotonic_r2
 from metrics.lines import chord_deviation, line_fit, line_misfit, power_law_exponent
 from metrics.pairwise import tournament_matrices_of
+from metrics.pareto import hypervolume, hypervolume_difference
 from metrics.pass_rates import pass_at_n, pass_at_n_unbiased
 from metrics.sampled_rewards import best_of_n, best_of_n_interval
 from metrics.seed_intervals import (
@@ -107,6 +108,8 @@ __all__ = [
     "hellinger_bound",
     "hellinger_tail_bound",
     "hockey_stick_divergence",
+    "hypervolume",
+    "hypervolume_difference",
     "interval_over_shared_prompts",
     "isotonic_r2",
     "kl",

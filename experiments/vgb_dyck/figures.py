@@ -14,22 +14,29 @@ from covlab.report import plotting as draw
 from covlab.report.page import Table
 from covlab.report.plotting import Drawing
 from covlab.report.tables import interval_text
-from experiments.vgb_dyck.checks import RIVALS, behind
-from experiments.vgb_dyck.measure import IN, OUT, Measurements
-from experiments.vgb_dyck.sweep import BACKTRACKING, BASE, BLOCKS, OUTCOME, VALUE_GUIDED
+from experiments.vgb_dyck.checks import RIVALS, ahead, fronts
+from experiments.vgb_dyck.measure import Measurements
+from experiments.vgb_dyck.sweep import (
+    ACTION_LEVEL,
+    BASE,
+    BLOCK_BEST,
+    BLOCK_REJECTION,
+    OUTCOME,
+    VALUE_GUIDED,
+    WITHOUT_BACKTRACKING,
+)
 from experiments.vgb_dyck.trees import ACTION, FIRST, FIXED
-from metrics import mean_interval
+from metrics import hypervolume, mean_interval, seeds_and_prompts_interval
 
 COLOURS = {
     VALUE_GUIDED: draw.RED,
-    BLOCKS[0]: draw.BLUE,
-    BLOCKS[1]: draw.GREEN,
-    "action-level rejection": draw.PURPLE,
+    BLOCK_BEST: draw.BLUE,
+    BLOCK_REJECTION: draw.GREEN,
+    ACTION_LEVEL: draw.PURPLE,
     OUTCOME: draw.ORANGE,
-    BACKTRACKING: "#56B4E9",
     BASE: draw.INK,
 }
-MARKS = {VALUE_GUIDED: "*", BASE: "x", OUTCOME: "D", "action-level rejection": "s", BACKTRACKING: "^"}
+MARKS = {VALUE_GUIDED: "*", BASE: "x", OUTCOME: "D", ACTION_LEVEL: "s"}
 
 
 def drawings(results: Measurements) -> list[Drawing]:
@@ -38,14 +45,14 @@ def drawings(results: Measurements) -> list[Drawing]:
         Drawing(
             "frontier",
             "Out-of-distribution prompts: diversity against accuracy at each budget of queries, means over "
-            "the seeds. A point is a setting of a decoder; the lines are the fronts of VGB and of the "
-            "decoders that use values and never go back.",
+            "seeds and prompts. A point is a setting of a decoder; the lines are the fronts of VGB and of "
+            "the decoders that use values and never go back.",
             frontier(results),
         ),
         Drawing(
             "queries",
-            "Accuracy against the mean number of queries of a response, up to each budget; means over the "
-            "seeds. Left: out-of-distribution prompts; right: prompts of the training distribution.",
+            "Out-of-distribution prompts: accuracy against the mean number of queries of a response, means "
+            "over seeds and prompts; a line joins a setting's budgets.",
             accuracy_by_queries(results),
         ),
         Drawing(
@@ -61,21 +68,22 @@ def drawings(results: Measurements) -> list[Drawing]:
 @mpl.rc_context(draw.STYLE)
 def frontier(results: Measurements) -> Figure:
     """Diversity against accuracy, a panel for each budget."""
-    budgets = results.sweep.grid.budgets
-    fig, axes = draw.new_figure(1, len(budgets), (3.4 * len(budgets) + 0.6, 4.2), sharex=True, sharey=True)
+    sweep, budgets = results.sweep, results.sweep.grid.budgets
+    fig, axes = draw.new_figure(1, len(budgets), (3.9 * len(budgets) + 0.6, 4.4), sharex=True, sharey=True)
     for axis, budget in zip(axes[0], budgets, strict=True):
         for family in COLOURS:
-            points = results.sweep.points(OUT, (family,), budget).mean(axis=0)
+            points = sweep.points(sweep.methods(family, budget), budget).mean(axis=(0, 1))
             guided = family == VALUE_GUIDED
             axis.scatter(
                 *points.T, color=COLOURS[family], marker=MARKS.get(family, "o"), s=130 if guided else 26,
                 alpha=1.0 if guided else 0.75, linewidths=1 if family == BASE else 0,
                 zorder=3 if guided else 2, label=family if axis is axes[0, 0] else None,
             )  # fmt: skip
-        for families, colour in (((VALUE_GUIDED,), draw.RED), (next(iter(RIVALS.values())), draw.BLUE)):
-            _front(axis, results.sweep.points(OUT, families, budget).mean(axis=0), colour)
+        for families, colour in (((VALUE_GUIDED,), draw.RED), (WITHOUT_BACKTRACKING, draw.BLUE)):
+            methods = [method for family in families for method in sweep.methods(family, budget)]
+            _front(axis, sweep.points(methods, budget).mean(axis=(0, 1)), colour)
         axis.set(title=f"at most {budget} queries", xlabel="accuracy")
-    axes[0, 0].set_ylabel(f"different correct responses of {results.sweep.grid.samples}, share")
+    axes[0, 0].set_ylabel(f"different correct responses of {sweep.grid.samples}, share")
     draw.legend_below(fig, [axes[0, 0]])
     return fig
 
@@ -94,27 +102,22 @@ def _front(axis: Axes, points: Float[np.ndarray, "points 2"], colour: str) -> No
 
 @mpl.rc_context(draw.STYLE)
 def accuracy_by_queries(results: Measurements) -> Figure:
-    """A line for each setting over the budgets; those whose cost is fixed are points."""
-    fig, axes = draw.new_figure(1, 2, (11.0, 4.4), sharey=True)
-    for axis, prompts in zip(axes[0], (OUT, IN), strict=True):
-        shown = set()
-        for method, curve in results.sweep.curves[prompts].items():
-            queries, accuracy = curve.queries.mean(axis=0), curve.accuracy.mean(axis=0)
-            if method.family == BASE:
-                axis.axhline(accuracy[-1], color=draw.INK, linestyle=draw.DASHED, linewidth=1.2, label=BASE)
-                continue
-            line = method.family in (VALUE_GUIDED, OUTCOME, BACKTRACKING)
-            columns = slice(None) if line else slice(-1, None)
-            axis.plot(
-                queries[columns], accuracy[columns], color=COLOURS[method.family],
-                marker=MARKS.get(method.family, "o"), markersize=8 if method.family == VALUE_GUIDED else 4,
-                linewidth=1.2 if line else 0, alpha=0.85,
-                label=method.family if method.family not in shown else None,
-            )  # fmt: skip
-            shown.add(method.family)
-        axis.set(title=prompts.replace("_", " "), xlabel="queries a response", xscale="log")
-    axes[0, 0].set_ylabel("accuracy")
-    draw.legend_below(fig, [axes[0, 0]])
+    """A line for each setting over the budgets; the base model, which asks nothing, is dashed."""
+    fig, axes = draw.new_figure(1, 1, (6.6, 4.6))
+    axis, shown = axes[0, 0], set()
+    for method, curve in results.sweep.curves.items():
+        queries, accuracy = (array.mean(axis=(0, 1)) for array in (curve.queries, curve.accuracy))
+        if method.family == BASE:
+            axis.axhline(accuracy[-1], color=draw.INK, linestyle=draw.DASHED, linewidth=1.2, label=BASE)
+            continue
+        axis.plot(
+            queries, accuracy, color=COLOURS[method.family], marker=MARKS.get(method.family, "o"),
+            markersize=8 if method.family == VALUE_GUIDED else 4, linewidth=1.2, alpha=0.85,
+            label=method.family if method.family not in shown else None,
+        )  # fmt: skip
+        shown.add(method.family)
+    axis.set(xlabel="queries a response", ylabel="accuracy", xscale="log")
+    draw.legend_below(fig, [axis])
     return fig
 
 
@@ -141,34 +144,36 @@ def error_by_quality(results: Measurements) -> Figure:
 
 def tables(results: Measurements) -> list[Table]:
     """(caption, columns, rows) in the report's order."""
-    return [_fronts(results), *(_methods(results, prompts) for prompts in (OUT, IN)), _values(results)]
+    return [_fronts(results), _methods(results), _values(results)]
 
 
 def _fronts(results: Measurements) -> Table:
-    budgets = results.sweep.grid.budgets
-    rows = [
-        [name, prompts.replace("_", " ")]
-        + [_mean(behind(results, prompts, rivals, budget)) for budget in budgets]
-        for prompts in (OUT, IN)
-        for name, rivals in RIVALS.items()
-    ]
-    caption = (
-        "How far VGB's points are behind the front of the others, mean over the seeds [95 %]: the least e "
-        "such that every point of the others has a point of VGB at most e below it in accuracy and in "
-        "diversity. At most 0: on or beyond."
-    )
-    return caption, ["front of", "prompts", *(f"{budget} queries" for budget in budgets)], rows
-
-
-def _methods(results: Measurements, prompts: str) -> Table:
-    last, where = results.sweep.grid.budgets[-1], prompts.replace("_", " ")
     rows = []
-    for method, curve in results.sweep.curves[prompts].items():
-        shares = [_mean(array[:, -1]) for array in (curve.accuracy, curve.diversity)]
-        queries = float(curve.queries[:, -1].mean())
-        rows.append([method.family, method.label, *shares, round(queries, 1)])
+    for rival in RIVALS:
+        for budget in results.sweep.grid.budgets:
+            pair = fronts(results, rival, budget)
+            volumes = [float(hypervolume(points.mean(axis=(0, 1)))) for points in pair]
+            difference = interval_text(ahead(results, rival, budget), ".3g")
+            rows.append([rival, budget, pair[0].shape[2], *(f"{each:.3g}" for each in volumes), difference])
     return (
-        f"Every setting with at most {last} queries, {where}: mean over the seeds [95 %].",
+        "Hypervolume of accuracy and diversity out of distribution, of so many settings of VGB and as many "
+        "of the rival; difference [95 % over seeds and prompts].",
+        ["rival", "queries, at most", "settings", "VGB", "rival's", "VGB minus rival"],
+        rows,
+    )
+
+
+def _methods(results: Measurements) -> Table:
+    last = results.sweep.grid.budgets[-1]
+    rows = []
+    for method, curve in results.sweep.curves.items():
+        shares = [
+            interval_text(seeds_and_prompts_interval(array[..., -1]), ".3g")
+            for array in (curve.accuracy, curve.diversity)
+        ]
+        rows.append([method.family, method.label, *shares, round(float(curve.queries[..., -1].mean()), 1)])
+    return (
+        f"Every setting with at most {last} queries, out of distribution: mean [95 %, seeds and prompts].",
         ["decoder", "setting", "accuracy", "diversity", "queries"],
         rows,
     )

@@ -63,7 +63,7 @@ class Settings:
         prompts: kinds of prompts: fields of the task, each with as many tokens left.
         sweep: the grid of decoders, their budgets of queries, prompts and samples.
         trees: sizes of the trees on which exact and disturbed values are compared.
-        margin: distance from the front of accuracy against queries that still counts as on it.
+        margin: hypervolume by which VGB may be behind a rival and still count as on its front.
     """
 
     value: Annotated[Mapping[str, Any], mapping]
@@ -92,8 +92,10 @@ def base_model(settings: Settings, plan: Plan) -> dict[str, Arm]:
     config = plan.run_config(BASE_RUN)
     setup = build(config)
     require_seeds("vgb_dyck", setup.seeds)
-    for name, prompt_task in prompt_tasks(settings, config.task).items():
+    tasks = prompt_tasks(settings, config.task)
+    for name, prompt_task in tasks.items():
         fitted(setup.model, prompt_task, f"prompts.{name}: the base model")
+    settings.sweep.methods(tasks[OUT].response_length)
     return {BASE_RUN: Arm(config)}
 
 
@@ -121,7 +123,7 @@ class Measurements:
 
     Attributes:
         seeds: those that finished both trainings.
-        margin: how far behind the front still counts as on it.
+        margin: hypervolume by which VGB may be behind a rival and still count as on its front.
         kl: the base model's KL to pi_D, nats, by seed.
         value: metrics of the value function at the end of its training, by seed.
         sweep: of the decoders.
@@ -152,10 +154,10 @@ def measure(settings: Settings, study: Study) -> Measurements:
     require_seeds("vgb_dyck", seeds)
     tasks = prompt_tasks(settings, base.config["task"])
     grid, evaluation_seed = settings.sweep, base.setup.evaluation[-1].seed
-    problems = {}
-    for name, task in tasks.items():
-        held_out = make_held_out(task, grid.num_prompts, grid.num_prompts, evaluation_seed, f"sweep/{name}")
-        problems[name] = prompts_of(held_out)
+    size = grid.num_prompts
+    outside, inside = (
+        prompts_of(make_held_out(tasks[name], size, size, evaluation_seed, f"sweep/{name}")) for name in SETS
+    )
     first = tasks[OUT]
     networks = Networks(
         fitted(base.setup.model, first, "base model"),
@@ -164,7 +166,7 @@ def measure(settings: Settings, study: Study) -> Measurements:
         _parameters(value, *ends[value.path], seeds),
     )
     show = bool(base.setup.tracking.progress)
-    sweep = run_sweep(grid, first, problems, networks, seeds, evaluation_seed, show)
+    sweep = run_sweep(grid, first, outside, inside, networks, seeds, evaluation_seed, show)
     trees = measure_trees(settings.trees, base, value, seeds, evaluation_seed, show)
     metrics = ("squared_error", "excess", "calibration_error", "reward")
     return Measurements(

@@ -1,17 +1,10 @@
-"""Exact laws of VGB and of action-level rejection sampling on enumerated trees, by the quality of the values.
-
-A tree of horizon H and A tokens is stored by levels; child a of node i at depth h is node A i + a at depth
-h + 1. `reference[h]` is pi_ref(a | node), (A^h, A); `values[h]` is V^(node) at depth h, tau at leaves;
-`values[0]` is never used.
-"""
+"""Exact laws of VGB and action-level rejection sampling on enumerated trees, by the quality of the values."""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,12 +13,22 @@ from jaxtyping import Float
 
 from covlab.launch.base_model import fitted, of_seed, seed_rows
 from covlab.launch.trained import TrainedRun
-from models import Model, Params
+from decoding import ModelPolicy, ModelValues, Problem, problem_of
+from decoding.exact import (
+    Law,
+    Levels,
+    Tree,
+    action_level_law,
+    chain_law,
+    enumerate_tree,
+    first_leaf_law,
+    target_law,
+    total_variation,
+)
 from tasks import Example, FixedDyck, stream
 from tasks.checks import real, whole
+from theory.vgb.average_case import exact_values
 
-ABSORBED = 1e-6
-"""First-leaf laws are computed until all but so much mass is at a leaf."""
 ACTION, FIRST, FIXED = "action-level rejection", "VGB, first leaf", "VGB, fixed steps"
 LAWS = (ACTION, FIRST, FIXED)
 _DRAWN = 256
@@ -69,7 +72,7 @@ class Trees:
         steps: training steps of the value function's saved checkpoints.
         learned: by these steps.
         corrupted: by `settings.errors`.
-        rmse: (seeds, steps) root mean squared error of the learned values to the exact ones under pi_ref.
+        rmse: root mean squared error of the learned values, over inner nodes under pi_ref.
     """
 
     settings: TreeSettings
@@ -93,33 +96,31 @@ def measure_trees(
         ValueError: too few prompts with so many completions, or checkpoints that are gone.
     """
     task = tree_task(base, settings.horizon)
-    examples = tree_prompts(settings, task, evaluation_seed)
-    leaves = all_leaves(task.response_tokens, settings.horizon)
-    judge = jax.vmap(jax.vmap(task.reward, (None, 0)), (0, None))
-    tau = np.asarray(judge(examples.latent, jnp.asarray(leaves)), np.float64)
-    phase, step = base.checkpoints(["last"])[-1]
-    conditionals = _by_seed(base, phase, step, seeds, task, examples, leaves)
+    problem = problem_of(task, tree_prompts(settings, task, evaluation_seed))
+    model, guide = (fitted(run.setup.model, task, str(run.path)) for run in (base, value))
+    params = base.parameters(*base.checkpoints(["last"])[-1])
     saved = [item for item in value.checkpoints(["all"]) if item[1] > 0]
-    learned = {step: _by_seed(value, phase, step, seeds, task, examples, leaves) for phase, step in saved}
-    shape = (len(seeds), len(tau))
+    value_params = [value.parameters(phase, step) for phase, step in saved]
+    shape = (len(seeds), settings.num_prompts)
     by_step = {law: np.zeros((*shape, len(saved))) for law in LAWS}
     by_error = {law: np.zeros((*shape, len(settings.errors))) for law in LAWS}
     squared = np.zeros((*shape, len(saved)))
-    for i, seed in enumerate(seeds):
+    rows = zip(seed_rows(base, seeds), seed_rows(value, seeds), strict=True)
+    for i, (row, value_row) in enumerate(rows):
         if show:
-            print(f"vgb_dyck: exact laws of seed {seed}", file=sys.stderr, flush=True)
-        for j, time in enumerate(tau):
-            reference = by_node(softmax(conditionals[i][j]))
-            exact = exact_values(Tree(reference, [time]))
-            for k, (_, step) in enumerate(saved):
-                values = [level.reshape(-1) for level in by_node(sigmoid(learned[step][i][j]))]
-                tree = Tree(reference, [exact[0], *values[:-1], time])
-                squared[i, j, k] = squared_error(tree, exact)
+            print(f"vgb_dyck: exact laws of seed {seeds[i]}", file=sys.stderr, flush=True)
+        policy = ModelPolicy(model, of_seed(params, row), task.response_tokens)
+        for j in range(settings.num_prompts):
+            one: Problem = jax.tree.map(lambda leaf, j=j: leaf[j : j + 1], problem)
+            for k, learned in enumerate(value_params):
+                tree = enumerate_tree(task, policy, ModelValues(guide, of_seed(learned, value_row)), one)
+                squared[i, j, k] = squared_error(tree, exact_values(tree))
                 _put_errors(tree, settings.steps, by_step, (i, j, k))
+            exact = exact_values(tree)
             for k, error in enumerate(settings.errors):
-                rng = np.random.default_rng([evaluation_seed, seed, j, k])
-                tree = Tree(reference, corrupt(exact, error, rng))
-                _put_errors(tree, settings.steps, by_error, (i, j, k))
+                rng = np.random.default_rng([evaluation_seed, seeds[i], j, k])
+                disturbed = Tree(tree.reference, corrupt(exact, error, rng))
+                _put_errors(disturbed, settings.steps, by_error, (i, j, k))
     return Trees(
         settings,
         tuple(step for _, step in saved),
@@ -164,190 +165,38 @@ def tree_prompts(settings: TreeSettings, task: FixedDyck, seed: int) -> Example:
     return chosen_examples
 
 
-def all_leaves(tokens: Sequence[int], horizon: int) -> np.ndarray:
-    """Every response, in the order of the tree's leaves."""
-    grid = np.meshgrid(*[np.asarray(tokens, np.int32)] * horizon, indexing="ij")
-    return np.stack(grid, axis=-1).reshape(-1, horizon)
-
-
-def _by_seed(
-    run: TrainedRun,
-    phase: str,
-    step: int,
-    seeds: Sequence[int],
-    task: FixedDyck,
-    examples: Example,
-    leaves: Any,
-) -> list[Float[np.ndarray, "prompts leaves horizon tokens"]]:
-    """The network's logits of the response tokens along every path to a leaf, a seed at a time."""
-    model, params = fitted(run.setup.model, task, str(run.path)), run.parameters(phase, step)
-    tokens = list(task.response_tokens)
-    laws = []
-    for row in seed_rows(run, seeds):
-        seed_params = of_seed(params, row)
-        logits = [
-            np.asarray(_logits(model, seed_params, prompt, mask, leaves))[..., tokens]
-            for prompt, mask in zip(examples.prompt, examples.prompt_mask, strict=True)
-        ]
-        laws.append(np.stack(logits).astype(np.float64))
-    return laws
-
-
-@functools.partial(jax.jit, static_argnames="model")
-def _logits(model: Model, params: Params, prompt: Any, mask: Any, leaves: Any) -> Any:
-    return model.logits(params, prompt[None], mask[None], leaves[None])[0]
-
-
-def softmax(logits: Float[np.ndarray, "*shape tokens"]) -> Float[np.ndarray, "*shape tokens"]:
-    """exp normalised over the last axis."""
-    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return shifted / shifted.sum(axis=-1, keepdims=True)
-
-
-def sigmoid(logits: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
-    """1 / (1 + e^-x)."""
-    return np.asarray(0.5 * (1 + np.tanh(logits / 2)))
-
-
-def by_node(
-    along_paths: Float[np.ndarray, "leaves horizon tokens"],
-) -> list[Float[np.ndarray, "nodes tokens"]]:
-    """For every depth, the numbers of each node's children, out of those along every path to a leaf."""
-    leaves, horizon, size = along_paths.shape
-    return [along_paths[:: leaves // size**depth, depth] for depth in range(horizon)]
-
-
-def corrupt(
-    values: Sequence[Float[np.ndarray, " nodes"]], error: float, rng: np.random.Generator
-) -> list[Float[np.ndarray, " nodes"]]:
+def corrupt(values: Levels, error: float, rng: np.random.Generator) -> Levels:
     """Each inner node's value times 1 + error or 1/(1 + error), with probability 1/2 each; leaves keep
     theirs."""
     perturbed = [value * (1 + error) ** rng.choice((-1.0, 1.0), value.shape) for value in values[:-1]]
-    return [*perturbed, values[-1]]
+    return (*perturbed, values[-1])
 
 
-def squared_error(tree: Tree, exact: Sequence[Float[np.ndarray, " nodes"]]) -> float:
+def squared_error(tree: Tree, exact: Levels) -> float:
     """E (V^ - V)^2 over y ~ pi_ref and the inner depths 1..H-1."""
     mass, errors = np.ones(1), []
     for depth, conditional in enumerate(tree.reference[:-1], start=1):
-        mass = (mass[:, None] * conditional).reshape(-1)
+        mass = (mass[:, None] * conditional).ravel()
         errors.append(float(mass @ np.square(tree.values[depth] - exact[depth])))
     return float(np.mean(errors))
 
 
-def _put_errors(tree: Tree, steps: int, into: Mapping[str, np.ndarray], where: tuple[int, int, int]) -> None:
+def errors_of(tree: Tree, steps: int) -> dict[str, float]:
+    """Law -> total variation to pi*, each law given that a leaf is returned."""
+    laws = {
+        ACTION: action_level_law(tree),
+        FIRST: first_leaf_law(tree),
+        FIXED: chain_law(tree, steps)[-1],
+    }
     target = target_law(tree)
-    into[ACTION][where] = total_variation(action_rejection_law(tree), target)
-    into[FIRST][where] = total_variation(vgb_first_leaf_law(tree), target)
-    into[FIXED][where] = total_variation(vgb_law(tree, steps), target)
+    return {name: total_variation(given_a_leaf(law), target) for name, law in laws.items()}
 
 
-class Tree(NamedTuple):
-    """A base model and values on a whole tree."""
-
-    reference: Sequence[Float[np.ndarray, "nodes tokens"]]
-    values: Sequence[Float[np.ndarray, " nodes"]]
-
-    @property
-    def horizon(self) -> int:
-        """H."""
-        return len(self.reference)
+def given_a_leaf(law: Law) -> Law:
+    """`law` over its sum."""
+    return np.asarray(law / law.sum())
 
 
-def reference_law(tree: Tree) -> Float[np.ndarray, " leaves"]:
-    """pi_ref(y|x) of every leaf."""
-    mass = np.ones(1)
-    for conditional in tree.reference:
-        mass = (mass[:, None] * conditional).reshape(-1)
-    return mass
-
-
-def target_law(tree: Tree) -> Float[np.ndarray, " leaves"]:
-    """pi*(y|x) = pi_ref(y|x) tau(x, y) / E_ref[tau]."""
-    weight = reference_law(tree) * tree.values[-1]
-    return weight / weight.sum()
-
-
-def exact_values(tree: Tree) -> list[Float[np.ndarray, " nodes"]]:
-    """V(node) = E_ref[tau | node] at every depth, from the leaves up."""
-    levels = [tree.values[-1]]
-    for conditional in reversed(tree.reference):
-        levels.insert(0, np.sum(conditional * levels[0].reshape(conditional.shape), axis=1))
-    return levels
-
-
-def action_rejection_law(tree: Tree) -> Float[np.ndarray, " leaves"]:
-    """Law of action-level rejection sampling, given that it does not get stuck: at every node child a with
-    probability prop. to pi_ref(a) V^(child a)."""
-    mass = np.ones(1)
-    for conditional, below in zip(tree.reference, tree.values[1:], strict=True):
-        weight = conditional * below.reshape(conditional.shape)
-        total = weight.sum(axis=1, keepdims=True)
-        chance = np.divide(weight, total, out=np.zeros_like(weight), where=total > 0)
-        mass = (mass[:, None] * chance).reshape(-1)
-    return mass / mass.sum()
-
-
-def vgb_law(tree: Tree, steps: int) -> Float[np.ndarray, " leaves"]:
-    """Law of the node that VGB's lazy walk is at after `steps` steps from the root, given that it is a leaf
-    (arXiv 2510.03149, algorithm 1)."""
-    walk = _Walk(tree)
-    mass = walk.start()
-    for _ in range(steps):
-        moved = walk.move(mass)
-        mass = [(old + new) / 2 for old, new in zip(mass, moved, strict=True)]
-    return mass[-1] / mass[-1].sum()
-
-
-def vgb_first_leaf_law(tree: Tree, limit: int = 20_000) -> Float[np.ndarray, " leaves"]:
-    """Law of the first leaf that VGB's walk reaches, of those that have reached one after `limit` moves."""
-    walk = _Walk(tree)
-    mass, absorbed = walk.start(), np.zeros_like(tree.values[-1])
-    for _ in range(limit):
-        mass = walk.move(mass)
-        absorbed += mass[-1]
-        mass[-1] = np.zeros_like(absorbed)
-        if sum(level.sum() for level in mass) < ABSORBED:
-            break
-    return absorbed / absorbed.sum()
-
-
-def total_variation(p: Float[np.ndarray, " leaves"], q: Float[np.ndarray, " leaves"]) -> float:
-    """Half the l1 distance."""
-    return float(np.abs(p - q).sum() / 2)
-
-
-class _Walk:
-    """Moves of VGB's walk, without laziness: from a node to its parent with weight V^(node), to child a with
-    weight pi_ref(a) V^(child a), normalised. A node all of whose weights are 0 is left alone."""
-
-    def __init__(self, tree: Tree) -> None:
-        self._down, self._up = [], []
-        for depth in range(tree.horizon + 1):
-            back = tree.values[depth] if depth else np.zeros(1)
-            if depth < tree.horizon:
-                conditional = tree.reference[depth]
-                down = conditional * tree.values[depth + 1].reshape(conditional.shape)
-            else:
-                down = np.zeros((len(back), 0))
-            total = back + down.sum(axis=1)
-            scale = np.divide(1.0, total, out=np.zeros_like(total), where=total > 0)
-            self._down.append(down * scale[:, None])
-            self._up.append(back * scale)
-
-    def start(self) -> list[Float[np.ndarray, " nodes"]]:
-        """All mass at the root."""
-        return [np.ones(1)] + [np.zeros(len(up)) for up in self._up[1:]]
-
-    def move(self, mass: Sequence[Float[np.ndarray, " nodes"]]) -> list[Float[np.ndarray, " nodes"]]:
-        """One move of all mass."""
-        new = [np.zeros_like(level) for level in mass]
-        for depth, level in enumerate(mass):
-            down, up = self._down[depth], self._up[depth]
-            if depth:
-                new[depth - 1] += (level * up).reshape(len(mass[depth - 1]), -1).sum(axis=1)
-            if depth + 1 < len(mass):
-                new[depth + 1] += (level[:, None] * down).reshape(-1)
-            stays = (up + down.sum(axis=1)) == 0
-            new[depth] += np.where(stays, level, 0.0)
-        return new
+def _put_errors(tree: Tree, steps: int, into: Mapping[str, np.ndarray], where: tuple[int, int, int]) -> None:
+    for name, error in errors_of(tree, steps).items():
+        into[name][where] = error

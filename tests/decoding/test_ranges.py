@@ -17,6 +17,7 @@ from decoding import (
     BlockRejection,
     Corrupted,
     ModelPolicy,
+    ModelValues,
     Pessimism,
     Rollouts,
     TaskPolicy,
@@ -50,6 +51,7 @@ TAKEN: list[tuple[Any, dict[str, Any]]] = [
     (Corrupted, VALUES | {"error": 0.5, "kind": "action", "action": 1}),
     (Rollouts, {"policy": TaskPolicy(TASK), "task": TASK, "num": 1, "seed": SEEDS - 1}),
     (ModelPolicy, MODEL | {"tokens": (0, 5), "temperature": 0.01}),
+    (ModelValues, MODEL | {"temperature": 0.01}),
 ]
 """Valid settings at an end of a range; numbers of NumPy are not checked where programs pass arrays."""
 
@@ -89,6 +91,7 @@ REFUSED: list[tuple[Any, dict[str, Any], str]] = [
     (ModelPolicy, MODEL | {"tokens": (1, 6)}, "tokens: [6]"),
     (ModelPolicy, MODEL | {"tokens": (-1, 1)}, "tokens: [-1]"),
     (ModelPolicy, MODEL | {"tokens": (1,), "temperature": 0}, "temperature: 0"),
+    (ModelValues, MODEL | {"temperature": 0}, "temperature: 0"),
     (select_diverse, {"features": np.ones((2, 2), "f"), "k": 3}, "k: 3"),
     (select_diverse, {"features": np.ones((2, 2), "f"), "k": 0}, "k: 0"),
     (select_diverse, {"features": np.ones((2, 2), "f"), "k": 1, "ridge": 0}, "ridge: 0"),

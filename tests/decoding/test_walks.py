@@ -13,6 +13,7 @@ from oracles.trees import TreeTask
 
 import decoding
 from covlab.testing.statistics import uniform_p
+from decoding.exact import enumerate_tree
 from models import GPT
 from tasks import categorical
 
@@ -64,7 +65,8 @@ def forced(params: Any, paths: np.ndarray, depths: np.ndarray) -> np.ndarray:
 
 
 def test_a_model_that_goes_back_and_forth_has_the_teacher_forced_numbers(params: Any) -> None:
-    policy, values = decoding.ModelPolicy(MODEL, params, TOKENS, 1.5), decoding.ModelValues(MODEL, params)
+    policy = decoding.ModelPolicy(MODEL, params, TOKENS, 1.5)
+    values = decoding.ModelValues(MODEL, params, 0.4)
     depths_seen = set()
     went_back = False
     before = np.zeros((3, CHAINS), np.int32)
@@ -74,12 +76,30 @@ def test_a_model_that_goes_back_and_forth_has_the_teacher_forced_numbers(params:
         kept = np.where(np.isin(np.arange(6), TOKENS), logits / 1.5, -np.inf)
         expected = kept - np.log(np.sum(np.exp(kept), axis=-1, keepdims=True))
         np.testing.assert_allclose(log_probs, expected, rtol=1e-5, atol=1e-6)
-        np.testing.assert_allclose(guided[2], -np.log1p(np.exp(-logits)), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(guided[2], -np.log1p(np.exp(-logits / 0.4)), rtol=1e-5, atol=1e-6)
         went_back |= bool(np.any(depths < before))
         before = depths
         depths_seen |= set(depths.ravel().tolist())
     assert went_back
     assert depths_seen == {0, 1, 2, 3}
+
+
+def test_a_temperature_of_values_leaves_the_verifier_alone(params: Any) -> None:
+    """Near 0 the values are 0 or 1, at a large temperature 1/2; leaves have tau at each."""
+    task = TreeTask(depth=4, symbols=3, ends=False, seed=0)
+    asked = problem(PROMPTS[:1])
+    policy = decoding.TaskPolicy(task)
+    cold, plain, hot = (
+        enumerate_tree(task, policy, decoding.ModelValues(MODEL, params, temperature), asked)
+        for temperature in (1e-4, 1.0, 1e6)
+    )
+    inner = [np.concatenate(tree.values[1:-1]) for tree in (cold, plain, hot)]
+    assert 0 < np.mean(inner[1] > 0.5) < 1
+    np.testing.assert_allclose(inner[0], inner[1] > 0.5, atol=1e-4)
+    np.testing.assert_allclose(inner[2], 0.5, atol=1e-4)
+    for tree in (cold, hot):
+        np.testing.assert_array_equal(tree.values[-1], plain.values[-1])
+    assert set(plain.values[-1]) == {0.0, 1.0}
 
 
 @pytest.mark.slow

@@ -2,44 +2,56 @@
 
 from typing import Any, cast
 
+import numpy as np
 import pytest
-from oracles.answers import Case, Known, columns, known_answers, two
+from oracles.answers import T2, Case, Known, columns, known_answers, two
 
-from experiments.vgb_dyck.checks import behind, checks
+from experiments.vgb_dyck.checks import RIVALS, ahead, checks, fronts, notes, volume
 from experiments.vgb_dyck.measure import Measurements
-from experiments.vgb_dyck.sweep import Curve, Grid, Method, Sweep
+from experiments.vgb_dyck.sweep import WITHOUT_BACKTRACKING, Curve, Grid, Sweep
 from experiments.vgb_dyck.trees import Trees
 
 Value = float | tuple[float, float]
 Points = tuple[Value, Value, Value, Value]
-"""Accuracy and diversity at most 128, then at most 256 queries."""
+"""Accuracy and diversity at most 64, then at most 128 queries."""
+GRID = Grid(
+    budgets=(64, 128),
+    block_lengths=(1, 2),
+    candidates=(2, 4, 8, 16),
+    temperatures=(0.5, 1.0, 2.0, 4.0),
+    vgb_temperatures=(1.0,),
+)
+TOKENS = 8
+"""Blocks of length 1 with 16 candidates need 128 queries, and at that budget blocks of length 2 with 8, which
+need 32, are the fifth."""
+ONLY_128, ONLY_64 = 2, 3
+"""Their places among the settings of the block methods."""
 OUT: dict[str, tuple[Points, ...]] = {
-    "VGB": ((0.8, 0.25, 0.9, 0.3), (0.45, 0.7, 0.5, 0.8)),
-    "base model": ((0.3, 0.1, 0.4, 0.2), (0.2, 0.1, (0.6, 0.001), 0.1)),
-    "action-level rejection": ((0.6, (0.3, 0.002), 0.7, (0.4, 0.001)),),
-    "block Best-of-N": ((0.4, 0.5, 0.5, 0.5),),
-    "block rejection": ((0.1, 0.1, 0.3, 0.2),),
-    "outcome-level rejection": ((0.3, (0.72, 0.001), 0.4, (0.75, 0.002)),),
-    "backtracking rejection": ((0.7, (0.2, 0.003), 0.85, (0.32, 0.001)),),
+    "VGB": ((0.6, 0.5, 0.7, 0.6), (0.4, 0.6, 0.5, 0.7)),
+    "base model": ((0.3, 0.1, (0.04, 0.0001), 0.1),),
+    "action-level rejection": ((0.5, 0.4, 0.6, 0.5), (0.2, 0.6, 0.3, 0.6)),
+    "block Best-of-N": (
+        (0.3, 0.3, 0.5, 0.5),
+        (0.0, 0.0, 0.0, 0.0),
+        (0.9, 0.9, 0.4, 0.6),
+        (0.2, 0.5, 0.9, 0.9),
+    ),
+    "block rejection": ((0.5, 0.2, 0.6, 0.3),),
+    "outcome-level rejection": ((0.5, 0.5, 0.6, 0.6),),
 }
-IN = {"base model": ((0.5, 0.3, (0.95, 0.002), 0.5), (0.8, 0.3, 0.9, 0.5)), "VGB": ((0.99, 0.9, 0.98, 0.9),)}
+ZERO: Points = (0.0, 0.0, 0.0, 0.0)
 
 
-def curves(families: dict[str, tuple[Points, ...]]) -> dict[Method, Curve]:
-    found = {}
-    for family, settings in families.items():
-        for i, (a, b, c, d) in enumerate(settings):
-            found[Method(family, str(i), cast(Any, None))] = Curve(
-                columns(a, c), columns(b, d), columns(9, 9)
-            )
-    return found
+def curve(a: Value, b: Value, c: Value, d: Value) -> Curve:
+    """Two prompts with equal numbers."""
+    return Curve(*(np.repeat(columns(*pair)[:, None], 2, axis=1) for pair in ((a, c), (b, d), (9, 9))))
 
 
 def made(**changes: Any) -> Measurements:
-    """Two seeds, two budgets; names of families with `_` replace their points out of distribution."""
+    """Two seeds, two prompts, two budgets; names of families with `_` replace their points."""
     given: dict[str, Any] = {
         "kl": (0.05, 0.001),
-        "base_in": IN["base model"],
+        "inside": (0.95, 0.002),
         # Errors of the values, none first; then steps of the value function's training.
         "action": ((0.05, 0.001), 0.2, (0.4, 0.002)),
         "vgb": (0.01, (0.03, 0.0005), 0.02),
@@ -48,13 +60,14 @@ def made(**changes: Any) -> Measurements:
     }
     named = {family.replace(" ", "_").replace("-", "_"): family for family in OUT}
     assert changes.keys() <= given.keys() | named.keys()
-    out = OUT | {named[key]: value for key, value in changes.items() if key in named}
+    out = {family: list(points) for family, points in OUT.items()}
+    out |= {named[key]: list(value) for key, value in changes.items() if key in named}
     given |= changes
-    sets = {
-        "out_of_distribution": curves(out),
-        "in_distribution": curves(IN | {"base model": given["base_in"]}),
+    curves = {
+        method: curve(*(out[method.family].pop(0) if out[method.family] else ZERO))
+        for method in GRID.methods(TOKENS)
     }
-    sweep = Sweep(Grid(budgets=(128, 256)), tuple(sets["out_of_distribution"]), sets)
+    sweep = Sweep(GRID, TOKENS, curves, curve(0.1, 0.1, given["inside"], 0.1))
     first = columns(0.9, 0.9, 0.9)
     action, fixed = "action-level rejection", "VGB, fixed steps"
     trees = Trees(
@@ -64,32 +77,33 @@ def made(**changes: Any) -> Measurements:
         {action: columns(*given["action"]), "VGB, first leaf": first, fixed: columns(*given["vgb"])},
         columns(0.1, 0.1),
     )
-    return Measurements((1, 2), 0.12, two(*given["kl"]), {}, sweep, trees)
+    value = {name: two(0.1) for name in ("squared_error", "reward")}
+    return Measurements((1, 2), 0.125, two(*given["kl"]), value, sweep, trees)
 
 
-ZERO = ((0.0, 0.0, 0.0, 0.0),)
 LAW = "exact laws"
 
 
-def front(name: str, family: str, early: Case, late: Case) -> dict[str, Known]:
-    """The checks on a front: wrong where the rival answers everything, at the edge where it is the margin
-    above VGB in both coordinates."""
-    target = "upper end of the interval <= 0.12"
+def front(rival: str, early: float, late: float, guided: tuple[float, float]) -> dict[str, Known]:
+    """The checks against a rival: wrong where it answers nearly everything, at the edge where its hypervolume
+    is the margin and VGB's is 0."""
     found = {}
-    for budget, right in ((128, early), (256, late)):
-        far, near = ((x, x, 0.0, 0.0) if budget == 128 else (0.0, 0.0, x, x) for x in (0.9, 0.12))
-        # (.9, .9) is .65 above the first point's diversity, .45 above the second's accuracy; then .6 and .4.
-        worst = 0.45 if budget == 128 else 0.4
-        others = {"block_Best_of_N": ZERO, "block_rejection": ZERO} if "never" in name else {}
-        found[f"at most {budget} queries: VGB behind the front of {name}"] = Known(
-            target,
-            right,
-            Case({family: (far,)}, worst, 0, False),
-            Case({family: (near,), "VGB": ZERO} | others, 0.12, 0, True),
+    name = "VGB, first leaf" if rival == "outcome-level rejection" else "VGB"
+    field = rival.replace(" ", "_").replace("-", "_")
+    for place, (budget, right) in enumerate(((64, early), (128, late))):
+        far = ((0.9, 0.9, 0.0, 0.0), (0.0, 0.0, 0.9, 0.9))[place]
+        near = ((0.25, 0.5, 0.0, 0.0), (0.0, 0.0, 0.25, 0.5))[place]
+        found[f"at most {budget} queries: hypervolume of {name} minus that of {rival}"] = Known(
+            "lower end of the interval >= -0.125",
+            Case({}, right, 0, True),
+            Case({field: (far,)}, guided[place] - 0.81, 0, False),
+            Case({field: (near,), "VGB": (ZERO,)}, -0.125, 0, True),
         )
     return found
 
 
+# VGB dominates .6 * .5 + .4 * .1 = .34 with 64 queries and .7 * .6 + .5 * .1 = .47 with 128.
+GUIDED, PLAIN = (0.34, 0.47), (0.3, 0.42)
 CHECKS = {
     "base model: KL to pi_D (nats)": Known(
         "upper end of the interval <= 0.1",
@@ -97,37 +111,30 @@ CHECKS = {
         Case({"kl": (0.09, 0.001)}, 0.09, 0.001, False),
         Case({"kl": (0.1, 0)}, 0.1, 0, True),
     ),
-    "base model: accuracy in distribution minus out of distribution": Known(
+    "base model: accuracy in distribution": Known(
+        "lower end of the interval >= 0.9",
+        Case({}, 0.95, 0.002, True),
+        Case({"inside": (0.91, 0.001)}, 0.91, 0.001, False),
+        Case({"inside": (0.9, 0)}, 0.9, 0, True),
+    ),
+    "base model: accuracy out of distribution": Known(
+        "upper end of the interval <= 0.05",
+        Case({}, 0.04, 0.0001, True),
+        Case({"base_model": ((0.0, 0.0, (0.045, 0.001), 0.0),)}, 0.045, 0.001, False),
+        Case({"base_model": ((0.9, 0.9, 0.05, 0.9),)}, 0.05, 0, True),
+    ),
+    "at most 128 queries: accuracy of VGB, first leaf, minus the base model's, out of distribution": Known(
         "lower end of the interval > 0.1",
-        Case({}, 0.35, 0.001, True),
-        Case({"base_in": ((0.9, 0.9, (0.71, 0.002), 0.5), (0.8, 0.3, 0.5, 0.5))}, 0.11, 0.001, False),
-        Case({"base_in": ((0.9, 0.9, 0.1, 0.5),), "base_model": ZERO}, 0.1, 0, False),
+        Case({}, 0.66, 0.0001, True),
+        Case({"VGB": ((0.9, 0.9, (0.15, 0.002), 0.5), (0.9, 0.9, 0.9, 0.9))}, 0.11, 0.0019, False),
+        Case({"VGB": ((0.9, 0.9, 0.1, 0.5),), "base_model": (ZERO,)}, 0.1, 0, False),
     ),
-    "at most 256 queries: accuracy of VGB minus the base model's, out of distribution": Known(
-        "lower end of the interval > 0.1",
-        Case({}, 0.3, 0.001, True),
-        Case({"VGB": ((0.9, 0.9, (0.71, 0.002), 0.5), (0.8, 0.3, 0.5, 0.5))}, 0.11, 0.001, False),
-        Case({"VGB": ((0.9, 0.9, 0.1, 0.5),), "base_model": ZERO}, 0.1, 0, False),
-    ),
-    # VGB's points are (.8, .25) and (.45, .7), then (.9, .3) and (.5, .8).
-    **front(
-        "decoders that use values and never go back",
-        "action_level_rejection",
-        Case({}, 0.05, 0.002, True),
-        Case({}, 0.1, 0.001, True),
-    ),
-    **front(
-        "outcome-level rejection",
-        "outcome_level_rejection",
-        Case({}, 0.02, 0.001, True),
-        Case({}, -0.05, 0.002, True),
-    ),
-    **front(
-        "backtracking rejection",
-        "backtracking_rejection",
-        Case({}, -0.05, 0.003, True),
-        Case({}, 0.02, 0.001, True),
-    ),
+    # .5 * .4 + .2 * .2 = .24, then .6 * .5 + .3 * .1 = .33.
+    **front("action-level rejection", 0.1, 0.14, GUIDED),
+    # Without the setting for 128: .3 * .3 + .2 * .2 = .13; without the one for 64: .5 * .5 + .4 * .1 = .29.
+    **front("block Best-of-N", 0.21, 0.18, GUIDED),
+    **front("block rejection", 0.24, 0.29, GUIDED),
+    **front("outcome-level rejection", 0.05, 0.06, PLAIN),
     f"{LAW}: action-level rejection's total variation, largest error minus none": Known(
         "lower end of the interval > 0.1",
         Case({}, 0.35, 0.001, True),
@@ -153,9 +160,45 @@ CHECKS = {
 TestKnownAnswers = known_answers(checks, made, CHECKS)
 
 
-def test_the_front_is_all_settings_of_all_rivals() -> None:
-    found = made(block_rejection=((0.0, 0.0, 0.0, 0.0), (0.6, 0.6, 0.9, 0.9)))
-    rivals = ("action-level rejection", "block Best-of-N", "block rejection")
-    # (.9, .9) is .6 above (.9, .3) in diversity and .4 above (.5, .8) in accuracy.
-    assert behind(found, "out_of_distribution", rivals, 256) == pytest.approx([0.4, 0.4])
-    assert behind(found, "out_of_distribution", rivals[:2], 256) == pytest.approx([0.099, 0.101])
+def test_the_places_of_the_blocks() -> None:
+    blocks = [method for method in GRID.methods(TOKENS) if method.family == "block rejection"]
+    assert [method.label for method in blocks] == [
+        "4 of length 1",
+        "8 of length 1",
+        "16 of length 1",
+        "8 of length 2",
+        "16 of length 2",
+    ]
+    of_64, of_128 = (made().sweep.methods("block rejection", budget) for budget in (64, 128))
+    assert [*of_64] == [method for i, method in enumerate(blocks) if i != ONLY_128]
+    assert [*of_128] == [method for i, method in enumerate(blocks) if i != ONLY_64]
+
+
+@pytest.mark.parametrize("budget", [64, 128])
+def test_a_rival_has_as_many_settings_as_vgb(budget: int) -> None:
+    sizes = {rival: tuple(each.shape for each in fronts(made(), rival, budget)) for rival in RIVALS}
+    assert sizes == dict.fromkeys(WITHOUT_BACKTRACKING, ((2, 2, 4, 2),) * 2) | {
+        "outcome-level rejection": ((2, 2, 1, 2),) * 2
+    }
+
+
+def test_prompts_and_seeds_widen_an_interval() -> None:
+    """VGB's first leaf is better than outcome-level rejection on one of the prompts, or on one of the seeds:
+    a resample has either of the two twice with probability 1/4, so that its share has the variance 1/8."""
+    for better in (np.s_[1, :], np.s_[:, 1]):
+        results = made()
+        results.sweep.curves[results.sweep.plain()].accuracy[better] += 0.2
+        interval = ahead(results, "outcome-level rejection", 128)
+        # The accuracy .7 becomes .8 on average, times the diversity .6.
+        assert interval.estimate == pytest.approx(0.8 * 0.6 - 0.36)
+        assert interval.estimate - interval.low == pytest.approx(T2 * 0.2 * 0.6 / np.sqrt(8), rel=0.05)
+
+
+def test_the_notes_have_the_joint_front() -> None:
+    results = made()
+    # Of all rivals with values at 128 queries: (.6, .5) and (.4, .6), which the others do not exceed.
+    assert volume(results, WITHOUT_BACKTRACKING, 128) == pytest.approx(0.34)
+    (note,) = [line for line in notes(results) if line.startswith("At most 128 queries: hypervolume")]
+    assert "hypervolume 0.47 of VGB; 0.34 of the 3 value-guided rivals' settings together" in note
+    (best,) = [line for line in notes(results) if line.startswith("Accuracy out of distribution of the best")]
+    assert "base model 0.04, VGB 0.7, action-level rejection 0.6, block Best-of-N 0.5" in best
