@@ -186,8 +186,9 @@ def first_inside(
     this rule each seed starts from what it has learned, whatever reinforcement learning makes of it later.
     """
     inside = (passes >= window[0]) & (passes <= window[1])
-    there = inside.any(axis=1)
-    return np.where(there, inside.argmax(axis=1), passes.shape[1] - 1), there
+    first = inside.argmax(axis=1)
+    there = inside[np.arange(len(first)), first]
+    return np.where(there, first, passes.shape[1] - 1), there
 
 
 def open_starts(settings: Settings, path: Path) -> tuple[dict[int, str], tuple[int, ...]]:
