@@ -5,8 +5,8 @@
 For autoregressive linear models the Coverage Principle (arXiv 2510.15020, section 6) proves two ways around
 the dependence on H of SGD with a step per sequence: a step per token, at test time too, and a step that is
 truncated where the student's divergence from a known teacher reaches ln N. Trains a small transformer on Dyck
-strings of growing length by six rules, each on the same sequences and with the learning rate that served it
-best on other seeds, and compares KL and coverage as means over the iterates. Draws figures, writes
+strings of growing length by six rules, each on the same sequences and with a learning rate chosen on other
+seeds, and compares KL and coverage as means over the iterates. Draws figures, writes
 `verdict.json` and `report.html` above the runs.
 """
 

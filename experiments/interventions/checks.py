@@ -35,7 +35,7 @@ def checks(results: Measurements) -> tuple[Check, ...]:
     The theorems are about autoregressive linear models, and for transformers nothing is proved. Both bound
     the mean over the iterates at equal data, with the step size that suits each method, free of a term B^2
     H/T that a step per sequence has in the worst case. So every check is on means over the iterates, each
-    run has the learning rate that was best for it on other seeds, and the threshold is 0: theory gives
+    run has a learning rate chosen on other seeds (docs/rates.md), and the threshold is 0: theory gives
     signs and no sizes. An interval below 0 refutes the check: the intervention costs what it should gain.
 
     Theorem 6.1, a step per token with test-time training:

@@ -269,7 +269,7 @@ def test_a_task_that_does_not_enumerate_is_refused() -> None:
     line = "phases.p.objective: TruncatedDistillation needs pi_D's next-token laws; task Unlisted"
     with pytest.raises(ValueError, match=re.escape(line)):
         phase_of(TruncatedDistillation(), Unlisted())
-    with pytest.raises(ValueError, match=r"objective\.n: 1 is not a number > 1"):
+    with pytest.raises(ValueError, match=r"objective\.n: 1 is neither null nor a number > 1"):
         TruncatedDistillation(1)
     with pytest.raises(ValueError, match=r"objective\.labels: 'law' is not one of tokens, laws"):
         TruncatedDistillation(labels="law")  # type: ignore[arg-type]
