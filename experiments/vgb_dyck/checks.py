@@ -56,7 +56,8 @@ def checks(results: Measurements) -> tuple[Check, ...]:
       distribution its accuracy is at most .05, so that outcome-level rejection is not free, and VGB gains
       accuracy.
     - VGB is beyond a rival's front if its hypervolume is larger by more than the margin. The margin is 0:
-      where the base model nearly always fails, hypervolumes are small, and any allowance would decide. With equal numbers of settings, equal methods pass with a probability of .025.
+      where the base model nearly always fails, hypervolumes are small, and any allowance would decide. With
+      equal numbers of settings, equal methods pass with a probability of .025.
     - Errors of the values: action-level rejection sampling passes them on, so its total variation to pi* at
       the largest error exceeds that with exact values by 0.1; VGB's stays below 0.05 at every error.
     - With learned values VGB is no farther from pi* than action-level rejection sampling, on average over the
