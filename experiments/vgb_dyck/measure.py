@@ -63,7 +63,7 @@ class Settings:
         prompts: kinds of prompts: fields of the task, each with as many tokens left.
         sweep: the grid of decoders, their budgets of queries, prompts and samples.
         trees: sizes of the trees on which exact and disturbed values are compared.
-        margin: hypervolume by which VGB may be behind a rival and still count as on its front.
+        margin: hypervolume by which VGB must be ahead of a rival.
     """
 
     value: Annotated[Mapping[str, Any], mapping]
@@ -123,7 +123,7 @@ class Measurements:
 
     Attributes:
         seeds: those that finished both trainings.
-        margin: hypervolume by which VGB may be behind a rival and still count as on its front.
+        margin: hypervolume by which VGB must be ahead of a rival.
         kl: the base model's KL to pi_D, nats, by seed.
         value: metrics of the value function at the end of its training, by seed.
         sweep: of the decoders.
