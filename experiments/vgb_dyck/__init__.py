@@ -21,7 +21,7 @@ CLAIM = Claim.of(
         "A small transformer is trained on balanced strings of brackets of two types, and a value function "
         "on its rollouts: V(x, y) is the probability that the model goes on from the prefix y to a "
         "balanced string. The model rarely fails on strings like those of training, and nearly always "
-        "after a prompt of open brackets up to the depth cap, of the type that is rare in training. Every "
+        "after a prompt of open brackets up to the depth cap, mostly of the type rare in training. Every "
         "decoder returns the same number of responses to each prompt.",
         "Accuracy is the share of balanced responses, diversity the share of different balanced ones. A "
         "decoder's queries are its evaluations of the value function or of the verifier; a response that "
