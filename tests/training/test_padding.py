@@ -31,6 +31,7 @@ from training import (
     Scores,
     StepwiseDCO,
     TailSFT,
+    TokenLevel,
     TruncatedDistillation,
     ValueRegression,
 )
@@ -49,6 +50,7 @@ OBJECTIVES: dict[str, Objective] = {
     "multi-token": MultiToken(k=3, normalisation="token"),
     "dco": DCO(16),
     "stepwise dco": StepwiseDCO(4),
+    "token level": TokenLevel(),
     "hard": Reweighted(favour="hard"),
     "easy": Reweighted(favour="easy", gamma=0.5),
     "distillation": TruncatedDistillation(2.0),
