@@ -122,7 +122,8 @@ class Objective(abc.ABC):
 
     @property
     def needs_teacher(self) -> bool:
-        """True if pi_D's next-token laws are needed, which requires a task that enumerates responses."""
+        """True if pi_D's next-token laws are needed: the task has them (`Task.knows_next_tokens`) or
+        enumerates its responses."""
         return False
 
     @property

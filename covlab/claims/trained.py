@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Float, Int
 
 from covlab.claims.matrices import spread
 from covlab.launch.build import Setup
@@ -91,6 +92,14 @@ def evaluations(frame: Any, seeds: Sequence[int], metric: str) -> Any:
     """The values of `eval/<metric>` as a frame: a row per seed, in their order, a column per step."""
     evaluated = frame[frame["eval/kl"].notna() & frame["seed"].isin(seeds)]
     return evaluated.pivot(index="seed", columns="step", values=f"eval/{metric}").loc[list(seeds)]
+
+
+def mean_over_steps(
+    steps: Int[np.ndarray, " evaluations"], values: Float[np.ndarray, "*batch evaluations"]
+) -> Float[np.ndarray, "*batch"]:
+    """The area below each curve, by trapezoids, over the distance from the first step to the last."""
+    at = np.asarray(steps, np.float64)
+    return np.asarray(np.trapezoid(values, at, axis=-1) / (at[-1] - at[0]))
 
 
 def score_checkpoints(

@@ -157,6 +157,12 @@ def _starts(
     return phases.pop(), max(steps.values()), steps
 
 
+def _steps_of(base: Mapping[str, Any], seeds: Sequence[int]) -> list[int]:
+    """Step of the base's checkpoint that each seed starts from, its own or that of all."""
+    own = base.get("steps") or {}
+    return [int(own.get(str(seed), base["step"])) for seed in seeds]
+
+
 def _joint_digest(run: TrainedRun, phase: str, steps: Mapping[int, int]) -> str:
     """SHA-256 of the seeds with the digests of their checkpoints."""
     digests = {step: run.digest(phase, step) for step in set(steps.values())}
@@ -172,10 +178,9 @@ def _leave_out_diverged(settings: DictConfig, run: TrainedRun) -> None:
     """
     phase, step = settings.base.phase, settings.base.step
     asked = range(settings.seed, settings.seed + settings.seeds)
-    own = settings.base.get("steps") or {}
-    steps = {seed: int(own.get(str(seed), step)) for seed in asked}
-    healthy_at = {each: run.healthy_seeds(phase, each) for each in set(steps.values())}
-    healthy = {seed for seed in asked if seed in healthy_at[steps[seed]]}
+    steps = _steps_of(settings.base, asked)
+    healthy_at = {each: run.healthy_seeds(phase, each) for each in set(steps)}
+    healthy = {seed for seed, each in zip(asked, steps, strict=True) if seed in healthy_at[each]}
     diverged = [seed for seed in asked if seed in _all_seeds(run.config) and seed not in healthy]
     if diverged:
         require_healthy(run.path, phase, step, [seed for seed in asked if seed not in diverged])
@@ -263,7 +268,7 @@ def base_parameters(config: DictConfig | Mapping[str, Any], setup: Setup) -> Par
         )
     if asked.get("diverged"):
         print(left_out_line(run.path, asked["phase"], asked["step"], asked["diverged"]))
-    steps = [(asked.get("steps") or {}).get(str(seed), asked["step"]) for seed in setup.seeds]
+    steps = _steps_of(asked, setup.seeds)
     saved = {step: run.parameters(asked["phase"], step) for step in sorted(set(steps))}
     own = [of_seed(saved[step], row) for step, row in zip(steps, seed_rows(run, setup.seeds), strict=True)]
     return jax.tree.map(lambda *leaves: np.stack(leaves), *own)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+from jaxtyping import Float
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -28,6 +30,11 @@ def interval_text(interval: Interval, digits: str = ".3f") -> str:
 def estimate_and_ends(interval: Interval) -> tuple[float, str]:
     """Two cells of a report's table: the estimate, and `[low, high]`."""
     return interval.estimate, format_interval((interval.low, interval.high))
+
+
+def change_text(values: Float[np.ndarray, "seeds checkpoints"]) -> str:
+    """`first -> last`: means over the seeds at the first and the last checkpoint."""
+    return f"{values[:, 0].mean():.3f} -> {values[:, -1].mean():.3f}"
 
 
 def markdown(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float
 
-from covlab.report.tables import cell
+from covlab.report.tables import cell, change_text
 from covlab.report.verdict import Check, above, at_least
 from experiments.exploration.measure import Arm, Measurements, TestTime
 from experiments.exploration.pools import REPRESENTATION, WHITENED
@@ -147,10 +147,10 @@ def _arms_note(name: str, arms: dict[str, Arm]) -> str:
     for arm, curve in arms.items():
         small, large = min(curve.passes), max(curve.passes)
         parts.append(
-            f"{arm}: Pass@{small} {_change(curve.passes[small])}, "
-            f"Pass@{large} {_change(curve.passes[large])}, "
-            f"different correct among {curve.draws} {_change(curve.distinct)}, "
-            f"Cov {_change(curve.coverage)}, KL {_change(curve.kl)} nats"
+            f"{arm}: Pass@{small} {change_text(curve.passes[small])}, "
+            f"Pass@{large} {change_text(curve.passes[large])}, "
+            f"different correct among {curve.draws} {change_text(curve.distinct)}, "
+            f"Cov {change_text(curve.coverage)}, KL {change_text(curve.kl)} nats"
         )
     plain, *others = arms
     large = max(arms[plain].passes)
@@ -179,7 +179,3 @@ def at_equal_small_k(
         along = np.maximum.accumulate(plain.passes[k][row])
         texts.append(of(other)[row, -1] - np.interp(level, along, of(plain)[row]))
     return np.array(texts)
-
-
-def _change(values: Float[np.ndarray, "seeds points"]) -> str:
-    return f"{values[:, 0].mean():.3f} -> {values[:, -1].mean():.3f}"

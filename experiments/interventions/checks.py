@@ -24,9 +24,10 @@ from experiments.interventions.measure import (
 from metrics import mean_interval
 
 ROOM = (0.2, 0.8)
-"""Where Cov_N of a step per sequence must lie at the longest H for a difference to show either way."""
+"""Least and largest Cov_N of a step per sequence, at the longest H, at which a difference can show in either
+direction."""
 LEARNED = 0.5
-"""Of the KL before training: what is left after it, at most, with a step per sequence."""
+"""Largest share of the KL before training that may be left after it, with a step per sequence."""
 
 
 def checks(results: Measurements) -> tuple[Check, ...]:

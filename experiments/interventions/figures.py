@@ -16,30 +16,20 @@ from covlab.report.tables import estimate_and_ends
 from experiments.interventions.measure import (
     DECODED,
     LARGE,
-    LAWS,
-    NORMALISED,
     SEQUENCE,
-    SEQUENCE_LARGE,
     TITLES,
-    TOKEN,
-    TOKEN_LARGE,
-    TRUNCATED,
-    TRUNCATED_LAWS,
     Curves,
     Measurements,
 )
 from metrics import mean_interval
 
-COLOURS = {
-    SEQUENCE: draw.INK,
-    NORMALISED: draw.PURPLE,
-    TOKEN: draw.RED,
-    TRUNCATED: draw.BLUE,
-    LAWS: draw.ORANGE,
-    TRUNCATED_LAWS: draw.GREEN,
-    SEQUENCE_LARGE: draw.INK,
-    TOKEN_LARGE: draw.RED,
-}
+COLOURS = dict(
+    zip(
+        TITLES,
+        (draw.INK, draw.PURPLE, draw.RED, draw.BLUE, draw.ORANGE, draw.GREEN, draw.INK, draw.RED),
+        strict=True,
+    )
+)
 
 
 def drawings(results: Measurements) -> list[Drawing]:

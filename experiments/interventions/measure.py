@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 
 from covlab.claims.claim import Study
 from covlab.claims.settings import Real, Wholes, mapping
-from covlab.claims.trained import bound_excess, evaluations, finished_seeds
+from covlab.claims.trained import bound_excess, evaluations, finished_seeds, mean_over_steps
 from metrics import Interval, line_fit, mean_interval, seeds_and_prompts_interval
 from metrics.coverage import name_of_n
 from tasks.checks import real
@@ -208,14 +208,6 @@ def log_kl_gap(better: str, worse: str) -> Gap:
 def cov_gap(better: str, worse: str) -> Gap:
     """One run's mean Cov_N minus another's, by seed; positive where `better` covers more."""
     return lambda runs: runs[worse].mean_cov - runs[better].mean_cov
-
-
-def mean_over_steps(
-    steps: Int[np.ndarray, " evaluations"], values: Float[np.ndarray, "*batch evaluations"]
-) -> Float[np.ndarray, "*batch"]:
-    """The area below each curve, by trapezoids, over the distance from the first step to the last."""
-    at = np.asarray(steps, np.float64)
-    return np.asarray(np.trapezoid(values, at, axis=-1) / (at[-1] - at[0]))
 
 
 def gains_by_pair(

@@ -13,8 +13,6 @@ from experiments.interventions.measure import (
     DECODED,
     LAWS,
     NORMALISED,
-    SEQUENCE,
-    SEQUENCE_LARGE,
     TITLES,
     TOKEN,
     TOKEN_LARGE,
@@ -27,18 +25,14 @@ from experiments.interventions.measure import (
 
 def objective(arm: str, n: float) -> dict[str, Any]:
     """The objective of a way to train."""
-    distilled = {"_target_": "training.TruncatedDistillation"}
-    of: Mapping[str, dict[str, Any]] = {
-        SEQUENCE: {"_target_": "training.CrossEntropy"},
-        NORMALISED: {"_target_": "training.CrossEntropy"},
-        TOKEN: {"_target_": "training.TokenLevel"},
-        TRUNCATED: {**distilled, "n": n, "labels": "tokens"},
-        LAWS: {**distilled, "n": None, "labels": "laws"},
-        TRUNCATED_LAWS: {**distilled, "n": n, "labels": "laws"},
-        SEQUENCE_LARGE: {"_target_": "training.CrossEntropy"},
-        TOKEN_LARGE: {"_target_": "training.TokenLevel"},
+    distilled: Mapping[str, dict[str, Any]] = {
+        TRUNCATED: {"n": n, "labels": "tokens"},
+        LAWS: {"n": None, "labels": "laws"},
+        TRUNCATED_LAWS: {"n": n, "labels": "laws"},
     }
-    return of[arm]
+    if arm in distilled:
+        return {"_target_": "training.TruncatedDistillation", **distilled[arm]}
+    return {"_target_": "training.TokenLevel" if arm in (TOKEN, TOKEN_LARGE) else "training.CrossEntropy"}
 
 
 def stage(settings: Settings, plan: Plan) -> dict[str, Arm]:

@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 
 from covlab.claims.claim import Study
 from covlab.claims.settings import Flag, Given, Whole
-from covlab.claims.trained import evaluations, finished_seeds
+from covlab.claims.trained import evaluations, finished_seeds, mean_over_steps
 from covlab.launch.build import Setup
 from experiments.optimizers_graph.rules import (
     BASELINE,
@@ -224,14 +224,6 @@ class Measurements:
     def passes(self, curves: Curves) -> Float[np.ndarray, "seeds evaluations"]:
         """Pass@pass_n."""
         return curves.passes[self.pass_n]
-
-
-def mean_over_steps(
-    steps: Int[np.ndarray, " evaluations"], values: Float[np.ndarray, "seeds evaluations"]
-) -> Float[np.ndarray, " seeds"]:
-    """The area below each curve, by trapezoids, over the distance from the first step to the last."""
-    at = np.asarray(steps, np.float64)
-    return np.asarray(np.trapezoid(values, at, axis=1) / (at[-1] - at[0]))
 
 
 def at_first_reach(

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from jaxtyping import Float
 
-from covlab.report.tables import interval_text
+from covlab.report.tables import change_text, interval_text
 from covlab.report.verdict import Check, above, at_least, at_most
 from experiments.rl_pass_at_k.measure import NS, OPEN, Measurements, blind_pass_at_k
 from metrics import Interval, mean_interval, name_of_n, paired_difference_interval, proportion_interval
@@ -104,13 +103,13 @@ def notes(results: Measurements) -> tuple[str, ...]:
     for name, arm in results.every_arm.items():
         crossing = ", ".join(str(k) if k else "none" for k in arm.crossing.tolist())
         text = (
-            f"{name}: Pass@{results.small_k} {_change(arm.at(results.small_k))}, Pass@{results.large_k} "
-            f"{_change(arm.at(results.large_k))}, Cov_{name_of_n(results.large_k)} "
-            f"{_change(arm.coverage[-1])}, KL {_change(arm.kl)} nats; least k below the base model, by seed: "
-            f"{crossing}"
+            f"{name}: Pass@{results.small_k} {change_text(arm.at(results.small_k))}, Pass@{results.large_k} "
+            f"{change_text(arm.at(results.large_k))}, Cov_{name_of_n(results.large_k)} "
+            f"{change_text(arm.coverage[-1])}, KL {change_text(arm.kl)} nats; least k below the base model, "
+            f"by seed: {crossing}"
         )
         if arm.majority is not None:
-            text += f"; mass on the likeliest class's path {_change(arm.majority)}"
+            text += f"; mass on the likeliest class's path {change_text(arm.majority)}"
         weight = results.kl_weights.get(name)
         if weight and len(results.probs) == 2:
             mass = kept_near(best, weight)
@@ -142,7 +141,3 @@ def _shares(results: Measurements) -> tuple[str, str]:
         f"{OPEN}: Pass@{results.small_k} and Pass@{results.large_k} both rise in {both} of {total} seeds, "
         f"{interval_text(proportion_interval(both, total), '.2f')}.",
     )
-
-
-def _change(values: Float[np.ndarray, "seeds checkpoints"]) -> str:
-    return f"{values[:, 0].mean():.3f} -> {values[:, -1].mean():.3f}"

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float
 
 from covlab.claims.trained import check_bound
-from covlab.report.tables import interval_text
+from covlab.report.tables import change_text, interval_text
 from covlab.report.verdict import Check, above, at_most
 from experiments.tail_sft.measure import BASE, DESTROYED, KEPT, STOPPED, Measurements
 from metrics import mean_interval, paired_difference_interval
@@ -130,15 +129,11 @@ def notes(results: Measurements) -> tuple[str, ...]:
             )
     for set_up, starts in results.after.items():
         moves = "; ".join(
-            f"{name}: Pass@1 {_change(arm.pass_1)}, Pass@{k} {_change(arm.pass_k)}"
+            f"{name}: Pass@1 {change_text(arm.pass_1)}, Pass@{k} {change_text(arm.pass_k)}"
             for name, arm in starts.items()
         )
         written.append(f"{set_up}, reinforcement learning from {moves}.")
     return (*written, _ranks(results))
-
-
-def _change(values: Float[np.ndarray, "seeds checkpoints"]) -> str:
-    return f"{values[:, 0].mean():.3f} -> {values[:, -1].mean():.3f}"
 
 
 def _ranks(results: Measurements) -> str:

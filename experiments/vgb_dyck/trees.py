@@ -112,14 +112,18 @@ def measure_trees(
         policy = ModelPolicy(model, of_seed(params, row), task.response_tokens)
         for j in range(settings.num_prompts):
             one: Problem = jax.tree.map(lambda leaf, j=j: leaf[j : j + 1], problem)
-            for k, learned in enumerate(value_params):
-                tree = enumerate_tree(task, policy, ModelValues(guide, of_seed(learned, value_row)), one)
-                squared[i, j, k] = squared_error(tree, exact_values(tree))
+            trees = [
+                enumerate_tree(task, policy, ModelValues(guide, of_seed(learned, value_row)), one)
+                for learned in value_params
+            ]
+            # The trees have the same base model and leaves, which exact values depend on alone.
+            reference, exact = trees[0].reference, exact_values(trees[0])
+            for k, tree in enumerate(trees):
+                squared[i, j, k] = squared_error(tree, exact)
                 _put_errors(tree, settings.steps, by_step, (i, j, k))
-            exact = exact_values(tree)
             for k, error in enumerate(settings.errors):
                 rng = np.random.default_rng([evaluation_seed, seeds[i], j, k])
-                disturbed = Tree(tree.reference, corrupt(exact, error, rng))
+                disturbed = Tree(reference, corrupt(exact, error, rng))
                 _put_errors(disturbed, settings.steps, by_error, (i, j, k))
     return Trees(
         settings,

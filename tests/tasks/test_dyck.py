@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from oracles import brackets
+from oracles.bracket_inputs import latent_of, padded
 
 from covlab.testing.drawing import draw, take
 from covlab.testing.statistics import chi_square_p
@@ -201,18 +202,6 @@ def test_base_model_values_and_counts_are_those_of_the_tree(task: BracketTask, a
         if not ended:
             assert task.num_completions(" ".join(prefix)) == number
     assert 0 < values[0] < 1
-
-
-def padded(task: BracketTask, text: str, size: int) -> np.ndarray:
-    tokens = task.encode(text)
-    return np.array(tokens + [0] * (size - len(tokens)), np.int32)
-
-
-def latent_of(length: int, stack: tuple[int, ...], opened: tuple[int, ...]) -> BracketLatent:
-    rows = np.full((2, 3), -1, np.int32)
-    rows[0, : len(stack)], rows[1, : len(stack)] = stack, opened
-    number = [jnp.asarray(value, jnp.int32) for value in (length, len(stack), 0)]
-    return BracketLatent(jnp.zeros((0,), jnp.int32), number[0], number[1], *jnp.asarray(rows), number[2])
 
 
 def test_values_follow_the_prompt() -> None:

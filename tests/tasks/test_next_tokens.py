@@ -4,30 +4,18 @@ import dataclasses
 from fractions import Fraction
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from oracles import brackets
+from oracles.bracket_inputs import latent_of, padded
 
-from tasks import BracketLatent, BracketTask, Dyck, FixedDyck
+from tasks import BracketTask, Dyck, FixedDyck
 from tasks.bracket_state import empty_stack
 
 TASKS = [
     (Dyck(max_depth=2, max_length=7), brackets.dyck_law(2, 2, 3, 7)),
     (FixedDyck(length=8, max_depth=3), brackets.fixed_law((Fraction(1, 5), Fraction(4, 5)), 3, 8)),
 ]
-
-
-def padded(task: BracketTask, text: str, size: int) -> np.ndarray:
-    tokens = task.encode(text)
-    return np.array(tokens + [0] * (size - len(tokens)), np.int32)
-
-
-def latent_of(length: int, stack: tuple[int, ...], opened: tuple[int, ...]) -> BracketLatent:
-    rows = np.full((2, 3), -1, np.int32)
-    rows[0, : len(stack)], rows[1, : len(stack)] = stack, opened
-    number = [jnp.asarray(value, jnp.int32) for value in (length, len(stack), 0)]
-    return BracketLatent(jnp.zeros((0,), jnp.int32), number[0], number[1], *jnp.asarray(rows), number[2])
 
 
 @pytest.mark.parametrize(("task", "law"), TASKS, ids=["dyck", "fixed"])

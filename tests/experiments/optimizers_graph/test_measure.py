@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from covlab.claims.trained import mean_over_steps
 from experiments.optimizers_graph.measure import (
     Curves,
     at_first_reach,
@@ -13,7 +14,6 @@ from experiments.optimizers_graph.measure import (
     choose_place,
     coarseness,
     levels_from,
-    mean_over_steps,
     over_seeds,
     trend,
 )
