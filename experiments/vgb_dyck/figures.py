@@ -45,8 +45,8 @@ def drawings(results: Measurements) -> list[Drawing]:
         Drawing(
             "frontier",
             "Out-of-distribution prompts: diversity against accuracy at each budget of queries, means over "
-            "seeds and prompts. A point is a setting of a decoder; the lines are the fronts of VGB and of "
-            "the decoders that use values and never go back.",
+            "seeds and prompts. A point is a setting of a decoder; the lines bound what VGB dominates, and "
+            "what the decoders that use values and never go back do.",
             frontier(results),
         ),
         Drawing(
@@ -89,14 +89,15 @@ def frontier(results: Measurements) -> Figure:
 
 
 def _front(axis: Axes, points: Float[np.ndarray, "points 2"], colour: str) -> None:
-    """The stairs between the points that no other point exceeds in both coordinates."""
-    best = -np.inf
-    kept = []
+    """The edge of the area that the points dominate, from the one axis to the other: alone, the best point's
+    rectangle."""
+    best = 0.0
+    kept = [(float(points[:, 0].max()), best)]
     for x, y in sorted(points.tolist(), reverse=True):
         if y > best:
             kept.append((x, y))
             best = y
-    x, y = np.array(kept).T
+    x, y = np.array([*kept, (0.0, best)]).T
     axis.step(x, y, where="post", color=colour, linewidth=1.2, alpha=0.8)
 
 
