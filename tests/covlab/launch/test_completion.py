@@ -1,10 +1,14 @@
-"""Tab completion: in a real bash, and what each place of a line offers."""
+"""Tab completion: in a real bash, zsh and fish, and what each place of a line offers."""
 
 from __future__ import annotations
 
 import os
+import pty
+import select
+import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,21 +38,26 @@ tab() {
 """
 
 
-def bash(folder: Path, *lines: str) -> list[str]:
-    """The replies of bash to a tab at the end of each line, with | behind each reply."""
+def environ_with_covlab(folder: Path) -> dict[str, str]:
+    """The environment of a shell in which `covlab` is this source."""
     script = folder / "covlab"
     script.write_text(SCRIPT)
     script.chmod(0o755)
+    return {**os.environ, "PYTHONPATH": str(ROOT), "PATH": f"{folder}:{os.environ['PATH']}"}
+
+
+def replies(folder: Path, *command: str) -> list[str]:
+    """What the shell prints, line by line."""
     ended = subprocess.run(
-        ["bash", "--norc", "-c", BASH + "\n".join(f"tab '{line}'" for line in lines)],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "PATH": f"{folder}:{os.environ['PATH']}"},
-        capture_output=True,
-        text=True,
-        check=True,
+        command, cwd=folder, env=environ_with_covlab(folder), capture_output=True, text=True, check=True
     )
     assert ended.stderr == ""
     return ended.stdout.splitlines()
+
+
+def bash(folder: Path, *lines: str) -> list[str]:
+    """The replies of bash to a tab at the end of each line, with | behind each reply."""
+    return replies(folder, "bash", "--norc", "-c", BASH + "\n".join(f"tab '{line}'" for line in lines))
 
 
 def test_bash_completes_commands_groups_options_and_keys(tmp_path: Path) -> None:
@@ -99,6 +108,66 @@ def test_what_is_offered(
     found = candidates(line, _configured)
     # `runs` is a key of `compare`, too.
     assert [each for each in found if each not in ("runs=", "run=")] == list(offered)
+
+
+@pytest.mark.skipif(shutil.which("fish") is None, reason="needs fish")
+def test_fish_completes_commands_options_and_keys(tmp_path: Path) -> None:
+    lines = ("covlab train_v", "covlab train task=fixed_", "covlab train optimizer.lear")
+    script = "covlab --completion fish | source\n" + "\n".join(f'complete -C "{line}"' for line in lines)
+    assert replies(tmp_path, "fish", "--no-config", "-c", script) == [
+        "train_value",
+        "task=fixed_dyck",
+        "task=fixed_dyck_whole",
+        "optimizer.learning_rate=",
+    ]
+
+
+def zsh(folder: Path, line: str, expected: str) -> str:
+    """What stands on the screen of an interactive zsh after a tab at the end of the line; waits at most a
+    minute for `expected`."""
+    terminal, inside = pty.openpty()
+    shell = subprocess.Popen(
+        ["zsh", "-f", "-i"],
+        cwd=folder,
+        env={**environ_with_covlab(folder), "TERM": "dumb"},
+        stdin=inside,
+        stdout=inside,
+        stderr=inside,
+        start_new_session=True,
+    )
+
+    def read(until: str) -> str:
+        seen, end = "", time.monotonic() + 60
+        while until not in seen and time.monotonic() < end:
+            if select.select([terminal], [], [], 0.2)[0]:
+                seen += os.read(terminal, 65_536).decode(errors="replace")
+        return seen
+
+    try:
+        # The terminal shows what is typed, in which the answer is not yet one word.
+        os.write(terminal, b'autoload -U compinit; compinit -u -D; eval "$(covlab --completion zsh)"\n')
+        os.write(terminal, b'echo re""ady\n')
+        assert "ready" in read("ready")
+        os.write(terminal, line.encode() + b"\t")
+        return read(expected)
+    finally:
+        shell.kill()
+        shell.wait()
+        os.close(terminal)
+        os.close(inside)
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="needs zsh")
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("covlab train_v", "covlab train_value "),
+        ("covlab train task=parit", "task=parity "),
+        ("covlab train optimizer.lear", "optimizer.learning_rate="),
+    ],
+)
+def test_zsh_completes_commands_options_and_keys(tmp_path: Path, line: str, expected: str) -> None:
+    assert expected in zsh(tmp_path, line, expected)
 
 
 def test_bash_replaces_only_what_follows_the_last_break() -> None:
