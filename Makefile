@@ -21,7 +21,7 @@ define supported-python
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help env reproduce test test-all tests-fast tests-near-jax check site bench bench-compile lock clean
+.PHONY: help env reproduce test test-all tests-marked tests-near-jax check site bench bench-compile lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -32,12 +32,15 @@ reproduce: $(INSTALLED)  ## Figure 1 at CPU scale, then the ledger of all claims
 	$(PY) -m experiments.figure1 scale=cpu
 	$(PY) -m experiments.ledger
 
-# Type checks keep one core busy, and so do the last tests: together they take less time than in turn.
-test: $(INSTALLED)  ## checks and, at the same time, every test not marked slow
-	@$(MAKE) --no-print-directory --jobs=2 check tests-fast
+# What `make test` leaves out; CI runs make test LEFT_OUT=slow.
+LEFT_OUT ?= slow or long
 
-tests-fast: $(INSTALLED)
-	$(PY) -m pytest -m "not slow" $(PARALLEL)
+# Type checks keep one core busy, and so do the last tests: together they take less time than in turn.
+test: $(INSTALLED)  ## checks and, at the same time, every test not marked slow or long
+	@$(MAKE) --no-print-directory --jobs=2 check tests-marked
+
+tests-marked: $(INSTALLED)
+	$(PY) -m pytest -m "not ($(LEFT_OUT))" $(PARALLEL)
 
 # What leans most on the inside of JAX: options of its compiler, kept programs, the hash, whole runs.
 NEAR_JAX := tests/tasks/test_hashing.py tests/training/test_kept.py tests/training/test_trainer.py \

@@ -116,14 +116,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that need a slow claim's tiny run, and put folders that take long first: the last tests
+    """Mark the tests that need a claim's tiny run, and put folders that take long first: the last tests
     should be short."""
     for item in items:
         if "tiny_claim" in getattr(item, "fixturenames", ()):
             parameters = getattr(item, "callspec", None)
             name = item.path.parent.name if parameters is None else parameters.params["name"]
-            if contract_of(name).get("slow"):
-                item.add_marker(pytest.mark.slow)
+            item.add_marker(pytest.mark.slow if contract_of(name).get("slow") else pytest.mark.long)
 
     def late(item: pytest.Item) -> tuple[int, bool]:
         parts = Path(os.path.relpath(item.path, Path(__file__).parent)).parts

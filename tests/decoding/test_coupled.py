@@ -94,6 +94,7 @@ def test_more_particles_are_nearer_to_the_target() -> None:
     assert means[0] > 1.2 * means[1] > 1.2 * means[2] > 1e-3
 
 
+@pytest.mark.long
 def test_resampling_has_the_expected_offspring() -> None:
     weights = jnp.log(jnp.array([[[0.5, 1e-7, 0.2, 0.3 - 1e-7]]]))
     keys = jax.random.split(jax.random.key(3), 4000)
@@ -165,6 +166,7 @@ def test_no_two_draws_of_an_act_share_a_key(decoder: Any) -> None:
     check_key_reuse(act, jax.random.split(jax.random.key(0), decoder.num_keys))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("make", "field"),
     [

@@ -99,6 +99,7 @@ def test_the_law_sums_to_1_and_is_far_from_the_base_models(rule: TestTimeTrainin
     assert np.abs(found - plain(policy())).sum(1).min() > 0.02
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("rule", "temperature"),
     [

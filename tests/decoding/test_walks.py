@@ -64,6 +64,7 @@ def forced(params: Any, paths: np.ndarray, depths: np.ndarray) -> np.ndarray:
     return np.take_along_axis(np.asarray(logits), depths[..., None, None], axis=2)[:, :, 0]
 
 
+@pytest.mark.long
 def test_a_model_that_goes_back_and_forth_has_the_teacher_forced_numbers(params: Any) -> None:
     policy = decoding.ModelPolicy(MODEL, params, TOKENS, 1.5)
     values = decoding.ModelValues(MODEL, params, 0.4)
@@ -84,6 +85,7 @@ def test_a_model_that_goes_back_and_forth_has_the_teacher_forced_numbers(params:
     assert depths_seen == {0, 1, 2, 3}
 
 
+@pytest.mark.long
 def test_a_temperature_of_values_leaves_the_verifier_alone(params: Any) -> None:
     """Near 0 the values are 0 or 1, at a large temperature 1/2; leaves have tau at each."""
     task = TreeTask(depth=4, symbols=3, ends=False, seed=0)
@@ -208,6 +210,7 @@ def test_rollouts_estimate_the_value_of_every_child() -> None:
     assert walk.tokens_per_step(0, 3) == 3 * num * 2 + 1
 
 
+@pytest.mark.long
 def test_rollouts_are_drawn_with_keys_of_no_node(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keys below the key of a draw (`tasks.drawing.unit`) are bits of the draw and never keys of nodes."""
     small, drawn = TreeTask(depth=3, symbols=2, ends=False, seed=2), []

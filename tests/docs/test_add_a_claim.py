@@ -30,6 +30,7 @@ def test_the_page_names_the_files_of_a_claim(guide: Any) -> None:
     assert tuple(guide.sections()) == FILES
 
 
+@pytest.mark.long
 def test_the_claim_of_the_page_is_under_the_contract(guide: Any) -> None:
     said = guide.run(
         *("-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "hard_prompts"),

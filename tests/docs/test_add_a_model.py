@@ -18,6 +18,8 @@ from flax import nnx
 from decoding.sampling import sample_responses
 from models import Flax
 
+pytestmark = pytest.mark.long
+
 FILES = (
     *("my_models.py", "tests/test_my_models.py"),
     *("models/bilinear.py", "conf/model/bilinear.yaml", "tests/models/test_bilinear.py"),

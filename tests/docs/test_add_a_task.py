@@ -21,6 +21,7 @@ def test_the_page_names_the_files_of_a_task(guide: Any) -> None:
     assert tuple(guide.sections()) == FILES
 
 
+@pytest.mark.long
 def test_the_task_of_the_page_is_under_the_contract(guide: Any) -> None:
     said = guide.run(
         "-m",

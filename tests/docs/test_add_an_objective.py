@@ -25,6 +25,7 @@ def test_the_page_names_the_files_of_an_objective(guide: Any) -> None:
     assert tuple(guide.sections()) == FILES
 
 
+@pytest.mark.long
 def test_the_objective_of_the_page_passes_its_tests(guide: Any) -> None:
     said = guide.run(
         *("-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "coverage_hinge"),

@@ -12,6 +12,8 @@ from oracles.installed import ROOT, Installed
 
 from covlab.report.verdict import Verdict
 
+pytestmark = pytest.mark.long
+
 PAGE = (ROOT / "docs" / "extending.md").read_text()
 FILES = dict(re.findall(r"^## \d+\. `([^`]+)`\n.*?^```\w+\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE))
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)

@@ -148,6 +148,7 @@ def test_equal_seeds_of_equal_runs_count_once() -> None:
     ]
 
 
+@pytest.mark.long
 def test_rules_agree_with_select_on_a_trained_run(tiny_run: Path) -> None:
     found, problems = read_heads([tiny_run], show=False)
     runs, more = read_runs(found, ["eval/kl", "eval/ce", "eval/pass/8"], None, show=False)
@@ -164,6 +165,7 @@ def test_rules_agree_with_select_on_a_trained_run(tiny_run: Path) -> None:
         }
 
 
+@pytest.mark.long
 def test_command_writes_what_the_files_say(call: Callable[..., Any], tmp_path: Path) -> None:
     for index, (rate, level) in enumerate([(0.001, 2.0), (0.01, 1.0), (0.1, 3.0)]):
         write_run(tmp_path / "runs" / f"a{index}", rate, level)
@@ -250,6 +252,7 @@ def test_a_diverged_seed_counts_in_no_median(call: Callable[..., Any], tmp_path:
     assert (row["seeds"], row["diverged"], row["final eval/kl high"]) == ("2", "1", "1.02")
 
 
+@pytest.mark.long
 def test_last_phase_against_another_metric(call: Callable[..., Any], tiny_run: Path, tmp_path: Path) -> None:
     before = sorted(path for path in tiny_run.rglob("*"))
     ended = call(compare.main, str(tiny_run), "metric=eval/pass/*", "x=eval/cov/4", "out=page", "sort=final")

@@ -13,6 +13,8 @@ from covlab.launch.runs import train_run
 from experiments import evaluate
 from tracking import read_records
 
+pytestmark = pytest.mark.long
+
 SMALL = (
     "model=gpt_tiny", "model.width=16", "model.num_layers=1", "model.num_heads=2", "steps=4", "batch_size=8",
     "evaluation.schedule.every=4", "evaluation.num_examples=16", "evaluation.table_prompts=2",

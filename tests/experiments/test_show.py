@@ -42,6 +42,7 @@ def test_answers_are_all_valid_paths_with_their_probabilities() -> None:
     assert len({text for text, _, _ in rows}) == 4
 
 
+@pytest.mark.long
 def test_examples_depend_on_the_seed_alone_and_obey_the_class() -> None:
     first, again, other = (show.draw_examples(TASK, 8, seed) for seed in (0, 0, 1))
     assert (np.asarray(first.prompt) == np.asarray(again.prompt)).all()
@@ -49,6 +50,7 @@ def test_examples_depend_on_the_seed_alone_and_obey_the_class() -> None:
     assert set(np.asarray(show.draw_examples(TASK, 8, 0, "G3").group).tolist()) == {2}
 
 
+@pytest.mark.long
 def test_command_prints_plain_text(call: Callable[..., object]) -> None:
     tiny = ["task.depth=2", "task.width=2", "task.num_ids=8"]
     ended = call(show.main, *tiny, "num=2", "group=G2")

@@ -90,6 +90,7 @@ def files(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*")}
 
 
+@pytest.mark.long
 def test_a_complete_run_leaves_what_it_promises(reference: Path) -> None:
     assert read_status(reference).state == "complete"
     config = yaml.safe_load((reference / "config.yaml").read_text())
@@ -140,6 +141,7 @@ def kill_and_resume(reference: Path, start: Start, run: Run, folder: Path, step:
     assert read_status(path).state == "complete"
 
 
+@pytest.mark.long
 def test_killed_and_resumed_gives_the_same_bytes(
     reference: Path, start: Start, run: Run, tmp_path: Path
 ) -> None:

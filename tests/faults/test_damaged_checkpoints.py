@@ -96,6 +96,7 @@ def files_of(folder: Path) -> list[str]:
     return sorted(str(file.relative_to(folder)) for file in newest.rglob("*") if file.is_file())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "damage",
     [truncate, delete, *(pytest.param(damage, marks=pytest.mark.slow) for damage in (empty, zeros))],
@@ -119,6 +120,7 @@ def test_any_bit_of_the_newest_state(saved: Path, tmp_path: Path) -> None:
     assert noticed > 100
 
 
+@pytest.mark.long
 def test_another_number_in_a_readable_checkpoint_is_noticed(saved: Path, tmp_path: Path) -> None:
     """A checkpoint that reads without complaint and holds other numbers than were saved."""
     shutil.copytree(saved, tmp_path / "copy")
@@ -167,6 +169,7 @@ def test_with_every_state_damaged_nothing_is_begun_or_changed(saved: Path, tmp_p
     assert sorted(str(file) for file in (tmp_path / "copy").rglob("*")) == before
 
 
+@pytest.mark.long
 def test_a_damaged_step_is_set_aside_and_saved_again(saved: Path, tmp_path: Path) -> None:
     """Orbax saves nothing at or before the newest step that it finds, damaged or not."""
     shutil.copytree(saved, tmp_path / "copy")
@@ -208,6 +211,7 @@ def test_a_damaged_file_of_saved_parameters(
         load_parameters(tmp_path, "one", 20, shapes(0))
 
 
+@pytest.mark.long
 def test_any_bit_of_saved_parameters(saved: Path, tmp_path: Path) -> None:
     """The exact numbers come back or the file is refused: its archive has bytes that mean nothing."""
     shutil.copytree(saved / "parameters", tmp_path / "parameters")

@@ -60,6 +60,7 @@ RARER = [WRITES[1], WRITES[2], WRITES[5]]
 
 
 # Where the disk refuses, a thread of the storage library may still report to a loop that has ended.
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.usefixtures("leftovers")
 @pytest.mark.parametrize(

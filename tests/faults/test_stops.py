@@ -18,6 +18,8 @@ from tests.faults.conftest import Train
 from tests.faults.processes import LIMIT, complete_lines, kill, run_path, snapshot, start
 from tracking import read_status
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def request_to_stop() -> Iterator[StopRequest]:

@@ -151,6 +151,7 @@ def covered(kind: Kind, rng: np.random.Generator) -> float:
     return float(np.mean([interval.low <= kind.truth <= interval.high for interval in intervals]))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", KINDS)
 def test_an_interval_contains_the_truth_as_often_as_it_says(name: str) -> None:
     kind = KINDS[name]

@@ -68,6 +68,7 @@ def by_hand() -> list[float]:
     return sums
 
 
+@pytest.mark.long
 def test_the_law_is_that_of_a_plain_loop_of_gradient_steps() -> None:
     found, expected = scores(TestTimeEvaluator(RATE))["ttt_log_prob"][:, 0], by_hand()
     np.testing.assert_allclose(found, expected, atol=2e-5)

@@ -45,6 +45,7 @@ def test_models_that_keep_the_promises_pass(model: Model) -> None:
     checked(model, prompts_too=True)
 
 
+@pytest.mark.long
 def test_a_linear_model_passes_on_its_task() -> None:
     """It starts at 0, where every token has one logit whatever came before: the check moves it."""
     task = AutoregressiveLinear()

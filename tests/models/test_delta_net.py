@@ -15,6 +15,8 @@ from oracles import recurrent
 
 from models.delta_net import DeltaNet, DeltaProduct
 
+pytestmark = pytest.mark.long
+
 LENGTH = 1000
 
 

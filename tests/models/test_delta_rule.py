@@ -113,6 +113,7 @@ def test_the_inverse(size: int) -> None:
     np.testing.assert_allclose(inverse(below), exact, atol=1e-5 * np.abs(exact).max())
 
 
+@pytest.mark.long
 def test_the_programs_of_several_seeds_are_those_of_each() -> None:
     seeds = [inputs(9, 2), inputs(9, 2)]
     seeds[1] = (seeds[1][0], seeds[1][2][:, :, :, 0], *seeds[1][2:])
@@ -137,6 +138,7 @@ def test_keys_have_norm_one_and_a_finite_gradient_at_zero() -> None:
     assert np.isfinite(jax.jacobian(normalise)(near)).all()
 
 
+@pytest.mark.long
 def test_zero_keys_change_nothing_and_give_finite_gradients() -> None:
     state, q, k, v, beta = inputs(5, 2)
 

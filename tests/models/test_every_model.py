@@ -18,6 +18,8 @@ from covlab.testing.models import ModelTests
 from models import GPT, Flax, Model
 from tasks import PathStar, Task
 
+pytestmark = pytest.mark.long
+
 FOLDER = Path(__file__).parents[2] / "conf" / "model"
 TASK = PathStar(arms=2, path_length=3, num_ids=8)
 SMALL = {"num_layers": 2, "num_heads": 2, "width": 16}

@@ -54,6 +54,7 @@ def test_a_module_gets_real_tokens_first_with_their_positions() -> None:
     np.testing.assert_array_equal(of_prompt[1, 2, :3], [prompt[1, 2], 0, 1])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", [flax_modules.GRU, flax_modules.Transformer])
 def test_a_sample_steps_back_on_its_own(kind: type) -> None:
     """Each sample at a position of its own: back to it, then on with other tokens."""
@@ -224,6 +225,7 @@ def test_random_streams_that_decide_nothing_are_no_obstacle() -> None:
     assert Flax(**SIZES, module=functools.partial(flax_modules.WithDropout, rate=0.0)).init(jax.random.key(0))
 
 
+@pytest.mark.long
 def test_models_are_equal_by_class_fields_and_sizes() -> None:
     def model(**fields: Any) -> Flax:
         return Flax(**SIZES, module=functools.partial(flax_modules.GRU, **fields))
@@ -256,6 +258,7 @@ class Tied(nnx.Module):
         self.named = nnx.Dict(a=nnx.Param(jnp.arange(3.0)))
 
 
+@pytest.mark.long
 def test_a_module_is_its_structure_and_its_parameters() -> None:
     module = Tied(nnx.Rngs(0))
     params = parameters(module)
@@ -280,6 +283,7 @@ class ByRNN(nnx.Module):
         return self.out(self.rnn(self.embed(tokens)))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("module", "expected"),
     [
@@ -293,6 +297,7 @@ def test_a_scan_over_the_tokens_is_seen(module: Any, expected: bool) -> None:
     assert Flax(**SIZES, module=module).sequential is expected
 
 
+@pytest.mark.long
 def test_another_division_keeps_the_module_and_its_parameters() -> None:
     """A table of positions is as long as the model was trained with."""
     model = Flax(**SIZES, module=flax_modules.Transformer)

@@ -55,6 +55,7 @@ def oracle_logits(model: GPT, params: Any, row: int, candidate: int) -> np.ndarr
     return gpt2.forward(exact, tokens, model.num_heads)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("model", [TIED, UNTIED], ids=["tied", "untied"])
 def test_logits_are_gpt2s(model: GPT) -> None:
     params = loud(model)
@@ -97,6 +98,7 @@ def test_candidates_share_the_prompt_without_touching_each_other() -> None:
         np.testing.assert_allclose(together[:, candidate], alone[:, 0], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.long
 def test_incremental_decoding_is_the_full_computation_at_every_position() -> None:
     params = loud(TIED)
     prompt, mask, responses = batch()
@@ -175,6 +177,7 @@ def test_sequence_log_probs_add_the_real_tokens_only() -> None:
             assert found[row, candidate] == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.mark.long
 def test_token_log_probs_are_log_softmax_and_gather_with_the_same_gradient() -> None:
     rng = np.random.default_rng(4)
     logits, tokens = rng.normal(0, 5, (3, 4, 7)).astype("f"), rng.integers(0, 7, (3, 4))

@@ -44,6 +44,7 @@ def test_parameters_are_plain_containers(kind: type[GPT]) -> None:
     assert len(jax.tree.leaves(params)) == 2 + 2 * 12 + 2
 
 
+@pytest.mark.long
 def test_the_module_has_the_parameters_and_gives_gpt2s_logits() -> None:
     """On sequences without padding, of every length."""
     model = GPT(**SIZES, num_layers=2, tie_embeddings=False)

@@ -25,6 +25,7 @@ def named_leaves(tree: Any) -> dict[str, Any]:
     return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
+@pytest.mark.long
 def test_initialisation_is_gpt2s() -> None:
     leaves = named_leaves(MODEL.init(jax.random.key(0)))
     residual = 0.02 / math.sqrt(2 * 3)

@@ -76,6 +76,7 @@ def test_a_score_that_is_not_finite_is_not_hidden() -> None:
     assert np.isfinite(found[1]).all()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("block", [1, 2, 4])
 def test_blocks_of_queries_change_nothing(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
     query, (_, own) = memories()

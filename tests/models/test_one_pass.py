@@ -135,6 +135,7 @@ def moved(model: GPT) -> Any:
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("platform", ["tpu", "gpu"])
 @pytest.mark.parametrize("kind", [GPT, TeacherlessGPT])
 def test_one_pass_is_the_pass_of_a_cpu(kind: type[GPT], platform: str) -> None:
@@ -167,6 +168,7 @@ def test_one_pass_has_half_the_products() -> None:
         assert products() < plain
 
 
+@pytest.mark.long
 def test_padding_changes_no_probability() -> None:
     model, params = GPT(**SIZES), moved(GPT(**SIZES))
     with traced_for("tpu"):
@@ -175,6 +177,7 @@ def test_padding_changes_no_probability() -> None:
     np.testing.assert_allclose(short, long, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.long
 def test_the_models_contract_holds_in_one_pass() -> None:
     """One candidate is scored as several are, no token is read that must be predicted."""
     model = GPT(**SIZES)

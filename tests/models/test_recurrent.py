@@ -63,6 +63,7 @@ def test_logits_are_those_of_the_plain_model(name: str) -> None:
     np.testing.assert_allclose(found, plain, atol=1e-5 * np.abs(plain).max())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", MODELS)
 def test_steps_give_the_same_logits_and_gradients(name: str) -> None:
     graph, params, tokens = moved(name)
@@ -79,6 +80,7 @@ def test_steps_give_the_same_logits_and_gradients(name: str) -> None:
         assert np.abs(b).max() > 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", MODELS)
 def test_a_state_has_the_batch_first_and_one_size(name: str) -> None:
     graph, params, tokens = moved(name)

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import pytest
 
 from decoding import sample_responses
 from models import GPT, TeacherlessGPT
@@ -43,6 +44,7 @@ def scores() -> tuple[np.ndarray, np.ndarray]:
     return logits, np.take_along_axis(exact, responses[..., None], axis=-1)[..., 0].sum(axis=-1)
 
 
+@pytest.mark.long
 def test_logits_are_those_of_a_transformer_that_is_fed_dummies() -> None:
     logits, _ = scores()
     assert logits.shape == (2, len(ALL), 3, 7)

@@ -3,7 +3,7 @@
     python -m pip install coverage
     python -m tests.mutations.campaign mutants=300 folder=runs/mutations out=results/faults/mutants.json
 
-First every test file that `make test` runs is run once under coverage, which says what lines it reaches. Then
+First every test file that CI runs is run once under coverage, which says what lines it reaches. Then
 mutants are drawn (stratified by group, without replacement) and each is put into a copy of the tree; the test
 files that reach its line run in turn, those of its own package first, until one fails. A mutant is caught if
 one fails or does not end in time. One that no file reaches has survived. `most` bounds the number of files

@@ -172,6 +172,7 @@ def test_a_number_of_a_path_may_be_traced() -> None:
         np.testing.assert_array_equal(one[turn], jax.random.key_data(jax.random.fold_in(last, 0)))
 
 
+@pytest.mark.long
 def test_numbers_of_words_are_those_of_their_key() -> None:
     key, weights = stream(0, "together"), log_of((0.2, 0.5, 0.3))
     for shape in ((), (2, 3), (7,)):

@@ -3,6 +3,7 @@
 import itertools
 
 import numpy as np
+import pytest
 
 from covlab.testing.drawing import draw
 from covlab.testing.statistics import chi_square_p
@@ -52,6 +53,7 @@ def test_labels_are_halves_of_the_ids_that_deeper_graphs_share() -> None:
     assert (labels != hidden_labels(6, 21, 6)).any()
 
 
+@pytest.mark.long
 def test_given_the_earlier_layers_the_next_choice_is_fair() -> None:
     """All 2^4 patterns of choices in the branching layers are equally frequent in 3,000 paths."""
     task = LayeredGraph(depth=8, width=2, num_ids=IDS, mixture={"parities": 1.0})

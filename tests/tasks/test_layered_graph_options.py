@@ -78,6 +78,7 @@ def test_the_smallest_number_of_ids_is_accepted(options: dict[str, Any], ok: boo
     assert (LayeredGraph(**(SMALL | options)).num_ids == options["num_ids"]) is ok
 
 
+@pytest.mark.long
 def test_each_class_has_its_own_number_of_branching_layers() -> None:
     mixture = {"chain": 0.5, "xor": 0.3, "uniform": 0.2}
     task = LayeredGraph(depth=10, width=2, num_ids=30, uniform_branching=2, mixture=mixture)

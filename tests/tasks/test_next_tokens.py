@@ -18,6 +18,7 @@ TASKS = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("task", "law"), TASKS, ids=["dyck", "fixed"])
 def test_next_token_laws_are_sums_over_all_strings(
     task: BracketTask, law: dict[brackets.String, Fraction]

@@ -54,6 +54,7 @@ def test_equal_arrays_are_written_once_and_give_equal_bytes(tmp_path: Path) -> N
     assert filled(tmp_path / "b.npy").read_bytes() == whole
 
 
+@pytest.mark.long
 def test_cut_anywhere_a_record_is_there_whole_or_not_at_all_and_is_written_again(tmp_path: Path) -> None:
     path = filled(tmp_path / "a.npy")
     whole, ends = path.read_bytes(), [entry.end for entry in entries(path)]

@@ -85,6 +85,7 @@ def test_append_then_read(tmp_path) -> None:
     assert read_records(tmp_path / "m.jsonl") == [*RECORDS, RECORDS[0]]
 
 
+@pytest.mark.long
 def test_a_kill_at_any_byte_loses_at_most_the_line_being_written(tmp_path) -> None:
     whole = b"".join(encode_record(record) for record in RECORDS[:3])
     path = tmp_path / "m.jsonl"

@@ -100,6 +100,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[ListSink, Outcome, 
     return *run((AVERAGED, SECOND), directory), directory
 
 
+@pytest.mark.long
 def test_the_average_is_evaluated_kept_and_passed_on(
     whole: tuple[ListSink, Outcome, Path], tmp_path: Path
 ) -> None:
@@ -120,6 +121,7 @@ def test_the_average_is_evaluated_kept_and_passed_on(
     assert np.abs(np.subtract(last, ends)).min() > 1e-3
 
 
+@pytest.mark.long
 def test_resuming_keeps_the_average(whole: tuple[ListSink, Outcome, Path], tmp_path: Path) -> None:
     expected, outcome, _ = whole
     calls = iter(range(1, 100))

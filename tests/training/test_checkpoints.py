@@ -117,6 +117,7 @@ of_a_failed_read = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableEx
 DAMAGE = [empty_files, garble_files, lose_the_state, lose_the_position, lose_the_arrays]
 
 
+@pytest.mark.long
 @of_a_failed_read
 @pytest.mark.usefixtures("leftovers")
 @pytest.mark.parametrize("damage", DAMAGE, ids=lambda damage: damage.__name__)
@@ -247,6 +248,7 @@ def test_parameter_checkpoints_are_thinned_to_the_budget(
     assert policy.parameter_steps(grids, 1_000_000) == kept
 
 
+@pytest.mark.long
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=3), st.integers(1, 80))
 def test_the_budget_holds_whenever_it_has_room_for_the_ends(lengths: list[int], affordable: int) -> None:

@@ -41,6 +41,7 @@ SCORES = Scores(TOKENS, MASK)
 LOG_P = (-7.0, -0.75)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_dco_agrees_with_hundreds_of_digits_over_the_whole_range(dtype: str) -> None:
     """From p = 1e-300 to 1 - 1e-12, to the last digits that a number e^-a can have from a in that dtype; the
@@ -190,6 +191,7 @@ def test_easy_sequences_count_relative_to_their_batch(horizon: int) -> None:
     assert np.abs(exact).max() > 0.1
 
 
+@pytest.mark.long
 def test_at_short_horizons_its_direction_is_the_sources() -> None:
     model, params, batch = long_batch(2)
 
@@ -207,6 +209,7 @@ def test_at_short_horizons_its_direction_is_the_sources() -> None:
     assert ratio > 2
 
 
+@pytest.mark.long
 def test_parts_and_devices_of_a_batch_agree_on_its_weights() -> None:
     """One program with the whole batch, one with four devices, each of which has equal shares of it."""
     phase = Phase("p", ToyTask(), EASY, sgd(steps=9, learning_rate=2.0), 9, 16, None, EvaluationSchedule(), 9)

@@ -51,6 +51,7 @@ def prompts(examples: Any) -> set[tuple[int, ...]]:
     return {tuple(prompt) for prompt in examples.prompt.tolist()}
 
 
+@pytest.mark.long
 def test_a_data_set_is_fixed_and_all_of_it_is_reached() -> None:
     data = stream(3, "train", "fixed", "data")
     own = jax.jit(jax.vmap(lambda i: TASK.sample(jax.random.fold_in(data, i))))(np.arange(7))
@@ -63,6 +64,7 @@ def test_a_data_set_is_fixed_and_all_of_it_is_reached() -> None:
     } == expected
 
 
+@pytest.mark.long
 def test_fresh_examples_never_repeat_between_steps_seeds_and_phases() -> None:
     streams = [
         batches(FRESH, 0, STEPS),
@@ -112,6 +114,7 @@ def test_a_proposal_draws_rare_classes_more_often_and_weighs_them_less() -> None
     assert FRESH.class_weights is None
 
 
+@pytest.mark.long
 def test_weighted_losses_have_the_mixtures_expectation() -> None:
     """E over q of p/q times a class's loss is E over p: by class means of one large batch, exactly."""
     model = GPT(vocab_size=6, prompt_length=3, response_length=2, num_layers=1, num_heads=1, width=8)

@@ -80,6 +80,7 @@ def close(mine: Any, other: Any) -> None:
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-7), mine, other)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("dataset_size", [None, 6])
 @pytest.mark.parametrize("layout", SHAPES, ids=str)
 def test_a_mesh_computes_what_one_device_computes(layout: Layout, dataset_size: int | None) -> None:
@@ -136,6 +137,7 @@ def test_arrays_without_elements_are_computed_with(
     assert (min(sizes) > 0) == kept_out
 
 
+@pytest.mark.long
 def test_divergence_is_agreed_on_by_all_devices_of_a_seed() -> None:
     """One device's share of a batch goes wrong: the seed stops on every device of the data axis."""
     model, runs = TabularModel(poisoned=(4,)), []
@@ -182,6 +184,7 @@ def whole() -> ListSink:
     return sink
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("first", "then"),
     [
@@ -302,6 +305,7 @@ def test_impossible_values_are_refused_in_one_line(
     assert str(refused.value) == line
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("seeds", "data_parallel", "processes", "cores", "expected"),
     [(4, 1, 1, 2, 2), (3, 1, 1, 2, 1), (1, 1, 1, 8, 1), (1, 2, 1, 1, 2), (2, 2, 1, 8, 4), (2, 1, 2, 8, 1),

@@ -116,6 +116,7 @@ def test_the_gradient_of_a_linear_student_is_the_weighted_sum() -> None:
     assert crossings > len(responses) / 2
 
 
+@pytest.mark.long
 def test_the_loss_has_that_gradient_and_padding_has_no_part() -> None:
     features = RandomFeatures(Sizes(4, 3, 1, 3.0), 3, 1)
     teacher, student = jnp.array([0.9, -0.3, 0.2]), jnp.array([-0.6, 0.5, 0.1])
@@ -187,6 +188,7 @@ def phase_of(objective: Objective, task: ToyTask = TOY) -> Phase:
     return Phase("p", task, objective, sgd(steps=2, learning_rate=0.1), 2, 16, None, EvaluationSchedule(), 1)
 
 
+@pytest.mark.long
 def test_with_a_certain_teacher_the_loss_is_the_lesser_of_budget_and_cross_entropy() -> None:
     # Then eps_t = -ln pi(y_t|x, y_<t), and sum_t alpha_t eps_t = min{ln N, -ln pi(y|x)}.
     model, phase = TabularModel(), phase_of(TruncatedDistillation(64))
@@ -201,6 +203,7 @@ def test_with_a_certain_teacher_the_loss_is_the_lesser_of_budget_and_cross_entro
     assert found == pytest.approx(np.minimum(budget, nll).mean(), rel=1e-6)
 
 
+@pytest.mark.long
 def test_a_large_n_is_cross_entropy_and_a_small_one_is_not() -> None:
     model, held_out = TabularModel(), make_held_out(TOY, 5, 4, 0)
 

@@ -162,6 +162,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> ListSink:
     return sink
 
 
+@pytest.mark.long
 def test_a_run_with_the_warning_has_the_same_numbers_and_some_more(whole: ListSink, tmp_path: Path) -> None:
     silent = ListSink()
     run(silent, tmp_path, warn=False)
@@ -175,6 +176,7 @@ def test_a_run_with_the_warning_has_the_same_numbers_and_some_more(whole: ListSi
     assert not any("warning/alarm" in record for record in whole.records if record["step"] == 0)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "boundaries", [pytest.param(n, marks=() if n == 4 else pytest.mark.slow) for n in (2, 4, 6, 8, 10)]
 )

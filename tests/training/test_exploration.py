@@ -46,6 +46,7 @@ def batch_of(rewards: Any) -> tuple[Policy, TrainingBatch]:
     return Policy(model, model.init(jax.random.key(0))), batch
 
 
+@pytest.mark.long
 def test_a_group_without_a_correct_response_gets_none() -> None:
     bonus = RepresentationBonus(weight=1.0)
     policy, batch = batch_of(jnp.asarray([[0.0, 1, 0, 0], [0.0, 0, 0, 0]]))

@@ -23,6 +23,8 @@ from training import (
 )
 from training.optimizers import adam
 
+pytestmark = pytest.mark.long
+
 TASK, TOY = ToyTask(), TabularModel()
 PRETRAIN = Phase("pretrain", TASK, CrossEntropy(), adam(steps=4), 4, 4, None, EvaluationSchedule(0), 4)
 TUNE = Phase(

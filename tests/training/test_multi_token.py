@@ -17,6 +17,8 @@ from training import CrossEntropy, MultiToken, Scores
 from training.batch_loss import batch_loss
 from training.sources import TrainingBatch
 
+pytestmark = pytest.mark.long
+
 V, H = 3, 4
 
 

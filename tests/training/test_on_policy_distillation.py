@@ -50,6 +50,7 @@ def test_the_teacher_is_mixed_with_the_uniform_law() -> None:
     np.testing.assert_allclose(found, 0.8 * law + 0.05, rtol=1e-6)
 
 
+@pytest.mark.long
 def test_the_expected_gradient_by_enumeration() -> None:
     """The mean over all responses y of the gradient equals that of sum_t E_y<t KL_t with fixed prefixes, by
     central differences in float64."""

@@ -152,6 +152,7 @@ def newton_schulz(matrix: np.ndarray) -> np.ndarray:
     return x.T if matrix.shape[0] > matrix.shape[1] else x
 
 
+@pytest.mark.long
 def test_muon_orthogonalises_hidden_matrices_and_leaves_the_rest_to_adam() -> None:
     draw = np.random.default_rng(1)
     start = {
@@ -182,6 +183,7 @@ def test_muon_orthogonalises_hidden_matrices_and_leaves_the_rest_to_adam() -> No
     np.testing.assert_allclose(found[-1]["token"], rest[-1]["token"], rtol=1e-5)
 
 
+@pytest.mark.long
 def test_muons_steps_have_the_size_of_adams() -> None:
     """Root mean square 0.2 whatever the shape, as the singular values come out near 1."""
     draw = np.random.default_rng(2)

@@ -148,6 +148,7 @@ def expected_reward(table: Any) -> Any:
     return jnp.sum(law(table) * REWARDS)
 
 
+@pytest.mark.long
 def test_rloos_gradient_is_that_of_the_expected_reward() -> None:
     exact = exact_gradient(expected_reward)
     np.testing.assert_allclose(expected_gradient(RLOO), exact, atol=1e-6)
@@ -262,6 +263,7 @@ def drawn(step: int, params: Any) -> Any:
     return jax.tree.map(np.asarray, draw(jnp.int32(step), params))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_steps_of_the_program_are_the_oracles(name: str) -> None:
     """Two batches with three updates each, gradient descent with rate 1: ratios leave 1, and some clip."""
@@ -307,6 +309,7 @@ def test_reward_rises_to_the_best_that_a_class_blind_model_can_earn() -> None:
     assert np.all(probability > 0.9)
 
 
+@pytest.mark.long
 def test_devices_and_chunks_change_nothing() -> None:
     whole, _ = run("grpo, k3", (6,))
     pieces, _ = run("grpo, k3", (1, 4, 6))

@@ -57,6 +57,7 @@ def test_an_accelerator_trains_as_asked_and_evaluates_exactly(
     assert all("HIGHEST" in line and "bf16" not in line for line in products(scored))
 
 
+@pytest.mark.long
 def test_responses_are_drawn_and_scored_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also by callers that have no program, such as `Run.sample`."""
     seen: list[tuple[str, str | None]] = []
@@ -168,6 +169,7 @@ def require_within(found: np.ndarray, reference: np.ndarray, nats: float) -> Non
     assert np.all(profile(found) <= profile(reference + nats))
 
 
+@pytest.mark.long
 def test_bfloat16s_coverage_profile_is_float32s_up_to_its_rounding() -> None:
     """Training in bfloat16 gives other parameters and nearly the same profile; so does evaluation in it."""
     params, exact, rounded = profile_after("bfloat16", 60)

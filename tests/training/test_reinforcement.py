@@ -28,6 +28,8 @@ from training import (
 )
 from training.optimizers import adam
 
+pytestmark = pytest.mark.long
+
 TASK, MODEL = ToyTask(), TabularModel()
 PRETRAIN = Phase("pretrain", TASK, CrossEntropy(), adam(steps=2), 2, 4, None, EvaluationSchedule(0), 2)
 RL = Phase(

@@ -16,6 +16,7 @@ from training import Rollouts
 TASK = Tabular(length=6, num_symbols=3)
 
 
+@pytest.mark.long
 def test_an_example_has_its_own_rollouts_whatever_the_step() -> None:
     examples = jax.jit(jax.vmap(TASK.sample))(jax.random.split(jax.random.key(0), 6))
 

@@ -26,6 +26,7 @@ def test_grids(options: dict, total: int, grid: tuple[int, ...]) -> None:
     assert EvaluationSchedule(**options).steps(total) == grid
 
 
+@pytest.mark.long
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(
     st.integers(0, 50),

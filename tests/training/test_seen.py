@@ -56,6 +56,7 @@ def expected(phase: Phase, steps: range) -> tuple[float, list[float]]:
     return float(kl(ratio, weight)) * scale, (coverage_profile(ratio, NS, weight) * scale).tolist()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("objective", "proposal", "part"),
     [(CrossEntropy(), None, 10), (Reweighted(), {"easy": 0.3, "hard": 0.7}, 1000)],

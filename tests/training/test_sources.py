@@ -88,6 +88,7 @@ def test_a_response_ends_with_the_end_token_and_is_made_of_response_tokens() -> 
     assert chi_square_p(responses[:, 0].tolist(), {1: 0.5, 2: 0.5}) > 1e-3
 
 
+@pytest.mark.long
 def test_without_a_model_the_tasks_own_base_is_rolled_out() -> None:
     task = Tabular(length=2, num_symbols=2)
     keys = jax.random.split(stream(0, "y"), 512)

@@ -76,6 +76,7 @@ def ratios(start: np.ndarray, now: np.ndarray, held_out: HeldOut) -> Iterator[tu
         yield f"{label}coverage_ratio/{KS}", lost / gained if gained else math.inf if lost else math.nan
 
 
+@pytest.mark.long
 def test_every_evaluation_is_compared_with_its_own_phase_s_start(
     whole: ListSink, held_out: tuple[HeldOut, ...]
 ) -> None:
@@ -118,6 +119,7 @@ def test_a_resumed_run_writes_the_same_bytes(
     assert read_records(tmp_path / "run" / "metrics.jsonl") == whole.records
 
 
+@pytest.mark.long
 def test_a_run_without_a_known_start_has_no_ratio(held_out: tuple[HeldOut, ...], tmp_path: Path) -> None:
     """One of an earlier version, which kept none; and a phase that is not evaluated at step 0."""
     sink = ListSink()

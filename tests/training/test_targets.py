@@ -47,6 +47,7 @@ def lowered(platform: str) -> str:
     return step.lower(lowering_platforms=(PLATFORMS[platform],)).as_text()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("platform", ["gpu", "tpu"])
 def test_an_accelerators_step_has_nothing_that_is_for_cpus(platform: str) -> None:
     cpu, text = lowered("cpu"), lowered(platform)

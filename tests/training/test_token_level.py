@@ -23,6 +23,8 @@ from training.feed import batch_of_step
 from training.optimizers import sgd
 from training.sources import Demonstrations
 
+pytestmark = pytest.mark.long
+
 RATE, STEPS, SEED = 0.05, 4, 3
 NS = (2, 16, 1e4)
 FIXED = FixedDyck(length=6, max_depth=2)

@@ -82,6 +82,7 @@ def whole(
     return sink, run(held_out, sink, directory), directory
 
 
+@pytest.mark.long
 def test_records_have_the_documented_keys(whole: tuple[ListSink, Outcome, Path]) -> None:
     sink, outcome, _ = whole
     assert outcome.stopped is None
@@ -213,6 +214,7 @@ def test_a_step_without_anything_to_say_writes_no_record(held_out: tuple[HeldOut
     assert [r["step"] for r in sink.records if r["seed"] == 0] == [3, 6]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("every", [1, 6])
 def test_a_seed_that_diverges_is_named_and_the_others_go_on(
     held_out: tuple[HeldOut, ...], every: int

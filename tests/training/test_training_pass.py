@@ -18,6 +18,8 @@ from training import CrossEntropy, EvaluationSchedule, Phase, make_program
 from training.batch_loss import batch_loss
 from training.feed import responses_of_step
 
+pytestmark = pytest.mark.long
+
 
 @dataclasses.dataclass(frozen=True)
 class Priced(TabularModel):

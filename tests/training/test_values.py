@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from oracles.toy import TabularModel, ToyTask, class_blind_params
 
 from metrics.evaluators import make_held_out
@@ -15,6 +16,8 @@ from models import GPT, Model
 from tasks.tabular import Tabular
 from training import EvaluationSchedule, Phase, Rollouts, ValueRegression, make_program
 from training.optimizers import adamw
+
+pytestmark = pytest.mark.long
 
 
 def trained(

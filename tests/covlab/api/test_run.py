@@ -21,6 +21,8 @@ from experiments import decode, evaluate, select, train
 from tracking import RunSink
 from training import Trainer
 
+pytestmark = pytest.mark.long
+
 SETTINGS = (
     "task=parity", "task.length=4", "task.block=2", "model.width=8", "model.num_layers=1",
     "model.num_heads=2", "steps=20", "log_every=10", "batch_size=8", "evaluation.schedule.every=10",

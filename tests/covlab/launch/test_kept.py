@@ -88,6 +88,7 @@ def test_a_kept_held_out_set_is_the_drawn_one(cache: Path, monkeypatch: pytest.M
             np.testing.assert_array_equal(one, two, strict=True)
 
 
+@pytest.mark.long
 def test_a_kept_overlap_is_the_counted_one(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     task = Dyck(prefix_lengths=(2, 4))
     held_out = make_held_out(task, 20, 8, 0)
@@ -115,6 +116,7 @@ for _ in range(40):
 """
 
 
+@pytest.mark.long
 def test_two_processes_that_write_one_entry_leave_a_whole_one(cache: Path) -> None:
     writers = [subprocess.Popen([sys.executable, "-c", WRITER, str(number)]) for number in (1, 2)]
     said: list[str] = []
@@ -128,6 +130,7 @@ def test_two_processes_that_write_one_entry_leave_a_whole_one(cache: Path) -> No
     assert len(entries(cache)) == 1
 
 
+@pytest.mark.long
 def test_a_run_with_kept_programs_is_the_run_without_byte_for_byte(
     cache: Path,
     jax_cache: Path,

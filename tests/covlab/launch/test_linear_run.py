@@ -34,6 +34,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, compose_config: Callable[..., 
     return path
 
 
+@pytest.mark.long
 def test_training_finds_the_true_law(run: Path) -> None:
     opened = open_run(run)
     (phase, step), *_ = opened.checkpoints(["last"])

@@ -54,6 +54,7 @@ def test_the_model_has_the_heads_that_any_phase_asks_for(
         ahead("objective=multi_token", "objective.k=99")
 
 
+@pytest.mark.long
 def test_a_run_with_heads_is_trained_evaluated_and_a_base(
     compose_config: Compose, tiny: tuple[str, ...], tmp_path: Path
 ) -> None:

@@ -38,6 +38,7 @@ def test_prompts_are_compared_whole() -> None:
     assert among(rows, np.zeros((4, 2), int)).tolist() == [False] * 3
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("dataset_size", [None, 7])
 def test_the_prompts_are_those_of_training(dataset_size: int | None) -> None:
     phase = phase_of(dataset_size)
@@ -66,6 +67,7 @@ def test_the_share_is_counted_by_plain_python(dataset_size: int | None) -> None:
     assert (found["held_out"], found["different"], found["training"]) == (12, len(set(own)), n)
 
 
+@pytest.mark.long
 def test_a_share_of_more_prompts_than_are_drawn_is_estimated(
     compose_config: Callable[..., DictConfig],
 ) -> None:

@@ -80,6 +80,7 @@ def test_commands_take_the_names_that_the_program_gives(
     )
 
 
+@pytest.mark.long
 def test_patterns_look_into_folders_with_brackets(
     tiny_run: Path, tmp_path: Path, call: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -236,6 +236,7 @@ def test_an_unknown_field_of_a_phase_is_refused(compose_config: Callable[..., Di
 FLAX = ("model=flax", "model.module._target_=oracles.flax_modules.GRU")
 
 
+@pytest.mark.long
 def test_fields_of_a_flax_module_need_no_leading_plus(compose_config: Callable[..., DictConfig]) -> None:
     config = compose_config("train", *FLAX, "model.module.width=8")
     assert OmegaConf.to_container(config.model.module) == {"_target_": FLAX[1].partition("=")[2], "width": 8}

@@ -236,6 +236,7 @@ def asked_by_page(log: Path) -> list[str]:
     ]
 
 
+@pytest.mark.long
 def test_a_browser_draws_every_figure_and_asks_for_nothing_else(tmp_path, pictures):
     names = ("chromium", "chromium-browser", "google-chrome")
     browser = next((found for found in map(shutil.which, names) if found), None)

@@ -199,6 +199,7 @@ def test_halves_are_disjoint_and_hold_every_class() -> None:
     assert [int((~seen)[groups == g].sum()) for g in range(3)] == [2, 2, 3]
 
 
+@pytest.mark.long
 def test_a_recorded_run_is_read_as_it_was_evaluated(tiny_run: Path) -> None:
     own = watch_run(tiny_run, "tiny", STATISTICS, TRUTH)
     arrays = load_log_probs(tiny_run)

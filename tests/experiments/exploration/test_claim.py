@@ -123,6 +123,7 @@ def test_weights_of_one_class_leave_the_others_out() -> None:
     assert math.isnan(rules.mean_where(calls, kept & (calls != 5), prompt_weights(held_out, "G2")))
 
 
+@pytest.mark.long
 def test_a_pool_is_judged_picked_and_explained() -> None:
     task = FixedDyck(length=4, max_depth=2)
     shape = {"vocab_size": task.vocab_size, "prompt_length": task.prompt_length}

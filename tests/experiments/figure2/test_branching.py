@@ -125,6 +125,7 @@ def test_the_hard_class_is_the_one_of_two() -> None:
             hard_class(groups)
 
 
+@pytest.mark.long
 def test_a_guesser_pays_ln_2_in_every_layer_and_knows_no_bit(held_out: HeldOut) -> None:
     scores, values = scored(held_out, lambda k, b: 0.5)
     assert values == {

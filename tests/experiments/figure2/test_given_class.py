@@ -49,6 +49,7 @@ def guesser(depth: int, enumerated: int) -> tuple[LayeredGraph, EvaluationSettin
     return task, evaluation, matrices
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("enumerated", [0, 64])
 @pytest.mark.parametrize("depth", [6, 8])
 def test_a_guesser_given_the_class_has_the_closed_form(depth: int, enumerated: int) -> None:

@@ -295,6 +295,7 @@ def test_the_papers_plot_is_drawn_where_every_horizon_is_scored_given_the_class(
     assert "given_class" not in [each.name for each in horizon_figures.drawings(partly)]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("model", [GUESSES, READS])
 def test_figures_draw_medians_and_closed_forms(model: str, tmp_path: Path) -> None:
     found = measured(model)

@@ -272,6 +272,7 @@ def records(setup: Any, rule: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+@pytest.mark.long
 def test_the_command_judges_what_was_trained(
     call: Callable[..., Any],
     compose_config: Callable[..., DictConfig],

@@ -161,6 +161,7 @@ def test_deviations_notes_tables_and_figures(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.long
 def test_arm_evaluator_agrees_with_whole_sequences() -> None:
     task = PathStar(arms=2, path_length=3, num_ids=6)
     held_out = make_held_out(task, 10, 4, 0)
@@ -263,6 +264,7 @@ def test_a_run_that_does_not_finish_ends_the_command(
     assert "runs/path_star/x/reversed: " in said
 
 
+@pytest.mark.long
 def test_the_tiny_run_trains_every_run(tiny_claim: Callable[[str], Path]) -> None:
     path = tiny_claim("path_star")
     verdict = Verdict.read(path / "verdict.json")

@@ -100,6 +100,7 @@ def planned(config: DictConfig) -> dict[str, Arm]:
     return runs.stage(read(Settings, config), plan)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("scale", ["cpu", "paper"])
 def test_the_runs_of_a_scale(scale: str, compose_config: Callable[..., DictConfig]) -> None:
     config = compose_config("state_tracking", f"scale={scale}", f"experiment=state_tracking_{scale}")
@@ -150,6 +151,7 @@ def test_the_tiny_run_is_measured_again(
     assert checks(results) == verdict.checks
 
 
+@pytest.mark.long
 def test_scores_are_those_of_each_string_alone() -> None:
     """Products from the group's table, probabilities from the logits of one prompt."""
     task = GroupWord(group="s3", answer="running", min_length=1, length=3, longer=(5,))
@@ -179,6 +181,7 @@ def test_scores_are_those_of_each_string_alone() -> None:
     assert dict(evaluator.reduce(scores, held_out)) == {"accuracy": pytest.approx(right / asked)}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["lstm", "transformer"])
 def test_a_reader_gives_the_module_s_output_at_the_element(kind: str) -> None:
     options = {"num_layers": 1, "width": 8} | ({"num_heads": 2} if kind == "transformer" else {})

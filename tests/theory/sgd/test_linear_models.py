@@ -27,6 +27,7 @@ def stars_law(prompt: int) -> np.ndarray:
     return np.array(list(oracle.law(plain(prompt), 3, 4, STAR).values()))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("response", [[0, 0, 0, 0], [2, 0, 1, 2], [1, 2, 2, 0]])
 def test_gradients_are_finite_differences_and_jaxs(response: list[int]) -> None:
     tokens = np.array(response, np.int32)

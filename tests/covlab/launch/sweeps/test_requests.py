@@ -77,6 +77,7 @@ def test_a_sweep_is_the_same_however_it_is_asked_for(
     ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("text", "arguments"),
     [
@@ -169,6 +170,7 @@ def test_a_name_may_say_which_options_were_chosen(sweep: Sweep) -> None:
     ]
 
 
+@pytest.mark.long
 def test_jobs_with_many_shared_overrides_begin_with_what_is_swept(sweep: Sweep, tmp_path: Path) -> None:
     shared = [
         f"evaluation.{key}=4"

@@ -50,6 +50,7 @@ def seen(folder: Path, seed: int) -> dict[str, object]:
     return json.loads((folder / f"seen-{seed}.json").read_text())
 
 
+@pytest.mark.long
 def test_every_job_is_a_process_and_a_failing_one_is_named(sweep: Sweep, tmp_path: Path) -> None:
     # --multirun stands among the overrides.
     ended = sweep("steps=10", "--multirun", "seed=0,1,2,4,5", "optimizer=sgd")
@@ -89,6 +90,7 @@ def test_what_does_not_compose_is_named_and_the_others_run(sweep: Sweep, tmp_pat
     assert "sweep of 2 jobs: 2 failed" in ended.out
 
 
+@pytest.mark.long
 def test_complete_runs_are_skipped_and_others_are_not(
     sweep: Sweep, tmp_path: Path, compose_config: Callable[..., DictConfig]
 ) -> None:
