@@ -203,8 +203,8 @@ class Measurements:
         kl = np.stack([starts[start].kl[:, 0] for start in along], axis=1)
         values = np.stack([self.read(DESTROYED, start, k, when) for start in along], axis=1)
         order = np.argsort(kl, axis=1, kind="stable")
-        by_kl = (np.take_along_axis(each, order, axis=1) for each in (kl, values))
-        return self.read(DESTROYED, name, k, when) - at_equal_kl(*by_kl, starts[name].kl[:, 0])
+        by_kl, ends = (np.take_along_axis(each, order, axis=1) for each in (kl, values))
+        return self.read(DESTROYED, name, k, when) - at_equal_kl(by_kl, ends, starts[name].kl[:, 0])
 
     def mean_gain(
         self, set_up: str, other: str | None, k: int = 1, when: When = "end"
