@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from covlab.report import plotting as draw
 from covlab.report.page import Table
 from covlab.report.plotting import Drawing
 from covlab.report.tables import estimate_and_ends
-from experiments.tail_sft.measure import DESTROYED, KEPT, Arm, Measurements
-from metrics import mean_interval, paired_difference_interval
+from experiments.tail_sft.measure import DESTROYED, KEPT, Arm, Measurements, When
+from metrics import Interval, mean_interval, paired_difference_interval
 
 _MARKERS = "osD^vPX*<>"
+_TIMES: dict[When, str] = {"short": "short", "batches": "over the batches", "end": "end"}
 
 
 def drawings(results: Measurements) -> list[Drawing]:
@@ -38,9 +41,16 @@ def drawings(results: Measurements) -> list[Drawing]:
         Drawing(
             "reinforcement",
             f"Reinforcement learning from the starts: exact Pass@1 and Pass@{k} against the number of "
-            f"batches, median and range over {count} seeds. Dashed: the likelier rule's share of the "
+            f"batches, mean over {count} seeds. Dashed: the likelier rule's share of the "
             f"prompts, which a model that cannot tell the rules apart does not exceed at k = 1.",
             reinforcement(results),
+        ),
+        Drawing(
+            "gains",
+            f"Coverage destroyed: reinforcement learning from each start minus that from {plain}, and for "
+            f"the arms of TailSFT minus that from {plain} of equal KL, on the line between its starts. Mean "
+            f"over the batches, and after the last; over {count} seeds, paired, with 95 % intervals.",
+            gains(results),
         ),
     ]
 
@@ -89,15 +99,7 @@ def differences(results: Measurements) -> Figure:
         for shift, (kind, colour) in zip((-0.2, 0.0, 0.2), kinds.items(), strict=True):
             for row, name in enumerate(names):
                 gap = _gap(results, set_up, name, kind)
-                axis.errorbar(
-                    gap.estimate,
-                    row + shift,
-                    xerr=[[gap.estimate - gap.low], [gap.high - gap.estimate]],
-                    color=colour,
-                    marker="o",
-                    linewidth=1.2,
-                    label=kind if row == 0 else None,
-                )
+                _horizontal(axis, gap, row + shift, colour, kind if row == 0 else None)
         axis.set(title=f"coverage {set_up}", xlabel=f"Pass@{results.k} minus that of {results.plain}")
     axes[0, 0].set_yticks(range(len(names)), names)
     axes[0, 0].invert_yaxis()
@@ -113,18 +115,66 @@ def reinforcement(results: Measurements) -> Figure:
     colours = dict(zip(names, draw.ordered_colours(len(names)), strict=True))
     for row, set_up in zip(axes, (DESTROYED, KEPT), strict=True):
         for name, arm in results.after[set_up].items():
+            named = set_up == DESTROYED or name not in results.after[DESTROYED]
             for axis, values in zip(row, (arm.pass_1, arm.pass_k), strict=True):
-                draw.line_over_seeds(axis, arm.steps, values, colours[name], name)
+                # The bands of so many starts would hide each other; the tables have intervals.
+                axis.plot(
+                    arm.steps,
+                    values.mean(axis=0),
+                    color=colours[name],
+                    marker=_MARKERS[names.index(name) % len(_MARKERS)],
+                    label=name if named else None,
+                )
         row[0].axhline(results.best[set_up], color=draw.INK, linestyle=draw.DASHED, linewidth=1.0)
         row[0].set(title=f"coverage {set_up}: Pass@1")
         row[1].set(title=f"coverage {set_up}: Pass@{results.k}")
     for axis in axes[1]:
         axis.set_xlabel("batches of rollouts")
+    draw.legend_below(fig, [axes[0, 0], axes[1, 0]])
+    return fig
+
+
+@mpl.rc_context(draw.STYLE)
+def gains(results: Measurements) -> Figure:
+    """Reinforcement learning from every start minus that from plain fine-tuning, where coverage is
+    destroyed."""
+    plain, names = results.plain, [name for name in results.after[DESTROYED] if name != results.plain]
+    panels: list[tuple[str, int, When]] = [
+        ("Pass@1 over the batches", 1, "batches"),
+        (f"Pass@{results.k} over the batches", results.k, "batches"),
+        ("Pass@1 at the end", 1, "end"),
+    ]
+    fig, axes = draw.new_figure(1, len(panels), (10.5, 4.2), sharey="row")
+    for axis, (title, k, when) in zip(axes[0], panels, strict=True):
+        axis.axvline(0, color=draw.INK, linewidth=0.8)
+        for row, name in enumerate(names):
+            gap = mean_interval(results.gain_after(DESTROYED, name, plain, k, when))
+            _horizontal(axis, gap, row - 0.12, draw.BLUE, f"minus {plain}" if row == 0 else None)
+        for place, name in enumerate(results.compared(DESTROYED)):
+            gap = mean_interval(results.gain_at_equal_kl(name, k, when))
+            label = f"minus {plain} of equal KL" if place == 0 else None
+            _horizontal(axis, gap, names.index(name) + 0.12, draw.ORANGE, label)
+        axis.set_title(title)
+        axis.locator_params(axis="x", nbins=5)
+    axes[0, 0].set_yticks(range(len(names)), names)
+    axes[0, 0].invert_yaxis()
     draw.legend_below(fig, [axes[0, 0]])
     return fig
 
 
-def _gap(results: Measurements, set_up: str, name: str, kind: str) -> Any:
+def _horizontal(axis: Axes, gap: Interval, row: float, colour: str, label: str | None) -> None:
+    axis.errorbar(
+        gap.estimate,
+        row,
+        xerr=[[gap.estimate - gap.low], [gap.high - gap.estimate]],
+        color=colour,
+        marker="o",
+        linewidth=1.2,
+        label=label,
+    )
+
+
+def _gap(results: Measurements, set_up: str, name: str, kind: str) -> Interval:
     own = results.last(set_up, name)
     if kind == "equal steps":
         return paired_difference_interval(own, results.last(set_up, results.plain))
@@ -133,7 +183,7 @@ def _gap(results: Measurements, set_up: str, name: str, kind: str) -> Any:
 
 def tables(results: Measurements) -> list[Table]:
     """(caption, columns, rows) in the report's order."""
-    made = (_ends, _gaps, _after)
+    made = (_ends, _gaps, _after, _gained)
     return [table(results, set_up) for set_up in (DESTROYED, KEPT) for table in made]
 
 
@@ -177,27 +227,52 @@ def _gaps(results: Measurements, set_up: str) -> Table:
 
 
 def _after(results: Measurements, set_up: str) -> Table:
-    k, rows = results.k, []
-    for name, arm in results.after[set_up].items():
-        ends = [float(values[:, end].mean()) for values in (arm.pass_1, arm.pass_k) for end in (0, -1)]
-        cells: list[Any] = [None] * 4
-        if name != results.plain:
-            gains = (results.gain_after(set_up, name, results.plain, each) for each in (1, k))
-            cells = [cell for gain in gains for cell in estimate_and_ends(mean_interval(gain))]
-        rows.append([name, *ends, *cells])
+    k, starts = results.k, results.after[set_up]
+    rows = [
+        [
+            name,
+            *_along(arm.pass_1[:, 0], (results.read(set_up, name, 1, when) for when in _TIMES)),
+            *_along(arm.pass_k[:, 0], (results.read(set_up, name, k, when) for when in _TIMES)),
+        ]
+        for name, arm in starts.items()
+    ]
+    batches = starts[results.plain].steps
     return (
-        f"Coverage {set_up}: before and after reinforcement learning from each start, mean over seeds, and "
-        f"the end minus that from {results.plain}, paired by seed, with 95 % intervals.",
+        f"Coverage {set_up}: reinforcement learning from each start, mean over seeds: before it, after "
+        f"{batches[1]} batches, over the batches (mean), and after all {batches[-1]}.",
         [
             "start",
-            "Pass@1 before",
-            "after",
-            f"Pass@{k} before",
-            "after",
-            "Pass@1 gained",
-            "",
-            f"Pass@{k} gained",
-            "",
+            *(text for of in (1, k) for text in (f"Pass@{of} before", "short", "over the batches", "end")),
         ],
         rows,
     )
+
+
+def _along(before: np.ndarray, after: Iterable[np.ndarray]) -> list[float]:
+    return [float(values.mean()) for values in (before, *after)]
+
+
+def _gained(results: Measurements, set_up: str) -> Table:
+    k, plain, rows = results.k, results.plain, []
+    kinds: list[tuple[int, When]] = [(1, "short"), (1, "batches"), (1, "end"), (k, "batches"), (k, "end")]
+    for name in results.after[set_up]:
+        if name != plain:
+            own = [results.gain_after(set_up, name, plain, of, when) for of, when in kinds]
+            rows.append([name, plain, *_intervals(own)])
+        if set_up == DESTROYED and name in results.compared(set_up):
+            own = [results.gain_at_equal_kl(name, of, when) for of, when in kinds]
+            rows.append([name, f"{plain} of equal KL", *_intervals(own)])
+    line = (
+        f" Of equal KL: on the line between the starts of {plain} with KL before reinforcement learning on "
+        f"both sides, or at the nearer start."
+    )
+    return (
+        f"Coverage {set_up}: reinforcement learning from each start minus that from another, paired by seed, "
+        f"with 95 % intervals; columns as above.{line if set_up == DESTROYED else ''}",
+        ["start", "minus", *(text for of, when in kinds for text in (f"Pass@{of} {_TIMES[when]}", ""))],
+        rows,
+    )
+
+
+def _intervals(gains_of: Iterable[np.ndarray]) -> list[Any]:
+    return [cell for gain in gains_of for cell in estimate_and_ends(mean_interval(gain))]

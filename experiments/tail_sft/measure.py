@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -15,7 +15,7 @@ from covlab.claims.claim import Study, require_seeds
 from covlab.claims.matrices import RunMatrices, common_seeds, run_matrices
 from covlab.claims.settings import Overrides, Section, Whole, check_mapping, check_names
 from covlab.claims.shortcut import Tournament
-from covlab.claims.trained import bound_excess
+from covlab.claims.trained import bound_excess, mean_over_steps
 from metrics import pass_at_n, simple_tournament
 from metrics.coverage_ratio import coverage_ratio
 from training import CrossEntropy, Objective, TailSFT
@@ -26,6 +26,8 @@ DESTROYED, KEPT = "destroyed", "kept"
 """The set-ups: plain fine-tuning destroys more coverage than it makes, or not."""
 STOPPED = "stopped_"
 """Followed by an arm's name: the start of reinforcement learning at the plain checkpoint of nearest KL."""
+When = Literal["short", "batches", "end"]
+"""What is read off a run of reinforcement learning, see `Measurements.read`."""
 ARM_KEYS = ("objective", "optimizer", "averaging", "evaluation", "checkpoint")
 """Fields of fine-tuning that an arm may have of its own."""
 check_set_up = Overrides(("dataset_size", "steps", "batch_size", "optimizer", "task_overrides"))
@@ -182,10 +184,48 @@ class Measurements:
         index = nearest(plain.pass_1, arm.pass_1[:, -1])
         return plain.pass_k[np.arange(len(index)), index]
 
-    def gain_after(self, set_up: str, name: str, other: str, k: int = 1) -> Float[np.ndarray, " seeds"]:
-        """Pass@1 or Pass@k after reinforcement learning from one start, minus that from another."""
-        one, two = (self.after[set_up][start] for start in (name, other))
-        return (one.pass_1 - two.pass_1 if k == 1 else one.pass_k - two.pass_k)[:, -1]
+    def compared(self, set_up: str) -> tuple[str, ...]:
+        """The arms of TailSFT from whose ends reinforcement learning starts."""
+        return tuple(name for name in self.tails if name in self.after[set_up])
+
+    def gain_after(
+        self, set_up: str, name: str, other: str, k: int = 1, when: When = "end"
+    ) -> Float[np.ndarray, " seeds"]:
+        """`read` of reinforcement learning from one start, minus that from another."""
+        return self.read(set_up, name, k, when) - self.read(set_up, other, k, when)
+
+    def gain_at_equal_kl(self, name: str, k: int = 1, when: When = "end") -> Float[np.ndarray, " seeds"]:
+        """`read` of reinforcement learning from an arm where coverage is destroyed, minus that from plain
+        fine-tuning of the arm's KL: `at_equal_kl` of the starts of plain fine-tuning in the order of their KL
+        before reinforcement learning."""
+        starts = self.after[DESTROYED]
+        along = [start for start in starts if start == self.plain or start.startswith(STOPPED)]
+        kl = np.stack([starts[start].kl[:, 0] for start in along], axis=1)
+        values = np.stack([self.read(DESTROYED, start, k, when) for start in along], axis=1)
+        order = np.argsort(kl, axis=1, kind="stable")
+        by_kl, ends = (np.take_along_axis(each, order, axis=1) for each in (kl, values))
+        return self.read(DESTROYED, name, k, when) - at_equal_kl(by_kl, ends, starts[name].kl[:, 0])
+
+    def mean_gain(
+        self, set_up: str, other: str | None, k: int = 1, when: When = "end"
+    ) -> Float[np.ndarray, " seeds"]:
+        """Mean over the arms in `compared` of `gain_after`, of `gain_at_equal_kl` where `other` is None."""
+        gains = [
+            self.gain_at_equal_kl(name, k, when)
+            if other is None
+            else self.gain_after(set_up, name, other, k, when)
+            for name in self.compared(set_up)
+        ]
+        return np.asarray(np.mean(gains, axis=0))
+
+    def read(self, set_up: str, start: str, k: int, when: When) -> Float[np.ndarray, " seeds"]:
+        """Pass@1 or Pass@k of reinforcement learning from a start: after the last batch (`end`), at the first
+        evaluation after the start (`short`), or the mean over the batches by trapezoids (`batches`)."""
+        arm = self.after[set_up][start]
+        values = arm.pass_1 if k == 1 else arm.pass_k
+        if when == "batches":
+            return mean_over_steps(arm.steps, values)
+        return values[:, 1 if when == "short" else -1]
 
 
 def at_equal_kl(

@@ -8,7 +8,17 @@ import numpy as np
 import pytest
 
 from covlab.claims.matrices import RunMatrices
-from experiments.tail_sft.measure import arm_of, at_equal_kl, nearest, starts_of, tails_of
+from experiments.tail_sft.measure import (
+    DESTROYED,
+    KEPT,
+    Arm,
+    Measurements,
+    arm_of,
+    at_equal_kl,
+    nearest,
+    starts_of,
+    tails_of,
+)
 from training import DCO, CrossEntropy, TailSFT
 
 
@@ -60,6 +70,73 @@ def test_a_curve_that_falls_with_kl_is_met_without_bias() -> None:
 def test_the_plain_checkpoint_of_nearest_pass_1() -> None:
     passes = np.array([[0.1, 0.3, 0.5], [0.1, 0.3, 0.5], [0.2, 0.2, 0.2]])
     assert nearest(passes, np.array([0.31, 9.0, 0.2])).tolist() == [1, 2, 2]
+
+
+def reinforced(kl: list[float], pass_1: list[float], pass_k: list[float]) -> Arm:
+    """Reinforcement learning by seed: KL before it, Pass@1 and Pass@k after it. At the start both are -7, and
+    at step 10 of 40 they are 1 and 2 below the end."""
+    one, many = (
+        np.stack([np.full(2, -7.0), np.array(ends) - below, np.array(ends)], axis=1)
+        for ends, below in ((pass_1, 1), (pass_k, 2))
+    )
+    over = np.stack([np.array(kl), np.full(2, 50.0), np.full(2, 60.0)], axis=1)
+    return Arm(np.array([0, 10, 40]), one, many, over, *(np.zeros(2) for _ in range(3)))
+
+
+def two_arms() -> Measurements:
+    """Plain fine-tuning with two starts, whose KL is in the other order in the second seed, and two arms."""
+    starts = {
+        "base": reinforced([2.0, 2.0], [0.9, 0.9], [0.9, 0.9]),
+        "CE": reinforced([10.0, 6.0], [0.2, 0.4], [0.3, 0.5]),
+        "stopped_a": reinforced([8.0, 9.0], [0.4, 0.1], [0.7, 0.2]),
+        "a": reinforced([9.5, 8.0], [0.5, 0.6], [0.8, 0.9]),
+        "b": reinforced([7.0, 12.0], [0.1, 0.3], [0.2, 0.4]),
+        "other": reinforced([9.0, 9.0], [0.0, 0.0], [0.0, 0.0]),
+    }
+    kept = {"CE": starts["CE"], "b": starts["b"]}
+    own = dict.fromkeys(("CE", "a", "b", "more", "other"), starts["CE"])
+    index = np.array([0, 0])
+    return Measurements(
+        16, (1, 2), {DESTROYED: own, KEPT: own}, ("a", "b", "more"), {DESTROYED: index, KEPT: index},
+        {DESTROYED: None, KEPT: None}, {DESTROYED: starts, KEPT: kept}, {DESTROYED: 0.5, KEPT: 1.0}, -1.0,
+    )  # fmt: skip
+
+
+def test_what_is_read_off_reinforcement_learning_by_hand() -> None:
+    """Trapezoids from -7 to e - 1 over 10 batches and from e - 1 to e over 30: with e = .2 the mean is
+    (10 (-7 - .8) / 2 + 30 (-.8 + .2) / 2) / 40 = -1.2."""
+    results = two_arms()
+    np.testing.assert_allclose(results.read(DESTROYED, "CE", 1, "end"), [0.2, 0.4])
+    np.testing.assert_allclose(results.read(DESTROYED, "CE", 16, "end"), [0.3, 0.5])
+    np.testing.assert_allclose(results.read(DESTROYED, "CE", 1, "short"), [-0.8, -0.6])
+    np.testing.assert_allclose(results.read(DESTROYED, "CE", 16, "short"), [-1.7, -1.5])
+    # A higher end by d lifts the mean over the batches by d (10 / 2 + 30) / 40.
+    np.testing.assert_allclose(results.read(DESTROYED, "CE", 1, "batches"), [-1.2, -1.2 + 0.2 * 0.875])
+    gain = results.gain_after(DESTROYED, "a", "CE", 16, "batches")
+    np.testing.assert_allclose(gain, [0.5 * 0.875, 0.4 * 0.875])
+
+
+def test_reinforcement_learning_at_equal_kl_by_hand() -> None:
+    """`a` in the first seed: KL 9.5 is three quarters of the way from 8 to 10, so Pass@1 is .25. In the
+    second seed the way is from 6 to 9: KL 8 is two thirds of it, Pass@1 .2. `b` lies below and above both
+    starts. The KL after the start, and the base, are no part of it."""
+    results = two_arms()
+    np.testing.assert_allclose(results.gain_at_equal_kl("a"), [0.5 - 0.25, 0.6 - 0.2])
+    np.testing.assert_allclose(results.gain_at_equal_kl("a", 16), [0.8 - 0.4, 0.9 - 0.3])
+    np.testing.assert_allclose(results.gain_at_equal_kl("a", 1, "batches"), [0.25 * 0.875, 0.4 * 0.875])
+    np.testing.assert_allclose(results.gain_at_equal_kl("b"), [0.1 - 0.4, 0.3 - 0.1])
+
+
+def test_gains_after_reinforcement_learning_are_averaged_over_its_arms_of_tail_sft() -> None:
+    """Over `a` and `b`: no start is at the end of `more`, and `other` is not TailSFT."""
+    results = two_arms()
+    assert (results.compared(DESTROYED), results.compared(KEPT)) == (("a", "b"), ("b",))
+    np.testing.assert_allclose(results.gain_after(DESTROYED, "a", "CE"), [0.3, 0.2])
+    np.testing.assert_allclose(results.mean_gain(DESTROYED, "CE"), [(0.3 - 0.1) / 2, (0.2 - 0.1) / 2])
+    np.testing.assert_allclose(results.mean_gain(KEPT, "CE", 16, "short"), [-0.1, -0.1])
+    gain = results.mean_gain(DESTROYED, "base", 16, "batches")
+    np.testing.assert_allclose(gain, [0.875 * (-0.1 - 0.7) / 2, 0.875 * (0.0 - 0.5) / 2])
+    np.testing.assert_allclose(results.mean_gain(DESTROYED, None), [(0.25 - 0.3) / 2, (0.4 + 0.2) / 2])
 
 
 def test_arms_that_cannot_be_compared_are_refused() -> None:
