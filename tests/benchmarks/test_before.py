@@ -52,6 +52,7 @@ def test_a_bad_target_is_one_line(targets: list[str]) -> None:
         before.main([".", "--targets", *targets])
 
 
+@pytest.mark.long
 def test_the_step_is_that_of_the_run() -> None:
     """The program of described devices, lowered: a loop of steps with a donated state."""
     text = lowered(jax.devices("cpu")[0], 0, list(TINY)).as_text()

@@ -39,6 +39,7 @@ def test_a_class_that_does_not_exist_and_a_process_that_dies_are_named() -> None
         Worker("os:_exit", status=3)
 
 
+@pytest.mark.long
 def test_steps_in_turn_times_every_worker_in_every_round() -> None:
     with (
         Worker(PRODUCT, size=32, accelerator=False) as small,

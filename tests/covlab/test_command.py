@@ -90,6 +90,7 @@ print("loaded", *sorted({{"jax", "numpy", "optax"}} & set(sys.modules)))
 """
 
 
+@pytest.mark.long
 def test_what_is_no_run_is_answered_without_jax(tmp_path: Path) -> None:
     lines = (
         ["train", "task.dpeth=3"],

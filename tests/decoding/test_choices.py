@@ -31,6 +31,7 @@ def as_law(masses: np.ndarray) -> trees.Law:
     return {leaf: mass for leaf, mass in law.items() if mass > 1e-12}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("clock", ["uniform", "exponential"])
 @pytest.mark.parametrize("beta", [None, pytest.param(0.3, marks=pytest.mark.slow)])
 def test_race(clock: Any, beta: float | None) -> None:
@@ -105,6 +106,7 @@ def last_tokens(task: TreeTask, n: int | None) -> Any:
     return answer
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("length", "candidates"), [(None, 3), (1, 4), pytest.param(2, 4, marks=pytest.mark.slow)]
 )
@@ -129,6 +131,7 @@ def test_majority_law_of_many_votes() -> None:
     np.testing.assert_allclose(law, [tail / 3, 2 * tail / 3, 1 - tail])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("temperature", "top_p"), [(1.0, 0.7), (0.5, 1.0), (2.0, 0.8)])
 def test_nucleus(temperature: float, top_p: float) -> None:
     tree = trees.Tree(DEEP)

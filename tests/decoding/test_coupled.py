@@ -32,6 +32,7 @@ def draws(decoder: Any, task: TreeTask) -> tuple[list[trees.Node], Any]:
     return responses(decoded), decoded
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("particles", "scheme", "threshold"),
     [
@@ -110,6 +111,7 @@ def test_resampling_has_the_expected_offspring() -> None:
             assert counts[:, 0].max() == 4
 
 
+@pytest.mark.long
 def test_systematic_resampling_keeps_small_weights() -> None:
     """With N = 2 and a weight of 1e-4 the particle has an offspring with probability 2e-4."""
     weights = jnp.log(jnp.array([[[1 - 1e-4, 1e-4]]]))
@@ -133,6 +135,7 @@ def test_one_particle_is_the_base_model_and_a_budget_ends_a_group() -> None:
     assert np.all(decoded.queries == 8)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("width", [1, 2, 3, pytest.param(40, marks=pytest.mark.slow)])
 def test_beam_search(width: int) -> None:
     tree = trees.Tree(WIDE)

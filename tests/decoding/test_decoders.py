@@ -67,6 +67,7 @@ def test_ancestral_sampling_draws_from_the_base_model() -> None:
     np.testing.assert_array_equal(decoded.tokens, [len(node) for node in responses(decoded)])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "task", [pytest.param(TASK, marks=pytest.mark.slow), GRADED], ids=["binary", "graded"]
 )
@@ -190,6 +191,7 @@ def trace(decoder: Explorer, chains: int = 40) -> tuple[list[list[Node]], Any]:
     return stood, jax.tree.map(lambda a: np.asarray(a)[0], carry[0])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("decoder", "enumerated"),
     [
@@ -218,6 +220,7 @@ def test_going_back_saves_most_of_the_steps() -> None:
 NEVER = TreeTask(depth=3, symbols=2, ends=True, seed=0, reward_rate=0.0, guide_seed=3)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "decoder",
     [

@@ -92,6 +92,7 @@ def by_hand(rule: TestTimeTraining, base: ModelPolicy, prompt: Any, sequence: An
     return scores
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("rule", RULES, ids=["last", "all"])
 def test_the_law_sums_to_1_and_is_far_from_the_base_models(rule: TestTimeTraining) -> None:
     found = law(rule)
@@ -180,6 +181,7 @@ def test_features_times_table_are_logits(kind: type[GPT]) -> None:
     np.testing.assert_allclose(stepwise, whole, atol=1e-5)
 
 
+@pytest.mark.long
 def test_the_end_token_and_the_largest_depth_end_a_response() -> None:
     # `ends`: a token of its own that may come at any depth; masked tokens neither count nor move anything.
     model = GPT(
@@ -199,6 +201,7 @@ def test_the_end_token_and_the_largest_depth_end_a_response() -> None:
     np.testing.assert_allclose(score(LAST, base, shallow, changed, drawn.responses > 0), masked, atol=1e-6)
 
 
+@pytest.mark.long
 def test_a_linear_model_moves_by_its_own_pass() -> None:
     from oracles.linear_models import token_pass
 

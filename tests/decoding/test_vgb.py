@@ -146,6 +146,7 @@ def test_two_drawn_children_stand_against_twice_the_value_of_the_node() -> None:
     np.testing.assert_array_equal(queries, 2)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("children", ["all", pytest.param(2, marks=pytest.mark.slow)])
 def test_fixed_steps(children: int | str) -> None:
     num = None if children == "all" else 2

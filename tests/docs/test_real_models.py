@@ -18,6 +18,7 @@ from covlab.readers.registry import OWN
 from experiments import select
 
 
+@pytest.mark.long
 def test_the_page_runs_as_it_stands(
     read_guide: Callable[[str], Any],
     call: Callable[..., Any],

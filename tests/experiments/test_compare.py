@@ -200,6 +200,7 @@ def test_command_writes_what_the_files_say(call: Callable[..., Any], tmp_path: P
     assert "http" not in page.replace("Content-Security-Policy", "").replace("http-equiv", "")
 
 
+@pytest.mark.long
 def test_what_cannot_be_used_is_named_and_left_out(call: Callable[..., Any], tmp_path: Path) -> None:
     root = tmp_path / "runs"
     write_run(root / "good")
@@ -273,6 +274,7 @@ def test_last_phase_against_another_metric(call: Callable[..., Any], tiny_run: P
     assert (ended.status, read_table(tmp_path / "page" / "table.csv")[0]["last_step"]) == (0, "20")
 
 
+@pytest.mark.long
 def test_selecting_and_grouping(call: Callable[..., Any], tmp_path: Path) -> None:
     for index, rate in enumerate((0.001, 0.01, 0.01, 0.1)):
         model = {"_target_": "models.GPT", "width": 16 * (index + 1)}
@@ -345,6 +347,7 @@ def test_runs_are_found_in_folders_and_by_patterns(tmp_path: Path) -> None:
     assert [problem.why for problem in problems] == ["nothing matches this pattern"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

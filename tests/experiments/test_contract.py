@@ -55,12 +55,14 @@ def test_a_folder_has_the_files_of_a_claim(name: str) -> None:
         assert name in known_claims(scale)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", CLAIMS)
 def test_both_scales_are_valid_settings(name: str, compose_config: Callable[..., DictConfig]) -> None:
     for scale in ("cpu", "paper"):
         check_scale(CLAIMS[name], scale, lambda *overrides: compose_config(name, *overrides))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("name", "overrides", "message"), REFUSED)
 def test_bad_input_is_refused_in_one_line(
     name: str, overrides: str, message: str, call: Callable[..., Any], tmp_path: Path

@@ -201,6 +201,7 @@ def test_several_checkpoints_one_seed_another_task(asked_run: Path, call: Callab
     assert not any(name.startswith("G") for name in content["checkpoints"][0]["seeds"]["1"])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -11,6 +11,8 @@ import pytest
 from covlab.plan import target
 from experiments import plan
 
+pytestmark = pytest.mark.long
+
 TINY = (
     *("task=dyck", "model.width=8", "model.num_layers=1", "model.num_heads=2", "evaluation.num_examples=4"),
     *("batch_size=4", "steps=10", "tracking.wandb=disabled", "evaluation.table_prompts=0"),

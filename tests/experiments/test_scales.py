@@ -9,6 +9,8 @@ from omegaconf import DictConfig
 
 from covlab.claims.settings import read
 
+pytestmark = pytest.mark.long
+
 
 def tuples(settings: Any) -> Iterable[Sequence[float]]:
     return [value for value in vars(settings).values() if isinstance(value, tuple)]

@@ -33,6 +33,7 @@ def test_entropy_of_a_deterministic_task_is_zero() -> None:
     assert show.entropy_of_task(LayeredGraph(depth=2, width=2, num_ids=8)).estimate == 0.0
 
 
+@pytest.mark.long
 def test_answers_are_all_valid_paths_with_their_probabilities() -> None:
     example = jax.tree.map(lambda a: np.asarray(a)[0], show.draw_examples(TASK, 1, seed=3, group="G1"))
     rows = show.answers(TASK, example.latent)
@@ -84,6 +85,7 @@ def test_bad_input_is_one_line(argument: str, message: str, call: Callable[..., 
     assert ended.err.count("\n") == 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", [["--multirun"], ["hydra.mode=MULTIRUN"], ["+hydra.sweeper.params.num=0,-1"]])
 def test_jobs_of_a_command_that_makes_no_runs_share_one_process(
     how: list[str], call: Callable[..., Any], tmp_path: Path

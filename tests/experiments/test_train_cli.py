@@ -20,6 +20,8 @@ from experiments import train
 from tracking import read_records, read_status
 from tracking.array_log import recorded_names
 
+pytestmark = pytest.mark.long
+
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Start = Callable[..., subprocess.Popen[str]]
 LIMIT = 300
@@ -90,7 +92,6 @@ def files(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*")}
 
 
-@pytest.mark.long
 def test_a_complete_run_leaves_what_it_promises(reference: Path) -> None:
     assert read_status(reference).state == "complete"
     config = yaml.safe_load((reference / "config.yaml").read_text())
@@ -141,7 +142,6 @@ def kill_and_resume(reference: Path, start: Start, run: Run, folder: Path, step:
     assert read_status(path).state == "complete"
 
 
-@pytest.mark.long
 def test_killed_and_resumed_gives_the_same_bytes(
     reference: Path, start: Start, run: Run, tmp_path: Path
 ) -> None:

@@ -18,6 +18,8 @@ from experiments import train_rl
 from tracking import load_run
 from training import CrossEntropy, OnPolicy, PolicyGradient, TailSFT
 
+pytestmark = pytest.mark.long
+
 SMALL = (
     "steps=4", "batch_size=4", "log_every=2", "evaluation.num_examples=4",
     "evaluation.schedule.every=4", "evaluation.table_prompts=0", "tracking.wandb=disabled",

@@ -17,6 +17,8 @@ from covlab.launch.trained import open_run
 from experiments import decode, train_value
 from tracking import load_run
 
+pytestmark = pytest.mark.long
+
 SMALL = (
     "steps=4", "batch_size=4", "log_every=4", "evaluation.num_examples=2", "evaluation.schedule.every=4",
     "tracking.wandb=disabled", "tracking.figures=false", "tracking.progress=false",

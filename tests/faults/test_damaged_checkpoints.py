@@ -141,6 +141,7 @@ def test_another_number_in_a_readable_checkpoint_is_noticed(saved: Path, tmp_pat
         assert "its contents differ from what was saved" in warnings[0]
 
 
+@pytest.mark.long
 def test_the_digest_sees_types_shapes_names_and_the_entry() -> None:
     base = {"a": np.zeros(4, np.float32)}
     others = [
@@ -155,6 +156,7 @@ def test_the_digest_sees_types_shapes_names_and_the_entry() -> None:
     assert digest({"a": jax.numpy.zeros(4)}) == digest(base)
 
 
+@pytest.mark.long
 def test_with_every_state_damaged_nothing_is_begun_or_changed(saved: Path, tmp_path: Path) -> None:
     shutil.copytree(saved, tmp_path / "copy")
     for step in (10, 20):
@@ -186,6 +188,7 @@ def test_a_damaged_step_is_set_aside_and_saved_again(saved: Path, tmp_path: Path
     checkpoints.close()
 
 
+@pytest.mark.long
 def test_a_state_saved_after_more_lines_than_are_left_is_passed_over(saved: Path) -> None:
     warnings: list[str] = []
     checkpoints = Checkpoints(saved, CheckpointPolicy())
@@ -197,6 +200,7 @@ def test_a_state_saved_after_more_lines_than_are_left_is_passed_over(saved: Path
     assert found[0].step == 20
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "damage",
     [truncate, delete, *(pytest.param(damage, marks=pytest.mark.slow) for damage in (empty, zeros))],
@@ -229,6 +233,7 @@ def test_any_bit_of_saved_parameters(saved: Path, tmp_path: Path) -> None:
     assert refused > 100
 
 
+@pytest.mark.long
 def test_what_a_killed_process_was_writing_is_cleared_away(tmp_path: Path) -> None:
     half = tmp_path / "parameters" / "one" / "00000020.orbax-checkpoint-tmp"
     half.mkdir(parents=True)
@@ -238,6 +243,7 @@ def test_what_a_killed_process_was_writing_is_cleared_away(tmp_path: Path) -> No
     assert list((tmp_path / "parameters" / "one").iterdir()) == []
 
 
+@pytest.mark.long
 def test_parameters_are_whole_before_the_state_that_follows_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

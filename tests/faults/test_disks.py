@@ -101,6 +101,7 @@ def test_a_disk_that_is_full_from_the_start(disk: Disk, train: Train, expected: 
     assert snapshot(disk.path / "run") == expected
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "room", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(700, marks=pytest.mark.slow)]
 )

@@ -56,6 +56,7 @@ def scores_of(evaluator: Any, held_out: HeldOut, params: Any) -> dict[str, np.nd
     return {key: np.concatenate([part[key] for part in found])[: held_out.num_examples] for key in found[0]}
 
 
+@pytest.mark.long
 def test_padding_of_short_responses_is_not_scored() -> None:
     """With uniform logits a response of n tokens costs n ln(vocabulary), whatever the longest has."""
     task = GroupWord(group="z2", answer="running", min_length=1, length=5, longer=())
@@ -71,6 +72,7 @@ def test_padding_of_short_responses_is_not_scored() -> None:
     np.testing.assert_allclose(scores["log_prob"][:, 0], -lengths * math.log(task.vocab_size), rtol=1e-6)
 
 
+@pytest.mark.long
 def test_the_held_out_set_is_stratified(graph: HeldOut) -> None:
     assert graph.num_examples == 90
     assert np.bincount(graph.groups).tolist() == [30, 30, 30]
@@ -103,6 +105,7 @@ def test_candidates_carry_the_oracles_law(graph: HeldOut) -> None:
             assert graph.correct[i, k] == (oracle.class_prob(found, GRAPH.groups[graph.groups[i]], path) > 0)
 
 
+@pytest.mark.long
 def test_evaluation_shares_no_prompt_with_training_or_another_split(graph: HeldOut) -> None:
     def prompts(examples: Any) -> set[tuple[int, ...]]:
         return {tuple(prompt) for prompt in np.asarray(examples.prompt).tolist()}

@@ -6,6 +6,8 @@ import pytest
 from metrics.evaluators import make_held_out
 from tasks import LayeredGraph, stream
 
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.slow
 def test_every_class_is_drawn_from_its_own_stream_whatever_the_other_classes_are() -> None:

@@ -85,6 +85,7 @@ def drawn(rng: np.random.Generator, settings: np.ndarray) -> np.ndarray:
     return found
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("first", "second", "most_above", "most_below"),
     [

@@ -78,6 +78,7 @@ def test_the_law_is_that_of_a_plain_loop_of_gradient_steps() -> None:
     assert len(lengths) > 1, "padding must be among the responses"
 
 
+@pytest.mark.long
 def test_without_steps_it_is_the_model_and_with_steps_it_is_not() -> None:
     own = scores(DistributionEvaluator())["log_prob"]
     np.testing.assert_allclose(scores(TestTimeEvaluator(0.0))["ttt_log_prob"], own, atol=2e-5)

@@ -13,6 +13,8 @@ from oracles.toy import TabularModel
 
 from models import GPT, Forward, MultiTokenGPT, Recursive, TeacherlessGPT, check_model, with_ahead
 
+pytestmark = pytest.mark.long
+
 SIZES: dict[str, Any] = {
     "vocab_size": 17, "prompt_length": 6, "response_length": 4, "num_layers": 2, "num_heads": 2, "width": 16,
 }  # fmt: skip
@@ -57,7 +59,6 @@ def test_a_head_is_gpt2_with_another_last_block() -> None:
                 np.testing.assert_allclose(found[row, candidate], expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.long
 def test_heads_change_nothing_that_scores_or_samples() -> None:
     """Neither the initial parameters, nor any function of the model but `training_pass`."""
     fresh = [jax.jit(model.init)(jax.random.key(5)) for model in (PLAIN, MODEL)]
@@ -86,7 +87,6 @@ def test_a_head_reads_no_token_that_it_predicts_or_that_lies_between() -> None:
             assert one.shape[2] <= same or np.abs(two[:, :, same] - one[:, :, same]).max() > 1e-3
 
 
-@pytest.mark.long
 def test_gradients_reach_the_heads_that_are_asked_for_and_are_finite() -> None:
     """The third prompt has no token but its last: its prefix shows no key."""
     prompt, mask, responses, real = batch()
@@ -133,7 +133,6 @@ class Peeking(MultiTokenGPT):
         return Forward(logits, (logits[:, :, 1:],))
 
 
-@pytest.mark.long
 def test_a_head_that_reads_too_much_is_refused_before_training() -> None:
     prompt, mask, responses, _ = batch()
     params = jax.tree.map(np.asarray, PARAMS)

@@ -31,6 +31,7 @@ def checked(model: Model, prompts_too: bool = False) -> None:
     check_model(model, params, np.where(mask, prompt, 0), mask, responses, prompts_too)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "model",
     [
@@ -103,6 +104,7 @@ class Wide(GPT):
         return jnp.pad(super().logits(params, prompt, mask, responses), ((0, 0),) * 3 + ((0, 1),))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("model", "line"),
     [

@@ -15,6 +15,8 @@ from models.delta_rule import SMALLEST_NORM, delta_chunked, delta_step, normalis
 from models.delta_scan import inverse
 from models.target import traced_for
 
+pytestmark = pytest.mark.long
+
 BATCH, HEADS, KEY, VALUE = 2, 3, 5, 4
 
 
@@ -113,7 +115,6 @@ def test_the_inverse(size: int) -> None:
     np.testing.assert_allclose(inverse(below), exact, atol=1e-5 * np.abs(exact).max())
 
 
-@pytest.mark.long
 def test_the_programs_of_several_seeds_are_those_of_each() -> None:
     seeds = [inputs(9, 2), inputs(9, 2)]
     seeds[1] = (seeds[1][0], seeds[1][2][:, :, :, 0], *seeds[1][2:])
@@ -138,7 +139,6 @@ def test_keys_have_norm_one_and_a_finite_gradient_at_zero() -> None:
     assert np.isfinite(jax.jacobian(normalise)(near)).all()
 
 
-@pytest.mark.long
 def test_zero_keys_change_nothing_and_give_finite_gradients() -> None:
     state, q, k, v, beta = inputs(5, 2)
 

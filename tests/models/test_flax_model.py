@@ -39,6 +39,7 @@ class Recording(nnx.Module):
         return self.scale[...] * jnp.pad(shown, ((0, 0), (0, 0), (0, 4))).astype(jnp.float32)
 
 
+@pytest.mark.long
 def test_a_module_gets_real_tokens_first_with_their_positions() -> None:
     model, (prompt, mask, responses) = Flax(**SIZES, module=Recording), examples()
     params = {"scale": jnp.ones(())}
@@ -237,6 +238,7 @@ def test_models_are_equal_by_class_fields_and_sizes() -> None:
     )
 
 
+@pytest.mark.long
 def test_variables_that_are_no_parameters_are_constants() -> None:
     model = Flax(**SIZES, module=flax_modules.Frequencies)
     params = model.init(jax.random.key(0))

@@ -111,6 +111,7 @@ def test_incremental_decoding_is_the_full_computation_at_every_position() -> Non
         np.testing.assert_allclose(logits, full[:, :, position], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.long
 def test_logits_depend_on_every_earlier_token_and_on_no_later_one() -> None:
     """By gradients: with distinct tokens and no tied output, row v of the embedding is input v alone."""
     params = loud(UNTIED)
@@ -141,6 +142,7 @@ def test_padding_has_no_influence_whatever_its_tokens_and_its_amount() -> None:
     np.testing.assert_allclose(longer, expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.long
 def test_gradients_through_padding_are_finite() -> None:
     """A prompt of one real token leaves an attention row without any key: zeros, not NaN."""
     prompt, mask, responses = batch()
@@ -154,6 +156,7 @@ def test_gradients_through_padding_are_finite() -> None:
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
 
 
+@pytest.mark.long
 def test_bfloat16_stays_close_and_keeps_its_parameters_in_float32() -> None:
     params = BFLOAT16.init(jax.random.key(0))
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {np.dtype("float32")}

@@ -27,6 +27,7 @@ def named(tree: Any) -> dict[str, Any]:
     return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
+@pytest.mark.long
 def test_parameters_have_the_names_the_order_and_the_numbers_that_they_are_stored_with() -> None:
     found, stored = named(STORED.init(jax.random.key(3))), json.loads(NAMES.read_text())
     assert list(found) == list(stored)

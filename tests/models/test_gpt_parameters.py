@@ -45,6 +45,7 @@ def test_initialisation_is_gpt2s() -> None:
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("vocab_size", [50, 5000])
 def test_arrays_drawn_together_are_those_of_their_keys(vocab_size: int) -> None:
     """With 5,000 tokens the table is so large that arrays of each size are drawn on their own."""

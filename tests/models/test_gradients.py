@@ -13,6 +13,8 @@ from models import GPT, cache, gpt, gradients, layers, nnx_layers, sequence_log_
 from models.layers import Memory
 from models.target import traced_for
 
+pytestmark = pytest.mark.long
+
 NAMES = ("attend", "linear", "lookup", "standardise")
 
 
@@ -71,7 +73,6 @@ def test_a_linear_maps_gradient_is_the_derived_one(fan_in: int, fan_out: int) ->
     require_equal_gradients("linear", normal(rng, 9, fan_in), normal(rng, fan_in, fan_out))
 
 
-@pytest.mark.long
 def test_the_transformers_gradient_is_the_derived_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """With left padding, whose queries see no key, and a prompt of several blocks of queries."""
     model = GPT(vocab_size=11, prompt_length=9, response_length=4, num_layers=2, num_heads=2, width=8)

@@ -45,6 +45,7 @@ def plain(query: Any, shared: Memory, own: Memory) -> Any:
     return jnp.einsum("bhnqk,bhnkd->bhnqd", weights, values)
 
 
+@pytest.mark.long
 def test_attention_is_one_softmax_over_all_memories() -> None:
     query, parts = memories()
     found = attend(query, parts)

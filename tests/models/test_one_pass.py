@@ -95,6 +95,7 @@ def test_a_product_has_the_derived_gradient(axes: str, x: Any, kernel: Any, bias
     require_close(ours, values_and_gradients(plain, weights, *given))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("asked", [1, 4, 7])
 def test_attention_is_that_of_the_plain_layers(asked: int) -> None:
     """The second row has two tokens of padding, whose queries are not asked or not read."""
@@ -187,6 +188,7 @@ def test_the_models_contract_holds_in_one_pass() -> None:
     assert not model.separate_paths
 
 
+@pytest.mark.long
 def test_computing_in_bfloat16_is_close_and_keeps_parameters() -> None:
     model = GPT(**SIZES)
     rounded = model.computing("bfloat16")

@@ -48,6 +48,7 @@ def test_the_next_ones_are_refused(kind: type[Any], fields: dict[str, Any], mess
     refuses(kind, fields, message)
 
 
+@pytest.mark.long
 def test_modules_of_one_unit() -> None:
     delta = {"num_heads": 1, "mlp_ratio": 1, "kernel_size": 1, "chunk_size": 1, "init_std": 0.5}
     assert LSTM(1, **NETWORKS, rngs=nnx.Rngs(0)).layers[0].parts == 2

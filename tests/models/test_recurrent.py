@@ -15,6 +15,8 @@ from oracles import recurrent
 from models.delta_net import DeltaNet, DeltaProduct
 from models.recurrent import GRU, LSTM, orthogonal
 
+pytestmark = pytest.mark.long
+
 VOCAB, LENGTH = 7, 19
 SIZES: dict[str, Any] = {"num_layers": 2, "width": 8}
 DELTA: dict[str, Any] = {**SIZES, "num_heads": 2, "chunk_size": 8}
@@ -63,7 +65,6 @@ def test_logits_are_those_of_the_plain_model(name: str) -> None:
     np.testing.assert_allclose(found, plain, atol=1e-5 * np.abs(plain).max())
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("name", MODELS)
 def test_steps_give_the_same_logits_and_gradients(name: str) -> None:
     graph, params, tokens = moved(name)
@@ -80,7 +81,6 @@ def test_steps_give_the_same_logits_and_gradients(name: str) -> None:
         assert np.abs(b).max() > 0
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("name", MODELS)
 def test_a_state_has_the_batch_first_and_one_size(name: str) -> None:
     graph, params, tokens = moved(name)

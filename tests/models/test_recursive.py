@@ -15,6 +15,8 @@ from oracles import gpt2
 from models import GPT, Recursive, check_model
 from models.recursive import Route, balancing_loss
 
+pytestmark = pytest.mark.long
+
 SIZES: dict[str, Any] = {
     "vocab_size": 17, "prompt_length": 6, "response_length": 4, "num_heads": 2, "width": 16,
 }  # fmt: skip
@@ -100,7 +102,6 @@ def sequence(row: int, candidate: int) -> list[int]:
     return [*prompt[row][mask[row]].tolist(), *responses[row, candidate, :-1].tolist()]
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("name", MODELS)
 def test_logits_are_those_of_a_loop_over_tokens(name: str) -> None:
     model = MODELS[name]
@@ -119,7 +120,6 @@ def test_logits_are_those_of_a_loop_over_tokens(name: str) -> None:
     assert seen == {*every}
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("name", MODELS)
 def test_incremental_decoding_is_the_full_computation_also_after_a_step_back(name: str) -> None:
     model = MODELS[name]
@@ -136,7 +136,6 @@ def test_incremental_decoding_is_the_full_computation_also_after_a_step_back(nam
         np.testing.assert_allclose(logits, full[:, :, position], rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("name", MODELS)
 def test_the_promises_of_a_model_hold(name: str) -> None:
     model = MODELS[name]
@@ -146,7 +145,6 @@ def test_the_promises_of_a_model_hold(name: str) -> None:
     check_model(dataclasses.replace(model, dtype="bfloat16"), params, prompt, mask, responses[:, 0])
 
 
-@pytest.mark.long
 def test_uses_of_a_block_without_injection_are_layers_with_equal_weights() -> None:
     params = loud(OUTER)
     gpt = GPT(**SIZES, num_layers=4)
@@ -175,7 +173,6 @@ def test_more_recursions_after_training_are_the_same_parameters_used_more_often(
     assert np.abs(logits - logits_of(PLAIN, params, *batch())).max() > 0.1
 
 
-@pytest.mark.long
 def test_the_balancing_loss_of_a_plain_loop() -> None:
     params, (prompt, mask, responses) = loud(ROUTED), batch()
     real_tokens = np.arange(4) < np.array([4, 2, 1])[:, None]
@@ -205,7 +202,6 @@ def test_the_balancing_loss_is_least_for_an_even_load() -> None:
     assert of([[0.75, 0.25], [0.75, 0.25]], [1, 1]) == pytest.approx(1.5)
 
 
-@pytest.mark.long
 def test_the_loss_teaches_the_router_through_the_gate() -> None:
     params, (prompt, mask, responses) = loud(ROUTED), batch()
 

@@ -2,12 +2,15 @@
 
 from pathlib import Path
 
+import pytest
 from oracles.small import described, instances
 
 from covlab.testing.tasks import small_contract
 
-TestTasks = small_contract(
-    {f"{name}-{i}": small for name, several in instances().items() for i, small in enumerate(several)}
+TestTasks = pytest.mark.long(
+    small_contract(
+        {f"{name}-{i}": small for name, several in instances().items() for i, small in enumerate(several)}
+    )
 )
 
 

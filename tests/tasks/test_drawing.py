@@ -98,6 +98,7 @@ def test_draws_have_the_law_of_the_weights() -> None:
     assert drawn.dtype == np.int32
 
 
+@pytest.mark.long
 def test_draws_of_a_batch_of_shorter_types_and_of_nothing() -> None:
     key, weights = stream(0, "batch"), jnp.log(jnp.asarray([[0.2, 0.8], [0.5, 0.5], [1.0, 0.0]]))
     drawn = categorical(key, weights, (4, 2))

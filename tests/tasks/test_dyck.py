@@ -84,6 +84,7 @@ def words(task: BracketTask, tokens: np.ndarray) -> brackets.String:
     return tuple(task.decode(tokens).split())
 
 
+@pytest.mark.long
 @BOTH
 def test_entropy_of_a_prompt_is_that_of_its_completions(
     task: BracketTask, law: dict[brackets.String, Fraction]

@@ -36,6 +36,7 @@ def of_class(task: SequenceTask, group: int, count: int = DRAWS) -> Any:
     return jax.tree.map(np.asarray, sampled)
 
 
+@pytest.mark.long
 @every_option
 def test_responses_are_products_at_every_length(options: dict[str, Any]) -> None:
     task = GroupWord(**options)
@@ -48,6 +49,7 @@ def test_responses_are_products_at_every_length(options: dict[str, Any]) -> None
             assert examples.response[i].tolist() == oracle.answer(task, prompt)
 
 
+@pytest.mark.long
 @every_option
 def test_lengths_are_uniform_on_the_range_of_the_class(options: dict[str, Any]) -> None:
     task = GroupWord(**options)
@@ -113,6 +115,7 @@ def test_noise_has_its_law_at_every_token() -> None:
         assert (examples.response[~asked] == PAD).all()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("noise", [0.0, 0.2])
 def test_entropy_and_the_kl_of_a_guess_are_sums_over_all_responses(noise: float) -> None:
     task = GroupWord(group="s3", length=4, longer=(), noise=noise)

@@ -16,6 +16,10 @@ from covlab.testing.statistics import chi_square_p
 from tasks import LayeredGraph, Task, stream
 from tasks.compiling import QUICK
 
+pytestmark = pytest.mark.long
+
+pytestmark = pytest.mark.long
+
 HORIZON = {"chain": 0.3, "xor": 0.4, "uniform": 0.3}
 HIDDEN = {"chain": 0.3, "parities": 0.4, "uniform": 0.3}
 OPTIONS = [
@@ -89,7 +93,6 @@ def branching_of(task: LayeredGraph, name: str) -> int:
     return oracle.branching_layers(name, task.depth, task.branching)
 
 
-@pytest.mark.long
 @every_option
 def test_prompts_say_what_the_latent_knows(options: dict[str, Any]) -> None:
     task = LayeredGraph(**options)
@@ -190,7 +193,6 @@ def test_lengths_are_those_of_the_longest_prompt(options: dict[str, Any]) -> Non
     assert set(seen.tolist()) == set(lengths) if len(set(lengths)) < 4 else set(seen.tolist()) <= set(lengths)
 
 
-@pytest.mark.long
 def test_a_filled_prompt_is_the_same_graph_at_the_same_places_whatever_branches() -> None:
     options: dict[str, Any] = OPTIONS[5] | {"separators": True}
     task, plain = (LayeredGraph(**(options | {"fill": fill})) for fill in (True, False))
@@ -203,7 +205,6 @@ def test_a_filled_prompt_is_the_same_graph_at_the_same_places_whatever_branches(
         assert task.decode(own) == f"{body}{fill} / {ends}"
 
 
-@pytest.mark.long
 def test_each_class_draws_uniformly_from_the_graphs_with_its_bit() -> None:
     task = LayeredGraph(depth=2, width=2, branching=1, num_ids=6, mixture=THIRDS)
     count = 6000
@@ -230,7 +231,6 @@ def test_each_class_draws_uniformly_from_the_graphs_with_its_bit() -> None:
     assert chi_square_p([graph.labelled for graph in graphs[2 * count :]], wrong) < 1e-4
 
 
-@pytest.mark.long
 def test_prompts_betray_nothing_by_position() -> None:
     """Shuffled edges take every order; by layer, passable nodes stand anywhere within theirs."""
     shuffled = LayeredGraph(depth=1, width=2, branching=0, num_ids=5)
@@ -249,7 +249,6 @@ def test_prompts_betray_nothing_by_position() -> None:
     assert chi_square_p(first, {True: 3 / 8, False: 5 / 8}) > 1e-3
 
 
-@pytest.mark.long
 def test_pretraining_mixture_has_posterior_two_thirds_and_the_papers_path_law() -> None:
     """P(G3|bit) = 1/3: with two branching layers the rule's own path has 2/3 + 1/12 = 3/4, the others 1/12
     each."""
@@ -268,7 +267,6 @@ def test_pretraining_mixture_has_posterior_two_thirds_and_the_papers_path_law() 
     assert chi_square_p(observed, prior) < 1e-6, "the test has no power against the class prior"
 
 
-@pytest.mark.long
 def test_the_papers_mixture_gives_one_path_of_probability_one() -> None:
     task = LayeredGraph(depth=8, width=4, branching=2, num_ids=100)
     examples = draw(task, 64)
@@ -295,7 +293,6 @@ def test_the_global_rule_is_a_fair_bit_that_the_first_branching_layer_reveals() 
     assert np.array_equal(opposing, examples.latent.parity == 1)
 
 
-@pytest.mark.long
 def test_at_horizon_eight_two_classes_share_their_prompts_law() -> None:
     """P(xor | four branching layers) = .05/.06, so that guessing uniformly has ratio 13.5, not 16."""
     mixture = {"chain": 0.94, "xor": 0.05, "uniform": 0.01}
@@ -311,7 +308,6 @@ def test_at_horizon_eight_two_classes_share_their_prompts_law() -> None:
     np.testing.assert_allclose(others[:, :-1], 1 / 96, rtol=1e-5)
 
 
-@pytest.mark.long
 def test_hidden_decisions_are_the_minoritys_in_its_share_and_independent_of_each_other_and_of_the_graph() -> (
     None
 ):
@@ -337,7 +333,6 @@ def test_hidden_decisions_are_the_minoritys_in_its_share_and_independent_of_each
                 assert chi_square_p(taken[told == value].tolist(), expected) > 1e-4
 
 
-@pytest.mark.long
 def test_tasks_filled_to_the_same_room_differ_in_what_branches_alone() -> None:
     options: dict[str, Any] = {"depth": 3, "width": 2, "num_ids": 12, "fill": 3}
     tasks = [LayeredGraph(**options, branching=k, mixture={"forks": 1.0}) for k in range(4)]
@@ -396,7 +391,6 @@ def test_an_example_is_drawn_class_first(options: dict[str, Any]) -> None:
         np.testing.assert_array_equal(own, other, strict=True)
 
 
-@pytest.mark.long
 def test_golden_example_of_one_key() -> None:
     task = LayeredGraph(depth=2, width=4, branching=0, num_ids=11, subset="label", edge_order="by_layer")
     example = jax.tree.map(lambda a: a[0], draw(task, DRAWS))

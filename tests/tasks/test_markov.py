@@ -26,6 +26,7 @@ def another(task: AutoregressiveLinear) -> np.ndarray:
     return np.random.default_rng(1).normal(0, 0.4, task.features.dimension)
 
 
+@pytest.mark.long
 @every_family
 def test_features_are_their_definition_within_the_bound(task: AutoregressiveLinear, of_prompt: Any) -> None:
     features = task.features

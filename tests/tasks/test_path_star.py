@@ -28,6 +28,7 @@ def texts(task: PathStar, count: int) -> list[tuple[str, list[int]]]:
     return [(task.decode(examples.prompt[i]), examples.response[i].tolist()) for i in range(count)]
 
 
+@pytest.mark.long
 @every_option
 def test_prompts_are_path_stars_and_responses_their_arms(options: dict[str, Any]) -> None:
     task = PathStar(**options)

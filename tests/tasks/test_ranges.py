@@ -131,6 +131,7 @@ def test_a_class_of_probability_zero_is_none() -> None:
     assert LayeredGraph(**GRAPH, mixture={"G1": 1.0, "G2": 0.0}).groups == ("G1",)
 
 
+@pytest.mark.long
 def test_the_last_valid_values_are_taken() -> None:
     for kind, fields in TAKEN:
         takes(kind, fields, frozenset({"mixture", "prefix_lengths", "longer"}))

@@ -43,6 +43,7 @@ def test_no_character_of_a_held_out_window_is_trained_on(split_seed: int) -> Non
     assert not np.array_equal(starts, others)
 
 
+@pytest.mark.long
 def test_windows_are_those_of_the_text() -> None:
     task = Text(context=24, continuation=4)
     starts, counts = task.windows

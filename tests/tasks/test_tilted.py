@@ -39,6 +39,7 @@ def nodes(task: TiltedTask) -> list[tuple[int, ...]]:
     return [node for h in range(task.response_length + 1) for node in itertools.product(symbols, repeat=h)]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: type(task).__name__)
 def test_a_value_is_the_mean_of_the_childrens_and_the_reward_at_leaves(task: TiltedTask) -> None:
     all_nodes, prompt = nodes(task), len(task.prompts) - 1
@@ -70,6 +71,7 @@ def test_values_at_the_root_are_the_closed_forms() -> None:
     assert value_at_root(Parity(length=12, block=3)) == pytest.approx(2.0**-4)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("task", [Delay(length=80), Perturbation(length=200), Parity(length=128, block=2)])
 def test_long_horizons_do_not_underflow(task: TiltedTask) -> None:
     assert value_at_root(task) > 0

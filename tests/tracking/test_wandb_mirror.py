@@ -183,6 +183,7 @@ def test_an_alert_reaches_w_and_b_once_and_may_fail(fake, tmp_path) -> None:
     assert len([line for line in lines if line.startswith("W&B: TypeError")]) == 1
 
 
+@pytest.mark.long
 def test_a_real_alert_reads_back(tmp_path) -> None:
     mirror = WandbMirror(WandbOptions(mode="offline", name="n"), tmp_path, CONFIG, say=lambda _: None)
     mirror.metrics(step_records(4))

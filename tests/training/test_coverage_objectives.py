@@ -59,6 +59,7 @@ def test_dco_agrees_with_hundreds_of_digits_over_the_whole_range(dtype: str) -> 
                 np.testing.assert_array_less(np.abs(np.asarray(found, np.float64) - want), allowed)
 
 
+@pytest.mark.long
 def test_a_certain_sequence_has_no_loss_and_no_gradient() -> None:
     """Rounding may carry ln p beyond 0."""
     certain = jnp.array([0.0, 1e-6])
@@ -98,6 +99,7 @@ def test_one_try_is_cross_entropy(objective: Objective) -> None:
     np.testing.assert_array_equal(gradient(objective), gradient(CrossEntropy()))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("n", [2, 16, 256])
 def test_gradients_are_cross_entropys_times_the_factor(n: int) -> None:
     by_sequence = np.array([dco(log_p, n)[1] for log_p in LOG_P])

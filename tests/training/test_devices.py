@@ -102,6 +102,7 @@ def test_every_device_has_its_share(layout: Layout) -> None:
     assert {shard.data.shape[1] for shard in scores.addressable_shards} == {12 // layout.data}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("dataset_size", [None, 6])
 def test_the_shares_of_a_batch_are_the_batch(dataset_size: int | None) -> None:
     phase = phase_of(dataset_size)

@@ -64,6 +64,7 @@ CASES = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("case", CASES)
 def test_weights_are_those_of_a_plain_loop(case: str) -> None:
     eps, budget = CASES[case], 2.0
@@ -218,6 +219,7 @@ def test_a_large_n_is_cross_entropy_and_a_small_one_is_not() -> None:
     assert np.abs(table(TruncatedDistillation(1.5)) - whole).max() > 1e-2
 
 
+@pytest.mark.long
 def test_laws_as_labels_have_the_mean_gradient_of_the_tokens() -> None:
     """One position, three tokens: the gradient in the logits is alpha (pi - pi_D), the mean over pi_D of
     alpha (pi - e_y)."""

@@ -39,6 +39,8 @@ from training.old_scores import OldScores
 from training.optimizers import sgd
 from training.sources import TrainingBatch
 
+pytestmark = pytest.mark.long
+
 H, V = 4, 6
 STEPS, SIZE, RATE = 9, 8, 2.0
 MODEL = TabularModel(response_length=H)
@@ -358,7 +360,6 @@ TAILS = {
 }
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("name", TAILS)
 def test_training_is_that_of_a_plain_loop_in_parts_and_on_devices(name: str) -> None:
     table, loss = by_hand(TAILS[name], 3)
@@ -378,7 +379,6 @@ def test_no_fraction_is_cross_entropy_to_the_bit(normalisation: Any) -> None:
         np.testing.assert_array_equal(mine, other)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("objective", [TailSFT(schedule="ramp"), LossChange()], ids=["tail", "change"])
 def test_seeds_together_are_seeds_alone_and_chunks_change_no_bit(objective: Objective) -> None:
     both, losses = trained(objective, (3, 5))
@@ -390,7 +390,6 @@ def test_seeds_together_are_seeds_alone_and_chunks_change_no_bit(objective: Obje
     np.testing.assert_array_equal(trained(objective, (3, 5), stops=(2, 7, STEPS))[0], both)
 
 
-@pytest.mark.long
 def test_a_fixed_set_is_selected_from_too() -> None:
     """One prompt, drawn over and over: all margins are equal, and nothing changes but the tokens counted."""
     tail, _ = trained(TailSFT(), dataset_size=1)

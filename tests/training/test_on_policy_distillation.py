@@ -103,6 +103,7 @@ def test_a_student_that_is_the_smoothed_teacher_has_no_loss() -> None:
     assert OnPolicyDistillation(0.3)(scores) > 0.05
 
 
+@pytest.mark.long
 def test_a_student_that_cannot_see_the_class_commits_as_the_closed_form_says() -> None:
     """The second token of ToyTask is the word with probability p, else the other word, by a class that
     TabularModel does not see. The minimiser is proportional to exp(E ln T): between the two words its logit

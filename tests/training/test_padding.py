@@ -39,6 +39,8 @@ from training.batch_loss import batch_loss
 from training.old_scores import OldScores
 from training.sources import TrainingBatch
 
+pytestmark = pytest.mark.long
+
 ABSURD = (0.0, np.inf, -np.inf, np.nan, 1e30, -1e30, 200.0, -200.0)
 OBJECTIVES: dict[str, Objective] = {
     "cross-entropy": CrossEntropy(prompt_weight=0.5),

@@ -164,6 +164,7 @@ def given(objective: Objective, scores: Scores) -> Scores:
     return scores if objective.needs_prompt else scores._replace(prompt_tokens=None, prompt_mask=None)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", PLAIN)
 def test_losses_are_those_of_a_plain_loop(name: str) -> None:
     objective, plain = PLAIN[name]

@@ -329,6 +329,7 @@ class Prefer(Bonus):
         return (batch.responses[..., 0] == self.token).astype(jnp.float32)
 
 
+@pytest.mark.long
 def test_a_bonus_is_added_for_the_objective_alone() -> None:
     source = dataclasses.replace(SOURCE, bonus=Prefer(4))
     phase = dataclasses.replace(PHASE, source=source)

@@ -43,6 +43,7 @@ def products(text: str) -> list[str]:
     return [line for line in text.splitlines() if "dot_general" in line]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("precision", "rounded", "highest"),
     [("auto", True, False), ("float32", False, False), ("bfloat16", True, False), ("highest", False, True)],

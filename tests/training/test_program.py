@@ -21,6 +21,8 @@ from training.feed import batch_of_step
 from training.optimizers import adamw
 from training.program import seed_devices
 
+pytestmark = pytest.mark.long
+
 TASK = ToyTask()
 MODEL = GPT(vocab_size=6, prompt_length=3, response_length=2, num_layers=1, num_heads=1, width=8)
 # The gradient of the keys' biases is 0 but for rounding, which Adam with a tiny epsilon would blow up.
@@ -58,7 +60,6 @@ def train(program: Program, seeds: tuple[int, ...], stops: tuple[int, ...]) -> t
     return jax.tree.map(np.asarray, state), logs
 
 
-@pytest.mark.long
 def test_one_step_is_an_optax_step_written_by_hand(program: Any) -> None:
     state, (log,) = train(program(1, 2, "map"), (5, 6), (1,))
     batch = jax.jit(lambda: batch_of_step(PHASE, np.uint32(6), 0))()
@@ -90,7 +91,6 @@ def test_one_step_is_an_optax_step_written_by_hand(program: Any) -> None:
     assert float(value) == pytest.approx(by_oracle, rel=1e-5)
 
 
-@pytest.mark.long
 def test_a_seed_alone_is_that_seed_in_company(program: Any) -> None:
     alone, (log,) = train(program(1, 1), (6,), (20,))
     for batching in ("map", "vmap"):
@@ -101,7 +101,6 @@ def test_a_seed_alone_is_that_seed_in_company(program: Any) -> None:
         assert logs.loss[0] != logs.loss[1]
 
 
-@pytest.mark.long
 def test_two_devices_are_one(program: Any) -> None:
     assert jax.local_device_count() == 4, "tests/conftest.py did not get its virtual devices"
     one, logs = train(program(1, 2, "map"), (5, 6), (20,))
@@ -120,7 +119,6 @@ def test_chunks_of_any_length_end_in_the_same_bits(program: Any) -> None:
     np.testing.assert_allclose(mean, log.loss, rtol=1e-6)
 
 
-@pytest.mark.long
 def test_scores_come_in_the_held_out_sets_order_for_every_seed(program: Any, held_out: Any) -> None:
     seeds = jnp.asarray((5, 6), jnp.uint32)
     init, scored = jax.jit(MODEL.init), jax.jit(functools.partial(sequence_log_probs, MODEL))

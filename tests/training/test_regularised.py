@@ -59,6 +59,7 @@ def penalised(weight: float) -> list[float]:
     return found
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("objective", "by_hand"),
     [
@@ -78,6 +79,7 @@ def gradient(objective: Objective, logits: np.ndarray) -> np.ndarray:
     return np.asarray(jax.grad(lambda own: jnp.sum(objective(scores(own))))(jnp.asarray(logits)))
 
 
+@pytest.mark.long
 def test_the_smoothed_target_is_where_the_gradient_vanishes() -> None:
     """A model with exactly the smoothed labels, and one that is surer of them."""
     target = 0.25 / 4 + 0.75 * np.eye(4)[RESPONSES]

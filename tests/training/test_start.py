@@ -105,6 +105,7 @@ def test_what_is_kept_of_the_start(whole: ListSink) -> None:
         assert {name: array.shape for name, array in arrays.items()} == {"distribution/start": (2, 12)}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("boundaries", [1, 3, 6, 7])
 def test_a_resumed_run_writes_the_same_bytes(
     whole: ListSink, held_out: tuple[HeldOut, ...], tmp_path: Path, boundaries: int

@@ -18,6 +18,8 @@ from models.target import traced_for
 from training import CrossEntropy, EvaluationSchedule, Grid, Layout, Phase, Program, make_program
 from training.step import TOKENS_OF_A_PART
 
+pytestmark = pytest.mark.long
+
 TASK = ToyTask()
 LENGTH = TASK.prompt_length + TASK.response_length
 BATCH = 4 * TOKENS_OF_A_PART // LENGTH
@@ -47,7 +49,6 @@ def lowered(platform: str) -> str:
     return step.lower(lowering_platforms=(PLATFORMS[platform],)).as_text()
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("platform", ["gpu", "tpu"])
 def test_an_accelerators_step_has_nothing_that_is_for_cpus(platform: str) -> None:
     cpu, text = lowered("cpu"), lowered(platform)

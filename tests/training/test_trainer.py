@@ -147,6 +147,7 @@ def test_training_learns(whole: tuple[ListSink, Outcome, Path]) -> None:
     assert all(curve[-1] < curve[0] - 0.1 for curve in curves)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("boundaries", [1, 3, 5, 6, 7])
 def test_stopping_at_a_boundary_and_resuming_changes_no_bit(
     whole: tuple[ListSink, Outcome, Path], held_out: tuple[HeldOut, ...], tmp_path: Path, boundaries: int
@@ -316,6 +317,7 @@ class Nothing(CrossEntropy):
         return super().losses(scores) * 1e-30 * 1e-30
 
 
+@pytest.mark.long
 def test_a_seed_without_any_gradient_is_named_once_a_phase(held_out: tuple[HeldOut, ...]) -> None:
     sink = ListSink()
     phases = (dataclasses.replace(FIRST, objective=Nothing()), SECOND)

@@ -25,6 +25,8 @@ from metrics.resampled import bootstrap_lowest, bootstrap_tournament
 from metrics.selection import simple_tournament
 from tasks import numpy_stream
 
+pytestmark = pytest.mark.long
+
 POPULATION, EXAMPLES, RESAMPLES = 20_000, 200, 200
 STEPS = (100, 200, 400, 800)
 LEAST = 0.93

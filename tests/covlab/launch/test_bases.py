@@ -187,6 +187,7 @@ def test_diverged_seeds_of_a_base_are_left_out_and_named(
 OWN = "checkpoint_of={0: 'finetune:20', 1: 'finetune:5'}"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("command", "spell_out"), [("train_rl", rl_config), ("train_value", value_config)])
 def test_each_seed_starts_from_its_own_checkpoint(
     command: str, spell_out: Callable[[DictConfig], DictConfig], base: Path, compose_config: Compose

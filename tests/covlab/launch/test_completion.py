@@ -60,6 +60,7 @@ def bash(folder: Path, *lines: str) -> list[str]:
     return replies(folder, "bash", "--norc", "-c", BASH + "\n".join(f"tab '{line}'" for line in lines))
 
 
+@pytest.mark.long
 def test_bash_completes_commands_groups_options_and_keys(tmp_path: Path) -> None:
     assert bash(
         tmp_path,
@@ -75,6 +76,7 @@ def test_bash_completes_commands_groups_options_and_keys(tmp_path: Path) -> None
     ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("line", "offered"),
     [

@@ -46,6 +46,7 @@ def class_of(group: str, option: str) -> str:
     raise AssertionError(f"{group}/{option} names no class")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_a_wrong_key_lists_the_keys_of_the_option_that_was_chosen(group: str, option: str) -> None:
     command, key = PLACES.get(group, "train"), f"{group}.no_such_key"
@@ -63,6 +64,7 @@ def test_a_wrong_key_lists_the_keys_of_the_option_that_was_chosen(group: str, op
     assert set(schema(name)) - {"_target_"} <= listed
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("option", EXPERIMENTS)
 def test_a_wrong_key_of_an_experiment_lists_that_experiments_keys(option: str) -> None:
     claim, _, scale = option.rpartition("_")
@@ -74,6 +76,7 @@ def test_a_wrong_key_of_an_experiment_lists_that_experiments_keys(option: str) -
     assert {*COMMON, "seed"} <= listed
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_takes_the_same_common_keys(command: str, compose_config: Callable[..., Any]) -> None:
     config = compose_config(
@@ -86,6 +89,7 @@ def test_every_command_takes_the_same_common_keys(command: str, compose_config: 
     assert config[other] == 3
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

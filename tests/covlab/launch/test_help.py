@@ -23,6 +23,7 @@ def _schemas() -> None:
     register_schemas()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", SETTINGS)
 def test_every_setting_is_explained_and_examples_compose(name: str) -> None:
     command = command_of(name)

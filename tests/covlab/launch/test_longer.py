@@ -45,6 +45,7 @@ def recorded(
     return found
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("first", "now", "grows"),
     [

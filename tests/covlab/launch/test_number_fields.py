@@ -137,6 +137,7 @@ OPTIONS = sorted((each.parent.name, each.stem) for each in CONF.glob("*/*.yaml")
 GROUPED = [(group, name) for group, name in OPTIONS if group in ZEROS]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("group", "name"), GROUPED)
 def test_every_number_of_every_option_is_checked(group: str, name: str) -> None:
     node = option(group, name)
@@ -215,6 +216,7 @@ DIRECT: dict[str, set[str]] = {
 """Of a claim that trains nothing: the settings of which 0 is a value."""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("claim", sorted(TRAINED))
 def test_the_own_settings_of_a_claim_that_trains(
     claim: str, compose_config: Callable[..., DictConfig]
@@ -228,6 +230,7 @@ def test_the_own_settings_of_a_claim_that_trains(
     assert accepted(config, judge, paths) == sensible(tree, zeros, paths)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("claim", sorted(DIRECT))
 def test_the_settings_of_a_claim_that_trains_nothing(
     claim: str, compose_config: Callable[..., DictConfig]

@@ -129,6 +129,7 @@ def test_classes_that_are_never_trained_on_are_told_apart(
     assert "(class train: 100 %, class held_out: 0 %): its numbers are" in said[0]
 
 
+@pytest.mark.long
 def test_evaluate_counts_prompts_that_the_run_knows(
     tiny_run: Path, tmp_path: Path, call: Callable[..., Any]
 ) -> None:

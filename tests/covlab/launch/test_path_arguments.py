@@ -64,6 +64,7 @@ def test_a_sweep_over_runs_stays_one() -> None:
     assert value_of(quoted_paths(["run=runs/a,b"], False)[0]) == "runs/a,b"
 
 
+@pytest.mark.long
 def test_commands_take_the_names_that_the_program_gives(
     tiny_run: Path, tmp_path: Path, call: Callable[..., Any]
 ) -> None:

@@ -68,6 +68,7 @@ def test_an_unknown_kind_and_a_missing_package(monkeypatch: pytest.MonkeyPatch) 
     assert check_kind("samples_file", None) is None
 
 
+@pytest.mark.long
 def test_decode_writes_its_samples(call: Callable[..., Any], tiny_run: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(tiny_run, tmp_path / "run"))
     asked = (

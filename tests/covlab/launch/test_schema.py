@@ -75,6 +75,7 @@ BUILT = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("group", "option"), BUILT)
 def test_every_option_of_a_group_builds_a_run(
     group: str, option: str, compose_config: Callable[..., DictConfig]

@@ -273,6 +273,7 @@ def planned(config: DictConfig) -> dict[str, Arm]:
     return early_warning.stage(read(Settings, config), plan)
 
 
+@pytest.mark.long
 def test_the_zoo_is_a_run_of_experiments_train_each(compose_config: Callable[..., DictConfig]) -> None:
     configs = {
         name: arm.config for name, arm in planned(compose_config("early_warning", "scale=cpu")).items()

@@ -110,6 +110,7 @@ def test_orders_and_levels() -> None:
     assert math.isnan(rules.order_auc(np.zeros(4), ~np.zeros(4, bool)))
 
 
+@pytest.mark.long
 def test_weights_of_one_class_leave_the_others_out() -> None:
     task = LayeredGraph(depth=2, width=2, branching=1, num_ids=8, mixture={"G1": 0.5, "G2": 0.2, "G3": 0.3})
     held_out = held_out_prompts(task, PoolSettings(responses=4, prompts=2, ridge=0.01, group=2), 0)

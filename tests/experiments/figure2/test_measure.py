@@ -250,6 +250,7 @@ def shape_checks(law: str, draw: int, seeds: int = 8) -> dict[str, bool]:
     return {check.name: check.passed for check in checks(results) if check.name.startswith("KL: ")}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("law", LAWS)
 def test_the_checks_tell_a_straight_line_from_every_other_law(law: str) -> None:
     """Of 40 sets of eight seeds: a straight line passes all checks in nearly all sets. Another law does not

@@ -73,6 +73,7 @@ def path_of(rule: optax.GradientTransformation, state: Any, params: Any) -> list
     return found
 
 
+@pytest.mark.long
 def test_one_program_is_every_rule_at_every_rate() -> None:
     """Tuning multiplies the updates of learning rate 1; every rule must be proportional to its rate."""
     params = {"kernel": jnp.array([[0.5, -1.0, 0.2], [0.1, 0.4, -0.3]]), "bias": jnp.array([0.3, 0.1, -0.2])}

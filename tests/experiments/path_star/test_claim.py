@@ -141,6 +141,7 @@ def widened(found: Measurements) -> Measurements:
     return dataclasses.replace(found, runs=runs)
 
 
+@pytest.mark.long
 def test_deviations_notes_tables_and_figures(tmp_path: Path) -> None:
     found = dataclasses.replace(measured(), left_out=("seed 9 (forward)",))
     closed = clever_hans(3, (1,), found.pass_ns).passes

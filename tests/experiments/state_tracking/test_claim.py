@@ -76,6 +76,7 @@ def test_coverage_of_a_uniform_guess() -> None:
     np.testing.assert_allclose(guess, [1, 1 / 3, 1 / 3, 0])
 
 
+@pytest.mark.long
 def test_notes_tables_and_figures(tmp_path: Path) -> None:
     results = found(left_out=("seed 9 (s3_lstm)",))
     assert_whole(drawings(results), ["lengths", "seeds", "coverage"], tables(results), notes(results))

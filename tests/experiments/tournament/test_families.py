@@ -163,6 +163,7 @@ class Bits(FeatureMap):
         return jnp.stack([jnp.zeros(3), jnp.stack([jnp.ones(()), last, mean])])
 
 
+@pytest.mark.long
 def test_logistic_laws_are_autoregressive_linear() -> None:
     theta = np.array([0.4, -1.1, 0.7])
     features = Bits()

@@ -77,6 +77,7 @@ def test_logistic_on_a_ball_far_away_and_a_tiny_one() -> None:
         np.testing.assert_allclose(np.linalg.norm(fit.log_odds), radius, rtol=1e-8)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("bound", [0.05, 0.5, 3.0])
 @pytest.mark.parametrize(("size", "total"), [(3, 5), (4, 300), (6, 3), (2, 10)])
 def test_box_is_as_likely_as_what_scipy_finds(bound: float, size: int, total: int) -> None:

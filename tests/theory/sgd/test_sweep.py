@@ -128,6 +128,7 @@ def test_what_a_run_needed() -> None:
     assert [each.tolist() for each in found] == [[math.inf, 5], [math.inf, 7], [1, 0.5]]
 
 
+@pytest.mark.long
 def test_a_program_runs_every_lane_as_it_would_run_alone() -> None:
     rng = np.random.default_rng(0)
     steps = np.array([[2.0**-15, 2.0**-13], [2.0**-18, 2.0**-16]])

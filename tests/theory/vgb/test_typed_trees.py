@@ -56,6 +56,7 @@ def enumerated(name: str) -> tuple[exact.Tree, typed_trees.TypedTree, list[list[
 every_case = pytest.mark.parametrize("name", list(CASES))
 
 
+@pytest.mark.long
 @every_case
 def test_the_laws_of_single_leaves_are_those_of_the_enumerated_tree(name: str) -> None:
     tree, typed, types = enumerated(name)

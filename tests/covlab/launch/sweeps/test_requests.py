@@ -21,6 +21,8 @@ from covlab.launch.sweeps.jobs import JOB_VARIABLE, Plan, read_outcome
 from covlab.launch.sweeps.requests import as_sweep
 from experiments import train
 
+pytestmark = pytest.mark.long
+
 Sweep = Callable[..., Any]
 TESTS = Path(__file__).parents[3]
 PARAMS = "hydra:\n  sweeper:\n    params:\n      seed: 0,5\n"
@@ -77,7 +79,6 @@ def test_a_sweep_is_the_same_however_it_is_asked_for(
     ]
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(
     ("text", "arguments"),
     [
@@ -170,7 +171,6 @@ def test_a_name_may_say_which_options_were_chosen(sweep: Sweep) -> None:
     ]
 
 
-@pytest.mark.long
 def test_jobs_with_many_shared_overrides_begin_with_what_is_swept(sweep: Sweep, tmp_path: Path) -> None:
     shared = [
         f"evaluation.{key}=4"

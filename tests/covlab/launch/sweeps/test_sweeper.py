@@ -77,6 +77,7 @@ def test_every_job_is_a_process_and_a_failing_one_is_named(sweep: Sweep, tmp_pat
     assert [row["state"] for row in stored] == ["complete", "failed", "failed", "failed", "complete"]
 
 
+@pytest.mark.long
 def test_what_does_not_compose_is_named_and_the_others_run(sweep: Sweep, tmp_path: Path) -> None:
     ended = sweep("-m", "optimizer=sgd,adagrad", "seed=0")
     assert ended.status == 2
@@ -168,6 +169,7 @@ def test_a_number_of_jobs_that_is_none_is_refused(sweep: Sweep) -> None:
     assert ended.err == "error: hydra.launcher.n_jobs: 0 is neither -1 nor an integer >= 1\n"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("launcher", ["basic", pytest.param("joblib", marks=pytest.mark.slow)])
 @pytest.mark.usefixtures("_no_workers_left")
 def test_a_signal_stops_what_runs_and_starts_no_more(sweep: Sweep, tmp_path: Path, launcher: str) -> None:
