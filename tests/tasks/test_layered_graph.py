@@ -18,8 +18,6 @@ from tasks.compiling import QUICK
 
 pytestmark = pytest.mark.long
 
-pytestmark = pytest.mark.long
-
 HORIZON = {"chain": 0.3, "xor": 0.4, "uniform": 0.3}
 HIDDEN = {"chain": 0.3, "parities": 0.4, "uniform": 0.3}
 OPTIONS = [
@@ -58,9 +56,8 @@ OPTIONS = [
     {"depth": 6, "width": 2, "num_ids": 20, "subset_seed": 3, "mixture": HIDDEN, "edge_order": "depth_first"},
     {"depth": 8, "width": 2, "num_ids": 22, "mixture": HIDDEN, "separators": False, "fill": True},
 ]
-every_option = pytest.mark.parametrize(
-    "options", OPTIONS, ids=lambda options: "-".join(map(str, options.values()))
-)
+NAMES = ["-".join(map(str, options.values())) for options in OPTIONS]
+every_option = pytest.mark.parametrize("options", OPTIONS, ids=NAMES)
 DRAWS = 120
 # Of draws of version 2, see `tasks.drawing.DRAWS`: the class of the example is another one than before.
 GOLDEN = ("6 4 | 6 1 | 6 3 | 6 2 | 2 7 | 2 10 | 2 11 | 2 9 | 9 5 / 6 5 =", "6 2 9 5")
