@@ -25,6 +25,8 @@ from models import Model, Params
 from tasks import Task
 from tracking import load_log_probs, read_records
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def asked_run(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -80,7 +82,6 @@ def test_metrics_against_the_start_repeat_the_numbers_of_training(tiny_run: Path
     assert not np.isnan(ratios).any()
 
 
-@pytest.mark.long
 def test_the_start_of_a_phase_is_found_where_a_run_kept_it(tiny_run: Path, tmp_path: Path) -> None:
     """Step 0, or the end of the phase before, or the fresh parameters: the same numbers."""
     path = Path(shutil.copytree(tiny_run, tmp_path / "tiny"))
@@ -155,7 +156,6 @@ def test_the_asked_set_is_not_the_evaluated_one(tiny_run: Path) -> None:
     assert not (asked[:, None] == evaluated[None]).all(axis=-1).any()
 
 
-@pytest.mark.long
 def test_command_writes_strict_json(asked_run: Path, call: Callable[..., object]) -> None:
     arguments = [
         f"run={asked_run}",
@@ -182,7 +182,6 @@ def test_command_writes_strict_json(asked_run: Path, call: Callable[..., object]
     assert "hellinger bound" in ended.out
 
 
-@pytest.mark.long
 def test_several_checkpoints_one_seed_another_task(asked_run: Path, call: Callable[..., object]) -> None:
     ended = call(
         evaluate.main,
@@ -201,7 +200,6 @@ def test_several_checkpoints_one_seed_another_task(asked_run: Path, call: Callab
     assert not any(name.startswith("G") for name in content["checkpoints"][0]["seeds"]["1"])
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -247,7 +245,6 @@ def test_missing_runs_and_checkpoints_are_named(
     )
 
 
-@pytest.mark.long
 def test_a_diverged_seed_is_left_out_and_named(
     tiny_run: Path, tmp_path: Path, call: Callable[..., Any]
 ) -> None:
@@ -320,7 +317,6 @@ def test_further_evaluators_of_the_run_are_asked_too(tiny_run: Path) -> None:
     evaluate.print_results([evaluate.Result("finetune", 10, {0: first}, {0: {}}, (), "")], tiny_run)
 
 
-@pytest.mark.long
 def test_the_run_s_own_further_evaluators_are_kept(tiny_run: Path, compose_config: Any) -> None:
     run = trained.open_run(tiny_run)
     settings = [dataclasses.replace(each, extra=(Certainty(),)) for each in run.setup.evaluation]

@@ -91,6 +91,7 @@ def test_a_disk_that_fills_up(
     assert snapshot(path) == expected
 
 
+@pytest.mark.long
 def test_a_disk_that_is_full_from_the_start(disk: Disk, train: Train, expected: dict[str, str]) -> None:
     disk.fill()
     with pytest.raises(ValueError, match="No space left on device") as refused:

@@ -33,6 +33,7 @@ def words(value: int) -> tuple[jax.Array, jax.Array]:
     return jnp.asarray(np.uint32(value >> 32)), jnp.asarray(np.uint32(value & 0xFFFFFFFF))
 
 
+@pytest.mark.long
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(st.one_of(st.integers(0, 2**64 - 1), st.integers(0, 2**40), st.integers(2**64 - 2**41, 2**64 - 1)))
 def test_a_uniform_number_keeps_all_digits_of_its_64_bits(value: int) -> None:

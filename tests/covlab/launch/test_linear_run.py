@@ -48,6 +48,7 @@ def test_training_finds_the_true_law(run: Path) -> None:
     assert task.exact_kl(np.zeros(8)) > 1
 
 
+@pytest.mark.long
 def test_the_evaluators_kl_and_coverage_are_the_exact_ones_within_their_intervals(run: Path) -> None:
     opened = open_run(run)
     task = opened.setup.phases[0].task

@@ -163,6 +163,7 @@ def test_what_no_file_of_a_group_states_is_checked() -> None:
     assert accepted(count, lambda node: make(node, "bonus"), leaves(count)) == {"weight": [0]}
 
 
+@pytest.mark.long
 def test_the_run_s_own_numbers_are_checked(compose_config: Callable[..., DictConfig]) -> None:
     config = compose_config("train", "task=delay")
     names = ("seed", "seeds", "steps", "batch_size", "dataset_size", "log_every")

@@ -26,6 +26,8 @@ from metrics import coverage_profile
 from metrics.early_warning import BASELINE, Statistic
 from tracking import load_log_probs
 
+pytestmark = pytest.mark.long
+
 STATISTICS = (Statistic("tournament", 2), Statistic(BASELINE))
 TRUTH = Truth((4.0, 16.0), 3.0, 0.01, 0.02)
 TASKS = ("brackets", "layered graph", "linear", "path-star")
@@ -199,7 +201,6 @@ def test_halves_are_disjoint_and_hold_every_class() -> None:
     assert [int((~seen)[groups == g].sum()) for g in range(3)] == [2, 2, 3]
 
 
-@pytest.mark.long
 def test_a_recorded_run_is_read_as_it_was_evaluated(tiny_run: Path) -> None:
     own = watch_run(tiny_run, "tiny", STATISTICS, TRUTH)
     arrays = load_log_probs(tiny_run)
@@ -273,7 +274,6 @@ def planned(config: DictConfig) -> dict[str, Arm]:
     return early_warning.stage(read(Settings, config), plan)
 
 
-@pytest.mark.long
 def test_the_zoo_is_a_run_of_experiments_train_each(compose_config: Callable[..., DictConfig]) -> None:
     configs = {
         name: arm.config for name, arm in planned(compose_config("early_warning", "scale=cpu")).items()

@@ -59,6 +59,7 @@ def test_what_a_small_study_already_shows() -> None:
     } <= passed
 
 
+@pytest.mark.long
 def test_a_regret_that_few_seeds_have_gives_no_exponent() -> None:
     values = np.zeros((32, 3))
     values[:5] = 1.0
