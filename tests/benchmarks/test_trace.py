@@ -35,6 +35,7 @@ def test_time_inside_a_call_is_not_counted_twice() -> None:
     assert spent(events) == {"while": Spent(1, 5.0), "dot": Spent(3, 4.0), "call": Spent(1, 2.0)}
 
 
+@pytest.mark.long
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="reads the profile of a CPU")
 def test_a_program_is_traced() -> None:
     work = jax.jit(lambda x: jnp.sin(x @ x))

@@ -18,6 +18,7 @@ from tasks import PathStar
 PASS_NS = (1, 2, 4, 12)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("arms", [2, 5])
 def test_metrics_of_a_random_arm_are_the_closed_form(arms: int) -> None:
     task = PathStar(arms=arms, path_length=3, num_ids=2 * arms + 4)

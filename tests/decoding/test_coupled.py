@@ -125,6 +125,7 @@ def test_effective_sizes() -> None:
     np.testing.assert_allclose(sizes, [[3, 1, 1.6]], rtol=1e-5)
 
 
+@pytest.mark.long
 def test_one_particle_is_the_base_model_and_a_budget_ends_a_group() -> None:
     tree = trees.Tree(EVEN)
     law = particle_law(as_arrays(EVEN), 1)

@@ -60,6 +60,7 @@ def check_law(
     return decoded
 
 
+@pytest.mark.long
 def test_ancestral_sampling_draws_from_the_base_model() -> None:
     law = {leaf: TREE.mass[leaf] for leaf in TREE.leaves if TREE.mass[leaf] > 0}
     decoded = check_law(Ancestral(), law, wrong=TREE.tilted())
@@ -97,6 +98,7 @@ def test_action_rejection_with_exact_values_is_the_tilted_law() -> None:
     check_law(ActionRejection(), tilted, EXACT)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "length", [pytest.param(1, marks=pytest.mark.slow), 2, pytest.param(3, marks=pytest.mark.slow)]
 )
@@ -109,6 +111,7 @@ def test_block_best_of_n(length: int) -> None:
         assert not node or queries == 3 * -(-len(node) // length)
 
 
+@pytest.mark.long
 def test_a_later_block_is_as_long_as_the_first() -> None:
     task = TreeTask(depth=4, symbols=2, ends=False, seed=3, guide_seed=5, graded=True, reward_rate=1.0)
     law = trees.blocks(trees.Tree(task), 2, 2, best=True)
@@ -126,6 +129,7 @@ def test_block_rejection() -> None:
         assert not node or queries == 3 * -(-len(node) // 2)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("quota", "stride", "greedy"),
     [(2, 2, True), pytest.param(3, 1, False, marks=pytest.mark.slow)],

@@ -95,6 +95,7 @@ def test_laws_agree_with_brute_force(zeros: float) -> None:
         assert action_level_law(tree)[number] == pytest.approx(guided)
 
 
+@pytest.mark.long
 def test_the_tree_of_a_task_is_what_its_tables_say() -> None:
     asked = problem()
     tree = enumerate_tree(TASK, TaskPolicy(TASK), TaskValues(TASK), asked)

@@ -24,6 +24,8 @@ from decoding import (
 from decoding.pessimism import sample_weights
 from metrics.inference_pessimism import pessimism
 
+pytestmark = pytest.mark.long
+
 TASK = TreeTask(depth=2, symbols=3, ends=True, seed=7, graded=True, reward_rate=0.7)
 TREE = trees.Tree(TASK)
 LEAVES = [leaf for leaf in TREE.leaves if TREE.mass[leaf] > 0]

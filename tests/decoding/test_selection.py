@@ -48,6 +48,7 @@ def test_bad_settings_are_one_clear_line(k: int, ridge: float, message: str) -> 
         select_diverse(jnp.ones((3, 2)), k, ridge)
 
 
+@pytest.mark.long
 def test_features_are_means_over_the_responses_tokens() -> None:
     model = GPT(vocab_size=7, prompt_length=3, response_length=4, num_layers=1, num_heads=2, width=8)
     params: Any = model.init(jax.random.key(0))

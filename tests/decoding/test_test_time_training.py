@@ -132,6 +132,7 @@ def test_learning_rate_0_is_the_base_model(parameters: Any) -> None:
     np.testing.assert_allclose(law(rule, base), plain(base), rtol=2e-5)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("rule", RULES, ids=["last", "all"])
 def test_samples_have_the_scored_law(rule: TestTimeTraining) -> None:
     base, found = policy(), law(rule)
@@ -170,6 +171,7 @@ def both_features(model: GPT, params: Any, every: Any) -> Any:
     return model.features(*given, every), jnp.stack(rows, axis=2)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", [GPT, pytest.param(TeacherlessGPT, marks=pytest.mark.slow)])
 def test_features_times_table_are_logits(kind: type[GPT]) -> None:
     every = jnp.broadcast_to(jnp.asarray(SEQUENCES), (2, 27, 3))

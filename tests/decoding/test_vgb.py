@@ -72,6 +72,7 @@ def test_the_lifted_walk_has_the_tilted_law_too(chi: float) -> None:
     assert sum(abs(leaves.get(node, 0) - tilted.get(node, 0)) for node in TREE.leaves) / 2 < 1e-9
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("children", ["all", pytest.param(2, marks=pytest.mark.slow)])
 def test_one_step_has_the_matrix_frequencies(children: int | str) -> None:
     decoder = VGB(children=children)  # type: ignore[arg-type]
@@ -194,6 +195,7 @@ def test_the_first_run_begins_with_its_lazy_steps_and_downwards() -> None:
     assert first.fresh.tolist() == first.down.tolist() == [[True, True]]
 
 
+@pytest.mark.long
 def test_momentum_with_exact_values_never_turns_back() -> None:
     # Down to a leaf without a step back: a query a child on the way.
     down = VGB(steps=EXACT.depth, runs=1, stop="first_leaf", momentum=1.0, laziness=0)

@@ -13,6 +13,8 @@ from decoding import VGB, TaskPolicy, TaskValues
 from decoding.explore import Tree
 from decoding.vgb import Walking
 
+pytestmark = pytest.mark.long
+
 TASK = TreeTask(depth=2, symbols=2, ends=False)
 
 
@@ -117,7 +119,6 @@ def test_a_turn_of_a_run_that_ends_at_its_first_leaf(monkeypatch: pytest.MonkeyP
     assert only[2] == (True, False, 1, 1, 7, True, True)
 
 
-@pytest.mark.long
 def test_a_lifted_step_turns_and_a_dead_end_at_the_root_stops(monkeypatch: pytest.MonkeyPatch) -> None:
     """Weights of which one alone is positive; node 1 of depth 1, whose parent has weight 1."""
     monkeypatch.setattr("decoding.vgb.categorical", lambda key, weights: jnp.argmax(weights, axis=-1))

@@ -146,6 +146,7 @@ def test_a_stochastic_pi_d_gives_every_answer_its_weight(tiny_run: Path) -> None
     assert run_matrices(tiny_run, "pretrain").log_probs.shape[-1] == 32
 
 
+@pytest.mark.long
 def test_command_on_a_run(tiny_run: Path, call: Callable[..., object], tmp_path: Path) -> None:
     path = Path(shutil.copytree(tiny_run, tmp_path / "tiny"))
     ended = call(select.main, f"run={path}", "n=2", "tie_break=middle", "pass_ns=[4,8]")
@@ -321,6 +322,7 @@ def simulated(tmp_path: Path) -> tuple[list[str], np.ndarray]:
     return sources, p
 
 
+@pytest.mark.long
 def test_evaluations_of_checkpoints(tmp_path: Path, call: Callable[..., object]) -> None:
     sources, p = simulated(tmp_path)
     later = tmp_path / "later.csv"
@@ -370,6 +372,7 @@ def test_evaluations_that_cannot_be_told_apart_say_so(tmp_path: Path, call: Call
     assert (tmp_path / "said_counts.png").exists()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("options", "message"),
     [

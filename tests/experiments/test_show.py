@@ -15,6 +15,8 @@ import pytest
 from experiments import show
 from tasks import LayeredGraph
 
+pytestmark = pytest.mark.long
+
 TASK = LayeredGraph(depth=2, width=2, branching=2, num_ids=8, mixture={"G1": 0.25, "G2": 0.25, "G3": 0.5})
 
 
@@ -33,7 +35,6 @@ def test_entropy_of_a_deterministic_task_is_zero() -> None:
     assert show.entropy_of_task(LayeredGraph(depth=2, width=2, num_ids=8)).estimate == 0.0
 
 
-@pytest.mark.long
 def test_answers_are_all_valid_paths_with_their_probabilities() -> None:
     example = jax.tree.map(lambda a: np.asarray(a)[0], show.draw_examples(TASK, 1, seed=3, group="G1"))
     rows = show.answers(TASK, example.latent)
@@ -43,7 +44,6 @@ def test_answers_are_all_valid_paths_with_their_probabilities() -> None:
     assert len({text for text, _, _ in rows}) == 4
 
 
-@pytest.mark.long
 def test_examples_depend_on_the_seed_alone_and_obey_the_class() -> None:
     first, again, other = (show.draw_examples(TASK, 8, seed) for seed in (0, 0, 1))
     assert (np.asarray(first.prompt) == np.asarray(again.prompt)).all()
@@ -51,7 +51,6 @@ def test_examples_depend_on_the_seed_alone_and_obey_the_class() -> None:
     assert set(np.asarray(show.draw_examples(TASK, 8, 0, "G3").group).tolist()) == {2}
 
 
-@pytest.mark.long
 def test_command_prints_plain_text(call: Callable[..., object]) -> None:
     tiny = ["task.depth=2", "task.width=2", "task.num_ids=8"]
     ended = call(show.main, *tiny, "num=2", "group=G2")
@@ -85,7 +84,6 @@ def test_bad_input_is_one_line(argument: str, message: str, call: Callable[..., 
     assert ended.err.count("\n") == 1
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("how", [["--multirun"], ["hydra.mode=MULTIRUN"], ["+hydra.sweeper.params.num=0,-1"]])
 def test_jobs_of_a_command_that_makes_no_runs_share_one_process(
     how: list[str], call: Callable[..., Any], tmp_path: Path

@@ -12,6 +12,8 @@ import pytest
 from tests.faults.processes import LIMIT, kill, run_path, snapshot, start
 from tracking import RunDirectory, RunDirectoryError, read_status
 
+pytestmark = pytest.mark.long
+
 
 def test_of_many_at_the_same_moment_exactly_one_gets_it(tmp_path: Path) -> None:
     """50 times six at once; a lock belongs to an open file, so threads are rivals as processes are."""

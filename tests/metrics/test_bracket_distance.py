@@ -77,6 +77,7 @@ def counted(held_out: HeldOut, logits: np.ndarray) -> list[tuple[Counter[int], C
     return found
 
 
+@pytest.mark.long
 def test_counts_are_those_by_hand(
     held_out: HeldOut, logits: np.ndarray, scores: dict[str, np.ndarray]
 ) -> None:

@@ -119,6 +119,7 @@ def test_evaluation_shares_no_prompt_with_training_or_another_split(graph: HeldO
         assert not own & prompts(sample(jax.random.split(stream(seed, "train", "p", "fresh", 0), 90)))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("p", "q", "printed", "passes", "coverages"),
     [

@@ -171,6 +171,7 @@ class Planted(Model):
         return jnp.broadcast_to(self.row().at[1].add(off), (*tokens.shape, 4)), (cache[0] + 1, cache[1])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("planted", "line"),
     [

@@ -100,6 +100,7 @@ class Peeking(flax_modules.GRU):
         return super().__call__(tokens[:, ::-1])[:, ::-1]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("kind", "line"),
     [

@@ -12,6 +12,8 @@ from oracles import gpt2
 
 from models import GPT, sequence_log_probs, token_log_probs
 
+pytestmark = pytest.mark.long
+
 SIZES = {
     "vocab_size": 17,
     "prompt_length": 6,
@@ -55,7 +57,6 @@ def oracle_logits(model: GPT, params: Any, row: int, candidate: int) -> np.ndarr
     return gpt2.forward(exact, tokens, model.num_heads)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("model", [TIED, UNTIED], ids=["tied", "untied"])
 def test_logits_are_gpt2s(model: GPT) -> None:
     params = loud(model)
@@ -98,7 +99,6 @@ def test_candidates_share_the_prompt_without_touching_each_other() -> None:
         np.testing.assert_allclose(together[:, candidate], alone[:, 0], rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.long
 def test_incremental_decoding_is_the_full_computation_at_every_position() -> None:
     params = loud(TIED)
     prompt, mask, responses = batch()
@@ -111,7 +111,6 @@ def test_incremental_decoding_is_the_full_computation_at_every_position() -> Non
         np.testing.assert_allclose(logits, full[:, :, position], rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.long
 def test_logits_depend_on_every_earlier_token_and_on_no_later_one() -> None:
     """By gradients: with distinct tokens and no tied output, row v of the embedding is input v alone."""
     params = loud(UNTIED)
@@ -142,7 +141,6 @@ def test_padding_has_no_influence_whatever_its_tokens_and_its_amount() -> None:
     np.testing.assert_allclose(longer, expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.long
 def test_gradients_through_padding_are_finite() -> None:
     """A prompt of one real token leaves an attention row without any key: zeros, not NaN."""
     prompt, mask, responses = batch()
@@ -156,7 +154,6 @@ def test_gradients_through_padding_are_finite() -> None:
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
 
 
-@pytest.mark.long
 def test_bfloat16_stays_close_and_keeps_its_parameters_in_float32() -> None:
     params = BFLOAT16.init(jax.random.key(0))
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {np.dtype("float32")}
@@ -180,7 +177,6 @@ def test_sequence_log_probs_add_the_real_tokens_only() -> None:
             assert found[row, candidate] == pytest.approx(expected, abs=1e-5)
 
 
-@pytest.mark.long
 def test_token_log_probs_are_log_softmax_and_gather_with_the_same_gradient() -> None:
     rng = np.random.default_rng(4)
     logits, tokens = rng.normal(0, 5, (3, 4, 7)).astype("f"), rng.integers(0, 7, (3, 4))

@@ -60,6 +60,7 @@ def test_arrays_drawn_together_are_those_of_their_keys(vocab_size: int) -> None:
         np.testing.assert_allclose(array, std * jax.random.normal(key, array.shape), rtol=1e-6)
 
 
+@pytest.mark.long
 def test_tied_embeddings_have_no_output_table() -> None:
     assert "output" not in MODEL.init(jax.random.key(0))
     untied = GPT(**SIZES, num_layers=1, num_heads=1, width=8, tie_embeddings=False).init(jax.random.key(0))
@@ -78,6 +79,7 @@ def test_the_papers_model_has_10_6_million_parameters_without_embeddings() -> No
     assert others == 6 * (12 * 384**2 + 13 * 384) + 2 * 384 == 10_647_552
 
 
+@pytest.mark.long
 def test_the_layer_norms_own_gradient_is_the_derivative() -> None:
     rng = np.random.default_rng(0)
     x, weight = rng.normal(1, 2, (3, 8)).astype("f"), rng.normal(0, 1, (3, 8)).astype("f")

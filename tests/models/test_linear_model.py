@@ -81,6 +81,7 @@ def test_a_masked_token_leaves_value_and_gradient_finite() -> None:
     assert np.any(gradient["theta"] != 0)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("model", [MODEL, WHOLE], ids=["markov", "whole"])
 def test_incremental_decoding_is_the_full_computation_also_after_going_back(model: Linear) -> None:
     responses = np.array([[[1, 3, 2, 2], [2, 2, 1, 3]], [[3, 3, 1, 1], [1, 1, 2, 3]]], np.int32)

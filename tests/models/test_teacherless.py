@@ -63,6 +63,7 @@ def test_probabilities_of_all_responses_sum_to_one_and_factorise() -> None:
     np.testing.assert_allclose(law, np.einsum("bi,bj,bk->bijk", first, second, third), atol=1e-7)
 
 
+@pytest.mark.long
 def test_sampling_draws_from_the_law_that_is_scored() -> None:
     tokens, log_probs = sample_responses(MODEL, params(), *prompts(), jax.random.key(2), 8)
     number = np.asarray(tokens) @ np.array([49, 7, 1])

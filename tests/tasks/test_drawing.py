@@ -55,6 +55,7 @@ def test_the_ends_of_the_uniform_numbers() -> None:
         assert (np.diff(found) > 0).all()
 
 
+@pytest.mark.long
 def test_uniform_numbers_are_uniform_on_every_scale() -> None:
     found = np.asarray(unit(stream(0, "uniform"), (2**18,)), np.float64)
     for scale in (1.0, 2.0**-4, 2.0**-8):
@@ -90,6 +91,7 @@ def test_a_rare_entry_is_drawn_where_its_probability_says(
         monkeypatch.undo()
 
 
+@pytest.mark.long
 def test_draws_have_the_law_of_the_weights() -> None:
     law = np.array([0.5, 0.0, 0.3, 0.15, 0.05])
     drawn = np.asarray(categorical(stream(0, "law"), log_of(law) + 7.0, (2**16,)))
@@ -134,6 +136,7 @@ def calls(tree: ast.AST) -> set[str]:
     return found
 
 
+@pytest.mark.long
 def test_no_product_file_draws_or_makes_keys_by_jaxs_defaults() -> None:
     uniform, coarse = set(), {}
     for package in PACKAGES:

@@ -162,6 +162,7 @@ TREES = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("task", "alphabet"), TREES)
 def test_base_model_values_and_counts_are_those_of_the_tree(task: BracketTask, alphabet: str) -> None:
     tokens = task.response_length
@@ -258,6 +259,7 @@ def test_innermost_open_brackets_are_found_in_response_and_prompt() -> None:
     assert distance[2].tolist() == [3, 0, 0, 0, 0, 0], "what follows a wrong bracket has no stack"
 
 
+@pytest.mark.long
 def test_kinds_of_prompts() -> None:
     task = FixedDyck(
         length=8, max_depth=3, mixture={"cap": 0.5, "given": 0.5, "drawn": 0.0}, prefix="[ [ ] ( ("

@@ -136,6 +136,7 @@ def test_coverage_of_a_uniform_guess() -> None:
         assert (ratio >= n).mean() == pytest.approx(expected, abs=0.02)
 
 
+@pytest.mark.long
 def test_sorting_at_lengths_beyond_training() -> None:
     task = Sorting(min_length=2, length=5, longer=(9, 17), num_symbols=7)
     for group in range(3):

@@ -37,6 +37,7 @@ def of_class(task: ModularAddition, group: int, count: int = 6000) -> list[tuple
     return pairs(np.asarray(sampled.prompt))
 
 
+@pytest.mark.long
 @every_option
 def test_the_classes_are_complements_and_uniform(options: dict[str, Any]) -> None:
     task = ModularAddition(**options)
@@ -56,6 +57,7 @@ def test_the_classes_are_complements_and_uniform(options: dict[str, Any]) -> Non
         assert trained != {(b, a) for a, b in trained}
 
 
+@pytest.mark.long
 def test_training_never_draws_a_held_out_pair() -> None:
     """Whatever the stream: seeds and steps of training, and the held-out set of an evaluation."""
     task = ModularAddition(modulus=13, fraction=0.4)

@@ -22,6 +22,7 @@ def drawn(task: Text, group: int, count: int) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(examples.prompt), np.asarray(examples.response)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("split_seed", [0, 1])
 def test_no_character_of_a_held_out_window_is_trained_on(split_seed: int) -> None:
     """Of the text behind `help()`, whole: by places, and by prompts."""

@@ -33,6 +33,7 @@ def reinforce(share: float, error: float, process: bool, rng: np.random.Generato
     raise AssertionError("not solved")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("process", [False, True])
 def test_the_margin_is_all_that_moves(process: bool) -> None:
     share, error, count = 0.4, 0.3, 300

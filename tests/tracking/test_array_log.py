@@ -155,6 +155,7 @@ def test_a_full_disk_leaves_no_half_record(tmp_path: Path, monkeypatch: pytest.M
         ArrayLog(path).append("objects", {"x": np.array([None])})
 
 
+@pytest.mark.long
 def test_a_killed_writer_leaves_whole_records(tmp_path: Path) -> None:
     program = (
         "import sys, numpy as np\nfrom tracking.array_log import ArrayLog\n"

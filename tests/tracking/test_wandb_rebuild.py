@@ -173,6 +173,7 @@ def test_the_id_is_that_of_the_environment_and_no_other_run_gets_it(fake, tmp_pa
     check_run_id(obeying_environment(WandbOptions(mode="offline")), tmp_path / "a")
 
 
+@pytest.mark.long
 def test_real_wandb_offline_reads_back(tmp_path) -> None:
     full_run(tmp_path / "r", WandbOptions(mode="offline", group="g", tags=("t",), name="n"))
     (folder,) = (tmp_path / "r" / "wandb").glob("offline-run-*")

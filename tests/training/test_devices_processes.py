@@ -19,6 +19,8 @@ from covlab.launch.processes import Detected, Place, find_place
 from tracking.array_log import recorded_names
 from training import Layout
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[2]
 LIMIT = 900
 """Timeout in seconds, far above the duration of every test of this file."""

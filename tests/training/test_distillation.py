@@ -73,6 +73,7 @@ def test_weights_are_those_of_a_plain_loop(case: str) -> None:
     assert float(found @ np.array(eps)) == pytest.approx(min(budget, sum(eps)))
 
 
+@pytest.mark.long
 def test_weights_of_random_batches_and_of_an_infinite_divergence() -> None:
     eps = np.random.default_rng(0).exponential(0.5, (3, 4, 10))
     found = np.asarray(truncation_weights(jnp.asarray(eps, jnp.float32), math.log(16)))
@@ -262,6 +263,7 @@ class Told(Unlisted):
         return jnp.full((response.size, self.vocab_size), -1.5)
 
 
+@pytest.mark.long
 def test_a_task_with_next_token_laws_of_its_own_is_asked_for_them() -> None:
     phase = phase_of(TruncatedDistillation(), Told())
     batch = jax.jit(lambda: responses_of_step(phase, jnp.uint32(3), jnp.asarray(0)))()

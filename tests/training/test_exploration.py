@@ -16,6 +16,7 @@ from training import CountBonus, Policy, RepresentationBonus, TrainingBatch
 from training.exploration import elliptic_bonus
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("samples", "width"), [(8, 3), (4, 16)])
 def test_the_bonus_is_that_of_the_plain_inverse(samples: int, width: int) -> None:
     rng = np.random.default_rng(0)

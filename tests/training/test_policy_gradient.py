@@ -68,6 +68,7 @@ def settings(objective: PolicyGradient) -> dict[str, Any]:
     }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("leave_one_out", [True, False])
 @pytest.mark.parametrize("by_std", [True, False])
 def test_advantages_are_the_papers(leave_one_out: bool, by_std: bool) -> None:
@@ -78,6 +79,7 @@ def test_advantages_are_the_papers(leave_one_out: bool, by_std: bool) -> None:
     np.testing.assert_allclose(mine, theirs, rtol=2e-5, atol=1e-6)
 
 
+@pytest.mark.long
 def test_the_sample_deviation_is_what_other_libraries_divide_by() -> None:
     """sqrt((S - 1)/S) times the population's advantages, as torch.std has it."""
     rewards = np.random.default_rng(0).random((5, 4)).astype(np.float32)
@@ -378,6 +380,7 @@ def test_what_cannot_work_is_refused(make: Any, message: str) -> None:
         make()
 
 
+@pytest.mark.long
 def test_scores_that_lack_something_are_refused() -> None:
     tokens, mask = jnp.zeros((1, 2, 1)), jnp.ones((1, 2, 1), bool)
     with pytest.raises(ValueError, match="without rewards"):

@@ -84,6 +84,7 @@ def test_responses_are_drawn_and_scored_exactly(monkeypatch: pytest.MonkeyPatch)
         assert seen == [("drawn", expected), ("scored", expected)]
 
 
+@pytest.mark.long
 def test_a_cpu_computes_as_before() -> None:
     """No attribute of precision and no rounding, and the same text with and without the setting."""
     step, scored = texts("cpu", "auto")

@@ -48,6 +48,7 @@ def test_demonstrations_are_the_tasks_own_examples() -> None:
     assert batch.rewards is None
 
 
+@pytest.mark.long
 def test_rollouts_have_the_base_models_law_and_the_verifiers_rewards() -> None:
     """A class-blind base repeats the word with probability .7: right for easy prompts, wrong for hard."""
     batch = rolled()
@@ -63,6 +64,7 @@ def test_rollouts_have_the_base_models_law_and_the_verifiers_rewards() -> None:
     assert chi_square_p(hits.tolist(), {True: 0.6, False: 0.4}) < 1e-6
 
 
+@pytest.mark.long
 def test_a_share_of_a_batch_holds_the_same_rollouts() -> None:
     whole, shares = rolled(), [rolled(part=part, parts=4) for part in range(4)]
     jax.tree.map(lambda a, *b: np.testing.assert_array_equal(a, np.concatenate(b)), whole, *shares)

@@ -235,6 +235,7 @@ def test_a_seed_that_diverges_is_named_and_the_others_go_on(
     assert all(np.isfinite(v) for r in sick.records for v in r.values() if isinstance(v, float))
 
 
+@pytest.mark.long
 def test_when_every_seed_diverges_training_stops_and_says_where(
     held_out: tuple[HeldOut, ...], tmp_path: Path
 ) -> None:
@@ -249,6 +250,7 @@ LONG = dataclasses.replace(FIRST, steps=40, schedule=EvaluationSchedule(every=1)
 RARE: dict[str, Any] = {"every_seconds": 1000.0, "parameters": "none"}
 
 
+@pytest.mark.long
 def test_parameter_checkpoints_keep_to_their_budget_of_disk(
     held_out: tuple[HeldOut, ...], tmp_path: Path
 ) -> None:
@@ -266,6 +268,7 @@ def test_parameter_checkpoints_keep_to_their_budget_of_disk(
     assert sink.records == []
 
 
+@pytest.mark.long
 def test_log_probs_keep_to_their_budget_whatever_interrupts_the_run(
     held_out: tuple[HeldOut, ...], tmp_path: Path
 ) -> None:

@@ -113,6 +113,7 @@ def yaml_overrides(path: Path) -> Iterator[str]:
     yield from ("+phases.pretrain={}", "+phases.finetune={task:{mixture:{G1:0.5,G2:0.2,G3:0.3}}}")
 
 
+@pytest.mark.long
 def test_a_base_is_known_by_its_parameters_and_not_by_how_its_path_is_spelt(
     base: Path, compose_config: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -159,6 +160,7 @@ def test_the_checkpoint_that_a_run_began_with_is_named_where_another_is_last(
         same_base(tmp_path, {"base": before | {"step": 20, "sha256": "1" * 64}})
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("command", "spell_out"), [("train_rl", rl_config), ("train_value", value_config)])
 def test_diverged_seeds_of_a_base_are_left_out_and_named(
     command: str,
@@ -237,6 +239,7 @@ def _leaves(tree: Any) -> list[Any]:
     return jax.tree.leaves(tree)
 
 
+@pytest.mark.long
 def test_a_run_whose_seeds_all_diverged_is_one_line_everywhere(
     lost: Path, compose_config: Compose, call: Callable[..., Any]
 ) -> None:

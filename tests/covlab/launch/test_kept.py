@@ -75,6 +75,7 @@ def test_the_least_recently_used_entries_go_first(cache: Path) -> None:
     assert [name for name in "abc" if store.load(name) is not None] == ["a", "c"]
 
 
+@pytest.mark.long
 def test_a_kept_held_out_set_is_the_drawn_one(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     task = LayeredGraph(depth=2, width=2, num_ids=8)
     drawn = kept_examples(task, 5, 0, "held-out")

@@ -106,6 +106,7 @@ def run_key(compose_config: Callable[..., DictConfig]) -> Callable[..., str]:
     return key
 
 
+@pytest.mark.long
 def test_a_run_has_one_key_for_all_names_and_seeds_and_another_for_each_setting(
     run_key: Callable[..., str],
 ) -> None:

@@ -79,6 +79,7 @@ OPTIONS = (outside.CONFIGS, "lab", "outside_lab.conf")
 LATE = (outside.CLAIMS, "late", "outside_lab.late:CLAIM")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", ["--config-dir", "entry point", "hydra.searchpath"])
 def test_a_folder_of_ones_own_has_options(
     how: str, lab: Path, install: Callable[..., None], call: Callable[..., Any]

@@ -116,6 +116,7 @@ def test_it_is_said_once_and_kept(compose_config: Callable[..., DictConfig], tmp
     assert note_overlap(tmp_path, longer, held_out, said.append)["toy"]["training"] == 1200
 
 
+@pytest.mark.long
 def test_classes_that_are_never_trained_on_are_told_apart(
     compose_config: Callable[..., DictConfig], tmp_path: Path
 ) -> None:

@@ -99,6 +99,7 @@ def test_what_other_training_takes_is_made_from_its_file(
     assert isinstance(make(config[group], group), Objective if group == "objective" else Source)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("option", [name for group, name in OPTIONS if group == "decoding"])
 def test_every_decoder_is_made_from_its_file(option: str, compose_config: Callable[..., DictConfig]) -> None:
     config = compose_config("decode", f"decoding={option}")

@@ -193,6 +193,7 @@ def test_bad_input_is_named_in_one_line(call, fragment):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.long
 def test_saved_files_have_the_stated_size_and_equal_bytes(tmp_path):
     def drawn() -> Figure:
         return figures.learning_curves(STEPS, KL, COV)

@@ -142,6 +142,7 @@ def test_checks_pass_on_what_is_claimed() -> None:
     assert len(checks(measured())) == 14
 
 
+@pytest.mark.long
 def test_notes_tables_and_figures_name_every_arm(tmp_path: Path) -> None:
     found = dataclasses.replace(measured(), left_out=("seed 9 of dco_4",))
     written = " ".join(notes(found))

@@ -261,6 +261,7 @@ def test_the_notes_compare_each_arm_with_grpo_where_its_pass_at_1_was_the_same()
     assert f"counts {same} 0.07 [0.07, 0.07], different correct 0.25 [0.25, 0.25]" in text
 
 
+@pytest.mark.long
 def test_notes_tables_and_figures(tmp_path: Path) -> None:
     found = made((1.0, 1.6), 0.1)
     text = " ".join(exploration_checks.notes(found))
@@ -281,6 +282,7 @@ def test_notes_tables_and_figures(tmp_path: Path) -> None:
     assert all(path.stat().st_size > 10_000 for _, path in drawn)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("scale", ["cpu", "paper"])
 def test_every_scale_builds_its_base_runs(scale: str, compose_config: Callable[..., Any]) -> None:
     config = compose_config("exploration", f"scale={scale}")

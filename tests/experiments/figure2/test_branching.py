@@ -109,6 +109,7 @@ def _batch(held_out: HeldOut, index: int) -> Any:
     return jax.tree.map(lambda a: a[index], held_out.batches)
 
 
+@pytest.mark.long
 def test_only_class_keeps_that_class(everything: HeldOut, held_out: HeldOut) -> None:
     assert held_out.num_examples == 64
     assert held_out.batches.position.shape == (2, 48)
@@ -175,6 +176,7 @@ def test_choice_loss_leaves_the_local_rule_out(held_out: HeldOut) -> None:
     assert values["loss/2"] == pytest.approx(LN2 - math.log(0.8), abs=1e-5)
 
 
+@pytest.mark.long
 def test_layers_add_up_to_the_kl_of_the_whole_response(held_out: HeldOut) -> None:
     # The same model through the evaluator that the training loop uses: its KL is the sum of the layers.
     model, params = prescribed(held_out, lambda k, b: (0.5, 0.7, 0.9)[k])

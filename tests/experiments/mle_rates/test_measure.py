@@ -22,6 +22,7 @@ def failed(results: Measurements) -> set[str]:
     return {check.name for check in checks.checks(results) if not check.passed}
 
 
+@pytest.mark.long
 def test_the_claim_holds_at_small_sizes(measured: Measurements) -> None:
     # The hull's failures fade between N = 5 and 16 at d = 768, and 48 draws leave the slope uncertain.
     assert failed(measured) <= {"hull: exponent of Cov_N in N, from below"}

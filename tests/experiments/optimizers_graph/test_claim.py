@@ -207,6 +207,7 @@ def run_of(config: DictConfig, cell: Cell, rule: str, rate: float = 1.0) -> Setu
     return setup
 
 
+@pytest.mark.long
 def test_every_run_differs_in_length_and_rule_alone(config: DictConfig) -> None:
     settings = read(Settings, config)
     cells = {cell.name: cell for cell in settings.cells}

@@ -142,6 +142,7 @@ def test_closed_forms() -> None:
         assert kept_near(p, weight) == pytest.approx(q[np.argmax(reward - weight * kl)], abs=1e-5)
 
 
+@pytest.mark.long
 def test_notes_tables_and_figures(tmp_path: Path) -> None:
     results = results_of(arm_of(0.8, 0.999), rloo_kl=arm_of(0.8, 0.96))
     text = " ".join(notes(results))

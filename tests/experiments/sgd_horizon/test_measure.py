@@ -53,6 +53,7 @@ def plain_run(horizon: int, rule: str, step_size: float, counts: Any, updates: i
     return np.array(path)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("rule", "step_size"), [("sgd", 2.0**-16), ("normalised", 0.125)])
 def test_runs_are_those_of_a_plain_loop(rule: str, step_size: float) -> None:
     family = dataclasses.replace(FAMILY, horizons=(256,))
@@ -77,6 +78,7 @@ def test_runs_are_those_of_a_plain_loop(rule: str, step_size: float) -> None:
     assert int(lane.mean) > 0, "the run must get there, or nothing is tested"
 
 
+@pytest.mark.long
 def test_sgd_is_trapped_on_the_prompt_that_is_its_step_and_a_smaller_step_is_not() -> None:
     member = FAMILY.member(256)
     with jax.enable_x64(True):
@@ -95,6 +97,7 @@ def test_sgd_is_trapped_on_the_prompt_that_is_its_step_and_a_smaller_step_is_not
     assert float(free.total) == 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("rule", "wanted"),
     [

@@ -118,6 +118,7 @@ def prompt_of(number: float) -> jax.Array:
 _log_probs_of_all = jax.jit(functools.partial(log_probs_of_all, COUNTED))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("theta", THETAS)
 def test_gradients_are_those_of_whole_responses(theta: tuple[float, float]) -> None:
     rng = np.random.default_rng(0)

@@ -85,6 +85,7 @@ def test_projection_is_the_nearest_point(theta: list[float], radius: float, near
     np.testing.assert_array_equal(project(jnp.asarray(found), radius * (1 + 1e-15)), found)
 
 
+@pytest.mark.long
 def test_projection_of_zero_has_a_finite_gradient() -> None:
     gradient = jax.jacrev(project)(jnp.zeros(2))
     assert np.isfinite(gradient).all()

@@ -81,6 +81,7 @@ def test_the_law_sums_to_1_and_is_not_the_fixed_one() -> None:
     assert np.abs(running - fixed).sum(1).min() > 0.05
 
 
+@pytest.mark.long
 def test_samples_have_the_scored_law() -> None:
     law = probabilities(RATE)[1]
     draw = functools.partial(

@@ -182,6 +182,7 @@ def test_cells_of_the_chi_square_test() -> None:
     assert chi_square(np.array([9, 1]), np.array([1.0, 0.0])) == 0
 
 
+@pytest.mark.long
 def test_responses_are_counted_by_leaf_and_compared_with_their_laws(monkeypatch: pytest.MonkeyPatch) -> None:
     task, steps = Delay(length=3, tilt=1.0), 12
     values = Delayed(task)
