@@ -51,9 +51,10 @@ def test_a_command_of_the_wheel_sees_a_task_of_ones_own(lab: Installed) -> None:
 @pytest.mark.slow
 def test_the_first_command_of_the_readme_moves_coverage_and_best_of_n(lab: Installed) -> None:
     (first,) = re.findall(r"^(covlab train) +#", (ROOT / "README.md").read_text(), re.MULTILINE)
-    assert "complete" in do(lab, first, "name=readme", "tracking.wandb=disabled", "tracking.progress=false")
+    asked = ("root=elsewhere", "name=first", "tracking.wandb=disabled", "tracking.progress=false")
+    assert "complete" in do(lab, first, *asked)
     shown = "frame.iloc[[0, -1]][['eval/cov/2', 'eval/pass/12']].to_numpy().tolist()"
-    code = f"import covlab; frame = covlab.load('runs/train/readme').metrics; print({shown})"
+    code = f"import covlab; frame = covlab.load('elsewhere/train/first').metrics; print({shown})"
     (cov_start, pass_start), (cov, passed) = json.loads(lab.run("-c", code))
     assert (cov_start, pass_start < 0.05) == (1.0, True)
     assert cov < 0.9
