@@ -15,7 +15,6 @@ from matplotlib.figure import Figure
 from covlab.claims.settings import Given, Real, Seed, Whole
 from covlab.report import plotting as draw
 from covlab.report.page import format_interval
-from covlab.report.rates import error_bars
 from covlab.report.verdict import Check, at_least, at_most
 from metrics import Interval
 from tasks import check_seeds
@@ -150,7 +149,7 @@ def costs(
     fig, axes = draw.new_figure(1, 1, (6.6, 4.4))
     axis = axes[0, 0]
     axis.plot(horizons, action_level, color=draw.RED, marker="o", markersize=4, label="action level")
-    mean, ends = [each.estimate for each in walking], error_bars(walking)
+    mean, ends = [each.estimate for each in walking], draw.error_bars(*walking)
     axis.errorbar(horizons, mean, ends, color=draw.BLUE, marker="o", markersize=4, capsize=3, label="VGB")
     axis.set(yscale="log", xlabel="horizon H", title="queries until reward 1")
     draw.log_ticks(axis, horizons)

@@ -222,12 +222,8 @@ def figure(
         for colour, n in zip(draw.ordered_colours(len(ns)), sorted(ns), strict=True):
             intervals = [one[f"Pass@{name_of_n(n)}"] for one in measured]
             values = np.array([each.estimate for each in intervals])
-            ends = np.array(
-                [[v.estimate - v.low for v in intervals], [v.high - v.estimate for v in intervals]]
-            )
-            axis.errorbar(
-                places, values, np.maximum(ends, 0), color=colour, marker="o", ms=3, label=f"Pass@{n}"
-            )
+            ends = draw.error_bars(*intervals)
+            axis.errorbar(places, values, ends, color=colour, marker="o", ms=3, label=f"Pass@{n}")
         axis.axvline(best, color=draw.RED, linestyle=draw.DASHED, linewidth=1.2, label="recommended")
         step = max(1, len(names) // 8)
         axis.set_xticks(places[::step], names[::step], rotation=30, ha="right", fontsize=7.5)

@@ -19,6 +19,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import Colormap, ListedColormap
 from matplotlib.figure import Figure
 
+from metrics import Interval
+
 Band = str | tuple[float, float]
 
 INK, BLUE, ORANGE, GREEN, RED, PURPLE = "#222222", "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7"
@@ -214,6 +216,11 @@ def outlines(
         colour = palette[index % len(palette)]
         axis.stairs(mass, edges, color=colour, linewidth=1.8, label=label)
         axis.stairs(mass, edges, color=colour, alpha=0.12, fill=True)
+
+
+def error_bars(*ends: Interval) -> Float[np.ndarray, "2 intervals"]:
+    """Lengths of the intervals below and above their estimates, as `Axes.errorbar` takes them."""
+    return np.array([[max(e.estimate - e.low, 0), max(e.high - e.estimate, 0)] for e in ends]).T
 
 
 def legend_below(fig: Figure, axes: Iterable[Axes]) -> None:

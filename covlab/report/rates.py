@@ -115,11 +115,6 @@ def exponent(
     return Interval(float(line_fit(tuple(place), np.log(point))[0]), float(low), float(high))
 
 
-def error_bars(ends: Sequence[Interval]) -> Float[np.ndarray, "2 sizes"]:
-    """Lengths of the intervals below and above their estimates, as `Axes.errorbar` takes them."""
-    return np.array([[max(e.estimate - e.low, 0), max(e.high - e.estimate, 0)] for e in ends]).T
-
-
 def draw_rates(
     axis: Axes,
     sizes: Sequence[float],
@@ -146,7 +141,7 @@ def draw_rates(
                 axis.plot(place, middle * place**rate.theory, color=colour, linestyle=":", linewidth=1.4)
         style: dict[str, Any] = {"marker": "o", "markersize": 4, "linestyle": "none", "capsize": 3}
         axis.errorbar(
-            place[seen], centre[seen], error_bars(ends)[:, seen], color=colour, label=label, **style
+            place[seen], centre[seen], draw.error_bars(*ends)[:, seen], color=colour, label=label, **style
         )
         if rate.bound is not None:
             axis.plot(place, rate.bound, color=colour, linestyle=draw.DASHED, linewidth=1.2)

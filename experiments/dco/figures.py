@@ -119,8 +119,8 @@ def interventions(results: Measurements) -> Figure:
         axis.errorbar(
             one.estimate,
             large.estimate,
-            xerr=[[one.estimate - one.low], [one.high - one.estimate]],
-            yerr=[[large.estimate - large.low], [large.high - large.estimate]],
+            xerr=draw.error_bars(one),
+            yerr=draw.error_bars(large),
             color=ordered[name] if name in ordered else _COLOURS[index % len(_COLOURS)],
             marker="o" if name in ordered else _MARKERS[1 + index % (len(_MARKERS) - 1)],
             markersize=7,

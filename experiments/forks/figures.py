@@ -97,10 +97,15 @@ def _points(
 ) -> None:
     """Means over the seeds with their intervals."""
     intervals = [mean_interval(own) for own in values]
-    middle = np.array([interval.estimate for interval in intervals])
-    ends = [middle - [each.low for each in intervals], [each.high for each in intervals] - middle]
     axis.errorbar(
-        places, middle, yerr=ends, color=colour, marker=marker, linestyle="none", linewidth=1.2, label=label
+        places,
+        [interval.estimate for interval in intervals],
+        yerr=draw.error_bars(*intervals),
+        color=colour,
+        marker=marker,
+        linestyle="none",
+        linewidth=1.2,
+        label=label,
     )
 
 

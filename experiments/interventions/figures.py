@@ -65,7 +65,7 @@ def against_length(results: Measurements) -> Figure:
             axis.errorbar(
                 [length * (1 + 0.02 * (index - 3.5)) for length in results.lengths],
                 [end.estimate for end in ends],
-                np.array([[end.estimate - end.low, end.high - end.estimate] for end in ends]).T,
+                draw.error_bars(*ends),
                 color=COLOURS[arm],
                 linestyle=draw.DASHED if arm in LARGE else "-",
                 marker="o",

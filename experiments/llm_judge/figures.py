@@ -48,8 +48,7 @@ def predictions(results: Measurements) -> Figure:
         left.plot(settings.ks, errors, color=COLOURS[name], label=f"judge: {name}")
     for k in (1, 4, 16):
         each = mean_interval(results.simulated[f"teacher, k = {k}"].errors)
-        ends = [[each.estimate - each.low], [each.high - each.estimate]]
-        left.errorbar([k], [each.estimate], ends, fmt="o", color=draw.INK, markersize=4)
+        left.errorbar([k], [each.estimate], draw.error_bars(each), fmt="o", color=draw.INK, markersize=4)
     many = np.array(settings.many, float)
     for name, text in (("alpha", settings.alpha), ("few", settings.few)):
         errors = results.at_many[name]

@@ -147,7 +147,7 @@ def _against_length(
     axis.errorbar(
         [cell.response * _SPREAD[rule] for cell in cells],
         middle,
-        np.array([[end.estimate - end.low, end.high - end.estimate] for end in ends]).T,
+        draw.error_bars(*ends),
         color=COLOURS[rule],
         marker="o",
         markersize=4,

@@ -126,7 +126,7 @@ def predictors(results: Measurements) -> Figure:
             axis.errorbar(
                 own.estimate,
                 row,
-                xerr=[[own.estimate - own.low], [own.high - own.estimate]],
+                xerr=draw.error_bars(own),
                 color=draw.BLUE,
                 marker="o",
                 linewidth=1.4,

@@ -18,7 +18,7 @@ from experiments.tail_sft.measure import DESTROYED, KEPT, Arm, Measurements, Whe
 from metrics import Interval, mean_interval, paired_difference_interval
 
 _MARKERS = "osD^vPX*<>"
-_TIMES: dict[When, str] = {"short": "short", "batches": "over the batches", "end": "end"}
+_TIMES: dict[When, str] = {"before": "before", "short": "short", "batches": "over the batches", "end": "end"}
 
 
 def drawings(results: Measurements) -> list[Drawing]:
@@ -75,8 +75,8 @@ def arms(results: Measurements) -> Figure:
             axis.errorbar(
                 one.estimate,
                 many.estimate,
-                xerr=[[one.estimate - one.low], [one.high - one.estimate]],
-                yerr=[[many.estimate - many.low], [many.high - many.estimate]],
+                xerr=draw.error_bars(one),
+                yerr=draw.error_bars(many),
                 color=colour,
                 marker=_MARKERS[index % len(_MARKERS)],
                 linestyle="none",
@@ -166,7 +166,7 @@ def _horizontal(axis: Axes, gap: Interval, row: float, colour: str, label: str |
     axis.errorbar(
         gap.estimate,
         row,
-        xerr=[[gap.estimate - gap.low], [gap.high - gap.estimate]],
+        xerr=draw.error_bars(gap),
         color=colour,
         marker="o",
         linewidth=1.2,
@@ -227,14 +227,10 @@ def _gaps(results: Measurements, set_up: str) -> Table:
 
 
 def _after(results: Measurements, set_up: str) -> Table:
-    k, starts = results.k, results.after[set_up]
+    starts, columns = results.after[set_up], [(of, when) for of in (1, results.k) for when in _TIMES]
     rows = [
-        [
-            name,
-            *_along(arm.pass_1[:, 0], (results.read(set_up, name, 1, when) for when in _TIMES)),
-            *_along(arm.pass_k[:, 0], (results.read(set_up, name, k, when) for when in _TIMES)),
-        ]
-        for name, arm in starts.items()
+        [name, *(float(results.read(set_up, name, of, when).mean()) for of, when in columns)]
+        for name in starts
     ]
     batches = starts[results.plain].steps
     return (
@@ -242,14 +238,10 @@ def _after(results: Measurements, set_up: str) -> Table:
         f"{batches[1]} batches, over the batches (mean), and after all {batches[-1]}.",
         [
             "start",
-            *(text for of in (1, k) for text in (f"Pass@{of} before", "short", "over the batches", "end")),
+            *(f"Pass@{of} before" if when == "before" else _TIMES[when] for of, when in columns),
         ],
         rows,
     )
-
-
-def _along(before: np.ndarray, after: Iterable[np.ndarray]) -> list[float]:
-    return [float(values.mean()) for values in (before, *after)]
 
 
 def _gained(results: Measurements, set_up: str) -> Table:

@@ -26,8 +26,8 @@ DESTROYED, KEPT = "destroyed", "kept"
 """The set-ups: plain fine-tuning destroys more coverage than it makes, or not."""
 STOPPED = "stopped_"
 """Followed by an arm's name: the start of reinforcement learning at the plain checkpoint of nearest KL."""
-When = Literal["short", "batches", "end"]
-"""What is read off a run of reinforcement learning, see `Measurements.read`."""
+When = Literal["before", "short", "batches", "end"]
+"""Places at which a run of reinforcement learning is read, see `Measurements.read`."""
 ARM_KEYS = ("objective", "optimizer", "averaging", "evaluation", "checkpoint")
 """Fields of fine-tuning that an arm may have of its own."""
 check_set_up = Overrides(("dataset_size", "steps", "batch_size", "optimizer", "task_overrides"))
@@ -219,13 +219,14 @@ class Measurements:
         return np.asarray(np.mean(gains, axis=0))
 
     def read(self, set_up: str, start: str, k: int, when: When) -> Float[np.ndarray, " seeds"]:
-        """Pass@1 or Pass@k of reinforcement learning from a start: after the last batch (`end`), at the first
-        evaluation after the start (`short`), or the mean over the batches by trapezoids (`batches`)."""
+        """Pass@1 or Pass@k of reinforcement learning from a start: at it (`before`), at the first evaluation
+        after it (`short`), after the last batch (`end`), or the mean over the batches by trapezoids
+        (`batches`)."""
         arm = self.after[set_up][start]
         values = arm.pass_1 if k == 1 else arm.pass_k
         if when == "batches":
             return mean_over_steps(arm.steps, values)
-        return values[:, 1 if when == "short" else -1]
+        return values[:, {"before": 0, "short": 1, "end": -1}[when]]
 
 
 def at_equal_kl(

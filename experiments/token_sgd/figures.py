@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from covlab.report import plotting as draw
 from covlab.report.page import format_interval
 from covlab.report.plotting import Drawing
-from covlab.report.rates import Panel, Rate, error_bars, rate_rows, rates_figure, size_intervals
+from covlab.report.rates import Panel, Rate, rate_rows, rates_figure, size_intervals
 from experiments.token_sgd.measure import FAMILY, NAMES, Measurements, resampler
 
 SHORT = {
@@ -79,7 +79,7 @@ def robustness(results: Measurements) -> Figure:
     for axis, (label, values) in zip(axes[0], panels, strict=True):
         for colour, (kind, numbers) in zip((draw.BLUE, draw.GREEN, draw.RED), values.items(), strict=True):
             ends = size_intervals(numbers.T, resampler(results))
-            centre, bars, name = [end.estimate for end in ends], error_bars(ends), f"{kind} prompts"
+            centre, bars, name = [end.estimate for end in ends], draw.error_bars(*ends), f"{kind} prompts"
             axis.errorbar(place, centre, bars, color=colour, marker="o", capsize=3, label=name)
             if label.startswith("KL"):
                 limit = robust.bound[kind].mean(axis=1)

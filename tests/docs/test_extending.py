@@ -80,9 +80,10 @@ def test_a_newcomers_walk(lab: Installed) -> None:
     verdict = Verdict.read(lab.folder / "runs" / "collapse" / "cpu" / "verdict.json")
     assert (verdict.holds, len(verdict.checks)) == (True, 5)
     assert verdict.command.startswith("python -m my_lab.collapse scale=cpu")
-    assert re.search(r"^collapse \(cpu\) +holds: +5 of 5 checks, 4 seeds", do(lab, ledger), re.MULTILINE)
+    said = do(lab, ledger)
+    assert "collapse (cpu)  holds:   5 of 5 checks, 4 seeds" in said
 
     passed = re.search(r"^(\d+) passed in", do(lab, contracts, "-p", "no:cacheprovider"), re.MULTILINE)
     assert passed is not None
-    assert int(passed[1]) >= 26
+    assert int(passed[1]) == 29
     assert not [file for file in lab.folder.rglob("*.py") if str(ROOT) in file.read_text()]

@@ -32,6 +32,7 @@ def test_a_setting_of_a_scale_is_that_of_its_command(
     file: Any = OmegaConf.to_container(OmegaConf.load(FOLDER / f"{name}.yaml"))
     stated = dict(leaves(file))
     found = {key: OmegaConf.select(config, key) for key in stated}
-    assert {key: OmegaConf.to_container(v) if OmegaConf.is_config(v) else v for key, v in found.items()} == {
-        key: [*value] if isinstance(value, tuple) else value for key, value in stated.items()
-    }
+    assert {
+        key: OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+        for key, value in found.items()
+    } == stated

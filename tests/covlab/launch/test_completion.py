@@ -47,7 +47,7 @@ def environ_with_covlab(folder: Path) -> dict[str, str]:
 
 
 def replies(folder: Path, *command: str) -> list[str]:
-    """What the shell prints, line by line."""
+    """Lines that the shell prints."""
     ended = subprocess.run(
         command, cwd=folder, env=environ_with_covlab(folder), capture_output=True, text=True, check=True
     )
@@ -125,8 +125,8 @@ def test_fish_completes_commands_options_and_keys(tmp_path: Path) -> None:
 
 
 def zsh(folder: Path, line: str, expected: str) -> str:
-    """What stands on the screen of an interactive zsh after a tab at the end of the line; waits at most a
-    minute for `expected`."""
+    """The screen of an interactive zsh after a tab at the end of the line; waits at most a minute for
+    `expected`."""
     terminal, inside = pty.openpty()
     shell = subprocess.Popen(
         ["zsh", "-f", "-i"],
