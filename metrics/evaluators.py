@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Int, UInt32
 
 from decoding import sample_responses
 from metrics.coverage import check_ns, coverage_profile, log_density_ratio, name_of_n, weighted_mean
@@ -26,6 +26,7 @@ from models import Model, Params, token_log_probs
 from tasks import PAD, Example, Task, check_seed, stream
 from tasks.checks import whole
 from tasks.compiling import QUICK
+from tasks.streams import IMPLEMENTATION
 
 BOUND_TOLERANCE = 1e-9
 """Tolerance for rounding in float64 of the bound of coverage by KL; a larger violation is a bug."""
@@ -106,9 +107,21 @@ class HeldOut:
 def draw_examples(task: Task, per_group: int, seed: int, split: str) -> tuple[Example, Candidates]:
     """`per_group` examples of every class from the stream (seed, "evaluation", split, class), and their
     candidates, as host arrays."""
-    streams = tuple(stream(seed, "evaluation", split, name) for name in task.groups)
-    draw = _draw_few if per_group * len(task.groups) <= FEW else _draw
-    drawn: tuple[Example, Candidates] = jax.tree.map(np.asarray, draw(task, per_group, streams))
+    groups = np.repeat(np.arange(len(task.groups), dtype=np.int32), per_group)
+    keys = _keys(split, tuple(task.groups), per_group, np.uint32(seed))
+    return examples_of(task, np.asarray(keys), groups)
+
+
+def examples_of(
+    task: Task, keys: UInt32[np.ndarray, "rows words"], groups: Int[np.ndarray, " rows"]
+) -> tuple[Example, Candidates]:
+    """`Task.sample_group` of every key, given by its words, and class, and the candidates, as host arrays.
+
+    A task and a number of rows have one program, whatever is drawn: the held-out set, those of evaluations,
+    and the training prompts that a start compares with them share what is compiled.
+    """
+    draw = _draw_few if len(groups) <= FEW else _draw
+    drawn: tuple[Example, Candidates] = jax.tree.map(np.asarray, draw(task, keys, groups))
     return drawn
 
 
@@ -148,18 +161,25 @@ def make_held_out(
     )
 
 
-def _draws(task: Task, per_group: int, streams: tuple[PRNGKeyArray, ...]) -> tuple[Example, Candidates]:
-    """`per_group` examples of every class, from the class's stream, and their candidates."""
-    keys = [jax.random.split(key, per_group) for key in streams]
+@functools.partial(jax.jit, static_argnums=(0, 1, 2), compiler_options=QUICK)
+def _keys(
+    split: str, names: tuple[str, ...], per_group: int, seed: Int[Array, ""]
+) -> UInt32[Array, "rows words"]:
+    """Words of `per_group` keys of each class's stream, in order."""
+    streams = [stream(seed, "evaluation", split, name) for name in names]
+    return jnp.concatenate([jax.random.key_data(jax.random.split(key, per_group)) for key in streams])
+
+
+def _draws(
+    task: Task, keys: UInt32[Array, "rows words"], groups: Int[Array, " rows"]
+) -> tuple[Example, Candidates]:
     # A call per class would be traced and compiled per class.
-    groups = jnp.repeat(jnp.arange(len(task.groups)), per_group)
-    examples = jax.vmap(task.sample_group)(jnp.concatenate(keys), groups)
+    examples = jax.vmap(task.sample_group)(jax.random.wrap_key_data(keys, impl=IMPLEMENTATION), groups)
     return examples, jax.vmap(functools.partial(_candidates, task))(examples)
 
 
-# One program per task and size, for every stream: a run and its evaluations share what is compiled.
-_draw = jax.jit(_draws, static_argnames=("task", "per_group"))
-_draw_few = jax.jit(_draws, static_argnames=("task", "per_group"), compiler_options=QUICK)
+_draw = jax.jit(_draws, static_argnames="task")
+_draw_few = jax.jit(_draws, static_argnames="task", compiler_options=QUICK)
 FEW = 8192
 """Largest number of examples whose drawing takes less time than compiling it well."""
 

@@ -91,6 +91,12 @@ class Model(abc.ABC):
         return False
 
     @property
+    def recurrent(self) -> bool:
+        """True if a pass goes along the tokens, one or a few at a time. The products of a step are then too
+        small for a device to share between cores, and a second CPU device pays for shorter batches."""
+        return False
+
+    @property
     def tested(self) -> Model:
         """This model as it is evaluated, sampled and decoded, with the same parameters: itself, unless it can
         be given more or less compute after training."""

@@ -131,6 +131,11 @@ class Flax(Model):
         """True if the module's `__call__` scans the tokens, as `nnx.RNN` does."""
         return self._network.scans_tokens
 
+    @property
+    def recurrent(self) -> bool:
+        """True for a module with a carry, or one that scans the tokens."""
+        return self._network.has_carry or self.sequential
+
     @functools.cached_property
     def _parts(self) -> tuple[Any, Mapping[str, Any]]:
         """Class and fields of the module."""

@@ -193,7 +193,10 @@ class Task(abc.ABC):
         """Text of a token sequence, padding skipped."""
 
     def sample(self, key: PRNGKeyArray, probs: Sequence[float] | None = None) -> Example:
-        """Draw a class from `probs` (`group_probs` if None), then an example of that class."""
+        """Draw a class from `probs` (`group_probs` if None), then an example of that class.
+
+        A method that replaces this one must give the same prompts of the same keys.
+        """
         group_key, example_key = jax.random.split(key)
         group = categorical(group_key, log_of(self.group_probs if probs is None else probs))
         return self.sample_group(example_key, group)

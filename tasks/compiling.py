@@ -1,4 +1,6 @@
-"""Options of XLA's compiler for a program that runs once."""
+"""Options of XLA's compiler."""
+
+from collections.abc import Mapping
 
 import jax
 
@@ -9,3 +11,27 @@ QUICK = {"xla_backend_optimization_level": 0} | (
 
 On a CPU such a program compiles in about a seventh of the time and runs at a quarter of the speed. Whole
 numbers are the same, the last bits of a float may differ. XLA of JAX 0.11.2 refuses the second option."""
+
+LIGHT = {"xla_backend_optimization_level": 1}
+"""`compiler_options` of `jax.jit` for a program that runs often.
+
+On a CPU a training step compiles in about .87 of the CPU time and is as fast; in most programs even the last
+bits are the same."""
+
+
+def require_options(options: Mapping[str, bool | float | str]) -> None:
+    """Refuse options that the compiler of the default device does not have, or values that it does not take.
+
+    Raises:
+        ValueError: one line.
+    """
+    for name, value in options.items():
+        try:
+            jax.jit(lambda x: x, compiler_options={name: value}).lower(0).compile()
+        except (jax.errors.JaxRuntimeError, TypeError) as error:
+            # The binding of an option with a field of its own says which types of C++ it takes.
+            known = isinstance(error, jax.errors.JaxRuntimeError)
+            reason = str(error).splitlines()[0].rstrip(".") if known else "a value of another type"
+            raise ValueError(
+                f"compiler_options.{name}: {value!r}; the compiler for {jax.default_backend()} says: {reason}"
+            ) from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 
 import jax
-from jaxtyping import Array, Int
+from jaxtyping import Array, Int, PRNGKeyArray
 
 from models import Params
 from tasks import Example, stream
@@ -28,13 +28,22 @@ def batch_of_step(
         return share_of(drawn, part, parts)
 
     if phase.dataset_size is None:
-        keys = own(jax.random.split(stream(seed, "train", phase.name, "fresh", step), phase.batch_size))
+        keys = own(keys_of_step(phase.name, phase.batch_size, seed, step))
     else:
         index_key = stream(seed, "train", phase.name, "index", step)
         index = own(jax.random.randint(index_key, (phase.batch_size,), 0, phase.dataset_size))
-        data = stream(seed, "train", phase.name, "data")
-        keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(data, index)
+        keys = keys_of_data(phase.name, seed, index)
     return jax.vmap(lambda key: phase.task.sample(key, phase.proposal))(keys)
+
+
+def keys_of_step(name: str, batch_size: int, seed: Int[Array, ""], step: Int[Array, ""]) -> PRNGKeyArray:
+    """Keys of the fresh examples of a step in the phase `name`."""
+    return jax.random.split(stream(seed, "train", name, "fresh", step), batch_size)
+
+
+def keys_of_data(name: str, seed: Int[Array, ""], index: Int[Array, " rows"]) -> PRNGKeyArray:
+    """Keys of the examples `index` of the fixed data set of the phase `name`."""
+    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(stream(seed, "train", name, "data"), index)
 
 
 def responses_of_step(

@@ -16,6 +16,9 @@ from training.precision import Precision, check_precision
 from training.schedule import EvaluationSchedule
 from training.sources import Demonstrations, Source
 
+Option = bool | int | float | str
+"""Value of an option of XLA's compiler."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Phase:
@@ -38,6 +41,7 @@ class Phase:
         source: origin of the responses to the prompts.
         averaging: average of the iterates; None evaluates, saves and passes on the last iterate.
         precision: how training computes, see `training.precision.Precision`.
+        compiler_options: options of XLA's compiler for the programs of training and evaluation, by name.
     """
 
     name: str
@@ -53,9 +57,11 @@ class Phase:
     source: Source = dataclasses.field(default_factory=Demonstrations)
     averaging: Averaging | None = None
     precision: Precision = "auto"
+    compiler_options: Mapping[str, Option] | tuple[tuple[str, Option], ...] | None = None
 
     def __post_init__(self) -> None:
         check_precision(self.precision)
+        self._check_options()
         for field, low in (("steps", 0), ("batch_size", 1), ("log_every", 1)):
             whole(f"phases.{self.name}.{field}", getattr(self, field), low)
         if self.dataset_size is not None:
@@ -89,6 +95,22 @@ class Phase:
             )
         if self.class_proposal is not None:
             self._check_proposal(self.class_proposal)
+
+    def _check_options(self) -> None:
+        given: Any = () if self.compiler_options is None else self.compiler_options
+        if not isinstance(given, tuple | Mapping):
+            raise ValueError(f"compiler_options: {given!r} is not a mapping of XLA's options to their values")
+        for name, value in dict(given).items():
+            if not isinstance(value, Option):
+                valid = "valid: true, false, a number or a text"
+                raise ValueError(f"compiler_options.{name}: {value!r}; {valid}")
+        # As a tuple, because a phase must be hashable.
+        object.__setattr__(self, "compiler_options", tuple(dict(given).items()))
+
+    @property
+    def options(self) -> dict[str, Option]:
+        """`compiler_options` by name."""
+        return dict(self.compiler_options or ())
 
     def _check_proposal(self, given: Any) -> None:
         where, groups = f"phases.{self.name}.class_proposal", self.task.groups

@@ -56,7 +56,7 @@ from training.phase import Phase
 from training.precision import exact_products, trained, training_products
 from training.seen import Seen, coverage_ns, seen_in
 from training.sources import Policy, TrainingBatch
-from training.step import mean_gradient, parts_of_batch, weighted_gradient
+from training.step import mean_gradient, norm_of, parts_of_batch, weighted_gradient
 
 
 class TrainState(NamedTuple):
@@ -270,7 +270,7 @@ def make_program(
     ) -> tuple[TrainState, tuple[ChunkLog, Float[Array, "batch samples"]]]:
         with jax.named_scope("gradient"):
             (loss, gradient), log_probs = loss_and_gradient(state.params, batch, token)
-        norm = optax.tree.norm(gradient)
+        norm = norm_of(gradient, grid.platform)
         updates, opt_state = rule.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         good = (state.failed_at < 0) & jnp.isfinite(loss) & jnp.isfinite(norm)
@@ -333,9 +333,7 @@ def make_program(
     place = jax.jit(grid.shard(same, (PER_SEED,)))
     score_seeds = grid.shard(score_seeds, (PER_SEED, PER_SEED, PER_EXAMPLE), SCORED)
     init = grid.shard(functools.partial(first_parameters, model), (PER_SEED,))
-    # One thread per CPU device: with one device per core, XLA's own threads would only wait for each other.
-    alone = grid.mesh is None or grid.platform != "cpu"
-    options = None if alone else {"xla_cpu_multi_thread_eigen": False}
+    options = grid.compiler_options | phase.options
     functions = kept(
         {
             "init": jax.jit(init),

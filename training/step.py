@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+import optax
 from jaxtyping import Array, Float
 
 from models import Params
@@ -62,6 +63,17 @@ def _split(batch: Batch, parts: int) -> Batch:
 
 def _joined(said: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), said)
+
+
+def norm_of(gradient: Any, platform: str) -> Float[Array, ""]:
+    """Euclidean norm of all entries together.
+
+    On a CPU they are copied into one vector first: a sum over one array compiles in a fraction of the time of
+    sums over each, and takes no longer.
+    """
+    if platform != "cpu":
+        return optax.tree.norm(gradient)
+    return jnp.linalg.norm(jnp.concatenate([jnp.ravel(leaf) for leaf in jax.tree.leaves(gradient)]))
 
 
 def weighted_gradient(

@@ -33,8 +33,9 @@ from training import (
     ValueRegression,
     choose_layout,
 )
-from training.mesh import Hardware
+from training.mesh import RECURRENT_TOKENS, Hardware
 from training.precision import require_bfloat16
+from training.step import TOKENS_OF_A_PART
 
 PHASE_KEYS = (
     "task",
@@ -85,8 +86,9 @@ class Setup:
             phase.name: phase.batch_size * (phase.task.prompt_length + phase.task.response_length)
             for phase in self.phases
         }
+        least = RECURRENT_TOKENS if self.model.recurrent else TOKENS_OF_A_PART
         return choose_layout(
-            len(self.seeds), sizes, config.devices, config.data_parallel, hardware, batch_tokens=tokens
+            len(self.seeds), sizes, config.devices, config.data_parallel, hardware, tokens, least
         )
 
     def held_out(self) -> tuple[HeldOut, ...]:
@@ -139,8 +141,8 @@ def build(config: DictConfig) -> Setup:
 
 def spelt_out(config: DictConfig) -> DictConfig:
     """`config` without the key `every`, whose number stands in `log_every` and `evaluation.schedule` instead,
-    also in phases that have their own. With null, all else stays as it is. `precision: auto` and the defaults
-    of `LATER` and of a layered graph's `given` are left out.
+    also in phases that have their own. With null, all else stays as it is. `precision: auto`, no
+    `compiler_options` and the defaults of `LATER` and of a layered graph's `given` are left out.
 
     A run's `config.yaml` so has the same keys with and without `every`, and an earlier run can be continued.
 
@@ -148,11 +150,13 @@ def spelt_out(config: DictConfig) -> DictConfig:
         ValueError: `every` is neither null nor a whole number >= 1.
     """
     old = [field for field in LATER if _is_default(config.get("evaluation"), field)]
-    if config.get("precision") == "auto" or old or any(_by_default(config)):
+    defaults: dict[str, Any] = {"precision": "auto", "compiler_options": None}
+    of_today = [key for key in defaults if key in config and config[key] == defaults[key]]
+    if of_today or old or any(_by_default(config)):
         config = copy.deepcopy(config)
         OmegaConf.set_struct(config, False)
-        if config.get("precision") == "auto":
-            del config["precision"]
+        for key in of_today:
+            del config[key]
         for field in old:
             del config.evaluation[field]
         for task in [*_by_default(config)]:
@@ -308,6 +312,7 @@ def _phase(config: DictConfig, name: str, changes: Any) -> tuple[Phase, Evaluati
         averaging=averaging,
         source=source,
         precision=config.get("precision", "auto"),
+        compiler_options=_plain(config.get("compiler_options")),
     )
     return phase, evaluation
 

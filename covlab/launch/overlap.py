@@ -11,21 +11,23 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Bool, Int, UInt32
 
 from covlab.launch.build import Setup
 from covlab.launch.kept import kept_for_parts
-from metrics.evaluators import HeldOut
-from tasks import stream
+from metrics.evaluators import HeldOut, examples_of
+from tasks import categorical
 from tasks.compiling import QUICK
+from tasks.drawing import log_of
 from tracking.atomic import atomic_write
-from training import CrossEntropy, EvaluationSchedule, Phase
-from training.feed import batch_of_step
+from training import Phase
+from training.feed import keys_of_data, keys_of_step
 
 FILE = "overlap.json"
 MOST = 2048
 """Largest number of training prompts drawn for comparison; a larger set is estimated from these."""
+ROWS = 64
+"""Number of training prompts drawn at once where no other is asked for."""
 RARE = 1e-4
 """Ratio of training prompts to the task's `least_prompts` below which nothing is drawn: the overlap is at
 most of this order."""
@@ -45,29 +47,44 @@ def _hashable(prompts: Int[np.ndarray, "rows prompt"]) -> list[bytes]:
     return [row.tobytes() for row in np.ascontiguousarray(prompts, np.int32)]
 
 
-def training_prompts(phase: Phase, seed: int, count: int) -> Int[np.ndarray, "count prompt"]:
+def training_prompts(
+    phase: Phase, seed: int, count: int, rows: int = ROWS
+) -> Int[np.ndarray, "count prompt"]:
     """The first `count` training prompts of a seed in a phase, drawn by the keys of `training.feed`: from the
-    phase's fixed set if it has one, else in the order of its batches."""
-    # Phases that differ in everything else share the program.
-    draws = Phase(
-        phase.name, phase.task, CrossEntropy(), _NO_OPTIMIZER, 0, phase.batch_size, phase.dataset_size,
-        EvaluationSchedule(), 1, phase.class_proposal,
-    )  # fmt: skip
-    prompts = np.asarray(_prompts(draws, jnp.asarray(seed, jnp.uint32), count))
-    return prompts.reshape(-1, prompts.shape[-1])[:count]
+    phase's fixed set if it has one, else in the order of its batches.
+
+    They are drawn `rows` at a time. With as many rows as the held-out set has examples no further program is
+    compiled for the drawing.
+    """
+    drawing = phase.name, phase.batch_size, phase.dataset_size, tuple(map(float, phase.proposal)), count
+    keys, classes = map(np.asarray, _keys_and_classes(*drawing, np.uint32(seed)))
+    prompts = [
+        # The last rows repeat the first, so that every call has equal shapes.
+        examples_of(phase.task, keys[index], classes[index])[0].prompt
+        for index in np.resize(np.arange(count), (-(-count // rows), rows))
+    ]
+    return np.concatenate(prompts)[:count]
 
 
-_NO_OPTIMIZER = optax.identity()
-
-
-@functools.partial(jax.jit, static_argnames=("phase", "count"), compiler_options=QUICK)
-def _prompts(phase: Phase, seed: Int[Array, ""], count: int) -> Int[Array, "... prompt"]:
-    if phase.dataset_size is None:
-        steps = jnp.arange(-(-count // phase.batch_size))
-        return jax.lax.map(lambda step: batch_of_step(phase, seed, step).prompt, steps)
-    data = stream(seed, "train", phase.name, "data")
-    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(data, jnp.arange(count))
-    return jax.lax.map(lambda key: phase.task.sample(key, phase.proposal).prompt, keys, batch_size=64)
+@functools.partial(jax.jit, static_argnums=range(5), compiler_options=QUICK)
+def _keys_and_classes(
+    name: str,
+    batch_size: int,
+    dataset_size: int | None,
+    proposal: tuple[float, ...],
+    count: int,
+    seed: Int[Array, ""],
+) -> tuple[UInt32[Array, "count words"], Int[Array, " count"]]:
+    """Words of the keys, and the classes, that `Task.sample` gives to `sample_group` in
+    `training.feed.batch_of_step`."""
+    if dataset_size is None:
+        steps = jnp.arange(-(-count // batch_size))
+        of_step = jax.vmap(lambda step: keys_of_step(name, batch_size, seed, step))
+        keys = of_step(steps).reshape(-1)[:count]
+    else:
+        keys = keys_of_data(name, seed, jnp.arange(count))
+    of_class, own = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
+    return jax.random.key_data(own), jax.vmap(categorical, (0, None))(of_class, log_of(proposal))
 
 
 def overlap(phase: Phase, held_out: HeldOut, seed: int) -> dict[str, Any]:
@@ -101,7 +118,7 @@ def overlap(phase: Phase, held_out: HeldOut, seed: int) -> dict[str, Any]:
     if different == 1 < len(prompts):
         # A task with a single prompt overlaps by design.
         return facts | {"drawn": 0, "share": 1.0, "counted": False}
-    trained = training_prompts(phase, seed, drawn)
+    trained = training_prompts(phase, seed, drawn, held_out.num_examples)
     met = among(prompts, trained)
     estimated = drawn < count and bool(met.any())
     classes, share = {}, 0.0

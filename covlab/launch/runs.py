@@ -27,6 +27,7 @@ from covlab.launch.runtime import configure_run
 from covlab.launch.settings import TrackingSettings
 from metrics.evaluators import HeldOut
 from models.target import platform
+from tasks.compiling import require_options
 from tracking import Progress, RunDirectory, RunSink, load_run, read_status
 from tracking.metric_names import headline
 from tracking.mirrors import Mirror
@@ -76,6 +77,7 @@ def train_run(
     config = spelt_out(config)
     setup = setup or build(config)
     layout = setup.layout(config)
+    require_options(setup.phases[0].options)
     identity = said(plain(config), platform(), setup.model)
     may_differ, more = same_base(path, identity), longer(path, identity, setup)
     status = read_status(path)

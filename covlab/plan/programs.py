@@ -63,6 +63,7 @@ class Traced(NamedTuple):
         open_loops: loops whose length is not fixed by design: the chunk of steps.
         shared: bytes of arguments that do not grow with the number of seeds.
         traced: the program with its arguments.
+        options: the configuration's options of the compiler for it.
     """
 
     phase: str
@@ -71,6 +72,7 @@ class Traced(NamedTuple):
     open_loops: int
     shared: int
     traced: Any
+    options: Mapping[str, Any] = {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,6 +135,7 @@ def traced_programs(
         fixed = grid.place(jax.eval_shape(jax.vmap(lambda seed: base.init(stream(seed, "init"))), seeds))
     for index, (phase, held) in enumerate(zip(setup.phases, held_out, strict=True)):
         program = make_program(setup.model, phase, setup.evaluators, held, grid)
+        options = phase.options
         params = grid.place(jax.eval_shape(program.init, seeds))
         if index == 0 and not setup.start_from_base:
             yield _traced(phase.name, "initialisation", 1, program.init, seeds)
@@ -141,11 +144,11 @@ def traced_programs(
         evaluations = len(phase.schedule.steps(phase.steps))
         if phase.steps:
             step = program.run.trace(state, seeds, 0, 1, fixed)  # type: ignore[attr-defined]
-            yield Traced(phase.name, "training step", phase.steps, 1, 0, step)
+            yield Traced(phase.name, "training step", phase.steps, 1, 0, step, options)
         if evaluations:
             traced = program.evaluate.trace(params, fixed, program.batches())  # type: ignore[attr-defined]
             shared = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(program.batches()))
-            yield Traced(phase.name, "evaluation", evaluations, 0, shared // layout.data, traced)
+            yield Traced(phase.name, "evaluation", evaluations, 0, shared // layout.data, traced, options)
         prompts = setup.evaluation[-1].table_prompts
         if prompts:
             yield _sampling(setup, phase.name, prompts, params, devices[0], grid.platform)
@@ -223,7 +226,7 @@ class Compiler:
         began = time.monotonic()
         flops = product_flops(it.traced.jaxpr)
         lowered = it.traced.lower()
-        key = key_of(lowered.as_text(), self.target)
+        key = key_of(lowered.as_text(), self.target, it.options)
         if key not in self._made:
             self._made[key] = self._pool.submit(self._find, key, lowered, time.monotonic() - began, say)
         made = self._made[key]

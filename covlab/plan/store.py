@@ -12,7 +12,7 @@ import gzip
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -41,9 +41,10 @@ def versions() -> dict[str, str]:
     return found
 
 
-def key_of(text: str, target: Target) -> str:
-    """Digest of all that the quantities of a program depend on."""
-    parts = {
+def key_of(text: str, target: Target, options: Mapping[str, Any]) -> str:
+    """Digest of all that the quantities of a program depend on; `options`: those of the configuration."""
+    parts: dict[str, Any] = {"compiler_options": dict(options)} if options else {}
+    parts |= {
         "target": [dataclasses.asdict(target.chip), target.chip.bytes, target.shape, target.compiler_options],
         "versions": versions(),
         "settings": [os.environ.get(name) for name in _VARIABLES],

@@ -145,6 +145,17 @@ class TaskTests:
         tilted = (mass + np.eye(mass.shape[1])[0]) / 2
         assert uniform_p(transformed(tilted)) < 1e-6, "the test has no power against a wrong law"
 
+    def test_sample_draws_a_class_and_then_what_sample_group_draws(self, small: Small) -> None:
+        """The overlap of held-out and training prompts is counted by `sample_group`."""
+        task = small.task
+        if type(task).sample is Task.sample:
+            return
+        keys = jax.random.split(stream(0, "test"), 200)
+        expected = jax.jit(jax.vmap(lambda key: Task.sample(task, key)))(keys)
+        found = jax.jit(jax.vmap(task.sample))(keys)
+        np.testing.assert_array_equal(found.prompt, expected.prompt)
+        np.testing.assert_array_equal(found.group, expected.group)
+
     def test_sampled_classes_follow_the_mixture(self, small: Small) -> None:
         task = small.task
         assert sum(task.group_probs) == pytest.approx(1)

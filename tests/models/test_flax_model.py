@@ -288,16 +288,17 @@ class ByRNN(nnx.Module):
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-    ("module", "expected"),
+    ("module", "sequential", "recurrent"),
     [
-        (ByRNN, True),
-        (flax_modules.Transformer, False),
-        (functools.partial(DeltaNet, num_layers=1, width=8, num_heads=2, chunk_size=4), False),
-        (functools.partial(DeltaNet, num_layers=1, width=8, num_heads=2, chunk_size=1), True),
+        (ByRNN, True, True),
+        (flax_modules.Transformer, False, False),
+        (functools.partial(DeltaNet, num_layers=1, width=8, num_heads=2, chunk_size=4), False, True),
+        (functools.partial(DeltaNet, num_layers=1, width=8, num_heads=2, chunk_size=1), True, True),
     ],
 )
-def test_a_scan_over_the_tokens_is_seen(module: Any, expected: bool) -> None:
-    assert Flax(**SIZES, module=module).sequential is expected
+def test_a_scan_over_the_tokens_is_seen(module: Any, sequential: bool, recurrent: bool) -> None:
+    model = Flax(**SIZES, module=module)
+    assert (model.sequential, model.recurrent) == (sequential, recurrent)
 
 
 @pytest.mark.long

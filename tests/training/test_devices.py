@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import types
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from omegaconf import DictConfig
 from oracles.toy import TabularModel, ToyTask, fuse_step
 
+from covlab.launch.build import build
 from covlab.launch.runtime import cpu_devices
 from metrics.evaluators import DistributionEvaluator, HeldOut, SamplingEvaluator, make_held_out
 from tracking import ListSink
@@ -266,6 +269,13 @@ def test_on_a_cpu_a_batch_is_shared_where_every_share_is_long_enough(
     where = hardware("cpu", 1, 4)
     assert choose_layout(seeds, {"p": batch}, "auto", "auto", where, {"p": tokens}) == Layout(*expected)
     assert choose_layout(seeds, {"p": batch}, "auto", 1, where, {"p": tokens}).data == 1
+
+
+def test_a_recurrent_model_shares_shorter_batches(compose_config: Callable[..., DictConfig]) -> None:
+    """64 examples of 31 tokens are 1,984: one share of 1,536, but four of 448; 24 examples are one."""
+    for model, batch, expected in (("gru", 64, 4), ("gru", 24, 1), ("gpt_tiny", 64, 1)):
+        config = compose_config("train", f"model={model}", f"batch_size={batch}")
+        assert build(config).layout(config, hardware("cpu", 1, 4)) == Layout(1, expected)
 
 
 def test_what_is_asked_for_is_given() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -89,6 +90,36 @@ def test_one_step_is_an_optax_step_written_by_hand(program: Any) -> None:
         by_oracle -= table[range(2), response.tolist()].sum() / 4
     assert log.loss[1] == pytest.approx(by_oracle, rel=1e-5)
     assert float(value) == pytest.approx(by_oracle, rel=1e-5)
+
+
+def test_options_of_the_compiler_reach_the_step_and_the_evaluation(held_out: Any, program: Any) -> None:
+    """A level that no compiler has is refused where it arrives; another one changes rounding at most."""
+
+    def make(level: Any) -> Program:
+        phase = dataclasses.replace(PHASE, compiler_options={"xla_backend_optimization_level": level})
+        return make_program(MODEL, phase, (DistributionEvaluator(),), held_out, 1)
+
+    refused = make("none")
+    params = refused.init(jnp.asarray((5,), jnp.uint32))
+    with pytest.raises(jax.errors.JaxRuntimeError, match="'none' is not a valid"):
+        refused.evaluate(params, (), refused.batches())
+    with pytest.raises(jax.errors.JaxRuntimeError, match="'none' is not a valid"):
+        train(refused, (5,), (2,))
+    mine, _ = train(make(3), (5,), (20,))
+    usual, _ = train(program(1, 1), (5,), (20,))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), mine, usual)
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        ("fast", "compiler_options: 'fast' is not a mapping of XLA's options to their values"),
+        ({"xla_x": [1]}, r"compiler_options.xla_x: \[1\]; valid: true, false, a number or a text"),
+    ],
+)
+def test_options_that_are_no_options_are_refused(given: Any, line: str) -> None:
+    with pytest.raises(ValueError, match=f"^{line}$"):
+        dataclasses.replace(PHASE, compiler_options=given)
 
 
 def test_a_seed_alone_is_that_seed_in_company(program: Any) -> None:

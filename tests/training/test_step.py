@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from training.step import TOKENS_OF_A_PART, mean_gradient, parts_of_batch
+from training.step import TOKENS_OF_A_PART, mean_gradient, norm_of, parts_of_batch
 
 
 @pytest.mark.parametrize("parts", [1, 2, 3, 6])
@@ -35,6 +35,13 @@ def test_one_bad_part_makes_the_loss_not_finite() -> None:
     )
     assert np.isnan(value)
     assert np.isnan(gradient).all()
+
+
+@pytest.mark.parametrize("platform", ["cpu", "gpu"])
+def test_the_norm_is_of_all_entries_together(platform: str) -> None:
+    tree = {"matrix": np.array([[3.0, 0.0], [0.0, 4.0]], "f"), "bias": np.array([-12.0], "f"), "none": ()}
+    assert float(norm_of(tree, platform)) == pytest.approx(13, rel=1e-6)
+    assert np.isnan(norm_of(tree | {"bias": np.array([np.nan], "f")}, platform))
 
 
 def test_a_batch_is_split_no_further_than_it_needs() -> None:

@@ -27,11 +27,14 @@ def test_every_replaces_the_intervals_of_all_phases(compose_config: Compose) -> 
     assert (config.every, config.phases.one.log_every) == (2, 5)
 
 
+KEYS = ("every", "precision", "compiler_options")
+
+
 def test_a_run_is_identified_without_the_key(compose_config: Compose) -> None:
-    """Nor by defaults of `precision`, of metrics and of a graph's `given`, which earlier runs have no key for
-    either."""
+    """Nor by defaults of `precision`, of `compiler_options`, of metrics and of a graph's `given`, which
+    earlier runs have no key for either."""
     given = compose_config("train", "steps=3")
-    rest = {key: value for key, value in plain(given).items() if key not in ("every", "precision")}
+    rest = {key: value for key, value in plain(given).items() if key not in KEYS}
     later = {"pass_all_ns", "taus", "eps", "ratio_ns"}
     assert later < rest["evaluation"].keys()
     rest["evaluation"] = {key: value for key, value in rest["evaluation"].items() if key not in later}
@@ -46,8 +49,10 @@ def test_a_run_is_identified_without_the_key(compose_config: Compose) -> None:
         "eps": [],
         "ratio_ns": None,
     }
-    asked = compose_config("train", "precision=highest")
+    asked = compose_config("train", "precision=highest", "compiler_options={xla_x: true}")
     assert plain(spelt_out(asked))["precision"] == "highest"
+    assert plain(spelt_out(asked))["compiler_options"] == {"xla_x": True}
+    assert build(asked).phases[0].options == {"xla_x": True}
     spelt = compose_config("train", "steps=3", "log_every=1", "evaluation.schedule.every=1")
     assert plain(spelt_out(compose_config("train", "steps=3", "every=1"))) == plain(spelt_out(spelt))
 

@@ -43,7 +43,10 @@ def test_prompts_are_compared_whole() -> None:
 def test_the_prompts_are_those_of_training(dataset_size: int | None) -> None:
     phase = phase_of(dataset_size)
     trained = np.concatenate([np.asarray(batch_of_step(phase, 3, step).prompt) for step in range(6)])
-    found = training_prompts(phase, 3, 7 if dataset_size else 24)
+    count = 7 if dataset_size else 24
+    found = training_prompts(phase, 3, count)
+    for rows in (1, 5, count):
+        np.testing.assert_array_equal(training_prompts(phase, 3, count, rows), found)
     if dataset_size is None:
         np.testing.assert_array_equal(found, trained)
     else:

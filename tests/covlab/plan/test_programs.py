@@ -69,23 +69,24 @@ def test_what_waits_at_the_end_of_the_block_is_left_out() -> None:
 
 
 def test_a_later_plan_finds_what_an_earlier_one_compiled(tmp_path: Path) -> None:
-    """All that a page shows is the same; another target, another program or a damaged file is compiled."""
+    """All that a page shows is the same; another target, program or option, or a damaged file is compiled."""
     said: list[str] = []
 
-    def planned(name: str, target: str = "cpu", size: int = 4) -> Compiled:
+    def planned(name: str, target: str = "cpu", size: int = 4, **options: bool) -> Compiled:
         with Compiler(target_of(target), 1, Store(tmp_path)) as compiler:
-            return compiler.begin(traced(name, size), lambda: said.append(name))()
+            return compiler.begin(traced(name, size)._replace(options=options), lambda: said.append(name))()
 
     first = planned("a")
     assert first.costs is not None
     assert dataclasses.replace(planned("b"), name="a") == first
     planned("c", size=8)
     planned("d", target="cpu:2")
-    assert said == ["a", "c", "d"]
+    planned("o", xla_cpu_use_fusion_emitters=False)
+    assert said == ["a", "c", "d", "o"]
     for path in tmp_path.iterdir():
         path.write_bytes(path.read_bytes()[:40])
     assert planned("e").costs == first.costs
-    assert said == ["a", "c", "d", "e"]
+    assert said == ["a", "c", "d", "o", "e"]
 
 
 def test_a_folder_that_cannot_be_written_costs_a_compilation(tmp_path: Path) -> None:
