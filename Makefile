@@ -10,6 +10,8 @@ COMPILE_VENV := .venv-compile
 COMPILE_INSTALLED := $(COMPILE_VENV)/.installed
 PIP_INSTALL := -m pip --disable-pip-version-check --no-input install --quiet
 LOCK_FLAGS ?=
+# The lock names every package, so nothing is resolved; Python compiles a module when it is first imported.
+WHOLE_LOCK := --no-deps --no-compile
 # tests/conftest.py says which tests stay together and which begin.
 PARALLEL ?= --numprocesses auto --maxprocesses 8 --dist loadgroup --no-loadscope-reorder --durations 15
 
@@ -95,7 +97,7 @@ $(VENV)/bin/activate:
 
 $(INSTALLED): requirements.lock pyproject.toml | $(VENV)/bin/activate
 	@echo "installing requirements.lock into $(VENV) (about a minute)"
-	@$(PY) $(PIP_INSTALL) -r requirements.lock
+	@$(PY) $(PIP_INSTALL) $(WHOLE_LOCK) -r requirements.lock
 	@$(PY) $(PIP_INSTALL) --no-build-isolation --no-deps --editable .
 	@touch $@
 

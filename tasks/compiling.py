@@ -19,8 +19,11 @@ On a CPU a training step compiles in about .87 of the CPU time and is as fast; i
 bits are the same."""
 
 
-def require_options(options: Mapping[str, bool | float | str]) -> None:
-    """Refuse options that the compiler of the default device does not have, or values that it does not take.
+def require_options(options: Mapping[str, bool | float | str], platform: str) -> None:
+    """Refuse options that the compiler of this machine's devices does not have, or values it does not take.
+
+    Args:
+        platform: name of the devices' platform, for the message.
 
     Raises:
         ValueError: one line.
@@ -33,5 +36,5 @@ def require_options(options: Mapping[str, bool | float | str]) -> None:
             known = isinstance(error, jax.errors.JaxRuntimeError)
             reason = str(error).splitlines()[0].rstrip(".") if known else "a value of another type"
             raise ValueError(
-                f"compiler_options.{name}: {value!r}; the compiler for {jax.default_backend()} says: {reason}"
+                f"compiler_options.{name}: {value!r}; the compiler for {platform} says: {reason}"
             ) from None

@@ -77,7 +77,7 @@ def train_run(
     config = spelt_out(config)
     setup = setup or build(config)
     layout = setup.layout(config)
-    require_options(setup.phases[0].options)
+    require_options(setup.phases[0].options, platform())
     identity = said(plain(config), platform(), setup.model)
     may_differ, more = same_base(path, identity), longer(path, identity, setup)
     status = read_status(path)

@@ -20,13 +20,13 @@ REFUSED = {
 def test_an_option_that_the_compiler_does_not_take_is_one_line(name: str) -> None:
     value, reason = REFUSED[name]
     with pytest.raises(ValueError, match=reason) as caught:
-        require_options({"xla_backend_optimization_level": 1, name: value})
-    assert str(caught.value).startswith(f"compiler_options.{name}: {value!r}; the compiler for ")
+        require_options({"xla_backend_optimization_level": 1, name: value}, "cpu")
+    assert str(caught.value).startswith(f"compiler_options.{name}: {value!r}; the compiler for cpu says: ")
     assert "\n" not in str(caught.value)
 
 
 def test_our_own_options_are_taken() -> None:
     for options in (QUICK, LIGHT, {}):
-        require_options(options)
+        require_options(options, "cpu")
         double = jax.jit(lambda x: 2 * x, compiler_options=options)
         assert double(np.float32(3)) == 6
