@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
+CORE := $(VENV)/.core
 BENCH_VENV := .venv-bench
 BENCH_INSTALLED := $(BENCH_VENV)/.installed
 BENCH_FLAGS ?=
@@ -30,7 +31,7 @@ help:  ## list the targets
 
 env: $(INSTALLED)  ## create or update .venv from requirements.lock
 
-reproduce: $(INSTALLED)  ## Figure 1 at CPU scale, then the ledger of all claims
+reproduce: $(CORE)  ## Figure 1 at CPU scale, then the ledger of all claims
 	$(PY) -m experiments.figure1 scale=cpu
 	$(PY) -m experiments.ledger
 
@@ -99,6 +100,13 @@ $(INSTALLED): requirements.lock pyproject.toml | $(VENV)/bin/activate
 	@echo "installing requirements.lock into $(VENV) (about a minute)"
 	@$(PY) $(PIP_INSTALL) $(WHOLE_LOCK) -r requirements.lock
 	@$(PY) $(PIP_INSTALL) --no-build-isolation --no-deps --editable .
+	@touch $(CORE) $@
+
+# What covlab runs with, without tests, linters and the site: make reproduce needs no more.
+$(CORE): requirements.lock pyproject.toml | $(VENV)/bin/activate
+	@echo "installing covlab and what it needs into $(VENV) (half a minute)"
+	@$(PY) $(PIP_INSTALL) --no-compile --constraint requirements.lock hatchling editables
+	@$(PY) $(PIP_INSTALL) --no-compile --no-build-isolation --constraint requirements.lock --editable .
 	@touch $@
 
 $(COMPILE_VENV)/bin/activate:
