@@ -1,10 +1,6 @@
 """Tests of published claims, one folder per claim, and the commands, one file per command."""
 
-import gc
 import sys
-
-# Imports and tracing make many objects and little garbage, which by default is looked for every 700 objects.
-gc.set_threshold(50_000, 20, 20)
 
 # While Python looks for the module that `-m` names, this word stands for it. Only then the current folder is
 # the first to be searched, and a module of the user's there could hide a package of the lab.

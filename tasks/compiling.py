@@ -19,7 +19,11 @@ On a CPU a training step compiles in about .87 of the CPU time and is as fast; i
 bits are the same."""
 
 
-def require_options(options: Mapping[str, bool | float | str], platform: str) -> None:
+Option = bool | int | float | str
+"""Value of an option of XLA's compiler."""
+
+
+def require_options(options: Mapping[str, Option], platform: str) -> None:
     """Refuse options that the compiler of this machine's devices does not have, or values it does not take.
 
     Args:

@@ -10,14 +10,12 @@ import optax
 
 from tasks import Task
 from tasks.checks import distribution, whole
+from tasks.compiling import Option
 from training.averaging import Averaging
 from training.objectives import Objective
 from training.precision import Precision, check_precision
 from training.schedule import EvaluationSchedule
 from training.sources import Demonstrations, Source
-
-Option = bool | int | float | str
-"""Value of an option of XLA's compiler."""
 
 
 @dataclasses.dataclass(frozen=True)

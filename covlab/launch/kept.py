@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from covlab.launch.keys import key_of, unchanged
-from metrics.evaluators import Candidates, draw_examples
+from metrics.candidates import Candidates, draw_examples
 from tasks import Example, Task
 
 BUDGET = 512 * 2**20

@@ -15,7 +15,8 @@ from jaxtyping import Array, Bool, Int, UInt32
 
 from covlab.launch.build import Setup
 from covlab.launch.kept import kept_for_parts
-from metrics.evaluators import HeldOut, examples_of
+from metrics.candidates import examples_of
+from metrics.evaluators import HeldOut
 from tasks import categorical
 from tasks.compiling import QUICK
 from tasks.drawing import log_of
@@ -26,8 +27,6 @@ from training.feed import keys_of_data, keys_of_step
 FILE = "overlap.json"
 MOST = 2048
 """Largest number of training prompts drawn for comparison; a larger set is estimated from these."""
-ROWS = 64
-"""Number of training prompts drawn at once where no other is asked for."""
 RARE = 1e-4
 """Ratio of training prompts to the task's `least_prompts` below which nothing is drawn: the overlap is at
 most of this order."""
@@ -47,9 +46,7 @@ def _hashable(prompts: Int[np.ndarray, "rows prompt"]) -> list[bytes]:
     return [row.tobytes() for row in np.ascontiguousarray(prompts, np.int32)]
 
 
-def training_prompts(
-    phase: Phase, seed: int, count: int, rows: int = ROWS
-) -> Int[np.ndarray, "count prompt"]:
+def training_prompts(phase: Phase, seed: int, count: int, rows: int) -> Int[np.ndarray, "count prompt"]:
     """The first `count` training prompts of a seed in a phase, drawn by the keys of `training.feed`: from the
     phase's fixed set if it has one, else in the order of its batches.
 

@@ -14,9 +14,9 @@ from oracles.toy import TabularModel, ToyTask, class_blind_params
 
 from decoding import sample_responses
 from metrics import stratified_mean_interval
+from metrics.candidates import Candidates
 from metrics.evaluators import (
     Batch,
-    Candidates,
     DistributionEvaluator,
     HeldOut,
     SamplingEvaluator,

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from oracles.toy import TabularModel, ToyTask, fuse_step
 
+from metrics.candidates import Candidates
 from metrics.coverage import coverage_profile, log_density_ratio, weighted_mean
 from metrics.divergence import kl
-from metrics.evaluators import Batch, Candidates, DistributionEvaluator, make_held_out
+from metrics.evaluators import Batch, DistributionEvaluator, make_held_out
 from tasks import stream
 from tracking import ListSink
 from training import CrossEntropy, EvaluationSchedule, Objective, Phase, Reweighted, Trainer, step

@@ -20,7 +20,8 @@ from covlab.launch import kept, keys, overlap
 from covlab.launch.kept import Kept, keep_to, kept_examples
 from covlab.launch.overlap import kept_overlap
 from covlab.launch.runs import train_run
-from metrics.evaluators import draw_examples, make_held_out
+from metrics.candidates import draw_examples
+from metrics.evaluators import make_held_out
 from tasks import Dyck, LayeredGraph
 from training import CrossEntropy, EvaluationSchedule, Phase
 from training.kept import KeptFunction

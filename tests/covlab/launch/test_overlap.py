@@ -44,7 +44,7 @@ def test_the_prompts_are_those_of_training(dataset_size: int | None) -> None:
     phase = phase_of(dataset_size)
     trained = np.concatenate([np.asarray(batch_of_step(phase, 3, step).prompt) for step in range(6)])
     count = 7 if dataset_size else 24
-    found = training_prompts(phase, 3, count)
+    found = training_prompts(phase, 3, count, 64)
     for rows in (1, 5, count):
         np.testing.assert_array_equal(training_prompts(phase, 3, count, rows), found)
     if dataset_size is None:
@@ -59,7 +59,7 @@ def test_the_share_is_counted_by_plain_python(dataset_size: int | None) -> None:
     phase, held_out = phase_of(dataset_size), make_held_out(TASK, 6, 5, 0)
     found = overlap(phase, held_out, 0)
     n = dataset_size or 24
-    trained = {tuple(row) for row in training_prompts(phase, 0, n).tolist()}
+    trained = {tuple(row) for row in training_prompts(phase, 0, n, 64).tolist()}
     own = [tuple(row) for row in held_out.flat(held_out.batches.example.prompt).tolist()]
     share = sum(w for w, row in zip(held_out.weights, own, strict=True) if row in trained)
     assert found["share"] == pytest.approx(share / held_out.weights.sum(), abs=1e-4)
@@ -87,7 +87,7 @@ def test_a_share_of_more_prompts_than_are_drawn_is_estimated(
     assert 0 <= shares[0] <= shares[1] + 0.05
     assert shares[2] == pytest.approx(1.0, abs=0.05)
     # Of the exact share of 100 batches, which are drawn here.
-    theirs = training_prompts(setup.phases[0], 0, 6400)
+    theirs = training_prompts(setup.phases[0], 0, 6400, 64)
     exact = among(held_out.flat(held_out.batches.example.prompt), theirs).mean()
     assert shares[1] == pytest.approx(exact, abs=0.08)
 
